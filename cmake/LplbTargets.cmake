@@ -1,0 +1,39 @@
+# How this project's targets are made: one way for each kind.
+include_guard()
+
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES AND PROJECT_IS_TOP_LEVEL)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(LPLB_CCACHE ccache)
+  if(LPLB_CCACHE)
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${LPLB_CCACHE})
+  endif()
+endif()
+
+# Flags of every target of ours; none of them reaches a consumer.
+function(lplb_configure_target target)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+  # NOTE: -ffp-contract=off: the sweeps' doubles must be the same on every backend.
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+    -Wno-sign-conversion -ffp-contract=off
+    $<$<BOOL:${LPLB_WARNINGS_AS_ERRORS}>:-Werror>)
+endfunction()
+
+# lplb_add_test(NAME SOURCE... [LIBS lib...] [LABELS label...]): a GoogleTest program; src/ is on
+# its include path so that a test can stand beside what it tests.
+function(lplb_add_test name)
+  if(NOT LPLB_BUILD_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(arg "" "" "LIBS;LABELS" ${ARGN})
+  add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
+  lplb_configure_target(${name})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${name} PRIVATE LPLB_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_link_libraries(${name} PRIVATE lplb::lplb GTest::gmock GTest::gtest_main
+    fmt::fmt-header-only nlohmann_json::nlohmann_json ${arg_LIBS})
+  include(GoogleTest)
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")
+endfunction()

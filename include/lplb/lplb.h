@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The whole public API.
+#include "lplb/error.h"
+#include "lplb/exchange.h"
+#include "lplb/mapping.h"
+#include "lplb/placement.h"
+#include "lplb/planner.h"
+#include "lplb/simulate.h"
+#include "lplb/solver.h"
+#include "lplb/topology.h"
+#include "lplb/trace.h"
+#include "lplb/types.h"
+#include "lplb/version.h"

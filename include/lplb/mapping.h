@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "lplb/types.h"
+
+namespace lplb {
+
+/// What a count met beside valid ids.
+struct CountStatus {
+  std::int64_t counted = 0;       ///< entries in [0, num_logical)
+  std::int64_t dropped = 0;       ///< entries equal to -1
+  std::int64_t out_of_range = 0;  ///< any other: bad input, not counted, mapped to -1
+};
+
+/// Counts the tokens of each logical expert: `topk_idx` any number of entries (tokens x top-k,
+/// flat), `load` [num_logical] is overwritten. O(entries).
+CountStatus count_tokens(std::span<const std::int32_t> topk_idx, std::span<Load> load);
+CountStatus count_tokens(std::span<const std::int64_t> topk_idx, std::span<Load> load);
+
+/// Maps one rank's tokens to physical experts so that over the whole group every replica takes
+/// exactly its quota.
+/// `counts` [num_ranks, num_logical]: what each rank counted. `physical_load` [num_physical]: the
+/// split of their sum. `topk_idx` of rank `rank`, flat, in token order; `physical_idx`, of the same
+/// length, is written (may be the same memory): -1 stays -1 and ids out of range become -1.
+/// As many tokens as possible stay on their rank, then on their node: per expert and rank
+/// min(own tokens, own quota), then the same per node. Equal input gives equal output.
+/// Throws ArgumentError where lengths disagree, quotas do not sum to the counts, or `topk_idx` does
+/// not hold what `counts` says. O(entries + replicated experts * (num_ranks + replicas)).
+void map_tokens(const Placement& placement, std::span<const Load> counts,
+                std::span<const Load> physical_load, Index rank,
+                std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx);
+void map_tokens(const Placement& placement, std::span<const Load> counts,
+                std::span<const Load> physical_load, Index rank,
+                std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx);
+
+/// Tokens that the rules above keep on their own rank, and on their own node (the rank included).
+struct Locality {
+  Load same_rank = 0;
+  Load same_node = 0;
+};
+Locality count_local(const Placement& placement, std::span<const Load> counts,
+                     std::span<const Load> physical_load);
+
+}  // namespace lplb

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The version of the whole project: CMake and the command read it from here.
+#define LPLB_VERSION_MAJOR 0
+#define LPLB_VERSION_MINOR 1
+#define LPLB_VERSION_PATCH 0
+
+namespace lplb {
+
+/// "major.minor.patch" of the library that is linked in (the macros are those of the headers).
+const char* version() noexcept;
+
+}  // namespace lplb

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <utility>
+
+#include "lplb/error.h"
+
+namespace lplb {
+
+/// Throws ArgumentError(argument, problem) unless `ok`; the problem is formatted only then.
+template <class... Args>
+void check_argument(bool ok, const char* argument, fmt::format_string<Args...> problem,
+                    Args&&... args) {
+  if (!ok) [[unlikely]] {
+    throw ArgumentError(argument, fmt::format(problem, std::forward<Args>(args)...));
+  }
+}
+
+}  // namespace lplb

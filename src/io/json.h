@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lplb/types.h"
+
+// Strict reading of JSON: what nlohmann parses, less what users get wrong silently. Every problem is
+// a FileError that names the file, the place, the value and what was expected.
+namespace lplb::io {
+
+using Json = nlohmann::json;
+
+/// Parses `text`. Refuses duplicate keys, nesting deeper than 16, text after the value, and
+/// numbers that no double holds. `first_line` is the line number of the text in `path` (for files
+/// of one value a line).
+Json parse_json(std::string_view text, const std::string& path, int first_line = 1);
+
+/// Reads a whole file ("-" is standard input). Refuses folders and files above `max_bytes`.
+std::string read_file(const std::string& path, std::size_t max_bytes = std::size_t{1} << 31);
+
+/// A checked view of one object of a file: typed access by key, and unknown keys refused.
+class Object {
+ public:
+  /// `where` is the object's place in the file, empty for the top ("line 3" of a lines file).
+  Object(const Json& json, std::string path, std::string where = "");
+
+  /// Throws FileError naming the first key that is not in `known`.
+  void allow_only(const std::vector<std::string>& known) const;
+  bool has(const std::string& key) const;
+
+  /// Integers in [low, high]; fractions, exponents and huge numbers are refused.
+  std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high) const;
+  std::string string(const std::string& key) const;
+  const Json& at(const std::string& key) const;
+
+  [[noreturn]] void fail(const std::string& key, const std::string& problem) const;
+
+ private:
+  const Json& json_;
+  std::string path_;
+  std::string where_;
+};
+
+/// A matrix of integers or real numbers as JSON holds it: [[...], ...], rows of one length.
+template <class T>
+struct Matrix {
+  std::size_t rows = 0;
+  std::size_t columns = 0;
+  std::vector<T> values;
+};
+
+/// `value` as a matrix of integers in [low, high]; `where` names it in messages ("key load").
+/// A flat list is one row if `flat_is_one_row`, else an error. Ragged and empty are errors.
+Matrix<std::int64_t> integer_matrix(const Json& value, const std::string& path,
+                                    const std::string& where, std::int64_t low, std::int64_t high,
+                                    bool flat_is_one_row);
+/// The same for finite numbers >= 0.
+Matrix<double> real_matrix(const Json& value, const std::string& path, const std::string& where,
+                           bool flat_is_one_row);
+
+}  // namespace lplb::io
