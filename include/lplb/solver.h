@@ -38,6 +38,12 @@ struct SolveOptions {
   std::int64_t max_steps = -1;
 };
 
+/// A level of load: what `tokens` cost on `rank`. Exact where the double beside it is rounded.
+struct Level {
+  Load tokens = 0;
+  Index rank = 0;
+};
+
 /// A split of one batch and the proof of its quality. Reused from call to call it keeps its memory.
 struct Split {
   SolveStatus status = SolveStatus::kOptimal;
@@ -46,6 +52,8 @@ struct Split {
   double lower_bound = 0;               ///< no integer split has a smaller T; proven by the set:
   std::vector<Index> bottleneck_ranks;  ///< S, ascending: the experts whose live replicas all lie
                                         ///< in S cannot be taken by S below lower_bound
+  Level max_level;                      ///< max_load, exactly: a rank that carries it
+  Level bound_level;                    ///< lower_bound, exactly
   std::vector<Load> rank_load;          ///< [num_ranks]
   std::vector<Load> physical_load;      ///< [num_physical]: tokens each replica takes
   std::int64_t steps = 0;               ///< augmenting paths and raised bounds (kFlow)

@@ -37,8 +37,8 @@ void parallel_chunks(std::int64_t count, std::int64_t chunk, int num_threads,
     }
   };
 
-  const auto helpers = static_cast<int>(
-      std::clamp<std::int64_t>(num_chunks - 1, 0, std::max(num_threads - 1, 0)));
+  const auto helpers =
+      static_cast<int>(std::clamp<std::int64_t>(num_chunks - 1, 0, std::max(num_threads - 1, 0)));
   {
     std::vector<std::jthread> threads;
     threads.reserve(static_cast<std::size_t>(helpers));

@@ -26,16 +26,14 @@ void check_shape(Index num_ranks, Index num_logical_experts, std::size_t num_phy
                  num_physical);
   check_argument(options.num_nodes >= 1 && num_ranks % options.num_nodes == 0, "num_nodes",
                  "{} does not divide num_ranks ({})", options.num_nodes, num_ranks);
-  check_argument(
-      options.rank_speed.empty() ||
-          options.rank_speed.size() == static_cast<std::size_t>(num_ranks),
-      "rank_speed", "has {} entries, expected num_ranks ({})", options.rank_speed.size(),
-      num_ranks);
-  check_argument(
-      options.rank_alive.empty() ||
-          options.rank_alive.size() == static_cast<std::size_t>(num_ranks),
-      "rank_alive", "has {} entries, expected num_ranks ({})", options.rank_alive.size(),
-      num_ranks);
+  check_argument(options.rank_speed.empty() ||
+                     options.rank_speed.size() == static_cast<std::size_t>(num_ranks),
+                 "rank_speed", "has {} entries, expected num_ranks ({})", options.rank_speed.size(),
+                 num_ranks);
+  check_argument(options.rank_alive.empty() ||
+                     options.rank_alive.size() == static_cast<std::size_t>(num_ranks),
+                 "rank_alive", "has {} entries, expected num_ranks ({})", options.rank_alive.size(),
+                 num_ranks);
   for (std::size_t g = 0; g < options.rank_speed.size(); ++g) {
     const double speed = options.rank_speed[g];
     check_argument(std::isnormal(speed) && speed > 0, "rank_speed",

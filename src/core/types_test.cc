@@ -28,7 +28,8 @@ TEST(MakePlacement, DerivesTheOtherMaps) {
 
 TEST(MakePlacement, KnowsNodes) {
   const std::vector<Index> map = {0, 1, 2, 3, 4, 5, 6, 7};
-  const Placement p = make_placement(8, 8, map, {.num_nodes = 2, .rank_speed = {}, .rank_alive = {}});
+  const Placement p =
+      make_placement(8, 8, map, {.num_nodes = 2, .rank_speed = {}, .rank_alive = {}});
   EXPECT_EQ(p.node_of(3), 0);
   EXPECT_EQ(p.node_of(4), 1);
 }

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+
+#include "core/check.h"
+#include "core/parallel.h"
+#include "lplb/solver.h"
+
+namespace lplb {
+
+void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
+                 std::span<Load> physical_loads, std::span<SplitSummary> summary, int num_threads,
+                 const SolveOptions& options) {
+  constexpr std::int64_t kChunk = 64;  // solves a thread takes at a time
+  const auto logical = static_cast<std::size_t>(problem.num_logical());
+  const auto physical = static_cast<std::size_t>(problem.num_physical());
+  check_argument(loads.size() == summary.size() * logical, "loads",
+                 "has {} entries, expected {} batches x {} experts", loads.size(), summary.size(),
+                 logical);
+  check_argument(physical_loads.size() == summary.size() * physical, "physical_loads",
+                 "has {} entries, expected {} batches x {} slots", physical_loads.size(),
+                 summary.size(), physical);
+
+  struct Local {
+    Split split;
+    Workspace workspace;
+  };
+  std::vector<Local> locals(static_cast<std::size_t>(std::max(num_threads, 1)));
+  parallel_chunks(
+      static_cast<std::int64_t>(summary.size()), kChunk, num_threads,
+      [&](std::int64_t begin, std::int64_t end, int thread) {
+        auto& [split, workspace] = locals[static_cast<std::size_t>(thread)];
+        for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
+          solve(problem, loads.subspan(i * logical, logical), split, workspace, options);
+          std::copy(split.physical_load.begin(), split.physical_load.end(),
+                    physical_loads.begin() + static_cast<std::ptrdiff_t>(i * physical));
+          summary[i] = {split.status, split.max_load, split.lower_bound};
+        }
+      });
+}
+
+void split_evenly(const Placement& placement, std::span<const Load> load,
+                  std::span<Load> physical_load) {
+  check_argument(load.size() == static_cast<std::size_t>(placement.num_logical_experts), "load",
+                 "has {} entries, expected num_logical_experts ({})", load.size(),
+                 placement.num_logical_experts);
+  check_argument(physical_load.size() == placement.physical_to_logical.size(), "physical_load",
+                 "has {} entries, expected num_physical ({})", physical_load.size(),
+                 placement.num_physical());
+  for (Index e = 0; e < placement.num_logical_experts; ++e) {
+    check_argument(load[e] >= 0, "load", "expert {} has load {}, expected >= 0", e, load[e]);
+    const auto is_live = [&](Index slot) { return placement.alive(placement.rank_of(slot)); };
+    const std::span<const Index> replicas = placement.replicas(e);
+    const auto live = static_cast<Index>(std::count_if(replicas.begin(), replicas.end(), is_live));
+    Index i = 0;
+    for (const Index slot : replicas) {
+      if (!is_live(slot)) {
+        physical_load[slot] = 0;
+        continue;
+      }
+      const Index turn = (i++ - e % live + live) % live;  // 0 for the (e % live)-th live replica
+      physical_load[slot] = load[e] / live + (turn < load[e] % live);
+    }
+  }
+}
+
+}  // namespace lplb

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+
+#include "solve/solvers.h"
+
+namespace lplb::solvers {
+
+Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need,
+                   std::vector<Level>& heap) {
+  const auto count = static_cast<Load>(ranks.size());
+  if (cost.uniform() || need == 0) return {need / count + (need % count != 0), ranks[0]};
+
+  // On the fastest rank r one token more lifts every other rank's capacity by at most one. Find the
+  // most tokens n there for which the set is still too small ...
+  Index fastest = ranks[0];
+  double joint_speed = 0;
+  for (const Index g : ranks) {
+    if (cost.speed(g) > cost.speed(fastest)) fastest = g;
+    joint_speed += cost.speed(g);
+  }
+  const auto too_small = [&](Load n) {
+    Load room = need;
+    for (const Index g : ranks) {
+      room -= cost.capacity(g, {n, fastest}, room);
+      if (room == 0) return false;
+    }
+    return true;
+  };
+  const double estimate = static_cast<double>(need) * (cost.speed(fastest) / joint_speed);
+  Load low = estimate >= static_cast<double>(need) ? need : static_cast<Load>(estimate);
+  for (Load step = 1; low > 0 && !too_small(low); step *= 2) low = std::max<Load>(0, low - step);
+  Load high = low;  // too small at low; fits at high below
+  for (Load step = 1; high < need; step *= 2) {
+    high = need - high > step ? high + step : need;
+    if (!too_small(high)) break;
+    low = high;
+  }
+  while (high - low > 1) {
+    const Load middle = low + (high - low) / 2;
+    (too_small(middle) ? low : high) = middle;
+  }
+
+  // ... then add the cheapest next token until it fits.
+  const auto dearer = [&](Level a, Level b) {
+    const int order = cost.compare(a, b);
+    return order != 0 ? order > 0 : a.rank > b.rank;
+  };
+  heap.clear();
+  Load room = need;
+  for (const Index g : ranks) {
+    const Load tokens = cost.capacity(g, {low, fastest}, need);
+    room -= tokens;
+    heap.push_back({tokens + 1, g});
+  }
+  std::make_heap(heap.begin(), heap.end(), dearer);
+  Level level;
+  while (room > 0) {
+    std::pop_heap(heap.begin(), heap.end(), dearer);
+    level = heap.back();
+    ++heap.back().tokens;
+    std::push_heap(heap.begin(), heap.end(), dearer);
+    --room;
+  }
+  return level;
+}
+
+}  // namespace lplb::solvers

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <array>
+
+#include "core/check.h"
+#include "solve/solvers.h"
+
+namespace lplb {
+namespace {
+
+using Tables = SplitProblem::Tables;
+using Buffers = Workspace::Buffers;
+
+/// A new solver is one file and one line here. kAuto takes the first that fits.
+struct Entry {
+  Solver solver;
+  const char* name;
+  Index max_ranks;
+  void (*run)(const Tables&, const SolveOptions&, Buffers&);
+};
+
+constexpr std::array kRegistry = {
+    Entry{Solver::kCut, "cut", kMaxCutRanks, solvers::solve_cut},
+    Entry{Solver::kFlow, "flow", kMaxRanks, solvers::solve_flow},
+};
+
+const Entry& choose_solver(Solver solver, Index num_ranks) {
+  for (const Entry& entry : kRegistry) {
+    if (solver == Solver::kAuto && num_ranks <= entry.max_ranks) return entry;
+    if (solver != entry.solver) continue;
+    check_argument(num_ranks <= entry.max_ranks, "solver", "\"{}\" takes up to {} ranks, not {}",
+                   entry.name, entry.max_ranks, num_ranks);
+    return entry;
+  }
+  throw ArgumentError("solver", fmt::format("{} is no solver", static_cast<int>(solver)));
+}
+
+/// Fills the first block of `b`. Throws for a bad load.
+void take_loads(const Tables& t, std::span<const Load> load, Buffers& b) {
+  check_argument(load.size() == static_cast<std::size_t>(t.num_logical), "load",
+                 "has {} entries, expected num_logical_experts ({})", load.size(), t.num_logical);
+  b.resize(t);
+  b.total = 0;
+  Load sign = 0;
+  bool overflow = false;
+  for (Index e = 0; e < t.num_logical; ++e) {
+    sign |= load[e];
+    overflow |= __builtin_add_overflow(b.total, load[e], &b.total);
+    const Index rank = t.fixed_rank[e];
+    // NOTE: unsigned, so that a bad load cannot overflow before it is reported.
+    if (rank >= 0) {
+      b.fixed_load[rank] = static_cast<Load>(static_cast<std::uint64_t>(b.fixed_load[rank]) +
+                                             static_cast<std::uint64_t>(load[e]));
+    }
+  }
+  if (sign < 0) {
+    const auto bad = std::find_if(load.begin(), load.end(), [](Load w) { return w < 0; });
+    throw ArgumentError(
+        "load", fmt::format("expert {} has load {}, expected >= 0", bad - load.begin(), *bad));
+  }
+  check_argument(!overflow, "load", "the sum passes 2^63 - 1");
+  for (Index k = 0; k < t.num_replicated(); ++k) b.want[k] = load[t.expert[k]];
+}
+
+/// Divides a place's tokens evenly among its slots.
+void fill_slots(const Tables& t, const Tables::Place& place, Load tokens,
+                std::vector<Load>& physical_load) {
+  const Load each = tokens / place.slot_count;
+  const Load extra = tokens % place.slot_count;
+  for (Index i = 0; i < place.slot_count; ++i) {
+    physical_load[t.slots[place.slot_begin + i]] = each + (i < extra);
+  }
+}
+
+void report(const Tables& t, std::span<const Load> load, const Buffers& b, Split& split) {
+  split.status = b.status;
+  split.steps = b.steps;
+  split.rank_load.assign(b.rank_load.begin(), b.rank_load.end());
+  split.max_level = {0, t.live_ranks[0]};
+  split.bottleneck_ranks.clear();
+  for (const Index g : t.live_ranks) {
+    const Level level{b.rank_load[g], g};
+    if (t.cost.compare(level, split.max_level) > 0) split.max_level = level;
+    if (b.in_proof[g] != 0) split.bottleneck_ranks.push_back(g);
+  }
+  split.bound_level = b.bound;
+  split.max_load = t.cost.price(split.max_level);
+  // Equal levels of ranks with different speeds may round apart: print one of them.
+  split.lower_bound =
+      split.status == SolveStatus::kOptimal ? split.max_load : t.cost.price(split.bound_level);
+
+  split.physical_load.assign(static_cast<std::size_t>(t.num_physical), 0);
+  for (Index e = 0; e < t.num_logical; ++e) {
+    if (t.fixed_slot[e] >= 0) split.physical_load[t.fixed_slot[e]] = load[e];
+  }
+  for (const Tables::Place& place : t.shared) {
+    fill_slots(t, place, load[place.expert], split.physical_load);
+  }
+  for (std::size_t i = 0; i < t.place.size(); ++i) {
+    fill_slots(t, t.place[i], b.take[i], split.physical_load);
+  }
+}
+
+}  // namespace
+
+Solver parse_solver(std::string_view name) {
+  if (name == "auto") return Solver::kAuto;
+  std::string known = "\"auto\"";
+  for (const Entry& entry : kRegistry) {
+    if (name == entry.name) return entry.solver;
+    known += fmt::format(", \"{}\"", entry.name);
+  }
+  throw ArgumentError("solver", fmt::format("\"{}\" is unknown, expected one of {}", name, known));
+}
+
+const char* solver_name(Solver solver) {
+  for (const Entry& entry : kRegistry) {
+    if (entry.solver == solver) return entry.name;
+  }
+  return "auto";
+}
+
+const char* status_name(SolveStatus status) {
+  return status == SolveStatus::kOptimal ? "optimal" : "bounded";
+}
+
+Workspace::Workspace() : buffers_(std::make_unique<Buffers>()) {}
+Workspace::~Workspace() = default;
+Workspace::Workspace(Workspace&&) noexcept = default;
+Workspace& Workspace::operator=(Workspace&&) noexcept = default;
+
+void Workspace::Buffers::resize(const Tables& t) {
+  const auto ranks = static_cast<std::size_t>(t.num_ranks);
+  const std::size_t words = ranks / 64 + 1;
+  fixed_load.assign(ranks, 0);
+  want.resize(t.expert.size());
+  take.resize(t.place.size());
+  rank_load.resize(ranks);
+  in_proof.resize(ranks);
+  capacity.resize(ranks);
+  for (auto* v : {&level_load, &level_x}) v->resize(ranks);
+  level_speed.resize(ranks);
+  for (auto* v : {&level_order, &reached_by, &reached_from}) v->resize(ranks);
+  for (auto* v : {&reached, &frontier, &next_frontier}) v->resize(words);
+  rank_list.reserve(ranks);
+  heap.reserve(ranks);
+  steps = 0;
+}
+
+void solve(const SplitProblem& problem, std::span<const Load> load, Split& split,
+           Workspace& workspace, const SolveOptions& options) {
+  const Tables& t = problem.tables();
+  Buffers& b = workspace.buffers();
+  const Entry& entry = choose_solver(options.solver, t.num_ranks);
+  take_loads(t, load, b);
+  entry.run(t, options, b);
+  split.solver = entry.solver;
+  report(t, load, b, split);
+}
+
+Split solve(const Placement& placement, std::span<const Load> load, const SolveOptions& options) {
+  Split split;
+  Workspace workspace;
+  solve(SplitProblem(placement), load, split, workspace, options);
+  return split;
+}
+
+}  // namespace lplb

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <span>
+
+#include "solve/tables.h"
+#include "solve/workspace.h"
+
+// The contract between the front end (solve.cc) and the solvers: read Buffers' first block, write
+// its second. `in_proof` and `bound` must prove that no split is below `bound`.
+namespace lplb::solvers {
+
+using Tables = SplitProblem::Tables;
+using Buffers = Workspace::Buffers;
+
+void solve_cut(const Tables& tables, const SolveOptions& options, Buffers& buffers);
+void solve_flow(const Tables& tables, const SolveOptions& options, Buffers& buffers);
+
+/// The least level at which `ranks` can carry `need` tokens: whole tokens, exactly.
+Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need,
+                   std::vector<Level>& heap);
+
+/// Levels replicated expert k against the other loads in `buffers.rank_load`; updates take and
+/// rank_load. Returns whether anything changed.
+bool level_expert(const Tables& tables, Index k, Buffers& buffers);
+
+}  // namespace lplb::solvers

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/cost.h"
+#include "lplb/solver.h"
+
+namespace lplb {
+
+/// What the solvers read: a placement less dead ranks, less experts that leave no choice. Experts
+/// on one live rank are "fixed"; the others are "replicated", numbered k = 0, 1, ... in the order
+/// of their colours, so that experts of one colour are neighbours and share no rank. A replicated
+/// expert's distinct live ranks are its "places"; a place may hold several slots.
+struct SplitProblem::Tables {
+  Index num_ranks = 0;
+  Index num_logical = 0;
+  Index num_physical = 0;
+  RankCost cost;
+  std::vector<Index> live_ranks;  // ascending
+
+  std::vector<Index> fixed_rank;  // [num_logical]: the only live rank, -1 for replicated experts
+  std::vector<Index> fixed_slot;  // [num_logical]: the only live slot; -1: several, or replicated
+
+  // Experts whose tokens need dividing among slots of one rank, replicated or not.
+  struct Place {
+    Index expert;  // logical
+    Index rank;
+    Index slot_begin;  // into slots
+    Index slot_count;
+  };
+  std::vector<Place> shared;  // fixed experts with several slots
+  std::vector<Index> slots;   // physical ids
+
+  std::vector<Index> expert;       // [K]: logical id
+  std::vector<Index> place_begin;  // [K + 1], into place
+  std::vector<Place> place;        // ranks ascending within an expert
+
+  // Rank -> places there, ascending; and the expert (k) of each place.
+  std::vector<Index> incident_begin;  // [num_ranks + 1]
+  std::vector<Index> incident;
+  std::vector<Index> place_owner;
+
+  Index num_colours = 0;
+
+  Index num_replicated() const { return static_cast<Index>(expert.size()); }
+
+  void assign(const Placement& placement);
+
+ private:
+  void collect_places(const Placement& placement);
+  void colour_experts();
+  void index_ranks();
+
+  // Scratch of assign(), kept so that a rebalance does not allocate.
+  std::vector<std::uint64_t> used_;  // [num_ranks, words]: colours taken at a rank
+  std::vector<Index> colour_, order_, old_expert_, old_begin_;
+  std::vector<Place> old_place_;
+};
+
+}  // namespace lplb

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "solve/tables.h"
+
+namespace lplb {
+
+/// One solve's state, in the terms of SplitProblem::Tables. The front end fills the first block,
+/// a solver writes the second, both may use the scratch.
+struct Workspace::Buffers {
+  // In: what the batch asks for.
+  Load total = 0;                // all experts
+  std::vector<Load> fixed_load;  // [num_ranks]: of fixed experts
+  std::vector<Load> want;        // [K]: of replicated experts
+
+  // Out: how it is split, and the proof.
+  std::vector<Load> take;       // [num places]
+  std::vector<Load> rank_load;  // [num_ranks]
+  Level bound;                  // no split is below it
+  std::vector<char> in_proof;   // [num_ranks]: the set that proves it
+  SolveStatus status = SolveStatus::kOptimal;
+  std::int64_t steps = 0;
+
+  // Scratch.
+  std::vector<Load> slack;                // cut: [2^live]
+  std::vector<Load> capacity;             // flow: [num_ranks]
+  std::vector<Load> level_load, level_x;  // [most places of an expert]
+  std::vector<double> level_speed;
+  std::vector<Index> level_order;
+  std::vector<Index> reached_by, reached_from;                  // flow: [num_ranks], places
+  std::vector<std::uint64_t> reached, frontier, next_frontier;  // flow: bit sets of ranks
+  std::vector<Index> rank_list;                                 // flow: [<= num_ranks]
+  std::vector<Level> heap;                                      // raise_to_fit: [<= num_ranks]
+
+  void resize(const SplitProblem::Tables& tables);
+};
+
+}  // namespace lplb
