@@ -16,8 +16,8 @@ function(lplb_configure_target target)
   target_compile_features(${target} PUBLIC cxx_std_20)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
   # NOTE: -ffp-contract=off: the sweeps' doubles must be the same on every backend.
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-    -Wno-sign-conversion -ffp-contract=off
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic  -Wshadow -Wconversion
+    -Wno-sign-conversion -Wno-missing-field-initializers -ffp-contract=off
     $<$<BOOL:${LPLB_WARNINGS_AS_ERRORS}>:-Werror>)
 endfunction()
 

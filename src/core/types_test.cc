@@ -28,8 +28,7 @@ TEST(MakePlacement, DerivesTheOtherMaps) {
 
 TEST(MakePlacement, KnowsNodes) {
   const std::vector<Index> map = {0, 1, 2, 3, 4, 5, 6, 7};
-  const Placement p =
-      make_placement(8, 8, map, {.num_nodes = 2, .rank_speed = {}, .rank_alive = {}});
+  const Placement p = make_placement(8, 8, map, {.num_nodes = 2});
   EXPECT_EQ(p.node_of(3), 0);
   EXPECT_EQ(p.node_of(4), 1);
 }
@@ -57,16 +56,13 @@ TEST(MakePlacement, RefusesWhatDoesNotFit) {
   expect_refused(1, 1, {1}, {}, "physical_to_logical", "slot 0 holds expert 1");
   expect_refused(1, 1, {-1}, {}, "physical_to_logical", "slot 0 holds expert -1");
   expect_refused(1, 2, {0, 0}, {}, "physical_to_logical", "expert 1 is in no slot");
-  expect_refused(3, 3, {0, 1, 2}, {.num_nodes = 2, .rank_speed = {}, .rank_alive = {}}, "num_nodes",
-                 "2 does not divide");
+  expect_refused(3, 3, {0, 1, 2}, {.num_nodes = 2}, "num_nodes", "2 does not divide");
   for (const double speed : {0.0, -1.0, inf, std::numeric_limits<double>::quiet_NaN()}) {
-    expect_refused(2, 2, {0, 1}, {.num_nodes = 1, .rank_speed = {1, speed}, .rank_alive = {}},
-                   "rank_speed", "rank 1 has speed");
+    expect_refused(2, 2, {0, 1}, {.rank_speed = {1, speed}}, "rank_speed", "rank 1 has speed");
   }
-  expect_refused(2, 2, {0, 1}, {.num_nodes = 1, .rank_speed = {1}, .rank_alive = {}}, "rank_speed",
-                 "has 1 entries");
-  expect_refused(2, 2, {0, 1}, {.num_nodes = 1, .rank_speed = {}, .rank_alive = {1, 0}},
-                 "rank_alive", "expert 1 has no replica on a live rank");
+  expect_refused(2, 2, {0, 1}, {.rank_speed = {1}}, "rank_speed", "has 1 entries");
+  expect_refused(2, 2, {0, 1}, {.rank_alive = {1, 0}}, "rank_alive",
+                 "expert 1 has no replica on a live rank");
 }
 
 TEST(Imbalance, IsMaxOverMean) {
