@@ -70,7 +70,7 @@ TEST(RankCost, HoldsAtTheLimitsOfItsTypes) {
   // One unit in the last place of the speed is one token in 2^52.
   EXPECT_EQ(cost.capacity(4, {Load{1} << 52, 0}, kHuge), (Load{1} << 52) + 1);
   EXPECT_EQ(cost.capacity(4, {(Load{1} << 52) - 1, 0}, kHuge), (Load{1} << 52) - 1);
-  EXPECT_EQ(cost.capacity(0, {kHuge, 4}, kHuge), kHuge - 2047);
+  EXPECT_EQ(cost.capacity(0, {kHuge, 4}, kHuge), kHuge - 2048);
 }
 
 }  // namespace

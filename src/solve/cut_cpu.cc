@@ -4,17 +4,37 @@
 #include <bit>
 #include <limits>
 
-#include "solve/level.h"
 #include "solve/solvers.h"
 
-// Cut slacks. For every set S of live ranks keep slack(S) = what S can carry at the bound T, less
-// what must go to S. T is the least level at which no slack is negative, and then (Gale 1957,
-// Hoffman 1960) a split exists. Place after place, tokens are fixed within what the slacks leave,
-// which keeps all of them >= 0: no iteration, no search, and the time does not depend on the loads.
+// Cut slacks. For every set S of live ranks confined(S) is what must go to S, and T the least level
+// at which every S can carry that: then (Gale 1957, Hoffman 1960) a split at T exists. A few sweeps
+// usually find one. Where they do not, keep slack(S) = what S can carry at T, less what must go
+// there, and fix the experts one by one within what the slacks leave, which keeps all of them >= 0:
+// no search, and a bounded number of steps whatever the loads.
 namespace lplb::solvers {
 namespace {
 
 constexpr std::size_t kMaxSets = std::size_t{1} << kMaxCutRanks;
+constexpr int kSweeps = 4;
+
+/// All non-empty sets of kMaxCutRanks ranks, smaller ones first: sets of k ranks are
+/// order[begin[k]] ... order[begin[k + 1] - 1], ascending.
+struct SetsBySize {
+  std::array<std::uint8_t, kMaxSets> order{};
+  std::array<std::size_t, kMaxCutRanks + 2> begin{};
+
+  constexpr SetsBySize() {
+    std::size_t filled = 0;
+    for (int size = 1; size <= kMaxCutRanks; ++size) {
+      begin[size] = filled;
+      for (std::size_t s = 1; s < kMaxSets; ++s) {
+        if (std::popcount(s) == size) order[filled++] = static_cast<std::uint8_t>(s);
+      }
+    }
+    begin[kMaxCutRanks + 1] = filled;
+  }
+};
+constexpr SetsBySize kSets;
 
 class Cut {
  public:
@@ -29,9 +49,16 @@ class Cut {
   void run() {
     sum_confined_loads();
     raise_bound();
-    make_slacks();
-    guess_rank_loads();
-    for (Index k = 0; k < t_.num_replicated(); ++k) fix_expert(k);
+    update_capacity();
+    share_evenly();
+    for (int i = 0; i < kSweeps && !fits(); ++i) {
+      for (Index k = 0; k < t_.num_replicated(); ++k) level_expert(t_, k, b_);
+    }
+    if (!fits()) {
+      make_slacks();
+      // NOTE: once all ranks fit, the experts not yet fixed would be left as they are.
+      for (Index k = 0; k < t_.num_replicated() && !fits(); ++k) fix_expert(k);
+    }
     b_.status = SolveStatus::kOptimal;
   }
 
@@ -46,15 +73,26 @@ class Cut {
 
   /// confined_[S] = load of the experts whose places all lie in S: a sum over subsets.
   void sum_confined_loads() {
-    std::fill_n(confined_.begin(), sets_, 0);
+    confined_.fill(0);  // sets beyond sets_ too: they weigh nothing
     for (Index i = 0; i < count_; ++i) {
       confined_[std::size_t{1} << i] = b_.fixed_load[t_.live_ranks[i]];
     }
     for (Index k = 0; k < t_.num_replicated(); ++k) confined_[mask_of(k)] += b_.want[k];
-    for (std::size_t bit = 1; bit < sets_; bit *= 2) {
-      for (std::size_t block = 0; block < sets_; block += 2 * bit) {
-        for (std::size_t s = block; s < block + bit; ++s) confined_[s + bit] += confined_[s];
-      }
+    add_subsets<1>();
+    add_subsets<2>();
+    add_subsets<4>();
+    add_subsets<8>();
+    add_subsets<16>();
+    add_subsets<32>();
+    add_subsets<64>();
+    add_subsets<128>();
+  }
+
+  /// One step of the sum over subsets; a constant bit lets the compiler vectorise it.
+  template <std::size_t kBit>
+  void add_subsets() {
+    for (std::size_t block = 0; block + kBit < sets_; block += 2 * kBit) {
+      for (std::size_t s = block; s < block + kBit; ++s) confined_[s + kBit] += confined_[s];
     }
   }
 
@@ -68,25 +106,24 @@ class Cut {
 
   /// T = max over S of ceil(confined(S) / |S|): only the heaviest set of each size counts.
   std::size_t raise_bound_uniform() {
-    std::array<Load, kMaxCutRanks + 1> heaviest{};
-    std::array<std::size_t, kMaxCutRanks + 1> which{};
-    for (std::size_t s = sets_; s-- > 1;) {
-      const auto size = static_cast<std::size_t>(std::popcount(s));
-      if (confined_[s] >= heaviest[size]) {
-        heaviest[size] = confined_[s];
-        which[size] = s;
-      }
-    }
-    std::size_t proof = 1;
     b_.bound = {0, t_.live_ranks[0]};
+    Index proof_size = 1;
+    Load proof_load = 0;
     for (Index size = 1; size <= count_; ++size) {
-      const Load level = heaviest[size] / size + (heaviest[size] % size != 0);
+      Load heaviest = 0;
+      for (std::size_t i = kSets.begin[size]; i < kSets.begin[size + 1]; ++i) {
+        heaviest = std::max(heaviest, confined_[kSets.order[i]]);
+      }
+      const Load level = heaviest / size + (heaviest % size != 0);
       if (level > b_.bound.tokens) {
         b_.bound.tokens = level;
-        proof = which[size];
+        proof_size = size;
+        proof_load = heaviest;
       }
     }
-    return proof;
+    const auto first = kSets.order.begin() + static_cast<std::ptrdiff_t>(kSets.begin[proof_size]);
+    return *std::find_if(first, kSets.order.end(),
+                         [&](std::size_t s) { return confined_[s] == proof_load; });
   }
 
   std::size_t raise_bound_speeds() {
@@ -122,7 +159,6 @@ class Cut {
   /// NOTE: room() stops at the batch's total, so that sums cannot overflow. Such a slack never
   /// binds: all that is ever taken from it is at most the total.
   void make_slacks() {
-    update_capacity();
     room_[0] = 0;
     for (std::size_t s = 1; s < sets_; ++s) {
       const Load rest = room_[s & (s - 1)];
@@ -132,9 +168,7 @@ class Cut {
     slack_[0] = 0;
   }
 
-  /// Even shares stand in for the tokens of experts not yet fixed: what fix_expert() levels
-  /// against.
-  void guess_rank_loads() {
+  void share_evenly() {
     b_.rank_load = b_.fixed_load;
     for (Index k = 0; k < t_.num_replicated(); ++k) {
       const Index begin = t_.place_begin[k];
@@ -146,18 +180,24 @@ class Cut {
     }
   }
 
-  /// Levels the expert, then corrects place after place to what the slacks allow.
+  /// Whether every rank is within the bound.
+  bool fits() const {
+    for (Index i = 0; i < count_; ++i) {
+      if (b_.rank_load[t_.live_ranks[i]] > capacity_[i]) return false;
+    }
+    return true;
+  }
+
+  /// Corrects the expert's tokens, place after place, to what the slacks allow.
   void fix_expert(Index k) {
-    level_expert(t_, k, b_);
     const Index last = t_.place_begin[k + 1] - 1;
     std::size_t places = mask_of(k);
     Load left = b_.want[k];
     for (Index i = t_.place_begin[k]; i < last; ++i) {
       const std::size_t here = std::size_t{1} << bit_of_[t_.place[i].rank];
       const std::size_t others = places & ~here;
-      const Load target = std::min(b_.take[i], left);
       const auto [low, high] = allowed(here, others, left);
-      set_take(i, std::clamp(target, low, high));
+      set_take(i, std::clamp(b_.take[i], low, high));
       commit(here, others, b_.take[i], left - b_.take[i]);
       left -= b_.take[i];
       places = others;
