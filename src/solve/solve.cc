@@ -78,6 +78,7 @@ void report(const Tables& t, std::span<const Load> load, const Buffers& b, Split
   split.rank_load.assign(b.rank_load.begin(), b.rank_load.end());
   split.max_level = {0, t.live_ranks[0]};
   split.bottleneck_ranks.clear();
+  split.bottleneck_ranks.reserve(t.live_ranks.size());
   for (const Index g : t.live_ranks) {
     const Level level{b.rank_load[g], g};
     if (t.cost.compare(level, split.max_level) > 0) split.max_level = level;
