@@ -42,6 +42,23 @@ std::vector<Load> scale_to(std::span<const double> weight, Load total) {
   return load;
 }
 
+// The loads in the order in which a topology places them: heaviest first, each to the least loaded
+// rank that has room; so each rank's heaviest, which get the replicas, come first too.
+std::vector<Load> order_over_ranks(std::vector<Load> load, Index num_ranks) {
+  std::sort(load.begin(), load.end(), std::greater<>());
+  const std::size_t own = load.size() / static_cast<std::size_t>(num_ranks);
+  std::vector<std::vector<Load>> on_rank(num_ranks);
+  for (const Load tokens : load) {
+    const auto cost = [own](const std::vector<Load>& rank) {
+      return std::tuple(rank.size() == own, std::accumulate(rank.begin(), rank.end(), Load{0}));
+    };
+    std::ranges::min_element(on_rank, {}, cost)->push_back(tokens);
+  }
+  std::vector<Load> ordered;
+  for (const auto& rank : on_rank) ordered.insert(ordered.end(), rank.begin(), rank.end());
+  return ordered;
+}
+
 struct Shape {
   const char* name;
   Index num_ranks;
@@ -223,18 +240,14 @@ Workload make_workload(const std::string& name, int num_batches, std::uint64_t s
   if (shape->r2o.empty()) {
     workload.placement = greedy_placement(popularity, shape->redundants, shape->num_ranks);
   } else {
-    // A topology replicates the heaviest of each rank: they come first.
-    const Index own = shape->num_logical / shape->num_ranks;
-    for (auto first = popularity.begin(); first != popularity.end(); first += own) {
-      std::sort(first, first + own, std::greater<>());
-    }
+    popularity = order_over_ranks(popularity, shape->num_ranks);
     workload.placement = topology_placement(shape->r2o, shape->num_columns, shape->num_ranks,
                                             shape->num_logical, shape->redundants);
   }
   for (int batch = 0; batch < num_batches; ++batch) {
     std::vector<double> weight;
     for (const Load tokens : popularity) {
-      weight.push_back(static_cast<double>(tokens) * rough_exp2(rough_normal(random)));
+      weight.push_back(static_cast<double>(tokens) * rough_exp2(0.5 * rough_normal(random)));
     }
     workload.loads.push_back(scale_to(weight, total));
   }

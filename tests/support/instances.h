@@ -63,7 +63,8 @@ Placement greedy_placement(std::span<const Load> load, Index num_replicas, Index
 std::vector<std::string> workload_names();
 
 /// Batches of 4096 tokens a rank, top 8: lognormal expert popularity from `seed`, the placement
-/// made for it, and `num_batches` batches that drift around it by about a factor of two.
+/// made for it, and `num_batches` batches that drift around it: each expert by a factor that is
+/// lognormal again, within 1.4 either way in two batches of three.
 Workload make_workload(const std::string& name, int num_batches, std::uint64_t seed = 1);
 
 struct RandomLimits {
