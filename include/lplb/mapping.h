@@ -27,8 +27,9 @@ CountStatus count_tokens(std::span<const std::int64_t> topk_idx, std::span<Load>
 /// length, is written (may be the same memory): -1 stays -1 and ids out of range become -1.
 /// As many tokens as possible stay on their rank, then on their node: per expert and rank
 /// min(own tokens, own quota), then the same per node. Equal input gives equal output.
-/// Throws ArgumentError where lengths disagree, quotas do not sum to the counts, or `topk_idx` does
-/// not hold what `counts` says. O(entries + replicated experts * (num_ranks + replicas)).
+/// Throws ArgumentError where lengths disagree, a quota is negative or a dead rank's, quotas do not
+/// sum to the counts, or `topk_idx` does not hold what `counts` says; nothing is written then.
+/// O(entries + num_logical * num_ranks + num_physical).
 void map_tokens(const Placement& placement, std::span<const Load> counts,
                 std::span<const Load> physical_load, Index rank,
                 std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx);
@@ -36,11 +37,27 @@ void map_tokens(const Placement& placement, std::span<const Load> counts,
                 std::span<const Load> physical_load, Index rank,
                 std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx);
 
-/// Tokens that the rules above keep on their own rank, and on their own node (the rank included).
+/// The same where the counts of the other ranks are not known, only the group's split: each rank
+/// divides its own tokens of an expert in proportion to the quotas. A replica is off by less than
+/// one token a rank, in directions that differ from rank to rank and from expert to expert; nothing
+/// is kept local on purpose. `physical_load` may be of another batch: only its proportions count,
+/// and an expert that it gives no tokens is divided evenly over its live replicas.
+/// Throws ArgumentError where lengths disagree, a quota is negative or a dead rank's, or an
+/// expert's quotas sum past 2^63 - 1. O(entries + num_physical).
+void map_tokens_in_proportion(const Placement& placement, std::span<const Load> physical_load,
+                              Index rank, std::span<const std::int32_t> topk_idx,
+                              std::span<std::int32_t> physical_idx);
+void map_tokens_in_proportion(const Placement& placement, std::span<const Load> physical_load,
+                              Index rank, std::span<const std::int64_t> topk_idx,
+                              std::span<std::int64_t> physical_idx);
+
+/// Tokens that map_tokens() keeps on their own rank, and on their own node (the rank included).
 struct Locality {
   Load same_rank = 0;
   Load same_node = 0;
 };
+/// Over all ranks of the group; arguments and errors as in map_tokens().
+/// O(num_logical * num_ranks + num_physical).
 Locality count_local(const Placement& placement, std::span<const Load> counts,
                      std::span<const Load> physical_load);
 

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/host_device.h"
+#include "lplb/types.h"
+
+// Which replica takes the i-th token of expert e on rank r: the rules of docs/design/0003, shared
+// by all backends. Each rule writes the tokens 0, 1, ... of the expert on the rank, in their order
+// in topk_idx, as segments: runs of tokens with one replica. A replica has at most one segment, so
+// replica_count[e] of them are room enough.
+namespace lplb::map {
+
+/// From the end of the segment before (0 for the first) to `end`, exclusive: to `physical`.
+struct Segment {
+  Load end;
+  Index physical;
+};
+
+/// A replicated expert in a batch, as all ranks know it.
+struct ExpertBatch {
+  const Load* counts;  ///< its tokens on rank g are counts[g * stride], >= 0
+  std::ptrdiff_t stride;
+  const Load* quota;      ///< [num_physical], >= 0; over the replicas it sums to the counts
+  const Index* replicas;  ///< [num_replicas], physical ids, ascending
+  Index num_replicas;
+  Index num_ranks;
+  Index ranks_per_node;
+  Index slots_per_rank;
+};
+
+/// Appends segments.
+struct SegmentWriter {
+  Segment* out;
+  Index count = 0;
+  Load end = 0;
+
+  LPLB_HOST_DEVICE void add(Load tokens, Index physical) {
+    if (tokens <= 0) return;
+    end += tokens;
+    out[count++] = {end, physical};
+  }
+};
+
+LPLB_HOST_DEVICE constexpr Load smaller(Load a, Load b) { return a < b ? a : b; }
+LPLB_HOST_DEVICE constexpr Load larger(Load a, Load b) { return a < b ? b : a; }
+
+/// One rank's side of the expert: what stage 1 keeps, and what is left after it.
+struct RankShare {
+  Index first;  ///< into replicas: where the rank's own begin
+  Load local;
+  Load tokens;
+  Load quota;
+};
+
+/// The share of `rank`. `*next` is the first replica that is not on an earlier rank; it moves past
+/// those of this one.
+LPLB_HOST_DEVICE inline RankShare rank_share(const ExpertBatch& b, Index rank, Index* next) {
+  const Index end_slot = (rank + 1) * b.slots_per_rank;
+  RankShare share{*next, 0, b.counts[rank * b.stride], 0};
+  while (*next < b.num_replicas && b.replicas[*next] < end_slot) {
+    share.quota += b.quota[b.replicas[(*next)++]];
+  }
+  share.local = smaller(share.tokens, share.quota);
+  share.tokens -= share.local;
+  share.quota -= share.local;
+  return share;
+}
+
+LPLB_HOST_DEVICE inline Index first_replica(const ExpertBatch& b, Index rank) {
+  Index i = 0;
+  while (i < b.num_replicas && b.replicas[i] < rank * b.slots_per_rank) ++i;
+  return i;
+}
+
+/// What stage 1 leaves on the ranks of a node; stage 2 pairs the smaller of the two sums.
+struct NodeShare {
+  Load tokens = 0;
+  Load quota = 0;
+
+  LPLB_HOST_DEVICE Load paired() const { return smaller(tokens, quota); }
+};
+
+LPLB_HOST_DEVICE inline NodeShare node_share(const ExpertBatch& b, Index node, Index* next) {
+  NodeShare sum;
+  for (Index i = 0; i < b.ranks_per_node; ++i) {
+    const RankShare share = rank_share(b, node * b.ranks_per_node + i, next);
+    sum.tokens += share.tokens;
+    sum.quota += share.quota;
+  }
+  return sum;
+}
+
+/// Gives the tokens [begin, end) of a queue to a rank whose slots take [at, at + length) of it. The
+/// first `used` of the rank's quota are taken: its slots fill in order.
+LPLB_HOST_DEVICE inline void give(const ExpertBatch& b, Index first, Load used, Load at,
+                                  Load length, Load begin, Load end, SegmentWriter& out) {
+  begin = larger(begin, at);
+  Load tokens = smaller(end, at + length) - begin;
+  Load skip = used + (begin - at);
+  for (Index i = first; tokens > 0; ++i) {
+    const Index physical = b.replicas[i];
+    const Load take = smaller(tokens, b.quota[physical] - skip);
+    if (take <= 0) {
+      skip -= b.quota[physical];
+      continue;
+    }
+    out.add(take, physical);
+    tokens -= take;
+    skip = 0;
+  }
+}
+
+/// Stage 3: the queue of all tokens that are left meets all quotas that are left, both in the order
+/// of ranks. `begin`, `end`: the stretch of the queue that is `rank`'s, relative to its node's.
+LPLB_HOST_DEVICE inline void give_anywhere(const ExpertBatch& b, Index rank, Load begin, Load end,
+                                           SegmentWriter& out) {
+  Index next = 0;
+  for (Index node = 0; node < rank / b.ranks_per_node; ++node) {
+    const NodeShare share = node_share(b, node, &next);
+    begin += share.tokens - share.paired();
+    end += share.tokens - share.paired();
+  }
+  Load at = 0;
+  next = 0;
+  for (Index node = 0; at < end && node < b.num_ranks / b.ranks_per_node; ++node) {
+    Index ahead = next;
+    Load paired = node_share(b, node, &ahead).paired();
+    for (Index i = 0; i < b.ranks_per_node; ++i) {
+      const RankShare share = rank_share(b, node * b.ranks_per_node + i, &next);
+      const Load used = smaller(share.quota, paired);
+      paired -= used;
+      give(b, share.first, share.local + used, at, share.quota - used, begin, end, out);
+      at += share.quota - used;
+    }
+  }
+}
+
+/// Every rank's counts are known: the replicas' quotas are met exactly over the group, and as many
+/// tokens as possible stay on their rank, then on their node. Stage 1: a rank's first tokens go to
+/// its own slots. Stage 2: what is left in a node, queued by rank, meets the quotas left in the
+/// node, queued by slot. Stage 3: the same over the group. Returns the number of segments; the last
+/// one ends at the rank's count. O(num_ranks + num_replicas).
+LPLB_HOST_DEVICE inline Index assign_exactly(const ExpertBatch& b, Index rank, Segment* segments) {
+  SegmentWriter out{segments};
+  Index next = first_replica(b, rank);
+  const RankShare own = rank_share(b, rank, &next);
+  give(b, own.first, 0, 0, own.local, 0, own.local, out);
+  if (own.tokens == 0) return out.count;
+
+  const Index first_rank = rank / b.ranks_per_node * b.ranks_per_node;
+  const Index node_first = first_replica(b, first_rank);
+  NodeShare node;
+  Load begin = 0;  // where the rank's tokens begin in its node's queue
+  next = node_first;
+  for (Index g = first_rank; g < first_rank + b.ranks_per_node; ++g) {
+    const RankShare share = rank_share(b, g, &next);
+    if (g < rank) begin += share.tokens;
+    node.tokens += share.tokens;
+    node.quota += share.quota;
+  }
+  const Load end = begin + own.tokens;
+  const Load paired = node.paired();
+  Load at = 0;
+  next = node_first;
+  for (Index g = first_rank; g < first_rank + b.ranks_per_node; ++g) {
+    const RankShare share = rank_share(b, g, &next);
+    give(b, share.first, share.local, at, share.quota, begin, smaller(end, paired), out);
+    at += share.quota;
+  }
+  if (end > paired) {
+    give_anywhere(b, rank, larger(begin - paired, 0), end - paired, out);
+  }
+  return out.count;
+}
+
+/// No other rank is known: `tokens` evenly over the replicas on live ranks. The remainder goes to
+/// them from the (turn % live)-th on. `alive` [num_ranks], null: all are. O(num_replicas).
+LPLB_HOST_DEVICE inline Index divide_evenly(const Index* replicas, Index num_replicas,
+                                            const char* alive, Index slots_per_rank, Load tokens,
+                                            Index turn, Segment* segments) {
+  const auto lives = [&](Index i) {
+    return alive == nullptr || alive[replicas[i] / slots_per_rank] != 0;
+  };
+  Index live = 0;
+  for (Index i = 0; i < num_replicas; ++i) live += lives(i) ? 1 : 0;
+  if (live == 0) return 0;
+  const Load each = tokens / live;
+  const Load extra = tokens % live;
+  SegmentWriter out{segments};
+  Index place = live - turn % live;  // the replica's distance from the first to take an extra one
+  for (Index i = 0; i < num_replicas; ++i) {
+    if (!lives(i)) continue;
+    out.add(each + (place % live < extra ? 1 : 0), replicas[i]);
+    ++place;
+  }
+  return out.count;
+}
+
+/// Only the group's sum is known: `tokens` in proportion to the quotas (whose sum fits a Load),
+/// each replica off by less than one token; no segment where that sum is 0. The i-th boundary is
+/// floor(tokens * Q_i / Q + phase) with Q_i the sum of the first i quotas: ranks and experts round
+/// at different phases, or else small counts would all go the same way. The phases are Roberts' R2
+/// sequence ("The unreasonable effectiveness of quasirandom sequences", 2018). O(num_replicas).
+LPLB_HOST_DEVICE inline Index divide_in_proportion(const Index* replicas, Index num_replicas,
+                                                   const Load* quota, Load tokens, Index rank,
+                                                   Index expert, Segment* segments) {
+  __extension__ typedef unsigned __int128 Wide;  // (2^63)^2 + 2^63 fits
+  Load sum = 0;
+  for (Index i = 0; i < num_replicas; ++i) sum += quota[replicas[i]];
+  if (sum == 0) return 0;
+  const Wide total = static_cast<Wide>(sum);
+  const std::uint32_t turn = static_cast<std::uint32_t>(rank) * 3242174889u +
+                             static_cast<std::uint32_t>(expert) * 2447445414u;
+  const Wide phase = (total * turn) >> 32;  // < total
+  SegmentWriter out{segments};
+  Load before = 0;
+  for (Index i = 0; i < num_replicas; ++i) {
+    before += quota[replicas[i]];
+    const Wide boundary = (static_cast<Wide>(tokens) * static_cast<Wide>(before) + phase) / total;
+    out.add(static_cast<Load>(boundary) - out.end, replicas[i]);
+  }
+  return out.count;
+}
+
+}  // namespace lplb::map
