@@ -18,37 +18,47 @@ struct SimulateOptions {
   SyntheticOptions synthetic;  ///< for the latter
   Index num_ranks = 8;
   Index num_nodes = 1;
-  Index num_groups = 1;   ///< the router's expert groups: EPLB is hierarchical if nodes divide them
-  Index redundants = 2;   ///< replica slots a rank
+  Index num_groups = 1;  ///< the router's expert groups: EPLB is hierarchical if nodes divide them
+  Index redundants = 2;  ///< replica slots a rank
   /// "none", "eplb", "eplb+lplb", "TOPOLOGY+even", "TOPOLOGY+lplb" (see parse_topology()).
   std::vector<std::string> policies = {"none", "eplb", "eplb+lplb"};
-  std::int64_t batch_tokens = 0;  ///< 0: steps as recorded. N: consecutive steps of one domain are
-                                  ///< merged until a batch holds at least N tokens; a step of 2N or
-                                  ///< more is cut into equal batches of at least N
-  Index window = 8;               ///< past batches that a placement is made from
-  Index rebalance_every = 1;      ///< batches between two placements
+  /// 0: steps as recorded. N: a step of 2N tokens or more is cut into floor(tokens / N) pieces that
+  /// differ by a token at most; then consecutive steps and pieces of one domain are merged until a
+  /// batch holds at least N tokens (a domain's last batch may hold fewer). A routing is cut by
+  /// rows, exactly; loads alone are cut in proportion, and add up to the step's.
+  std::int64_t batch_tokens = 0;
+  Index window = 8;           ///< past batches that a placement is made from
+  Index rebalance_every = 1;  ///< batches between two placements
   Solver solver = Solver::kAuto;
   int jobs = 1;  ///< threads; figures other than times do not depend on it
   /// Called from one thread at a time with (batches done, batches in all or -1 while unknown).
   std::function<void(std::int64_t, std::int64_t)> progress;
 };
 
+/// Percentiles are linear between the two nearest of the sorted values, as NumPy's default.
 struct Distribution {
   double mean = 0, p50 = 0, p95 = 0, p99 = 0, max = 0;
 };
 
 struct PolicyReport {
   std::string name;
-  Distribution imbalance;    ///< max / mean rank load over all (batch, layer) pairs, equal weights
-  double gap_mean = 0;       ///< max_load / proven bound of the policy's own placement, minus 1
+  Distribution imbalance;  ///< max / mean rank load over all (batch, layer) pairs, equal weights
+  /// max_load / proven bound of the policy's own placement, minus 1; even splits are held against
+  /// the exact split of the same placement.
+  double gap_mean = 0;
   double gap_max = 0;
-  std::int64_t solves = 0;   ///< (batch, layer) pairs that were split by solving (even: 0)
-  std::int64_t optimal = 0;  ///< of these, proven optimal
-  Distribution solve_us;     ///< microseconds a solve; all 0 where solves is 0
-  std::int64_t rebalances = 0;     ///< placements made after the first, over all layers
-  double moved_experts_mean = 0;   ///< slots that changed expert, a rebalance and layer
+  std::int64_t solves = 0;      ///< (batch, layer) pairs that were split by solving (even: 0)
+  std::int64_t optimal = 0;     ///< of these, proven optimal
+  Distribution solve_us;        ///< microseconds a solve; all 0 where solves is 0
+  std::int64_t rebalances = 0;  ///< placements made after the first, over all layers
+  /// Experts whose weights a rank must fetch from another, a rebalance and layer: the entries of
+  /// plan_moves() that leave their rank.
+  double moved_experts_mean = 0;
   std::int64_t moved_experts = 0;  ///< in all
-  std::optional<double> local_share;  ///< tokens that stay on their own rank, where the trace tells
+  /// Tokens that stay on their own rank (see count_local()) over all tokens, where the trace tells
+  /// homes: by its routing, whose rows are cut into num_ranks consecutive blocks, or by
+  /// source_load.
+  std::optional<double> local_share;
 
   std::vector<double> layer_mean;  ///< [num_layers]: mean imbalance of a layer
   std::vector<double> layer_max;   ///< [num_layers]
@@ -61,18 +71,20 @@ struct SimulateReport {
   SimulateOptions settings;
   std::int64_t num_batches = 0;
   std::int64_t num_tokens = 0;
-  /// First batch of each time bucket: at most 128 buckets of equally many batches.
+  /// First batch of each time bucket: at most 128 buckets of equally many batches (a power of two;
+  /// the last may have fewer).
   std::vector<std::int64_t> bucket_start;
   std::vector<PolicyReport> policies;  ///< in the order asked for
 };
 
 /// Replays a trace through placement and split policies. Causal: the placement of a batch is made
 /// from the `window` batches before it (from uniform load while there are none), the split from the
-/// batch itself. Streams: memory grows by a few bytes a (batch, layer, policy).
+/// batch itself. Streams: memory holds the window, and grows by a few bytes a (batch, layer,
+/// policy).
 /// Throws ArgumentError (settings that do not fit the trace) and FileError (the trace).
 SimulateReport simulate(const SimulateOptions& options);
 
-/// The report as the JSON of docs/formats.md (`lplb simulate --json`), and as one self-contained
+/// The report as the JSON of docs/traces.md (`lplb simulate --json`), and as one self-contained
 /// HTML page. `command` is shown as what made it.
 std::string report_json(const SimulateReport& report);
 std::string report_html(const SimulateReport& report, const std::string& command);

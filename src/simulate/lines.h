@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <fstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/json.h"
+#include "lplb/trace.h"
+
+// What the readers of line-by-line traces share.
+namespace lplb::replay {
+
+/// Reads a file line by line in one buffer, however large the file is.
+class LineReader {
+ public:
+  /// Throws FileError where `path` is missing, a folder, or cannot be read.
+  explicit LineReader(std::string path);
+
+  /// The next line without its end, valid until the next call; false at the end of the file.
+  bool next(std::string_view& line);
+  int line_number() const { return line_number_; }  ///< of the last line, from 1
+  const std::string& path() const { return path_; }
+
+ private:
+  bool fill();
+
+  std::string path_;
+  std::ifstream file_;
+  std::vector<char> buffer_;
+  std::size_t begin_ = 0, end_ = 0;  // unread part of buffer_
+  int line_number_ = 0;
+};
+
+/// A file of one JSON object a line.
+class JsonLines {
+ public:
+  explicit JsonLines(std::string path) : lines_(std::move(path)) {}
+
+  /// Parses the next line; false at the end. Throws FileError for anything but an object.
+  bool next(io::Json& json);
+  const std::string& path() const { return lines_.path(); }
+  std::string where() const;                                 ///< "line N"
+  io::Object object(const io::Json& json) const;             ///< of the last line
+  [[noreturn]] void fail(const std::string& problem) const;  ///< at the last line
+
+ private:
+  LineReader lines_;
+};
+
+/// `json` [num_layers, num_logical], integers >= 0, into `load`. `key` names it in messages.
+/// Dimensions of `info` that are 0 are set from it, the others must agree.
+void read_load(const JsonLines& lines, const io::Json& json, const std::string& key,
+               TraceInfo& info, std::vector<Load>& load);
+
+/// Sums of the layers of `load`, each below 2^63. Throws FileError naming the layer.
+std::vector<Load> layer_sums(const JsonLines& lines, const TraceInfo& info,
+                             const std::vector<Load>& load);
+
+/// Throws FileError unless each layer's load sums to num_tokens * num_topk.
+void check_sums(const JsonLines& lines, const TraceInfo& info, const TraceStep& step);
+
+/// `path` without its folder.
+std::string file_name(const std::string& path);
+
+}  // namespace lplb::replay

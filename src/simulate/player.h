@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "lplb/simulate.h"
+#include "simulate/batcher.h"
+#include "simulate/policy.h"
+
+namespace lplb::replay {
+
+/// What a placement gave for one (batch, layer), whatever the splits over it.
+struct PlacementOutcome {
+  Index moved = -1;  // experts fetched from other ranks; -1: no rebalance
+  bool optimal = false;
+  double solve_us = 0;
+};
+
+/// What a policy gave for one (batch, layer).
+struct PolicyOutcome {
+  double imbalance = 1;
+  double gap = 0;
+  double local = 0;  // tokens that stay on their rank, where the batch tells
+  double total = 0;  // tokens where the batch tells homes, else 0
+};
+
+/// The outcomes of one block of batches; item i of a (policy, layer) is the block's i-th batch.
+struct BlockOutcome {
+  std::int64_t first_batch = 0;
+  std::size_t size = 0;                     // batches
+  std::vector<PlacementOutcome> placement;  // [num_placements, num_layers, size]
+  std::vector<PolicyOutcome> policy;        // [num_policies, num_layers, size]
+  std::vector<Load> rank_load;              // [num_policies, num_layers, size, num_ranks]
+};
+
+/// Places and splits batches, in order. Policies with the same placement share it, and one exact
+/// solve a (batch, layer), which is the split of one and the bound of the other.
+class Player {
+ public:
+  Player(const SimulateOptions& options, const TraceInfo& trace);
+
+  /// Plays batches.back() and the `count` - 1 before it; what is before those is the past, at least
+  /// the window. Layers and placements run in parallel; outcomes do not depend on it.
+  void play(const std::deque<Batch>& batches, std::size_t count, BlockOutcome& out);
+
+  std::size_t placement_of(std::size_t policy) const { return members_[policy].placement; }
+  SplitKind split_of(std::size_t policy) const { return members_[policy].split; }
+
+ private:
+  struct Layer {
+    explicit Layer(Placement p) : placement(std::move(p)), problem(placement) {}
+    Placement placement;
+    SplitProblem problem;
+  };
+  struct Group {  // of policies with the same placement
+    std::string name;
+    std::unique_ptr<PlacementPolicy> policy;
+    std::vector<Layer> layers;
+    std::vector<std::size_t> members;
+  };
+  struct Member {
+    std::size_t placement;
+    SplitKind split;
+  };
+  struct Scratch {  // of one thread
+    Split split;
+    Workspace workspace;
+    std::vector<Load> physical_load;
+    std::vector<double> past_load;
+  };
+
+  void add_policy(std::size_t index, const std::string& name);
+  Placement placed(const PlacementPolicy& policy, std::span<const double> load) const;
+  void play_layer(const std::deque<Batch>& batches, std::size_t group, std::size_t layer,
+                  BlockOutcome& out, Scratch& scratch);
+  Index rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
+                  std::size_t layer, Scratch& scratch) const;
+  void split(const Batch& batch, const Layer& state, std::size_t layer, SplitKind kind,
+             PolicyOutcome& outcome, std::span<Load> rank_load, Scratch& scratch) const;
+
+  const SimulateOptions& options_;
+  PlacementShape shape_;
+  std::size_t num_layers_;
+  std::vector<Group> groups_;
+  std::vector<Member> members_;  // [num_policies]
+  std::vector<Scratch> scratch_;
+  std::int64_t next_batch_ = 0;
+};
+
+}  // namespace lplb::replay

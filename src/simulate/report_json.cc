@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+#include <nlohmann/json.hpp>
+
+#include "lplb/simulate.h"
+
+namespace lplb {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json distribution_json(const Distribution& d) {
+  return {{"mean", d.mean}, {"p50", d.p50}, {"p95", d.p95}, {"p99", d.p99}, {"max", d.max}};
+}
+
+Json trace_json(const SimulateReport& report) {
+  const TraceInfo& trace = report.trace;
+  return {{"name", trace.name},
+          {"format", trace.format},
+          {"synthetic", trace.synthetic},
+          {"num_layers", trace.num_layers},
+          {"first_layer", trace.first_layer},
+          {"layer_stride", trace.layer_stride},
+          {"num_logical_experts", trace.num_logical_experts},
+          {"num_topk", trace.num_topk},
+          {"num_batches", report.num_batches},
+          {"num_tokens", report.num_tokens},
+          {"bucket_start", report.bucket_start}};
+}
+
+Json settings_json(const SimulateReport& report) {
+  const SimulateOptions& o = report.settings;
+  Json json = {{"trace", o.trace},
+               {"num_ranks", o.num_ranks},
+               {"num_nodes", o.num_nodes},
+               {"num_groups", o.num_groups},
+               {"redundants", o.redundants},
+               {"policies", o.policies},
+               {"batch_tokens", o.batch_tokens},
+               {"window", o.window},
+               {"rebalance_every", o.rebalance_every},
+               {"solver", solver_name(o.solver)},
+               {"jobs", o.jobs}};
+  if (report.trace.format == "synthetic") {
+    json["synthetic"] = {{"num_logical_experts", o.synthetic.num_logical_experts},
+                         {"num_topk", o.synthetic.num_topk},
+                         {"num_layers", o.synthetic.num_layers},
+                         {"num_steps", o.synthetic.num_steps},
+                         {"num_tokens", o.synthetic.num_tokens},
+                         {"seed", o.synthetic.seed}};
+  }
+  return json;
+}
+
+Json policy_json(const PolicyReport& policy, const SimulateReport& report) {
+  Json layers = Json::array();
+  for (std::size_t i = 0; i < policy.layer_mean.size(); ++i) {
+    layers.push_back({{"layer", report.trace.first_layer +
+                                    static_cast<std::int64_t>(i) * report.trace.layer_stride},
+                      {"mean", policy.layer_mean[i]},
+                      {"max", policy.layer_max[i]}});
+  }
+  Json heat = Json::array();
+  const auto buckets = static_cast<std::ptrdiff_t>(report.bucket_start.size());
+  for (auto row = policy.rank_heat.begin(); row != policy.rank_heat.end(); row += buckets) {
+    heat.push_back(std::vector<double>(row, row + buckets));
+  }
+  return {{"name", policy.name},
+          {"imbalance", distribution_json(policy.imbalance)},
+          {"gap", {{"mean", policy.gap_mean}, {"max", policy.gap_max}}},
+          {"solves", policy.solves},
+          {"optimal", policy.optimal},
+          {"solve_us", policy.solves > 0 ? distribution_json(policy.solve_us) : Json()},
+          {"rebalances", policy.rebalances},
+          {"moved_experts", {{"total", policy.moved_experts}, {"mean", policy.moved_experts_mean}}},
+          {"local_share", policy.local_share ? Json(*policy.local_share) : Json()},
+          {"layers", std::move(layers)},
+          {"over_time", policy.over_time},
+          {"rank_heat", std::move(heat)}};
+}
+
+}  // namespace
+
+std::string report_json(const SimulateReport& report) {
+  Json policies = Json::array();
+  for (const PolicyReport& policy : report.policies) {
+    policies.push_back(policy_json(policy, report));
+  }
+  const Json json = {{"trace", trace_json(report)},
+                     {"settings", settings_json(report)},
+                     {"policies", std::move(policies)}};
+  // A path may hold any bytes; JSON may not.
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace lplb

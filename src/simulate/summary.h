@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "simulate/player.h"
+
+namespace lplb::replay {
+
+/// As Distribution says; all 0 where `values` is empty. Sorts `values`.
+Distribution summarize(std::span<double> values);
+
+/// Adds outcomes up, always in the same order, into the figures of the report.
+class Summary {
+ public:
+  Summary(const SimulateOptions& options, const TraceInfo& trace);
+
+  void add(const BlockOutcome& block, const Player& player);
+  /// Fills what the report says of batches and policies. Once, at the end.
+  void finish(SimulateReport& report);
+
+ private:
+  static constexpr std::size_t kMaxBuckets = 128;
+
+  struct Sums {
+    PolicyReport report;
+    std::vector<double> imbalance;  // every (batch, layer)
+    std::vector<double> solve_us;
+    double gap = 0;
+    double local = 0, total = 0;
+    std::vector<double> layer;   // [num_layers]
+    std::vector<double> bucket;  // [kMaxBuckets]
+    std::vector<double> heat;    // [kMaxBuckets, num_ranks]
+  };
+
+  std::size_t bucket_of(std::int64_t batch);
+  void add_outcome(Sums& sums, std::size_t layer, std::size_t bucket, const PolicyOutcome& outcome,
+                   std::span<const Load> rank_load);
+  static void add_placement(Sums& sums, SplitKind split, const PlacementOutcome& outcome);
+  void finish_policy(Sums& sums) const;
+
+  std::size_t num_ranks_, num_layers_;
+  std::int64_t num_batches_ = 0;
+  std::int64_t bucket_width_ = 1;  // batches
+  std::vector<Sums> policies_;
+};
+
+}  // namespace lplb::replay

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#include "lplb/trace.h"
+
+#include <array>
+#include <fstream>
+
+#include "simulate/readers.h"
+
+namespace lplb {
+namespace {
+
+constexpr std::string_view kSyntheticPrefix = "synthetic:";
+constexpr std::string_view kNpyMagic = "\x93NUMPY";
+
+bool is_npy(const std::string& path) {
+  std::array<char, kNpyMagic.size()> head{};
+  std::ifstream file(path, std::ios::binary);
+  file.read(head.data(), head.size());
+  return file && std::string_view(head.data(), head.size()) == kNpyMagic;
+}
+
+}  // namespace
+
+std::unique_ptr<TraceReader> open_trace(const std::string& trace,
+                                        const SyntheticOptions& synthetic) {
+  if (trace.starts_with(kSyntheticPrefix)) {
+    return replay::open_synthetic(trace.substr(kSyntheticPrefix.size()), synthetic);
+  }
+  replay::JsonLines lines(trace);  // first: it says what is wrong with a path
+  if (is_npy(trace)) return replay::open_topk_trace(trace);
+  io::Json first;
+  if (!lines.next(first)) {
+    throw FileError(trace, "", "is empty, expected a trace (docs/traces.md)");
+  }
+  if (first.contains("format")) return replay::open_own_trace(std::move(lines), first);
+  return replay::open_load_trace(std::move(lines), std::move(first));
+}
+
+}  // namespace lplb
