@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
@@ -11,16 +12,22 @@
 namespace lplb {
 
 /// What a rank tells the others of its counts: those of the replicated experts, then for each rank
-/// the sum over the experts that live there alone. 24 integers for a cube of 8 with 16 replicas,
-/// where the full counts are 256.
+/// the sum over the experts that have one replica, there. 24 integers for a cube of 8 with 16
+/// replicas, where the full counts are 256.
 struct PackedLayout {
   std::vector<Index> replicated;  ///< logical ids, ascending; their counts come first
   std::vector<Index> home;        ///< [num_logical]: rank of a single-replica expert, else -1
   Index num_ranks = 0;
+  /// Hash of the above: ranks that exchange must agree on it.
+  std::uint64_t fingerprint = 0;
 
-  explicit PackedLayout(const Placement& placement);
+  PackedLayout() = default;
+  explicit PackedLayout(const Placement& placement) { assign(placement); }
+  /// Allocates only where it outgrows what it held.
+  void assign(const Placement& placement);
+
   std::size_t size() const { return replicated.size() + static_cast<std::size_t>(num_ranks); }
-  /// `counts` [num_logical] -> `packed` [size()].
+  /// `counts` [num_logical] -> `packed` [size()]. The sum of `counts` must fit a Load.
   void pack(std::span<const Load> counts, std::span<Load> packed) const;
 };
 
@@ -34,41 +41,72 @@ class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual Index num_ranks() const = 0;
+  virtual Index rank() const = 0;
+
+  /// Makes room for layouts of up to `max_counts` integers, so that all_gather() need not. A
+  /// planner calls it before its first batch.
+  virtual void reserve(std::size_t max_counts) = 0;
+
   /// All-gather: `mine` [layout.size()] of the calling rank into `all` [num_ranks, layout.size()],
-  /// ranks in order. Every rank must call it once a batch, with the same layout. Returns kTimedOut
-  /// past the deadline; throws ExchangeError where the group is closed or a peer's layout differs.
+  /// ranks in order. Every rank calls it once a batch, with the same layout. kTimedOut, with `all`
+  /// unspecified, where the batch's deadline passed. Throws ExchangeError where the group is closed
+  /// or a peer's layout differs, ArgumentError where lengths are wrong.
   virtual ExchangeStatus all_gather(const PackedLayout& layout, std::span<const Load> mine,
                                     std::span<Load> all) = 0;
 };
 
-/// Counts given by the user before each batch: of all ranks, [num_ranks, num_logical]. The calling
-/// rank's own row is replaced by what it counted itself.
+/// Counts given by the user before each batch, from whatever transport there is. What the calling
+/// rank counted itself replaces its own row.
 class GivenCounts : public Exchange {
  public:
-  explicit GivenCounts(Index num_ranks) : num_ranks_(num_ranks) {}
+  GivenCounts(Index num_ranks, Index rank);
+  /// `counts` [num_ranks, num_logical], all >= 0, for the batches from the next on. Throws
+  /// ArgumentError.
   void set(std::span<const Load> counts, Index num_logical);
 
   Index num_ranks() const override { return num_ranks_; }
+  Index rank() const override { return rank_; }
+  void reserve(std::size_t) override {}
+  /// Always complete. Throws ArgumentError where set() was not called for this many experts.
   ExchangeStatus all_gather(const PackedLayout& layout, std::span<const Load> mine,
                             std::span<Load> all) override;
 
  private:
   Index num_ranks_;
+  Index rank_;
+  Index num_logical_ = 0;
   std::vector<Load> counts_;
 };
 
 /// Ranks that are threads of one process: make one group, give each thread its member().
+///
+/// Batches: the n-th call of each rank's all_gather() belongs to batch n. All ranks get the same
+/// outcome of a batch: complete, once the last rank has come; or timed out, once any rank has
+/// waited for `deadline`. A rank that comes to a batch that is over gets kTimedOut at once, so that
+/// it catches up with the others; its counts are never mixed into a later batch.
+///
+/// The end: close(), the end of any member, and layouts that differ end the group for good. Calls
+/// that wait and calls that come throw ExchangeError, which says why; a batch that was complete
+/// before stays so.
 class InProcessGroup {
  public:
+  /// Throws ArgumentError unless num_ranks is in 1 to kMaxRanks and `deadline` > 0.
   explicit InProcessGroup(Index num_ranks,
                           std::chrono::microseconds deadline = std::chrono::seconds(10));
   ~InProcessGroup();
+  InProcessGroup(InProcessGroup&&) noexcept;
+  InProcessGroup& operator=(InProcessGroup&&) noexcept;
 
-  /// The exchange of one rank; the group's memory lives as long as any member.
+  /// The exchange of one rank, handed out once; to be used by one thread at a time. Members keep
+  /// what they share alive: the group object may go first. Throws ArgumentError.
   std::shared_ptr<Exchange> member(Index rank);
+
+  /// From any thread; wakes all ranks that wait.
+  void close();
 
  private:
   struct Shared;
+  class Member;
   std::shared_ptr<Shared> shared_;
 };
 
