@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+#include "bench/bench_main.h"
+
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdio>
+#include <optional>
+#include <regex>
+#include <sstream>
+
+#include "bench/workloads.h"
+#include "core/check.h"
+#include "io/output.h"
+
+namespace lplb::bench {
+namespace {
+
+struct Options {
+  std::optional<std::string> json;
+  std::optional<std::string> export_instances;
+  std::string filter = ".";
+  std::string min_time = "0.2";
+};
+
+void check_options(const Options& options) {
+  double seconds = 0;
+  std::size_t length = 0;
+  try {
+    seconds = std::stod(options.min_time, &length);
+  } catch (const std::exception&) {
+    length = 0;
+  }
+  check_argument(length == options.min_time.size() && std::isfinite(seconds) && seconds > 0,
+                 "--min-time", "\"{}\" is not a number > 0", options.min_time);
+  try {
+    std::regex(options.filter, std::regex_constants::extended);
+  } catch (const std::regex_error&) {
+    throw ArgumentError("--filter",
+                        fmt::format("\"{}\" is not a regular expression", options.filter));
+  }
+}
+
+Options parse(const std::vector<std::string>& args) {
+  Options options;
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    const std::size_t equals = args[i].find('=');
+    const std::string name = args[i].substr(0, equals);
+    const bool known = name == "--json" || name == "--export-instances" || name == "--filter" ||
+                       name == "--min-time";
+    check_argument(known, name.c_str(), "is not an option of the benchmarks");
+    check_argument(equals != std::string::npos || i + 1 < args.size(), name.c_str(),
+                   "has no value");
+    const std::string value = equals != std::string::npos ? args[i].substr(equals + 1) : args[++i];
+    if (name == "--json") options.json = value;
+    if (name == "--export-instances") options.export_instances = value;
+    if (name == "--filter") options.filter = value;
+    if (name == "--min-time") options.min_time = value;
+  }
+  check_options(options);
+  return options;
+}
+
+std::string with_unit(double seconds) {
+  if (seconds < 1e-6) return fmt::format("{:.1f} ns", seconds * 1e9);
+  if (seconds < 1e-3) return fmt::format("{:.2f} us", seconds * 1e6);
+  if (seconds < 1) return fmt::format("{:.2f} ms", seconds * 1e3);
+  return fmt::format("{:.2f} s", seconds);
+}
+
+// One line a benchmark: processor time, or wall time where a benchmark asks for it (threads).
+class TableReporter : public benchmark::BenchmarkReporter {
+ public:
+  bool ReportContext(const Context&) override {
+    fmt::print("{:<34} {:>12} {:>14}\n", "benchmark", "time/op", "items/s");
+    return true;
+  }
+
+  void ReportRuns(const std::vector<Run>& runs) override {
+    for (const Run& run : runs) {
+      const std::string name = run.benchmark_name();
+      if (run.error_occurred) {
+        fmt::print("{:<34} failed: {}\n", name, run.error_message);
+        continue;
+      }
+      const bool wall = name.ends_with("/real_time");
+      const double total = wall ? run.real_accumulated_time : run.cpu_accumulated_time;
+      const auto items = run.counters.find("items_per_second");
+      const std::string rate =
+          items == run.counters.end() ? std::string() : fmt::format("{:.0f}", items->second.value);
+      fmt::print("{:<34} {:>12} {:>14}\n", name,
+                 with_unit(total / static_cast<double>(run.iterations)), rate);
+    }
+    std::fflush(stdout);
+  }
+};
+
+// Forwards to the reporter that was chosen and remembers whether anything failed.
+template <class Base>
+class Checked : public Base {
+ public:
+  using Run = benchmark::BenchmarkReporter::Run;
+  void ReportRuns(const std::vector<Run>& runs) override {
+    for (const Run& run : runs) failed_ = failed_ || run.error_occurred;
+    Base::ReportRuns(runs);
+  }
+  bool failed() const { return failed_; }
+
+ private:
+  bool failed_ = false;
+};
+
+template <class Reporter>
+bool run_with(Reporter& reporter) {
+  return benchmark::RunSpecifiedBenchmarks(&reporter) > 0 && !reporter.failed();
+}
+
+}  // namespace
+
+int run_benchmarks(const std::vector<std::string>& args) {
+  const Options options = parse(args);
+  if (options.export_instances) {
+    io::write_file(*options.export_instances, workloads_json());
+    return 0;
+  }
+
+  std::vector<std::string> flags = {"lplb bench", "--benchmark_filter=" + options.filter,
+                                    "--benchmark_min_time=" + options.min_time};
+  std::vector<char*> argv;
+  for (std::string& flag : flags) argv.push_back(flag.data());
+  argv.push_back(nullptr);
+  int argc = static_cast<int>(flags.size());
+  benchmark::Initialize(&argc, argv.data());
+
+  bool good = false;
+  if (options.json) {
+    std::ostringstream out;
+    Checked<benchmark::JSONReporter> reporter;
+    reporter.SetOutputStream(&out);
+    reporter.SetErrorStream(&out);
+    good = run_with(reporter);
+    io::write_file(*options.json, out.str());
+  } else {
+    Checked<TableReporter> reporter;
+    good = run_with(reporter);
+  }
+  benchmark::Shutdown();
+  return good ? 0 : 1;
+}
+
+}  // namespace lplb::bench
