@@ -8,8 +8,8 @@
 
 #include "lplb/types.h"
 
-// Strict reading of JSON: what nlohmann parses, less what users get wrong silently. Every problem is
-// a FileError that names the file, the place, the value and what was expected.
+// Strict reading of JSON: what nlohmann parses, less what users get wrong silently. Every problem
+// is a FileError that names the file, the place, the value and what was expected.
 namespace lplb::io {
 
 using Json = nlohmann::json;
@@ -18,6 +18,12 @@ using Json = nlohmann::json;
 /// numbers that no double holds. `first_line` is the line number of the text in `path` (for files
 /// of one value a line).
 Json parse_json(std::string_view text, const std::string& path, int first_line = 1);
+
+/// Text for a message: printable ASCII, the rest as \xNN; quoted and cut short; and what kind of
+/// value a JSON value is ("a list", "1.5").
+std::string escape(std::string_view text);
+std::string quote(std::string_view text);
+std::string describe(const Json& value);
 
 /// Reads a whole file ("-" is standard input). Refuses folders and files above `max_bytes`.
 std::string read_file(const std::string& path, std::size_t max_bytes = std::size_t{1} << 31);
@@ -37,6 +43,8 @@ class Object {
   std::string string(const std::string& key) const;
   const Json& at(const std::string& key) const;
 
+  /// "line 3, key load".
+  std::string place_of(const std::string& key) const;
   [[noreturn]] void fail(const std::string& key, const std::string& problem) const;
 
  private:

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <fstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 // NumPy's .npy files, format versions 1.0, 2.0 and 3.0, C order, integers, little-endian.
@@ -17,6 +18,19 @@ struct NpyHeader {
 
   std::int64_t num_items() const;
 };
+
+/// The header that `bytes`, the beginning of a file, holds; what follows it may be cut off. Its
+/// sizes fit int64 and are not yet held against the file's length. Throws FileError.
+NpyHeader parse_npy_header(std::string_view bytes, const std::string& path);
+
+/// A whole array, its items widened to int64.
+struct NpyArray {
+  NpyHeader header;
+  std::vector<std::int64_t> values;
+};
+
+/// `bytes` is the whole file. Throws FileError for what NpyReader refuses.
+NpyArray parse_npy(std::string_view bytes, const std::string& path);
 
 /// Reads item by item from the front: a file larger than memory streams. Throws FileError for
 /// anything but a well-formed file whose length matches its header.
@@ -32,6 +46,7 @@ class NpyReader {
   std::ifstream file_;
   NpyHeader header_;
   std::int64_t position_ = 0;
+  std::vector<char> buffer_;
 };
 
 /// Bytes of a .npy file (version 1.0) holding `values` as `dtype` ("<i4" or "<i8") in `shape`.

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: MIT
+#include "io/json.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+
+#include "lplb/error.h"
+
+namespace lplb::io {
+namespace {
+
+constexpr std::size_t kMaxDepth = 16;
+constexpr std::size_t kQuoteLength = 60;
+
+/// Builds the value as nlohmann's own parser would, but refuses what a user did not mean.
+class StrictSax : public nlohmann::json_sax<Json> {
+ public:
+  StrictSax(std::string_view text, const std::string& path, int first_line)
+      : text_(text), path_(path), first_line_(first_line) {}
+
+  Json take() { return std::move(root_); }
+
+  bool null() override { return add(Json(nullptr)); }
+  bool boolean(bool value) override { return add(Json(value)); }
+  bool number_integer(number_integer_t value) override { return add(Json(value)); }
+  bool number_unsigned(number_unsigned_t value) override { return add(Json(value)); }
+  bool number_float(number_float_t value, const string_t&) override { return add(Json(value)); }
+  bool string(string_t& value) override { return add(Json(std::move(value))); }
+  bool binary(binary_t&) override { return false; }  // no such thing in text
+  bool start_object(std::size_t) override { return open(Json::object()); }
+  bool start_array(std::size_t) override { return open(Json::array()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+
+  bool key(string_t& name) override {
+    if (stack_.back()->contains(name)) {
+      throw FileError(path_, where(), fmt::format("key {} stands twice", quote(name)));
+    }
+    key_ = std::move(name);
+    return true;
+  }
+
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::detail::exception& error) override {
+    // "[json.exception...] parse error at line 1, column 2: syntax error while ...".
+    std::string problem = error.what();
+    if (const auto at = problem.find(": "); at != std::string::npos) problem.erase(0, at + 2);
+    if (const auto at = problem.find("] "); problem.front() == '[' && at != std::string::npos) {
+      problem.erase(0, at + 2);
+    }
+    throw FileError(path_, place_of(position), "not valid JSON: " + escape(problem));
+  }
+
+ private:
+  bool add(Json value) {
+    if (stack_.empty()) {
+      root_ = std::move(value);
+      return true;
+    }
+    Json& parent = *stack_.back();
+    if (parent.is_array()) {
+      parent.push_back(std::move(value));
+    } else {
+      parent.emplace(std::move(key_), std::move(value));
+    }
+    return true;
+  }
+
+  bool open(Json value) {
+    if (stack_.size() >= kMaxDepth) {
+      throw FileError(path_, where(), fmt::format("nested deeper than {} levels", kMaxDepth));
+    }
+    if (stack_.empty()) {
+      root_ = std::move(value);
+      stack_.push_back(&root_);
+      return true;
+    }
+    Json& parent = *stack_.back();
+    // NOTE: pointers into the parent stay valid, since it gets no other child before close().
+    stack_.push_back(parent.is_array() ? &parent.emplace_back(std::move(value))
+                                       : &*parent.emplace(std::move(key_), std::move(value)).first);
+    return true;
+  }
+
+  bool close() {
+    stack_.pop_back();
+    return true;
+  }
+
+  /// Without a byte position only the line of a lines file is known.
+  std::string where() const { return first_line_ > 1 ? fmt::format("line {}", first_line_) : ""; }
+
+  std::string place_of(std::size_t position) const {
+    const std::string_view before = text_.substr(0, position == 0 ? 0 : position - 1);
+    const auto line = std::count(before.begin(), before.end(), '\n');
+    const auto newline = before.rfind('\n');
+    const std::size_t column =
+        newline == std::string_view::npos ? before.size() + 1 : before.size() - newline;
+    return fmt::format("line {}, column {}", first_line_ + line, column);
+  }
+
+  std::string_view text_;
+  const std::string& path_;
+  int first_line_;
+  Json root_;
+  std::vector<Json*> stack_;
+  std::string key_;
+};
+
+std::string indexed(const std::string& where, std::size_t i) {
+  return fmt::format("{}[{}]", where, i);
+}
+
+/// Calls read(entry, where) for each entry of a matrix and checks its shape.
+template <class T, class Read>
+Matrix<T> read_matrix(const Json& value, const std::string& path, const std::string& where,
+                      bool flat_is_one_row, const Read& read) {
+  if (!value.is_array()) {
+    throw FileError(path, where, fmt::format("is {}, expected a list of lists", describe(value)));
+  }
+  if (value.empty()) throw FileError(path, where, "is an empty list, expected at least one row");
+  Matrix<T> matrix;
+  const auto read_row = [&](const Json& row, const std::string& row_where) {
+    if (!row.is_array()) {
+      throw FileError(path, row_where, fmt::format("is {}, expected a list", describe(row)));
+    }
+    if (row.empty()) throw FileError(path, row_where, "is an empty list");
+    if (matrix.rows > 0 && row.size() != matrix.columns) {
+      throw FileError(path, row_where, fmt::format("has {} entries, expected {} like the rows before",
+                                                   row.size(), matrix.columns));
+    }
+    matrix.columns = row.size();
+    matrix.values.reserve(matrix.values.size() + row.size());
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      matrix.values.push_back(read(row[i], [&] { return indexed(row_where, i); }));
+    }
+    ++matrix.rows;
+  };
+  if (flat_is_one_row && !value.front().is_array()) {
+    read_row(value, where);
+    return matrix;
+  }
+  for (std::size_t i = 0; i < value.size(); ++i) read_row(value[i], indexed(where, i));
+  return matrix;
+}
+
+template <class Where>
+std::int64_t read_integer(const Json& value, const std::string& path, const Where& where,
+                          std::int64_t low, std::int64_t high) {
+  const bool fits = value.is_number_unsigned()
+                        ? value.get<std::uint64_t>() <= static_cast<std::uint64_t>(INT64_MAX)
+                        : value.is_number_integer();
+  if (fits) {
+    const auto number = value.get<std::int64_t>();
+    if (number >= low && number <= high) return number;
+  }
+  throw FileError(
+      path, where(),
+      high == INT64_MAX
+          ? fmt::format("is {}, expected an integer from {} to 2^63 - 1", describe(value), low)
+          : fmt::format("is {}, expected an integer from {} to {}", describe(value), low, high));
+}
+
+}  // namespace
+
+std::string escape(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c >= 0x20 && c < 0x7f) {
+      out += c;
+    } else {
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
+  }
+  return out;
+}
+
+std::string quote(std::string_view text) {
+  return text.size() <= kQuoteLength
+             ? fmt::format("\"{}\"", escape(text))
+             : fmt::format("\"{}...\"", escape(text.substr(0, kQuoteLength)));
+}
+
+std::string describe(const Json& value) {
+  if (value.is_string()) return quote(value.get_ref<const std::string&>());
+  if (value.is_array()) return "a list";
+  if (value.is_object()) return "an object";
+  return value.dump();
+}
+
+Json parse_json(std::string_view text, const std::string& path, int first_line) {
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+    throw FileError(path, "", "is empty, expected JSON");
+  }
+  StrictSax sax(text, path, first_line);
+  Json::sax_parse(text.begin(), text.end(), &sax);
+  return sax.take();
+}
+
+std::string read_file(const std::string& path, std::size_t max_bytes) {
+  std::ifstream file;
+  if (path != "-") {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) {
+      throw FileError(path, "", "is a folder, expected a file");
+    }
+    errno = 0;
+    file.open(path, std::ios::binary);
+    if (!file) throw FileError(path, "", fmt::format("cannot be read: {}", std::strerror(errno)));
+  }
+  std::istream& in = path == "-" ? std::cin : file;
+  std::string content;
+  std::vector<char> buffer(std::size_t{1} << 20);
+  while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size())) || in.gcount() > 0) {
+    content.append(buffer.data(), static_cast<std::size_t>(in.gcount()));
+    if (content.size() > max_bytes) {
+      throw FileError(path, "", fmt::format("is larger than {} bytes", max_bytes));
+    }
+  }
+  if (in.bad()) throw FileError(path, "", "cannot be read to its end");
+  return content;
+}
+
+Object::Object(const Json& json, std::string path, std::string where)
+    : json_(json), path_(std::move(path)), where_(std::move(where)) {
+  if (!json_.is_object()) {
+    throw FileError(path_, where_, fmt::format("is {}, expected an object", describe(json_)));
+  }
+}
+
+void Object::allow_only(const std::vector<std::string>& known) const {
+  for (const auto& item : json_.items()) {
+    if (std::find(known.begin(), known.end(), item.key()) != known.end()) continue;
+    throw FileError(path_, where_,
+                    fmt::format("key {} is unknown, expected one of {}", quote(item.key()),
+                                fmt::join(known, ", ")));
+  }
+}
+
+bool Object::has(const std::string& key) const { return json_.contains(key); }
+
+const Json& Object::at(const std::string& key) const {
+  const auto found = json_.find(key);
+  if (found == json_.end()) {
+    throw FileError(path_, where_, fmt::format("key \"{}\" is missing", key));
+  }
+  return *found;
+}
+
+std::string Object::place_of(const std::string& key) const {
+  return where_.empty() ? "key " + key : fmt::format("{}, key {}", where_, key);
+}
+
+std::int64_t Object::integer(const std::string& key, std::int64_t low, std::int64_t high) const {
+  return read_integer(at(key), path_, [&] { return place_of(key); }, low, high);
+}
+
+std::string Object::string(const std::string& key) const {
+  const Json& value = at(key);
+  if (!value.is_string()) fail(key, fmt::format("is {}, expected a string", describe(value)));
+  return value.get<std::string>();
+}
+
+void Object::fail(const std::string& key, const std::string& problem) const {
+  throw FileError(path_, place_of(key), problem);
+}
+
+Matrix<std::int64_t> integer_matrix(const Json& value, const std::string& path,
+                                    const std::string& where, std::int64_t low, std::int64_t high,
+                                    bool flat_is_one_row) {
+  return read_matrix<std::int64_t>(
+      value, path, where, flat_is_one_row, [&](const Json& entry, const auto& entry_where) {
+        return read_integer(entry, path, entry_where, low, high);
+      });
+}
+
+Matrix<double> real_matrix(const Json& value, const std::string& path, const std::string& where,
+                           bool flat_is_one_row) {
+  return read_matrix<double>(
+      value, path, where, flat_is_one_row, [&](const Json& entry, const auto& entry_where) {
+        const double number = entry.is_number() ? entry.get<double>() : -1;
+        if (number >= 0 && std::isfinite(number)) return number;
+        throw FileError(path, entry_where(),
+                        fmt::format("is {}, expected a number >= 0", describe(entry)));
+      });
+}
+
+}  // namespace lplb::io

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+#include "io/output.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "lplb/error.h"
+
+namespace lplb::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kStandardOutput = "standard output";
+
+[[noreturn]] void cannot_write(const std::string& name, int error) {
+  throw FileError(name, "", fmt::format("cannot be written: {}", std::strerror(error)));
+}
+
+/// 0, or errno.
+int write_all(int fd, std::string_view content) {
+  while (!content.empty()) {
+    const ssize_t written = ::write(fd, content.data(), content.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return errno;
+    content.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return 0;
+}
+
+/// What a path leads to.
+struct Target {
+  std::string path;  ///< links followed
+  bool exists = false;
+  bool regular = false;
+  mode_t mode = 0;
+};
+
+Target find_target(const std::string& path) {
+  if (path.empty()) throw FileError("\"\"", "", "is no file name");
+  Target target{path};
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) {
+    if (S_ISDIR(status.st_mode)) throw FileError(path, "", "is a folder, expected a file");
+    if (::access(path.c_str(), W_OK) != 0) cannot_write(path, errno);
+    target.exists = true;
+    target.regular = S_ISREG(status.st_mode);
+    target.mode = status.st_mode & 07777;
+    std::error_code ignored;
+    if (const fs::path real = fs::canonical(path, ignored); target.regular && !real.empty()) {
+      target.path = real.string();
+    }
+  } else if (errno != ENOENT) {
+    cannot_write(path, errno);
+  }
+  return target;
+}
+
+std::string folder_of(const std::string& path) {
+  const std::string folder = fs::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+/// Opens a new file in `folder`, with the mode that the umask leaves; its name in `temporary`.
+int open_beside(const std::string& folder, std::string& temporary) {
+  static std::atomic<unsigned> counter{0};
+  int fd = -1;
+  do {
+    temporary = fmt::format("{}/.lplb-{}-{}.tmp", folder, ::getpid(), counter++);
+    fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (fd < 0 && errno == EEXIST);
+  return fd;
+}
+
+/// Devices and pipes: nothing to rename.
+void write_in_place(const std::string& path, std::string_view content) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) cannot_write(path, errno);
+  const int error = write_all(fd, content);
+  ::close(fd);
+  if (error != 0) cannot_write(path, error);
+}
+
+}  // namespace
+
+void write_file(const std::string& path, std::string_view content) {
+  if (path == "-") {
+    std::fflush(stdout);
+    if (const int error = write_all(STDOUT_FILENO, content); error != 0) {
+      cannot_write(kStandardOutput, error);
+    }
+    return;
+  }
+  const Target target = find_target(path);
+  if (target.exists && !target.regular) return write_in_place(path, content);
+
+  std::string temporary;
+  const int fd = open_beside(folder_of(target.path), temporary);
+  if (fd < 0) cannot_write(path, errno);
+  int error = write_all(fd, content);
+  if (error == 0 && target.exists && ::fchmod(fd, target.mode) != 0) error = errno;
+  if (error == 0 && ::fsync(fd) != 0) error = errno;
+  if (::close(fd) != 0 && error == 0) error = errno;
+  if (error == 0 && ::rename(temporary.c_str(), target.path.c_str()) != 0) error = errno;
+  if (error != 0) {
+    ::unlink(temporary.c_str());
+    cannot_write(path, error);
+  }
+}
+
+void check_output(const std::string& path) {
+  if (path == "-") return;
+  const Target target = find_target(path);
+  if (target.exists && !target.regular) return;
+  const std::string folder = folder_of(target.path);
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) cannot_write(path, errno);
+}
+
+}  // namespace lplb::io
