@@ -4,13 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iostream>
 
+#include "io/text.h"
 #include "lplb/error.h"
 
 namespace lplb::io {
@@ -55,7 +51,7 @@ class StrictSax : public nlohmann::json_sax<Json> {
     if (const auto at = problem.find("] "); problem.front() == '[' && at != std::string::npos) {
       problem.erase(0, at + 2);
     }
-    throw FileError(path_, place_of(position), "not valid JSON: " + escape(problem));
+    throw FileError(path_, place_of(position), "not valid JSON: " + printable(problem));
   }
 
  private:
@@ -133,8 +129,9 @@ Matrix<T> read_matrix(const Json& value, const std::string& path, const std::str
     }
     if (row.empty()) throw FileError(path, row_where, "is an empty list");
     if (matrix.rows > 0 && row.size() != matrix.columns) {
-      throw FileError(path, row_where, fmt::format("has {} entries, expected {} like the rows before",
-                                                   row.size(), matrix.columns));
+      throw FileError(path, row_where,
+                      fmt::format("has {} entries, expected {} like the rows before", row.size(),
+                                  matrix.columns));
     }
     matrix.columns = row.size();
     matrix.values.reserve(matrix.values.size() + row.size());
@@ -170,22 +167,8 @@ std::int64_t read_integer(const Json& value, const std::string& path, const Wher
 
 }  // namespace
 
-std::string escape(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c >= 0x20 && c < 0x7f) {
-      out += c;
-    } else {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    }
-  }
-  return out;
-}
-
 std::string quote(std::string_view text) {
-  return text.size() <= kQuoteLength
-             ? fmt::format("\"{}\"", escape(text))
-             : fmt::format("\"{}...\"", escape(text.substr(0, kQuoteLength)));
+  return fmt::format("\"{}\"", printable(text, kQuoteLength));
 }
 
 std::string describe(const Json& value) {
@@ -202,30 +185,6 @@ Json parse_json(std::string_view text, const std::string& path, int first_line) 
   StrictSax sax(text, path, first_line);
   Json::sax_parse(text.begin(), text.end(), &sax);
   return sax.take();
-}
-
-std::string read_file(const std::string& path, std::size_t max_bytes) {
-  std::ifstream file;
-  if (path != "-") {
-    std::error_code ignored;
-    if (std::filesystem::is_directory(path, ignored)) {
-      throw FileError(path, "", "is a folder, expected a file");
-    }
-    errno = 0;
-    file.open(path, std::ios::binary);
-    if (!file) throw FileError(path, "", fmt::format("cannot be read: {}", std::strerror(errno)));
-  }
-  std::istream& in = path == "-" ? std::cin : file;
-  std::string content;
-  std::vector<char> buffer(std::size_t{1} << 20);
-  while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size())) || in.gcount() > 0) {
-    content.append(buffer.data(), static_cast<std::size_t>(in.gcount()));
-    if (content.size() > max_bytes) {
-      throw FileError(path, "", fmt::format("is larger than {} bytes", max_bytes));
-    }
-  }
-  if (in.bad()) throw FileError(path, "", "cannot be read to its end");
-  return content;
 }
 
 Object::Object(const Json& json, std::string path, std::string where)
@@ -259,7 +218,8 @@ std::string Object::place_of(const std::string& key) const {
 }
 
 std::int64_t Object::integer(const std::string& key, std::int64_t low, std::int64_t high) const {
-  return read_integer(at(key), path_, [&] { return place_of(key); }, low, high);
+  return read_integer(
+      at(key), path_, [&] { return place_of(key); }, low, high);
 }
 
 std::string Object::string(const std::string& key) const {
@@ -275,10 +235,10 @@ void Object::fail(const std::string& key, const std::string& problem) const {
 Matrix<std::int64_t> integer_matrix(const Json& value, const std::string& path,
                                     const std::string& where, std::int64_t low, std::int64_t high,
                                     bool flat_is_one_row) {
-  return read_matrix<std::int64_t>(
-      value, path, where, flat_is_one_row, [&](const Json& entry, const auto& entry_where) {
-        return read_integer(entry, path, entry_where, low, high);
-      });
+  return read_matrix<std::int64_t>(value, path, where, flat_is_one_row,
+                                   [&](const Json& entry, const auto& entry_where) {
+                                     return read_integer(entry, path, entry_where, low, high);
+                                   });
 }
 
 Matrix<double> real_matrix(const Json& value, const std::string& path, const std::string& where,

@@ -19,9 +19,7 @@ using Json = nlohmann::json;
 /// of one value a line).
 Json parse_json(std::string_view text, const std::string& path, int first_line = 1);
 
-/// Text for a message: printable ASCII, the rest as \xNN; quoted and cut short; and what kind of
-/// value a JSON value is ("a list", "1.5").
-std::string escape(std::string_view text);
+/// For messages: text quoted and cut short; and a value, or what kind it is ("a list", "1.5").
 std::string quote(std::string_view text);
 std::string describe(const Json& value);
 
