@@ -13,11 +13,11 @@
 namespace lplb {
 
 struct PlannerOptions {
-  std::int64_t max_tokens = 0;  ///< the largest batch of one rank, in tokens; memory is sized by it
-  Index num_topk = 8;           ///< entries a token
+  std::int64_t max_tokens = 0;  ///< the largest batch of one rank, in tokens, >= 1
+  Index num_topk = 8;           ///< entries a token, >= 1
   SolveOptions solve;
-  /// Replica slots that a later placement may have (num_physical - num_logical and the most
-  /// replicas of one expert); 0: as many as the first placement.
+  /// Replica slots that a later placement may have: num_physical - num_logical. 0: as many as the
+  /// first placement. The same on every rank.
   Index max_redundants = 0;
 };
 
@@ -28,23 +28,24 @@ enum class BatchStatus {
   kDegraded,  ///< the exchange timed out: this rank divided its own tokens evenly
 };
 
-/// Counters since construction.
+/// Counters since construction, and of the last batch that was solved.
 struct PlannerStats {
   std::int64_t batches = 0;
   std::int64_t solved = 0;        ///< split by the solver
   std::int64_t optimal = 0;       ///< of these, proven optimal
   std::int64_t degraded = 0;      ///< divided evenly because a peer was late
   std::int64_t out_of_range = 0;  ///< ids that were bad input, over all batches
-  double last_imbalance = 1;      ///< max / mean rank load of the last solved batch
+  double last_imbalance = 1;      ///< max / mean rank load
   double last_lower_bound = 0;
 };
 
-/// The fast loop of one rank: count, exchange, solve, map. One planner a layer and batch in flight:
-/// planners share nothing. Not thread-safe; run() does not allocate after construction.
+/// The fast loop of one rank: count, exchange, solve, map. One planner (and one exchange) a layer
+/// and batch in flight: planners share nothing. Not thread-safe. run() does not allocate.
 class Planner {
  public:
-  /// Throws ArgumentError where rank, limits and placement do not fit, or `exchange` is of another
-  /// number of ranks.
+  /// Allocates all that later batches need. Throws ArgumentError where rank, limits and placement
+  /// do not fit, `exchange` is null or of another rank or number of ranks, or the named solver
+  /// cannot take the placement.
   Planner(const Placement& placement, Index rank, const PlannerOptions& options,
           std::shared_ptr<Exchange> exchange);
   ~Planner();
@@ -52,18 +53,31 @@ class Planner {
   Planner& operator=(Planner&&) noexcept;
 
   /// Plans one batch: `topk_idx` [num_tokens, num_topk] flat, 0 tokens is a batch too; writes
-  /// `physical_idx` of the same length: -1 stays -1, bad ids become -1. Every rank of the group
-  /// calls it once a batch. Throws ArgumentError where lengths do not fit.
+  /// `physical_idx` of the same length (may be the same memory): -1 stays -1, bad ids become -1.
+  /// Every rank of the group calls it once a batch.
+  ///
+  /// A solved batch is solved alike on every rank, from the same counts: over the group each
+  /// replica takes exactly its quota. Where the exchange times out (kDegraded) each rank divides
+  /// its own tokens of an expert evenly over the live replicas. Whether all ranks then degrade
+  /// together is the exchange's promise: those of InProcessGroup do. In any case every token
+  /// reaches a live replica of its expert; only the balance is at stake.
+  ///
+  /// Throws ArgumentError where lengths do not fit: the rank has then not taken part in the batch,
+  /// and the group waits until it calls again. Throws ExchangeError where the exchange does, or
+  /// where it delivers counts that cannot be. Nothing is written then.
   BatchStatus run(std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx);
   BatchStatus run(std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx);
 
-  /// From the next batch on. Same ranks and logical experts, replicas within the limits. Every rank
-  /// does it between the same two batches. Does not reallocate.
+  /// From the next batch on. Same ranks and logical experts, replicas within the limits; nodes,
+  /// speeds and dead ranks may change. Every rank does it between the same two batches. Reuses the
+  /// planner's memory. Throws ArgumentError, with the planner as it was.
   void update_placement(const Placement& placement);
 
   const Placement& placement() const;
   const PlannerStats& stats() const;
-  /// The split of the last solved batch, for the whole group.
+  /// The split of the last solved batch, for the whole group. Of the experts with one replica only
+  /// the sum over each rank is exchanged: their entries of physical_load are right as a sum over a
+  /// rank, not one by one. All else, replicated experts included, is as solve() gives it.
   const Split& last_split() const;
 
  private:
