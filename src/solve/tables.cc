@@ -25,6 +25,7 @@ void SplitProblem::Tables::collect_places(const Placement& placement) {
   fixed_rank.assign(static_cast<std::size_t>(num_logical), -1);
   fixed_slot.assign(static_cast<std::size_t>(num_logical), -1);
   shared.clear();
+  shared.reserve(static_cast<std::size_t>(num_logical));  // other placements may have more of them
   slots.clear();
   expert.clear();
   place_begin.assign(1, 0);
