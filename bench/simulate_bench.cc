@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+#include <benchmark/benchmark.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "lplb/simulate.h"
+
+// A whole replay: reading the trace, placing, splitting, adding up. Items are solves.
+namespace lplb {
+namespace {
+
+/// A trace file of 8 layers and 64 steps, removed afterwards: what is timed includes its parsing.
+class TraceFile {
+ public:
+  explicit TraceFile(const SyntheticOptions& options)
+      : path_(std::filesystem::temp_directory_path() /
+              ("lplb-bench-" + std::to_string(getpid()) + ".jsonl")) {
+    const auto reader = open_trace("synthetic:W1_hot_expert_set", options);
+    std::ofstream file(path_);
+    file << trace_header_line(reader->info());
+    for (TraceStep step; reader->next(step);) file << trace_step_line(reader->info(), step);
+  }
+  ~TraceFile() { std::filesystem::remove(path_); }
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+void replay(benchmark::State& state, Index num_ranks, Index redundants, const char* policy,
+            Index interval) {
+  SimulateOptions options;
+  options.synthetic.num_layers = 8;
+  const TraceFile file(options.synthetic);
+  options.trace = file.path();
+  options.num_ranks = num_ranks;
+  options.redundants = redundants;
+  options.policies = {policy};
+  options.rebalance_every = interval;
+  std::int64_t solves = 0;
+  for (auto _ : state) {
+    const SimulateReport report = simulate(options);
+    solves += report.policies[0].solves;
+    benchmark::DoNotOptimize(report.policies[0].imbalance.mean);
+  }
+  state.SetItemsProcessed(solves);
+}
+
+BENCHMARK_CAPTURE(replay, simulate / cube8x2 / rebalance_every : 1, 8, 2, "cube+lplb", 1)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(replay, simulate / cube8x2 / rebalance_every : 64, 8, 2, "cube+lplb", 64)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(replay, simulate / EP64 + 64 / rebalance_every : 1, 64, 1, "eplb+lplb", 1)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(replay, simulate / EP64 + 64 / rebalance_every : 64, 64, 1, "eplb+lplb", 64)
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace lplb

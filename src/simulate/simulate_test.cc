@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: MIT
+#include "lplb/simulate.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "lplb/placement.h"
+#include "simulate/test_files.h"
+
+namespace lplb {
+namespace {
+
+using ::testing::DoubleEq;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::message_of;
+using ::testing::Pointwise;
+using testing::recorded;
+
+const std::vector<std::string> kPolicies = {"none", "eplb", "eplb+lplb", "cube+even", "cube+lplb"};
+
+SimulateOptions small() {
+  SimulateOptions options;
+  options.trace = "synthetic:W6_rotating_hotspot";
+  options.synthetic.num_logical_experts = 32;
+  options.synthetic.num_topk = 4;
+  options.synthetic.num_layers = 3;
+  options.synthetic.num_steps = 20;
+  options.synthetic.num_tokens = 128;
+  options.policies = kPolicies;
+  return options;
+}
+
+SimulateOptions deepseek(Index num_ranks, const std::vector<std::string>& policies) {
+  SimulateOptions options;
+  options.trace = recorded("deepseek-v2-lite.load.jsonl");
+  options.num_ranks = num_ranks;
+  options.policies = policies;
+  return options;
+}
+
+/// Everything in the report but the times.
+std::string figures(SimulateReport report) {
+  report.settings.jobs = 0;
+  for (PolicyReport& policy : report.policies) policy.solve_us = {};
+  return report_json(report);
+}
+
+class SimulateTest : public testing::Files {
+ protected:
+  /// The first `count` steps of a recorded trace; `last` takes the place of the last one.
+  std::string head(int count, const std::string& last = "") const {
+    std::ifstream file(recorded("deepseek-v2-lite.load.jsonl"));
+    std::string text, line;
+    for (int i = 0; i < count && std::getline(file, line); ++i) {
+      text += (i == count - 1 && !last.empty() ? last : line) + "\n";
+    }
+    return write("head.jsonl", text);
+  }
+};
+
+/// data/traces/README.md prints what a program that shares no code with this one computed.
+TEST_F(SimulateTest, UnbalancedFiguresAreThoseOfTheTracesReadme) {
+  struct Row {
+    const char* file;
+    std::int64_t batch_tokens;
+    Index ranks;
+    double mean, median, p95, worst;
+  };
+  // The README takes its median and p95 without interpolation: compared where pairs are many.
+  const std::vector<Row> rows = {
+      {"deepseek-v2-lite", 0, 8, 1.510, 1.477, 1.926, 2.722},
+      {"deepseek-v2-lite", 0, 16, 1.946, 1.863, 2.643, 3.521},
+      {"deepseek-v2-lite", 0, 32, 2.749, 2.628, 4.067, 6.144},
+      {"deepseek-v2-lite", 0, 64, 4.276, 4.103, 6.365, 8.545},
+      {"deepseek-v2-lite", 4096, 8, 1.483, 0, 0, 2.348},
+      {"deepseek-v2-lite", 4096, 16, 1.924, 0, 0, 3.128},
+      {"deepseek-v2-lite", 4096, 32, 2.758, 0, 0, 5.590},
+      {"deepseek-v2-lite", 4096, 64, 4.324, 0, 0, 7.819},
+      {"qwen3-30b-a3b", 0, 8, 1.462, 0, 0, 2.077},
+      {"qwen3-30b-a3b", 0, 16, 1.921, 0, 0, 2.971},
+      {"qwen3-30b-a3b", 0, 32, 2.614, 0, 0, 5.374},
+      {"qwen3-30b-a3b", 0, 64, 3.920, 0, 0, 7.336},
+  };
+  for (const Row& row : rows) {
+    SimulateOptions options = deepseek(row.ranks, {"none"});
+    options.trace = recorded(row.file) + ".load.jsonl";
+    options.batch_tokens = row.batch_tokens;
+    const Distribution got = simulate(options).policies[0].imbalance;
+    EXPECT_NEAR(got.mean, row.mean, 0.0005) << row.file << row.batch_tokens << ' ' << row.ranks;
+    EXPECT_NEAR(got.max, row.worst, 0.0005) << row.file << row.batch_tokens << ' ' << row.ranks;
+    if (row.median == 0) continue;
+    EXPECT_NEAR(got.p50, row.median, 0.0005) << row.file << ' ' << row.ranks;
+    EXPECT_NEAR(got.p95, row.p95, 0.0005) << row.file << ' ' << row.ranks;
+  }
+}
+
+TEST_F(SimulateTest, EverySolveIsOptimalAndExactSplitsNeverLose) {
+  SimulateOptions options = deepseek(8, kPolicies);
+  options.batch_tokens = 1024;
+  const SimulateReport report = simulate(options);
+  ASSERT_EQ(report.policies.size(), kPolicies.size());
+  EXPECT_EQ(report.num_tokens, 33279);
+  for (const PolicyReport& policy : report.policies) {
+    const bool exact = policy.name.ends_with("+lplb");
+    EXPECT_EQ(policy.solves, exact ? report.num_batches * 26 : 0) << policy.name;
+    EXPECT_EQ(policy.optimal, policy.solves) << policy.name;
+    EXPECT_EQ(policy.solve_us.mean > 0, exact) << policy.name;
+    EXPECT_FALSE(policy.local_share.has_value());
+    EXPECT_TRUE(!exact || policy.gap_max == 0) << policy.name;
+  }
+  EXPECT_EQ(report.policies[0].gap_max, 0) << "no replicas: nothing to choose";
+  EXPECT_EQ(report.policies[0].rebalances, 0);
+  EXPECT_EQ(report.policies[1].rebalances, (report.num_batches - 1) * 26);
+  EXPECT_GT(report.policies[1].gap_mean, 0);
+  EXPECT_LT(report.policies[2].imbalance.mean, report.policies[1].imbalance.mean);
+  EXPECT_LT(report.policies[4].imbalance.mean, report.policies[3].imbalance.mean);
+  EXPECT_EQ(report.policies[1].moved_experts, report.policies[2].moved_experts);
+}
+
+TEST_F(SimulateTest, APlacementSeesThePastAlone) {
+  // The last of 30 steps is replaced: a token of every kind goes to the last six experts.
+  nlohmann::json other = {{"step", 29},    {"domain", "intent"}, {"num_tokens", 1},
+                          {"num_topk", 6}, {"first_layer", 1},   {"load", nlohmann::json::array()}};
+  std::vector<int> row(64, 0);
+  std::fill(row.end() - 6, row.end(), 1);
+  for (int layer = 0; layer < 26; ++layer) other["load"].push_back(row);
+  for (const int interval : {1, 7}) {
+    SimulateOptions options = deepseek(8, kPolicies);
+    options.rebalance_every = interval;
+    options.trace = head(30);
+    const SimulateReport before = simulate(options);
+    options.trace = head(30, other.dump());
+    const SimulateReport after = simulate(options);
+    ASSERT_EQ(before.bucket_start.size(), 30u);
+    for (std::size_t p = 0; p < kPolicies.size(); ++p) {
+      const std::vector<double>& a = before.policies[p].over_time;
+      const std::vector<double>& b = after.policies[p].over_time;
+      EXPECT_TRUE(std::equal(a.begin(), a.end() - 1, b.begin())) << kPolicies[p];
+      EXPECT_NE(a.back(), b.back()) << kPolicies[p];
+      EXPECT_EQ(before.policies[p].moved_experts, after.policies[p].moved_experts);
+    }
+  }
+}
+
+TEST_F(SimulateTest, FiguresDoNotDependOnJobs) {
+  SimulateOptions options = small();
+  options.rebalance_every = 3;
+  const std::string expected = figures(simulate(options));
+  for (const int jobs : {2, 3, 16}) {
+    options.jobs = jobs;
+    EXPECT_EQ(figures(simulate(options)), expected) << jobs;
+  }
+}
+
+/// Replays a trace in the plainest way there is, with the library's placements but none of its
+/// other code, and an even split.
+struct Plain {
+  std::vector<std::vector<double>> imbalance;  // [layer][batch]
+  std::int64_t moved = 0;
+  std::int64_t rebalances = 0;
+  std::vector<double> heat;  // [num_ranks]: sum over pairs
+
+  Plain(const SimulateOptions& o, bool replicate) : heat(static_cast<std::size_t>(o.num_ranks)) {
+    const auto reader = open_trace(o.trace, o.synthetic);
+    std::vector<std::vector<Load>> steps;
+    for (TraceStep step; reader->next(step);) steps.push_back(step.load);
+    const auto experts = static_cast<std::size_t>(reader->info().num_logical_experts);
+    const Index slots = static_cast<Index>(experts) + (replicate ? o.redundants * o.num_ranks : 0);
+    for (Index layer = 0; layer < reader->info().num_layers; ++layer) {
+      const std::size_t offset = static_cast<std::size_t>(layer) * experts;
+      std::vector<Index> map;
+      imbalance.emplace_back();
+      for (std::size_t b = 0; b < steps.size(); ++b) {
+        if (b % static_cast<std::size_t>(o.rebalance_every) == 0) {
+          std::vector<double> past(experts, b == 0 ? 1.0 : 0.0);
+          for (std::size_t i = b; i-- > 0 && b - i <= static_cast<std::size_t>(o.window);) {
+            for (std::size_t e = 0; e < experts; ++e) {
+              past[e] += static_cast<double>(steps[i][offset + e]);
+            }
+          }
+          const std::vector<Index> next =
+              rebalance_experts(past, 1, static_cast<Index>(experts), slots, o.num_groups,
+                                o.num_nodes, o.num_ranks)
+                  .physical_to_logical;
+          if (b > 0) count_moves(map, next, slots / o.num_ranks);
+          map = next;
+        }
+        imbalance.back().push_back(one(o.num_ranks, experts, map, steps[b].data() + offset));
+      }
+    }
+  }
+
+  void count_moves(const std::vector<Index>& from, const std::vector<Index>& to, Index per_rank) {
+    ++rebalances;
+    for (std::size_t slot = 0; slot < to.size(); ++slot) {
+      const auto first = from.begin() + static_cast<std::ptrdiff_t>(slot) / per_rank * per_rank;
+      moved += std::find(first, first + per_rank, to[slot]) == first + per_rank;
+    }
+  }
+
+  double one(Index num_ranks, std::size_t experts, const std::vector<Index>& map,
+             const Load* load) {
+    std::vector<double> rank(static_cast<std::size_t>(num_ranks), 0.0);
+    const std::size_t per_rank = map.size() / rank.size();
+    double total = 0;
+    for (std::size_t e = 0; e < experts; ++e) {
+      std::vector<std::size_t> slots;
+      for (std::size_t s = 0; s < map.size(); ++s) {
+        if (map[s] == static_cast<Index>(e)) slots.push_back(s);
+      }
+      total += static_cast<double>(load[e]);
+      // Token by token, from the (e mod count)-th replica on.
+      for (Load t = 0; t < load[e]; ++t) {
+        rank[slots[(e + static_cast<std::size_t>(t)) % slots.size()] / per_rank] += 1;
+      }
+    }
+    const double mean = total / num_ranks;
+    for (std::size_t r = 0; r < rank.size(); ++r) heat[r] += rank[r] / mean;
+    return *std::max_element(rank.begin(), rank.end()) / mean;
+  }
+};
+
+TEST_F(SimulateTest, FiguresAreThoseOfAPlainRecomputation) {
+  for (const Index interval : {1, 4}) {
+    SimulateOptions options = small();
+    options.policies = {"eplb"};
+    options.window = 3;
+    options.rebalance_every = interval;
+    options.jobs = 2;
+    const SimulateReport report = simulate(options);
+    const PolicyReport& got = report.policies[0];
+    const Plain plain(options, true);
+
+    std::vector<double> all;
+    for (std::size_t layer = 0; layer < 3; ++layer) {
+      const std::vector<double>& values = plain.imbalance[layer];
+      EXPECT_NEAR(got.layer_mean[layer], std::accumulate(values.begin(), values.end(), 0.0) / 20,
+                  1e-12);
+      EXPECT_NEAR(got.layer_max[layer], *std::max_element(values.begin(), values.end()), 1e-12);
+      all.insert(all.end(), values.begin(), values.end());
+    }
+    for (std::size_t b = 0; b < 20; ++b) {
+      const double mean =
+          (plain.imbalance[0][b] + plain.imbalance[1][b] + plain.imbalance[2][b]) / 3;
+      EXPECT_NEAR(got.over_time[b], mean, 1e-12);
+    }
+    std::sort(all.begin(), all.end());
+    EXPECT_NEAR(got.imbalance.mean, std::accumulate(all.begin(), all.end(), 0.0) / 60, 1e-12);
+    EXPECT_NEAR(got.imbalance.p50, (all[29] + all[30]) / 2, 1e-12);
+    EXPECT_NEAR(got.imbalance.p95, all[56] + 0.05 * (all[57] - all[56]), 1e-12);
+    EXPECT_NEAR(got.imbalance.max, all[59], 1e-12);
+    EXPECT_EQ(got.rebalances, plain.rebalances);
+    EXPECT_EQ(got.moved_experts, plain.moved);
+    EXPECT_NEAR(got.moved_experts_mean,
+                static_cast<double>(plain.moved) / static_cast<double>(plain.rebalances), 1e-12);
+    for (std::size_t r = 0; r < 8; ++r) {
+      const auto row = got.rank_heat.begin() + static_cast<std::ptrdiff_t>(r) * 20;
+      EXPECT_NEAR(std::accumulate(row, row + 20, 0.0), plain.heat[r] / 3, 1e-9);
+    }
+  }
+}
+
+TEST_F(SimulateTest, BucketsHoldEquallyManyBatches) {
+  SimulateOptions options = small();
+  options.policies = {"none"};
+  options.synthetic.num_layers = 1;
+  options.synthetic.num_tokens = 16;
+  options.synthetic.num_steps = 300;
+  const SimulateReport report = simulate(options);
+  ASSERT_EQ(report.bucket_start.size(), 75u);  // of four
+  EXPECT_EQ(report.bucket_start[74], 296);
+  const Plain plain(options, false);
+  for (std::size_t b = 0; b < 75; ++b) {
+    double sum = 0;
+    for (std::size_t i = 0; i < 4; ++i) sum += plain.imbalance[0][4 * b + i];
+    EXPECT_NEAR(report.policies[0].over_time[b], sum / 4, 1e-12) << b;
+  }
+}
+
+TEST_F(SimulateTest, LocalShareIsKnownWhereTheTraceTells) {
+  // Two ranks, one expert each, no replicas: rank 0 holds 3 tokens of its own expert, rank 1 one.
+  const std::string trace = write(
+      "a.jsonl",
+      R"({"format":"lplb-trace","version":1,"num_layers":1,"num_logical_experts":2,"num_topk":1,)"
+      R"("num_sources":2})"
+      "\n"
+      R"({"load":[[5,5]],"source_load":[[[3,4],[2,1]]]})"
+      "\n");
+  SimulateOptions options;
+  options.trace = trace;
+  options.num_ranks = 2;
+  options.policies = {"none"};
+  EXPECT_THAT(simulate(options).policies[0].local_share, ::testing::Optional(DoubleEq(0.4)));
+  options.num_ranks = 1;
+  EXPECT_THAT(simulate(options).policies[0].local_share, ::testing::Optional(DoubleEq(1)));
+
+  options = small();
+  for (const PolicyReport& policy : simulate(options).policies) {
+    ASSERT_TRUE(policy.local_share.has_value());
+    EXPECT_GT(*policy.local_share, 0.125 / 2) << policy.name;
+    EXPECT_LT(*policy.local_share, 1) << policy.name;
+  }
+}
+
+TEST_F(SimulateTest, JsonHoldsTheReport) {
+  SimulateOptions options = small();
+  options.policies = {"none", "eplb+lplb"};
+  const SimulateReport report = simulate(options);
+  const auto json = nlohmann::ordered_json::parse(report_json(report));
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : json.items()) keys.push_back(key);
+  EXPECT_THAT(keys, ElementsAre("trace", "settings", "policies"));
+  EXPECT_EQ(json["trace"]["synthetic"], true);
+  EXPECT_EQ(json["trace"]["name"], "synthetic:W6_rotating_hotspot");
+  EXPECT_EQ(json["trace"]["num_batches"], 20);
+  EXPECT_EQ(json["settings"]["synthetic"]["num_steps"], 20);
+  ASSERT_EQ(json["policies"].size(), 2u);
+  const auto& policy = json["policies"][1];
+  const PolicyReport& expected = report.policies[1];
+  EXPECT_EQ(policy["name"], "eplb+lplb");
+  EXPECT_EQ(policy["imbalance"]["mean"], expected.imbalance.mean);
+  EXPECT_EQ(policy["imbalance"]["p99"], expected.imbalance.p99);
+  EXPECT_EQ(policy["gap"]["max"], expected.gap_max);
+  EXPECT_EQ(policy["solves"], 60);
+  EXPECT_EQ(policy["optimal"], 60);
+  EXPECT_EQ(policy["layers"][2]["layer"], 2);
+  EXPECT_EQ(policy["layers"][2]["max"], expected.layer_max[2]);
+  EXPECT_EQ(policy["rank_heat"].size(), 8u);
+  EXPECT_EQ(policy["rank_heat"][7][19], expected.rank_heat[8 * 20 - 1]);
+  EXPECT_EQ(policy["local_share"], *expected.local_share);
+  EXPECT_TRUE(json["policies"][0]["solve_us"].is_null());
+}
+
+TEST_F(SimulateTest, TellsProgress) {
+  SimulateOptions options = small();
+  std::int64_t last = 0, in_all = 0;
+  options.progress = [&](std::int64_t done, std::int64_t all) {
+    EXPECT_GT(done, last);
+    last = done;
+    in_all = all;
+  };
+  simulate(options);
+  EXPECT_EQ(last, 20);
+  EXPECT_EQ(in_all, 20);
+  options.batch_tokens = 256;
+  last = 0;
+  simulate(options);
+  EXPECT_EQ(last, 10);
+  EXPECT_EQ(in_all, -1);
+}
+
+TEST_F(SimulateTest, EmptyBatchesAreBalanced) {
+  SimulateOptions options;
+  options.trace = write(
+      "a.jsonl",
+      R"({"format":"lplb-trace","version":1,"num_layers":1,"num_logical_experts":8,"num_topk":1})"
+      "\n"
+      R"({"load":[[0,0,0,0,0,0,0,0]]})"
+      "\n"
+      R"({"load":[[0,0,0,0,0,0,0,0]]})");
+  options.policies = kPolicies;
+  options.redundants = 1;
+  for (const PolicyReport& policy : simulate(options).policies) {
+    EXPECT_EQ(policy.imbalance.mean, 1) << policy.name;
+    EXPECT_EQ(policy.gap_max, 0) << policy.name;
+    EXPECT_EQ(policy.rank_heat[0], 1) << policy.name;
+  }
+}
+
+TEST_F(SimulateTest, RefusesBadSettings) {
+  const auto error = [](auto change) {
+    SimulateOptions options = small();
+    change(options);
+    return message_of<ArgumentError>([&] { simulate(options); });
+  };
+  const auto policy = [&](const std::string& name) {
+    return error([&](SimulateOptions& o) { o.policies = {name}; });
+  };
+  for (const char* name : {"", "lplb", "none+lplb", "eplb+even", "eplb+", "cube", "+lplb",
+                           "cube+eplb", "cubes+lplb", "torus:2+lplb"}) {
+    EXPECT_THAT(policy(name), HasSubstr("policies")) << name;
+    EXPECT_THAT(policy(name), HasSubstr(name)) << name;
+  }
+  EXPECT_THAT(policy("best"), HasSubstr("eplb+lplb"));
+  EXPECT_THAT(error([](auto& o) { o.policies = {}; }), HasSubstr("policies"));
+  EXPECT_THAT(error([](auto& o) { o.policies = {"none", "none"}; }), HasSubstr("twice"));
+  EXPECT_THAT(error([](auto& o) { o.num_ranks = 0; }), HasSubstr("num_ranks"));
+  EXPECT_THAT(error([](auto& o) { o.num_ranks = 5; }), HasSubstr("5 does not divide the 32"));
+  EXPECT_THAT(error([](auto& o) { o.num_nodes = 3; }), HasSubstr("num_nodes"));
+  EXPECT_THAT(error([](auto& o) { o.num_groups = 0; }), HasSubstr("num_groups"));
+  EXPECT_THAT(error([](auto& o) { o.redundants = -1; }), HasSubstr("redundants"));
+  EXPECT_THAT(error([](auto& o) { o.redundants = 4096; }), HasSubstr("redundants"));
+  EXPECT_THAT(error([](auto& o) { o.batch_tokens = -1; }), HasSubstr("batch_tokens"));
+  EXPECT_THAT(error([](auto& o) { o.window = 0; }), HasSubstr("window"));
+  EXPECT_THAT(error([](auto& o) { o.rebalance_every = 0; }), HasSubstr("rebalance_every"));
+  EXPECT_THAT(error([](auto& o) { o.jobs = 0; }), HasSubstr("jobs"));
+  EXPECT_THAT(error([](auto& o) {
+                o.num_ranks = 16;
+                o.policies = {"eplb+lplb"};
+                o.solver = Solver::kCut;
+              }),
+              HasSubstr("solver"));
+  SimulateOptions options;
+  options.trace = write(
+      "a.jsonl",
+      R"({"format":"lplb-trace","version":1,"num_layers":1,"num_logical_experts":8,"num_topk":1})");
+  EXPECT_THAT(message_of<FileError>([&] { simulate(options); }), HasSubstr("no steps"));
+}
+
+}  // namespace
+}  // namespace lplb
