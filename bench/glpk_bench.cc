@@ -149,6 +149,7 @@ void solve_by_glpk(benchmark::State& state, const std::string& name, Form form) 
 }
 
 bool register_all() {
+  benchmark::AddCustomContext("glpk", glp_version());
   for (const std::string& name : testing::workload_names()) {
     benchmark::RegisterBenchmark(("glpk/" + name + "/plain").c_str(), solve_by_glpk, name,
                                  Form::kPlain);
