@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "io/text.h"
 #include "lplb/error.h"
@@ -15,13 +16,46 @@ namespace {
 constexpr std::size_t kMaxDepth = 16;
 constexpr std::size_t kQuoteLength = 60;
 
+/// Walks over the text and says in `reached` how far the parser has read: its events carry no
+/// place.
+class Cursor {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  Cursor(const char* at, const char** reached) : at_(at), reached_(reached) {}
+  reference operator*() const { return *at_; }
+  Cursor& operator++() {
+    *reached_ = ++at_;
+    return *this;
+  }
+  Cursor operator++(int) {
+    Cursor old = *this;
+    ++*this;
+    return old;
+  }
+  friend bool operator==(const Cursor& a, const Cursor& b) { return a.at_ == b.at_; }
+  friend bool operator!=(const Cursor& a, const Cursor& b) { return a.at_ != b.at_; }
+
+ private:
+  const char* at_;
+  const char** reached_;
+};
+
 /// Builds the value as nlohmann's own parser would, but refuses what a user did not mean.
 class StrictSax : public nlohmann::json_sax<Json> {
  public:
   StrictSax(std::string_view text, const std::string& path, int first_line)
       : text_(text), path_(path), first_line_(first_line) {}
 
-  Json take() { return std::move(root_); }
+  Json parse() {
+    Json::sax_parse(Cursor(text_.data(), &reached_), Cursor(text_.data() + text_.size(), &reached_),
+                    this);
+    return std::move(root_);
+  }
 
   bool null() override { return add(Json(nullptr)); }
   bool boolean(bool value) override { return add(Json(value)); }
@@ -90,8 +124,8 @@ class StrictSax : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  /// Without a byte position only the line of a lines file is known.
-  std::string where() const { return first_line_ > 1 ? fmt::format("line {}", first_line_) : ""; }
+  /// Of the last byte that was read.
+  std::string where() const { return place_of(static_cast<std::size_t>(reached_ - text_.data())); }
 
   std::string place_of(std::size_t position) const {
     const std::string_view before = text_.substr(0, position == 0 ? 0 : position - 1);
@@ -105,6 +139,7 @@ class StrictSax : public nlohmann::json_sax<Json> {
   std::string_view text_;
   const std::string& path_;
   int first_line_;
+  const char* reached_ = text_.data();
   Json root_;
   std::vector<Json*> stack_;
   std::string key_;
@@ -134,7 +169,6 @@ Matrix<T> read_matrix(const Json& value, const std::string& path, const std::str
                                   matrix.columns));
     }
     matrix.columns = row.size();
-    matrix.values.reserve(matrix.values.size() + row.size());
     for (std::size_t i = 0; i < row.size(); ++i) {
       matrix.values.push_back(read(row[i], [&] { return indexed(row_where, i); }));
     }
@@ -180,11 +214,10 @@ std::string describe(const Json& value) {
 
 Json parse_json(std::string_view text, const std::string& path, int first_line) {
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) {
-    throw FileError(path, "", "is empty, expected JSON");
+    throw FileError(path, first_line > 1 ? fmt::format("line {}", first_line) : "",
+                    "is empty, expected JSON");
   }
-  StrictSax sax(text, path, first_line);
-  Json::sax_parse(text.begin(), text.end(), &sax);
-  return sax.take();
+  return StrictSax(text, path, first_line).parse();
 }
 
 Object::Object(const Json& json, std::string path, std::string where)

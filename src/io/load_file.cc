@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+#include <fmt/format.h>
+
+#include <limits>
+
+#include "io/files.h"
+
+namespace lplb::io {
+namespace {
+
+// A number is two bytes of text and sixteen of memory at least.
+constexpr std::size_t kMaxBytes = std::size_t{1} << 28;
+
+const std::string kKey = "load";
+
+}  // namespace
+
+Matrix<Load> parse_load(std::string_view text, const std::string& path) {
+  const Json json = parse_json(text, path);
+  const Object object(json, path);
+  object.allow_only({kKey});
+  Matrix<Load> load =
+      integer_matrix(object.at(kKey), path, "key load", 0, std::numeric_limits<Load>::max(), false);
+  for (std::size_t row = 0; row < load.rows; ++row) {
+    Load sum = 0;
+    for (std::size_t e = 0; e < load.columns; ++e) {
+      if (__builtin_add_overflow(sum, load.values[row * load.columns + e], &sum)) {
+        throw FileError(path, fmt::format("key load[{}]", row),
+                        fmt::format("the sum passes 2^63 - 1 at entry {}", e));
+      }
+    }
+  }
+  return load;
+}
+
+Matrix<double> parse_real_load(std::string_view text, const std::string& path) {
+  const Json json = parse_json(text, path);
+  const Object object(json, path);
+  object.allow_only({kKey});
+  return real_matrix(object.at(kKey), path, "key load", false);
+}
+
+Matrix<Load> read_load(const std::string& path) {
+  return parse_load(read_file(path, kMaxBytes), path == "-" ? "standard input" : path);
+}
+
+Matrix<double> read_real_load(const std::string& path) {
+  return parse_real_load(read_file(path, kMaxBytes), path == "-" ? "standard input" : path);
+}
+
+}  // namespace lplb::io
