@@ -96,7 +96,7 @@ class TableReporter : public benchmark::BenchmarkReporter {
   }
 };
 
-// Forwards to the reporter that was chosen and remembers whether anything failed.
+// The reporter that was chosen, and whether anything failed.
 template <class Base>
 class Checked : public Base {
  public:
@@ -112,8 +112,13 @@ class Checked : public Base {
 };
 
 template <class Reporter>
-bool run_with(Reporter& reporter) {
-  return benchmark::RunSpecifiedBenchmarks(&reporter) > 0 && !reporter.failed();
+int run_with(Reporter& reporter, const std::string& filter) {
+  // What the library says there about a filter without a match is thrown instead.
+  std::ostringstream unsaid;
+  reporter.SetErrorStream(&unsaid);
+  const std::size_t matched = benchmark::RunSpecifiedBenchmarks(&reporter);
+  check_argument(matched > 0, "--filter", "\"{}\" matches no benchmark", filter);
+  return reporter.failed() ? 1 : 0;
 }
 
 }  // namespace
@@ -133,20 +138,16 @@ int run_benchmarks(const std::vector<std::string>& args) {
   int argc = static_cast<int>(flags.size());
   benchmark::Initialize(&argc, argv.data());
 
-  bool good = false;
-  if (options.json) {
-    std::ostringstream out;
-    Checked<benchmark::JSONReporter> reporter;
-    reporter.SetOutputStream(&out);
-    reporter.SetErrorStream(&out);
-    good = run_with(reporter);
-    io::write_file(*options.json, out.str());
-  } else {
+  if (!options.json) {
     Checked<TableReporter> reporter;
-    good = run_with(reporter);
+    return run_with(reporter, options.filter);
   }
-  benchmark::Shutdown();
-  return good ? 0 : 1;
+  std::ostringstream out;
+  Checked<benchmark::JSONReporter> reporter;
+  reporter.SetOutputStream(&out);
+  const int status = run_with(reporter, options.filter);
+  io::write_file(*options.json, out.str());
+  return status;
 }
 
 }  // namespace lplb::bench

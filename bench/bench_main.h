@@ -12,8 +12,8 @@ namespace lplb::bench {
 ///   --filter RE              only names that match this extended regular expression
 ///   --min-time S             seconds a benchmark runs, > 0; default 0.2
 ///   --export-instances FILE  write what the split benchmarks solve, as JSON, and run nothing
-/// Returns 0, or 1 where a benchmark failed or none matched. Throws ArgumentError, FileError.
-/// At most once a process.
+/// Returns 0, or 1 where a benchmark failed. Throws ArgumentError (a filter without a match too)
+/// and FileError.
 int run_benchmarks(const std::vector<std::string>& args);
 
 }  // namespace lplb::bench
