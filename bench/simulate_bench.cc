@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <string>
 
 #include "lplb/simulate.h"
 
@@ -48,14 +49,20 @@ void replay(benchmark::State& state, Index num_ranks, Index redundants, const ch
   state.SetItemsProcessed(solves);
 }
 
-BENCHMARK_CAPTURE(replay, simulate / cube8x2 / rebalance_every : 1, 8, 2, "cube+lplb", 1)
-    ->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(replay, simulate / cube8x2 / rebalance_every : 64, 8, 2, "cube+lplb", 64)
-    ->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(replay, simulate / EP64 + 64 / rebalance_every : 1, 64, 1, "eplb+lplb", 1)
-    ->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(replay, simulate / EP64 + 64 / rebalance_every : 64, 64, 1, "eplb+lplb", 64)
-    ->Unit(benchmark::kMillisecond);
+bool register_all() {
+  for (const Index interval : {1, 64}) {
+    const std::string suffix = "/rebalance_every:" + std::to_string(interval);
+    benchmark::RegisterBenchmark(("simulate/cube8x2" + suffix).c_str(), replay, 8, 2, "cube+lplb",
+                                 interval)
+        ->Unit(benchmark::kMillisecond);
+    benchmark::RegisterBenchmark(("simulate/EP64+64" + suffix).c_str(), replay, 64, 1, "eplb+lplb",
+                                 interval)
+        ->Unit(benchmark::kMillisecond);
+  }
+  return true;
+}
+
+[[maybe_unused]] const bool registered = register_all();
 
 }  // namespace
 }  // namespace lplb
