@@ -77,6 +77,10 @@ void Batcher::append_piece() {
 
 void Batcher::append_loads(std::vector<Load>& sum, const std::vector<Load>& step,
                            std::size_t width) {
+  if (sum.empty() && num_pieces_ == 1) {
+    sum = step;
+    return;
+  }
   sum.resize(step.size(), 0);
   const std::int64_t begin = piece_begin(piece_);
   const std::int64_t end = piece_begin(piece_ + 1);

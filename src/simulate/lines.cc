@@ -72,49 +72,92 @@ bool LineReader::next(std::string_view& line) {
   return true;
 }
 
-bool JsonLines::next(io::Json& json) {
-  std::string_view line;
-  if (!lines_.next(line)) return false;
-  if (line.find_first_not_of(" \t\r") == std::string_view::npos) {
+bool JsonLines::next() {
+  if (!lines_.next(line_)) return false;
+  if (line_.find_first_not_of(" \t\r") == std::string_view::npos) {
     fail("is blank, expected a JSON object");
   }
-  json = io::parse_json(line, path(), lines_.line_number());
-  if (!json.is_object()) {
-    fail(fmt::format("holds a JSON {}, expected an object", json.type_name()));
+  take_arrays(line_, {"load", "source_load"}, rest_, arrays_);
+  try {
+    json_ = io::parse_json(rest_, path(), lines_.line_number());
+  } catch (const FileError&) {
+    if (arrays_.empty()) throw;
+    io::parse_json(line_, path(), lines_.line_number());  // throws again, with the right column
+    throw;
+  }
+  if (!json_.is_object()) {
+    fail(fmt::format("holds a JSON {}, expected an object", json_.type_name()));
   }
   return true;
 }
 
-std::string JsonLines::where() const { return fmt::format("line {}", lines_.line_number()); }
+const FlatArray* JsonLines::array(const std::string& key,
+                                  const std::vector<std::size_t>& shape) const {
+  for (const FlatArray& array : arrays_) {
+    if (array.key != key || array.shape.size() != shape.size()) continue;
+    const auto fits = [](std::size_t got, std::size_t want) { return want == 0 || got == want; };
+    if (std::ranges::equal(array.shape, shape, fits)) return &array;
+  }
+  return nullptr;
+}
 
-io::Object JsonLines::object(const io::Json& json) const { return {json, path(), where()}; }
+io::Json JsonLines::value(const std::string& key) const {
+  return io::parse_json(line_, path(), lines_.line_number()).at(key);
+}
+
+std::string JsonLines::where() const { return fmt::format("line {}", lines_.line_number()); }
 
 void JsonLines::fail(const std::string& problem) const {
   throw FileError(path(), where(), problem);
 }
 
-void read_load(const JsonLines& lines, const io::Json& json, const std::string& key,
-               TraceInfo& info, std::vector<Load>& load) {
-  io::Matrix<std::int64_t> matrix =
-      io::integer_matrix(json, lines.path(), fmt::format("{}, key {}", lines.where(), key), 0,
-                         std::numeric_limits<Load>::max(), false);
-  if (matrix.columns > std::size_t{kMaxPhysical}) {
-    lines.fail(fmt::format("key {} has {} experts a layer, expected at most {}", key,
-                           matrix.columns, kMaxPhysical));
-  }
-  if (info.num_layers == 0) info.num_layers = static_cast<Index>(matrix.rows);
-  if (info.num_logical_experts == 0) {
-    info.num_logical_experts = static_cast<Index>(matrix.columns);
-  }
+namespace {
+
+io::Matrix<std::int64_t> any_matrix(const JsonLines& lines, const io::Json& json,
+                                    const std::string& key) {
+  return io::integer_matrix(json, lines.path(), fmt::format("{}, key {}", lines.where(), key), 0,
+                            std::numeric_limits<Load>::max(), false);
+}
+
+void check_shape(const JsonLines& lines, const std::string& key, std::size_t rows,
+                 std::size_t columns, std::size_t want_rows, std::size_t want_columns) {
+  if (rows == want_rows && columns == want_columns) return;
+  lines.fail(fmt::format("key {} has shape [{}, {}], expected [{}, {}]", key, rows, columns,
+                         want_rows, want_columns));
+}
+
+}  // namespace
+
+void read_load(const JsonLines& lines, TraceInfo& info, std::vector<Load>& load) {
+  lines.object().at("load");  // says that it is missing
   const auto layers = static_cast<std::size_t>(info.num_layers);
   const auto experts = static_cast<std::size_t>(info.num_logical_experts);
-  if (matrix.rows != layers || matrix.columns != experts) {
-    lines.fail(
-        fmt::format("key {} has shape [{}, {}], expected [num_layers, num_logical_experts]"
-                    " = [{}, {}]",
-                    key, matrix.rows, matrix.columns, layers, experts));
+  std::size_t rows = 0, columns = 0;
+  if (const FlatArray* array = lines.array("load", {layers, experts})) {
+    rows = array->shape[0];
+    columns = array->shape[1];
+    load = array->values;
+  } else {
+    io::Matrix<std::int64_t> matrix = any_matrix(lines, lines.value("load"), "load");
+    rows = matrix.rows;
+    columns = matrix.columns;
+    load = std::move(matrix.values);
   }
-  load = std::move(matrix.values);
+  if (columns > std::size_t{kMaxPhysical}) {
+    lines.fail(
+        fmt::format("key load has {} experts a layer, expected at most {}", columns, kMaxPhysical));
+  }
+  if (info.num_layers == 0) info.num_layers = static_cast<Index>(rows);
+  if (info.num_logical_experts == 0) info.num_logical_experts = static_cast<Index>(columns);
+  check_shape(lines, "load", rows, columns, static_cast<std::size_t>(info.num_layers),
+              static_cast<std::size_t>(info.num_logical_experts));
+}
+
+std::vector<Load> read_matrix(const JsonLines& lines, const io::Json& json, const std::string& key,
+                              std::size_t rows, std::size_t columns) {
+  io::Matrix<std::int64_t> matrix = any_matrix(lines, json, key);
+  check_shape(lines, key, matrix.rows, matrix.columns, rows, columns);
+  return std::move(matrix.values);
 }
 
 std::vector<Load> layer_sums(const JsonLines& lines, const TraceInfo& info,

@@ -8,6 +8,7 @@
 
 #include "io/json.h"
 #include "lplb/trace.h"
+#include "simulate/arrays.h"
 
 // What the readers of line-by-line traces share.
 namespace lplb::replay {
@@ -33,26 +34,39 @@ class LineReader {
   int line_number_ = 0;
 };
 
-/// A file of one JSON object a line.
+/// A file of one JSON object a line, of which some keys hold large arrays of numbers.
 class JsonLines {
  public:
   explicit JsonLines(std::string path) : lines_(std::move(path)) {}
 
-  /// Parses the next line; false at the end. Throws FileError for anything but an object.
-  bool next(io::Json& json);
+  /// Goes to the next line; false at the end. Throws FileError for anything but a JSON object.
+  bool next();
+  /// The line's object; keys of arrays() are there, with null as their values.
+  io::Object object() const { return {json_, path(), where()}; }
+  /// The array under `key` if it is one of `shape` (0: any length), else nullptr.
+  const FlatArray* array(const std::string& key, const std::vector<std::size_t>& shape) const;
+  /// The value under `key`, for what is no such array: the strict parser's.
+  io::Json value(const std::string& key) const;
+
   const std::string& path() const { return lines_.path(); }
   std::string where() const;                                 ///< "line N"
-  io::Object object(const io::Json& json) const;             ///< of the last line
-  [[noreturn]] void fail(const std::string& problem) const;  ///< at the last line
+  [[noreturn]] void fail(const std::string& problem) const;  ///< at this line
 
  private:
   LineReader lines_;
+  std::string_view line_;
+  std::string rest_;
+  std::vector<FlatArray> arrays_;
+  io::Json json_;
 };
 
-/// `json` [num_layers, num_logical], integers >= 0, into `load`. `key` names it in messages.
-/// Dimensions of `info` that are 0 are set from it, the others must agree.
-void read_load(const JsonLines& lines, const io::Json& json, const std::string& key,
-               TraceInfo& info, std::vector<Load>& load);
+/// The current line's `load` [num_layers, num_logical], integers >= 0. Dimensions of `info` that
+/// are 0 are set from it, the others must agree.
+void read_load(const JsonLines& lines, TraceInfo& info, std::vector<Load>& load);
+
+/// `json` as a matrix of integers >= 0 in `shape`; `key` names it in messages.
+std::vector<Load> read_matrix(const JsonLines& lines, const io::Json& json, const std::string& key,
+                              std::size_t rows, std::size_t columns);
 
 /// Sums of the layers of `load`, each below 2^63. Throws FileError naming the layer.
 std::vector<Load> layer_sums(const JsonLines& lines, const TraceInfo& info,

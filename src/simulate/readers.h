@@ -13,11 +13,11 @@ namespace lplb::replay {
 inline constexpr const char* kOwnFormat = "lplb-trace";
 inline constexpr int kOwnVersion = 1;
 
-/// This project's own format. `header` is the first line, already read from `lines`.
-std::unique_ptr<TraceReader> open_own_trace(JsonLines lines, const io::Json& header);
+/// This project's own format. `lines` is at the first line.
+std::unique_ptr<TraceReader> open_own_trace(JsonLines lines);
 
-/// *.load.jsonl. `first` is the first line, already read from `lines`.
-std::unique_ptr<TraceReader> open_load_trace(JsonLines lines, io::Json first);
+/// *.load.jsonl. `lines` is at the first line.
+std::unique_ptr<TraceReader> open_load_trace(JsonLines lines);
 
 /// *.topk.npy, with the *.load.jsonl beside it.
 std::unique_ptr<TraceReader> open_topk_trace(const std::string& path);

@@ -28,12 +28,9 @@ std::unique_ptr<TraceReader> open_trace(const std::string& trace,
   }
   replay::JsonLines lines(trace);  // first: it says what is wrong with a path
   if (is_npy(trace)) return replay::open_topk_trace(trace);
-  io::Json first;
-  if (!lines.next(first)) {
-    throw FileError(trace, "", "is empty, expected a trace (docs/traces.md)");
-  }
-  if (first.contains("format")) return replay::open_own_trace(std::move(lines), first);
-  return replay::open_load_trace(std::move(lines), std::move(first));
+  if (!lines.next()) throw FileError(trace, "", "is empty, expected a trace (docs/traces.md)");
+  if (lines.object().has("format")) return replay::open_own_trace(std::move(lines));
+  return replay::open_load_trace(std::move(lines));
 }
 
 }  // namespace lplb

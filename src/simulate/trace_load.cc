@@ -13,10 +13,10 @@ constexpr std::int64_t kMaxId = std::numeric_limits<Index>::max();
 /// The *.load.jsonl of data/traces: every line repeats what holds for the whole trace.
 class LoadTrace : public TraceReader {
  public:
-  LoadTrace(JsonLines lines, io::Json first) : lines_(std::move(lines)), json_(std::move(first)) {
+  explicit LoadTrace(JsonLines lines) : lines_(std::move(lines)) {
     info_.name = file_name(lines_.path());
     info_.format = "load.jsonl";
-    const io::Object object = lines_.object(json_);
+    const io::Object object = lines_.object();
     object.allow_only(kKeys);
     info_.num_topk = static_cast<Index>(object.integer("num_topk", 1, kMaxPhysical));
     info_.first_layer = static_cast<Index>(object.integer("first_layer", 0, kMaxId));
@@ -31,23 +31,23 @@ class LoadTrace : public TraceReader {
       step = std::move(first_step_);
       return true;
     }
-    if (!lines_.next(json_)) return false;
-    lines_.object(json_).allow_only(kKeys);
+    if (!lines_.next()) return false;
+    lines_.object().allow_only(kKeys);
     take(step);
     return true;
   }
 
  private:
-  /// Checks json_ and moves it into `step`.
+  /// Checks the line and moves it into `step`.
   void take(TraceStep& step) {
-    const io::Object object = lines_.object(json_);
+    const io::Object object = lines_.object();
     object.integer("step", step_, step_);
     object.integer("num_topk", info_.num_topk, info_.num_topk);
     object.integer("first_layer", info_.first_layer, info_.first_layer);
     step.step = step_++;
     step.domain = object.string("domain");
     step.num_tokens = object.integer("num_tokens", 0, std::numeric_limits<std::int64_t>::max());
-    read_load(lines_, object.at("load"), "load", info_, step.load);
+    read_load(lines_, info_, step.load);
     check_sums(lines_, info_, step);
     step.topk_idx.clear();
     step.source_tokens.clear();
@@ -57,7 +57,6 @@ class LoadTrace : public TraceReader {
   inline static const std::vector<std::string> kKeys = {"step",     "domain",      "num_tokens",
                                                         "num_topk", "first_layer", "load"};
   JsonLines lines_;
-  io::Json json_;
   TraceInfo info_;
   TraceStep first_step_;
   bool has_first_ = true;
@@ -66,8 +65,8 @@ class LoadTrace : public TraceReader {
 
 }  // namespace
 
-std::unique_ptr<TraceReader> open_load_trace(JsonLines lines, io::Json first) {
-  return std::make_unique<LoadTrace>(std::move(lines), std::move(first));
+std::unique_ptr<TraceReader> open_load_trace(JsonLines lines) {
+  return std::make_unique<LoadTrace>(std::move(lines));
 }
 
 }  // namespace lplb::replay

@@ -16,8 +16,8 @@ constexpr std::int64_t kMaxLayers = 1 << 16;
 
 class OwnTrace : public TraceReader {
  public:
-  OwnTrace(JsonLines lines, const io::Json& header) : lines_(std::move(lines)) {
-    const io::Object object = lines_.object(header);
+  explicit OwnTrace(JsonLines lines) : lines_(std::move(lines)) {
+    const io::Object object = lines_.object();
     if (const std::string format = object.string("format"); format != kOwnFormat) {
       object.fail("format", fmt::format("is \"{}\", expected \"{}\"", format, kOwnFormat));
     }
@@ -50,12 +50,12 @@ class OwnTrace : public TraceReader {
   const TraceInfo& info() const override { return info_; }
 
   bool next(TraceStep& step) override {
-    if (!lines_.next(json_)) return false;
-    const io::Object object = lines_.object(json_);
+    if (!lines_.next()) return false;
+    const io::Object object = lines_.object();
     object.allow_only({"load", "num_tokens", "domain", "source_load"});
     step.step = step_++;
     step.domain = object.has("domain") ? object.string("domain") : "";
-    read_load(lines_, object.at("load"), "load", info_, step.load);
+    read_load(lines_, info_, step.load);
     if (object.has("num_tokens")) {
       step.num_tokens = object.integer("num_tokens", 0, std::numeric_limits<std::int64_t>::max());
       check_sums(lines_, info_, step);
@@ -80,24 +80,32 @@ class OwnTrace : public TraceReader {
       return;
     }
     if (info_.num_sources == 0) object.fail("source_load", "needs num_sources in the header");
-    const io::Json& json = object.at("source_load");
-    if (!json.is_array() || json.size() != static_cast<std::size_t>(info_.num_layers)) {
-      object.fail("source_load",
-                  fmt::format("expected a list of num_layers ({}) layers", info_.num_layers));
+    const auto layers = static_cast<std::size_t>(info_.num_layers);
+    const auto sources = static_cast<std::size_t>(info_.num_sources);
+    const auto experts = static_cast<std::size_t>(info_.num_logical_experts);
+    if (const FlatArray* array = lines_.array("source_load", {layers, sources, experts})) {
+      step.source_load = array->values;
+    } else {
+      const io::Json json = lines_.value("source_load");
+      if (!json.is_array() || json.size() != layers) {
+        object.fail("source_load",
+                    fmt::format("expected a list of num_layers ({}) layers", layers));
+      }
+      for (std::size_t layer = 0; layer < layers; ++layer) {
+        const std::vector<Load> counts = read_matrix(
+            lines_, json[layer], fmt::format("source_load[{}]", layer), sources, experts);
+        step.source_load.insert(step.source_load.end(), counts.begin(), counts.end());
+      }
     }
-    TraceInfo shape;  // of one layer: [num_sources, num_logical]
-    shape.num_layers = info_.num_sources;
-    shape.num_logical_experts = info_.num_logical_experts;
-    std::vector<Load> counts;
-    for (std::size_t layer = 0; layer < json.size(); ++layer) {
-      read_load(lines_, json[layer], fmt::format("source_load[{}]", layer), shape, counts);
-      check_sources(layer, counts, step);
-      step.source_load.insert(step.source_load.end(), counts.begin(), counts.end());
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      check_sources(
+          layer, std::span(step.source_load).subspan(layer * sources * experts, sources * experts),
+          step);
     }
   }
 
   /// The sources of one layer must add up to its load.
-  void check_sources(std::size_t layer, const std::vector<Load>& counts, const TraceStep& step) {
+  void check_sources(std::size_t layer, std::span<const Load> counts, const TraceStep& step) const {
     const auto experts = static_cast<std::size_t>(info_.num_logical_experts);
     for (std::size_t e = 0; e < experts; ++e) {
       Load left = step.load[layer * experts + e];
@@ -111,15 +119,14 @@ class OwnTrace : public TraceReader {
   }
 
   JsonLines lines_;
-  io::Json json_;
   TraceInfo info_;
   std::int64_t step_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<TraceReader> open_own_trace(JsonLines lines, const io::Json& header) {
-  return std::make_unique<OwnTrace>(std::move(lines), header);
+std::unique_ptr<TraceReader> open_own_trace(JsonLines lines) {
+  return std::make_unique<OwnTrace>(std::move(lines));
 }
 
 }  // namespace replay

@@ -159,7 +159,7 @@ TEST_F(TraceTest, RefusesBadLines) {
       {"hello\n", {"line 1"}},
       {"[1,2]\n", {"line 1", "array", "object"}},
       {std::string("\x7f\x45\x4c\x46\0\0\1", 7), {"line 1"}},
-      {deep, {"line 1"}},
+      {deep, {"nested"}},
       {header + "\n" + step, {"line 2", "blank"}},
       {header + step + step.substr(0, 20), {"line 3"}},
       {header + step + R"({"load":)" + deep + "\n", {"line 3"}},

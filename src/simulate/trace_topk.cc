@@ -30,9 +30,8 @@ std::unique_ptr<TraceReader> open_sibling(const std::string& path) {
         fmt::format("needs {} beside it, for the lengths of the steps: not found", sibling));
   }
   JsonLines lines(sibling);
-  io::Json first;
-  if (!lines.next(first)) throw FileError(sibling, "", "is empty, expected a step a line");
-  return open_load_trace(std::move(lines), std::move(first));
+  if (!lines.next()) throw FileError(sibling, "", "is empty, expected a step a line");
+  return open_load_trace(std::move(lines));
 }
 
 /// The routing of every token, in the layers that were kept; steps and domains come from the loads
