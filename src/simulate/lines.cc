@@ -12,7 +12,7 @@ namespace lplb::replay {
 namespace {
 
 constexpr std::size_t kFirstBuffer = std::size_t{1} << 20;
-constexpr std::size_t kLongestLine = std::size_t{1} << 30;
+constexpr std::size_t kLongestLine = std::size_t{1} << 28;
 
 }  // namespace
 
@@ -46,6 +46,12 @@ bool LineReader::fill() {
   const auto got = static_cast<std::size_t>(file_.gcount());
   end_ += got;
   return got > 0;
+}
+
+bool LineReader::starts_with(std::string_view prefix) {
+  while (end_ - begin_ < prefix.size() && fill()) {
+  }
+  return std::string_view(buffer_.data() + begin_, end_ - begin_).starts_with(prefix);
 }
 
 bool LineReader::next(std::string_view& line) {
@@ -146,6 +152,9 @@ void read_load(const JsonLines& lines, TraceInfo& info, std::vector<Load>& load)
   if (columns > std::size_t{kMaxPhysical}) {
     lines.fail(
         fmt::format("key load has {} experts a layer, expected at most {}", columns, kMaxPhysical));
+  }
+  if (rows > std::size_t{kMaxLayers}) {
+    lines.fail(fmt::format("key load has {} layers, expected at most {}", rows, kMaxLayers));
   }
   if (info.num_layers == 0) info.num_layers = static_cast<Index>(rows);
   if (info.num_logical_experts == 0) info.num_logical_experts = static_cast<Index>(columns);

@@ -13,6 +13,8 @@
 // What the readers of line-by-line traces share.
 namespace lplb::replay {
 
+inline constexpr Index kMaxLayers = 1024;
+
 /// Reads a file line by line in one buffer, however large the file is.
 class LineReader {
  public:
@@ -21,6 +23,8 @@ class LineReader {
 
   /// The next line without its end, valid until the next call; false at the end of the file.
   bool next(std::string_view& line);
+  /// Whether the file goes on with `prefix`. Reads ahead; pipes work too.
+  bool starts_with(std::string_view prefix);
   int line_number() const { return line_number_; }  ///< of the last line, from 1
   const std::string& path() const { return path_; }
 
@@ -39,6 +43,7 @@ class JsonLines {
  public:
   explicit JsonLines(std::string path) : lines_(std::move(path)) {}
 
+  bool starts_with(std::string_view prefix) { return lines_.starts_with(prefix); }
   /// Goes to the next line; false at the end. Throws FileError for anything but a JSON object.
   bool next();
   /// The line's object; keys of arrays() are there, with null as their values.

@@ -227,8 +227,8 @@ void check_options(const SyntheticOptions& o) {
                  "{} is not between 1 and {}", o.num_steps, kMaxSteps);
   check_argument(o.num_sources >= 1 && o.num_sources <= kMaxRanks, "synthetic.num_sources",
                  "{} is not between 1 and {}", o.num_sources, kMaxRanks);
-  check_argument(o.num_layers >= 1 && o.num_layers <= kMaxIds / o.num_topk, "synthetic.num_layers",
-                 "{} is not between 1 and {}", o.num_layers, kMaxIds / o.num_topk);
+  check_argument(o.num_layers >= 1 && o.num_layers <= kMaxLayers, "synthetic.num_layers",
+                 "{} is not between 1 and {}", o.num_layers, kMaxLayers);
   const std::int64_t most = kMaxIds / (std::int64_t{o.num_layers} * o.num_topk);
   check_argument(o.num_tokens >= 1 && o.num_tokens <= most, "synthetic.num_tokens",
                  "{} is not between 1 and {}", o.num_tokens, most);

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lplb/trace.h"
 
-#include <array>
-#include <fstream>
-
 #include "simulate/readers.h"
 
 namespace lplb {
@@ -12,13 +9,6 @@ namespace {
 constexpr std::string_view kSyntheticPrefix = "synthetic:";
 constexpr std::string_view kNpyMagic = "\x93NUMPY";
 
-bool is_npy(const std::string& path) {
-  std::array<char, kNpyMagic.size()> head{};
-  std::ifstream file(path, std::ios::binary);
-  file.read(head.data(), head.size());
-  return file && std::string_view(head.data(), head.size()) == kNpyMagic;
-}
-
 }  // namespace
 
 std::unique_ptr<TraceReader> open_trace(const std::string& trace,
@@ -26,8 +16,8 @@ std::unique_ptr<TraceReader> open_trace(const std::string& trace,
   if (trace.starts_with(kSyntheticPrefix)) {
     return replay::open_synthetic(trace.substr(kSyntheticPrefix.size()), synthetic);
   }
-  replay::JsonLines lines(trace);  // first: it says what is wrong with a path
-  if (is_npy(trace)) return replay::open_topk_trace(trace);
+  replay::JsonLines lines(trace);
+  if (lines.starts_with(kNpyMagic)) return replay::open_topk_trace(trace);
   if (!lines.next()) throw FileError(trace, "", "is empty, expected a trace (docs/traces.md)");
   if (lines.object().has("format")) return replay::open_own_trace(std::move(lines));
   return replay::open_load_trace(std::move(lines));

@@ -12,7 +12,6 @@ namespace replay {
 namespace {
 
 constexpr std::int64_t kMaxId = std::numeric_limits<Index>::max();
-constexpr std::int64_t kMaxLayers = 1 << 16;
 
 class OwnTrace : public TraceReader {
  public:

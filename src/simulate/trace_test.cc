@@ -2,8 +2,10 @@
 #include "lplb/trace.h"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <chrono>
+#include <thread>
 
 #include "io/npy.h"
 #include "simulate/test_files.h"
@@ -139,6 +141,13 @@ TEST_F(TraceTest, WritesWhatItReads) {
   EXPECT_EQ(steps[0].source_load, step.source_load);
   EXPECT_EQ(steps[0].domain, step.domain);
   EXPECT_EQ(steps[0].num_tokens, 5);
+}
+
+TEST_F(TraceTest, ReadsFromPipes) {
+  ASSERT_EQ(mkfifo(path("pipe").c_str(), 0600), 0);
+  std::jthread writer([&] { write("pipe", std::string(kHeader) + kStep + kStep); });
+  const auto reader = open_trace(path("pipe"));
+  EXPECT_EQ(read_all(*reader).size(), 2u);
 }
 
 TEST_F(TraceTest, RefusesWhatIsNoFile) {

@@ -10,8 +10,6 @@
 namespace lplb::replay {
 namespace {
 
-constexpr std::int64_t kMaxLayers = 1 << 16;
-
 /// STEM.topk.npy (or STEM.npy) -> STEM.load.jsonl.
 std::string sibling_of(const std::string& path) {
   std::string_view stem = path;
