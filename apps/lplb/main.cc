@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <new>
+
+#include "commands.h"
+#include "exit_status.h"
+#include "help.h"
+#include "io/text.h"
+#include "lplb/lplb.h"
+#include "options.h"
+#include "outputs.h"
+
+namespace lplb::app {
+namespace {
+
+constexpr std::size_t kMaxMessage = 2000;
+
+int complain(int status, const std::string& message) {
+  std::fprintf(stderr, "lplb: %s\n", io::printable(message, kMaxMessage).c_str());
+  return status;
+}
+
+/// `argv` as a shell would take it.
+std::string command_line(int argc, char** argv) {
+  const auto plain = [](unsigned char c) {
+    return std::isalnum(c) != 0 ||
+           std::string_view("-_./:=,+@%").find(static_cast<char>(c)) != std::string_view::npos;
+  };
+  std::string line = "lplb";
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    if (word.empty() || !std::all_of(word.begin(), word.end(), plain)) {
+      for (std::size_t at = 0; (at = word.find('\'', at)) != std::string::npos; at += 4) {
+        word.replace(at, 1, "'\\''");
+      }
+      word = "'" + word + "'";
+    }
+    line += " " + word;
+  }
+  return line;
+}
+
+/// NOTE: a file that is opened while a standard stream is closed would get its number, and take
+/// what is meant for the stream.
+void reserve_standard_streams() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (::fcntl(fd, F_GETFD) == -1) ::open("/dev/null", O_RDONLY);
+  }
+}
+
+std::string help_hint(const CLI::App& app) {
+  const std::string name = app.get_parent() == nullptr ? "lplb" : "lplb " + app.get_name();
+  return fmt::format("; see {} --help", name);
+}
+
+/// What to say of the first argument that `app` does not know.
+std::string unknown_argument(const CLI::App& app, const std::string& given) {
+  const std::string name = given.substr(0, given.find('='));
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& known : option->get_lnames()) names.push_back("--" + known);
+  }
+  const std::string nearest = nearest_name(name, names);
+  return fmt::format("{}: is no {} of {}{}{}", given,
+                     given.starts_with("-") ? "option" : "argument",
+                     app.get_parent() == nullptr ? "lplb" : "lplb " + app.get_name(),
+                     nearest.empty() ? "" : ", did you mean " + nearest + "?",
+                     nearest.empty() ? help_hint(app) : "");
+}
+
+std::string usage_problem(const CLI::App& app, const CLI::ParseError& error) {
+  const std::string what = error.what();
+  const std::string name = what.substr(0, what.find(':'));
+  // NOTE: the parser looks for required options first, but a misspelt one is what users want named.
+  if (const auto extras = app.remaining(); !extras.empty()) return unknown_argument(app, extras[0]);
+  if (what.find("At Most") != std::string::npos) return name + ": is given more than once";
+  if (what.find("required") != std::string::npos && what.ends_with("missing")) {
+    return name + ": has no value" + help_hint(app);
+  }
+  return what + help_hint(app);
+}
+
+/// The library names its own arguments; users know them as options.
+std::string argument_problem(const CLI::App& app, const ArgumentError& error) {
+  std::string option = "--" + error.argument();
+  std::replace(option.begin(), option.end(), '_', '-');
+  if (app.get_option_no_throw(option) == nullptr) return error.what();
+  return option + std::string(error.what()).substr(error.argument().size());
+}
+
+/// Refuses a first word that is no command, before the parser asks for one.
+void check_command(const CLI::App& program, int argc, char** argv) {
+  if (argc < 2) throw ArgumentError("COMMAND", "is missing; see lplb --help");
+  const std::string given = argv[1];
+  if (given.starts_with("-")) return;
+  std::vector<std::string> names;
+  for (const CLI::App* command : commands_of(program)) names.push_back(command->get_name());
+  if (std::find(names.begin(), names.end(), given) != names.end()) return;
+  const std::string nearest = nearest_name(given, names);
+  throw ArgumentError(given, nearest.empty()
+                                 ? fmt::format("is no command, expected {}", fmt::join(names, ", "))
+                                 : fmt::format("is no command, did you mean {}?", nearest));
+}
+
+int run(int argc, char** argv) {
+  CLI::App program(
+      "Load balancer for Mixture-of-Experts under expert parallelism: where experts go, and which "
+      "replica takes which token",
+      "lplb");
+  program.set_help_flag("-h,--help", "Show this help")->group("Options");
+  bool markdown = false;
+  program.add_flag("--help-markdown", markdown)->group("");
+  program.set_version_flag("--version", std::string("lplb ") + version(), "Show the version")
+      ->group("Options");
+  program.require_subcommand(0, 1);
+  add_simulate(program, command_line(argc, argv));
+  add_place(program);
+  add_solve(program);
+  add_plan(program);
+  add_bench(program);
+  add_info(program);
+  add_completion(program);
+
+  const auto chosen = [&]() -> const CLI::App& {
+    const auto commands = program.get_subcommands();
+    return commands.empty() ? program : *commands[0];
+  };
+  try {
+    check_command(program, argc, argv);
+    program.parse(argc, argv);
+    if (markdown) print(help_markdown(program));
+    return kDone;
+  } catch (const CLI::CallForHelp&) {
+    print(help_text(chosen()));
+    return kDone;
+  } catch (const CLI::CallForVersion& version_text) {
+    print(std::string(version_text.what()) + "\n");
+    return kDone;
+  } catch (const CLI::ParseError& error) {
+    return complain(kBadUsage, usage_problem(chosen(), error));
+  } catch (const ArgumentError& error) {
+    return complain(kBadUsage, argument_problem(chosen(), error));
+  }
+}
+
+int run_and_report(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const FileError& error) {
+    return complain(kBadInput, error.what());
+  } catch (const OutputError& error) {
+    return complain(kBadOutput, error.what());
+  } catch (const std::bad_alloc&) {
+    return complain(kFailed, "out of memory");
+  } catch (const std::exception& error) {
+    return complain(kFailed, std::string("internal error: ") + error.what());
+  }
+}
+
+}  // namespace
+}  // namespace lplb::app
+
+int main(int argc, char** argv) {
+  // A closed pipe is an error of the write, with a message, and not the end of the process.
+  std::signal(SIGPIPE, SIG_IGN);
+  lplb::app::reserve_standard_streams();
+  return lplb::app::run_and_report(argc, argv);
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+#include <optional>
+
+#include "commands.h"
+#include "io/files.h"
+#include "lplb/placement.h"
+#include "options.h"
+#include "outputs.h"
+
+namespace lplb::app {
+namespace {
+
+constexpr std::size_t kTableRows = 20;
+
+struct Options {
+  std::string load;
+  std::string from;
+  std::string policy = "eplb";
+  std::optional<Index> num_ranks;
+  std::optional<Index> num_nodes;
+  std::optional<Index> num_replicas;
+  std::optional<Index> redundants;
+  Index num_groups = 1;
+  bool keep_slots = false;
+  int threads = 1;
+  std::string json;
+};
+
+/// What the options say together with the files.
+struct Job {
+  io::Matrix<double> load;      ///< [layers, num_logical]
+  std::vector<Placement> from;  ///< empty without --from
+  std::optional<Topology> topology;
+  Index num_ranks = 0;
+  Index num_nodes = 1;
+  Index num_logical = 0;
+};
+
+Job read_job(const Options& options) {
+  Job job;
+  if (options.policy != "eplb") job.topology = parse_topology(options.policy);
+  if (!options.from.empty()) job.from = io::read_placement(options.from);
+  job.load = io::read_real_load(options.load);
+  if (job.load.columns > std::size_t{kMaxPhysical}) {
+    throw FileError(
+        options.load, "key load",
+        fmt::format("has {} experts a row, expected at most {}", job.load.columns, kMaxPhysical));
+  }
+  job.num_logical = static_cast<Index>(job.load.columns);
+  if (!job.from.empty() && job.from.size() != job.load.rows) {
+    throw FileError(
+        options.from, "key physical_to_logical",
+        fmt::format("has {} layers, expected {} as the load file", job.from.size(), job.load.rows));
+  }
+
+  const Placement* old = job.from.empty() ? nullptr : &job.from[0];
+  if (!options.num_ranks && old == nullptr && !job.topology) {
+    throw ArgumentError("--num-ranks", "is required");
+  }
+  job.num_ranks = options.num_ranks ? *options.num_ranks
+                  : old != nullptr  ? old->num_ranks
+                                    : job.topology->group_size;
+  job.num_nodes = options.num_nodes ? *options.num_nodes : old != nullptr ? old->num_nodes : 1;
+  if (job.num_ranks % job.num_nodes != 0) {
+    throw ArgumentError("--num-nodes", fmt::format("{} does not divide the number of ranks ({})",
+                                                   job.num_nodes, job.num_ranks));
+  }
+  return job;
+}
+
+ExpertMaps place(const Options& options, const Job& job) {
+  const auto num_layers = static_cast<Index>(job.load.rows);
+  if (job.topology) {
+    if (options.num_replicas) {
+      throw ArgumentError("--num-replicas",
+                          fmt::format("is for eplb; {} takes --redundants", options.policy));
+    }
+    if (!options.redundants) {
+      throw ArgumentError("--redundants", fmt::format("is required for {}", options.policy));
+    }
+    return place_on_topology(job.load.values, num_layers, job.num_logical, *job.topology,
+                             *options.redundants, job.num_ranks, job.num_nodes, options.threads);
+  }
+  if (options.num_replicas && options.redundants) {
+    throw ArgumentError("--redundants", "says the same as --num-replicas, expected one of them");
+  }
+  std::int64_t num_replicas = 0;
+  if (options.num_replicas) {
+    num_replicas = *options.num_replicas;
+  } else if (options.redundants) {
+    num_replicas = job.num_logical + std::int64_t{*options.redundants} * job.num_ranks;
+  } else if (!job.from.empty()) {
+    num_replicas = job.from[0].num_physical();
+  } else {
+    throw ArgumentError("--num-replicas", "is required for eplb");
+  }
+  if (num_replicas > kMaxPhysical) {
+    throw ArgumentError(
+        options.num_replicas ? "--num-replicas" : "--redundants",
+        fmt::format("makes {} physical experts, expected at most {}", num_replicas, kMaxPhysical));
+  }
+  return rebalance_experts(job.load.values, num_layers, job.num_logical,
+                           static_cast<Index>(num_replicas), options.num_groups, job.num_nodes,
+                           job.num_ranks, options.threads);
+}
+
+/// The layers as placements, with the old one's speeds and dead ranks where there is one.
+std::vector<Placement> placements_of(const ExpertMaps& maps, const Job& job) {
+  PlacementOptions rest;
+  rest.num_nodes = job.num_nodes;
+  if (!job.from.empty()) {
+    rest.rank_speed = job.from[0].rank_speed;
+    rest.rank_alive = job.from[0].rank_alive;
+  }
+  std::vector<Placement> layers;
+  for (Index i = 0; i < maps.num_layers; ++i) {
+    layers.push_back(make_placement(job.num_ranks, job.num_logical, maps.layer(i), rest));
+  }
+  return layers;
+}
+
+/// max / mean rank load where each expert's load is divided evenly: what the policy aims at.
+double even_imbalance(const Placement& placement, const double* load) {
+  std::vector<double> ranks(static_cast<std::size_t>(placement.num_ranks), 0);
+  for (Index p = 0; p < placement.num_physical(); ++p) {
+    const Index e = placement.physical_to_logical[static_cast<std::size_t>(p)];
+    ranks[static_cast<std::size_t>(placement.rank_of(p))] +=
+        load[e] / placement.replica_count[static_cast<std::size_t>(e)];
+  }
+  const double mean =
+      std::accumulate(ranks.begin(), ranks.end(), 0.0) / static_cast<double>(ranks.size());
+  return mean > 0 ? *std::max_element(ranks.begin(), ranks.end()) / mean : 1;
+}
+
+std::string table_of(const Job& job, const std::vector<Placement>& layers,
+                     const io::LayerMoves* moves) {
+  std::vector<std::string> header = {"layer", "imbalance (even split)", "most replicas"};
+  if (moves != nullptr) header.insert(header.end(), {"same rank", "same node", "other node"});
+  Table table(std::move(header));
+  for (std::size_t i = 0; i < std::min(layers.size(), kTableRows); ++i) {
+    std::vector<std::string> row = {
+        std::to_string(i),
+        fmt::format("{:.4f}", even_imbalance(layers[i], &job.load.values[i * job.load.columns])),
+        std::to_string(layers[i].max_replicas)};
+    for (const MoveKind kind : {MoveKind::kSameRank, MoveKind::kSameNode, MoveKind::kOtherNode}) {
+      if (moves == nullptr) break;
+      row.push_back(std::to_string(std::count_if((*moves)[i].begin(), (*moves)[i].end(),
+                                                 [&](const Move& m) { return m.kind == kind; })));
+    }
+    table.add(std::move(row));
+  }
+  std::string text = table.text();
+  if (layers.size() > kTableRows) {
+    text += fmt::format("... and {} layers more\n", layers.size() - kTableRows);
+  }
+  return text;
+}
+
+void run(const Options& options) {
+  const Outputs outputs({{"--json", options.json}});
+  if (options.keep_slots && options.from.empty()) {
+    throw ArgumentError("--keep-slots", "needs --from");
+  }
+  const Job job = read_job(options);
+  ExpertMaps maps = place(options, job);
+  std::vector<Placement> layers = placements_of(maps, job);
+  io::LayerMoves moves(job.from.size());
+  for (std::size_t i = 0; i < job.from.size(); ++i) {
+    if (options.keep_slots) layers[i] = keep_slots(job.from[i], layers[i]);
+    moves[i] = plan_moves(job.from[i], layers[i]);
+  }
+  if (options.keep_slots) maps = io::maps_of(layers);
+  const io::LayerMoves* shown_moves = job.from.empty() ? nullptr : &moves;
+  outputs.write({options.json.empty() ? "" : io::placement_json(maps, layers[0], shown_moves)});
+  if (!outputs.take_standard_output()) print(table_of(job, layers, shown_moves));
+}
+
+}  // namespace
+
+void add_place(CLI::App& program) {
+  CLI::App* command = program.add_subcommand(
+      "place", "Choose which experts get replicas, and on which ranks, from past loads");
+  auto options = std::make_shared<Options>();
+  add_text(*command, "--load", kInput, kFile, options->load,
+           "Load file: a row a layer, integers or real numbers")
+      ->required();
+  add_text(
+      *command, "--from", kInput, kFile, options->from,
+      "Placement file in use: adds the weights to move, and gives ranks, nodes and slots where "
+      "options do not");
+  add_text(*command, "--policy", kSettings, "eplb|cube|hypercube|torus:MxN|ring:N|r2o:FILE",
+           options->policy, "How experts are replicated and placed");
+  add_integer(*command, "--num-ranks", kSettings, options->num_ranks, 1, kMaxRanks,
+              "Ranks; a topology's own number where not given");
+  add_integer(*command, "--num-nodes", kSettings, options->num_nodes, 1, kMaxRanks,
+              "Nodes, 1 where not given");
+  add_integer(*command, "--num-replicas", kSettings, options->num_replicas, 1, kMaxPhysical,
+              "eplb: physical experts in all");
+  add_integer(*command, "--redundants", kSettings, options->redundants, 0, kMaxPhysical,
+              "Replica slots a rank");
+  add_integer(*command, "--num-groups", kSettings, options->num_groups, 1, kMaxPhysical,
+              "eplb: expert groups of the router; hierarchical where nodes divide them");
+  add_flag(*command, "--keep-slots", kSettings, options->keep_slots,
+           "With --from: experts that stay on their rank stay in their slot");
+  add_threads(*command, "--threads", options->threads, "Layers placed at a time");
+  add_json(*command, options->json);
+  command->footer(
+      "Examples:\n"
+      "  lplb place --load load.json --policy eplb --num-replicas 288 --num-ranks 32 --json "
+      "placement.json\n"
+      "  lplb place --load load.json --policy cube --redundants 2 --from old.json --json -");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace lplb::app

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+
+#include "commands.h"
+#include "core/parallel.h"
+#include "exit_status.h"
+#include "io/files.h"
+#include "io/npy.h"
+#include "lplb/mapping.h"
+#include "lplb/solver.h"
+#include "options.h"
+#include "outputs.h"
+#include "split_json.h"
+
+namespace lplb::app {
+namespace {
+
+struct Options {
+  std::string placement;
+  std::string topk;
+  std::string out;
+  std::string solver = "auto";
+  int threads = 1;
+  std::string json;
+};
+
+/// The batch of every rank: ids [num_ranks, num_tokens, num_topk].
+struct Batch {
+  io::NpyArray ids;
+  std::size_t num_ranks = 0;
+  std::size_t entries = 0;  ///< of one rank
+
+  std::span<const std::int64_t> rank(std::size_t r) const {
+    return {ids.values.data() + r * entries, entries};
+  }
+};
+
+Batch read_batch(const std::string& path, const Placement& placement) {
+  const std::string name = path == "-" ? "standard input" : path;
+  Batch batch;
+  batch.ids = io::parse_npy(io::read_file(path), name);
+  const io::NpyHeader& header = batch.ids.header;
+  if (header.dtype != "<i4" && header.dtype != "<i8") {
+    throw FileError(name, "header",
+                    fmt::format("dtype {}, expected int32 (<i4) or int64 (<i8)", header.dtype));
+  }
+  if (header.shape.size() != 3 || header.shape[0] != placement.num_ranks || header.shape[2] < 1) {
+    throw FileError(name, "header",
+                    fmt::format("shape [{}], expected [num_ranks ({}), num_tokens, num_topk >= 1]",
+                                fmt::join(header.shape, ", "), placement.num_ranks));
+  }
+  batch.num_ranks = static_cast<std::size_t>(header.shape[0]);
+  batch.entries = batch.ids.values.size() / batch.num_ranks;
+  const Index last = placement.num_logical_experts - 1;
+  const auto bad = std::find_if(batch.ids.values.begin(), batch.ids.values.end(),
+                                [&](std::int64_t id) { return id < -1 || id > last; });
+  if (bad != batch.ids.values.end()) {
+    const std::int64_t at = bad - batch.ids.values.begin();
+    const auto entries = static_cast<std::int64_t>(batch.entries);
+    throw FileError(name,
+                    fmt::format("entry [{}, {}, {}]", at / entries, at % entries / header.shape[2],
+                                at % header.shape[2]),
+                    fmt::format("expert {}, expected -1 (dropped) to {}", *bad, last));
+  }
+  return batch;
+}
+
+/// What every rank counted [num_ranks, num_logical], and the sum over ranks.
+struct Counts {
+  std::vector<Load> by_rank;
+  std::vector<Load> total;
+};
+
+Counts count_all(const Batch& batch, const Placement& placement) {
+  const auto num_logical = static_cast<std::size_t>(placement.num_logical_experts);
+  Counts counts{std::vector<Load>(batch.num_ranks * num_logical),
+                std::vector<Load>(num_logical, 0)};
+  for (std::size_t r = 0; r < batch.num_ranks; ++r) {
+    const std::span<Load> row(counts.by_rank.data() + r * num_logical, num_logical);
+    count_tokens(batch.rank(r), row);
+    for (std::size_t e = 0; e < num_logical; ++e) counts.total[e] += row[e];
+  }
+  return counts;
+}
+
+std::vector<std::int64_t> map_all(const Batch& batch, const Placement& placement,
+                                  const Counts& counts, const Split& split, int threads) {
+  std::vector<std::int64_t> physical(batch.ids.values.size());
+  parallel_chunks(static_cast<std::int64_t>(batch.num_ranks), 1, threads,
+                  [&](std::int64_t begin, std::int64_t end, int) {
+                    for (std::int64_t r = begin; r < end; ++r) {
+                      const auto rank = static_cast<std::size_t>(r);
+                      map_tokens(placement, counts.by_rank, split.physical_load,
+                                 static_cast<Index>(r), batch.rank(rank),
+                                 {physical.data() + rank * batch.entries, batch.entries});
+                    }
+                  });
+  return physical;
+}
+
+/// The output is held against the split before anything is written.
+void check_map(const Placement& placement, const Split& split,
+               const std::vector<std::int64_t>& physical, const Batch& batch) {
+  std::vector<Load> taken(split.physical_load.size(), 0);
+  for (std::size_t i = 0; i < physical.size(); ++i) {
+    const std::int64_t p = physical[i];
+    const std::int64_t id = batch.ids.values[i];
+    if (p < 0 ? id != -1 : placement.physical_to_logical[static_cast<std::size_t>(p)] != id) {
+      throw InternalError(fmt::format("entry {} of expert {} went to slot {}", i, id, p));
+    }
+    if (p >= 0) ++taken[static_cast<std::size_t>(p)];
+  }
+  if (taken != split.physical_load) throw InternalError("the map does not meet the split's quotas");
+}
+
+void run(const Options& options) {
+  const Outputs outputs({{"--json", options.json}, {"--out", options.out}});
+  SolveOptions how;
+  how.solver = parse_solver(options.solver);
+  const std::vector<Placement> layers = io::read_placement(options.placement);
+  if (layers.size() != 1) {
+    throw FileError(options.placement, "key physical_to_logical",
+                    fmt::format("has {} layers, expected one", layers.size()));
+  }
+  const Placement& placement = layers[0];
+  const Batch batch = read_batch(options.topk, placement);
+  const Counts counts = count_all(batch, placement);
+  const Split split = solve(placement, counts.total, how);
+  check_split(placement, counts.total, split);
+  const std::vector<std::int64_t> physical =
+      map_all(batch, placement, counts, split, options.threads);
+  check_map(placement, split, physical, batch);
+
+  const Load planned = std::accumulate(counts.total.begin(), counts.total.end(), Load{0});
+  const Locality local = count_local(placement, counts.by_rank, split.physical_load);
+  nlohmann::ordered_json json;
+  json["num_ranks"] = placement.num_ranks;
+  json["num_logical_experts"] = placement.num_logical_experts;
+  json["num_tokens"] = batch.ids.header.shape[1];
+  json["num_topk"] = batch.ids.header.shape[2];
+  json["planned"] = planned;
+  json["dropped"] = static_cast<Load>(physical.size()) - planned;
+  json["same_rank"] = local.same_rank;
+  json["same_node"] = local.same_node;
+  json["load"] = counts.total;
+  const nlohmann::ordered_json split_part = split_json(placement, split);
+  json.update(split_part);
+
+  outputs.write({options.json.empty() ? "" : io::json_text(json),
+                 io::npy_bytes(batch.ids.header.dtype, batch.ids.header.shape, physical)});
+  if (outputs.take_standard_output()) return;
+  Table table({"status", "max load", "lower bound", "imbalance", "planned", "dropped", "same rank",
+               "same node"});
+  table.add({status_name(split.status), level_text(json["max_load"]),
+             level_text(json["lower_bound"]), fmt::format("{:.4f}", imbalance(split.rank_load)),
+             std::to_string(planned), json["dropped"].dump(), std::to_string(local.same_rank),
+             std::to_string(local.same_node)});
+  print(table.text());
+}
+
+}  // namespace
+
+void add_plan(CLI::App& program) {
+  CLI::App* command = program.add_subcommand(
+      "plan", "Count, split and map one batch of every rank: logical expert ids to physical ones");
+  auto options = std::make_shared<Options>();
+  add_text(*command, "--placement", kInput, kFile, options->placement,
+           "Placement file of one layer")
+      ->required();
+  add_text(*command, "--topk", kInput, kFile, options->topk,
+           ".npy file [num_ranks, num_tokens, num_topk], int32 or int64; -1 is a dropped token")
+      ->required();
+  add_solver(*command, options->solver);
+  add_threads(*command, "--threads", options->threads, "Ranks mapped at a time");
+  add_text(*command, "--out", kOutput, kFile, options->out,
+           ".npy file of the physical experts, same shape and dtype")
+      ->required();
+  add_json(*command, options->json);
+  command->footer(
+      "Example: lplb plan --placement placement.json --topk topk.npy --out physical.npy --json -");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace lplb::app

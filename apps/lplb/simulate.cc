@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+#include "lplb/simulate.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <limits>
+#include <memory>
+
+#include "commands.h"
+#include "options.h"
+#include "outputs.h"
+
+namespace lplb::app {
+namespace {
+
+constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
+constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
+constexpr const char* kSynthetic = "Synthetic traces (--trace synthetic:NAME)";
+constexpr std::string_view kSyntheticPrefix = "synthetic:";
+
+struct Options {
+  SimulateOptions simulate;
+  std::string solver = "auto";
+  std::string json;
+  std::string html;
+};
+
+/// A bar on standard error while it is a terminal; gone when the work is.
+class ProgressBar {
+ public:
+  ProgressBar() : shown_(::isatty(STDERR_FILENO) != 0) {}
+  ~ProgressBar() {
+    if (drawn_) std::fputs("\r\033[K", stderr);
+  }
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  void show(std::int64_t done, std::int64_t all) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!shown_ || now - last_ < std::chrono::milliseconds(100)) return;
+    last_ = now;
+    drawn_ = true;
+    std::string line = fmt::format("\r\033[K{} batches", done);
+    if (all > 0) {
+      constexpr int kWidth = 40;
+      const auto filled = static_cast<int>(std::min(done, all) * kWidth / all);
+      line = fmt::format("\r\033[K[{:#<{}}{:.<{}}] {}/{} batches", "", filled, "", kWidth - filled,
+                         done, all);
+    }
+    std::fputs(line.c_str(), stderr);
+    std::fflush(stderr);
+  }
+
+ private:
+  bool shown_;
+  bool drawn_ = false;
+  std::chrono::steady_clock::time_point last_{};
+};
+
+std::string table_of(const SimulateReport& report) {
+  const auto number = [](double value) { return fmt::format("{:.3f}", value); };
+  Table table({"policy", "mean", "p50", "p95", "p99", "max", "gap", "moved", "local", "us/solve"});
+  for (const PolicyReport& policy : report.policies) {
+    const Distribution& d = policy.imbalance;
+    table.add({policy.name, number(d.mean), number(d.p50), number(d.p95), number(d.p99),
+               number(d.max), fmt::format("{:.2f}%", 100 * policy.gap_mean),
+               fmt::format("{:.1f}", policy.moved_experts_mean),
+               policy.local_share ? fmt::format("{:.1f}%", 100 * *policy.local_share) : "-",
+               policy.solves > 0 ? fmt::format("{:.2f}", policy.solve_us.p50) : "-"});
+  }
+  return table.text();
+}
+
+std::string title_of(const SimulateReport& report) {
+  const SimulateOptions& o = report.settings;
+  return fmt::format(
+      "{}{}: {} batches, {} layers, {} experts; {} ranks, {} redundants a rank\n"
+      "imbalance (max / mean rank load), gap to the proven bound, experts moved a rebalance and "
+      "layer, tokens kept on their rank\n\n",
+      report.trace.name, report.trace.synthetic ? " (synthetic, not recorded)" : "",
+      report.num_batches, report.trace.num_layers, report.trace.num_logical_experts, o.num_ranks,
+      o.redundants);
+}
+
+const PolicyReport* find_policy(const SimulateReport& report, const std::string& name) {
+  const auto found = std::find_if(report.policies.begin(), report.policies.end(),
+                                  [&](const PolicyReport& p) { return p.name == name; });
+  return found == report.policies.end() ? nullptr : &*found;
+}
+
+/// What the replay says in one sentence: the best policy against EPLB, or against none.
+std::string answer_of(const SimulateReport& report) {
+  const auto best = std::min_element(report.policies.begin(), report.policies.end(),
+                                     [](const PolicyReport& a, const PolicyReport& b) {
+                                       return a.imbalance.mean < b.imbalance.mean;
+                                     });
+  const PolicyReport* base = find_policy(report, "eplb");
+  if (base == nullptr) base = find_policy(report, "none");
+  if (base == nullptr || base == &*best) {
+    return fmt::format("{} has the least imbalance: {:.3f} on average.", best->name,
+                       best->imbalance.mean);
+  }
+  return fmt::format(
+      "{} cuts the slowest rank's load by {:.1f} % against {} ({:.3f} to {:.3f} "
+      "times the mean, on average).",
+      best->name, 100 * (1 - best->imbalance.mean / base->imbalance.mean), base->name,
+      base->imbalance.mean, best->imbalance.mean);
+}
+
+void run(Options& options, const CLI::App& command, const std::string& command_line) {
+  const Outputs outputs({{"--json", options.json}, {"--html", options.html}});
+  options.simulate.solver = parse_solver(options.solver);
+  if (!options.simulate.trace.starts_with(kSyntheticPrefix)) {
+    for (const CLI::Option* option : command.get_options()) {
+      if (option->get_group() != kSynthetic || option->count() == 0) continue;
+      throw ArgumentError(option->get_name(), fmt::format("is for synthetic traces, {} is a file",
+                                                          options.simulate.trace));
+    }
+  }
+  SimulateReport report;
+  {
+    ProgressBar bar;
+    options.simulate.progress = [&bar](std::int64_t done, std::int64_t all) {
+      bar.show(done, all);
+    };
+    report = simulate(options.simulate);
+  }
+  outputs.write({options.json.empty() ? "" : report_json(report),
+                 options.html.empty() ? "" : report_html(report, command_line)});
+  if (!outputs.take_standard_output()) {
+    print(title_of(report) + table_of(report) + "\n" + answer_of(report) + "\n");
+  }
+}
+
+void add_synthetic(CLI::App& command, SyntheticOptions& synthetic) {
+  add_integer(command, "--synthetic-num-logical-experts", kSynthetic, synthetic.num_logical_experts,
+              1, kMaxPhysical, "Logical experts");
+  add_integer(command, "--synthetic-num-topk", kSynthetic, synthetic.num_topk, 1, kMaxPhysical,
+              "Experts a token");
+  add_integer(command, "--synthetic-num-layers", kSynthetic, synthetic.num_layers, 1, kMaxIndex,
+              "Layers");
+  add_integer(command, "--synthetic-num-steps", kSynthetic, synthetic.num_steps, 1, kMaxCount,
+              "Steps");
+  add_integer(command, "--synthetic-num-tokens", kSynthetic, synthetic.num_tokens, 1, kMaxCount,
+              "Tokens a step");
+  add_integer(command, "--synthetic-seed", kSynthetic, synthetic.seed, 0, kMaxCount, "Seed");
+}
+
+}  // namespace
+
+void add_simulate(CLI::App& program, std::string command_line) {
+  CLI::App* command = program.add_subcommand(
+      "simulate", "Replay recorded loads through policies and report the imbalance of each");
+  auto options = std::make_shared<Options>();
+  SimulateOptions& simulate = options->simulate;
+  add_text(*command, "--trace", kInput, kFile, simulate.trace,
+           fmt::format("Trace file, or synthetic:NAME with NAME one of {}",
+                       fmt::join(synthetic_names(), ", ")))
+      ->required();
+  add_integer(*command, "--num-ranks", kSettings, simulate.num_ranks, 1, kMaxRanks, "Ranks");
+  add_integer(*command, "--num-nodes", kSettings, simulate.num_nodes, 1, kMaxRanks, "Nodes");
+  add_integer(*command, "--num-groups", kSettings, simulate.num_groups, 1, kMaxPhysical,
+              "Expert groups of the router; EPLB is hierarchical where nodes divide them");
+  add_integer(*command, "--redundants", kSettings, simulate.redundants, 0, kMaxPhysical,
+              "Replica slots a rank");
+  add_value(
+      *command, "--policies", kSettings, "NAME,...",
+      "What to compare: none, eplb, eplb+lplb, TOPOLOGY+even, TOPOLOGY+lplb, with TOPOLOGY "
+      "cube, hypercube, torus:MxN, ring:N or r2o:FILE",
+      [&simulate](const std::string& text) { simulate.policies = CLI::detail::split(text, ','); })
+      ->default_str(fmt::format("{}", fmt::join(simulate.policies, ",")));
+  add_integer(*command, "--batch-tokens", kSettings, simulate.batch_tokens, 0, kMaxCount,
+              "Tokens a batch: steps are merged and cut to it; 0: steps as recorded");
+  add_integer(*command, "--window", kSettings, simulate.window, 1, kMaxIndex,
+              "Past batches that a placement is made from");
+  add_integer(*command, "--rebalance-every", kSettings, simulate.rebalance_every, 1, kMaxIndex,
+              "Batches between two placements");
+  add_solver(*command, options->solver);
+  add_threads(*command, "--jobs", simulate.jobs,
+              "Threads; figures other than times do not depend on it");
+  add_synthetic(*command, simulate.synthetic);
+  add_json(*command, options->json);
+  add_text(*command, "--html", kOutput, kFile, options->html,
+           "Write a report as one HTML page; - is standard output");
+  command->footer(
+      "Example: lplb simulate --trace data/traces/deepseek-v2-lite.load.jsonl --num-ranks 8 "
+      "--redundants 2\n"
+      "         --policies none,eplb,eplb+lplb,cube+lplb --batch-tokens 1024 --html report.html");
+  command->callback(
+      [options, command, line = std::move(command_line)] { run(*options, *command, line); });
+}
+
+}  // namespace lplb::app

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "commands.h"
+#include "core/parallel.h"
+#include "io/files.h"
+#include "lplb/solver.h"
+#include "options.h"
+#include "outputs.h"
+#include "split_json.h"
+
+namespace lplb::app {
+namespace {
+
+constexpr std::int64_t kChunk = 8;
+constexpr std::size_t kTableRows = 20;
+
+struct Options {
+  std::string placement;
+  std::string load;
+  std::string solver = "auto";
+  int threads = 1;
+  std::string json;
+};
+
+/// One layer serves every row of `load`; of several, layer i serves row i.
+void check_shapes(const Options& options, const std::vector<Placement>& layers,
+                  const io::Matrix<Load>& load) {
+  const auto num_logical = static_cast<std::size_t>(layers[0].num_logical_experts);
+  if (load.columns != num_logical) {
+    throw FileError(options.load, "key load",
+                    fmt::format("has {} experts a row, expected {} as in {}", load.columns,
+                                num_logical, options.placement));
+  }
+  if (layers.size() != 1 && layers.size() != load.rows) {
+    throw FileError(options.load, "key load",
+                    fmt::format("has {} rows, expected {}: one for each layer of {}", load.rows,
+                                layers.size(), options.placement));
+  }
+}
+
+std::vector<Split> solve_all(const Options& options, const std::vector<Placement>& layers,
+                             const io::Matrix<Load>& load) {
+  std::vector<SplitProblem> problems;
+  for (const Placement& layer : layers) problems.emplace_back(layer);
+  SolveOptions how;
+  how.solver = parse_solver(options.solver);
+  std::vector<Split> splits(load.rows);
+  std::vector<Workspace> workspaces(static_cast<std::size_t>(options.threads));
+  parallel_chunks(
+      static_cast<std::int64_t>(load.rows), kChunk, options.threads,
+      [&](std::int64_t begin, std::int64_t end, int thread) {
+        for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
+          const std::size_t layer = layers.size() == 1 ? 0 : i;
+          const std::span<const Load> row(load.values.data() + i * load.columns, load.columns);
+          solve(problems[layer], row, splits[i], workspaces[static_cast<std::size_t>(thread)], how);
+          check_split(layers[layer], row, splits[i]);
+        }
+      });
+  return splits;
+}
+
+std::string table_of(const std::vector<Split>& splits, const nlohmann::ordered_json& results) {
+  Table table({"row", "status", "max load", "lower bound", "imbalance"});
+  std::size_t optimal = 0;
+  double worst = 1;
+  double sum = 0;
+  for (std::size_t i = 0; i < splits.size(); ++i) {
+    const double ratio = imbalance(splits[i].rank_load);
+    optimal += splits[i].status == SolveStatus::kOptimal ? 1 : 0;
+    worst = std::max(worst, ratio);
+    sum += ratio;
+    if (i >= kTableRows) continue;
+    table.add({std::to_string(i), status_name(splits[i].status), level_text(results[i]["max_load"]),
+               level_text(results[i]["lower_bound"]), fmt::format("{:.4f}", ratio)});
+  }
+  std::string text = table.text();
+  if (splits.size() > kTableRows) {
+    text += fmt::format("... and {} rows more\n", splits.size() - kTableRows);
+  }
+  return text + fmt::format("{} of {} proven optimal; imbalance mean {:.4f}, worst {:.4f}\n",
+                            optimal, splits.size(), sum / static_cast<double>(splits.size()),
+                            worst);
+}
+
+void run(const Options& options) {
+  const Outputs outputs({{"--json", options.json}});
+  parse_solver(options.solver);
+  const std::vector<Placement> layers = io::read_placement(options.placement);
+  const io::Matrix<Load> load = io::read_load(options.load);
+  check_shapes(options, layers, load);
+  const std::vector<Split> splits = solve_all(options, layers, load);
+
+  nlohmann::ordered_json json;
+  json["num_ranks"] = layers[0].num_ranks;
+  json["results"] = nlohmann::ordered_json::array();
+  for (std::size_t i = 0; i < splits.size(); ++i) {
+    json["results"].push_back(split_json(layers[layers.size() == 1 ? 0 : i], splits[i]));
+  }
+  outputs.write({options.json.empty() ? "" : io::json_text(json)});
+  if (!outputs.take_standard_output()) print(table_of(splits, json["results"]));
+}
+
+}  // namespace
+
+void add_solve(CLI::App& program) {
+  CLI::App* command = program.add_subcommand(
+      "solve", "Split loads over the replicas of a placement so that the slowest rank has least");
+  auto options = std::make_shared<Options>();
+  add_text(*command, "--placement", kInput, kFile, options->placement,
+           "Placement file; one layer serves every row of the load file, of several, layer i "
+           "serves row i")
+      ->required();
+  add_text(*command, "--load", kInput, kFile, options->load,
+           "Load file: tokens of each expert, a row a batch or layer")
+      ->required();
+  add_solver(*command, options->solver);
+  add_threads(*command, "--threads", options->threads, "Rows solved at a time");
+  add_json(*command, options->json);
+  command->footer("Example: lplb solve --placement placement.json --load load.json --json -");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace lplb::app

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#include "split_json.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "exit_status.h"
+
+namespace lplb::app {
+
+void check_split(const Placement& placement, std::span<const Load> load, const Split& split) {
+  const std::string problem = verify_split(placement, load, split);
+  if (!problem.empty()) throw InternalError("the split failed its check: " + problem);
+}
+
+nlohmann::ordered_json split_json(const Placement& placement, const Split& split) {
+  const bool unit_speeds = std::all_of(placement.rank_speed.begin(), placement.rank_speed.end(),
+                                       [](double speed) { return speed == 1; });
+  nlohmann::ordered_json json;
+  json["status"] = status_name(split.status);
+  if (unit_speeds) {
+    json["max_load"] = split.max_level.tokens;
+    json["lower_bound"] = split.bound_level.tokens;
+  } else {
+    json["max_load"] = split.max_load;
+    json["lower_bound"] = split.lower_bound;
+  }
+  json["bottleneck_ranks"] = split.bottleneck_ranks;
+  json["rank_load"] = split.rank_load;
+  json["physical_load"] = split.physical_load;
+  return json;
+}
+
+std::string level_text(const nlohmann::ordered_json& level) {
+  return level.is_number_float() ? fmt::format("{:.3f}", level.get<double>()) : level.dump();
+}
+
+}  // namespace lplb::app
