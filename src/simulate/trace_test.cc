@@ -257,6 +257,33 @@ TEST_F(TraceTest, LinesMayBeLongerThanTheBuffer) {
   EXPECT_EQ(steps[1].load, step.load);
 }
 
+/// Reads the file, or refuses it with a message that names a file of `folder`.
+void read_or_refuse(const std::string& path, const std::string& folder) {
+  try {
+    const auto reader = open_trace(path);
+    for (const TraceStep& step : read_all(*reader)) {
+      ASSERT_EQ(step.load.size(), static_cast<std::size_t>(reader->info().num_layers) *
+                                      static_cast<std::size_t>(reader->info().num_logical_experts));
+    }
+  } catch (const FileError& error) {
+    ASSERT_THAT(error.what(), HasSubstr(folder));
+  }
+}
+
+TEST_F(TraceTest, EveryChangedByteIsReadOrRefused) {
+  const std::string own = std::string(kHeader) + kStep;
+  for (const std::string& good : {own, std::string(kLoadStep)}) {
+    for (std::size_t i = 0; i < good.size(); ++i) {
+      for (const char c : std::string_view("\0\n\"[{9-\xff", 8)) {
+        std::string bad = good;
+        bad[i] = c;
+        read_or_refuse(write("bad.jsonl", bad), path(""));
+      }
+      read_or_refuse(write("bad.jsonl", good.substr(0, i)), path(""));
+    }
+  }
+}
+
 /// Two steps of two and one tokens, layers 1 and 3 of 0 to 3 kept.
 class TopkTest : public TraceTest {
  protected:
@@ -307,6 +334,19 @@ TEST_F(TopkTest, RefusesWhatDoesNotFit) {
               HasSubstr("t.topk.npy"));
   write("t.load.jsonl", "");
   EXPECT_THAT(error_of(write_ids({3, 2, 1}, ids_)), HasSubstr("is empty"));
+}
+
+TEST_F(TopkTest, EveryChangedByteIsReadOrRefused) {
+  write("t.load.jsonl", loads_);
+  const std::string good = io::npy_bytes("<i4", {3, 2, 1}, ids_);
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    for (const char c : std::string_view("\0\n9-\xff", 5)) {
+      std::string bad = good;
+      bad[i] = c;
+      read_or_refuse(write("t.topk.npy", bad), path(""));
+    }
+    read_or_refuse(write("t.topk.npy", good.substr(0, i)), path(""));
+  }
 }
 
 TEST_F(TopkTest, NumbersLayersAtUnequalDistancesFromZero) {
