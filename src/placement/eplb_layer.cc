@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+#include "placement/eplb_layer.h"
+
+#include <array>
+#include <numeric>
+
+#include "placement/introsort.h"
+
+namespace lplb::eplb {
+namespace {
+
+// A pack's tag: its id above the number of its items, so that a key alone names the next slot.
+constexpr int kCountBits = 16;
+constexpr std::uint32_t kCountMask = (std::uint32_t{1} << kCountBits) - 1;
+static_assert(kMaxPhysical < (1 << kCountBits));
+
+// NOTE: float32 values only ever meet float32 values here. Wider intermediates would turn ties of
+// the reference into differences, and the other way round.
+float share(float weight, Index count) { return weight / static_cast<float>(count); }
+
+// Four running sums of kLanes lanes, folded away every 16 rows so that they stay of one magnitude.
+// (Sums of 256 rows are folded once more: more than an expert group has.)
+static_assert(kMaxPhysical < 256 * 4 * 8);
+template <int kLanes>
+float cascade_sum(const float* x, Index n) {
+  constexpr Index kSums = 4;
+  constexpr Index kRow = kSums * kLanes;
+  constexpr Index kFoldedRows = 16;
+  std::array<float, kRow> sum{};
+  std::array<float, kRow> folded{};
+  const Index num_rows = n / kRow;
+  for (Index row = 0; row < num_rows; ++row) {
+    for (Index c = 0; c < kRow; ++c) sum[c] += x[row * kRow + c];
+    if ((row + 1) % kFoldedRows == 0) {
+      for (Index c = 0; c < kRow; ++c) folded[c] += sum[c];
+      sum.fill(0);
+    }
+  }
+  for (Index c = 0; c < kRow; ++c) sum[c] += folded[c];
+
+  Index next = num_rows * kRow;
+  for (; next + kLanes <= n; next += kLanes) {
+    for (Index c = 0; c < kLanes; ++c) sum[c] += x[next + c];
+  }
+  for (Index s = 1; s < kSums; ++s) {
+    for (Index c = 0; c < kLanes; ++c) sum[c] += sum[s * kLanes + c];
+  }
+  float total = 0;
+  for (; next < n; ++next) total += x[next];
+  for (Index c = 0; c < kLanes; ++c) total += sum[c];
+  return total;
+}
+
+}  // namespace
+
+float float32_sum(const float* x, Index n) {
+  return n < 8 ? cascade_sum<1>(x, n) : cascade_sum<8>(x, n);
+}
+
+void Packer::run(std::span<const float> weight, Index num_packs, std::span<Index> slot) {
+  const auto n = weight.size();
+  const auto capacity = static_cast<Index>(n) / num_packs;
+  if (capacity == 1) {
+    std::iota(slot.begin(), slot.end(), 0);
+    return;
+  }
+  if (items_.size() < n) items_.resize(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    items_[i] = falling_key(weight[i], static_cast<std::uint32_t>(i));
+  }
+  introsort(items_.data(), n);
+
+  packs_.resize(static_cast<std::size_t>(num_packs));
+  for (Index p = 0; p < num_packs; ++p) {
+    packs_.set_leaf(static_cast<std::size_t>(p),
+                    rising_key(0, static_cast<std::uint32_t>(p) << kCountBits));
+  }
+  packs_.build();
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint32_t item = tag_of(items_[i]);
+    const Key lightest = packs_.top();
+    const std::uint32_t pack = tag_of(lightest) >> kCountBits;
+    const auto position = static_cast<Index>(tag_of(lightest) & kCountMask);
+    slot[item] = static_cast<Index>(pack) * capacity + position;
+    packs_.replace(pack,
+                   position + 1 == capacity
+                       ? kNoKey
+                       : rising_key(rising_value(lightest) + weight[item], tag_of(lightest) + 1));
+  }
+}
+
+void Replicator::run(std::span<const float> weight, std::span<Index> logical,
+                     std::span<Index> ordinal, std::span<Index> count) {
+  const auto n = weight.size();
+  std::iota(logical.begin(), logical.begin() + static_cast<std::ptrdiff_t>(n), 0);
+  std::fill_n(ordinal.begin(), n, 0);
+  std::fill(count.begin(), count.end(), 1);
+  if (logical.size() == n) return;
+
+  experts_.resize(n);
+  for (std::size_t e = 0; e < n; ++e) {
+    experts_.set_leaf(e, falling_key(weight[e], static_cast<std::uint32_t>(e)));
+  }
+  experts_.build();
+  for (std::size_t p = n; p < logical.size(); ++p) {
+    const std::uint32_t e = tag_of(experts_.top());
+    logical[p] = static_cast<Index>(e);
+    ordinal[p] = count[e]++;
+    experts_.replace(e, falling_key(share(weight[e], count[e]), e));
+  }
+}
+
+LayerBalancer::LayerBalancer(const Shape& shape)
+    : shape_(shape),
+      weight_(shape.num_logical),
+      group_weight_(shape.num_groups),
+      group_slot_(shape.num_groups),
+      expert_(shape.num_logical),
+      node_weight_(shape.num_logical / shape.num_nodes),
+      node_count_(shape.num_logical / shape.num_nodes),
+      node_logical_(shape.num_physical / shape.num_nodes),
+      node_ordinal_(shape.num_physical / shape.num_nodes),
+      slot_(shape.num_physical / shape.num_nodes),
+      replica_weight_(shape.num_physical / shape.num_nodes) {}
+
+void LayerBalancer::run(std::span<const double> load, std::span<Index> logical,
+                        std::span<Index> ordinal, std::span<Index> count) {
+  // Adding +0 turns -0 into +0, as keys want it. Loads above float32's range become infinity.
+  for (Index e = 0; e < shape_.num_logical; ++e) weight_[e] = static_cast<float>(load[e]) + 0.0F;
+  order_by_group();
+  for (Index node = 0; node < shape_.num_nodes; ++node) {
+    balance_node(node, logical, ordinal, count);
+  }
+}
+
+void LayerBalancer::order_by_group() {
+  const Index group_size = shape_.num_logical / shape_.num_groups;
+  for (Index g = 0; g < shape_.num_groups; ++g) {
+    group_weight_[g] = float32_sum(&weight_[g * group_size], group_size);
+  }
+  packer_.run(group_weight_, shape_.num_nodes, group_slot_);
+  for (Index g = 0; g < shape_.num_groups; ++g) {
+    const auto first = expert_.begin() + group_slot_[g] * group_size;
+    std::iota(first, first + group_size, g * group_size);
+  }
+}
+
+void LayerBalancer::balance_node(Index node, std::span<Index> logical, std::span<Index> ordinal,
+                                 std::span<Index> count) {
+  const auto num_experts = static_cast<Index>(node_weight_.size());
+  const auto num_replicas = static_cast<Index>(slot_.size());
+  const Index* const expert = &expert_[node * num_experts];
+  for (Index e = 0; e < num_experts; ++e) node_weight_[e] = weight_[expert[e]];
+
+  replicator_.run(node_weight_, node_logical_, node_ordinal_, node_count_);
+  for (Index r = 0; r < num_replicas; ++r) {
+    const Index e = node_logical_[r];
+    replica_weight_[r] = share(node_weight_[e], node_count_[e]);
+  }
+  packer_.run(replica_weight_, shape_.num_ranks / shape_.num_nodes, slot_);
+
+  const Index first = node * num_replicas;
+  for (Index r = 0; r < num_replicas; ++r) {
+    logical[first + slot_[r]] = expert[node_logical_[r]];
+    ordinal[first + slot_[r]] = node_ordinal_[r];
+  }
+  for (Index e = 0; e < num_experts; ++e) count[expert[e]] = node_count_[e];
+}
+
+}  // namespace lplb::eplb

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace lplb::eplb {
+
+/// A float32 value above, a tag below, as one integer: comparing keys compares values, then tags.
+/// Values are >= 0 (+0, never -0) or +infinity, whose bits grow with them. Distinct tags make
+/// distinct keys, so the order of a set of keys is total and no tie is left to chance.
+using Key = std::uint64_t;
+
+inline constexpr Key kNoKey = ~Key{0};  // above every key
+
+/// Smallest value first, then smallest tag.
+inline Key rising_key(float value, std::uint32_t tag) {
+  return Key{std::bit_cast<std::uint32_t>(value)} << 32 | tag;
+}
+/// Largest value first, then smallest tag.
+inline Key falling_key(float value, std::uint32_t tag) {
+  return Key{~std::bit_cast<std::uint32_t>(value)} << 32 | tag;
+}
+inline float rising_value(Key key) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(key >> 32));
+}
+inline std::uint32_t tag_of(Key key) { return static_cast<std::uint32_t>(key); }
+
+/// A tournament: the smallest of n keys at hand, one of them replaced in log2(n) branchless steps.
+class MinTree {
+ public:
+  /// Leaves are to be set by set_leaf() for [0, size), then build().
+  void resize(std::size_t size) {
+    size_ = size;
+    if (nodes_.size() < 2 * size) nodes_.resize(2 * size);
+  }
+  void set_leaf(std::size_t i, Key key) { nodes_[size_ + i] = key; }
+  void build() {
+    for (std::size_t i = size_ - 1; i > 0; --i) {
+      nodes_[i] = std::min(nodes_[2 * i], nodes_[2 * i + 1]);
+    }
+  }
+  Key top() const { return nodes_[1]; }
+  void replace(std::size_t i, Key key) {
+    std::size_t at = size_ + i;
+    nodes_[at] = key;
+    while (at > 1) {
+      key = std::min(key, nodes_[at ^ 1]);
+      at >>= 1;
+      nodes_[at] = key;
+    }
+  }
+
+ private:
+  std::size_t size_ = 0;
+  std::vector<Key> nodes_;  // node i has children 2i and 2i+1; leaf i is node size + i
+};
+
+}  // namespace lplb::eplb
