@@ -131,7 +131,11 @@ _lplb() {{
   case $words[1] in
 {}  esac
 }}
-compdef _lplb lplb
+if [ "$funcstack[1]" = _lplb ]; then
+  _lplb "$@"
+else
+  compdef _lplb lplb
+fi
 )",
       commands, cases);
 }

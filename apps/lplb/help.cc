@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "exit_status.h"
@@ -78,7 +79,10 @@ std::string help_text(const CLI::App& app) {
       out += entry(command->get_name(), command->get_description());
     }
   }
-  for (const std::string& group : app.get_groups()) {
+  std::vector<std::string> groups = app.get_groups();
+  std::stable_partition(groups.begin(), groups.end(),
+                        [](const std::string& group) { return group != kGeneral; });
+  for (const std::string& group : groups) {
     std::string entries;
     for (const CLI::Option* option : options_of(app)) {
       if (option->get_group() != group) continue;

@@ -65,7 +65,7 @@ std::string unknown_argument(const CLI::App& app, const std::string& given) {
   for (const CLI::Option* option : app.get_options()) {
     for (const std::string& known : option->get_lnames()) names.push_back("--" + known);
   }
-  const std::string nearest = nearest_name(name, names);
+  const std::string nearest = given.starts_with("-") ? nearest_name(name, names) : "";
   return fmt::format("{}: is no {} of {}{}{}", given,
                      given.starts_with("-") ? "option" : "argument",
                      app.get_parent() == nullptr ? "lplb" : "lplb " + app.get_name(),
@@ -88,13 +88,21 @@ std::string usage_problem(const CLI::App& app, const CLI::ParseError& error) {
 /// The library names its own arguments; users know them as options.
 std::string argument_problem(const CLI::App& app, const ArgumentError& error) {
   std::string option = "--" + error.argument();
-  std::replace(option.begin(), option.end(), '_', '-');
+  std::replace_if(
+      option.begin(), option.end(), [](char c) { return c == '_' || c == '.'; }, '-');
   if (app.get_option_no_throw(option) == nullptr) return error.what();
   return option + std::string(error.what()).substr(error.argument().size());
 }
 
-/// Refuses a first word that is no command, before the parser asks for one.
-void check_command(const CLI::App& program, int argc, char** argv) {
+/// Refuses what the parser would not: it takes the word after "--name=" for the value, and asks for
+/// a command where one is misspelt.
+void check_words(const CLI::App& program, int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word.starts_with("--") && word.find('=') == word.size() - 1) {
+      throw ArgumentError(word.substr(0, word.size() - 1), "has no value");
+    }
+  }
   if (argc < 2) throw ArgumentError("COMMAND", "is missing; see lplb --help");
   const std::string given = argv[1];
   if (given.starts_with("-")) return;
@@ -112,11 +120,11 @@ int run(int argc, char** argv) {
       "Load balancer for Mixture-of-Experts under expert parallelism: where experts go, and which "
       "replica takes which token",
       "lplb");
-  program.set_help_flag("-h,--help", "Show this help")->group("Options");
+  program.set_help_flag("-h,--help", "Show this help")->group(kGeneral);
   bool markdown = false;
   program.add_flag("--help-markdown", markdown)->group("");
   program.set_version_flag("--version", std::string("lplb ") + version(), "Show the version")
-      ->group("Options");
+      ->group(kGeneral);
   program.require_subcommand(0, 1);
   add_simulate(program, command_line(argc, argv));
   add_place(program);
@@ -131,7 +139,7 @@ int run(int argc, char** argv) {
     return commands.empty() ? program : *commands[0];
   };
   try {
-    check_command(program, argc, argv);
+    check_words(program, argc, argv);
     program.parse(argc, argv);
     if (markdown) print(help_markdown(program));
     return kDone;

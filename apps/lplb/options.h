@@ -16,6 +16,7 @@ namespace lplb::app {
 inline constexpr const char* kInput = "Input";
 inline constexpr const char* kSettings = "Settings";
 inline constexpr const char* kOutput = "Output";
+inline constexpr const char* kGeneral = "General";
 
 /// How a value is shown: kFile is completed by file names, "a|b" by a and b.
 inline constexpr const char* kFile = "FILE";

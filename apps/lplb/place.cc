@@ -41,9 +41,19 @@ struct Job {
   Index num_logical = 0;
 };
 
+std::optional<Topology> topology_of(const std::string& policy) {
+  if (policy == "eplb") return std::nullopt;
+  try {
+    return parse_topology(policy);
+  } catch (const ArgumentError& error) {
+    const std::string problem = std::string(error.what()).substr(error.argument().size() + 2);
+    throw ArgumentError("--policy", problem + " (or eplb)");
+  }
+}
+
 Job read_job(const Options& options) {
   Job job;
-  if (options.policy != "eplb") job.topology = parse_topology(options.policy);
+  job.topology = topology_of(options.policy);
   if (!options.from.empty()) job.from = io::read_placement(options.from);
   job.load = io::read_real_load(options.load);
   if (job.load.columns > std::size_t{kMaxPhysical}) {
@@ -66,10 +76,6 @@ Job read_job(const Options& options) {
                   : old != nullptr  ? old->num_ranks
                                     : job.topology->group_size;
   job.num_nodes = options.num_nodes ? *options.num_nodes : old != nullptr ? old->num_nodes : 1;
-  if (job.num_ranks % job.num_nodes != 0) {
-    throw ArgumentError("--num-nodes", fmt::format("{} does not divide the number of ranks ({})",
-                                                   job.num_nodes, job.num_ranks));
-  }
   return job;
 }
 
@@ -112,7 +118,8 @@ ExpertMaps place(const Options& options, const Job& job) {
 /// The layers as placements, with the old one's speeds and dead ranks where there is one.
 std::vector<Placement> placements_of(const ExpertMaps& maps, const Job& job) {
   PlacementOptions rest;
-  rest.num_nodes = job.num_nodes;
+  // EPLB looks at nodes only where they divide the groups: else they need not divide the ranks.
+  if (job.num_ranks % job.num_nodes == 0) rest.num_nodes = job.num_nodes;
   if (!job.from.empty()) {
     rest.rank_speed = job.from[0].rank_speed;
     rest.rank_alive = job.from[0].rank_alive;
@@ -122,6 +129,19 @@ std::vector<Placement> placements_of(const ExpertMaps& maps, const Job& job) {
     layers.push_back(make_placement(job.num_ranks, job.num_logical, maps.layer(i), rest));
   }
   return layers;
+}
+
+/// Moves lead from slots to slots of the same machine.
+void check_same_shape(const std::string& path, const Placement& from, const Placement& to) {
+  const auto check = [&](Index old_count, Index new_count, const char* what) {
+    if (old_count == new_count) return;
+    throw ArgumentError("--from", fmt::format("{} has {} {}, the new placement has {}", path,
+                                              old_count, what, new_count));
+  };
+  check(from.num_ranks, to.num_ranks, "ranks");
+  check(from.num_nodes, to.num_nodes, "nodes");
+  check(from.num_logical_experts, to.num_logical_experts, "logical experts");
+  check(from.num_physical(), to.num_physical(), "physical experts");
 }
 
 /// max / mean rank load where each expert's load is divided evenly: what the policy aims at.
@@ -169,6 +189,7 @@ void run(const Options& options) {
   const Job job = read_job(options);
   ExpertMaps maps = place(options, job);
   std::vector<Placement> layers = placements_of(maps, job);
+  if (!job.from.empty()) check_same_shape(options.from, job.from[0], layers[0]);
   io::LayerMoves moves(job.from.size());
   for (std::size_t i = 0; i < job.from.size(); ++i) {
     if (options.keep_slots) layers[i] = keep_slots(job.from[i], layers[i]);

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Help, its page in docs and the completion scripts say the same. usage: help_test.py LPLB"""
+
+import re
+import shutil
+import subprocess
+
+import support
+from support import ROOT
+
+COMMANDS = ["simulate", "place", "solve", "plan", "bench", "info", "completion"]
+
+
+def options_in(text):
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
+
+
+class Help(support.CommandTest):
+    def listed(self, command):
+        """Options that --help gives a line of their own."""
+        text = self.ok(command, "--help")
+        return set(re.findall(r"^  (?:-h,)?(--[a-z0-9-]+)", text, re.MULTILINE))
+
+    def test_the_program_lists_its_commands(self):
+        for words in (("--help",), ("-h",)):
+            text = self.ok(*words)
+            for command in COMMANDS:
+                self.assertRegex(text, rf"(?m)^  {command} ")
+            self.assertIn("Exit status: 0 done", text)
+
+    def test_documented_options_are_there(self):
+        expected = {
+            "simulate": "trace num-ranks num-nodes redundants policies batch-tokens window "
+                        "rebalance-every jobs json html",
+            "place": "load policy num-replicas num-groups num-nodes num-ranks redundants from json",
+            "solve": "placement load solver json",
+            "plan": "placement topk out json",
+            "bench": "json filter",
+            "info": "json",
+        }
+        for command, names in expected.items():
+            self.assertLessEqual({f"--{name}" for name in names.split()}, self.listed(command))
+
+    def test_help_names_usage_defaults_and_exit_status(self):
+        for command in COMMANDS:
+            text = self.ok(command, "--help")
+            self.assertTrue(text.startswith(f"usage: lplb {command} "))
+            self.assertIn("Exit status: 0 done", text)
+            self.assertLessEqual(max(map(len, text.splitlines())), 100, command)
+        self.assertRegex(self.ok("simulate", "--help"), r"--window N +[^\[]*\[default: 8\]")
+        self.assertRegex(self.ok("solve", "--help"), r"--load FILE +[^\[]*\[required\]")
+
+    def test_the_page_is_what_the_command_prints(self):
+        page = self.ok("--help-markdown")
+        self.assertEqual((ROOT / "docs/command.md").read_text(), page,
+                         "run: lplb --help-markdown > docs/command.md")
+        for command in COMMANDS:
+            section = page.split(f"\n## lplb {command}\n")[1].split("\n## ")[0]
+            self.assertLessEqual(self.listed(command), options_in(section))
+
+    def test_completion_scripts_know_every_option(self):
+        for shell in ("bash", "zsh", "fish"):
+            script = self.ok("completion", shell)
+            names = options_in(script) | {f"--{n}" for n in re.findall(r" -l ([a-z-]+)", script)}
+            for command in COMMANDS:
+                self.assertIn(command, script)
+                self.assertLessEqual(self.listed(command), names, (shell, command))
+            if shutil.which(shell):
+                self.file("script", script)
+                done = subprocess.run([shell, "-n", self.folder / "script"], capture_output=True,
+                                      check=False)
+                self.assertEqual((done.returncode, done.stderr), (0, b""), shell)
+
+    def complete(self, line):
+        """What bash offers at the end of `line`."""
+        if not shutil.which("bash"):
+            self.skipTest("no bash")
+        self.file("script", self.ok("completion", "bash"))
+        words = line.split(" ")
+        code = ('source ./script; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lplb; '
+                'printf "%s\\n" "${COMPREPLY[@]}"')
+        done = subprocess.run(["bash", "-c", code, "bash", *words], cwd=self.folder,
+                              capture_output=True, check=True)
+        self.assertEqual(done.stderr, b"")
+        return set(done.stdout.decode().split())
+
+    def test_bash_completes(self):
+        self.assertEqual(self.complete("lplb s"), {"simulate", "solve"})
+        self.assertEqual(self.complete("lplb solve --pl"), {"--placement"})
+        self.assertEqual(self.complete("lplb solve --solver "), {"auto", "cut", "flow"})
+        self.assertEqual(self.complete("lplb completion "), {"bash", "zsh", "fish"})
+        self.assertEqual(self.complete("lplb solve --load scr"), {"script"})
+        self.assertEqual(self.complete("lplb solve "), self.listed("solve"))
+
+
+if __name__ == "__main__":
+    support.main()

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Outputs appear whole or not at all. usage: outputs_test.py LPLB"""
+
+import json
+import os
+import pty
+import stat
+import subprocess
+import threading
+
+import support
+from support import SMALL, npy
+
+USAGE, INPUT, OUTPUT = 2, 3, 4
+
+
+class Outputs(support.CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.file("p.json", SMALL)
+        self.file("l.json", {"load": [[1, 2, 3]] * 2000})
+        self.file("t.npy", npy("<i4", (2, 1, 2), [0, 1, 2, -1]))
+        self.solve = ("solve", "--placement", "p.json", "--load", "l.json")
+        self.plan = ("plan", "--placement", "p.json", "--topk", "t.npy")
+        self.simulate = ("simulate", "--trace", "synthetic:W0_balanced", "--synthetic-num-steps",
+                         "2", "--policies", "none")
+        self.all = {
+            "solve": self.solve,
+            "plan": (*self.plan, "--out", "o.npy"),
+            "place": ("place", "--load", "l.json", "--num-ranks", "2", "--num-replicas", "4"),
+            "simulate": self.simulate,
+            "info": ("info",),
+        }
+
+    def test_a_file_and_standard_output_hold_the_same(self):
+        for name in ("solve", "plan", "place"):
+            text = self.ok(*self.all[name], "--json", "-")
+            table = self.ok(*self.all[name], "--json", "o.json")
+            self.assertEqual((self.folder / "o.json").read_text(), text)
+            self.assertFalse(table.startswith("{"))
+
+    def test_standard_output_is_pure_json(self):
+        for name, args in self.all.items():
+            self.assertIsInstance(json.loads(self.ok(*args, "--json", "-")), dict, name)
+
+    def test_full_disk(self):
+        for name, args in self.all.items():
+            before = sorted(os.listdir(self.folder))
+            self.refused(*args, "--json", "/dev/full", status=OUTPUT,
+                         says=["/dev/full", "No space left"])
+            with open("/dev/full", "wb") as full:
+                for more in ((), ("--json", "-")):
+                    done = subprocess.run([support.COMMAND, *args, *more], cwd=self.folder,
+                                          stdout=full, stderr=subprocess.PIPE, check=False)
+                    self.assertEqual(done.returncode, OUTPUT, (name, done.stderr))
+                    self.assertEqual(done.stderr.count(b"\n"), 1)
+                    self.assertIn(b"No space left", done.stderr)
+            after = sorted(os.listdir(self.folder))
+            # The table comes last: by then plan's array is there, whole.
+            self.assertEqual(sorted(set(after) - {"o.npy"}), before, name)
+            if "o.npy" in after:
+                os.remove(self.folder / "o.npy")
+        for words in (("--help",), ("--version",), ("solve", "--help"), ("completion", "bash")):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([support.COMMAND, *words], stdout=full,
+                                      stderr=subprocess.PIPE, check=False)
+            self.assertEqual(done.returncode, OUTPUT, (words, done.stderr))
+
+    def test_closed_pipe(self):
+        for args in self.all.values():
+            reader, writer = os.pipe()
+            os.close(reader)
+            done = subprocess.run([support.COMMAND, *args, "--json", "-"], cwd=self.folder,
+                                  stdout=writer, stderr=subprocess.PIPE, check=False)
+            os.close(writer)
+            self.assertEqual(done.returncode, OUTPUT, done.stderr)
+            self.assertIn(b"Broken pipe", done.stderr)
+            self.assertEqual(done.stderr.count(b"\n"), 1)
+            self.assertFalse((self.folder / "o.npy").exists())
+
+    def test_closed_standard_output(self):
+        done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", support.COMMAND, *self.plan,
+                               "--out", "o.npy", "--json", "-"], cwd=self.folder,
+                              stderr=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, OUTPUT, done.stderr)
+        self.assertIn(b"standard output", done.stderr)
+        self.assertFalse((self.folder / "o.npy").exists())
+
+    def test_places_that_cannot_be_written(self):
+        (self.folder / "folder").mkdir()
+        for option, args in (("--json", self.solve), ("--out", self.plan), ("--html", self.simulate),
+                             ("--json", self.simulate)):
+            for path, says in (("none/o", "No such file"), ("folder", "folder"),
+                               ("p.json/o", "Not a directory")):
+                self.refused(*args, option, path, status=OUTPUT, says=[path, says])
+
+    def test_places_without_permission(self):
+        if os.geteuid() == 0:
+            self.skipTest("root may write everywhere")
+        (self.folder / "locked").mkdir(mode=0o500)
+        self.file("kept.json", "kept")
+        (self.folder / "kept.json").chmod(0o400)
+        self.refused(*self.solve, "--json", "locked/o.json", status=OUTPUT, says=["denied"])
+        self.refused(*self.solve, "--json", "kept.json", status=OUTPUT, says=["denied"])
+        self.assertEqual((self.folder / "kept.json").read_text(), "kept")
+
+    def test_two_outputs_need_two_places(self):
+        self.refused(*self.plan, "--out", "o", "--json", "o", status=USAGE, says=["--out", "--json"])
+        self.refused(*self.plan, "--out", "o", "--json", "./o", status=USAGE, says=["--out"])
+        self.refused(*self.simulate, "--html", "-", "--json", "-", status=USAGE, says=["--html"])
+
+    def test_a_failure_leaves_what_was_there(self):
+        self.file("o.json", "before")
+        self.file("bad.json", "{")
+        self.refused("solve", "--placement", "p.json", "--load", "bad.json", "--json", "o.json",
+                     status=INPUT)
+        self.assertEqual((self.folder / "o.json").read_text(), "before")
+        limited = subprocess.run(
+            ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", support.COMMAND, *self.solve, "--json",
+             "o.json"], cwd=self.folder, capture_output=True, check=False,
+            preexec_fn=lambda: __import__("signal").signal(__import__("signal").SIGXFSZ,
+                                                           __import__("signal").SIG_IGN))
+        self.assertEqual(limited.returncode, OUTPUT, limited.stderr)
+        self.assertIn(b"File too large", limited.stderr)
+        self.assertEqual((self.folder / "o.json").read_text(), "before")
+        self.assertEqual([n for n in os.listdir(self.folder) if "tmp" in n], [])
+
+    def test_an_existing_file_keeps_its_mode_and_a_link_stays(self):
+        self.file("o.json", "before")
+        (self.folder / "o.json").chmod(0o640)
+        (self.folder / "link.json").symlink_to("o.json")
+        self.ok(*self.solve, "--json", "link.json")
+        self.assertTrue((self.folder / "link.json").is_symlink())
+        self.assertEqual(stat.S_IMODE((self.folder / "o.json").stat().st_mode), 0o640)
+        self.assertTrue((self.folder / "o.json").read_text().startswith("{"))
+
+    def test_a_new_file_has_the_mode_that_the_umask_leaves(self):
+        self.ok(*self.solve, "--json", "o.json", umask=0o027)
+        self.assertEqual(stat.S_IMODE((self.folder / "o.json").stat().st_mode), 0o640)
+
+    def test_an_output_may_replace_its_own_input(self):
+        self.ok(*self.plan, "--out", "t.npy")
+        self.assertEqual(support.read_npy((self.folder / "t.npy").read_bytes())[1], (2, 1, 2))
+
+    def test_a_named_pipe_is_an_input_and_an_output(self):
+        os.mkfifo(self.folder / "pipe")
+        writer = threading.Thread(
+            target=lambda: (self.folder / "pipe").write_text(json.dumps(SMALL)))
+        writer.start()
+        out = self.json_of("solve", "--placement", "pipe", "--load", "l.json")
+        writer.join()
+        self.assertEqual(len(out["results"]), 2000)
+        got = []
+        reader = threading.Thread(
+            target=lambda: got.append((self.folder / "pipe").read_text()))
+        reader.start()
+        self.ok(*self.solve, "--json", "pipe")
+        reader.join()
+        self.assertEqual(json.loads(got[0]), out)
+
+    def test_a_terminal_is_no_input(self):
+        leader, follower = pty.openpty()
+        done = subprocess.run([support.COMMAND, "solve", "--placement", "-", "--load", "l.json"],
+                              cwd=self.folder, stdin=follower, capture_output=True, timeout=60,
+                              check=False)
+        os.close(leader)
+        os.close(follower)
+        self.assertEqual(done.returncode, INPUT)
+        self.assertIn(b"terminal", done.stderr)
+
+    def test_progress_is_for_terminals_alone(self):
+        args = (*self.simulate[:3], "--synthetic-num-steps", "400", "--policies", "eplb+lplb")
+        done = self.run_command(*args)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        leader, follower = pty.openpty()
+        done = subprocess.run([support.COMMAND, *args, "--json", "-"], cwd=self.folder,
+                              stdout=subprocess.PIPE, stderr=follower, check=False)
+        os.close(follower)
+        shown = os.read(leader, 1 << 16)
+        os.close(leader)
+        json.loads(done.stdout)
+        self.assertIn(b"batches", shown)
+        self.assertTrue(shown.endswith(b"\r\x1b[K"), shown[-40:])
+
+
+if __name__ == "__main__":
+    support.main()

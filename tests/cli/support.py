@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""What the tests of the command share: run it, and make its files."""
+
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COMMAND = None  # set by main()
+
+SMALL = {"num_ranks": 2, "num_logical_experts": 3, "physical_to_logical": [0, 1, 2, 0]}
+
+
+def npy(dtype, shape, values, version=(1, 0), fortran=False):
+    """Bytes of a .npy file, written from the format's description."""
+    header = f"{{'descr': '{dtype}', 'fortran_order': {fortran}, 'shape': {shape}, }}"
+    length = "<H" if version[0] == 1 else "<I"
+    size = 8 + struct.calcsize(length)
+    header += " " * (-(size + len(header) + 1) % 64) + "\n"
+    code = {"<i4": "i", "<i8": "q", "|u1": "B", "<f4": "f", ">i4": "i"}[dtype]
+    order = ">" if dtype[0] == ">" else "<"
+    return (b"\x93NUMPY" + bytes(version) + struct.pack(length, len(header)) + header.encode() +
+            struct.pack(f"{order}{len(values)}{code}", *values))
+
+
+def read_npy(data):
+    """(dtype, shape, values) of a .npy file of int32 or int64."""
+    assert data[:8] == b"\x93NUMPY\x01\x00", data[:8]
+    (length,) = struct.unpack("<H", data[8:10])
+    assert (10 + length) % 64 == 0 and data[9 + length:10 + length] == b"\n"
+    header = eval(data[10:10 + length], {"__builtins__": {}})  # a dict of literals
+    assert header["fortran_order"] is False
+    body = data[10 + length:]
+    item = {"<i4": "i", "<i8": "q"}[header["descr"]]
+    count = len(body) // struct.calcsize("<" + item)
+    return header["descr"], header["shape"], struct.unpack(f"<{count}{item}", body)
+
+
+class CommandTest(unittest.TestCase):
+    """Each test has a folder of its own, which is the command's working directory."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def file(self, name, content):
+        if not isinstance(content, (str, bytes)):
+            content = json.dumps(content)
+        data = content.encode() if isinstance(content, str) else content
+        (self.folder / name).write_bytes(data)
+        return name
+
+    def run_command(self, *args, stdin=b"", **options):
+        return subprocess.run([COMMAND, *map(str, args)], cwd=self.folder, input=stdin,
+                              capture_output=True, timeout=120, check=False, **options)
+
+    def ok(self, *args, **options):
+        """Standard output of a run that must succeed and say nothing on standard error."""
+        done = self.run_command(*args, **options)
+        self.assertEqual((done.returncode, done.stderr), (0, b""), f"{args}: {done.stderr}")
+        return done.stdout.decode()
+
+    def json_of(self, *args, **options):
+        return json.loads(self.ok(*args, "--json", "-", **options))
+
+    def refused(self, *args, status, says=(), **options):
+        """A run that must fail with `status`, with one line that holds all of `says`."""
+        before = sorted(os.listdir(self.folder))
+        done = self.run_command(*args, **options)
+        message = done.stderr.decode()
+        context = f"{args}: {done.returncode} {message!r}"
+        self.assertEqual(done.returncode, status, context)
+        self.assertTrue(message.startswith("lplb: ") and message.endswith("\n"), context)
+        self.assertEqual(message.count("\n"), 1, context)
+        self.assertTrue(message[:-1].isprintable(), context)
+        self.assertLess(len(message), 2100, context)
+        for text in says:
+            self.assertIn(text, message, context)
+        self.assertEqual(done.stdout, b"", context)
+        self.assertEqual(sorted(os.listdir(self.folder)), before, context)
+        return message
+
+
+def main():
+    global COMMAND
+    COMMAND = str(pathlib.Path(sys.argv.pop(1)).resolve())
+    unittest.main()
