@@ -16,14 +16,8 @@ constexpr std::size_t kLongestLine = std::size_t{1} << 28;
 
 }  // namespace
 
-LineReader::LineReader(std::string path) : path_(std::move(path)), buffer_(kFirstBuffer) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path_, ignored)) {
-    throw FileError(path_, "", "is a folder, expected a trace file");
-  }
-  file_.open(path_, std::ios::binary);
-  if (!file_) throw FileError(path_, "", fmt::format("cannot be read: {}", std::strerror(errno)));
-}
+LineReader::LineReader(std::string path)
+    : path_(std::move(path)), file_(path_), buffer_(kFirstBuffer) {}
 
 /// Reads more behind the unread part; false at the end of the file.
 bool LineReader::fill() {
@@ -41,9 +35,7 @@ bool LineReader::fill() {
     }
     buffer_.resize(buffer_.size() * 2);
   }
-  file_.read(buffer_.data() + end_, static_cast<std::streamsize>(buffer_.size() - end_));
-  if (file_.bad()) throw FileError(path_, "", "cannot be read to its end");
-  const auto got = static_cast<std::size_t>(file_.gcount());
+  const std::size_t got = file_.read(buffer_.data() + end_, buffer_.size() - end_);
   end_ += got;
   return got > 0;
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <fstream>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "io/input.h"
 #include "io/json.h"
 #include "lplb/trace.h"
 #include "simulate/arrays.h"
@@ -32,7 +32,7 @@ class LineReader {
   bool fill();
 
   std::string path_;
-  std::ifstream file_;
+  io::InputFile file_;
   std::vector<char> buffer_;
   std::size_t begin_ = 0, end_ = 0;  // unread part of buffer_
   int line_number_ = 0;

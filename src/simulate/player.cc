@@ -8,7 +8,6 @@
 #include "core/check.h"
 #include "core/parallel.h"
 #include "lplb/mapping.h"
-#include "lplb/placement.h"
 
 namespace lplb::replay {
 namespace {
@@ -16,6 +15,23 @@ namespace {
 std::span<const Load> layer_of(const std::vector<Load>& values, std::size_t layer,
                                std::size_t size) {
   return std::span(values).subspan(layer * size, size);
+}
+
+/// The moves of plan_moves() that leave their rank, without making the plan: slots of `to` whose
+/// expert is nowhere on their rank in `from`. `held_by` is scratch.
+Index count_fetched(const Placement& from, const Placement& to, std::vector<Index>& held_by) {
+  held_by.assign(static_cast<std::size_t>(to.num_logical_experts), -1);
+  const Index slots = to.slots_per_rank();
+  Index fetched = 0;
+  for (Index first = 0; first < to.num_physical(); first += slots) {
+    for (Index slot = first; slot < first + slots; ++slot) {
+      held_by[from.physical_to_logical[slot]] = first;
+    }
+    for (Index slot = first; slot < first + slots; ++slot) {
+      fetched += held_by[to.physical_to_logical[slot]] != first;
+    }
+  }
+  return fetched;
 }
 
 }  // namespace
@@ -114,12 +130,10 @@ Index Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Grou
   Layer& state = group.layers[layer];
   Placement next = placed(*group.policy, scratch.past_load);
   if (next.physical_to_logical == state.placement.physical_to_logical) return 0;
-  const std::vector<Move> moves = plan_moves(state.placement, next);
+  const Index fetched = count_fetched(state.placement, next, scratch.held_by);
   state.placement = std::move(next);
   state.problem.assign(state.placement);
-  return static_cast<Index>(std::count_if(moves.begin(), moves.end(), [](const Move& move) {
-    return move.kind != MoveKind::kSameRank;
-  }));
+  return fetched;
 }
 
 /// One policy's split of one layer, given the exact one in scratch.split.

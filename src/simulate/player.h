@@ -69,6 +69,7 @@ class Player {
     Workspace workspace;
     std::vector<Load> physical_load;
     std::vector<double> past_load;
+    std::vector<Index> held_by;
   };
 
   void add_policy(std::size_t index, const std::string& name);

@@ -22,7 +22,8 @@ SimulateOptions small() {
   return options;
 }
 
-/// Replays a trace in the plainest way there is: the library's EPLB, and no other code of its.
+/// Replays a trace in the plainest way there is: the library's EPLB and its plan of moves, and no
+/// other code of its.
 struct Plain {
   std::vector<std::vector<double>> even;   // [layer][batch]: imbalance of the even split
   std::vector<std::vector<double>> exact;  // and of the best one
@@ -53,7 +54,7 @@ struct Plain {
               rebalance_experts(past, 1, static_cast<Index>(experts), slots, o.num_groups,
                                 o.num_nodes, o.num_ranks)
                   .physical_to_logical;
-          if (b > 0) count_moves(map, next, slots / o.num_ranks);
+          if (b > 0) count_moves(map, next, o.num_ranks, reader->info().num_logical_experts);
           map = next;
         }
         even.back().push_back(split_evenly_by_hand(experts, map, steps[b].data() + offset));
@@ -62,11 +63,12 @@ struct Plain {
     }
   }
 
-  void count_moves(const std::vector<Index>& from, const std::vector<Index>& to, Index per_rank) {
+  void count_moves(const std::vector<Index>& from, const std::vector<Index>& to, Index num_ranks,
+                   Index experts) {
     ++rebalances;
-    for (std::size_t slot = 0; slot < to.size(); ++slot) {
-      const auto first = from.begin() + static_cast<std::ptrdiff_t>(slot) / per_rank * per_rank;
-      moved += std::find(first, first + per_rank, to[slot]) == first + per_rank;
+    for (const Move& move : plan_moves(make_placement(num_ranks, experts, from),
+                                       make_placement(num_ranks, experts, to))) {
+      moved += move.kind != MoveKind::kSameRank;
     }
   }
 
