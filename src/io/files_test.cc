@@ -165,10 +165,10 @@ TEST_F(FilesTest, WhatCannotBeWrittenSaysWhy) {
   says(folder_.string(), "is a folder");
   says("/dev/full", "No space left");
   says("", "no file name");
-  for (const std::string bad : {path("none/a"), folder_.string(), std::string()}) {
+  for (const std::string& bad : {path("none/a"), folder_.string(), std::string()}) {
     EXPECT_THROW(check_output(bad), FileError) << bad;
   }
-  for (const std::string good : {path("a"), std::string("-"), std::string("/dev/full")}) {
+  for (const std::string& good : {path("a"), std::string("-"), std::string("/dev/full")}) {
     EXPECT_NO_THROW(check_output(good)) << good;
   }
 }

@@ -69,7 +69,7 @@ TEST(ParseJson, RefusesNumbersThatNoDoubleHolds) {
 }
 
 TEST(ParseJson, MessagesAreOnePrintableLine) {
-  for (const std::string text :
+  for (const std::string& text :
        {std::string("\0\1\2", 3), std::string("{\"\xff\": 1}"), std::string("\x1b[31m"),
         "\"" + std::string(5000, 'a'), std::string("[\"a\nb\"]")}) {
     const std::string problem = problem_of([&] { parse_json(text, "f"); });

@@ -127,7 +127,7 @@ TEST(ParseNpy, EveryCutAndEveryChangedByteIsReadOrRefused) {
 TEST(NpyBytes, AreReadBackAndAligned) {
   const std::vector<std::vector<std::int64_t>> shapes = {{6}, {2, 3}, {1, 1, 1, 6}, {0, 4}, {}};
   for (const auto& shape : shapes) {
-    for (const std::string dtype : {"<i4", "<i8"}) {
+    for (const char* dtype : {"<i4", "<i8"}) {
       std::int64_t items = 1;
       for (const std::int64_t size : shape) items *= size;
       const std::vector<std::int64_t> values(static_cast<std::size_t>(items), -7);

@@ -287,8 +287,8 @@ class BadFiles(support.CommandTest):
     def test_pipes_without_a_writer_do_not_hang(self):
         os.mkfifo(self.folder / "pipe")
         self.refused("solve", "--placement", "pipe", "--load", "l.json", status=INPUT,
-                     says=["pipe", "nothing"])
-        self.refused("simulate", "--trace", "pipe", status=INPUT, says=["pipe"])
+                     says=["pipe", "nobody"])
+        self.refused("simulate", "--trace", "pipe", status=INPUT, says=["pipe", "nobody"])
 
 
 class BadArguments(support.CommandTest):
@@ -346,8 +346,8 @@ class BadArguments(support.CommandTest):
                 (("--num-ranks", "2", "--num-replicas", "2"), ["--num-replicas", "2", "4"]),
                 (("--num-ranks", "2", "--num-replicas", "4", "--num-groups", "3"),
                  ["--num-groups", "3"]),
-                (("--num-ranks", "2", "--num-replicas", "4", "--num-nodes", "3"),
-                 ["--num-nodes", "3"]),
+                (("--num-ranks", "2", "--num-replicas", "4", "--num-groups", "4",
+                  "--num-nodes", "4"), ["--num-nodes", "4"]),
                 (("--num-ranks", "2", "--num-replicas", "4", "--redundants", "1"),
                  ["--redundants"]),
                 (("--num-ranks", "1024", "--redundants", "4096"), ["--redundants", "4096"]),
