@@ -42,7 +42,8 @@ std::string entry(const std::string& name, const std::string& help) {
 
 std::string name_and_type(const CLI::Option& option) {
   const std::string name = option.get_name(false, true);
-  return option.get_type_size() == 0 ? name : fmt::format("{} {}", name, option.get_type_name());
+  const std::string type = option.get_type_size() == 0 ? "" : option.get_type_name();
+  return type.empty() ? name : fmt::format("{} {}", name, type);
 }
 
 std::string remark(const CLI::Option& option) {

@@ -133,6 +133,7 @@ int run(int argc, char** argv) {
   add_bench(program);
   add_info(program);
   add_completion(program);
+  for (CLI::App* command : program.get_subcommands({})) command->get_help_ptr()->group(kGeneral);
 
   const auto chosen = [&]() -> const CLI::App& {
     const auto commands = program.get_subcommands();
