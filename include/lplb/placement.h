@@ -29,22 +29,28 @@ struct ExpertMaps {
 
 /// EPLB (deepseek-ai/EPLB): replicates the experts with most load a replica, packs replicas onto
 /// ranks greedily. Hierarchical (groups to nodes, then replicas inside the node) where num_groups
-/// divides by num_nodes, else global. Same result as the Python reference, ties included; like it,
-/// it computes in float32.
+/// divides by num_nodes, else global: then groups and nodes play no part. Same result as the Python
+/// reference on PyTorch's CPU backend, ties included: like it, it computes in float32, so loads
+/// that differ beyond 24 bits tie, as do all beyond float32's range.
 /// `load` [num_layers, num_logical], finite and >= 0. num_replicas slots in all, at least
-/// num_logical and a multiple of num_ranks. `num_threads` layers at a time; the result does not
-/// depend on it. Throws ArgumentError. O(layers * num_replicas * log num_replicas).
+/// num_logical, at most kMaxPhysical and a multiple of num_ranks; hierarchical: num_logical a
+/// multiple of num_groups and num_ranks of num_nodes. `num_threads` (>= 1) layers at a time; the
+/// result does not depend on it. Throws ArgumentError.
+/// O(layers * num_replicas * log num_replicas), a few microseconds a layer of 288 replicas.
 ExpertMaps rebalance_experts(std::span<const double> load, Index num_layers, Index num_logical,
-                             Index num_replicas, Index num_groups, Index num_nodes,
-                             Index num_ranks, int num_threads = 1);
+                             Index num_replicas, Index num_groups, Index num_nodes, Index num_ranks,
+                             int num_threads = 1);
 
 /// Topology placement: orders the experts over the ranks by EPLB without replicas, sorts each
 /// rank's experts by load, and gives the heaviest of each rank a replica along the topology's
-/// edges. Redundant d of a rank uses column d % num_columns, so more redundants than columns share
-/// an edge. A rank's slots are [its own experts, heaviest first | its redundants].
-/// `load` [num_layers, num_logical]; num_ranks a multiple of topology.group_size; num_logical a
-/// multiple of num_ranks; redundants (a rank) at most num_logical / num_ranks.
-/// num_nodes is EPLB's, for the order over ranks. Throws ArgumentError.
+/// edges. Redundant d of rank g copies the expert in slot d of rank r2o[g][d % num_columns], so
+/// more redundants than columns share an edge. A rank's slots are [its own experts, heaviest first
+/// | its redundants]; an expert has at most two replicas, never on one rank.
+/// `load` [num_layers, num_logical], finite and >= 0; num_ranks a multiple of topology.group_size
+/// (groups of consecutive ranks); num_logical a multiple of num_ranks; redundants (a rank) 0 to
+/// num_logical / num_ranks, at most kMaxPhysical slots in all. With num_nodes > 1 the order levels
+/// the nodes first, then the ranks of each: EPLB with every expert a group of its own. Throws
+/// ArgumentError.
 ExpertMaps place_on_topology(std::span<const double> load, Index num_layers, Index num_logical,
                              const Topology& topology, Index redundants, Index num_ranks,
                              Index num_nodes = 1, int num_threads = 1);
@@ -65,14 +71,17 @@ struct Move {
 
 /// Which weights must move to get from placement `from` to `to` (same ranks, nodes, slots and
 /// logical experts): one move for every slot of `to` whose expert is not already in that slot. Its
-/// source is the nearest slot of `from`: own rank, then own node, then any, each time a live rank
-/// and the lowest id. Moves that cost least come first (same rank, same node, other node; then by
-/// target). Throws ArgumentError where the two do not match. O(num_physical * replicas).
+/// source is the nearest slot of `from`: own rank, then own node, then any, the lowest id where
+/// there are several. Moves that cost least come first (same rank, same node, other node; then by
+/// target). Ranks that are dead in `to` receive nothing; ranks that are dead in either placement
+/// give nothing, and what such a rank held counts as lost. Throws ArgumentError where the two do
+/// not match or an expert is lost with all its replicas. O(num_physical * replicas).
 std::vector<Move> plan_moves(const Placement& from, const Placement& to);
 
 /// `to` with the slots inside each rank reordered so that every expert which `from` already has on
-/// that rank stays in its slot: what to load before plan_moves() where slot order is free. Ranks
-/// hold the same experts as before.
+/// that rank stays in its slot; the rest fill the other slots in the order of `to`. For use before
+/// plan_moves() where the order of slots is free. Ranks hold the same experts as before (replicas
+/// counted). Throws ArgumentError where the two do not match. O(num_physical).
 Placement keep_slots(const Placement& from, const Placement& to);
 
 }  // namespace lplb

@@ -15,20 +15,24 @@ namespace lplb {
 /// several times `group_size` ranks is cut into consecutive groups that do not share load.
 /// After the topologies of deepseek-ai/LPLB.
 struct Topology {
-  std::string name;            ///< as given to parse_topology(), for messages and reports
-  Index group_size = 0;        ///< ranks in a group, >= 2
-  Index num_columns = 0;       ///< edges that leave each rank, >= 1
-  std::vector<Index> r2o;      ///< [group_size, num_columns], ranks inside the group
+  std::string name;        ///< as given to parse_topology(), for messages and reports
+  Index group_size = 0;    ///< ranks in a group, 2 to kMaxRanks
+  Index num_columns = 0;   ///< edges that lead to each rank, 1 to kMaxPhysical
+  std::vector<Index> r2o;  ///< [group_size, num_columns], ranks inside the group
 
   Index original(Index rank, Index column) const { return r2o[rank * num_columns + column]; }
 };
 
-Topology cube();                              ///< 8 ranks, two columns: faces and diagonals
-Topology hypercube();                         ///< 16 ranks, two columns, no diagonals
-Topology torus(Index rows, Index columns);    ///< rank i*columns+j; column 0 leaves the row
-Topology ring(Index num_ranks);               ///< one column
-/// `r2o` [group_size, num_columns], row-major. Throws ArgumentError where a column is no
-/// permutation or a rank would copy itself.
+Topology cube();       ///< 8 ranks, two columns: faces and diagonals
+Topology hypercube();  ///< 16 ranks, two columns, no diagonals
+/// Rank i*columns+j copies from the next row (column 0: often the next node) and from the next rank
+/// of its row (column 1). `rows` and `columns` are at least 2 (a line of one rank would make it
+/// copy itself) and their product at most kMaxRanks. Of two rows or columns the ranks copy each
+/// other.
+Topology torus(Index rows, Index columns);
+Topology ring(Index num_ranks);  ///< one column: rank g copies from g+1; 2 to kMaxRanks ranks
+/// `r2o` [group_size, num_columns], row-major. Throws ArgumentError where a size is out of range, a
+/// column is no permutation, or a rank would copy itself.
 Topology custom_topology(std::span<const Index> r2o, Index group_size, Index num_columns,
                          std::string name = "r2o");
 

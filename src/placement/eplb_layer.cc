@@ -12,6 +12,7 @@ namespace {
 // A pack's tag: its id above the number of its items, so that a key alone names the next slot.
 constexpr int kCountBits = 16;
 constexpr std::uint32_t kCountMask = (std::uint32_t{1} << kCountBits) - 1;
+static_assert(kMaxPhysical <= kMaxKeys);
 static_assert(kMaxPhysical < (1 << kCountBits));
 
 // NOTE: float32 values only ever meet float32 values here. Wider intermediates would turn ties of

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "placement/introsort.h"
 
+#include <array>
 #include <bit>
 #include <utility>
 
 namespace lplb::eplb {
 namespace {
 
-constexpr std::size_t kFewKeys = 16;  // ranges that partitioning leaves to the insertion sort
+constexpr std::size_t kFewKeys = 16;  // ranges that partitioning leaves to the stable sort
 
 // Tags never decide: ties are what this file is about.
 bool before(Key a, Key b) { return (a >> 32) < (b >> 32); }
@@ -28,20 +29,35 @@ void median_to_front(Key* keys, std::size_t n) {
   std::swap(keys[0], *median);
 }
 
-/// Hoare's partition around keys[0], which lies between two others: no scan leaves the range.
-/// Keys equal to the pivot stop both scans and change sides. Returns where the upper part starts.
+/// Hoare's partition around keys[0], the median. The k-th key from the left that may not stay there
+/// changes places with the k-th from the right, until they meet; keys equal to the pivot are among
+/// both. As in BlockQuicksort (Edelkamp and Weiss, 2016) they are listed first, without a branch
+/// that depends on a load. Returns where the upper part starts.
 std::size_t partition(Key* keys, std::size_t n) {
   median_to_front(keys, n);
-  const Key pivot = keys[0];
-  std::size_t low = 1;
-  std::size_t high = n;
-  for (;;) {
-    while (before(keys[low], pivot)) ++low;
-    do --high;
-    while (before(pivot, keys[high]));
-    if (low >= high) return low;
-    std::swap(keys[low++], keys[high]);
+  std::array<std::uint16_t, kMaxKeys> left;
+  std::array<std::uint16_t, kMaxKeys> right;
+  const Key low = keys[0] >> 32 << 32;         // the smallest key of the pivot's value
+  const Key high = keys[0] | Key{0xFFFFFFFF};  // the largest
+  std::size_t num_left = 0;
+  std::size_t num_right = 0;
+  for (std::size_t i = 1, j = n - 1; i < n; ++i, --j) {
+    left[num_left] = static_cast<std::uint16_t>(i);
+    right[num_right] = static_cast<std::uint16_t>(j);
+    num_left += keys[i] >= low;
+    num_right += keys[j] <= high;
   }
+  // NOTE: a scan from the left also stops at the key that was last sent to the right.
+  std::size_t cut = n;
+  for (std::size_t k = 0; k < num_left; ++k) {
+    if (k == num_right || left[k] >= right[k]) {
+      cut = std::min<std::size_t>(cut, left[k]);
+      break;
+    }
+    std::swap(keys[left[k]], keys[right[k]]);
+    cut = right[k];
+  }
+  return cut;
 }
 
 /// Puts `key` into the heap keys[0, n) of last keys first, whose `hole` is free: the hole sinks to
@@ -70,30 +86,39 @@ void heap_sort(Key* keys, std::size_t n) {
   }
 }
 
-void partition_all(Key* keys, std::size_t n, int depth) {
+/// Sorts up to kFewKeys keys, stable, by counting how many go before each.
+void sort_few(Key* keys, std::size_t n) {
+  std::array<Key, kFewKeys> key;
+  std::array<std::uint32_t, kFewKeys> rank{};
+  for (std::size_t i = 0; i < n; ++i) {
+    key[i] = keys[i];
+    for (std::size_t j = 0; j < i; ++j) {
+      const std::uint32_t moves = before(key[i], key[j]);
+      rank[j] += moves;
+      rank[i] += 1 - moves;
+    }
+  }
+  for (std::size_t i = 0; i < n; ++i) keys[rank[i]] = key[i];
+}
+
+void sort_range(Key* keys, std::size_t n, int depth) {
   while (n > kFewKeys) {
     if (depth-- == 0) {
       heap_sort(keys, n);
       return;
     }
     const std::size_t cut = partition(keys, n);
-    partition_all(keys + cut, n - cut, depth);
+    sort_range(keys + cut, n - cut, depth);
     n = cut;
   }
+  sort_few(keys, n);
 }
 
 }  // namespace
 
 void introsort(Key* keys, std::size_t n) {
-  if (n < 2) return;
   const int log2 = static_cast<int>(std::bit_width(n)) - 1;
-  partition_all(keys, n, 2 * log2);
-  for (std::size_t i = 1; i < n; ++i) {
-    const Key key = keys[i];
-    std::size_t at = i;
-    for (; at > 0 && before(key, keys[at - 1]); --at) keys[at] = keys[at - 1];
-    keys[at] = key;
-  }
+  sort_range(keys, n, 2 * log2);
 }
 
 }  // namespace lplb::eplb
