@@ -117,6 +117,15 @@ TEST(Planner, DividesItsOwnTokensEvenlyWhereAPeerIsLate) {
   EXPECT_EQ(planner.run(std::vector<std::int32_t>{0, 0}, out = {7, 7}), BatchStatus::kOptimal);
   EXPECT_EQ(planner.stats().degraded, 1);
   EXPECT_EQ(planner.stats().solved, 1);
+
+  // Who takes the odd token turns with the rank, or replicas would differ by one a rank.
+  for (const Index rank : {0, 1}) {
+    auto late = std::make_shared<FakeExchange>(2, rank);
+    late->status = ExchangeStatus::kTimedOut;
+    Planner alone(two_ranks(), rank, small_batches(), late);
+    alone.run(std::vector<std::int32_t>{0, -1}, out = {7, 7});
+    EXPECT_THAT(out, ElementsAre(rank == 0 ? 0 : 3, -1));
+  }
 }
 
 TEST(Planner, ReportsAGapWhereTheSolverIsStopped) {

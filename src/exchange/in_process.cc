@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
-#include <array>
 #include <condition_variable>
 #include <mutex>
 #include <string>
@@ -37,12 +36,8 @@ struct InProcessGroup::Shared {
   std::size_t first_size = 0;
   std::uint64_t first_fingerprint = 0;
 
-  // Rows of batch n are in slot n % 2, so that the next batch may gather while slow ranks read.
-  struct Slot {
-    std::vector<Load> rows;  // [num_ranks, size]
-    Index readers = 0;       // ranks that have yet to copy a complete batch
-  };
-  std::array<Slot, 2> slots;
+  std::vector<Load> rows;  // [num_ranks, size]: of `current`
+  Index readers = 0;       // ranks that have yet to copy a complete batch: rows stay as they are
 
   /// With the mutex held.
   void end(std::string why) {
@@ -70,7 +65,7 @@ class InProcessGroup::Member : public Exchange {
 
   void reserve(std::size_t max_counts) override {
     std::unique_lock lock(shared_->mutex);
-    for (Shared::Slot& slot : shared_->slots) make_room(slot, max_counts, lock);
+    make_room(max_counts, lock);
   }
 
   ExchangeStatus all_gather(const PackedLayout& layout, std::span<const Load> mine,
@@ -81,35 +76,31 @@ class InProcessGroup::Member : public Exchange {
     std::unique_lock lock(s.mutex);
     if (!s.ended.empty()) throw ExchangeError(s.ended);
     const std::int64_t batch = ++batch_;
-    Shared::Slot& slot = s.slots[static_cast<std::size_t>(batch % 2)];
-    make_room(slot, layout.size(), lock);
-    if (!enter(batch, slot, give_up, lock)) return ExchangeStatus::kTimedOut;
+    make_room(layout.size(), lock);
+    if (!enter(batch, give_up, lock)) return ExchangeStatus::kTimedOut;
     compare(layout);
-    std::copy(mine.begin(), mine.end(), slot.rows.begin() + rank_ * layout.size());
+    std::copy(mine.begin(), mine.end(), s.rows.begin() + rank_ * layout.size());
     if (++s.arrived == s.num_ranks) {
       s.completed = batch;
-      slot.readers = s.num_ranks;
+      s.readers = s.num_ranks;
       s.changed.notify_all();
     }
     if (!leave(batch, give_up, lock)) return ExchangeStatus::kTimedOut;
 
     // Outside the lock: readers > 0 keeps the rows as they are.
     lock.unlock();
-    std::copy_n(slot.rows.begin(), all.size(), all.begin());
+    std::copy_n(s.rows.begin(), all.size(), all.begin());
     lock.lock();
-    if (--slot.readers == 0) s.changed.notify_all();
+    if (--s.readers == 0) s.changed.notify_all();
     return ExchangeStatus::kComplete;
   }
 
  private:
-  /// Joins the batch, the first rank opens it. False where it is over, or its slot was not free in
-  /// time: after a failed batch, slow ranks may still read the one before.
-  bool enter(std::int64_t batch, const Shared::Slot& slot, Clock::time_point give_up,
-             std::unique_lock<std::mutex>& lock) {
+  /// Joins the batch, the first rank opens it. False where it is over, or some rank had not yet
+  /// read the last complete one in time.
+  bool enter(std::int64_t batch, Clock::time_point give_up, std::unique_lock<std::mutex>& lock) {
     Shared& s = *shared_;
-    const auto may_go_on = [&] {
-      return slot.readers == 0 || s.failed >= batch || !s.ended.empty();
-    };
+    const auto may_go_on = [&] { return s.readers == 0 || s.failed >= batch || !s.ended.empty(); };
     if (!s.changed.wait_until(lock, give_up, may_go_on)) s.fail(batch);
     if (!s.ended.empty()) throw ExchangeError(s.ended);
     if (s.failed >= batch) return false;
@@ -128,14 +119,15 @@ class InProcessGroup::Member : public Exchange {
       s.first_size = layout.size();
       s.first_fingerprint = layout.fingerprint;
     } else if (layout.fingerprint != s.first_fingerprint || layout.size() != s.first_size) {
-      s.end(fmt::format(
-          "the ranks' placements differ: rank {} exchanges {} counts, {} of replicated experts; "
-          "rank "
-          "{} exchanges {}, {} of replicated experts{}",
-          rank_, layout.size(), layout.replicated.size(), s.first_rank, s.first_size,
-          s.first_size - static_cast<std::size_t>(s.num_ranks),
-          layout.size() == s.first_size ? ", but not the same ones or not in the same places"
-                                        : ""));
+      const auto side = [&](Index rank, std::size_t size) {
+        return fmt::format("rank {} exchanges {} counts, {} of replicated experts", rank, size,
+                           size - static_cast<std::size_t>(s.num_ranks));
+      };
+      s.end(fmt::format("the ranks' placements differ: {}; {}{}", side(rank_, layout.size()),
+                        side(s.first_rank, s.first_size),
+                        layout.size() == s.first_size
+                            ? ", but not the same ones or not in the same places"
+                            : ""));
       throw ExchangeError(s.ended);
     }
   }
@@ -152,12 +144,13 @@ class InProcessGroup::Member : public Exchange {
     return false;
   }
 
-  /// Grows a slot. Rows of a batch that gathers stay; those that are read must not move.
-  void make_room(Shared::Slot& slot, std::size_t counts, std::unique_lock<std::mutex>& lock) {
-    const std::size_t needed = counts * static_cast<std::size_t>(shared_->num_ranks);
-    if (slot.rows.size() >= needed) return;
-    shared_->changed.wait(lock, [&] { return slot.readers == 0; });
-    if (slot.rows.size() < needed) slot.rows.resize(needed);
+  /// Rows of a batch that gathers stay; those that are read must not move.
+  void make_room(std::size_t counts, std::unique_lock<std::mutex>& lock) {
+    Shared& s = *shared_;
+    const std::size_t needed = counts * static_cast<std::size_t>(s.num_ranks);
+    if (s.rows.size() >= needed) return;
+    s.changed.wait(lock, [&] { return s.readers == 0; });
+    if (s.rows.size() < needed) s.rows.resize(needed);
   }
 
   const std::shared_ptr<Shared> shared_;

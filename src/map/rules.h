@@ -162,17 +162,15 @@ LPLB_HOST_DEVICE inline Index assign_exactly(const ExpertBatch& b, Index rank, S
     node.quota += share.quota;
   }
   const Load end = begin + own.tokens;
-  const Load paired = node.paired();
   Load at = 0;
   next = node_first;
   for (Index g = first_rank; g < first_rank + b.ranks_per_node; ++g) {
     const RankShare share = rank_share(b, g, &next);
-    give(b, share.first, share.local, at, share.quota, begin, smaller(end, paired), out);
+    give(b, share.first, share.local, at, share.quota, begin, end, out);
     at += share.quota;
   }
-  if (end > paired) {
-    give_anywhere(b, rank, larger(begin - paired, 0), end - paired, out);
-  }
+  // Beyond what the node pairs: `at` is the node's quota.
+  if (end > at) give_anywhere(b, rank, larger(begin - at, 0), end - at, out);
   return out.count;
 }
 
