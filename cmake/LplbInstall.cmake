@@ -1,1 +1,48 @@
-message(FATAL_ERROR "cmake/LplbInstall.cmake is missing")
+# SPDX-License-Identifier: MIT
+# What `cmake --install` installs: the library, its headers, what CMake and pkg-config users need,
+# and the command with its completions.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set_target_properties(lplb PROPERTIES
+  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+install(TARGETS lplb EXPORT lplbTargets
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+  INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/lplb
+  DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+set(_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/lplb)
+install(EXPORT lplbTargets NAMESPACE lplb:: DESTINATION ${_package_dir})
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/lplbConfig.cmake.in
+  ${PROJECT_BINARY_DIR}/lplbConfig.cmake INSTALL_DESTINATION ${_package_dir})
+# Before 1.0 a new minor version may break users.
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/lplbConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/lplbConfig.cmake ${PROJECT_BINARY_DIR}/lplbConfigVersion.cmake
+  DESTINATION ${_package_dir})
+
+# NOTE: from the file's own place, so that the tree may be moved as a whole.
+file(RELATIVE_PATH _pc_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+string(REGEX REPLACE "/$" "" _pc_prefix "${_pc_prefix}")
+configure_file(${CMAKE_CURRENT_LIST_DIR}/lplb.pc.in ${PROJECT_BINARY_DIR}/lplb.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/lplb.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+if(TARGET lplb_command)
+  install(TARGETS lplb_command DESTINATION ${CMAKE_INSTALL_BINDIR})
+  # install_completion(SHELL PATH): what `lplb completion SHELL` prints.
+  function(install_completion shell path)
+    set(_script ${PROJECT_BINARY_DIR}/completion.${shell})
+    install(CODE "execute_process(COMMAND \"$<TARGET_FILE:lplb_command>\" completion ${shell}
+      OUTPUT_FILE \"${_script}\" COMMAND_ERROR_IS_FATAL ANY)")
+    get_filename_component(_folder ${path} DIRECTORY)
+    get_filename_component(_name ${path} NAME)
+    install(FILES ${_script} DESTINATION ${_folder} RENAME ${_name})
+  endfunction()
+  install_completion(bash ${CMAKE_INSTALL_DATADIR}/bash-completion/completions/lplb)
+  install_completion(zsh ${CMAKE_INSTALL_DATADIR}/zsh/site-functions/_lplb)
+  install_completion(fish ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d/lplb.fish)
+endif()

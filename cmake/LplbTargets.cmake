@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # How this project's targets are made: one way for each kind.
 include_guard()
 
