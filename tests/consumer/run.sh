@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# usage: run.sh find_package|pkg_config|add_subdirectory SOURCE_DIR BUILD_DIR CXX
+# Builds and runs consumer.cc the way a user would: after an install of BUILD_DIR to a prefix that
+# is then moved elsewhere, or from the sources.
+set -euo pipefail
+kind=$1 source=$2 build=$3 export CXX=$4
+here=$source/tests/consumer
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+fail() {
+  echo "consumer: $1" >&2
+  exit 1
+}
+
+install_and_move() {
+  cmake --install "$build" --prefix "$work/first" > /dev/null
+  mv "$work/first" "$work/prefix"
+}
+
+check_prefix() {
+  local prefix=$work/prefix version
+  version=$("$prefix/bin/lplb" --version)
+  [[ $version =~ ^lplb\ [0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "lplb --version says: $version"
+  if grep -rEi 'fmt|nlohmann' "$prefix"/lib*/cmake "$prefix/include"; then
+    fail "private dependencies leak into what is installed, see above"
+  fi
+  bash -n "$prefix/share/bash-completion/completions/lplb"
+  [ -s "$prefix/share/zsh/site-functions/_lplb" ] || fail "no completion for zsh"
+  [ -s "$prefix/share/fish/vendor_completions.d/lplb.fish" ] || fail "no completion for fish"
+}
+
+case $kind in
+  find_package)
+    install_and_move
+    check_prefix
+    cmake -S "$here/find_package" -B "$work/build" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix"
+    # A version that this one is not compatible with is refused.
+    sed 's/lplb 0\.1/lplb 99.9/' "$here/find_package/CMakeLists.txt" > "$work/CMakeLists.txt"
+    if cmake -S "$work" -B "$work/none" -DCMAKE_PREFIX_PATH="$work/prefix" > /dev/null 2>&1; then
+      fail "find_package(lplb 99.9) succeeds"
+    fi
+    cmake --build "$work/build"
+    "$work/build/consumer"
+    ;;
+  pkg_config)
+    install_and_move
+    PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name lplb.pc)")
+    export PKG_CONFIG_PATH
+    # NOTE: unquoted, the flags are several words.
+    # shellcheck disable=SC2046
+    "$CXX" -std=c++20 -Wall -Werror "$here/consumer.cc" -o "$work/consumer" \
+      $(pkg-config --cflags --libs lplb)
+    "$work/consumer"
+    ;;
+  add_subdirectory)
+    cmake -S "$here/add_subdirectory" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+      -DLPLB_SOURCE_DIR="$source" -DCMAKE_CXX_COMPILER_LAUNCHER="$(command -v ccache || true)"
+    cmake --build "$work/build" --target consumer
+    "$work/build/consumer"
+    ;;
+  *) fail "$kind: expected find_package, pkg_config or add_subdirectory" ;;
+esac
