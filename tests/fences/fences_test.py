@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Each fence holds on a clean tree and falls on a tree that breaks it: fences_test.py [CXX]"""
+
+import pathlib
+import sys
+import tempfile
+import unittest
+
+import fences
+
+CXX = sys.argv.pop(1) if len(sys.argv) > 1 else "g++"
+LICENCE = "// SPDX-License-Identifier: MIT\n"
+HEADER = LICENCE + "#pragma once\n"
+CLEAN = {
+    "include/lplb/types.h": HEADER + "#include <vector>\nnamespace lplb { using Load = long; }\n",
+    "include/lplb/lplb.h": HEADER + '#include "lplb/types.h"\n',
+    "src/planner.cc": LICENCE + '#include "solve/level.h"\n#include "map/rules.h"\n',
+    "src/solve/level.h": HEADER + "// Prints nothing; exits never.\n",
+    "src/solve/solve.cc": LICENCE + '#include "core/check.h"\n#include "solve/level.h"\n',
+    "src/solve/solve_test.cc": LICENCE + '#include "map/rules.h"\n#include <iostream>\n',
+    "scripts/run": "#!/usr/bin/env bash\n# SPDX-License-Identifier: MIT\n",
+}
+
+
+class FencesTest(unittest.TestCase):
+    def problems(self, check, **changes):
+        """What `check` says of the clean tree with `changes`: keys are paths with / as __."""
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            files = CLEAN | {path.replace("__", "/"): text for path, text in changes.items()}
+            for path, text in files.items():
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_text(text)
+            return list(fences.CHECKS[check](root, CXX))
+
+    def falls(self, check, place, **changes):
+        problems = self.problems(check, **changes)
+        self.assertEqual(len(problems), 1, problems)
+        self.assertTrue(problems[0].startswith(place), problems[0])
+
+    def test_clean_tree(self):
+        for check in fences.CHECKS:
+            with self.subTest(check):
+                self.assertEqual(self.problems(check), [])
+
+    def test_public_includes(self):
+        for include in ("<cuda_runtime.h>", "<fmt/format.h>", "<nlohmann/json.hpp>",
+                        "<torch/all.h>", "<Python.h>", '"core/check.h"', '"lplb/missing.h"'):
+            with self.subTest(include):
+                self.falls("public_includes", "include/lplb/a.h:3:",
+                           **{"include__lplb__a.h": HEADER + f"#include {include}\n"})
+
+    def test_headers_alone(self):
+        self.falls("headers_alone", "include/lplb/a.h:1:",
+                   **{"include__lplb__a.h": HEADER + "lplb::Load load();\n"})
+        self.falls("headers_alone", "include/lplb/a.h:1:",
+                   **{"include__lplb__a.h": LICENCE + "struct Twice {};\n"})
+
+    def test_stages(self):
+        for stage in fences.STAGES:
+            other = fences.STAGES[fences.STAGES.index(stage) - 1]
+            self.falls("stages", f"src/{stage}/a.cc:2:",
+                       **{f"src__{stage}__a.cc": LICENCE + f'#include "{other}/a.h"\n'})
+        self.falls("stages", "src/core/a.h:3:",
+                   **{"src__core__a.h": HEADER + '#include "io/json.h"\n'})
+
+    def test_quiet_library(self):
+        for line in ("std::cout << 1;", "  printf(\"x\");", "std::abort();", "exit (1);",
+                     "assert(true);", "#include <iostream>", "fmt::print(text);"):
+            with self.subTest(line):
+                self.falls("quiet_library", "src/solve/a.cc:2:",
+                           **{"src__solve__a.cc": LICENCE + line + "\n"})
+        for line in ("static_assert(true);", "// exit(1)", "throw Error(\"abort()\");"):
+            with self.subTest(line):
+                self.assertEqual(
+                    self.problems("quiet_library", **{"src__solve__a.cc": LICENCE + line}), [])
+
+    def test_layout(self):
+        self.falls("layout", "src/solve/a.cc:1:", **{"src__solve__a.cc": "int a;\n"})
+        self.falls("layout", "scripts/test:1:", **{"scripts__test": "#!/bin/sh\n"})
+        self.falls("layout", "src/solve/a.cc:451:",
+                   **{"src__solve__a.cc": LICENCE + "int a;\n" * 450})
+        self.falls("layout", "src/solve/a.cc:2:", **{"src__solve__a.cc": LICENCE + "int a; \n"})
+        self.falls("layout", "src/solve/a.cc:2:", **{"src__solve__a.cc": LICENCE + "\tint a;\n"})
+        self.falls("layout", "src/solve/a.h:1:", **{"src__solve__a.h": LICENCE})
+        self.falls("layout", "src/a.cc:1:", **{"src__a.cc": LICENCE})
+
+    def test_finished(self):
+        for line in ("// TO" + "DO: later", "// FIX" + "ME", "#if" + " 0", "// x = f(y);"):
+            with self.subTest(line):
+                self.falls("finished", "src/solve/a.cc:2:",
+                           **{"src__solve__a.cc": LICENCE + line + "\n"})
+
+    def test_vocabulary(self):
+        self.falls("vocabulary", "src/solve/a.cc:2:",
+                   **{"src__solve__a.cc": LICENCE + "int world_size = 8;\n"})
+        self.assertEqual(
+            self.problems("vocabulary",
+                          **{"src__solve__a.cc": LICENCE + "// world_size elsewhere\n"}), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
