@@ -126,7 +126,8 @@ def quiet_library(root, _cxx):
 
 def layout(root, _cxx):
     """Licence, length, line ends; and src/ holds folders beside the planner."""
-    code = [*files_of(root, (*CODE, ".py", ".cmake", ".sh")), *scripts_of(root)]
+    code = [*files_of(root, (*CODE, ".py", ".cmake", ".sh")), *scripts_of(root),
+            *(file for file in files_of(root, (".txt",)) if file[0].endswith("CMakeLists.txt"))]
     if not code:
         yield "no files"
     for path, lines in code:

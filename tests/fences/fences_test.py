@@ -78,6 +78,7 @@ class FencesTest(unittest.TestCase):
 
     def test_layout(self):
         self.falls("layout", "src/solve/a.cc:1:", **{"src__solve__a.cc": "int a;\n"})
+        self.falls("layout", "src/CMakeLists.txt:1:", **{"src__CMakeLists.txt": "project(a)\n"})
         self.falls("layout", "scripts/test:1:", **{"scripts__test": "#!/bin/sh\n"})
         self.falls("layout", "src/solve/a.cc:451:",
                    **{"src__solve__a.cc": LICENCE + "int a;\n" * 450})
