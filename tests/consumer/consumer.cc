@@ -22,8 +22,7 @@ void expect(bool holds, const char* what) {
 
 lplb::Placement place(const std::vector<lplb::Load>& load) {
   const std::vector<double> past(load.begin(), load.end());
-  const lplb::ExpertMaps maps =
-      lplb::place_on_topology(past, 1, kExperts, lplb::cube(), 2, kRanks);
+  const lplb::ExpertMaps maps = lplb::place_on_topology(past, 1, kExperts, lplb::cube(), 2, kRanks);
   return lplb::make_placement(kRanks, kExperts, maps.layer(0));
 }
 
@@ -44,8 +43,7 @@ int main() {
   for (lplb::Index slot = 0; slot < placement.num_physical(); ++slot) {
     even_load[placement.rank_of(slot)] += even[slot];
   }
-  expect(lplb::imbalance(split.rank_load) <= lplb::imbalance(even_load),
-         "no even split is better");
+  expect(lplb::imbalance(split.rank_load) <= lplb::imbalance(even_load), "no even split is better");
 
   const auto exchange = std::make_shared<lplb::GivenCounts>(kRanks, 3);
   std::vector<lplb::Load> counts(kRanks * kExperts);
