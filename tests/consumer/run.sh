@@ -4,7 +4,8 @@
 # Builds and runs consumer.cc the way a user would: after an install of BUILD_DIR to a prefix that
 # is then moved elsewhere, or from the sources.
 set -euo pipefail
-kind=$1 source=$2 build=$3 export CXX=$4
+kind=$1 source=$2 build=$3
+export CXX=$4
 here=$source/tests/consumer
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
