@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "options.h"
 #include "outputs.h"
+#include "simulate/report_answer.h"
 
 namespace lplb::app {
 namespace {
@@ -86,29 +87,21 @@ std::string title_of(const SimulateReport& report) {
       o.redundants);
 }
 
-const PolicyReport* find_policy(const SimulateReport& report, const std::string& name) {
-  const auto found = std::find_if(report.policies.begin(), report.policies.end(),
-                                  [&](const PolicyReport& p) { return p.name == name; });
-  return found == report.policies.end() ? nullptr : &*found;
-}
-
-/// What the replay says in one sentence: the best policy against EPLB, or against none.
+/// The sentence that the page begins with, and the figures behind it.
 std::string answer_of(const SimulateReport& report) {
-  const auto best = std::min_element(report.policies.begin(), report.policies.end(),
-                                     [](const PolicyReport& a, const PolicyReport& b) {
-                                       return a.imbalance.mean < b.imbalance.mean;
-                                     });
-  const PolicyReport* base = find_policy(report, "eplb");
-  if (base == nullptr) base = find_policy(report, "none");
-  if (base == nullptr || base == &*best) {
-    return fmt::format("{} has the least imbalance: {:.3f} on average.", best->name,
-                       best->imbalance.mean);
+  const report::Answer answer = report::find_answer(report);
+  if (answer.best == nullptr || answer.base == nullptr) return "";
+  const std::string base = answer.base->name == "eplb"   ? "EPLB"
+                           : answer.base->name == "none" ? "no replicas"
+                                                         : answer.base->name;
+  const std::string figures =
+      fmt::format("mean imbalance {:.3f} with {}, {:.3f} with {}", answer.base->imbalance.mean,
+                  answer.base->name, answer.best->imbalance.mean, answer.best->name);
+  if (answer.cut <= 0) {
+    return fmt::format("\nLPLB does not help here against {}: {}.\n", base, figures);
   }
-  return fmt::format(
-      "{} cuts the slowest rank's load by {:.1f} % against {} ({:.3f} to {:.3f} "
-      "times the mean, on average).",
-      best->name, 100 * (1 - best->imbalance.mean / base->imbalance.mean), base->name,
-      base->imbalance.mean, best->imbalance.mean);
+  return fmt::format("\nLPLB cuts the slowest rank's load by {:.1f} % against {}: {}.\n",
+                     100 * answer.cut, base, figures);
 }
 
 void run(Options& options, const CLI::App& command, const std::string& command_line) {
@@ -132,7 +125,7 @@ void run(Options& options, const CLI::App& command, const std::string& command_l
   outputs.write({options.json.empty() ? "" : report_json(report),
                  options.html.empty() ? "" : report_html(report, command_line)});
   if (!outputs.take_standard_output()) {
-    print(title_of(report) + table_of(report) + "\n" + answer_of(report) + "\n");
+    print(title_of(report) + table_of(report) + answer_of(report));
   }
 }
 

@@ -273,6 +273,9 @@ class Simulate(support.CommandTest):
         for policy in report["policies"]:
             self.assertEqual(rows[policy["name"]][1], f"{policy['imbalance']['mean']:.3f}")
         self.assertIn("synthetic, not recorded", table)
+        means = {p["name"]: p["imbalance"]["mean"] for p in report["policies"]}
+        best = min(means["eplb+lplb"], means["cube+lplb"])
+        self.assertIn(f"load by {100 * (1 - best / means['eplb']):.1f} % against EPLB", table)
         page = (self.folder / "r.html").read_text()
         self.assertTrue(page.startswith("<!"), page[:80])
         self.assertIn("synthetic:W1_hot_expert_set", page)
