@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <vector>
 
 #include "simulate/report_markup.h"
 
@@ -47,42 +48,52 @@ std::string headline(const SimulateReport& report, const Answer& answer) {
       percent(more), base);
 }
 
-std::string tile(const std::string& label, const PolicyReport& policy,
-                 const std::string& attributes, const std::string& number,
-                 const std::string& note) {
-  return fmt::format(
-      R"(<div class="tile"><h3>{} <span class="name">{}</span></h3><p class="number"{}>{}</p><p>{}</p></div>
-)",
-      label, escape(policy.name), attributes, number, note);
-}
+struct Tile {
+  std::string label;
+  const PolicyReport& policy;
+  const char* metric;
+  double value;
+  std::string number;
+  std::string note;
+};
 
-std::string imbalance_tile(const std::string& label, const PolicyReport& policy) {
+Tile imbalance_tile(const char* label, const PolicyReport& policy) {
   const double mean = policy.imbalance.mean;
-  return tile(label, policy, data_attributes(policy.name, "imbalance.mean", mean), fixed(mean, 3),
-              fmt::format("mean imbalance: the average rank waits {} of the experts’ time",
-                          percent(waiting_share(mean))));
+  return {label,
+          policy,
+          "imbalance.mean",
+          mean,
+          fixed(mean, 3),
+          fmt::format("mean imbalance; the average rank waits {}", percent(waiting_share(mean)))};
 }
 
-std::string solve_tile(const PolicyReport& policy) {
-  const bool all = policy.solves == policy.optimal;
-  return tile("Proof", policy,
-              data_attributes(policy.name, "optimal", static_cast<double>(policy.optimal)),
-              percent(static_cast<double>(policy.optimal) / static_cast<double>(policy.solves),
-                      all ? 0 : 2),
-              fmt::format("of {} splits proven optimal; the median solve took {} µs",
-                          grouped(policy.solves), fixed(policy.solve_us.p50, 2)));
+Tile solve_tile(const PolicyReport& policy) {
+  const auto optimal = static_cast<double>(policy.optimal);
+  const int decimals = policy.solves == policy.optimal ? 0 : 2;
+  return {"Proof",
+          policy,
+          "optimal",
+          optimal,
+          percent(optimal / static_cast<double>(policy.solves), decimals),
+          fmt::format("of {} proven optimal; the median solve took {} µs",
+                      counted(policy.solves, "split"), fixed(policy.solve_us.p50, 2))};
 }
 
-std::string tiles(const Answer& answer) {
+std::string tiles_html(const SimulateReport& report, const Answer& answer) {
+  const auto& [best, base, cut] = answer;
+  std::vector<Tile> tiles;
+  if (base != nullptr) tiles.push_back(imbalance_tile(best == nullptr ? "Here" : "Before", *base));
+  if (best != nullptr) tiles.push_back(imbalance_tile("With LPLB", *best));
+  if (best != nullptr && best->solves > 0) tiles.push_back(solve_tile(*best));
   std::string out;
-  if (answer.base != nullptr) {
-    out += imbalance_tile(answer.best != nullptr ? "Before" : "Here", *answer.base);
+  for (const Tile& tile : tiles) {
+    out += fmt::format(
+        R"(<div class="tile"><h2>{} <span class="name">{}</span>{}</h2><p class="number"{}>{}</p><p>{}</p></div>
+)",
+        tile.label, escape(tile.policy.name), synthetic_badge(report),
+        data_attributes(tile.policy.name, tile.metric, tile.value), tile.number, tile.note);
   }
-  if (answer.best != nullptr) {
-    out += imbalance_tile(answer.base != nullptr ? "With LPLB" : "LPLB", *answer.best);
-    if (answer.best->solves > 0) out += solve_tile(*answer.best);
-  }
-  return out.empty() ? out : "<div class=\"tiles\">\n" + out + "</div>\n";
+  return out.empty() ? "" : "<div class=\"tiles\">\n" + out + "</div>\n";
 }
 
 std::string meaning(const Answer& answer) {
@@ -131,24 +142,22 @@ double waiting_share(double imbalance) { return 1 - 1 / imbalance; }
 
 std::string answer_html(const SimulateReport& report) {
   const Answer answer = find_answer(report);
-  const Index ranks = report.settings.num_ranks;
-  const Index redundants = report.settings.redundants;
   std::string attributes;
   if (answer.best != nullptr && answer.base != nullptr) {
     attributes = data_attributes(answer.best->name, "answer.cut", answer.cut) +
                  fmt::format(R"( data-baseline="{}")", escape(answer.base->name));
   }
   std::string out = fmt::format(
-      "<p class=\"question\">How much can a better balance take off the slowest of {} rank{}, "
-      "with {} replica slot{} on each?</p>\n<h1{}>{}</h1>\n",
-      ranks, ranks == 1 ? "" : "s", redundants, redundants == 1 ? "" : "s", attributes,
-      headline(report, answer));
+      "<p class=\"question\">How much can a better balance take off the slowest of {}, with {} on "
+      "each?</p>\n<h1{}>{}</h1>\n",
+      counted(report.settings.num_ranks, "rank"),
+      counted(report.settings.redundants, "replica slot"), attributes, headline(report, answer));
   if (report.trace.synthetic) {
     out +=
         "<p class=\"notice\"><span class=\"badge\">synthetic</span> The loads were made by a "
         "formula, not recorded: no figure on this page comes from a real model.</p>\n";
   }
-  return out + meaning(answer) + tiles(answer);
+  return out + meaning(answer) + tiles_html(report, answer);
 }
 
 }  // namespace lplb::report

@@ -142,7 +142,7 @@ std::string ranges_html(const SimulateReport& report) {
   for (const PolicyReport& policy : report.policies) {
     if (std::isfinite(policy.imbalance.max)) worst = std::max(worst, policy.imbalance.max);
   }
-  const Axis axis = make_axis(1, worst, kMinSpan, 6);
+  const Axis axis = make_axis(1, worst, kMinSpan, 8);
   const std::vector<std::string> classes = policy_classes(report);
   std::string out = "<figure class=\"ranges\">\n" + key();
   for (std::size_t i = 0; i < report.policies.size(); ++i) {
@@ -177,7 +177,7 @@ std::string over_time_html(const SimulateReport& report) {
 
   std::string out = fmt::format(
       R"(<figure class="time"><div class="plot" style="padding-right:{}px"><svg width="100%" height="{}" role="img"><title>Imbalance over time</title><desc>)",
-      12 + 7 * longest, height);
+      12 + 8 * longest, height);
   std::vector<Label> labels;
   std::string lines;
   for (std::size_t i = 0; i < report.policies.size(); ++i) {
@@ -213,7 +213,7 @@ std::string over_time_html(const SimulateReport& report) {
   }
   return out +
          "</svg></div>\n<p class=\"readout\" hidden></p>\n"
-         "<figcaption>Mean over the layers. Solid lines are exact splits, dashed ones even splits, "
+         "<figcaption>Solid lines are exact splits, dashed ones even splits, "
          "dotted: no replicas.</figcaption>\n</figure>\n";
 }
 

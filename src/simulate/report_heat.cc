@@ -40,13 +40,14 @@ Grid make_grid(const SimulateReport& report, const PolicyReport& policy) {
   return grid;
 }
 
-/// Colours in equal steps around the mean load, the same for both maps.
+/// Colours in equal steps around the mean load, the same for both maps; the outermost stand for all
+/// that lies beyond, too.
 struct Scale {
-  double reach;  ///< the outermost colour stands for 1 +- reach and beyond
+  double step;
 
   int level(double value) const {
-    const double steps = std::clamp((value - 1) / reach * kLevels, -1.0 * kLevels, 1.0 * kLevels);
-    return static_cast<int>(std::lround(steps));
+    return static_cast<int>(
+        std::lround(std::clamp((value - 1) / step, -1.0 * kLevels, 1.0 * kLevels)));
   }
 };
 
@@ -55,17 +56,25 @@ Scale make_scale(const std::vector<Grid>& grids) {
   for (const Grid& grid : grids) {
     for (const double value : grid.value) reach = std::max(reach, std::abs(value - 1));
   }
-  return {make_axis(0, reach, 0.05, kLevels).high};
+  // A colour reaches half a step to each side. Finer steps than 0.01 would show noise.
+  const double least = std::max(0.01, reach / (kLevels + 0.5));
+  const double power = std::pow(10, std::floor(std::log10(least)));
+  for (const double factor : {1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0}) {
+    if (factor * power >= least * (1 - 1e-9)) return {factor * power};
+  }
+  return {10 * power};
 }
 
 std::string legend(const Scale& scale) {
+  int decimals = 1;
+  while (std::abs(std::remainder(scale.step * std::pow(10, decimals), 1)) > 1e-6) ++decimals;
   std::string out = R"(<ul class="key scale"><li>idle</li>)";
   for (int level = -kLevels; level <= kLevels; ++level) {
-    const double value = 1 + scale.reach * level / kLevels;
+    const double value = 1 + scale.step * level;
     if (value < -1e-9) continue;  // no load is negative
     out += fmt::format(
-        R"(<li><svg width="100%" height="14" aria-hidden="true"><rect class="h{}" width="100%" height="14"/></svg>{}</li>)",
-        level + kLevels, fixed(value, scale.reach < 0.5 ? 2 : 1));
+        R"(<li{}><svg width="100%" height="14" aria-hidden="true"><rect class="h{}" width="100%" height="14"/></svg><span>{}</span></li>)",
+        level % 2 == 0 ? "" : R"( class="minor")", level + kLevels, fixed(value, decimals));
   }
   return out + "<li>busy</li></ul>\n";
 }
@@ -106,7 +115,8 @@ std::string values(const Grid& grid) {
 
 std::string side_labels(const Grid& grid, std::size_t cell_height) {
   std::string out;
-  const std::size_t every = std::max<std::size_t>(1, 16 / cell_height + (grid.rows > 64 ? 4 : 0));
+  std::size_t every = 1;
+  while (every * cell_height < 16) every *= 2;
   for (std::size_t row = 0; row < grid.rows; row += every) {
     const std::size_t middle = row * cell_height + cell_height / 2 + 4;
     out += fmt::format(R"(<text x="-8" y="{}" text-anchor="end">{}</text>)", middle,
@@ -174,7 +184,8 @@ std::string heat_html(const SimulateReport& report) {
   }
   out += "</div>\n";
   if (grids[0].ranks_per_row > 1) {
-    out += fmt::format("<p>Each row is the busiest of {} ranks.</p>\n", grids[0].ranks_per_row);
+    out += fmt::format("<p class=\"note\">Each row is the busiest of {} ranks.</p>\n",
+                       grids[0].ranks_per_row);
   }
   return out;
 }

@@ -2,6 +2,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <string_view>
+
 #include "lplb/simulate.h"
 #include "lplb/version.h"
 #include "simulate/report_answer.h"
@@ -37,11 +40,13 @@ std::string head(const SimulateReport& report) {
 std::string top(const SimulateReport& report) {
   return fmt::format(
       R"(<header>
-<div class="top"><p>LPLB replay of <b>{}</b>{} · {} batches, {} layers, {} experts, top {}</p><button class="theme" type="button" hidden>Light / dark</button></div>
+<div class="top"><p>LPLB replay of <b>{}</b>{} · {}, {}, {}, top {}</p><button class="theme" type="button" hidden>Light / dark</button></div>
 {}</header>
 )",
-      escape(report.trace.name), synthetic_badge(report), grouped(report.num_batches),
-      report.trace.num_layers, report.trace.num_logical_experts, report.trace.num_topk,
+      escape(report.trace.name), synthetic_badge(report),
+      fmt::format("{} batch{}", grouped(report.num_batches), report.num_batches == 1 ? "" : "es"),
+      counted(report.trace.num_layers, "layer"),
+      counted(report.trace.num_logical_experts, "expert"), report.trace.num_topk,
       answer_html(report));
 }
 
@@ -75,10 +80,23 @@ std::string definitions() {
 )";
 }
 
+/// Words that lines do not break at the hyphens of.
+std::string words(const std::string& command) {
+  std::string out;
+  for (std::size_t first = 0, end = 0; first < command.size(); first = end + 1) {
+    end = std::min(command.find(' ', first), command.size());
+    out += fmt::format("{}<span>{}</span>", first == 0 ? "" : " ",
+                       escape(std::string_view(command).substr(first, end - first)));
+  }
+  return out;
+}
+
 std::string origin(const SimulateReport& report, const std::string& command) {
-  const std::string made_by = command.empty() ? ""
-                                              : "<h3>Command</h3>\n<pre><code data-command>" +
-                                                    escape(command) + "</code></pre>\n";
+  std::string made_by;
+  if (!command.empty()) {
+    made_by =
+        fmt::format("<h3>Command</h3>\n<pre><code data-command>{}</code></pre>\n", words(command));
+  }
   return "<div class=\"columns\">\n<div>\n" + made_by + "<h3>Settings</h3>\n" +
          settings_table(report) + "</div>\n<div>\n<h3>Terms</h3>\n" + definitions() +
          "</div>\n</div>\n";
@@ -94,11 +112,15 @@ std::string report_html(const SimulateReport& report, const std::string& command
                  "Every batch and layer is one value. The further right, the longer the slowest "
                  "rank keeps the others waiting.",
                  ranges_html(report));
-  out += section(report, "time", "Imbalance over time", "Mean over the layers, batch by batch.",
-                 over_time_html(report));
+  out += section(
+      report, "time", "Imbalance over time",
+      report.trace.num_layers > 1 ? "Mean over the layers, batch by batch." : "Batch by batch.",
+      over_time_html(report));
   out += section(report, "ranks", "Load of each rank over time",
-                 "Rank load / mean rank load, as the mean over the layers: different ranks are "
-                 "slowest in different layers, so it is milder than the imbalance.",
+                 report.trace.num_layers > 1
+                     ? "Rank load / mean rank load, as the mean over the layers: different ranks "
+                       "are slowest in different layers, so it is milder than the imbalance."
+                     : "Rank load / mean rank load.",
                  heat_html(report));
   out += section(report, "figures", "All figures", "A column a policy; the terms are below.",
                  summary_table(report));

@@ -71,6 +71,10 @@ std::string grouped(std::int64_t value) {
   return out;
 }
 
+std::string counted(std::int64_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", grouped(count), noun, count == 1 ? "" : "s");
+}
+
 std::string exact(double value) { return std::isfinite(value) ? fmt::format("{}", value) : ""; }
 
 std::string exact_list(const std::vector<double>& values) {

@@ -21,6 +21,8 @@ std::string fixed(double value, int decimals);
 std::string percent(double share, int decimals = 1);  ///< 0.146 is "14.6 %"
 std::string grouped(std::int64_t value);              ///< 10400 is "10,400"
 
+std::string counted(std::int64_t count, std::string_view noun);  ///< "1 layer", "26 layers"
+
 /// The shortest text that reads back as `value`; empty where it is not finite.
 std::string exact(double value);
 /// `values` as exact(), with blanks between.

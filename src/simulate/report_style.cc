@@ -29,12 +29,12 @@ constexpr const char* kDark = R"css(
 constexpr const char* kRules = R"css(
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 main, header, footer { max-width: 1120px; margin: 0 auto; padding: 0 20px; }
 header { padding-top: 28px; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 20px 24px; margin: 20px 0; }
-h1 { font-size: clamp(1.6rem, 1.1rem + 2.2vw, 2.5rem); line-height: 1.2; margin: 4px 0 14px;
+h1 { font-size: clamp(1.6rem, 1.1rem + 2vw, 2.25rem); line-height: 1.2; margin: 4px 0 14px;
   letter-spacing: -0.015em; text-wrap: balance; }
 h1 strong { color: var(--accent); white-space: nowrap; }
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 0 0 4px; }
@@ -59,12 +59,13 @@ figure { margin: 0; }
   grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 14px 18px; }
-.tile h3 { color: var(--soft); font-weight: 500; margin: 0; }
-.tile h3 .name { color: var(--ink); font-weight: 600; }
-.tile .number { font-size: 2rem; line-height: 1.25; font-weight: 650; margin: 0;
+.tile h2 { font-size: 1rem; color: var(--soft); font-weight: 500; margin: 0; }
+.tile h2 .name { color: var(--ink); font-weight: 600; }
+.tile p.number { line-height: 1.25; font-weight: 650;
   font-variant-numeric: tabular-nums; letter-spacing: -0.01em; }
 .tile p { color: var(--soft); font-size: 0.9rem; margin: 0; }
-.tile .number { color: var(--ink); font-size: 2rem; }
+.tile p.number { color: var(--ink); font-size: 2rem; }
+.theme { flex: none; white-space: nowrap; }
 button { font: inherit; color: inherit; background: none; border: 1px solid var(--line);
   border-radius: 7px; padding: 4px 12px; cursor: pointer; }
 button:hover { border-color: var(--accent); }
@@ -74,7 +75,7 @@ button:hover { border-color: var(--accent); }
 .c4 { --c: var(--c4); } .c5 { --c: var(--c5); } .c6 { --c: var(--c6); } .c7 { --c: var(--c7); }
 .c8 { --c: var(--c8); }
 svg { display: block; overflow: visible; }
-svg text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
+svg text { font-size: 0.75rem; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .grid { stroke: var(--line); } .mark { stroke: var(--soft); }
 .line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round;
   vector-effect: non-scaling-stroke; }
@@ -99,9 +100,9 @@ svg text.end { fill: var(--c); font-weight: 600; }
 .p99 { fill: none; stroke: var(--c); stroke-width: 2.5; }
 .worst { fill: var(--card); stroke: var(--c); stroke-width: 2; }
 .row { display: grid; grid-template-columns: 10.5rem 3.2rem 1fr; align-items: center;
-  padding-right: 20px; }
+  column-gap: 1.1rem; padding-right: 20px; }
 .row .name { color: var(--c); font-weight: 600; line-height: 1.25; }
-.mean-text { font-variant-numeric: tabular-nums; }
+.mean-text { font-variant-numeric: tabular-nums; text-align: right; }
 .row .range { grid-column: 3; }
 
 .scale { flex-wrap: nowrap; gap: 0; max-width: 560px; align-items: end; }
@@ -119,17 +120,17 @@ svg text.end { fill: var(--c); font-weight: 600; }
 .h10 { fill: var(--h10); stroke: var(--h10); }
 
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 .summary, .layers { width: 100%; }
 th, td { padding: 4px 10px; text-align: right; font-weight: 400; vertical-align: top;
   border-bottom: 1px solid var(--line); }
-th[scope=row] { text-align: left; background: var(--card); white-space: nowrap; }
+th[scope=row] { text-align: left; background: var(--card); }
 .summary th[scope=row], .layers th[scope=row], .layers thead tr + tr th:first-child {
   position: sticky; left: 0; }
 .layers thead tr + tr th:first-child { text-align: left; background: var(--card); }
 .group { text-align: left; font-weight: 600; padding-top: 16px; }
 .group span { position: sticky; left: 10px; }
-.policy { color: var(--c, inherit); font-weight: 600; vertical-align: bottom; min-width: 5em; }
+.policy { color: var(--c, inherit); font-weight: 600; vertical-align: bottom; min-width: 4em; }
 .layers .policy { text-align: center; border-bottom: 2px solid var(--c, var(--line)); }
 .layers thead tr + tr th { font-weight: 600; white-space: nowrap; }
 .layers th button { border: 0; padding: 0; border-radius: 3px; font-weight: 600; }
@@ -147,6 +148,7 @@ th[scope=row] { text-align: left; background: var(--card); white-space: nowrap; 
 pre { background: var(--page); border: 1px solid var(--line); border-radius: 8px;
   padding: 10px 14px; margin: 0 0 16px; white-space: pre-wrap; overflow-wrap: anywhere;
   font: 0.875rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+pre span { display: inline-block; max-width: 100%; }
 dl { margin: 0; } dt { font-weight: 600; } dd { margin: 0 0 10px; color: var(--soft); }
 footer { color: var(--soft); font-size: 0.9rem; padding-bottom: 40px; }
 
@@ -157,23 +159,29 @@ footer { color: var(--soft); font-size: 0.9rem; padding-bottom: 40px; }
   .tiles { grid-template-columns: 1fr; gap: 10px; }
   .row { grid-template-columns: 1fr auto; padding: 0 14px 0 8px; margin-top: 4px; }
   .row .range { grid-column: 1 / -1; }
-  th, td { padding: 4px 7px; }
+  table { font-size: 0.8125rem; }
+  th, td { padding: 4px 5px; }
+  .minor span { visibility: hidden; }
   .scale li { font-size: 0.6875rem; }
   .scale li:first-child, .scale li:last-child { padding: 0 4px; font-size: 0.75rem; }
   .heat .plot { padding-left: 32px; padding-right: 38px; }
 }
 @media print {
   @page { margin: 14mm; }
-  body { font-size: 11px; background: none; }
+  :root { font-size: 72%; }
+  body { background: none; }
   main, header, footer { max-width: none; padding: 0; }
   section { border: 0; padding: 0; margin: 22px 0; }
   .tiles { grid-template-columns: repeat(3, 1fr); }
   .scroll { overflow: visible; }
-  th, td { padding: 2px 5px; white-space: normal; }
+  th, td { padding: 2px 5px; }
+  .summary th[scope=row], .layers th[scope=row], .layers thead tr + tr th:first-child,
+  .group span { position: static; }
   .theme, .readout { display: none; }
+  .layers th button { display: contents; }
   .layers th button::after { content: none; }
-  h2, h3 { break-after: avoid; }
-  figure, tr, .tile, .row, dt { break-inside: avoid; }
+  h2, h3, .note, .key { break-after: avoid; }
+  figure, tr, .summary tbody, .tile, .row, dt, dd { break-inside: avoid; }
   dt { break-after: avoid; }
   .maps { grid-template-columns: 1fr 1fr; gap: 18px; }
   .badge, svg, .most, pre { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
