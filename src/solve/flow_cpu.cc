@@ -39,17 +39,21 @@ class Flow {
     start_at_first_place();
     raise_to_trivial_bound();
     sweep();
+    const auto may_step = [&] { return max_steps < 0 || b_.steps < max_steps; };
     while (find_overloaded()) {
-      if (max_steps >= 0 && b_.steps >= max_steps) {
+      if (!may_step()) {
         b_.status = SolveStatus::kBounded;
         return;
       }
-      ++b_.steps;
-      const Index sink = search();
-      if (sink >= 0) {
-        augment(sink);
+      if (search()) {
+        // The first path carries tokens; the others what it leaves on the edges they share.
+        for_each_rank(b_.next_frontier, [&](Index g) {
+          if (has_room(g) && augment(g)) ++b_.steps;
+          return may_step();
+        });
       } else {
         raise_to_reached_set();
+        ++b_.steps;
       }
     }
     b_.status = SolveStatus::kOptimal;
@@ -110,11 +114,14 @@ class Flow {
     return any;
   }
 
-  /// Breadth-first from the overloaded ranks along experts that have tokens to give. Returns the
-  /// lowest rank with room on the nearest level, or -1; `reached` holds every rank met.
+  bool has_room(Index rank) const { return b_.rank_load[rank] < b_.capacity[rank]; }
+
+  /// Breadth-first from the overloaded ranks along experts that have tokens to give, up to the
+  /// first level where a rank has room: true, and `next_frontier` is that level. False if there is
+  /// none: `reached` then holds every rank that was met.
   /// NOTE: a rank's way in is the first of (lowest rank, lowest place) of the level before it, so
   /// that ranks of a level can be visited in parallel with the same result.
-  Index search() {
+  bool search() {
     b_.reached = b_.frontier;
     for_each_rank(b_.frontier, [&](Index g) {
       b_.reached_by[g] = -1;
@@ -127,14 +134,13 @@ class Flow {
         grew |= expand(g);
         return true;
       });
-      if (!grew) return -1;
-      Index sink = -1;
+      if (!grew) return false;
+      bool found = false;
       for_each_rank(b_.next_frontier, [&](Index g) {
-        if (b_.rank_load[g] >= b_.capacity[g]) return true;
-        sink = g;
-        return false;
+        found = has_room(g);
+        return !found;
       });
-      if (sink >= 0) return sink;
+      if (found) return true;
       std::swap(b_.frontier, b_.next_frontier);
     }
   }
@@ -158,8 +164,8 @@ class Flow {
     return grew;
   }
 
-  /// Moves as many tokens as the path to `sink` takes.
-  void augment(Index sink) {
+  /// Moves as many tokens as the path to `sink` takes; false if that is none.
+  bool augment(Index sink) {
     Load amount = b_.capacity[sink] - b_.rank_load[sink];
     Index source = sink;
     while (b_.reached_by[source] >= 0) {
@@ -168,12 +174,14 @@ class Flow {
       source = t_.place[from].rank;
     }
     amount = std::min(amount, b_.rank_load[source] - b_.capacity[source]);
+    if (amount <= 0) return false;
     for (Index g = sink; b_.reached_by[g] >= 0; g = t_.place[b_.reached_from[g]].rank) {
       b_.take[b_.reached_by[g]] += amount;
       b_.take[b_.reached_from[g]] -= amount;
     }
     b_.rank_load[source] -= amount;
     b_.rank_load[sink] += amount;
+    return true;
   }
 
   /// Nothing that the reached ranks carry could be elsewhere: they prove a higher bound.
