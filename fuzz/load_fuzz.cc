@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+#include "io/files.h"
+#include "target.h"
+
+/// A load file, as `lplb solve` and as `lplb place` read it. What is taken has its promised shape.
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace lplb;
+  const std::string_view text = fuzz::text_of(data, size);
+  fuzz::run([&] { io::parse_real_load(text, "input"); });
+  return fuzz::run([&] {
+    const io::Matrix<Load> load = io::parse_load(text, "input");
+    if (load.values.size() != load.rows * load.columns) std::abort();
+    for (const Load tokens : load.values) {
+      if (tokens < 0) std::abort();
+    }
+  });
+}

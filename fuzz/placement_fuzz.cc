@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+#include "io/files.h"
+#include "lplb/solver.h"
+#include "target.h"
+
+/// A placement file. What is taken can be written and read again, and can be solved for.
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace lplb;
+  return fuzz::run([&] {
+    const std::vector<Placement> layers = io::parse_placement(fuzz::text_of(data, size), "input");
+    if (layers.empty()) std::abort();
+    const std::string written = io::placement_json(io::maps_of(layers), layers[0]);
+    if (io::parse_placement(written, "written") != layers) std::abort();
+
+    const Placement& placement = layers[0];
+    std::vector<Load> load(static_cast<std::size_t>(placement.num_logical_experts));
+    for (std::size_t e = 0; e < load.size(); ++e) load[e] = static_cast<Load>(e * 37 % 101);
+    if (!verify_split(placement, load, solve(placement, load)).empty()) std::abort();
+  });
+}
