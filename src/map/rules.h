@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/host_device.h"
+#include "core/wide.h"
 #include "lplb/types.h"
 
 // Which replica takes the i-th token of expert e on rank r: the rules of docs/design/0003, shared
@@ -205,7 +206,7 @@ LPLB_HOST_DEVICE inline Index divide_evenly(const Index* replicas, Index num_rep
 LPLB_HOST_DEVICE inline Index divide_in_proportion(const Index* replicas, Index num_replicas,
                                                    const Load* quota, Load tokens, Index rank,
                                                    Index expert, Segment* segments) {
-  __extension__ typedef unsigned __int128 Wide;  // (2^63)^2 + 2^63 fits
+  using Wide = Uint128;  // (2^63)^2 + 2^63 fits
   Load sum = 0;
   for (Index i = 0; i < num_replicas; ++i) sum += quota[replicas[i]];
   if (sum == 0) return 0;
