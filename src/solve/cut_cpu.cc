@@ -50,7 +50,7 @@ class Cut {
     sum_confined_loads();
     raise_bound();
     update_capacity();
-    share_evenly();
+    share_evenly(t_, b_);
     for (int i = 0; i < kSweeps && !fits(); ++i) {
       for (Index k = 0; k < t_.num_replicated(); ++k) level_expert(t_, k, b_);
     }
@@ -98,6 +98,7 @@ class Cut {
 
   void raise_bound() {
     std::size_t proof = t_.cost.uniform() ? raise_bound_uniform() : raise_bound_speeds();
+    if (t_.cost.uniform()) b_.bound.rank = t_.live_ranks[std::countr_zero(proof)];
     std::fill(b_.in_proof.begin(), b_.in_proof.end(), 0);
     for (; proof != 0; proof &= proof - 1) {
       b_.in_proof[t_.live_ranks[std::countr_zero(proof)]] = 1;
@@ -166,18 +167,6 @@ class Cut {
       slack_[s] = room_[s] - confined_[s];
     }
     slack_[0] = 0;
-  }
-
-  void share_evenly() {
-    b_.rank_load = b_.fixed_load;
-    for (Index k = 0; k < t_.num_replicated(); ++k) {
-      const Index begin = t_.place_begin[k];
-      const Index places = t_.place_begin[k + 1] - begin;
-      for (Index i = 0; i < places; ++i) {
-        b_.take[begin + i] = b_.want[k] / places + (i < b_.want[k] % places);
-        b_.rank_load[t_.place[begin + i].rank] += b_.take[begin + i];
-      }
-    }
   }
 
   /// Whether every rank is within the bound.

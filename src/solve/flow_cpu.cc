@@ -1,90 +1,73 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
-#include <bit>
 
 #include "solve/solvers.h"
 
-// Sweeps, then augmenting paths. The sweeps level one expert after another and come close; from
-// there the shortest paths of Edmonds and Karp (J. ACM 19, 1972) carry tokens from ranks above the
-// bound to ranks below it. Where no path is left, the ranks that were reached are a cut: the bound
-// rises to what that cut proves, as in Dinkelbach's method, and the search goes on.
+// Sweeps, then waves. The sweeps level one expert after another and come close. What is left above
+// the bound is a preflow's excess (Goldberg and Tarjan, J. ACM 35, 1988): labels are the exact
+// distances to the ranks that have room, made anew for each wave by a search backwards from these
+// (as global relabelling, Cherkassky and Goldberg 1997), and a wave (Tarjan 1984) carries all
+// excess at once, from the farthest ranks to the nearest. Where a rank above the bound has no way
+// to room, the ranks that it reaches are a cut: the bound rises to what that cut proves, as in
+// Dinkelbach's method, and the search goes on. NOTE: all that happens in one level, of the search
+// or of a wave, is independent of the order in which it is done, so that a block of threads does it
+// in parallel with the same result.
 namespace lplb::solvers {
 namespace {
 
 constexpr int kMaxSweeps = 8;
-
-/// Calls body(rank) for each rank in a bit set, ascending, until it returns false.
-template <class Body>
-void for_each_rank(const std::vector<std::uint64_t>& set, Body body) {
-  for (std::size_t word = 0; word < set.size(); ++word) {
-    for (std::uint64_t bits = set[word]; bits != 0; bits &= bits - 1) {
-      if (!body(static_cast<Index>(64 * word) + std::countr_zero(bits))) return;
-    }
-  }
-}
-
-bool contains(const std::vector<std::uint64_t>& set, Index rank) {
-  return (set[static_cast<std::size_t>(rank) / 64] >> (rank % 64) & 1) != 0;
-}
-
-void insert(std::vector<std::uint64_t>& set, Index rank) {
-  set[static_cast<std::size_t>(rank) / 64] |= std::uint64_t{1} << (rank % 64);
-}
 
 class Flow {
  public:
   Flow(const Tables& tables, Buffers& buffers) : t_(tables), b_(buffers) {}
 
   void run(std::int64_t max_steps) {
-    start_at_first_place();
-    raise_to_trivial_bound();
+    share_evenly(t_, b_);
+    raise_to_first_bound();
     sweep();
-    const auto may_step = [&] { return max_steps < 0 || b_.steps < max_steps; };
-    while (find_overloaded()) {
-      if (!may_step()) {
+    while (any_overloaded()) {
+      if (max_steps >= 0 && b_.steps >= max_steps) {
         b_.status = SolveStatus::kBounded;
         return;
       }
       if (search()) {
-        // The first path carries tokens; the others what it leaves on the edges they share.
-        for_each_rank(b_.next_frontier, [&](Index g) {
-          if (has_room(g) && augment(g)) ++b_.steps;
-          return may_step();
-        });
+        carry();
       } else {
-        raise_to_reached_set();
-        ++b_.steps;
+        raise_to_closure();
       }
+      ++b_.steps;
     }
     b_.status = SolveStatus::kOptimal;
   }
 
  private:
-  void start_at_first_place() {
-    b_.rank_load = b_.fixed_load;
-    std::fill(b_.take.begin(), b_.take.end(), 0);
-    for (Index k = 0; k < t_.num_replicated(); ++k) {
-      const Index i = t_.place_begin[k];
-      b_.take[i] = b_.want[k];
-      b_.rank_load[t_.place[i].rank] += b_.want[k];
+  /// The best of the proofs that need no search: each part that shares no expert with the rest, and
+  /// each rank with its fixed load alone.
+  void raise_to_first_bound() {
+    std::fill(b_.in_proof.begin(), b_.in_proof.end(), 0);
+    b_.bound = {0, t_.live_ranks[0]};
+    Index best = -1;
+    for (Index part = 0; part < t_.num_parts(); ++part) {
+      Load load = 0;
+      for (const Index g : t_.part(part)) load += b_.rank_load[g];
+      const Level level = raise_to_fit(t_.cost, t_.part(part), load, b_.heap);
+      if (best < 0 || t_.cost.compare(level, b_.bound) > 0) {
+        b_.bound = level;
+        best = part;
+      }
     }
-  }
-
-  /// The better of two proofs that need no search: all ranks together, and the rank with most
-  /// fixed load alone.
-  void raise_to_trivial_bound() {
-    b_.bound = raise_to_fit(t_.cost, t_.live_ranks, b_.total, b_.heap);
-    Level alone{0, t_.live_ranks[0]};
+    Index alone = -1;
     for (const Index g : t_.live_ranks) {
       const Level level{b_.fixed_load[g], g};
-      if (t_.cost.compare(level, alone) > 0) alone = level;
+      if (t_.cost.compare(level, b_.bound) > 0) {
+        b_.bound = level;
+        alone = g;
+      }
     }
-    std::fill(b_.in_proof.begin(), b_.in_proof.end(), 0);
-    if (t_.cost.compare(alone, b_.bound) > 0) {
-      b_.bound = alone;
-      b_.in_proof[alone.rank] = 1;
+    if (alone >= 0) {
+      b_.in_proof[alone] = 1;
     } else {
-      for (const Index g : t_.live_ranks) b_.in_proof[g] = 1;
+      for (const Index g : t_.part(best)) b_.in_proof[g] = 1;
     }
     update_capacity();
   }
@@ -94,109 +77,138 @@ class Flow {
   }
 
   void sweep() {
-    for (int i = 0; i < kMaxSweeps; ++i) {
+    for (int i = 0; i < kMaxSweeps && any_overloaded(); ++i) {
       bool changed = false;
       for (Index k = 0; k < t_.num_replicated(); ++k) changed |= level_expert(t_, k, b_);
-      if (!changed || !find_overloaded()) return;
+      if (!changed) return;
     }
   }
 
-  /// Fills `frontier` with the ranks above the bound; false if there is none.
-  bool find_overloaded() {
-    std::fill(b_.frontier.begin(), b_.frontier.end(), 0);
-    bool any = false;
-    for (const Index g : t_.live_ranks) {
-      if (b_.rank_load[g] > b_.capacity[g]) {
-        insert(b_.frontier, g);
-        any = true;
-      }
-    }
-    return any;
+  Load excess(Index rank) const { return b_.rank_load[rank] - b_.capacity[rank]; }
+
+  bool any_overloaded() const {
+    return std::any_of(t_.live_ranks.begin(), t_.live_ranks.end(),
+                       [this](Index g) { return excess(g) > 0; });
   }
 
-  bool has_room(Index rank) const { return b_.rank_load[rank] < b_.capacity[rank]; }
-
-  /// Breadth-first from the overloaded ranks along experts that have tokens to give, up to the
-  /// first level where a rank has room: true, and `next_frontier` is that level. False if there is
-  /// none: `reached` then holds every rank that was met.
-  /// NOTE: a rank's way in is the first of (lowest rank, lowest place) of the level before it, so
-  /// that ranks of a level can be visited in parallel with the same result.
+  /// Labels ranks with their distance to room, level after level, until all overloaded ones are
+  /// labelled: true; false where the rest cannot be reached. `found` lists them by level.
+  /// An expert is met at the level of its nearest place: `target`, the first of these, is where the
+  /// tokens of its other places may go.
   bool search() {
-    b_.reached = b_.frontier;
-    for_each_rank(b_.frontier, [&](Index g) {
-      b_.reached_by[g] = -1;
-      return true;
-    });
-    for (;;) {
-      std::fill(b_.next_frontier.begin(), b_.next_frontier.end(), 0);
-      bool grew = false;
-      for_each_rank(b_.frontier, [&](Index g) {
-        grew |= expand(g);
-        return true;
-      });
-      if (!grew) return false;
-      bool found = false;
-      for_each_rank(b_.next_frontier, [&](Index g) {
-        found = has_room(g);
-        return !found;
-      });
-      if (found) return true;
-      std::swap(b_.frontier, b_.next_frontier);
+    b_.found.clear();
+    b_.level_begin.assign(1, 0);
+    std::fill(b_.target.begin(), b_.target.end(), -1);
+    Index unlabelled = 0;
+    for (const Index g : t_.live_ranks) {
+      const Load over = excess(g);
+      b_.label[g] = over < 0 ? 0 : -1;
+      b_.room[g] = -over;
+      if (over < 0) b_.found.push_back(g);
+      unlabelled += over > 0;
     }
-  }
-
-  bool expand(Index rank) {
-    bool grew = false;
-    for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
-      const Index from = t_.incident[i];
-      if (b_.take[from] == 0) continue;
-      const Index k = t_.place_owner[from];
-      for (Index to = t_.place_begin[k]; to < t_.place_begin[k + 1]; ++to) {
-        const Index next = t_.place[to].rank;
-        if (contains(b_.reached, next)) continue;
-        insert(b_.reached, next);
-        insert(b_.next_frontier, next);
-        b_.reached_by[next] = to;
-        b_.reached_from[next] = from;
-        grew = true;
-      }
+    for (Index level = 0; unlabelled > 0; ++level) {
+      const auto begin = static_cast<std::size_t>(b_.level_begin.back());
+      const std::size_t end = b_.found.size();
+      if (begin == end) return false;
+      b_.level_begin.push_back(static_cast<Index>(end));
+      for (std::size_t i = begin; i < end; ++i) meet_experts(b_.found[i], level);
+      for (std::size_t i = begin; i < end; ++i) unlabelled -= label_givers(b_.found[i], level);
     }
-    return grew;
-  }
-
-  /// Moves as many tokens as the path to `sink` takes; false if that is none.
-  bool augment(Index sink) {
-    Load amount = b_.capacity[sink] - b_.rank_load[sink];
-    Index source = sink;
-    while (b_.reached_by[source] >= 0) {
-      const Index from = b_.reached_from[source];
-      amount = std::min(amount, b_.take[from]);
-      source = t_.place[from].rank;
-    }
-    amount = std::min(amount, b_.rank_load[source] - b_.capacity[source]);
-    if (amount <= 0) return false;
-    for (Index g = sink; b_.reached_by[g] >= 0; g = t_.place[b_.reached_from[g]].rank) {
-      b_.take[b_.reached_by[g]] += amount;
-      b_.take[b_.reached_from[g]] -= amount;
-    }
-    b_.rank_load[source] -= amount;
-    b_.rank_load[sink] += amount;
+    b_.level_begin.push_back(static_cast<Index>(b_.found.size()));
     return true;
   }
 
-  /// Nothing that the reached ranks carry could be elsewhere: they prove a higher bound.
-  void raise_to_reached_set() {
-    Load load = 0;
-    set_.clear();
+  /// The experts that `rank`, of this level, has a place of.
+  void meet_experts(Index rank, Index level) {
+    for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
+      const Index to = t_.incident[i];
+      Index& target = b_.target[t_.place_owner[to]];
+      if (target < 0 || (b_.label[t_.place[target].rank] == level && to < target)) target = to;
+    }
+  }
+
+  /// Labels the ranks that can give tokens to `rank`; returns how many of them are overloaded.
+  Index label_givers(Index rank, Index level) {
+    Index overloaded = 0;
+    for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
+      const Index k = t_.place_owner[t_.incident[i]];
+      if (b_.target[k] != t_.incident[i]) continue;  // another place of it is the target
+      for (Index from = t_.place_begin[k]; from < t_.place_begin[k + 1]; ++from) {
+        const Index giver = t_.place[from].rank;
+        if (b_.take[from] == 0 || b_.label[giver] >= 0) continue;
+        b_.label[giver] = level + 1;
+        b_.found.push_back(giver);
+        overloaded += excess(giver) > 0;
+      }
+    }
+    return overloaded;
+  }
+
+  /// The wave: every overloaded rank, the farthest first, gives what it has too much to the next
+  /// level, and more than there is room for, if it must: that goes on with the next wave.
+  void carry() {
+    for (auto level = static_cast<Index>(b_.level_begin.size()) - 2; level > 0; --level) {
+      for (Index i = b_.level_begin[level]; i < b_.level_begin[level + 1]; ++i) {
+        const Index g = b_.found[i];
+        if (level == 1 && excess(g) > 0) give(g, level, true);
+        if (excess(g) > 0) give(g, level, false);
+      }
+    }
+  }
+
+  /// NOTE: `room` is that before the wave, for all givers alike.
+  void give(Index rank, Index level, bool within_room) {
+    Load left = excess(rank);
+    for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1] && left > 0; ++i) {
+      const Index from = t_.incident[i];
+      const Index to = b_.target[t_.place_owner[from]];
+      if (to < 0 || b_.label[t_.place[to].rank] != level - 1) continue;
+      const Index taker = t_.place[to].rank;
+      Load tokens = std::min(left, b_.take[from]);
+      if (within_room) tokens = std::min(tokens, b_.room[taker]);
+      b_.take[from] -= tokens;
+      b_.take[to] += tokens;
+      b_.rank_load[rank] -= tokens;
+      b_.rank_load[taker] += tokens;
+      left -= tokens;
+    }
+  }
+
+  /// Nothing that these ranks carry could be elsewhere: the overloaded ones without a way to room,
+  /// and all that they could give to. They prove a higher bound.
+  void raise_to_closure() {
     std::fill(b_.in_proof.begin(), b_.in_proof.end(), 0);
-    for_each_rank(b_.reached, [&](Index g) {
+    b_.found.clear();
+    for (const Index g : t_.live_ranks) {
+      if (excess(g) > 0 && b_.label[g] < 0) {
+        b_.in_proof[g] = 1;
+        b_.found.push_back(g);
+      }
+    }
+    for (std::size_t i = 0; i < b_.found.size(); ++i) add_takers(b_.found[i]);
+    set_.clear();
+    Load load = 0;
+    for (const Index g : t_.live_ranks) {
+      if (b_.in_proof[g] == 0) continue;
       load += b_.rank_load[g];
-      b_.in_proof[g] = 1;
       set_.push_back(g);
-      return true;
-    });
+    }
     b_.bound = raise_to_fit(t_.cost, set_, load, b_.heap);
     update_capacity();
+  }
+
+  void add_takers(Index rank) {
+    for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
+      if (b_.take[t_.incident[i]] == 0) continue;
+      const Index k = t_.place_owner[t_.incident[i]];
+      for (Index to = t_.place_begin[k]; to < t_.place_begin[k + 1]; ++to) {
+        const Index taker = t_.place[to].rank;
+        if (b_.in_proof[taker] != 0) continue;
+        b_.in_proof[taker] = 1;
+        b_.found.push_back(taker);
+      }
+    }
   }
 
   const Tables& t_;

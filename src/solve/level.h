@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 
 #include "lplb/types.h"
 
@@ -11,27 +12,37 @@
 namespace lplb::solvers {
 
 /// Of `w` tokens, those that rank a takes beside loads `a` and `b` so that both end level; the odd
-/// token goes to b.
-inline Load level_two(Load w, Load a, Load b) { return std::clamp<Load>((w + b - a) >> 1, 0, w); }
+/// token goes to a.
+inline Load level_two(Load w, Load a, Load b) {
+  const Load twice = w + b - a;
+  return std::clamp<Load>((twice >> 1) + (twice & 1), 0, w);  // NOTE: twice + 1 may not fit
+}
 
 /// Levels `w` tokens over `k` >= 1 ranks that carry `other` [k] without them; writes `x` [k], which
-/// sum to w. Of equal ranks the first in the list gets the odd token. `order` [k] is scratch.
-/// w + the sum of `other` must fit. O(k log k).
-inline void level_uniform(Load w, Index k, const Load* other, Load* x, Index* order) {
-  for (Index i = 0; i < k; ++i) order[i] = i;
-  std::sort(order, order + k, [other](Index i, Index j) {
-    return other[i] != other[j] ? other[i] < other[j] : i < j;
-  });
-  // The `count` lowest ranks hold `filled` tokens in all once level. A rank below that level joins.
-  Load filled = w + other[order[0]];
-  Index count = 1;
-  while (count < k && other[order[count]] < filled / count + (filled % count != 0)) {
-    filled += other[order[count++]];
-  }
-  const Load level = filled / count;
-  const Load extra = filled % count;
-  for (Index i = 0; i < k; ++i) {
-    x[order[i]] = i < count ? level - other[order[i]] + (i < extra) : 0;
+/// sum to w. Ranks above the level drop out until none is; of those that stay, the first in the
+/// list take the odd tokens. (No sort: so a warp does the same with sums alone.) w + the sum of
+/// `other` must fit. O(k) a round; the rounds are few.
+inline void level_uniform(Load w, Index k, const Load* other, Load* x) {
+  Load level = std::numeric_limits<Load>::max();
+  for (;;) {
+    Load filled = w;
+    Load count = 0;
+    for (Index i = 0; i < k; ++i) {
+      if (other[i] > level) continue;
+      filled += other[i];
+      ++count;
+    }
+    const Load next = filled / count;
+    bool all_stay = true;
+    for (Index i = 0; i < k; ++i) all_stay = all_stay && (other[i] > level || other[i] <= next);
+    level = next;
+    if (!all_stay) continue;
+    Load extra = filled % count;
+    for (Index i = 0; i < k; ++i) {
+      x[i] = other[i] > level ? 0 : level - other[i] + (extra > 0);
+      extra -= other[i] <= level && extra > 0;
+    }
+    return;
   }
 }
 

@@ -132,18 +132,18 @@ Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 
 void Workspace::Buffers::resize(const Tables& t) {
   const auto ranks = static_cast<std::size_t>(t.num_ranks);
-  const std::size_t words = ranks / 64 + 1;
   fixed_load.assign(ranks, 0);
   want.resize(t.expert.size());
   take.resize(t.place.size());
   rank_load.resize(ranks);
   in_proof.resize(ranks);
-  capacity.resize(ranks);
+  for (auto* v : {&capacity, &room}) v->resize(ranks);
   for (auto* v : {&level_load, &level_x}) v->resize(ranks);
   level_speed.resize(ranks);
-  for (auto* v : {&level_order, &reached_by, &reached_from}) v->resize(ranks);
-  for (auto* v : {&reached, &frontier, &next_frontier}) v->resize(words);
-  rank_list.reserve(ranks);
+  for (auto* v : {&level_order, &label}) v->resize(ranks);
+  target.resize(t.expert.size());
+  for (auto* v : {&found, &rank_list}) v->reserve(ranks);
+  level_begin.reserve(ranks + 2);
   heap.reserve(ranks);
   steps = 0;
 }

@@ -20,6 +20,10 @@ void solve_flow(const Tables& tables, const SolveOptions& options, Buffers& buff
 Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need,
                    std::vector<Level>& heap);
 
+/// Divides each replicated expert's tokens evenly over its places, the first ones take the odd
+/// tokens; sets take and rank_load.
+void share_evenly(const Tables& tables, Buffers& buffers);
+
 /// Levels replicated expert k against the other loads in `buffers.rank_load`; updates take and
 /// rank_load. Returns whether anything changed.
 bool level_expert(const Tables& tables, Index k, Buffers& buffers);

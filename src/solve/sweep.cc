@@ -4,6 +4,18 @@
 
 namespace lplb::solvers {
 
+void share_evenly(const Tables& tables, Buffers& buffers) {
+  buffers.rank_load = buffers.fixed_load;
+  for (Index k = 0; k < tables.num_replicated(); ++k) {
+    const Index begin = tables.place_begin[k];
+    const Index places = tables.place_begin[k + 1] - begin;
+    for (Index i = 0; i < places; ++i) {
+      buffers.take[begin + i] = buffers.want[k] / places + (i < buffers.want[k] % places);
+      buffers.rank_load[tables.place[begin + i].rank] += buffers.take[begin + i];
+    }
+  }
+}
+
 bool level_expert(const Tables& tables, Index k, Buffers& buffers) {
   const Index begin = tables.place_begin[k];
   const Index count = tables.place_begin[k + 1] - begin;
@@ -28,7 +40,7 @@ bool level_expert(const Tables& tables, Index k, Buffers& buffers) {
   Load* x = buffers.level_x.data();
   for (Index i = 0; i < count; ++i) other[i] = rank_load[place[i].rank] - take[i];
   if (tables.cost.uniform()) {
-    level_uniform(want, count, other, x, buffers.level_order.data());
+    level_uniform(want, count, other, x);
   } else {
     double* speed = buffers.level_speed.data();
     for (Index i = 0; i < count; ++i) speed[i] = tables.cost.speed(place[i].rank);

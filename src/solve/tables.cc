@@ -19,6 +19,7 @@ void SplitProblem::Tables::assign(const Placement& placement) {
   collect_places(placement);
   colour_experts();
   index_ranks();
+  find_parts();
 }
 
 void SplitProblem::Tables::collect_places(const Placement& placement) {
@@ -115,6 +116,40 @@ void SplitProblem::Tables::index_ranks() {
       incident[order_[place[i].rank]++] = i;
     }
   }
+}
+
+/// Union-find by least rank (no ranks or sizes: there are few), then a counting sort by root.
+void SplitProblem::Tables::find_parts() {
+  root_.resize(static_cast<std::size_t>(num_ranks));
+  std::iota(root_.begin(), root_.end(), 0);
+  const auto root_of = [this](Index g) {
+    while (root_[g] != g) g = root_[g] = root_[root_[g]];
+    return g;
+  };
+  for (Index k = 0; k < num_replicated(); ++k) {
+    for (Index i = place_begin[k] + 1; i < place_begin[k + 1]; ++i) {
+      const Index a = root_of(place[i - 1].rank);
+      const Index b = root_of(place[i].rank);
+      root_[std::max(a, b)] = std::min(a, b);
+    }
+  }
+  part_begin.reserve(static_cast<std::size_t>(num_ranks) + 1);
+  part_begin.assign(1, 0);
+  part_rank.resize(live_ranks.size());
+  order_.assign(static_cast<std::size_t>(num_ranks), -1);  // root -> part, then where it is filled
+  Index num_parts = 0;
+  for (const Index g : live_ranks) {
+    if (root_of(g) == g) {
+      order_[g] = num_parts++;
+      part_begin.push_back(0);
+    }
+    ++part_begin[order_[root_of(g)] + 1];
+  }
+  std::partial_sum(part_begin.begin(), part_begin.end(), part_begin.begin());
+  for (const Index g : live_ranks) {
+    if (root_[g] == g) order_[g] = part_begin[order_[g]];
+  }
+  for (const Index g : live_ranks) part_rank[order_[root_of(g)]++] = g;
 }
 
 SplitProblem::SplitProblem(const Placement& placement) : tables_(std::make_unique<Tables>()) {

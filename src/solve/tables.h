@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/cost.h"
@@ -44,6 +45,16 @@ struct SplitProblem::Tables {
 
   Index num_colours = 0;
 
+  // Parts: live ranks joined by replicated experts, each ascending, in the order of their first.
+  std::vector<Index> part_begin;  // [num_parts + 1], into part_rank
+  std::vector<Index> part_rank;
+
+  Index num_parts() const { return static_cast<Index>(part_begin.size()) - 1; }
+  std::span<const Index> part(Index i) const {
+    return {part_rank.data() + part_begin[i],
+            static_cast<std::size_t>(part_begin[i + 1] - part_begin[i])};
+  }
+
   Index num_replicated() const { return static_cast<Index>(expert.size()); }
 
   void assign(const Placement& placement);
@@ -52,10 +63,11 @@ struct SplitProblem::Tables {
   void collect_places(const Placement& placement);
   void colour_experts();
   void index_ranks();
+  void find_parts();
 
   // Scratch of assign(), kept so that a rebalance does not allocate.
   std::vector<std::uint64_t> used_;  // [num_ranks, words]: colours taken at a rank
-  std::vector<Index> colour_, order_, old_expert_, old_begin_;
+  std::vector<Index> colour_, order_, old_expert_, old_begin_, root_;
   std::vector<Place> old_place_;
 };
 

@@ -25,15 +25,16 @@ struct Workspace::Buffers {
   std::int64_t steps = 0;
 
   // Scratch.
-  std::vector<Load> slack;                // cut: [2^live]
-  std::vector<Load> capacity;             // flow: [num_ranks]
+  std::vector<Load> capacity, room;       // flow: [num_ranks]
   std::vector<Load> level_load, level_x;  // [most places of an expert]
   std::vector<double> level_speed;
   std::vector<Index> level_order;
-  std::vector<Index> reached_by, reached_from;                  // flow: [num_ranks], places
-  std::vector<std::uint64_t> reached, frontier, next_frontier;  // flow: bit sets of ranks
-  std::vector<Index> rank_list;                                 // flow: [<= num_ranks]
-  std::vector<Level> heap;                                      // raise_to_fit: [<= num_ranks]
+  std::vector<Index> label;        // flow: [num_ranks], distance to room, -1: none
+  std::vector<Index> target;       // flow: [K], place that tokens may go to, -1: none
+  std::vector<Index> found;        // flow: ranks by level
+  std::vector<Index> level_begin;  // flow: into found
+  std::vector<Index> rank_list;    // flow: [<= num_ranks]
+  std::vector<Level> heap;         // raise_to_fit: [<= num_ranks]
 
   void resize(const SplitProblem::Tables& tables);
 };
