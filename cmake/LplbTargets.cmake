@@ -17,9 +17,16 @@ function(lplb_configure_target target)
   target_compile_features(${target} PUBLIC cxx_std_20)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
   # NOTE: -ffp-contract=off: the sweeps' doubles must be the same on every backend.
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic  -Wshadow -Wconversion
-    -Wno-sign-conversion -Wno-missing-field-initializers -ffp-contract=off
-    $<$<BOOL:${LPLB_WARNINGS_AS_ERRORS}>:-Werror>)
+  set(_warnings -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:${_warnings};-Wpedantic;-Wconversion;-Wno-sign-conversion;-ffp-contract=off>
+    $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${LPLB_WARNINGS_AS_ERRORS}>>:-Werror>)
+  if(LPLB_HAVE_CUDA)
+    string(JOIN "," _host_warnings ${_warnings})
+    target_compile_options(${target} PRIVATE
+      $<$<COMPILE_LANGUAGE:CUDA>:--std=c++20;-lineinfo;--fmad=false;--expt-relaxed-constexpr;-Xcompiler=${_host_warnings}>
+      $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${LPLB_WARNINGS_AS_ERRORS}>>:-Werror=all-warnings;-Xcompiler=-Werror>)
+  endif()
 endfunction()
 
 # lplb_add_test(NAME SOURCE... [LIBS lib...] [LABELS label...]): a GoogleTest program; src/ is on

@@ -13,20 +13,50 @@
 namespace lplb::app {
 namespace {
 
-constexpr const char* kNoCuda = "this version has no CUDA backend yet";
-
 #if defined(__clang__)
 constexpr const char* kCompiler = "clang " __clang_version__;
 #else
 constexpr const char* kCompiler = "g++ " __VERSION__;
 #endif
 
+nlohmann::ordered_json cuda_json() {
+  const CudaSupport& cuda = cuda_support();
+  nlohmann::ordered_json json;
+  json["available"] = cuda.missing.empty();
+  if (!cuda.missing.empty()) json["reason"] = cuda.missing;
+  json["compiled"] = cuda.compiled;
+  if (!cuda.compiled) return json;
+  json["toolkit"] = cuda.toolkit;
+  json["architectures"] = cuda.architectures;
+  json["devices"] = nlohmann::ordered_json::array();
+  for (const CudaDevice& device : cuda.devices) {
+    json["devices"].push_back(
+        {{"name", device.name},
+         {"compute_capability", fmt::format("{}.{}", device.compute_major, device.compute_minor)},
+         {"multiprocessors", device.num_multiprocessors},
+         {"memory_bytes", device.memory_bytes},
+         {"shared_memory_bytes", device.shared_memory_bytes}});
+  }
+  return json;
+}
+
+std::string cuda_text() {
+  const CudaSupport& cuda = cuda_support();
+  if (!cuda.missing.empty()) return "not available: " + cuda.missing;
+  std::string text = "available";
+  for (const CudaDevice& device : cuda.devices) {
+    text += fmt::format(", {} (sm_{}{}, {} multiprocessors)", device.name, device.compute_major,
+                        device.compute_minor, device.num_multiprocessors);
+  }
+  return text + "; compiled for " + cuda.architectures;
+}
+
 nlohmann::ordered_json info_json() {
   nlohmann::ordered_json json;
   json["version"] = version();
   json["compiler"] = kCompiler;
   json["backends"]["cpu"] = {{"available", true}, {"threads", std::thread::hardware_concurrency()}};
-  json["backends"]["cuda"] = {{"available", false}, {"reason", kNoCuda}};
+  json["backends"]["cuda"] = cuda_json();
   json["solvers"] = {solver_name(Solver::kAuto), solver_name(Solver::kCut),
                      solver_name(Solver::kFlow)};
   json["synthetic_traces"] = synthetic_names();
@@ -51,8 +81,7 @@ std::string info_table(const nlohmann::ordered_json& json) {
   return line("version", version()) + line("compiler", kCompiler) +
          line("backend cpu", fmt::format("available, {} threads",
                                          json["backends"]["cpu"]["threads"].get<unsigned>())) +
-         line("backend cuda", fmt::format("not available: {}", kNoCuda)) +
-         line("solvers", joined(json["solvers"])) +
+         line("backend cuda", cuda_text()) + line("solvers", joined(json["solvers"])) +
          line("synthetic traces", joined(json["synthetic_traces"])) +
          line("benchmarks",
               json["benchmarks"].get<bool>() ? "in this build" : "not in this build") +

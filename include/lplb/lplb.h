@@ -2,6 +2,7 @@
 #pragma once
 
 // The whole public API.
+#include "lplb/backend.h"
 #include "lplb/error.h"
 #include "lplb/exchange.h"
 #include "lplb/mapping.h"

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+# Whether and how CUDA is built. LPLB_CUDA=AUTO builds it where nvcc is found, ON insists, OFF does
+# without. Sets LPLB_HAVE_CUDA and, where it is off, LPLB_NO_CUDA_REASON.
+include_guard()
+
+set(LPLB_CUDA AUTO CACHE STRING "CUDA backend: AUTO (where nvcc is found), ON or OFF")
+set_property(CACHE LPLB_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(LPLB_CUDA_ARCHITECTURES "80;90;100;120" CACHE STRING "Compute capabilities that are compiled")
+
+set(LPLB_HAVE_CUDA OFF)
+if(LPLB_CUDA STREQUAL "OFF")
+  set(LPLB_NO_CUDA_REASON "this build was configured with LPLB_CUDA=OFF")
+else()
+  # NOTE: nvcc is often installed, but not on PATH.
+  find_program(LPLB_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda
+    PATH_SUFFIXES bin)
+  if(LPLB_NVCC)
+    if(NOT CMAKE_CUDA_COMPILER)
+      set(CMAKE_CUDA_COMPILER ${LPLB_NVCC} CACHE FILEPATH "nvcc")
+    endif()
+    # Machine code for each, and for what comes after the last one an intermediate form.
+    list(TRANSFORM LPLB_CUDA_ARCHITECTURES APPEND "-real" OUTPUT_VARIABLE _architectures)
+    list(GET LPLB_CUDA_ARCHITECTURES -1 _newest)
+    set(CMAKE_CUDA_ARCHITECTURES ${_architectures} ${_newest}-virtual CACHE STRING "" FORCE)
+    if(LPLB_CCACHE AND PROJECT_IS_TOP_LEVEL AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+      set(CMAKE_CUDA_COMPILER_LAUNCHER ${LPLB_CCACHE})
+    endif()
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(LPLB_HAVE_CUDA ON)
+  elseif(LPLB_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "LPLB_CUDA=ON, but nvcc was not found (set CUDACXX or CUDA_HOME)")
+  else()
+    set(LPLB_NO_CUDA_REASON "nvcc was not found when this was built")
+  endif()
+endif()
+message(STATUS "CUDA backend: ${LPLB_HAVE_CUDA} ${LPLB_NO_CUDA_REASON}")
+
+# lplb_cuda_sources(SOURCE...): kernels of the library. Where CUDA is off they are left out.
+function(lplb_cuda_sources)
+  if(LPLB_HAVE_CUDA)
+    target_sources(lplb PRIVATE ${ARGN})
+  endif()
+endfunction()

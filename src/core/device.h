@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <utility>
+
+namespace lplb::device {
+
+/// Throws CudaError("CALL: what went wrong") unless `status` is cudaSuccess.
+void check(cudaError_t status, const char* call);
+
+#define LPLB_CUDA_CHECK(call) ::lplb::device::check((call), #call)
+
+/// Memory of the current device, or pinned memory of the host. Grows, never shrinks; what it held
+/// is lost when it grows.
+template <class T, bool kPinned = false>
+class Array {
+ public:
+  Array() = default;
+  explicit Array(std::size_t size) { reserve(size); }
+  ~Array() { free(); }
+  Array(Array&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), capacity_(std::exchange(other.capacity_, 0)) {}
+  Array& operator=(Array&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(capacity_, other.capacity_);
+    return *this;
+  }
+
+  void reserve(std::size_t size) {
+    if (size <= capacity_) return;
+    free();
+    void* memory = nullptr;
+    if constexpr (kPinned) {
+      LPLB_CUDA_CHECK(cudaMallocHost(&memory, size * sizeof(T)));
+    } else {
+      LPLB_CUDA_CHECK(cudaMalloc(&memory, size * sizeof(T)));
+    }
+    data_ = static_cast<T*>(memory);
+    capacity_ = size;
+  }
+
+  T* get() const { return data_; }
+  std::size_t capacity() const { return capacity_; }
+
+ private:
+  /// NOTE: errors here come from earlier work, which reports them itself.
+  void free() noexcept {
+    if (data_ == nullptr) return;
+    if constexpr (kPinned) {
+      (void)cudaFreeHost(data_);
+    } else {
+      (void)cudaFree(data_);
+    }
+    data_ = nullptr;
+    capacity_ = 0;
+  }
+
+  T* data_ = nullptr;
+  std::size_t capacity_ = 0;
+};
+
+template <class T>
+using HostArray = Array<T, true>;
+
+/// Throws CudaError unless a device of a compiled architecture can be used.
+void require();
+
+}  // namespace lplb::device
