@@ -2,6 +2,7 @@
 #include "solve/tables.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <numeric>
 
@@ -20,6 +21,8 @@ void SplitProblem::Tables::assign(const Placement& placement) {
   colour_experts();
   index_ranks();
   find_parts();
+  static std::atomic<std::uint64_t> versions{0};
+  version = ++versions;
 }
 
 void SplitProblem::Tables::collect_places(const Placement& placement) {
@@ -66,36 +69,37 @@ void SplitProblem::Tables::colour_experts() {
   const Index count = num_replicated();
   const auto words = static_cast<std::size_t>(count / 64 + 1);
   used_.assign(words * static_cast<std::size_t>(num_ranks), 0);
-  colour_.resize(static_cast<std::size_t>(count));
-  num_colours = 0;
+  std::vector<Index>& chosen = old_colour_;
+  chosen.resize(static_cast<std::size_t>(count));
   for (Index k = 0; k < count; ++k) {
-    Index colour = -1;
-    for (std::size_t word = 0; colour < 0; ++word) {
+    Index free = -1;
+    for (std::size_t word = 0; free < 0; ++word) {
       std::uint64_t taken = 0;
       for (Index i = place_begin[k]; i < place_begin[k + 1]; ++i) {
         taken |= used_[words * place[i].rank + word];
       }
-      if (~taken != 0) colour = static_cast<Index>(64 * word) + std::countr_one(taken);
+      if (~taken != 0) free = static_cast<Index>(64 * word) + std::countr_one(taken);
     }
     for (Index i = place_begin[k]; i < place_begin[k + 1]; ++i) {
-      used_[words * place[i].rank + static_cast<std::size_t>(colour / 64)] |= std::uint64_t{1}
-                                                                              << (colour % 64);
+      used_[words * place[i].rank + static_cast<std::size_t>(free / 64)] |= std::uint64_t{1}
+                                                                            << (free % 64);
     }
-    colour_[k] = colour;
-    num_colours = std::max(num_colours, colour + 1);
+    chosen[k] = free;
   }
 
   order_.resize(static_cast<std::size_t>(count));
   std::iota(order_.begin(), order_.end(), 0);
   std::sort(order_.begin(), order_.end(), [&](Index a, Index b) {
-    return colour_[a] != colour_[b] ? colour_[a] < colour_[b] : a < b;
+    return chosen[a] != chosen[b] ? chosen[a] < chosen[b] : a < b;
   });
   old_expert_ = expert;
   old_begin_ = place_begin;
   old_place_ = place;
+  colour.resize(static_cast<std::size_t>(count));
   place.clear();
   for (Index k = 0; k < count; ++k) {
     const Index old = order_[k];
+    colour[k] = chosen[old];
     expert[k] = old_expert_[old];
     place.insert(place.end(), old_place_.begin() + old_begin_[old],
                  old_place_.begin() + old_begin_[old + 1]);

@@ -43,7 +43,7 @@ struct SplitProblem::Tables {
   std::vector<Index> incident;
   std::vector<Index> place_owner;
 
-  Index num_colours = 0;
+  std::vector<Index> colour;  // [K], ascending
 
   // Parts: live ranks joined by replicated experts, each ascending, in the order of their first.
   std::vector<Index> part_begin;  // [num_parts + 1], into part_rank
@@ -57,6 +57,9 @@ struct SplitProblem::Tables {
 
   Index num_replicated() const { return static_cast<Index>(expert.size()); }
 
+  /// Of this content: another after each assign(), in all of the process.
+  std::uint64_t version = 0;
+
   void assign(const Placement& placement);
 
  private:
@@ -67,7 +70,7 @@ struct SplitProblem::Tables {
 
   // Scratch of assign(), kept so that a rebalance does not allocate.
   std::vector<std::uint64_t> used_;  // [num_ranks, words]: colours taken at a rank
-  std::vector<Index> colour_, order_, old_expert_, old_begin_, root_;
+  std::vector<Index> order_, old_colour_, old_expert_, old_begin_, root_;
   std::vector<Place> old_place_;
 };
 
