@@ -15,8 +15,7 @@ using Tables = SplitProblem::Tables;
 class ImageWriter {
  public:
   explicit ImageWriter(std::vector<unsigned char>& bytes) : bytes_(bytes) {
-    bytes_.clear();
-    bytes_.resize(sizeof(DeviceTablesHeader), 0);
+    bytes_.assign(sizeof(DeviceTablesHeader), 0);
   }
 
   std::int32_t size() {
@@ -27,8 +26,8 @@ class ImageWriter {
   template <class T>
   std::int32_t add(std::span<const T> values) {
     const std::int32_t offset = size();
-    bytes_.resize(bytes_.size() + values.size_bytes(), 0);
-    if (!values.empty()) std::memcpy(bytes_.data() + offset, values.data(), values.size_bytes());
+    const auto* first = reinterpret_cast<const unsigned char*>(values.data());
+    bytes_.insert(bytes_.end(), first, first + values.size_bytes());
     return offset;
   }
 
