@@ -43,5 +43,10 @@ function(lplb_add_test name)
   target_link_libraries(${name} PRIVATE lplb::lplb GTest::gmock GTest::gtest_main
     fmt::fmt-header-only nlohmann_json::nlohmann_json ${arg_LIBS})
   include(GoogleTest)
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")
+  # Tests that need a GPU are those with "cuda" or "Cuda." in their names; they skip without one.
+  set(_gpu "*cuda*:*Cuda.*")
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "-${_gpu}"
+    PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "${_gpu}" TEST_LIST ${name}_gpu
+    PROPERTIES TIMEOUT 300 LABELS gpu)
 endfunction()

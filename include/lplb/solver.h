@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lplb/backend.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -16,7 +17,7 @@ namespace lplb {
 enum class Solver {
   kAuto,  ///< kCut up to kMaxCutRanks ranks, else kFlow
   kCut,   ///< cut slacks over all sets of ranks; up to kMaxCutRanks ranks
-  kFlow,  ///< water-filling sweeps, then augmenting paths; any size
+  kFlow,  ///< water-filling sweeps, then waves of a preflow; any size
 };
 
 inline constexpr Index kMaxCutRanks = 8;
@@ -34,8 +35,13 @@ const char* status_name(SolveStatus status);
 
 struct SolveOptions {
   Solver solver = Solver::kAuto;
-  /// kFlow only. The most augmenting paths and raised bounds together; < 0: no limit.
+  /// kFlow only. The most waves and raised bounds together; < 0: no limit (on the CPU), or one that
+  /// no batch is known to reach (kCuda: 64 + 16 * num_ranks).
   std::int64_t max_steps = -1;
+  /// kCuda: on the current device, with the same result. Loads whose sum passes 2^31 - 1, unequal
+  /// speeds and placements that no block of threads can hold are solved on the CPU all the same:
+  /// Split::backend says where.
+  Backend backend = Backend::kCpu;
 };
 
 /// A level of load: what `tokens` cost on `rank`. Exact where the double beside it is rounded.
@@ -48,6 +54,7 @@ struct Level {
 struct Split {
   SolveStatus status = SolveStatus::kOptimal;
   Solver solver = Solver::kAuto;        ///< the one that ran: never kAuto
+  Backend backend = Backend::kCpu;      ///< where it ran
   double max_load = 0;                  ///< T: max over ranks of load / speed
   double lower_bound = 0;               ///< no integer split has a smaller T; proven by the set:
   std::vector<Index> bottleneck_ranks;  ///< S, ascending: the experts whose live replicas all lie
@@ -56,7 +63,7 @@ struct Split {
   Level bound_level;                    ///< lower_bound, exactly
   std::vector<Load> rank_load;          ///< [num_ranks]
   std::vector<Load> physical_load;      ///< [num_physical]: tokens each replica takes
-  std::int64_t steps = 0;               ///< augmenting paths and raised bounds (kFlow)
+  std::int64_t steps = 0;               ///< waves and raised bounds (kFlow)
 };
 
 /// What a solver derives from a placement, once per placement and off the hot path: the replicated
@@ -93,6 +100,7 @@ class Workspace {
 
   struct Buffers;
   Buffers& buffers() { return *buffers_; }
+  struct DeviceDeleter;
 
  private:
   std::unique_ptr<Buffers> buffers_;
@@ -102,7 +110,8 @@ class Workspace {
 /// whole tokens, with a proof. No allocation once `split` and `workspace` have seen the size.
 /// Throws ArgumentError where a load is negative, the sum passes 2^63 - 1, `load` has another
 /// length, or the named solver cannot take the problem (kCut beyond kMaxCutRanks): a forced solver
-/// is never replaced. A few microseconds at 8 ranks x 2 redundants; see bench/RESULTS.md.
+/// is never replaced. Throws CudaError where kCuda cannot be used. A few microseconds at 8 ranks x
+/// 2 redundants; see bench/RESULTS.md.
 void solve(const SplitProblem& problem, std::span<const Load> load, Split& split,
            Workspace& workspace, const SolveOptions& options = {});
 

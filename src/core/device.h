@@ -13,6 +13,22 @@ void check(cudaError_t status, const char* call);
 
 #define LPLB_CUDA_CHECK(call) ::lplb::device::check((call), #call)
 
+/// A stream of its own, that does not wait for the default one.
+class Stream {
+ public:
+  Stream() { LPLB_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+  ~Stream() {
+    if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+  }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
 /// Memory of the current device, or pinned memory of the host. Grows, never shrinks; what it held
 /// is lost when it grows.
 template <class T, bool kPinned = false>

@@ -2,6 +2,7 @@
 #include "solve/device_tables.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <numeric>
@@ -34,6 +35,14 @@ class ImageWriter {
  private:
   std::vector<unsigned char>& bytes_;
 };
+
+constexpr std::array<std::uint32_t, kLanes + 1> kReciprocals = [] {
+  std::array<std::uint32_t, kLanes + 1> table{};
+  for (std::uint64_t n = 2; n <= kLanes; ++n) {
+    table[n] = static_cast<std::uint32_t>((std::uint64_t{1} << 32) / n);
+  }
+  return table;
+}();
 
 std::uint16_t narrow(Index value) { return static_cast<std::uint16_t>(value); }
 
@@ -75,7 +84,7 @@ class LaneLayout {
         add_tiles(width, span);
         used = 0;
       }
-      place_expert(k, lanes.size() - span * kLanes + used);
+      place_expert(k, lanes.size() - span * kLanes + used, span == 1 ? width : span * kLanes);
       used += width;
     }
     colour_begin.push_back(narrow(static_cast<Index>(tiles.size())));
@@ -89,12 +98,15 @@ class LaneLayout {
     lanes.resize(lanes.size() + span * kLanes, {0, 0, kNoLane, 0});
   }
 
-  void place_expert(Index k, std::size_t first_lane) {
+  void place_expert(Index k, std::size_t first_lane, std::size_t width) {
     for (Index i = 0; i < count_of(k); ++i) {
       const Index place = t_.place_begin[k] + i;
       const std::size_t lane = first_lane + static_cast<std::size_t>(i);
       lanes[lane] = {narrow(t_.place[place].rank), narrow(k), narrow(i), narrow(count_of(k))};
       lane_of_place_[place] = static_cast<Index>(lane);
+    }
+    for (std::size_t i = static_cast<std::size_t>(count_of(k)); i < width; ++i) {
+      lanes[first_lane + i] = {0, narrow(k), kNoLane, narrow(count_of(k))};
     }
   }
 
@@ -160,6 +172,7 @@ void DeviceImage::assign(const Tables& t) {
   header.num_tiles = static_cast<std::int32_t>(layout.tiles.size());
   header.num_parts = t.num_parts();
   header.num_live = static_cast<std::int32_t>(t.live_ranks.size());
+  header.experts = writer.add(std::span<const DeviceExpert>(list_experts(t)));
   header.lanes = writer.add(std::span<const DeviceLane>(layout.lanes));
   header.tiles = writer.add(std::span<const DeviceTile>(layout.tiles));
   header.colour_begin = writer.add(std::span<const std::uint16_t>(layout.colour_begin));
@@ -168,10 +181,19 @@ void DeviceImage::assign(const Tables& t) {
   header.part_of = writer.add(std::span<const std::uint16_t>(part_of));
   header.part_size = writer.add(std::span<const std::uint16_t>(part_size));
   header.live_rank = writer.add(std::span<const std::uint16_t>(narrow_all(t.live_ranks)));
+  header.reciprocal = writer.add(std::span<const std::uint32_t>(kReciprocals));
   header.solver_bytes = writer.size();
-  header.experts = writer.add(std::span<const DeviceExpert>(list_experts(t)));
   header.slots = writer.add(std::span<const DeviceSlot>(list_slots(t, lane_of_place)));
   header.bytes = writer.size();
+  header.most_tiles = 1;
+  for (std::size_t c = 1; c < layout.colour_begin.size(); ++c) {
+    header.most_tiles = std::max<std::int32_t>(header.most_tiles,
+                                               layout.colour_begin[c] - layout.colour_begin[c - 1]);
+  }
+  header.most_span = 1;
+  for (const DeviceTile& tile : layout.tiles) {
+    header.most_span = std::max<std::int32_t>(header.most_span, tile.span);
+  }
   std::memcpy(bytes.data(), &header, sizeof(header));
 }
 
@@ -185,7 +207,8 @@ std::size_t max_image_bytes(Index num_ranks, Index num_logical, Index num_physic
   return sizeof(DeviceTablesHeader) + tiles * (kLanes * sizeof(DeviceLane) + sizeof(DeviceTile)) +
          ids * sizeof(std::uint16_t) +
          static_cast<std::size_t>(num_logical) * sizeof(DeviceExpert) +
-         static_cast<std::size_t>(num_physical) * sizeof(DeviceSlot) + std::size_t{12} * 16;
+         static_cast<std::size_t>(num_physical) * sizeof(DeviceSlot) + sizeof(kReciprocals) +
+         std::size_t{13} * 16;
 }
 
 }  // namespace lplb::solvers

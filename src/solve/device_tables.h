@@ -25,7 +25,7 @@ struct DeviceLane {
   std::uint16_t rank;
   std::uint16_t expert;    ///< k, as in Tables
   std::uint16_t position;  ///< among the expert's places; kNoLane on a lane that pads
-  std::uint16_t count;     ///< of the expert's places
+  std::uint16_t count;     ///< of the expert's places, on lanes that pad its group too; else 0
 };
 inline constexpr std::uint16_t kNoLane = 0xFFFF;
 
@@ -59,6 +59,7 @@ struct DeviceTablesHeader {
   std::int32_t num_parts;
   std::int32_t num_live;
   // Bytes from the start of the image, multiples of 16. What solvers read ends at `solver_bytes`.
+  std::int32_t experts;         ///< DeviceExpert [num_logical]; behind the header: kExpertsOffset
   std::int32_t lanes;           ///< DeviceLane [num_tiles * 32]
   std::int32_t tiles;           ///< DeviceTile [num_tiles]
   std::int32_t colour_begin;    ///< uint16 [num_colours + 1], into tiles
@@ -67,11 +68,16 @@ struct DeviceTablesHeader {
   std::int32_t part_of;         ///< uint16 [num_ranks]; kNoLane: the rank is dead
   std::int32_t part_size;       ///< uint16 [num_parts]
   std::int32_t live_rank;       ///< uint16 [num_live], ascending
+  std::int32_t reciprocal;      ///< uint32 [kLanes + 1]: floor(2^32 / n), [0] and [1] are unused
   std::int32_t solver_bytes;
-  std::int32_t experts;  ///< DeviceExpert [num_logical]
-  std::int32_t slots;    ///< DeviceSlot [num_physical]
-  std::int32_t bytes;    ///< of the whole image
+  std::int32_t slots;       ///< DeviceSlot [num_physical]
+  std::int32_t bytes;       ///< of the whole image
+  std::int32_t most_tiles;  ///< of a colour
+  std::int32_t most_span;   ///< tiles of an expert
+  std::int32_t unused;
 };
+inline constexpr std::int32_t kExpertsOffset = sizeof(DeviceTablesHeader);
+static_assert(kExpertsOffset % 16 == 0);
 
 /// One view for host and device; the image may lie in any memory.
 class DeviceTablesView {
@@ -90,6 +96,9 @@ class DeviceTablesView {
   LPLB_HOST_DEVICE const std::uint16_t* part_of() const { return ids(header().part_of); }
   LPLB_HOST_DEVICE const std::uint16_t* part_size() const { return ids(header().part_size); }
   LPLB_HOST_DEVICE const std::uint16_t* live_rank() const { return ids(header().live_rank); }
+  LPLB_HOST_DEVICE const std::uint32_t* reciprocal() const {
+    return at<std::uint32_t>(header().reciprocal);
+  }
   LPLB_HOST_DEVICE const DeviceExpert* experts() const {
     return at<DeviceExpert>(header().experts);
   }

@@ -104,6 +104,10 @@ void report(const Tables& t, std::span<const Load> load, const Buffers& b, Split
 
 }  // namespace
 
+Solver solvers::chosen_solver(Solver solver, Index num_ranks) {
+  return choose_solver(solver, num_ranks).solver;
+}
+
 Solver parse_solver(std::string_view name) {
   if (name == "auto") return Solver::kAuto;
   std::string known = "\"auto\"";
@@ -154,8 +158,11 @@ void solve(const SplitProblem& problem, std::span<const Load> load, Split& split
   Buffers& b = workspace.buffers();
   const Entry& entry = choose_solver(options.solver, t.num_ranks);
   take_loads(t, load, b);
-  entry.run(t, options, b);
+  const bool on_device =
+      options.backend == Backend::kCuda && solvers::solve_on_device(t, options, entry.solver, b);
+  if (!on_device) entry.run(t, options, b);
   split.solver = entry.solver;
+  split.backend = on_device ? Backend::kCuda : Backend::kCpu;
   report(t, load, b, split);
 }
 

@@ -20,8 +20,8 @@ using ::testing::HasSubstr;
 
 constexpr Load kMaxLoad = std::numeric_limits<Load>::max();
 
-Split solve_with(const Instance& instance, Solver solver) {
-  return solve(instance.placement, instance.load, {.solver = solver});
+Split solve_with(const Instance& instance, Solver solver, Backend backend = Backend::kCpu) {
+  return solve(instance.placement, instance.load, {.solver = solver, .backend = backend});
 }
 
 void expect_proven(const Instance& instance, const Split& split) {
@@ -53,31 +53,43 @@ TEST(Solve, LevelsTwoRanks) {
   }
 }
 
-class EverySolver : public ::testing::TestWithParam<Solver> {
+class EverySolver : public ::testing::TestWithParam<std::tuple<Solver, Backend>> {
  protected:
-  bool takes(const Placement& p) const {
-    return GetParam() != Solver::kCut || p.num_ranks <= kMaxCutRanks;
+  void SetUp() override {
+    if (backend() == Backend::kCuda && !cuda_support().missing.empty()) {
+      GTEST_SKIP() << cuda_support().missing;
+    }
+  }
+  static Solver solver() { return std::get<0>(GetParam()); }
+  static Backend backend() { return std::get<1>(GetParam()); }
+  static bool takes(const Placement& p) {
+    return solver() != Solver::kCut || p.num_ranks <= kMaxCutRanks;
   }
 };
 
 INSTANTIATE_TEST_SUITE_P(Solve, EverySolver,
-                         ::testing::Values(Solver::kAuto, Solver::kCut, Solver::kFlow),
-                         [](const auto& param) { return std::string(solver_name(param.param)); });
+                         ::testing::Combine(::testing::Values(Solver::kAuto, Solver::kCut,
+                                                              Solver::kFlow),
+                                            ::testing::Values(Backend::kCpu, Backend::kCuda)),
+                         [](const auto& param) {
+                           return std::string(solver_name(std::get<0>(param.param))) + "_" +
+                                  backend_name(std::get<1>(param.param));
+                         });
 
 TEST_P(EverySolver, ProvesAdversarialInstances) {
   for (const Instance& instance : adversarial_instances()) {
     if (!takes(instance.placement)) continue;
-    expect_proven(instance, solve_with(instance, GetParam()));
+    expect_proven(instance, solve_with(instance, solver(), backend()));
   }
 }
 
 TEST_P(EverySolver, ProvesRandomInstances) {
   for (std::uint64_t seed = 0; seed < 4000; ++seed) {
     RandomLimits limits;
-    limits.max_ranks = GetParam() == Solver::kCut ? kMaxCutRanks : seed % 100 == 0 ? 130 : 16;
+    limits.max_ranks = solver() == Solver::kCut ? kMaxCutRanks : seed % 100 == 0 ? 130 : 16;
     limits.max_load = seed % 5 == 0 ? 3 : seed % 5 == 1 ? Load{1} << 40 : 1000;
     const Instance instance = random_instance(seed, limits);
-    expect_proven(instance, solve_with(instance, GetParam()));
+    expect_proven(instance, solve_with(instance, solver(), backend()));
     if (HasFailure()) FAIL() << "seed " << seed;
   }
 }
@@ -85,7 +97,7 @@ TEST_P(EverySolver, ProvesRandomInstances) {
 TEST_P(EverySolver, WorkspaceAndSplitCarryNothingOver) {
   Split reused;
   Workspace workspace;
-  const SolveOptions options{.solver = GetParam()};
+  const SolveOptions options{.solver = solver(), .backend = backend()};
   for (std::uint64_t seed = 0; seed < 200; ++seed) {
     const Instance instance = random_instance(seed, {.max_ranks = 8});
     const SplitProblem problem(instance.placement);

@@ -16,6 +16,23 @@ using Buffers = Workspace::Buffers;
 void solve_cut(const Tables& tables, const SolveOptions& options, Buffers& buffers);
 void solve_flow(const Tables& tables, const SolveOptions& options, Buffers& buffers);
 
+/// The solver that kAuto stands for here. Throws ArgumentError where a named one cannot take the
+/// problem.
+Solver chosen_solver(Solver solver, Index num_ranks);
+
+/// The same contract on the current device. False, with `buffers` as they were, where it cannot
+/// take this problem or this batch. Throws CudaError.
+bool solve_on_device(const Tables& tables, const SolveOptions& options, Solver solver,
+                     Buffers& buffers);
+
+/// solve_batch() on the current device, in its shapes. `refused` [num_batches]: those that were not
+/// solved, whatever is wrong with them. False, with nothing written, where it cannot take the
+/// problem. Throws CudaError.
+bool solve_batch_on_device(const Tables& tables, const SolveOptions& options, Solver solver,
+                           std::span<const Load> loads, std::span<Load> physical_loads,
+                           std::span<SplitSummary> summary, std::vector<char>& refused,
+                           Buffers& buffers);
+
 /// The least level at which `ranks` can carry `need` tokens: whole tokens, exactly.
 Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need,
                    std::vector<Level>& heap);

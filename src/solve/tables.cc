@@ -27,6 +27,7 @@ void SplitProblem::Tables::assign(const Placement& placement) {
 
 void SplitProblem::Tables::collect_places(const Placement& placement) {
   fixed_rank.assign(static_cast<std::size_t>(num_logical), -1);
+  fixed_carrier.assign(static_cast<std::size_t>(num_ranks), -1);
   fixed_slot.assign(static_cast<std::size_t>(num_logical), -1);
   shared.clear();
   shared.reserve(static_cast<std::size_t>(num_logical));  // other placements may have more of them
@@ -54,6 +55,7 @@ void SplitProblem::Tables::collect_places(const Placement& placement) {
     const Place only = place.back();
     place.pop_back();
     fixed_rank[e] = only.rank;
+    fixed_carrier[only.rank] = e;
     if (only.slot_count == 1) {
       fixed_slot[e] = slots.back();
       slots.pop_back();

@@ -21,7 +21,8 @@ struct SplitProblem::Tables {
   RankCost cost;
   std::vector<Index> live_ranks;  // ascending
 
-  std::vector<Index> fixed_rank;  // [num_logical]: the only live rank, -1 for replicated experts
+  std::vector<Index> fixed_rank;     // [num_logical]: the only live rank, -1 for replicated experts
+  std::vector<Index> fixed_carrier;  // [num_ranks]: a fixed expert of the rank, -1: it has none
   std::vector<Index> fixed_slot;  // [num_logical]: the only live slot; -1: several, or replicated
 
   // Experts whose tokens need dividing among slots of one rank, replicated or not.

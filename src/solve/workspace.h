@@ -2,11 +2,18 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "solve/tables.h"
 
 namespace lplb {
+
+struct DeviceWorkspace;
+
+struct Workspace::DeviceDeleter {
+  void operator()(DeviceWorkspace* device) const;
+};
 
 /// One solve's state, in the terms of SplitProblem::Tables. The front end fills the first block,
 /// a solver writes the second, both may use the scratch.
@@ -35,6 +42,8 @@ struct Workspace::Buffers {
   std::vector<Index> level_begin;  // flow: into found
   std::vector<Index> rank_list;    // flow: [<= num_ranks]
   std::vector<Level> heap;         // raise_to_fit: [<= num_ranks]
+
+  std::unique_ptr<DeviceWorkspace, DeviceDeleter> device;  // made by the first solve with kCuda
 
   void resize(const SplitProblem::Tables& tables);
 };

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <vector>
+
+#include "core/device.h"
+
+namespace lplb::bench {
+
+/// Microseconds that one node of a CUDA graph takes when `repeats` of it run one after the other:
+/// the median of `replays` replays. What METHOD.md calls "replay of one kernel".
+class GraphTimer {
+ public:
+  GraphTimer() {
+    LPLB_CUDA_CHECK(cudaEventCreate(&begin_));
+    LPLB_CUDA_CHECK(cudaEventCreate(&end_));
+  }
+  ~GraphTimer() {
+    (void)cudaEventDestroy(begin_);
+    (void)cudaEventDestroy(end_);
+  }
+  GraphTimer(const GraphTimer&) = delete;
+  GraphTimer& operator=(const GraphTimer&) = delete;
+
+  cudaStream_t stream() const { return stream_.get(); }
+
+  /// `launch` enqueues the work on stream().
+  double time_us(const std::function<void()>& launch, int repeats = 20, int replays = 7) {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t exec = nullptr;
+    LPLB_CUDA_CHECK(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < repeats; ++i) launch();
+    LPLB_CUDA_CHECK(cudaStreamEndCapture(stream(), &graph));
+    LPLB_CUDA_CHECK(cudaGraphInstantiate(&exec, graph, 0));
+    std::vector<double> times;
+    for (int i = -2; i < replays; ++i) {
+      LPLB_CUDA_CHECK(cudaEventRecord(begin_, stream()));
+      LPLB_CUDA_CHECK(cudaGraphLaunch(exec, stream()));
+      LPLB_CUDA_CHECK(cudaEventRecord(end_, stream()));
+      LPLB_CUDA_CHECK(cudaEventSynchronize(end_));
+      float milliseconds = 0;
+      LPLB_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin_, end_));
+      if (i >= 0) times.push_back(1000.0 * static_cast<double>(milliseconds) / repeats);
+    }
+    (void)cudaGraphExecDestroy(exec);
+    (void)cudaGraphDestroy(graph);
+    std::nth_element(times.begin(), times.begin() + replays / 2, times.end());
+    return times[static_cast<std::size_t>(replays / 2)];
+  }
+
+ private:
+  device::Stream stream_;
+  cudaEvent_t begin_ = nullptr;
+  cudaEvent_t end_ = nullptr;
+};
+
+}  // namespace lplb::bench

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "lplb/solver.h"
+#include "support/instances.h"
+
+// The CUDA solvers against the CPU's: equal in every integer.
+namespace lplb {
+namespace {
+
+using lplb::testing::adversarial_instances;
+using lplb::testing::Instance;
+using lplb::testing::make_workload;
+using lplb::testing::random_instance;
+using lplb::testing::RandomLimits;
+
+class Cuda : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!cuda_support().missing.empty()) GTEST_SKIP() << cuda_support().missing;
+  }
+
+  /// Solves on both; false where the device left the instance to the CPU.
+  bool expect_equal(const Instance& instance, Solver solver, std::int64_t max_steps = -1) {
+    const SplitProblem problem(instance.placement);
+    solve(problem, instance.load, cpu_, cpu_workspace_, {.solver = solver, .max_steps = max_steps});
+    solve(problem, instance.load, cuda_, cuda_workspace_,
+          {.solver = solver, .max_steps = max_steps, .backend = Backend::kCuda});
+    EXPECT_EQ(cuda_.physical_load, cpu_.physical_load) << instance.name;
+    EXPECT_EQ(cuda_.rank_load, cpu_.rank_load) << instance.name;
+    EXPECT_EQ(cuda_.bottleneck_ranks, cpu_.bottleneck_ranks) << instance.name;
+    EXPECT_EQ(cuda_.status, cpu_.status) << instance.name;
+    EXPECT_EQ(cuda_.steps, cpu_.steps) << instance.name;
+    EXPECT_EQ(cuda_.max_load, cpu_.max_load) << instance.name;
+    EXPECT_EQ(cuda_.lower_bound, cpu_.lower_bound) << instance.name;
+    EXPECT_EQ(cuda_.max_level.tokens, cpu_.max_level.tokens) << instance.name;
+    EXPECT_EQ(cuda_.max_level.rank, cpu_.max_level.rank) << instance.name;
+    EXPECT_EQ(cuda_.bound_level.tokens, cpu_.bound_level.tokens) << instance.name;
+    EXPECT_EQ(cuda_.bound_level.rank, cpu_.bound_level.rank) << instance.name;
+    EXPECT_EQ(verify_split(instance.placement, instance.load, cuda_), "") << instance.name;
+    return cuda_.backend == Backend::kCuda;
+  }
+
+ private:
+  Split cpu_, cuda_;
+  Workspace cpu_workspace_, cuda_workspace_;
+};
+
+TEST_F(Cuda, SaysWhereItRan) {
+  const auto workload = make_workload("cube8x2", 1);
+  const auto backend_of = [](const Placement& p, const std::vector<Load>& load) {
+    return solve(p, load, {.backend = Backend::kCuda}).backend;
+  };
+  EXPECT_EQ(backend_of(workload.placement, workload.loads[0]), Backend::kCuda);
+  // What the device does not take.
+  std::vector<Load> large = workload.loads[0];
+  large[0] = Load{1} << 31;
+  EXPECT_EQ(backend_of(workload.placement, large), Backend::kCpu);
+  Placement uneven = workload.placement;
+  uneven.rank_speed = {1, 1, 1, 1, 1, 1, 1, 2};
+  EXPECT_EQ(backend_of(uneven, workload.loads[0]), Backend::kCpu);
+}
+
+TEST_F(Cuda, EqualsCpuOnAdversarialInstances) {
+  int on_device = 0;
+  for (const Instance& instance : adversarial_instances()) {
+    on_device += expect_equal(instance, Solver::kFlow);
+    for (const std::int64_t limit : {0, 1, 3}) expect_equal(instance, Solver::kFlow, limit);
+    if (instance.placement.num_ranks <= kMaxCutRanks) expect_equal(instance, Solver::kCut);
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(on_device, 100);
+}
+
+TEST_F(Cuda, EqualsCpuOnWorkloads) {
+  for (const std::string& name : lplb::testing::workload_names()) {
+    const auto workload = make_workload(name, 200);
+    for (const auto& load : workload.loads) {
+      const Instance instance{name, workload.placement, load};
+      EXPECT_TRUE(expect_equal(instance, Solver::kFlow));
+      if (workload.placement.num_ranks <= kMaxCutRanks) {
+        EXPECT_TRUE(expect_equal(instance, Solver::kCut));
+      }
+      if (HasFailure()) return;
+    }
+  }
+}
+
+/// LPLB_FUZZ_INSTANCES says how many (scripts/gpu-check: a million with solve_batch() below).
+TEST_F(Cuda, EqualsCpuOnRandomInstances) {
+  for (std::uint64_t seed = 0; seed < 6000; ++seed) {
+    RandomLimits limits;
+    limits.speeds = false;
+    limits.max_ranks = seed % 3 == 0 ? kMaxCutRanks : seed % 50 == 1 ? 200 : 40;
+    limits.max_slots_per_rank = seed % 7 == 0 ? 12 : 4;
+    limits.max_load = seed % 5 == 0 ? 3 : seed % 5 == 1 ? 100'000 : 1000;
+    const Instance instance = random_instance(seed, limits);
+    EXPECT_TRUE(expect_equal(instance, Solver::kFlow));
+    if (instance.placement.num_ranks <= kMaxCutRanks) {
+      EXPECT_TRUE(expect_equal(instance, Solver::kCut));
+    }
+    if (HasFailure()) FAIL() << "seed " << seed;
+  }
+}
+
+/// Many loads for one placement, of all shapes: what a batched launch does.
+TEST_F(Cuda, BatchesEqualCpu) {
+  const char* const wanted = std::getenv("LPLB_FUZZ_INSTANCES");
+  const std::size_t total = wanted != nullptr ? std::strtoull(wanted, nullptr, 10) : 20'000;
+  lplb::testing::SplitMix64 random(3);
+  const auto names = lplb::testing::workload_names();
+  std::size_t done = 0;
+  for (std::uint64_t round = 0; done < total; ++round) {
+    const Placement placement =
+        round % 2 == 0
+            ? make_workload(names[round / 2 % names.size()], 1, round).placement
+            : random_instance(round, {.max_ranks = 64, .max_slots_per_rank = 8, .speeds = false})
+                  .placement;
+    const Solver solver =
+        placement.num_ranks <= kMaxCutRanks && round % 4 < 2 ? Solver::kCut : Solver::kFlow;
+    const auto logical = static_cast<std::size_t>(placement.num_logical_experts);
+    const std::size_t count = 2000;
+    std::vector<Load> loads;
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto shape = static_cast<lplb::testing::LoadShape>(random.below(6));
+      const Load tokens = Load{1} << random.below(28);
+      const auto load =
+          lplb::testing::make_load(shape, placement.num_logical_experts, tokens, random);
+      loads.insert(loads.end(), load.begin(), load.end());
+    }
+    const SplitProblem problem(placement);
+    const std::size_t physical = placement.physical_to_logical.size();
+    std::vector<Load> cpu(count * physical), cuda(count * physical);
+    std::vector<SplitSummary> cpu_summary(count), cuda_summary(count);
+    solve_batch(problem, loads, cpu, cpu_summary, 16, {.solver = solver});
+    solve_batch(problem, loads, cuda, cuda_summary, 1,
+                {.solver = solver, .backend = Backend::kCuda});
+    ASSERT_EQ(cuda, cpu) << "round " << round;
+    for (std::size_t i = 0; i < count; ++i) {
+      ASSERT_EQ(cuda_summary[i].status, SolveStatus::kOptimal) << "round " << round;
+      ASSERT_EQ(cuda_summary[i].max_load, cpu_summary[i].max_load);
+      ASSERT_EQ(cuda_summary[i].lower_bound, cpu_summary[i].lower_bound);
+      ASSERT_EQ(cuda_summary[i].max_load, cuda_summary[i].lower_bound);
+      ASSERT_EQ(loads.size(), count * logical);
+    }
+    done += count;
+  }
+  RecordProperty("instances", std::to_string(done));
+}
+
+TEST_F(Cuda, BatchesThatDoNotFitAreSolvedOnTheCpu) {
+  const auto workload = make_workload("cube8x2", 3);
+  std::vector<Load> loads;
+  for (const auto& load : workload.loads) loads.insert(loads.end(), load.begin(), load.end());
+  loads[300] = Load{1} << 40;
+  const SplitProblem problem(workload.placement);
+  const std::size_t physical = workload.placement.physical_to_logical.size();
+  std::vector<Load> cpu(3 * physical), cuda(3 * physical);
+  std::vector<SplitSummary> summary(3);
+  solve_batch(problem, loads, cpu, summary, 1);
+  solve_batch(problem, loads, cuda, summary, 1, {.backend = Backend::kCuda});
+  EXPECT_EQ(cuda, cpu);
+  loads[600] = -4;
+  EXPECT_THROW(solve_batch(problem, loads, cuda, summary, 1, {.backend = Backend::kCuda}),
+               ArgumentError);
+}
+
+TEST(CudaMissing, IsSaidByWhoIsAskedForIt) {
+  if (cuda_support().missing.empty()) GTEST_SKIP() << "there is a device";
+  const auto workload = make_workload("cube8x2", 1);
+  try {
+    solve(workload.placement, workload.loads[0], {.backend = Backend::kCuda});
+    FAIL() << "accepted";
+  } catch (const CudaError& e) {
+    EXPECT_THAT(e.what(), ::testing::HasSubstr(cuda_support().missing));
+  }
+}
+
+}  // namespace
+}  // namespace lplb
