@@ -38,18 +38,13 @@ class DeviceProblem {
               std::int64_t max_steps) const;
 
   const DeviceTablesHeader& header() const { return image_.header(); }
-  const DeviceImage& image() const { return image_; }
 
  private:
   std::uint64_t version_ = 0;
   DeviceImage image_;
   device::Array<unsigned char> bytes_;
-  int team_threads_ = 32;
   int shared_bytes_ = 0;
   int most_shared_bytes_ = 0;
 };
-
-/// Threads that solve one instance best: a warp where one is enough for each colour and all ranks.
-int team_threads(const DeviceTablesHeader& header);
 
 }  // namespace lplb::solvers

@@ -3,9 +3,8 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstring>
-#include <numeric>
+#include <span>
 
 namespace lplb::solvers {
 namespace {
@@ -22,6 +21,11 @@ class ImageWriter {
   std::int32_t size() {
     bytes_.resize((bytes_.size() + 15) / 16 * 16, 0);
     return static_cast<std::int32_t>(bytes_.size());
+  }
+
+  template <class T>
+  std::int32_t add(const std::vector<T>& values) {
+    return add(std::span<const T>(values));
   }
 
   template <class T>
@@ -46,75 +50,6 @@ constexpr std::array<std::uint32_t, kLanes + 1> kReciprocals = [] {
 
 std::uint16_t narrow(Index value) { return static_cast<std::uint16_t>(value); }
 
-/// Deals the experts of one colour, widest first, out to tiles: powers of two leave no gap but at
-/// the colour's end.
-class LaneLayout {
- public:
-  LaneLayout(const Tables& tables, std::vector<Index>& lane_of_place)
-      : t_(tables), lane_of_place_(lane_of_place) {
-    lane_of_place_.assign(t_.place.size(), -1);
-    colour_begin.push_back(0);
-    for (Index k = 0; k < t_.num_replicated();) {
-      Index end = k;
-      while (end < t_.num_replicated() && t_.colour[end] == t_.colour[k]) ++end;
-      add_colour(k, end);
-      k = end;
-    }
-  }
-
-  std::vector<DeviceLane> lanes;
-  std::vector<DeviceTile> tiles;
-  std::vector<std::uint16_t> colour_begin;
-
- private:
-  Index count_of(Index k) const { return t_.place_begin[k + 1] - t_.place_begin[k]; }
-
-  void add_colour(Index begin, Index end) {
-    order_.resize(static_cast<std::size_t>(end - begin));
-    std::iota(order_.begin(), order_.end(), begin);
-    std::sort(order_.begin(), order_.end(), [this](Index a, Index b) {
-      return count_of(a) != count_of(b) ? count_of(a) > count_of(b) : a < b;
-    });
-    std::size_t used = kLanes;  // of the last tile
-    for (const Index k : order_) {
-      const auto count = static_cast<std::size_t>(count_of(k));
-      const std::size_t width = std::min<std::size_t>(kLanes, std::bit_ceil(count));
-      const std::size_t span = (count + kLanes - 1) / kLanes;
-      if (used + width > kLanes) {
-        add_tiles(width, span);
-        used = 0;
-      }
-      place_expert(k, lanes.size() - span * kLanes + used, span == 1 ? width : span * kLanes);
-      used += width;
-    }
-    colour_begin.push_back(narrow(static_cast<Index>(tiles.size())));
-  }
-
-  void add_tiles(std::size_t width, std::size_t span) {
-    for (std::size_t i = 0; i < span; ++i) {
-      tiles.push_back(
-          {static_cast<std::uint16_t>(width), static_cast<std::uint16_t>(i == 0 ? span : 0)});
-    }
-    lanes.resize(lanes.size() + span * kLanes, {0, 0, kNoLane, 0});
-  }
-
-  void place_expert(Index k, std::size_t first_lane, std::size_t width) {
-    for (Index i = 0; i < count_of(k); ++i) {
-      const Index place = t_.place_begin[k] + i;
-      const std::size_t lane = first_lane + static_cast<std::size_t>(i);
-      lanes[lane] = {narrow(t_.place[place].rank), narrow(k), narrow(i), narrow(count_of(k))};
-      lane_of_place_[place] = static_cast<Index>(lane);
-    }
-    for (std::size_t i = static_cast<std::size_t>(count_of(k)); i < width; ++i) {
-      lanes[first_lane + i] = {0, narrow(k), kNoLane, narrow(count_of(k))};
-    }
-  }
-
-  const Tables& t_;
-  std::vector<Index>& lane_of_place_;
-  std::vector<Index> order_;
-};
-
 std::vector<std::uint16_t> narrow_all(std::span<const Index> values) {
   std::vector<std::uint16_t> out;
   out.reserve(values.size());
@@ -132,83 +67,113 @@ std::vector<DeviceExpert> list_experts(const Tables& t) {
   return experts;
 }
 
-std::vector<DeviceSlot> list_slots(const Tables& t, std::span<const Index> lane_of_place) {
-  std::vector<DeviceSlot> slots(static_cast<std::size_t>(t.num_physical), {kNoLane, 0, 0, 0});
-  for (Index e = 0; e < t.num_logical; ++e) {
-    if (t.fixed_slot[e] >= 0) slots[t.fixed_slot[e]] = {kNoLane, narrow(e), 0, 1};
+/// Where each colour begins, and the most experts of one.
+std::vector<std::uint16_t> list_colours(const Tables& t, std::int32_t* most) {
+  std::vector<std::uint16_t> begin = {0};
+  *most = 0;
+  for (Index k = 0; k < t.num_replicated(); ++k) {
+    if (k > 0 && t.colour[k] != t.colour[k - 1]) begin.push_back(narrow(k));
+    *most = std::max<std::int32_t>(*most, k + 1 - begin.back());
   }
-  const auto add = [&](const Tables::Place& place, std::uint16_t lane) {
+  if (t.num_replicated() > 0) begin.push_back(narrow(t.num_replicated()));
+  return begin;
+}
+
+/// [K, words]: bit r of an expert's words where it has a place on rank r.
+std::vector<std::uint32_t> list_rank_sets(const Tables& t, std::int32_t words) {
+  std::vector<std::uint32_t> sets(t.expert.size() * static_cast<std::size_t>(words), 0);
+  if (words == 0) return sets;
+  for (std::size_t i = 0; i < t.place.size(); ++i) {
+    sets[static_cast<std::size_t>(t.place_owner[i] * words + t.place[i].rank / 32)] |=
+        std::uint32_t{1} << (t.place[i].rank % 32);
+  }
+  return sets;
+}
+
+std::vector<std::uint16_t> list_live_sets(const Tables& t) {
+  std::vector<std::uint16_t> sets(t.expert.size(), 0);
+  if (t.live_ranks.size() > kMaxCutRanks) return sets;
+  std::vector<std::uint16_t> bit(static_cast<std::size_t>(t.num_ranks), 0);
+  for (std::size_t i = 0; i < t.live_ranks.size(); ++i) {
+    bit[t.live_ranks[i]] = static_cast<std::uint16_t>(1u << i);
+  }
+  for (std::size_t i = 0; i < t.place.size(); ++i) {
+    std::uint16_t& set = sets[t.place_owner[i]];
+    set = static_cast<std::uint16_t>(set | bit[t.place[i].rank]);
+  }
+  return sets;
+}
+
+std::vector<DeviceSlot> list_slots(const Tables& t) {
+  std::vector<DeviceSlot> slots(static_cast<std::size_t>(t.num_physical), {kNoPlace, 0, 0, 0});
+  for (Index e = 0; e < t.num_logical; ++e) {
+    if (t.fixed_slot[e] >= 0) slots[t.fixed_slot[e]] = {kNoPlace, narrow(e), 0, 1};
+  }
+  const auto add = [&](const Tables::Place& place, std::uint16_t number) {
     for (Index i = 0; i < place.slot_count; ++i) {
-      slots[t.slots[place.slot_begin + i]] = {lane, narrow(place.expert), narrow(i),
+      slots[t.slots[place.slot_begin + i]] = {number, narrow(place.expert), narrow(i),
                                               narrow(place.slot_count)};
     }
   };
-  for (const Tables::Place& place : t.shared) add(place, kNoLane);
-  for (std::size_t i = 0; i < t.place.size(); ++i) add(t.place[i], narrow(lane_of_place[i]));
+  for (const Tables::Place& place : t.shared) add(place, kNoPlace);
+  for (std::size_t i = 0; i < t.place.size(); ++i) add(t.place[i], static_cast<std::uint16_t>(i));
   return slots;
 }
 
 }  // namespace
 
 void DeviceImage::assign(const Tables& t) {
-  const LaneLayout layout(t, lane_of_place);
-  std::vector<std::uint16_t> part_of(static_cast<std::size_t>(t.num_ranks), kNoLane);
+  std::vector<std::uint16_t> part_of(static_cast<std::size_t>(t.num_ranks), kNoPlace);
   std::vector<std::uint16_t> part_size;
   for (Index part = 0; part < t.num_parts(); ++part) {
     part_size.push_back(narrow(static_cast<Index>(t.part(part).size())));
     for (const Index g : t.part(part)) part_of[g] = narrow(part);
   }
-  std::vector<std::uint16_t> incident;
-  incident.reserve(t.incident.size());
-  for (const Index place : t.incident) incident.push_back(narrow(lane_of_place[place]));
+  std::vector<std::uint16_t> place_rank;
+  place_rank.reserve(t.place.size());
+  for (const Tables::Place& place : t.place) place_rank.push_back(narrow(place.rank));
 
   ImageWriter writer(bytes);
   DeviceTablesHeader header{};
+  const std::vector<std::uint16_t> colours = list_colours(t, &header.most_experts);
   header.num_ranks = t.num_ranks;
   header.num_logical = t.num_logical;
   header.num_physical = t.num_physical;
   header.num_replicated = t.num_replicated();
-  header.num_colours = static_cast<std::int32_t>(layout.colour_begin.size()) - 1;
-  header.num_tiles = static_cast<std::int32_t>(layout.tiles.size());
+  header.num_places = static_cast<std::int32_t>(t.place.size());
+  header.num_colours = static_cast<std::int32_t>(colours.size()) - 1;
   header.num_parts = t.num_parts();
   header.num_live = static_cast<std::int32_t>(t.live_ranks.size());
-  header.experts = writer.add(std::span<const DeviceExpert>(list_experts(t)));
-  header.lanes = writer.add(std::span<const DeviceLane>(layout.lanes));
-  header.tiles = writer.add(std::span<const DeviceTile>(layout.tiles));
-  header.colour_begin = writer.add(std::span<const std::uint16_t>(layout.colour_begin));
-  header.incident_begin = writer.add(std::span<const std::uint16_t>(narrow_all(t.incident_begin)));
-  header.incident = writer.add(std::span<const std::uint16_t>(incident));
-  header.part_of = writer.add(std::span<const std::uint16_t>(part_of));
-  header.part_size = writer.add(std::span<const std::uint16_t>(part_size));
-  header.live_rank = writer.add(std::span<const std::uint16_t>(narrow_all(t.live_ranks)));
+  header.mask_words = t.num_ranks <= 32 ? 1 : t.num_ranks <= 128 ? 4 : 0;
+  header.experts = writer.add(list_experts(t));
+  header.colour_begin = writer.add(colours);
+  header.place_begin = writer.add(narrow_all(t.place_begin));
+  header.place_rank = writer.add(place_rank);
+  header.incident_begin = writer.add(narrow_all(t.incident_begin));
+  header.incident = writer.add(narrow_all(t.incident));
+  header.place_owner = writer.add(narrow_all(t.place_owner));
+  header.part_of = writer.add(part_of);
+  header.part_size = writer.add(part_size);
+  header.live_rank = writer.add(narrow_all(t.live_ranks));
+  header.expert_ranks = writer.add(list_rank_sets(t, header.mask_words));
+  header.live_set = writer.add(list_live_sets(t));
   header.reciprocal = writer.add(std::span<const std::uint32_t>(kReciprocals));
   header.solver_bytes = writer.size();
-  header.slots = writer.add(std::span<const DeviceSlot>(list_slots(t, lane_of_place)));
+  header.slots = writer.add(list_slots(t));
   header.bytes = writer.size();
-  header.most_tiles = 1;
-  for (std::size_t c = 1; c < layout.colour_begin.size(); ++c) {
-    header.most_tiles = std::max<std::int32_t>(header.most_tiles,
-                                               layout.colour_begin[c] - layout.colour_begin[c - 1]);
-  }
-  header.most_span = 1;
-  for (const DeviceTile& tile : layout.tiles) {
-    header.most_span = std::max<std::int32_t>(header.most_span, tile.span);
-  }
   std::memcpy(bytes.data(), &header, sizeof(header));
 }
 
 std::size_t max_image_bytes(Index num_ranks, Index num_logical, Index num_physical) {
-  // D slots beyond the first of each expert make at most D replicated experts of 2 D places, hence
-  // 4 D lanes with what pads the groups, and a colour is one more tile at most.
-  const auto redundants = static_cast<std::size_t>(num_physical - num_logical);
-  const std::size_t tiles = redundants + (4 * redundants + kLanes - 1) / kLanes;
+  // D slots beyond the first of each expert make at most D replicated experts of 2 D places.
+  const auto most = static_cast<std::size_t>(num_physical - num_logical);
   const auto ranks = static_cast<std::size_t>(num_ranks);
-  const std::size_t ids = (redundants + 1) + (ranks + 1) + 2 * redundants + 3 * ranks;
-  return sizeof(DeviceTablesHeader) + tiles * (kLanes * sizeof(DeviceLane) + sizeof(DeviceTile)) +
-         ids * sizeof(std::uint16_t) +
+  const std::size_t ids = 3 * most + 2 + (ranks + 1) + 3 * 2 * most + 3 * ranks;
+  constexpr std::size_t kArrays = 15;
+  return sizeof(DeviceTablesHeader) + ids * sizeof(std::uint16_t) +
+         4 * most * sizeof(std::uint32_t) + sizeof(kReciprocals) +
          static_cast<std::size_t>(num_logical) * sizeof(DeviceExpert) +
-         static_cast<std::size_t>(num_physical) * sizeof(DeviceSlot) + sizeof(kReciprocals) +
-         std::size_t{13} * 16;
+         static_cast<std::size_t>(num_physical) * sizeof(DeviceSlot) + kArrays * 16;
 }
 
 }  // namespace lplb::solvers

@@ -15,7 +15,7 @@
 namespace lplb::solvers {
 namespace {
 
-constexpr int kMaxSweeps = 8;
+constexpr int kMaxSweeps = 4;
 
 class Flow {
  public:

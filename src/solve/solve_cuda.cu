@@ -16,14 +16,20 @@ constexpr int kMaxTeamWarps = 8;
 
 using Kernel = void (*)(SolveArgs);
 
-/// NOTE: what cannot be held is rare, so one kernel for it is enough: a team of any size.
-Kernel choose_kernel(Solver solver, bool one_warp, bool held) {
-  if (solver == Solver::kCut) {
-    return held ? solve_kernel<true, true, true> : solve_kernel<true, true, false>;
+template <Form... kForms>
+struct Kernels {
+  static Kernel of(Form form) {
+    Kernel kernel = nullptr;
+    ((kernel = form == kForms ? Kernel{solve_kernel<kForms>} : kernel), ...);
+    return kernel;
   }
-  if (!held) return solve_kernel<false, false, false>;
-  return one_warp ? solve_kernel<true, false, true> : solve_kernel<false, false, true>;
-}
+  static void allow_shared_memory(int bytes) {
+    (...,
+     LPLB_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(of(kForms)),
+                                          cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)));
+  }
+};
+using AllKernels = Kernels<Form::kCut, Form::kFlow32, Form::kFlow128, Form::kFlowBlock>;
 
 int most_shared_memory() {
   int device = 0;
@@ -33,26 +39,23 @@ int most_shared_memory() {
   return bytes - 1024;  // what the system and the kernel's own variables take
 }
 
-/// NOTE: a property of kernel and device, so it is set for each problem.
-void allow_shared_memory(int bytes) {
-  for (const Kernel kernel :
-       {choose_kernel(Solver::kCut, true, true), choose_kernel(Solver::kCut, true, false),
-        choose_kernel(Solver::kFlow, true, true), choose_kernel(Solver::kFlow, false, true),
-        choose_kernel(Solver::kFlow, false, false)}) {
-    LPLB_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                         cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-  }
-}
-
 /// So many that only a fault could need them: a wave raises the distance of every rank above the
 /// bound.
 int default_steps(int num_ranks) { return 64 + 16 * num_ranks; }
 
 }  // namespace
 
-int team_threads(const DeviceTablesHeader& header) {
-  const int warps = std::max(header.most_tiles, (header.num_live + kLanes - 1) / kLanes);
-  return kLanes * std::min(warps, kMaxTeamWarps);
+Form choose_form(const DeviceTablesHeader& h, Solver solver) {
+  if (solver == Solver::kCut) return Form::kCut;
+  if (WarpFlow<1, 2>::takes(h)) return Form::kFlow32;
+  if (WarpFlow<4, 4>::takes(h)) return Form::kFlow128;
+  return Form::kFlowBlock;
+}
+
+int team_threads(const DeviceTablesHeader& h, Form form) {
+  if (form != Form::kFlowBlock) return kLanes;
+  const int threads = std::max(h.most_experts, h.num_live);
+  return std::min((threads + kLanes - 1) / kLanes, kMaxTeamWarps) * kLanes;
 }
 
 void DeviceProblem::assign(const SplitProblem::Tables& tables, cudaStream_t stream) {
@@ -63,10 +66,10 @@ void DeviceProblem::assign(const SplitProblem::Tables& tables, cudaStream_t stre
   LPLB_CUDA_CHECK(cudaMemcpyAsync(bytes_.get(), image_.bytes.data(), image_.bytes.size(),
                                   cudaMemcpyHostToDevice, stream));
   LPLB_CUDA_CHECK(cudaStreamSynchronize(stream));
-  team_threads_ = team_threads(header());
   shared_bytes_ = header().solver_bytes + BlockState::bytes(header());
   most_shared_bytes_ = most_shared_memory();
-  if (fits()) allow_shared_memory(most_shared_bytes_);
+  // NOTE: a property of kernel and device, so it is set for each problem.
+  AllKernels::allow_shared_memory(most_shared_bytes_);
   version_ = tables.version;
 }
 
@@ -74,8 +77,8 @@ bool DeviceProblem::fits() const { return shared_bytes_ <= most_shared_bytes_; }
 
 void DeviceProblem::launch(cudaStream_t stream, const SolvePointers& pointers, int num_batches,
                            Solver solver, std::int64_t max_steps) const {
-  const bool one_warp = solver == Solver::kCut || team_threads_ == kLanes;
-  const int team = one_warp ? kLanes : team_threads_;
+  const Form form = choose_form(header(), solver);
+  const int team = team_threads(header(), form);
   const auto limit = static_cast<std::int64_t>(default_steps(header().num_ranks));
   const SolveArgs args{bytes_.get(),
                        header().solver_bytes,
@@ -88,9 +91,8 @@ void DeviceProblem::launch(cudaStream_t stream, const SolvePointers& pointers, i
                        pointers.outcome,
                        team,
                        static_cast<int>(max_steps < 0 ? limit : std::min(max_steps, limit))};
-  const bool held = TeamTiles<true, true>::can_hold(header(), team / kLanes);
-  const Kernel kernel = choose_kernel(solver, one_warp, held);
-  kernel<<<num_batches, std::max(team, kMinBlockThreads), shared_bytes_, stream>>>(args);
+  AllKernels::of(form)<<<num_batches, std::max(team, kMinBlockThreads), shared_bytes_, stream>>>(
+      args);
   LPLB_CUDA_CHECK(cudaGetLastError());
 }
 
@@ -141,9 +143,9 @@ void read_back(const Tables& t, const DeviceProblem& problem, const std::int32_t
                const DeviceOutcome& outcome, Buffers& b) {
   const DeviceTablesHeader& h = problem.header();
   for (std::size_t i = 0; i < t.place.size(); ++i) {
-    b.take[i] = out[problem.image().lane_of_place[i]];
+    b.take[i] = out[i];
   }
-  const std::int32_t* rank_load = out + h.num_tiles * kLanes;
+  const std::int32_t* rank_load = out + h.num_places;
   std::copy_n(rank_load, t.num_ranks, b.rank_load.begin());
   const std::int32_t* proof = rank_load + t.num_ranks;
   b.bound = {outcome.bound, -1};
@@ -167,10 +169,10 @@ bool solve_on_device(const Tables& t, const SolveOptions& options, Solver solver
   if (!d.problem.fits()) return false;
   const DeviceTablesHeader& h = d.problem.header();
   const auto logical = static_cast<std::size_t>(t.num_logical);
-  const auto lanes = static_cast<std::size_t>(h.num_tiles) * kLanes;
+  const auto places = static_cast<std::size_t>(h.num_places);
   const auto ranks = static_cast<std::size_t>(t.num_ranks);
   const std::size_t out_size =
-      lanes + ranks + static_cast<std::size_t>(BlockState::words(t.num_ranks));
+      places + ranks + static_cast<std::size_t>(BlockState::words(t.num_ranks));
   d.host_in.reserve(logical);
   d.host_out.reserve(out_size);
   d.host_outcome.reserve(1);
@@ -184,8 +186,8 @@ bool solve_on_device(const Tables& t, const SolveOptions& options, Solver solver
   SolvePointers pointers;
   pointers.load = d.load.get();
   pointers.take = d.out.get();
-  pointers.rank_load = d.out.get() + lanes;
-  pointers.proof = reinterpret_cast<std::uint32_t*>(d.out.get() + lanes + ranks);
+  pointers.rank_load = d.out.get() + places;
+  pointers.proof = reinterpret_cast<std::uint32_t*>(d.out.get() + places + ranks);
   pointers.outcome = d.outcome.get();
   d.problem.launch(stream, pointers, 1, solver, options.max_steps);
   LPLB_CUDA_CHECK(cudaMemcpyAsync(d.host_out.get(), d.out.get(), out_size * sizeof(std::int32_t),

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "solve/cut.cuh"
-#include "solve/flow.cuh"
+#include "solve/block_flow.cuh"
+#include "solve/warp_cut.cuh"
+#include "solve/warp_flow.cuh"
 
 namespace lplb::solvers {
 
@@ -27,7 +28,7 @@ struct SolveArgs {
   int num_logical;
   const int* load;         ///< in: [num_batches, num_logical]
   int* physical_load;      ///< out: [num_batches, num_physical]
-  int* take;               ///< out: [num_batches, num_tiles * 32]
+  int* take;               ///< out: [num_batches, num_places]
   int* rank_load;          ///< out: [num_batches, num_ranks]
   unsigned* proof;         ///< out: [num_batches, num_ranks / 32 + 1]
   DeviceOutcome* outcome;  ///< out: [num_batches]
@@ -59,6 +60,7 @@ class LoadIntake {
     for (int i = 0; i < kHeldLoads; ++i) {
       if (expert_at(i) < args_.num_logical) add(s, held_[i], expert_[i]);
     }
+#pragma unroll 1
     for (int i = kHeldLoads; expert_at(i) < args_.num_logical; ++i) {
       add(s, load_[expert_at(i)], experts_[expert_at(i)]);
     }
@@ -98,15 +100,40 @@ class LoadIntake {
 /// What a slot takes; `load` [num_logical] in any memory.
 __device__ inline int slot_tokens(const DeviceSlot& slot, const int* take, const int* load) {
   if (slot.count == 0) return 0;
-  const int tokens = slot.lane != kNoLane ? take[slot.lane] : load[slot.expert];
+  const int tokens = slot.place != kNoPlace ? take[slot.place] : load[slot.expert];
   if (slot.count == 1) return tokens;
   const int each = tokens / slot.count;
   return each + (slot.index < tokens - each * slot.count ? 1 : 0);
 }
 
+/// The solvers' forms; all give the same result where they can be used.
+enum class Form {
+  kCut,        ///< one warp, up to 8 live ranks
+  kFlow32,     ///< one warp, up to 32 ranks and 64 replicated experts
+  kFlow128,    ///< one warp, up to 128 ranks and 128 replicated experts
+  kFlowBlock,  ///< a team of warps, any size
+};
+
+/// Runs a solver with the first `team_threads` threads of a block; outcome on all of these.
+template <Form kForm>
+__device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockState& state,
+                                       int thread, int team_threads, int max_steps) {
+  if constexpr (kForm == Form::kCut) {
+    return WarpCut(tables, state, thread).run();
+  } else if constexpr (kForm == Form::kFlow32) {
+    return WarpFlow<1, 2>(tables, state, thread).run(max_steps);
+  } else if constexpr (kForm == Form::kFlow128) {
+    return WarpFlow<4, 4>(tables, state, thread).run(max_steps);
+  } else {
+    const BlockTeam team(thread, team_threads);
+    return BlockFlow(tables, state, team).run(max_steps);
+  }
+}
+
 /// One instance a block. Dynamic shared memory: solver_bytes, then BlockState::bytes().
-template <bool kOneWarp, bool kCut, bool kHeld>
-__global__ void solve_kernel(const SolveArgs args) {
+template <Form kForm>
+__global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128)
+    solve_kernel(const SolveArgs args) {
   extern __shared__ uint4 memory[];
   __shared__ int sum_high, sum_low, negative;
   auto* const image = reinterpret_cast<unsigned char*>(memory);
@@ -116,6 +143,7 @@ __global__ void solve_kernel(const SolveArgs args) {
 
   // Everything that comes from global memory at once.
   LoadIntake intake(args);
+#pragma unroll 1
   for (int i = thread; i < args.solver_bytes / 16; i += num_threads) {
     memory[i] = reinterpret_cast<const uint4*>(args.image)[i];
   }
@@ -124,6 +152,7 @@ __global__ void solve_kernel(const SolveArgs args) {
 
   const DeviceTablesHeader& h = *reinterpret_cast<const DeviceTablesHeader*>(image);
   const BlockState state = BlockState::carve(image + args.solver_bytes, h);
+#pragma unroll 1
   for (int g = thread; g < h.num_ranks; g += num_threads) state.fixed[g] = 0;
   __syncthreads();
   intake.deliver(state);
@@ -141,13 +170,8 @@ __global__ void solve_kernel(const SolveArgs args) {
 
   if (thread < args.team_threads && !refused) {
     const BlockTables tables(image);
-    const Team<kOneWarp> team(thread, args.team_threads);
-    BlockOutcome out;
-    if constexpr (kCut) {
-      out = WarpCut<kHeld>(tables, state, team).run();
-    } else {
-      out = BlockFlow<kOneWarp, kHeld>(tables, state, team).run(args.max_steps);
-    }
+    const BlockOutcome out =
+        solve_in_block<kForm>(tables, state, thread, args.team_threads, args.max_steps);
     if (thread == 0 && args.outcome != nullptr) {
       args.outcome[batch] = {out.is_optimal ? kDeviceOptimal : kDeviceBounded, out.bound,
                              out.max_load, out.steps};
@@ -160,24 +184,28 @@ __global__ void solve_kernel(const SolveArgs args) {
   if (args.physical_load != nullptr) {
     const auto* slots = reinterpret_cast<const DeviceSlot*>(args.image + h.slots);
     const int* load = args.load + batch * args.num_logical;
+#pragma unroll 1
     for (int p = thread; p < h.num_physical; p += num_threads) {
       args.physical_load[batch * h.num_physical + p] =
           refused ? 0 : slot_tokens(slots[p], state.take, load);
     }
   }
   if (args.take != nullptr) {
-    const int lanes = h.num_tiles * kLanes;
-    for (int i = thread; i < lanes; i += num_threads) {
-      args.take[batch * lanes + i] = refused ? 0 : state.take[i];
+    const int places = h.num_places;
+#pragma unroll 1
+    for (int i = thread; i < places; i += num_threads) {
+      args.take[batch * places + i] = refused ? 0 : state.take[i];
     }
   }
   if (args.rank_load != nullptr) {
+#pragma unroll 1
     for (int g = thread; g < h.num_ranks; g += num_threads) {
       args.rank_load[batch * h.num_ranks + g] = refused ? 0 : state.rank_load[g];
     }
   }
   if (args.proof != nullptr) {
     const int words = BlockState::words(h.num_ranks);
+#pragma unroll 1
     for (int i = thread; i < words; i += num_threads) {
       args.proof[batch * words + i] = refused ? 0 : state.proof[i];
     }

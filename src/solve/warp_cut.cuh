@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "solve/sweep.cuh"
+
+// cut_cpu.cc for one warp, step by step with the same result. Set s of live ranks (a bit mask of up
+// to 8) is in register s / 32 of lane s % 32. Lane i < num_live owns live rank i.
+namespace lplb::solvers {
+
+inline constexpr int kCutSweeps = 4;
+
+class WarpCut {
+ public:
+  __device__ WarpCut(const BlockTables& tables, const BlockState& state, int lane)
+      : t_(tables),
+        s_(state),
+        lane_(lane),
+        rank_(lane < tables.num_live ? static_cast<int>(tables.live_rank[lane]) : -1) {}
+
+  /// The whole warp calls it, with `want` and `fixed` filled and synchronised.
+  __device__ __forceinline__ BlockOutcome run() {
+    const WarpTeam team(lane_);
+    sum_confined_loads();
+    raise_bound();
+    share_evenly(t_, s_, team);
+#pragma unroll 1
+    for (int i = 0; i < kCutSweeps && !fits(); ++i) sweep(t_, s_, team);
+    if (!fits()) {
+      make_slacks();
+      // NOTE: once all ranks fit, the experts not yet fixed stay as they are.
+#pragma unroll 1
+      for (int k = 0; k < t_.num_replicated && !fits(); ++k) fix_expert(k);
+    }
+    return {bound_, bound_, 0, 1};
+  }
+
+ private:
+  static constexpr int kSets = 8;  // a lane
+
+  __device__ __forceinline__ int set_of(int i) const { return i * kLanes + lane_; }
+
+  /// The load of the experts whose places all lie in a set: a sum over subsets.
+  __device__ __forceinline__ void sum_confined_loads() {
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) s_.sets[set_of(i)] = 0;
+    __syncwarp();
+    if (rank_ >= 0) {
+      s_.sets[1 << lane_] = s_.fixed[rank_];
+      s_.label[rank_] = lane_;
+    }
+    __syncwarp();
+#pragma unroll 1
+    for (int k = lane_; k < t_.num_replicated; k += kLanes) {
+      atomicAdd(&s_.sets[t_.live_set[k]], s_.want[k]);
+    }
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) confined_[i] = s_.sets[set_of(i)];
+#pragma unroll
+    for (int bit = 1; bit < kLanes; bit *= 2) {
+#pragma unroll
+      for (int i = 0; i < kSets; ++i) {
+        const int without = __shfl_xor_sync(~0u, confined_[i], bit);
+        confined_[i] += (lane_ & bit) != 0 ? without : 0;
+      }
+    }
+#pragma unroll
+    for (int bit = 1; bit < kSets; bit *= 2) {
+#pragma unroll
+      for (int i = 0; i < kSets; ++i) {
+        if ((i & bit) != 0) confined_[i] += confined_[i & ~bit];
+      }
+    }
+  }
+
+  /// T: the greatest ceil(confined / ranks). The proof: of the sets that give it the smallest ones,
+  /// of these the heaviest, of these the first.
+  /// NOTE: sets with bits beyond num_live weigh as their subset without, which is smaller.
+  __device__ __forceinline__ void raise_bound() {
+    int level[kSets];
+    int most = 0;
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) {
+      const int ranks = max(__popc(set_of(i)), 1);
+      const int mean = t_.divide(confined_[i], ranks);
+      level[i] = set_of(i) == 0 ? -1 : mean + (mean * ranks != confined_[i] ? 1 : 0);
+      most = max(most, level[i]);
+    }
+    bound_ = __reduce_max_sync(~0u, most);
+    int size = kMaxCutRanks;
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) {
+      if (level[i] == bound_) size = min(size, __popc(set_of(i)));
+    }
+    size = __reduce_min_sync(~0u, size);
+    int load = 0;
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) {
+      if (__popc(set_of(i)) == size) load = max(load, confined_[i]);
+    }
+    load = __reduce_max_sync(~0u, load);
+    int first = 1 << kMaxCutRanks;
+#pragma unroll
+    for (int i = kSets - 1; i >= 0; --i) {
+      if (__popc(set_of(i)) == size && confined_[i] == load) first = set_of(i);
+    }
+    const int proof = __reduce_min_sync(~0u, first);
+#pragma unroll 1
+    for (int i = lane_; i < BlockState::words(t_.num_ranks); i += kLanes) s_.proof[i] = 0;
+    __syncwarp();
+    if (rank_ >= 0 && (proof >> lane_ & 1) != 0) add_bit(s_.proof, rank_);
+    __syncwarp();
+  }
+
+  __device__ __forceinline__ bool fits() const {
+    return !__any_sync(~0u, rank_ >= 0 && s_.rank_load[rank_] > bound_);
+  }
+
+  /// slack(S) = what S can carry at the bound, at most the whole batch, less what must go there.
+  __device__ __forceinline__ void make_slacks() {
+    const int total = __shfl_sync(~0u, confined_[kSets - 1], kLanes - 1);
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) {
+      const long long room = static_cast<long long>(bound_) * __popc(set_of(i));
+      slack_[i] = static_cast<int>(min(room, static_cast<long long>(total))) - confined_[i];
+    }
+  }
+
+  /// Corrects the expert's tokens, place after place, to what the slacks allow.
+  __device__ __forceinline__ void fix_expert(int k) {
+    const int last = t_.place_begin[k + 1] - 1;
+    int others = t_.live_set[k];
+    int left = s_.want[k];
+#pragma unroll 1
+    for (int place = t_.place_begin[k]; place < last; ++place) {
+      const int here = 1 << s_.label[t_.place_rank[place]];
+      others &= ~here;
+      const int took = s_.take[place];
+      const int tokens = commit(here, others, took, left);
+      set_take(place, took, tokens);
+      left -= tokens;
+    }
+    set_take(last, s_.take[last], left);
+  }
+
+  /// NOTE: all lanes have read `took` before one writes.
+  __device__ __forceinline__ void set_take(int place, int took, int tokens) const {
+    __syncwarp();
+    if (lane_ == 0 && took != tokens) {
+      s_.take[place] = tokens;
+      s_.rank_load[t_.place_rank[place]] += tokens - took;
+    }
+    __syncwarp();
+  }
+
+  /// How many of `left` tokens `here` takes for good, `others` sharing the rest: as near to `took`
+  /// as the slacks allow, which are updated.
+  __device__ __forceinline__ int commit(int here, int others, int took, int left) {
+    int high = left;
+    int least = 0x7FFFFFFF;
+    unsigned takes = 0;  // bit i: set i holds `here`, not all others
+    unsigned rest = 0;   // bit i: set i holds all others, not `here`
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) {
+      const bool has_here = (set_of(i) & here) != 0;
+      const bool has_others = (set_of(i) & others) == others;
+      high = has_here && !has_others ? min(high, slack_[i]) : high;
+      least = !has_here && has_others ? min(least, slack_[i]) : least;
+      takes |= has_here && !has_others ? 1u << i : 0;
+      rest |= !has_here && has_others ? 1u << i : 0;
+    }
+    high = __reduce_min_sync(~0u, high);
+    const int low = max(0, left - __reduce_min_sync(~0u, least));
+    const int tokens = min(max(took, low), high);
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) {
+      slack_[i] -= (takes >> i & 1) != 0 ? tokens : 0;
+      slack_[i] -= (rest >> i & 1) != 0 ? left - tokens : 0;
+    }
+    return tokens;
+  }
+
+  const BlockTables& t_;
+  const BlockState& s_;
+  const int lane_;
+  const int rank_;
+  int bound_ = 0;
+  int confined_[kSets];
+  int slack_[kSets];
+};
+
+}  // namespace lplb::solvers
