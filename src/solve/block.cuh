@@ -15,9 +15,23 @@
 // runs.
 namespace lplb::solvers {
 
-/// The threads that solve: one warp.
+/// Single values that the threads of a team share.
+struct BlockScalars {
+  int most;         ///< of a reduction
+  int first;        ///< of a reduction
+  int sum;          ///< of a cut
+  int count;        ///< of a cut
+  int grown_level;  ///< the last level of a search that met a rank
+  int unused[3];
+  unsigned words[3][8];  ///< of sets that the team puts together, in turn
+};
+static_assert(sizeof(BlockScalars) % 16 == 0);
+
+/// The threads that solve: one warp. Sets of ranks are one word.
 class WarpTeam {
  public:
+  static constexpr int kWords = 1;
+
   __device__ explicit WarpTeam(int thread) : thread_(thread) {}
   __device__ int thread() const { return thread_; }
   __device__ int num_threads() const { return kLanes; }
@@ -28,14 +42,29 @@ class WarpTeam {
     __syncwarp();
     return __any_sync(~0u, predicate);
   }
+  __device__ int max_of(int value, BlockScalars*) const { return __reduce_max_sync(~0u, value); }
+  __device__ int min_of(int value, BlockScalars*) const { return __reduce_min_sync(~0u, value); }
+  __device__ int sum_of(int value, BlockScalars*) const { return __reduce_add_sync(~0u, value); }
+  /// The threads for which `a` holds, and those for which `b` does.
+  __device__ void ballots(bool a, bool b, unsigned (&in_a)[1], unsigned (&in_b)[1], BlockScalars*) {
+    in_a[0] = __ballot_sync(~0u, a);
+    in_b[0] = __ballot_sync(~0u, b);
+  }
+  /// The union of all threads' `set`.
+  __device__ void unite(unsigned (&set)[1], BlockScalars*) {
+    set[0] = __reduce_or_sync(~0u, set[0]);
+  }
 
  private:
   int thread_;
 };
 
-/// The threads that solve: the first `num_threads` of a block, a multiple of 32.
+/// The threads that solve: the first `num_threads` of a block, a multiple of 32. Sets of ranks are
+/// four words, for teams of 128.
 class BlockTeam {
  public:
+  static constexpr int kWords = 4;
+
   __device__ BlockTeam(int thread, int num_threads) : thread_(thread), num_threads_(num_threads) {}
 
   __device__ int thread() const { return thread_; }
@@ -54,25 +83,65 @@ class BlockTeam {
     return result != 0;
   }
 
-  /// The greatest `value` of the team; `*shared` is below all values before. A sync.
-  __device__ int max_of(int value, int* shared) const {
+  /// Reductions, on all threads. NOTE: each value of BlockScalars is used once, or reset between
+  /// two syncs, since all threads read it after the call.
+  __device__ int max_of(int value, BlockScalars* shared) const {
     const int most = __reduce_max_sync(~0u, value);
-    if (thread_ % kLanes == 0) atomicMax(shared, most);
+    if (is_first_lane()) atomicMax(&shared->most, most);
     sync();
-    return *shared;
+    return shared->most;
+  }
+  __device__ int min_of(int value, BlockScalars* shared) const {
+    const int least = __reduce_min_sync(~0u, value);
+    if (is_first_lane()) atomicMin(&shared->first, least);
+    sync();
+    return shared->first;
   }
 
-  /// The least; `*shared` is above all values before. A sync.
-  __device__ int min_of(int value, int* shared) const {
-    const int least = __reduce_min_sync(~0u, value);
-    if (thread_ % kLanes == 0) atomicMin(shared, least);
+  __device__ void ballots(bool a, bool b, unsigned (&in_a)[4], unsigned (&in_b)[4],
+                          BlockScalars* shared) {
+    unsigned* const words = next_words(shared);
+    const unsigned ballot_a = __ballot_sync(~0u, a);
+    const unsigned ballot_b = __ballot_sync(~0u, b);
+    if (is_first_lane()) {
+      words[thread_ / kLanes] = ballot_a;
+      words[4 + thread_ / kLanes] = ballot_b;
+    }
     sync();
-    return *shared;
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      in_a[w] = words[w];
+      in_b[w] = words[4 + w];
+    }
+  }
+
+  __device__ void unite(unsigned (&set)[4], BlockScalars* shared) {
+    unsigned* const words = next_words(shared);
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      const unsigned united = __reduce_or_sync(~0u, set[w]);
+      if (is_first_lane() && united != 0) atomicOr(&words[w], united);
+    }
+    sync();
+#pragma unroll
+    for (int w = 0; w < 4; ++w) set[w] = words[w];
   }
 
  private:
+  __device__ bool is_first_lane() const { return thread_ % kLanes == 0; }
+
+  /// Words for one exchange, all 0. NOTE: three take turns: while some threads still read those of
+  /// the last exchange, others write these, and the next are cleared, which were read before the
+  /// last sync.
+  __device__ unsigned* next_words(BlockScalars* shared) {
+    turn_ = turn_ == 2 ? 0 : turn_ + 1;
+    if (thread_ < 8) shared->words[turn_ == 2 ? 0 : turn_ + 1][thread_] = 0;
+    return shared->words[turn_];
+  }
+
   int thread_;
   int num_threads_;
+  int turn_ = 0;
 };
 
 /// The tables in shared memory, each array's address at hand: a kernel that asked the header for it
@@ -88,7 +157,7 @@ struct BlockTables {
   const std::uint16_t* place_rank;
   const std::uint16_t* incident_begin;
   const std::uint16_t* incident;
-  const std::uint16_t* place_owner;
+  const std::uint16_t* incident_owner;
   const std::uint16_t* part_of;
   const std::uint16_t* part_size;
   const std::uint16_t* live_rank;
@@ -114,7 +183,7 @@ struct BlockTables {
     place_rank = ids(h.place_rank);
     incident_begin = ids(h.incident_begin);
     incident = ids(h.incident);
-    place_owner = ids(h.place_owner);
+    incident_owner = ids(h.incident_owner);
     part_of = ids(h.part_of);
     part_size = ids(h.part_size);
     live_rank = ids(h.live_rank);
@@ -139,17 +208,6 @@ struct BlockTables {
   }
 };
 
-/// Single values that the threads of a team share.
-struct BlockScalars {
-  int most;         ///< of a reduction
-  int first;        ///< of a reduction
-  int sum;          ///< of a cut
-  int count;        ///< of a cut
-  int grown_level;  ///< the last level of a search that met a rank
-  int unused[3];
-};
-static_assert(sizeof(BlockScalars) % 16 == 0);
-
 /// One instance in shared memory: in, out, scratch. Made by carve() from one block of bytes;
 /// bytes() says how many.
 struct BlockState {
@@ -159,21 +217,22 @@ struct BlockState {
   int* rank_load;   // out: [num_ranks]
   unsigned* proof;  // out: [num_ranks / 32 + 1], a bit a rank
 
-  int* room;        // [num_ranks], tokens that fit before a wave
-  int* excess;      // [num_ranks], tokens that a wave still has to carry on
-  int* label;       // [num_ranks], distance to room, -1: none
-  int* met;         // [K], the level in which a search met the expert, -1: not yet
-  int* target;      // [K], the place that its tokens may go to
-  unsigned* marks;  // [2][num_ranks / 32 + 1], ranks met in a level
-  int* sets;        // cut: [256]
+  int* room;         // [num_ranks], tokens that fit before a wave
+  int* label;        // [num_ranks], distance to room, -1: none; cut: number among the live
+  int* met;          // [K], the level in which a search met the expert, -1: not yet
+  int* target;       // [K], the place that its tokens may go to
+  int* taker;        // [K], the rank of that place
+  unsigned* givers;  // [K, mask words], the ranks where the expert has tokens
+  unsigned* marks;   // [2][num_ranks / 32 + 1], ranks met in a level
+  int* sets;         // cut: [256]
   BlockScalars* scalars;
 
   LPLB_HOST_DEVICE static int words(int num_ranks) { return num_ranks / 32 + 1; }
 
   LPLB_HOST_DEVICE static int bytes(const DeviceTablesHeader& h) {
     return static_cast<int>(sizeof(BlockScalars)) +
-           4 * (3 * h.num_replicated + 5 * h.num_ranks + h.num_places + 3 * words(h.num_ranks) +
-                (h.num_live <= kMaxCutRanks ? 256 : 0));
+           4 * ((4 + h.mask_words) * h.num_replicated + 4 * h.num_ranks + h.num_places +
+                3 * words(h.num_ranks) + (h.num_live <= kMaxCutRanks ? 256 : 0));
   }
 
   /// `memory` is aligned to 16 bytes.
@@ -186,13 +245,14 @@ struct BlockState {
       next += size;
       return array;
     };
+    s.givers = reinterpret_cast<unsigned*>(take(h.mask_words * h.num_replicated));
     s.want = take(h.num_replicated);
     s.met = take(h.num_replicated);
     s.target = take(h.num_replicated);
+    s.taker = take(h.num_replicated);
     s.fixed = take(h.num_ranks);
     s.rank_load = take(h.num_ranks);
     s.room = take(h.num_ranks);
-    s.excess = take(h.num_ranks);
     s.label = take(h.num_ranks);
     s.take = take(h.num_places);
     s.proof = reinterpret_cast<unsigned*>(take(words(h.num_ranks)));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "solve/warp_flow.cuh"
+#include "solve/mask_flow.cuh"
 
 // flow_cpu.cc for a team of warps and any size, step by step with the same result. A thread owns
 // the ranks and the experts that are its number modulo the team's size.
@@ -58,7 +58,10 @@ class BlockFlow {
     int* const part_load = s_.room;
     for_each(t_.num_parts, [&](int i) { part_load[i] = 0; });
     clear_proof();
-    if (team_.thread() == 0) *s_.scalars = {-1, 0x7FFFFFFF, 0, 0, 0, {}};
+    if (team_.thread() == 0) {
+      s_.scalars->most = -1;
+      s_.scalars->first = 0x7FFFFFFF;
+    }
     team_.sync();
     for_ranks([&](int g) { atomicAdd(&part_load[t_.part_of[g]], s_.rank_load[g]); });
     team_.sync();
@@ -70,8 +73,8 @@ class BlockFlow {
     };
     for_each(t_.num_parts, [&](int i) { offer(t_.divide_up(part_load[i], t_.part_size[i]), i); });
     for_ranks([&](int g) { offer(s_.fixed[g], kMaxRanks + g); });
-    bound_ = team_.max_of(level, &s_.scalars->most);
-    first = team_.min_of(level == bound_ ? first : 0x7FFFFFFF, &s_.scalars->first);
+    bound_ = team_.max_of(level, s_.scalars);
+    first = team_.min_of(level == bound_ ? first : 0x7FFFFFFF, s_.scalars);
     for_ranks([&](int g) {
       if (first == kMaxRanks + g || first == t_.part_of[g]) add_bit(s_.proof, g);
     });
@@ -140,6 +143,7 @@ class BlockFlow {
     if (target == end) return;
     s_.met[k] = level;
     s_.target[k] = target;
+    s_.taker[k] = t_.place_rank[target];
     for (int i = begin; i < end; ++i) {
       if (s_.take[i] > 0 && s_.label[t_.place_rank[i]] < 0) add_bit(marks, t_.place_rank[i]);
     }
@@ -166,11 +170,11 @@ class BlockFlow {
     const int end = t_.incident_begin[rank + 1];
     for (int i = t_.incident_begin[rank]; i < end && left > 0; ++i) {
       const int from = t_.incident[i];
-      const int k = t_.place_owner[from];
+      const int k = t_.incident_owner[i];
       if (s_.met[k] != level - 1) continue;
       const int has = s_.take[from];
       const int to = s_.target[k];
-      const int taker = t_.place_rank[to];
+      const int taker = s_.taker[k];
       int tokens = min(left, has);
       if (within_room) tokens = min(tokens, s_.room[taker]);
       if (tokens == 0) continue;
@@ -234,7 +238,7 @@ class BlockFlow {
     team_.sync();
     int most = 0;
     for_ranks([&](int g) { most = max(most, s_.rank_load[g]); });
-    return team_.max_of(most, &s_.scalars->most);
+    return team_.max_of(most, s_.scalars);
   }
 
   const BlockTables& t_;

@@ -67,6 +67,13 @@ std::vector<DeviceExpert> list_experts(const Tables& t) {
   return experts;
 }
 
+std::vector<std::uint16_t> list_owners(const Tables& t) {
+  std::vector<std::uint16_t> owners;
+  owners.reserve(t.incident.size());
+  for (const Index place : t.incident) owners.push_back(narrow(t.place_owner[place]));
+  return owners;
+}
+
 /// Where each colour begins, and the most experts of one.
 std::vector<std::uint16_t> list_colours(const Tables& t, std::int32_t* most) {
   std::vector<std::uint16_t> begin = {0};
@@ -151,7 +158,7 @@ void DeviceImage::assign(const Tables& t) {
   header.place_rank = writer.add(place_rank);
   header.incident_begin = writer.add(narrow_all(t.incident_begin));
   header.incident = writer.add(narrow_all(t.incident));
-  header.place_owner = writer.add(narrow_all(t.place_owner));
+  header.incident_owner = writer.add(list_owners(t));
   header.part_of = writer.add(part_of);
   header.part_size = writer.add(part_size);
   header.live_rank = writer.add(narrow_all(t.live_ranks));

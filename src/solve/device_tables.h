@@ -46,7 +46,7 @@ struct DeviceTablesHeader {
   std::int32_t place_rank;      ///< uint16 [num_places], ascending within an expert
   std::int32_t incident_begin;  ///< uint16 [num_ranks + 1]
   std::int32_t incident;        ///< uint16 [num_places]: places on a rank, ascending
-  std::int32_t place_owner;     ///< uint16 [num_places]: the replicated expert
+  std::int32_t incident_owner;  ///< uint16 [num_places]: their replicated experts
   std::int32_t part_of;         ///< uint16 [num_ranks]; kNoPlace: the rank is dead
   std::int32_t part_size;       ///< uint16 [num_parts]
   std::int32_t live_rank;       ///< uint16 [num_live], ascending

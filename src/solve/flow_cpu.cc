@@ -15,7 +15,7 @@
 namespace lplb::solvers {
 namespace {
 
-constexpr int kMaxSweeps = 4;
+constexpr int kMaxSweeps = 2;
 
 class Flow {
  public:

@@ -47,12 +47,13 @@ int default_steps(int num_ranks) { return 64 + 16 * num_ranks; }
 
 Form choose_form(const DeviceTablesHeader& h, Solver solver) {
   if (solver == Solver::kCut) return Form::kCut;
-  if (WarpFlow<1, 2>::takes(h)) return Form::kFlow32;
-  if (WarpFlow<4, 4>::takes(h)) return Form::kFlow128;
+  if (Flow32::takes(h)) return Form::kFlow32;
+  if (Flow128::takes(h)) return Form::kFlow128;
   return Form::kFlowBlock;
 }
 
 int team_threads(const DeviceTablesHeader& h, Form form) {
+  if (form == Form::kFlow128) return Flow128::kThreads;
   if (form != Form::kFlowBlock) return kLanes;
   const int threads = std::max(h.most_experts, h.num_live);
   return std::min((threads + kLanes - 1) / kLanes, kMaxTeamWarps) * kLanes;
@@ -66,7 +67,7 @@ void DeviceProblem::assign(const SplitProblem::Tables& tables, cudaStream_t stre
   LPLB_CUDA_CHECK(cudaMemcpyAsync(bytes_.get(), image_.bytes.data(), image_.bytes.size(),
                                   cudaMemcpyHostToDevice, stream));
   LPLB_CUDA_CHECK(cudaStreamSynchronize(stream));
-  shared_bytes_ = header().solver_bytes + BlockState::bytes(header());
+  shared_bytes_ = header().bytes + BlockState::bytes(header());
   most_shared_bytes_ = most_shared_memory();
   // NOTE: a property of kernel and device, so it is set for each problem.
   AllKernels::allow_shared_memory(most_shared_bytes_);
@@ -81,7 +82,7 @@ void DeviceProblem::launch(cudaStream_t stream, const SolvePointers& pointers, i
   const int team = team_threads(header(), form);
   const auto limit = static_cast<std::int64_t>(default_steps(header().num_ranks));
   const SolveArgs args{bytes_.get(),
-                       header().solver_bytes,
+                       header().bytes,
                        header().num_logical,
                        pointers.load,
                        pointers.physical_load,

@@ -3,7 +3,6 @@
 
 #include "solve/block_flow.cuh"
 #include "solve/warp_cut.cuh"
-#include "solve/warp_flow.cuh"
 
 namespace lplb::solvers {
 
@@ -24,7 +23,7 @@ struct DeviceOutcome {
 /// What one launch reads and writes, all in device memory; outputs may be null.
 struct SolveArgs {
   const unsigned char* image;
-  int solver_bytes;
+  int image_bytes;
   int num_logical;
   const int* load;         ///< in: [num_batches, num_logical]
   int* physical_load;      ///< out: [num_batches, num_physical]
@@ -106,11 +105,14 @@ __device__ inline int slot_tokens(const DeviceSlot& slot, const int* take, const
   return each + (slot.index < tokens - each * slot.count ? 1 : 0);
 }
 
+using Flow32 = MaskFlow<WarpTeam, 2>;
+using Flow128 = MaskFlow<BlockTeam, 1>;
+
 /// The solvers' forms; all give the same result where they can be used.
 enum class Form {
   kCut,        ///< one warp, up to 8 live ranks
   kFlow32,     ///< one warp, up to 32 ranks and 64 replicated experts
-  kFlow128,    ///< one warp, up to 128 ranks and 128 replicated experts
+  kFlow128,    ///< 128 threads, up to 128 ranks and 128 replicated experts
   kFlowBlock,  ///< a team of warps, any size
 };
 
@@ -121,16 +123,16 @@ __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockSta
   if constexpr (kForm == Form::kCut) {
     return WarpCut(tables, state, thread).run();
   } else if constexpr (kForm == Form::kFlow32) {
-    return WarpFlow<1, 2>(tables, state, thread).run(max_steps);
+    return Flow32(tables, state, WarpTeam(thread)).run(max_steps);
   } else if constexpr (kForm == Form::kFlow128) {
-    return WarpFlow<4, 4>(tables, state, thread).run(max_steps);
+    return Flow128(tables, state, BlockTeam(thread, team_threads)).run(max_steps);
   } else {
     const BlockTeam team(thread, team_threads);
     return BlockFlow(tables, state, team).run(max_steps);
   }
 }
 
-/// One instance a block. Dynamic shared memory: solver_bytes, then BlockState::bytes().
+/// One instance a block. Dynamic shared memory: the image, then BlockState::bytes().
 template <Form kForm>
 __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128)
     solve_kernel(const SolveArgs args) {
@@ -144,14 +146,14 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128)
   // Everything that comes from global memory at once.
   LoadIntake intake(args);
 #pragma unroll 1
-  for (int i = thread; i < args.solver_bytes / 16; i += num_threads) {
+  for (int i = thread; i < args.image_bytes / 16; i += num_threads) {
     memory[i] = reinterpret_cast<const uint4*>(args.image)[i];
   }
   if (thread == 0) sum_high = sum_low = negative = 0;
   __syncthreads();
 
   const DeviceTablesHeader& h = *reinterpret_cast<const DeviceTablesHeader*>(image);
-  const BlockState state = BlockState::carve(image + args.solver_bytes, h);
+  const BlockState state = BlockState::carve(image + args.image_bytes, h);
 #pragma unroll 1
   for (int g = thread; g < h.num_ranks; g += num_threads) state.fixed[g] = 0;
   __syncthreads();
@@ -182,7 +184,7 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128)
   __syncthreads();
 
   if (args.physical_load != nullptr) {
-    const auto* slots = reinterpret_cast<const DeviceSlot*>(args.image + h.slots);
+    const auto* slots = reinterpret_cast<const DeviceSlot*>(image + h.slots);
     const int* load = args.load + batch * args.num_logical;
 #pragma unroll 1
     for (int p = thread; p < h.num_physical; p += num_threads) {

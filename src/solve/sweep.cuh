@@ -61,11 +61,65 @@ __device__ __forceinline__ bool level_places(const BlockTables& t, const BlockSt
   return changed;
 }
 
+/// level_places() for up to kMost places, which are read once.
+template <int kMost>
+__device__ __forceinline__ bool level_few(const BlockTables& t, const BlockState& s, int begin,
+                                          int count, int w) {
+  int rank[kMost];
+  int took[kMost];
+  int other[kMost];
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) {
+    // NOTE: a place that is not there never stays.
+    const int place = begin + min(i, count - 1);
+    rank[i] = t.place_rank[place];
+    took[i] = s.take[place];
+  }
+  int filled = w;
+  int stay = 0;
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) {
+    other[i] = i < count ? s.rank_load[rank[i]] - took[i] : 0x7FFFFFFF;
+    const bool stays = i < count && took[i] > 0;
+    filled += stays ? other[i] : 0;
+    stay += stays ? 1 : 0;
+  }
+  if (stay == 0) return false;  // no tokens
+  int level;
+  for (;;) {
+    level = t.divide(filled, stay);
+    int next_filled = w;
+    int next_stay = 0;
+#pragma unroll
+    for (int i = 0; i < kMost; ++i) {
+      next_filled += other[i] <= level ? other[i] : 0;
+      next_stay += other[i] <= level ? 1 : 0;
+    }
+    if (next_filled == filled && next_stay == stay) break;
+    filled = next_filled;
+    stay = next_stay;
+  }
+  int extra = filled - level * stay;
+  bool changed = false;
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) {
+    const bool stays = other[i] <= level;
+    const int x = stays ? level - other[i] + (extra > 0 ? 1 : 0) : 0;
+    extra -= stays ? 1 : 0;
+    if (i >= count || x == took[i]) continue;
+    s.take[begin + i] = x;
+    s.rank_load[rank[i]] = other[i] + x;
+    changed = true;
+  }
+  return changed;
+}
+
 __device__ __forceinline__ bool level_expert(const BlockTables& t, const BlockState& s, int k) {
   const int begin = t.place_begin[k];
   const int end = t.place_begin[k + 1];
   const int w = s.want[k];
-  if (end - begin > 2) return level_places(t, s, begin, end, w);
+  if (end - begin > 8) return level_places(t, s, begin, end, w);
+  if (end - begin > 2) return level_few<8>(t, s, begin, end - begin, w);
   const int a = t.place_rank[begin];
   const int b = t.place_rank[begin + 1];
   const int took = s.take[begin];
