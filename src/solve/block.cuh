@@ -144,6 +144,9 @@ class BlockTeam {
   int turn_ = 0;
 };
 
+/// Colours that a warp can sweep in registers.
+inline constexpr int kPairColours = 6;
+
 /// The tables in shared memory, each array's address at hand: a kernel that asked the header for it
 /// at every turn would wait for two reads instead of one.
 struct BlockTables {
@@ -152,6 +155,7 @@ struct BlockTables {
   int num_colours;
   int num_parts;
   int num_live;
+  bool has_pairs;  ///< no expert has more than two places, no colour more experts than a warp lanes
   const std::uint16_t* colour_begin;
   const std::uint16_t* place_begin;
   const std::uint16_t* place_rank;
@@ -165,13 +169,13 @@ struct BlockTables {
   const std::uint16_t* live_set;
   const std::uint32_t* reciprocal;
 
-  __device__ explicit BlockTables(const unsigned char* image) {
-    const auto& h = *reinterpret_cast<const DeviceTablesHeader*>(image);
+  __device__ BlockTables(const unsigned char* image, const DeviceTablesHeader& h) {
     num_ranks = h.num_ranks;
     num_replicated = h.num_replicated;
     num_colours = h.num_colours;
     num_parts = h.num_parts;
     num_live = h.num_live;
+    has_pairs = h.most_places <= 2 && h.most_experts <= kLanes && h.num_colours <= kPairColours;
     const auto ids = [image](int offset) {
       return reinterpret_cast<const std::uint16_t*>(image + offset);
     };
@@ -217,22 +221,23 @@ struct BlockState {
   int* rank_load;   // out: [num_ranks]
   unsigned* proof;  // out: [num_ranks / 32 + 1], a bit a rank
 
-  int* room;         // [num_ranks], tokens that fit before a wave
-  int* label;        // [num_ranks], distance to room, -1: none; cut: number among the live
-  int* met;          // [K], the level in which a search met the expert, -1: not yet
-  int* target;       // [K], the place that its tokens may go to
-  int* taker;        // [K], the rank of that place
-  unsigned* givers;  // [K, mask words], the ranks where the expert has tokens
-  unsigned* marks;   // [2][num_ranks / 32 + 1], ranks met in a level
-  int* sets;         // cut: [256]
+  int* room;            // [num_ranks], tokens that fit before a wave
+  int* label;           // [num_ranks], distance to room, -1: none; cut: number among the live
+  int* met;             // [K], the level in which a search met the expert, -1: not yet
+  int* target;          // [K], the place that its tokens may go to
+  int* taker;           // [K], the rank of that place
+  unsigned* givers;     // [K, mask words], the ranks where the expert has tokens
+  unsigned* level_set;  // [num_ranks, mask words], the ranks of a level
+  unsigned* marks;      // [2][num_ranks / 32 + 1], ranks met in a level
+  int* sets;            // cut: [256]
   BlockScalars* scalars;
 
   LPLB_HOST_DEVICE static int words(int num_ranks) { return num_ranks / 32 + 1; }
 
   LPLB_HOST_DEVICE static int bytes(const DeviceTablesHeader& h) {
     return static_cast<int>(sizeof(BlockScalars)) +
-           4 * ((4 + h.mask_words) * h.num_replicated + 4 * h.num_ranks + h.num_places +
-                3 * words(h.num_ranks) + (h.num_live <= kMaxCutRanks ? 256 : 0));
+           4 * ((4 + h.mask_words) * h.num_replicated + (4 + h.mask_words) * h.num_ranks +
+                h.num_places + 3 * words(h.num_ranks) + (h.num_live <= kMaxCutRanks ? 256 : 0));
   }
 
   /// `memory` is aligned to 16 bytes.
@@ -246,6 +251,7 @@ struct BlockState {
       return array;
     };
     s.givers = reinterpret_cast<unsigned*>(take(h.mask_words * h.num_replicated));
+    s.level_set = reinterpret_cast<unsigned*>(take(h.mask_words * h.num_ranks));
     s.want = take(h.num_replicated);
     s.met = take(h.num_replicated);
     s.target = take(h.num_replicated);

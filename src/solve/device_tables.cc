@@ -143,6 +143,9 @@ void DeviceImage::assign(const Tables& t) {
   ImageWriter writer(bytes);
   DeviceTablesHeader header{};
   const std::vector<std::uint16_t> colours = list_colours(t, &header.most_experts);
+  for (Index k = 0; k < t.num_replicated(); ++k) {
+    header.most_places = std::max(header.most_places, t.place_begin[k + 1] - t.place_begin[k]);
+  }
   header.num_ranks = t.num_ranks;
   header.num_logical = t.num_logical;
   header.num_physical = t.num_physical;

@@ -58,7 +58,8 @@ struct DeviceTablesHeader {
   std::int32_t bytes;         ///< of the whole image
   std::int32_t mask_words;    ///< words of a set of ranks: 1, 4, or 0 where there are more than 128
   std::int32_t most_experts;  ///< of a colour
-  std::int32_t unused[2];
+  std::int32_t most_places;   ///< of an expert
+  std::int32_t unused;
 };
 inline constexpr std::int32_t kExpertsOffset = sizeof(DeviceTablesHeader);
 static_assert(kExpertsOffset % 16 == 0);

@@ -16,6 +16,7 @@ class MaskFlow {
  public:
   static constexpr int kWords = Team::kWords;
   static constexpr int kThreads = kWords * kLanes;
+  static constexpr int kHeldPlaces = 4;  // of the rank, in registers
 
   static __host__ __device__ bool takes(const DeviceTablesHeader& h) {
     return h.mask_words == kWords && h.num_replicated <= kExperts * kThreads;
@@ -30,6 +31,14 @@ class MaskFlow {
                tables.part_of[min(team.thread(), tables.num_ranks - 1)] != kNoPlace) {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) own_[w] = rank_ / 32 == w ? 1u << (rank_ % 32) : 0;
+    const int begin = lives_ ? t_.incident_begin[rank_] : 0;
+    const int end = lives_ ? t_.incident_begin[rank_ + 1] : 0;
+#pragma unroll
+    for (int i = 0; i < kHeldPlaces; ++i) {
+      const bool is_place = begin + i < end;
+      held_place_[i] = is_place ? t_.incident[begin + i] : 0;
+      held_owner_[i] = is_place ? t_.incident_owner[begin + i] : -1;
+    }
   }
 
   /// All threads of the team call it, with `want` and `fixed` filled and synchronised. At most
@@ -38,10 +47,12 @@ class MaskFlow {
     if (rank_ < 3 * 8) s_.scalars->words[rank_ / 8][rank_ % 8] = 0;
     share_evenly(t_, s_, team_);
     raise_to_first_bound();
+    Sweeper<Team> sweeper(t_, s_, team_);
 #pragma unroll 1
     for (int i = 0; i < kFlowSweeps && any_overloaded(); ++i) {
-      if (!team_.any(sweep(t_, s_, team_))) break;
+      if (!team_.any(sweeper.sweep())) break;
     }
+    sweeper.finish();
     int steps = 0;
     bool is_optimal = true;
 #pragma unroll 1
@@ -147,28 +158,10 @@ class MaskFlow {
     team_.sync();
   }
 
-  /// Expert k is met at `level` on the ranks `here`: the first is its target.
-  __device__ __forceinline__ void set_target(int k, int level, const unsigned (&ranks)[kWords],
-                                             const unsigned (&here)[kWords]) const {
-    int before = 0;  // places before the target
-    int taker = 0;
-    bool found = false;
-#pragma unroll
-    for (int w = 0; w < kWords; ++w) {
-      const unsigned first = here[w] & (0u - here[w]);
-      before += found ? 0 : __popc(ranks[w] & (first - 1));
-      taker = !found && first != 0 ? w * 32 + __ffs(first) - 1 : taker;
-      found |= first != 0;
-    }
-    s_.met[k] = level;
-    s_.target[k] = t_.place_begin[k] + before;
-    s_.taker[k] = taker;
-  }
-
   /// Flow::search(): the last level, or 0 where an overloaded rank was not reached.
   __device__ __forceinline__ int search() {
     unsigned ranks[kExperts][kWords];
-    unsigned givers[kExperts][kWords];  // emptied once the expert is met
+    unsigned givers[kExperts][kWords];
 #pragma unroll
     for (int i = 0; i < kExperts; ++i) {
       const int k = rank_ + i * kThreads;
@@ -182,22 +175,24 @@ class MaskFlow {
     unsigned frontier[kWords];
 #pragma unroll
     for (int w = 0; w < kWords; ++w) frontier[w] = labelled_[w];
-    unsigned is_met = 0;  // bit i: expert i of this thread
 #pragma unroll 1
     for (int level = 0;; ++level) {
       unsigned met_ranks[kWords];
 #pragma unroll
-      for (int w = 0; w < kWords; ++w) met_ranks[w] = 0;
+      for (int w = 0; w < kWords; ++w) {
+        met_ranks[w] = 0;
+        if (rank_ == 0) s_.level_set[level * kWords + w] = frontier[w];
+      }
 #pragma unroll
       for (int i = 0; i < kExperts; ++i) {
-        unsigned here[kWords];
+        // NOTE: an expert that was met has no ranks any more.
+        const bool met = meet(ranks[i], frontier);
+        if (met) s_.met[rank_ + i * kThreads] = level;
 #pragma unroll
-        for (int w = 0; w < kWords; ++w) here[w] = ranks[i][w] & frontier[w];
-        if (!meet(ranks[i], frontier) || (is_met >> i & 1) != 0) continue;
-        is_met |= 1u << i;
-        set_target(rank_ + i * kThreads, level, ranks[i], here);
-#pragma unroll
-        for (int w = 0; w < kWords; ++w) met_ranks[w] |= givers[i][w];
+        for (int w = 0; w < kWords; ++w) {
+          met_ranks[w] |= met ? givers[i][w] : 0;
+          ranks[i][w] = met ? 0 : ranks[i][w];
+        }
       }
       team_.unite(met_ranks, s_.scalars);
       unsigned grown = 0;
@@ -225,8 +220,8 @@ class MaskFlow {
       if (label_ == level) {
         int left = s_.rank_load[rank_] - bound_;
         if (left > 0) {
-          if (level == 1) left = give(level - 1, left, true);
-          if (left > 0) left = give(level - 1, left, false);
+          if (level == 1) left = give_all(level - 1, left, true);
+          if (left > 0) left = give_all(level - 1, left, false);
           s_.rank_load[rank_] = bound_ + left;
         }
       }
@@ -236,29 +231,57 @@ class MaskFlow {
 
   /// NOTE: only this thread writes the takes of the rank's places in this level, and those that it
   /// gives to are of ranks that nobody reads in it.
-  __device__ __forceinline__ int give(int met_level, int left, bool within_room) {
+  __device__ __forceinline__ int give_all(int met_level, int left, bool within_room) {
+    unsigned eligible = 0;  // bit i: held place i may give
+#pragma unroll
+    for (int i = 0; i < kHeldPlaces; ++i) {
+      const bool is_place = held_owner_[i] >= 0;
+      const int met = is_place ? s_.met[held_owner_[i]] : -1;
+      const int has = is_place ? s_.take[held_place_[i]] : 0;
+      eligible |= met == met_level && has > 0 ? 1u << i : 0;
+    }
+    const int begin = t_.incident_begin[rank_];
+#pragma unroll 1
+    for (; eligible != 0 && left > 0; eligible &= eligible - 1) {
+      const int i = begin + __ffs(eligible) - 1;
+      left = give(t_.incident[i], t_.incident_owner[i], met_level, left, within_room);
+    }
     const int end = t_.incident_begin[rank_ + 1];
 #pragma unroll 1
-    for (int i = t_.incident_begin[rank_]; i < end && left > 0; ++i) {
-      const int from = t_.incident[i];
+    for (int i = begin + kHeldPlaces; i < end && left > 0; ++i) {
       const int k = t_.incident_owner[i];
-      const int has = s_.take[from];
-      const int to = s_.target[k];
-      const int taker = s_.taker[k];
-      if (s_.met[k] != met_level) continue;
-      const int most = within_room ? s_.room[taker] : left;
-      const int tokens = min(min(left, has), most);
-      if (tokens == 0) continue;
-      s_.take[from] = has - tokens;
-      atomicAdd(&s_.take[to], tokens);
-      atomicAdd(&s_.rank_load[taker], tokens);
-      atomicOr(&s_.givers[k * kWords + taker / 32 % kWords], 1u << (taker % 32));
-      if (tokens == has) {
-        atomicAnd(&s_.givers[k * kWords + rank_ / 32 % kWords], ~(1u << (rank_ % 32)));
-      }
-      left -= tokens;
+      if (s_.met[k] == met_level) left = give(t_.incident[i], k, met_level, left, within_room);
     }
     return left;
+  }
+
+  /// From a place of expert k to its target: the first of its places on a rank of the level in
+  /// which it was met. Returns what is left.
+  __device__ __forceinline__ int give(int from, int k, int met_level, int left, bool within_room) {
+    int before = 0;  // places before the target
+    int taker = 0;
+    bool found = false;
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) {
+      const unsigned ranks = t_.expert_ranks[k * kWords + w];
+      const unsigned here = ranks & s_.level_set[met_level * kWords + w];
+      const unsigned first = here & (0u - here);
+      before += found ? 0 : __popc(ranks & (first - 1));
+      taker = !found && here != 0 ? w * 32 + __ffs(here) - 1 : taker;
+      found |= here != 0;
+    }
+    const int to = t_.place_begin[k] + before;
+    const int has = s_.take[from];
+    const int tokens = min(min(left, has), within_room ? s_.room[taker] : left);
+    if (tokens == 0) return left;
+    s_.take[from] = has - tokens;
+    atomicAdd(&s_.take[to], tokens);
+    atomicAdd(&s_.rank_load[taker], tokens);
+    atomicOr(&s_.givers[k * kWords + taker / 32 % kWords], 1u << (taker % 32));
+    if (tokens == has) {
+      atomicAnd(&s_.givers[k * kWords + rank_ / 32 % kWords], ~(1u << (rank_ % 32)));
+    }
+    return left - tokens;
   }
 
   /// Flow::raise_to_closure().
@@ -315,8 +338,10 @@ class MaskFlow {
   const int rank_;  // of this thread, its number
   const bool lives_;
   int bound_ = 0;
-  int label_ = -1;        // of the rank
-  unsigned own_[kWords];  // the rank's bit
+  int label_ = -1;  // of the rank
+  int held_place_[kHeldPlaces];
+  int held_owner_[kHeldPlaces];  // -1: no place
+  unsigned own_[kWords];         // the rank's bit
   unsigned over_[kWords];
   unsigned labelled_[kWords];
   unsigned proof_[kWords];

@@ -81,17 +81,12 @@ void DeviceProblem::launch(cudaStream_t stream, const SolvePointers& pointers, i
   const Form form = choose_form(header(), solver);
   const int team = team_threads(header(), form);
   const auto limit = static_cast<std::int64_t>(default_steps(header().num_ranks));
-  const SolveArgs args{bytes_.get(),
-                       header().bytes,
-                       header().num_logical,
-                       pointers.load,
-                       pointers.physical_load,
-                       pointers.take,
-                       pointers.rank_load,
-                       pointers.proof,
-                       pointers.outcome,
-                       team,
-                       static_cast<int>(max_steps < 0 ? limit : std::min(max_steps, limit))};
+  const SolveArgs args{
+      bytes_.get(),   header(),
+      pointers.load,  pointers.physical_load,
+      pointers.take,  pointers.rank_load,
+      pointers.proof, pointers.outcome,
+      team,           static_cast<int>(max_steps < 0 ? limit : std::min(max_steps, limit))};
   AllKernels::of(form)<<<num_batches, std::max(team, kMinBlockThreads), shared_bytes_, stream>>>(
       args);
   LPLB_CUDA_CHECK(cudaGetLastError());

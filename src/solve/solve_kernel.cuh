@@ -23,15 +23,14 @@ struct DeviceOutcome {
 /// What one launch reads and writes, all in device memory; outputs may be null.
 struct SolveArgs {
   const unsigned char* image;
-  int image_bytes;
-  int num_logical;
-  const int* load;         ///< in: [num_batches, num_logical]
-  int* physical_load;      ///< out: [num_batches, num_physical]
-  int* take;               ///< out: [num_batches, num_places]
-  int* rank_load;          ///< out: [num_batches, num_ranks]
-  unsigned* proof;         ///< out: [num_batches, num_ranks / 32 + 1]
-  DeviceOutcome* outcome;  ///< out: [num_batches]
-  int team_threads;        ///< that solve; all of the block load and store
+  DeviceTablesHeader header;  ///< the image's, so that nothing waits for it
+  const int* load;            ///< in: [num_batches, num_logical]
+  int* physical_load;         ///< out: [num_batches, num_physical]
+  int* take;                  ///< out: [num_batches, num_places]
+  int* rank_load;             ///< out: [num_batches, num_ranks]
+  unsigned* proof;            ///< out: [num_batches, num_ranks / 32 + 1]
+  DeviceOutcome* outcome;     ///< out: [num_batches]
+  int team_threads;           ///< that solve; all of the block load and store
   int max_steps;
 };
 
@@ -44,11 +43,11 @@ class LoadIntake {
   /// Starts the reads of the first loads.
   __device__ LoadIntake(const SolveArgs& args)
       : args_(args),
-        load_(args.load + static_cast<long long>(blockIdx.x) * args.num_logical),
+        load_(args.load + static_cast<long long>(blockIdx.x) * args.header.num_logical),
         experts_(reinterpret_cast<const DeviceExpert*>(args.image + kExpertsOffset)) {
     for (int i = 0; i < kHeldLoads; ++i) {
       const int e = expert_at(i);
-      if (e >= args_.num_logical) continue;
+      if (e >= args_.header.num_logical) continue;
       held_[i] = load_[e];
       expert_[i] = experts_[e];
     }
@@ -57,10 +56,10 @@ class LoadIntake {
   /// The arrays are synchronised before; the caller synchronises after.
   __device__ void deliver(const BlockState& s) {
     for (int i = 0; i < kHeldLoads; ++i) {
-      if (expert_at(i) < args_.num_logical) add(s, held_[i], expert_[i]);
+      if (expert_at(i) < args_.header.num_logical) add(s, held_[i], expert_[i]);
     }
 #pragma unroll 1
-    for (int i = kHeldLoads; expert_at(i) < args_.num_logical; ++i) {
+    for (int i = kHeldLoads; expert_at(i) < args_.header.num_logical; ++i) {
       add(s, load_[expert_at(i)], experts_[expert_at(i)]);
     }
   }
@@ -143,17 +142,15 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128)
   const int num_threads = blockDim.x;
   const long long batch = blockIdx.x;
 
+  const DeviceTablesHeader& h = args.header;
+  const BlockState state = BlockState::carve(image + h.bytes, h);
   // Everything that comes from global memory at once.
   LoadIntake intake(args);
 #pragma unroll 1
-  for (int i = thread; i < args.image_bytes / 16; i += num_threads) {
+  for (int i = thread; i < h.bytes / 16; i += num_threads) {
     memory[i] = reinterpret_cast<const uint4*>(args.image)[i];
   }
   if (thread == 0) sum_high = sum_low = negative = 0;
-  __syncthreads();
-
-  const DeviceTablesHeader& h = *reinterpret_cast<const DeviceTablesHeader*>(image);
-  const BlockState state = BlockState::carve(image + args.image_bytes, h);
 #pragma unroll 1
   for (int g = thread; g < h.num_ranks; g += num_threads) state.fixed[g] = 0;
   __syncthreads();
@@ -171,7 +168,7 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128)
   const bool refused = negative != 0 || total > 0x7FFFFFFF;
 
   if (thread < args.team_threads && !refused) {
-    const BlockTables tables(image);
+    const BlockTables tables(image, h);
     const BlockOutcome out =
         solve_in_block<kForm>(tables, state, thread, args.team_threads, args.max_steps);
     if (thread == 0 && args.outcome != nullptr) {
@@ -185,7 +182,7 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128)
 
   if (args.physical_load != nullptr) {
     const auto* slots = reinterpret_cast<const DeviceSlot*>(image + h.slots);
-    const int* load = args.load + batch * args.num_logical;
+    const int* load = args.load + batch * args.header.num_logical;
 #pragma unroll 1
     for (int p = thread; p < h.num_physical; p += num_threads) {
       args.physical_load[batch * h.num_physical + p] =

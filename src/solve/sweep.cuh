@@ -151,6 +151,72 @@ __device__ bool sweep(const BlockTables& t, const BlockState& s, const Team& tea
   return changed;
 }
 
+/// The sweeps of a team. A warp whose experts are pairs keeps them in registers, an expert a lane
+/// and colour: sweeps then cost two reads and two writes a colour.
+template <class Team>
+class Sweeper {
+ public:
+  __device__ __forceinline__ Sweeper(const BlockTables& t, const BlockState& s, const Team& team)
+      : t_(t), s_(s), team_(team), in_registers_(Team::kWords == 1 && uniform(t.has_pairs) != 0) {
+    if (!in_registers_) return;
+#pragma unroll
+    for (int c = 0; c < kPairColours; ++c) {
+      place_[c] = -1;
+      if (c >= t_.num_colours) continue;
+      const int k = t_.colour_begin[c] + team_.thread();
+      if (k >= t_.colour_begin[c + 1]) continue;
+      place_[c] = t_.place_begin[k];
+      first_[c] = t_.place_rank[place_[c]];
+      second_[c] = t_.place_rank[place_[c] + 1];
+      want_[c] = s_.want[k];
+      take_[c] = s_.take[place_[c]];
+    }
+  }
+
+  /// One sweep; whether a take of this thread's changed. Ends in a sync.
+  __device__ __forceinline__ bool sweep() {
+    if (!in_registers_) return solvers::sweep(t_, s_, team_);
+    bool changed = false;
+#pragma unroll
+    for (int c = 0; c < kPairColours; ++c) {
+      if (c < t_.num_colours && place_[c] >= 0) {
+        const int a = s_.rank_load[first_[c]] - take_[c];
+        const int b = s_.rank_load[second_[c]] - (want_[c] - take_[c]);
+        const int x = level_two(want_[c], a, b);
+        s_.rank_load[first_[c]] = a + x;
+        s_.rank_load[second_[c]] = b + (want_[c] - x);
+        changed |= x != take_[c];
+        take_[c] = x;
+      }
+      __syncwarp();
+    }
+    return changed;
+  }
+
+  /// Writes what the registers hold. Ends in a sync.
+  __device__ __forceinline__ void finish() const {
+    if (!in_registers_) return;
+#pragma unroll
+    for (int c = 0; c < kPairColours; ++c) {
+      if (c >= t_.num_colours || place_[c] < 0) continue;
+      s_.take[place_[c]] = take_[c];
+      s_.take[place_[c] + 1] = want_[c] - take_[c];
+    }
+    __syncwarp();
+  }
+
+ private:
+  const BlockTables& t_;
+  const BlockState& s_;
+  const Team& team_;
+  const bool in_registers_;
+  int place_[kPairColours];
+  int first_[kPairColours];
+  int second_[kPairColours];
+  int want_[kPairColours];
+  int take_[kPairColours];
+};
+
 /// share_evenly(): take, and rank_load from `fixed`. Ends in a sync.
 template <class Team>
 __device__ void share_evenly(const BlockTables& t, const BlockState& s, const Team& team) {

@@ -23,8 +23,10 @@ class WarpCut {
     sum_confined_loads();
     raise_bound();
     share_evenly(t_, s_, team);
+    Sweeper<WarpTeam> sweeper(t_, s_, team);
 #pragma unroll 1
-    for (int i = 0; i < kCutSweeps && !fits(); ++i) sweep(t_, s_, team);
+    for (int i = 0; i < kCutSweeps && !fits(); ++i) sweeper.sweep();
+    sweeper.finish();
     if (!fits()) {
       make_slacks();
       // NOTE: once all ranks fit, the experts not yet fixed stay as they are.
