@@ -236,7 +236,7 @@ struct BlockState {
 
   LPLB_HOST_DEVICE static int bytes(const DeviceTablesHeader& h) {
     return static_cast<int>(sizeof(BlockScalars)) +
-           4 * ((4 + h.mask_words) * h.num_replicated + (4 + h.mask_words) * h.num_ranks +
+           4 * ((3 + h.mask_words) * h.num_replicated + (4 + h.mask_words) * h.num_ranks +
                 h.num_places + 3 * words(h.num_ranks) + (h.num_live <= kMaxCutRanks ? 256 : 0));
   }
 
@@ -255,7 +255,6 @@ struct BlockState {
     s.want = take(h.num_replicated);
     s.met = take(h.num_replicated);
     s.target = take(h.num_replicated);
-    s.taker = take(h.num_replicated);
     s.fixed = take(h.num_ranks);
     s.rank_load = take(h.num_ranks);
     s.room = take(h.num_ranks);

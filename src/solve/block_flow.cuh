@@ -143,7 +143,6 @@ class BlockFlow {
     if (target == end) return;
     s_.met[k] = level;
     s_.target[k] = target;
-    s_.taker[k] = t_.place_rank[target];
     for (int i = begin; i < end; ++i) {
       if (s_.take[i] > 0 && s_.label[t_.place_rank[i]] < 0) add_bit(marks, t_.place_rank[i]);
     }
@@ -172,16 +171,19 @@ class BlockFlow {
       const int from = t_.incident[i];
       const int k = t_.incident_owner[i];
       if (s_.met[k] != level - 1) continue;
-      const int has = s_.take[from];
-      const int to = s_.target[k];
-      const int taker = s_.taker[k];
-      int tokens = min(left, has);
-      if (within_room) tokens = min(tokens, s_.room[taker]);
-      if (tokens == 0) continue;
-      s_.take[from] = has - tokens;
-      atomicAdd(&s_.take[to], tokens);
-      atomicAdd(&s_.rank_load[taker], tokens);
-      left -= tokens;
+      int has = s_.take[from];
+      const int last = within_room ? t_.place_begin[k + 1] : s_.target[k] + 1;
+      for (int to = s_.target[k]; to < last && left > 0 && has > 0; ++to) {
+        const int taker = t_.place_rank[to];
+        if (s_.label[taker] != level - 1) continue;
+        const int tokens = min(min(left, has), within_room ? s_.room[taker] : left);
+        if (tokens == 0) continue;
+        atomicAdd(&s_.take[to], tokens);
+        atomicAdd(&s_.rank_load[taker], tokens);
+        has -= tokens;
+        left -= tokens;
+      }
+      s_.take[from] = has;
     }
     return left;
   }

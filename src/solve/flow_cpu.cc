@@ -162,16 +162,22 @@ class Flow {
     Load left = excess(rank);
     for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1] && left > 0; ++i) {
       const Index from = t_.incident[i];
-      const Index to = b_.target[t_.place_owner[from]];
+      const Index k = t_.place_owner[from];
+      Index to = b_.target[k];
       if (to < 0 || b_.label[t_.place[to].rank] != level - 1) continue;
-      const Index taker = t_.place[to].rank;
-      Load tokens = std::min(left, b_.take[from]);
-      if (within_room) tokens = std::min(tokens, b_.room[taker]);
-      b_.take[from] -= tokens;
-      b_.take[to] += tokens;
-      b_.rank_load[rank] -= tokens;
-      b_.rank_load[taker] += tokens;
-      left -= tokens;
+      // Without a limit the target takes it all; within room so does each place of its level.
+      const Index end = within_room ? t_.place_begin[k + 1] : to + 1;
+      for (; to < end && left > 0; ++to) {
+        const Index taker = t_.place[to].rank;
+        if (b_.label[taker] != level - 1) continue;
+        Load tokens = std::min(left, b_.take[from]);
+        if (within_room) tokens = std::min(tokens, b_.room[taker]);
+        b_.take[from] -= tokens;
+        b_.take[to] += tokens;
+        b_.rank_load[rank] -= tokens;
+        b_.rank_load[taker] += tokens;
+        left -= tokens;
+      }
     }
   }
 

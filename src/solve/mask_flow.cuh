@@ -255,33 +255,37 @@ class MaskFlow {
     return left;
   }
 
-  /// From a place of expert k to its target: the first of its places on a rank of the level in
-  /// which it was met. Returns what is left.
+  /// From a place of expert k to its places on ranks of the level in which it was met: within room
+  /// to each, else to the first. Returns what is left.
   __device__ __forceinline__ int give(int from, int k, int met_level, int left, bool within_room) {
-    int before = 0;  // places before the target
-    int taker = 0;
-    bool found = false;
+    int before = t_.place_begin[k];  // of the word's places
+    int has = s_.take[from];
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
       const unsigned ranks = t_.expert_ranks[k * kWords + w];
-      const unsigned here = ranks & s_.level_set[met_level * kWords + w];
-      const unsigned first = here & (0u - here);
-      before += found ? 0 : __popc(ranks & (first - 1));
-      taker = !found && here != 0 ? w * 32 + __ffs(here) - 1 : taker;
-      found |= here != 0;
+      unsigned here = ranks & s_.level_set[met_level * kWords + w];
+#pragma unroll 1
+      for (; here != 0 && left > 0; here &= here - 1) {
+        const int taker = w * 32 + __ffs(here) - 1;
+        const unsigned bit = here & (0u - here);
+        const int tokens = min(min(left, has), within_room ? s_.room[taker] : left);
+        if (tokens == 0) continue;
+        atomicAdd(&s_.take[before + __popc(ranks & (bit - 1))], tokens);
+        atomicAdd(&s_.rank_load[taker], tokens);
+        atomicOr(&s_.givers[k * kWords + w], bit);
+        has -= tokens;
+        left -= tokens;
+        if (has == 0) break;
+        if (!within_room) break;
+      }
+      before += __popc(ranks);
+      if (!within_room && (ranks & s_.level_set[met_level * kWords + w]) != 0) break;
     }
-    const int to = t_.place_begin[k] + before;
-    const int has = s_.take[from];
-    const int tokens = min(min(left, has), within_room ? s_.room[taker] : left);
-    if (tokens == 0) return left;
-    s_.take[from] = has - tokens;
-    atomicAdd(&s_.take[to], tokens);
-    atomicAdd(&s_.rank_load[taker], tokens);
-    atomicOr(&s_.givers[k * kWords + taker / 32 % kWords], 1u << (taker % 32));
-    if (tokens == has) {
+    s_.take[from] = has;
+    if (has == 0) {
       atomicAnd(&s_.givers[k * kWords + rank_ / 32 % kWords], ~(1u << (rank_ % 32)));
     }
-    return left - tokens;
+    return left;
   }
 
   /// Flow::raise_to_closure().
