@@ -29,6 +29,18 @@ function(lplb_configure_target target)
   endif()
 endfunction()
 
+# For code around the library that runs once: quick to compile rather than fast.
+set(LPLB_QUICK_OPTION -O1 CACHE STRING "Optimisation of tests and of the command's own code")
+mark_as_advanced(LPLB_QUICK_OPTION)
+function(lplb_compile_quickly target)
+  target_compile_options(${target} PRIVATE
+    $<$<CONFIG:Release,RelWithDebInfo>:${LPLB_QUICK_OPTION}>)
+endfunction()
+
+# NOTE: fmt::fmt halves what many files take to compile, but then what is installed needs it.
+set(LPLB_FMT fmt::fmt-header-only CACHE STRING "fmt's target: fmt::fmt in builds for tests alone")
+mark_as_advanced(LPLB_FMT)
+
 # lplb_add_test(NAME SOURCE... [LIBS lib...] [LABELS label...]): a GoogleTest program; src/ is on
 # its include path so that a test can stand beside what it tests.
 function(lplb_add_test name)
@@ -38,10 +50,11 @@ function(lplb_add_test name)
   cmake_parse_arguments(arg "" "" "LIBS;LABELS" ${ARGN})
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   lplb_configure_target(${name})
+  lplb_compile_quickly(${name})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE LPLB_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   target_link_libraries(${name} PRIVATE lplb::lplb GTest::gmock GTest::gtest_main
-    fmt::fmt-header-only nlohmann_json::nlohmann_json ${arg_LIBS})
+    ${LPLB_FMT} nlohmann_json::nlohmann_json ${arg_LIBS})
   include(GoogleTest)
   # Tests that need a GPU are those with "cuda" or "Cuda." in their names; they skip without one.
   set(_gpu "*cuda*:*Cuda.*")

@@ -155,7 +155,7 @@ std::string fish_script(const CLI::App& program) {
         out += option->get_type_name() == kFile ? " -r -F" : " -x";
         if (!choices.empty()) out += fmt::format(" -a '{}'", fmt::join(choices, " "));
       }
-      out += "\n";
+      out += '\n';
     }
   }
   return out + "complete -c lplb -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n";

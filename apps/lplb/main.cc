@@ -38,7 +38,7 @@ std::string command_line(int argc, char** argv) {
       for (std::size_t at = 0; (at = word.find('\'', at)) != std::string::npos; at += 4) {
         word.replace(at, 1, "'\\''");
       }
-      word = "'" + word + "'";
+      word = fmt::format("'{}'", word);
     }
     line += " " + word;
   }
@@ -65,9 +65,9 @@ std::string unknown_argument(const CLI::App& app, const std::string& given) {
   for (const CLI::Option* option : app.get_options()) {
     for (const std::string& known : option->get_lnames()) names.push_back("--" + known);
   }
-  const std::string nearest = given.starts_with("-") ? nearest_name(name, names) : "";
+  const std::string nearest = given.starts_with('-') ? nearest_name(name, names) : "";
   return fmt::format("{}: is no {} of {}{}{}", given,
-                     given.starts_with("-") ? "option" : "argument",
+                     given.starts_with('-') ? "option" : "argument",
                      app.get_parent() == nullptr ? "lplb" : "lplb " + app.get_name(),
                      nearest.empty() ? "" : ", did you mean " + nearest + "?",
                      nearest.empty() ? help_hint(app) : "");
@@ -105,7 +105,7 @@ void check_words(const CLI::App& program, int argc, char** argv) {
   }
   if (argc < 2) throw ArgumentError("COMMAND", "is missing; see lplb --help");
   const std::string given = argv[1];
-  if (given.starts_with("-")) return;
+  if (given.starts_with('-')) return;
   std::vector<std::string> names;
   for (const CLI::App* command : commands_of(program)) names.push_back(command->get_name());
   if (std::find(names.begin(), names.end(), given) != names.end()) return;

@@ -69,12 +69,15 @@ Job read_job(const Options& options) {
   }
 
   const Placement* old = job.from.empty() ? nullptr : &job.from[0];
-  if (!options.num_ranks && old == nullptr && !job.topology) {
+  if (options.num_ranks) {
+    job.num_ranks = *options.num_ranks;
+  } else if (old != nullptr) {
+    job.num_ranks = old->num_ranks;
+  } else if (job.topology) {
+    job.num_ranks = job.topology->group_size;
+  } else {
     throw ArgumentError("--num-ranks", "is required");
   }
-  job.num_ranks = options.num_ranks ? *options.num_ranks
-                  : old != nullptr  ? old->num_ranks
-                                    : job.topology->group_size;
   job.num_nodes = options.num_nodes ? *options.num_nodes : old != nullptr ? old->num_nodes : 1;
   return job;
 }
@@ -125,6 +128,7 @@ std::vector<Placement> placements_of(const ExpertMaps& maps, const Job& job) {
     rest.rank_alive = job.from[0].rank_alive;
   }
   std::vector<Placement> layers;
+  layers.reserve(static_cast<std::size_t>(maps.num_layers));
   for (Index i = 0; i < maps.num_layers; ++i) {
     layers.push_back(make_placement(job.num_ranks, job.num_logical, maps.layer(i), rest));
   }

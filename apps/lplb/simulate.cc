@@ -59,7 +59,7 @@ class ProgressBar {
  private:
   bool shown_;
   bool drawn_ = false;
-  std::chrono::steady_clock::time_point last_{};
+  std::chrono::steady_clock::time_point last_;
 };
 
 std::string table_of(const SimulateReport& report) {

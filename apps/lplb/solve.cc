@@ -43,8 +43,7 @@ void check_shapes(const Options& options, const std::vector<Placement>& layers,
 
 std::vector<Split> solve_all(const Options& options, const std::vector<Placement>& layers,
                              const io::Matrix<Load>& load) {
-  std::vector<SplitProblem> problems;
-  for (const Placement& layer : layers) problems.emplace_back(layer);
+  const std::vector<SplitProblem> problems(layers.begin(), layers.end());
   SolveOptions how;
   how.solver = parse_solver(options.solver);
   std::vector<Split> splits(load.rows);

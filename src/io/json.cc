@@ -51,8 +51,8 @@ class StrictSax : public nlohmann::json_sax<Json> {
       : text_(text), path_(path), first_line_(first_line) {}
 
   Json parse() {
-    Json::sax_parse(Cursor(text_.data(), &reached_), Cursor(text_.data() + text_.size(), &reached_),
-                    this);
+    const char* const begin = text_.data();
+    Json::sax_parse(Cursor(begin, &reached_), Cursor(begin + text_.size(), &reached_), this);
     return std::move(root_);
   }
 

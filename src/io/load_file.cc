@@ -11,7 +11,7 @@ namespace {
 // A number is two bytes of text and sixteen of memory at least.
 constexpr std::size_t kMaxBytes = std::size_t{1} << 28;
 
-const std::string kKey = "load";
+constexpr const char* kKey = "load";
 
 }  // namespace
 

@@ -159,7 +159,7 @@ void widen(const char* bytes, std::int64_t* out, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) {
     T item;
     std::memcpy(&item, bytes + static_cast<std::size_t>(i) * sizeof(T), sizeof(T));
-    out[i] = static_cast<std::int64_t>(item);
+    out[i] = static_cast<std::int64_t>(item);  // NOLINT(bugprone-signed-char-misuse): an int8
   }
 }
 

@@ -115,14 +115,14 @@ std::string points(const SimulateReport& report, const PolicyReport& policy, con
 }
 
 std::string time_marks(const SimulateReport& report, int height) {
-  const auto batches = static_cast<double>(report.num_batches);
-  const double step = std::max(1.0, make_axis(0, batches, 1, 5).step);
+  const Axis axis = make_axis(0, static_cast<double>(report.num_batches), 1, 5);
+  const auto step = std::max<std::int64_t>(1, std::llround(axis.step));
   std::string out;
-  for (double batch = 0; batch < batches; batch += step) {
+  for (std::int64_t batch = 0; batch < report.num_batches; batch += step) {
     out += fmt::format(
         R"(<line class="mark" x1="{0:.2f}%" x2="{0:.2f}%" y1="{1}" y2="{2}"/><text x="{0:.2f}%" y="{3}" text-anchor="middle">{4}</text>)",
-        time_at(report, batch) / 10, height, height + 5, height + 19,
-        grouped(static_cast<std::int64_t>(batch)));
+        time_at(report, static_cast<double>(batch)) / 10, height, height + 5, height + 19,
+        grouped(batch));
   }
   return out + fmt::format(R"(<text class="axis" x="50%" y="{}" text-anchor="middle">batch</text>)",
                            height + 37);

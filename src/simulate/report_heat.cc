@@ -175,6 +175,7 @@ std::string heat_html(const SimulateReport& report) {
   }
   if (cells_expected == 0 || shown.empty()) return "";
   std::vector<Grid> grids;
+  grids.reserve(shown.size());
   for (const PolicyReport* policy : shown) grids.push_back(make_grid(report, *policy));
   const Scale scale = make_scale(grids);
   std::string out = legend(scale) + "<div class=\"maps\">\n";

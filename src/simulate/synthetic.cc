@@ -255,6 +255,7 @@ std::unique_ptr<TraceReader> open_synthetic(const std::string& name,
 
 std::vector<std::string> synthetic_names() {
   std::vector<std::string> names;
+  names.reserve(replay::kWorkloads.size());
   for (const replay::Workload& workload : replay::kWorkloads) names.emplace_back(workload.name);
   return names;
 }

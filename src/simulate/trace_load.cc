@@ -17,7 +17,7 @@ class LoadTrace : public TraceReader {
     info_.name = file_name(lines_.path());
     info_.format = "load.jsonl";
     const io::Object object = lines_.object();
-    object.allow_only(kKeys);
+    check_keys(object);
     info_.num_topk = static_cast<Index>(object.integer("num_topk", 1, kMaxPhysical));
     info_.first_layer = static_cast<Index>(object.integer("first_layer", 0, kMaxId));
     take(first_step_);
@@ -32,12 +32,16 @@ class LoadTrace : public TraceReader {
       return true;
     }
     if (!lines_.next()) return false;
-    lines_.object().allow_only(kKeys);
+    check_keys(lines_.object());
     take(step);
     return true;
   }
 
  private:
+  static void check_keys(const io::Object& object) {
+    object.allow_only({"step", "domain", "num_tokens", "num_topk", "first_layer", "load"});
+  }
+
   /// Checks the line and moves it into `step`.
   void take(TraceStep& step) {
     const io::Object object = lines_.object();
@@ -54,8 +58,6 @@ class LoadTrace : public TraceReader {
     step.source_load.clear();
   }
 
-  inline static const std::vector<std::string> kKeys = {"step",     "domain",      "num_tokens",
-                                                        "num_topk", "first_layer", "load"};
   JsonLines lines_;
   TraceInfo info_;
   TraceStep first_step_;

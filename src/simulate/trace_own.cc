@@ -170,10 +170,10 @@ std::string trace_step_line(const TraceInfo& info, const TraceStep& step) {
     const std::size_t layer_size = experts * static_cast<std::size_t>(info.num_sources);
     line += R"(,"source_load":[)";
     for (std::size_t i = 0; i < all.size(); i += layer_size) {
-      if (i > 0) line += ",";
+      if (i > 0) line += ',';
       line += matrix_text(all.subspan(i, layer_size), experts);
     }
-    line += "]";
+    line += ']';
   }
   return line + "}\n";
 }

@@ -39,10 +39,10 @@ class TopkTrace : public TraceReader {
   explicit TopkTrace(const std::string& path)
       : path_(path), npy_(path), loads_(open_sibling(path)) {
     const auto& shape = npy_.header().shape;
-    if (shape.size() != 3)
-      fail("shape", fmt::format("has {} dimensions, expected [tokens, layers, "
-                                "num_topk]",
-                                shape.size()));
+    if (shape.size() != 3) {
+      fail("shape",
+           fmt::format("has {} dimensions, expected [tokens, layers, num_topk]", shape.size()));
+    }
     const TraceInfo& all = loads_->info();
     if (shape[2] != all.num_topk) {
       fail("shape",
