@@ -28,4 +28,31 @@ inline void check_made(const Placement& placement, const char* argument) {
                  placement.num_ranks, slots);
 }
 
+/// The same, and that the maps agree with each other. O(num_physical).
+inline void check_maps(const Placement& placement, const char* argument) {
+  check_made(placement, argument);
+  const auto agrees = [&](Index expert) {
+    const Index count = placement.replica_count[static_cast<std::size_t>(expert)];
+    if (count < 1 || count > placement.max_replicas) return false;
+    Index before = -1;
+    for (const Index slot : placement.replicas(expert)) {
+      if (slot <= before || slot >= placement.num_physical()) return false;
+      if (placement.physical_to_logical[static_cast<std::size_t>(slot)] != expert) return false;
+      before = slot;
+    }
+    return true;
+  };
+  std::int64_t slots = 0;
+  for (Index e = 0; e < placement.num_logical_experts; ++e) {
+    check_argument(agrees(e), argument,
+                   "the maps of expert {} do not agree, expected a placement made by "
+                   "make_placement()",
+                   e);
+    slots += placement.replica_count[static_cast<std::size_t>(e)];
+  }
+  check_argument(slots == placement.num_physical(), argument,
+                 "the maps have {} of {} slots, expected a placement made by make_placement()",
+                 slots, placement.num_physical());
+}
+
 }  // namespace lplb

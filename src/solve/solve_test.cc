@@ -198,6 +198,21 @@ TEST(Solve, RefusesAPlacementThatWasNotMade) {
            +[](Placement& p) { p.replica_count.clear(); },
            +[](Placement& p) { p.rank_speed = {1}; },
            +[](Placement& p) { p.rank_alive = {1}; },
+           +[](Placement& p) {
+             p.physical_to_logical = {1, 0};
+           },
+           +[](Placement& p) {
+             p.physical_to_logical = {0, 77};
+           },
+           +[](Placement& p) {
+             p.physical_to_logical = {0, 1, 0, 1};
+           },
+           +[](Placement& p) {
+             p.logical_to_physical = {0, -1};
+           },
+           +[](Placement& p) {
+             p.replica_count = {1, 0};
+           },
        }) {
     Placement placement = made;
     damage(placement);

@@ -10,7 +10,7 @@
 namespace lplb {
 
 void SplitProblem::Tables::assign(const Placement& placement) {
-  check_made(placement, "placement");
+  check_maps(placement, "placement");
   num_ranks = placement.num_ranks;
   num_logical = placement.num_logical_experts;
   num_physical = placement.num_physical();
