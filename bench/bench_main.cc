@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <cstdio>
+#include <exception>
 #include <optional>
 #include <regex>
 #include <sstream>
@@ -73,7 +73,7 @@ std::string with_unit(double seconds) {
 class TableReporter : public benchmark::BenchmarkReporter {
  public:
   bool ReportContext(const Context&) override {
-    fmt::print("{:<34} {:>12} {:>14}\n", "benchmark", "time/op", "items/s");
+    print(fmt::format("{:<34} {:>12} {:>14}\n", "benchmark", "time/op", "items/s"));
     return true;
   }
 
@@ -81,7 +81,7 @@ class TableReporter : public benchmark::BenchmarkReporter {
     for (const Run& run : runs) {
       const std::string name = run.benchmark_name();
       if (run.error_occurred) {
-        fmt::print("{:<34} failed: {}\n", name, run.error_message);
+        print(fmt::format("{:<34} failed: {}\n", name, run.error_message));
         continue;
       }
       const bool wall = name.ends_with("/real_time");
@@ -89,11 +89,28 @@ class TableReporter : public benchmark::BenchmarkReporter {
       const auto items = run.counters.find("items_per_second");
       const std::string rate =
           items == run.counters.end() ? std::string() : fmt::format("{:.0f}", items->second.value);
-      fmt::print("{:<34} {:>12} {:>14}\n", name,
-                 with_unit(total / static_cast<double>(run.iterations)), rate);
+      print(fmt::format("{:<34} {:>12} {:>14}\n", name,
+                        with_unit(total / static_cast<double>(run.iterations)), rate));
     }
-    std::fflush(stdout);
   }
+
+  /// Throws the FileError of the first line that could not be written.
+  void check_output() const {
+    if (problem_) std::rethrow_exception(problem_);
+  }
+
+ private:
+  /// NOTE: nothing may be thrown through the benchmark library.
+  void print(const std::string& line) {
+    if (problem_) return;
+    try {
+      io::write_file("-", line);
+    } catch (const FileError&) {
+      problem_ = std::current_exception();
+    }
+  }
+
+  std::exception_ptr problem_;
 };
 
 // The reporter that was chosen, and whether anything failed.
@@ -140,7 +157,9 @@ int run_benchmarks(const std::vector<std::string>& args) {
 
   if (!options.json) {
     Checked<TableReporter> reporter;
-    return run_with(reporter, options.filter);
+    const int status = run_with(reporter, options.filter);
+    reporter.check_output();
+    return status;
   }
   std::ostringstream out;
   Checked<benchmark::JSONReporter> reporter;

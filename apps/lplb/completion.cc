@@ -107,8 +107,10 @@ std::string zsh_script(const CLI::App& program) {
       if (has_value(*option)) {
         const auto choices = choices_of(*option);
         const std::string type = option->get_type_name();
-        spec += choices.empty() ? fmt::format(":{}:{}", type, type == kFile ? "_files" : " ")
-                                : fmt::format(":value:({})", fmt::join(choices, " "));
+        spec +=
+            choices.empty()
+                ? fmt::format(":{}:{}", zsh_text(type), type == kFile ? "_files" : " ")
+                : fmt::format(":value:({})", zsh_text(fmt::format("{}", fmt::join(choices, " "))));
       }
       cases += fmt::format(" \\\n        {}", quoted(spec));
     }

@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "exit_status.h"
 #include "help.h"
+#include "io/output.h"
 #include "io/text.h"
 #include "lplb/lplb.h"
 #include "options.h"
@@ -50,6 +51,21 @@ std::string command_line(int argc, char** argv) {
 void reserve_standard_streams() {
   for (int fd = 0; fd <= 2; ++fd) {
     if (::fcntl(fd, F_GETFD) == -1) ::open("/dev/null", O_RDONLY);
+  }
+}
+
+/// What a signal ends must not stay half written.
+void end_by_signal(int signal) {
+  io::discard_unfinished();
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
+
+void handle_signals() {
+  // A closed pipe is an error of the write, with a message, and not the end of the process.
+  std::signal(SIGPIPE, SIG_IGN);
+  for (const int signal : {SIGHUP, SIGINT, SIGTERM}) {
+    if (std::signal(signal, end_by_signal) == SIG_IGN) std::signal(signal, SIG_IGN);  // nohup
   }
 }
 
@@ -175,8 +191,7 @@ int run_and_report(int argc, char** argv) {
 }  // namespace lplb::app
 
 int main(int argc, char** argv) {
-  // A closed pipe is an error of the write, with a message, and not the end of the process.
-  std::signal(SIGPIPE, SIG_IGN);
+  lplb::app::handle_signals();
   lplb::app::reserve_standard_streams();
   return lplb::app::run_and_report(argc, argv);
 }

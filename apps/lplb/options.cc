@@ -92,7 +92,8 @@ CLI::Option* add_flag(CLI::App& app, const std::string& name, const char* group,
 
 std::string nearest_name(const std::string& text, const std::vector<std::string>& names) {
   std::string nearest;
-  std::size_t least = text.size() / 3 + 1;  // a third of the letters wrong is still a slip
+  const std::size_t letters = text.size() - std::min(text.find_first_not_of('-'), text.size());
+  std::size_t least = letters / 3 + 1;  // a third of the letters wrong is still a slip
   for (const std::string& name : names) {
     const std::size_t distance = edit_distance(text, name);
     if (distance > least || (distance == least && !nearest.empty())) continue;

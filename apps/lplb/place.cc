@@ -92,6 +92,11 @@ ExpertMaps place(const Options& options, const Job& job) {
     if (!options.redundants) {
       throw ArgumentError("--redundants", fmt::format("is required for {}", options.policy));
     }
+    if (job.num_ranks % job.topology->group_size == 0 && job.num_logical % job.num_ranks != 0) {
+      throw FileError(options.load, "key load",
+                      fmt::format("has {} experts a row, expected a multiple of the {} ranks",
+                                  job.num_logical, job.num_ranks));
+    }
     return place_on_topology(job.load.values, num_layers, job.num_logical, *job.topology,
                              *options.redundants, job.num_ranks, job.num_nodes, options.threads);
   }
@@ -119,7 +124,8 @@ ExpertMaps place(const Options& options, const Job& job) {
 }
 
 /// The layers as placements, with the old one's speeds and dead ranks where there is one.
-std::vector<Placement> placements_of(const ExpertMaps& maps, const Job& job) {
+std::vector<Placement> placements_of(const Options& options, const ExpertMaps& maps,
+                                     const Job& job) {
   PlacementOptions rest;
   // EPLB looks at nodes only where they divide the groups: else they need not divide the ranks.
   if (job.num_ranks % job.num_nodes == 0) rest.num_nodes = job.num_nodes;
@@ -130,7 +136,14 @@ std::vector<Placement> placements_of(const ExpertMaps& maps, const Job& job) {
   std::vector<Placement> layers;
   layers.reserve(static_cast<std::size_t>(maps.num_layers));
   for (Index i = 0; i < maps.num_layers; ++i) {
-    layers.push_back(make_placement(job.num_ranks, job.num_logical, maps.layer(i), rest));
+    try {
+      layers.push_back(make_placement(job.num_ranks, job.num_logical, maps.layer(i), rest));
+    } catch (const ArgumentError& error) {
+      if (error.argument() != "rank_alive") throw;
+      throw ArgumentError("--from",
+                          fmt::format("{} has dead ranks; in the new placement of layer {} {}",
+                                      options.from, i, std::string(error.what()).substr(12)));
+    }
   }
   return layers;
 }
@@ -151,14 +164,17 @@ void check_same_shape(const std::string& path, const Placement& from, const Plac
 /// max / mean rank load where each expert's load is divided evenly: what the policy aims at.
 double even_imbalance(const Placement& placement, const double* load) {
   std::vector<double> ranks(static_cast<std::size_t>(placement.num_ranks), 0);
+  // NOTE: loads near the ends of double's range: as shares of the largest, sums keep finite.
+  const double largest = *std::max_element(load, load + placement.num_logical_experts);
+  if (largest <= 0) return 1;
   for (Index p = 0; p < placement.num_physical(); ++p) {
     const Index e = placement.physical_to_logical[static_cast<std::size_t>(p)];
     ranks[static_cast<std::size_t>(placement.rank_of(p))] +=
-        load[e] / placement.replica_count[static_cast<std::size_t>(e)];
+        load[e] / largest / placement.replica_count[static_cast<std::size_t>(e)];
   }
   const double mean =
       std::accumulate(ranks.begin(), ranks.end(), 0.0) / static_cast<double>(ranks.size());
-  return mean > 0 ? *std::max_element(ranks.begin(), ranks.end()) / mean : 1;
+  return *std::max_element(ranks.begin(), ranks.end()) / mean;
 }
 
 std::string table_of(const Job& job, const std::vector<Placement>& layers,
@@ -192,7 +208,7 @@ void run(const Options& options) {
   }
   const Job job = read_job(options);
   ExpertMaps maps = place(options, job);
-  std::vector<Placement> layers = placements_of(maps, job);
+  std::vector<Placement> layers = placements_of(options, maps, job);
   if (!job.from.empty()) check_same_shape(options.from, job.from[0], layers[0]);
   io::LayerMoves moves(job.from.size());
   for (std::size_t i = 0; i < job.from.size(); ++i) {

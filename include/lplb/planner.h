@@ -15,7 +15,7 @@ namespace lplb {
 struct PlannerOptions {
   std::int64_t max_tokens = 0;  ///< the largest batch of one rank, in tokens, >= 1
   Index num_topk = 8;           ///< entries a token, >= 1
-  SolveOptions solve;
+  SolveOptions solve = {};
   /// Replica slots that a later placement may have: num_physical - num_logical. 0: as many as the
   /// first placement. The same on every rank.
   Index max_redundants = 0;

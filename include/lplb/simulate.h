@@ -14,8 +14,8 @@
 namespace lplb {
 
 struct SimulateOptions {
-  std::string trace;           ///< a file or "synthetic:NAME"
-  SyntheticOptions synthetic;  ///< for the latter
+  std::string trace;                ///< a file or "synthetic:NAME"
+  SyntheticOptions synthetic = {};  ///< for the latter
   Index num_ranks = 8;
   Index num_nodes = 1;
   Index num_groups = 1;  ///< the router's expert groups: EPLB is hierarchical if nodes divide them
@@ -32,7 +32,7 @@ struct SimulateOptions {
   Solver solver = Solver::kAuto;
   int jobs = 1;  ///< threads; figures other than times do not depend on it
   /// Called from one thread at a time with (batches done, batches in all or -1 while unknown).
-  std::function<void(std::int64_t, std::int64_t)> progress;
+  std::function<void(std::int64_t, std::int64_t)> progress = nullptr;
 };
 
 /// Percentiles are linear between the two nearest of the sorted values, as NumPy's default.

@@ -52,8 +52,9 @@ struct Placement {
 /// What make_placement() takes beside the map itself.
 struct PlacementOptions {
   Index num_nodes = 1;
-  std::vector<double> rank_speed;
-  std::vector<char> rank_alive;
+  // Initialised, though empty: without, -Wextra warns where a user names num_nodes alone.
+  std::vector<double> rank_speed = {};  // NOLINT(readability-redundant-member-init)
+  std::vector<char> rank_alive = {};    // NOLINT(readability-redundant-member-init)
 };
 
 /// Checks `physical_to_logical` [num_physical] and derives the other maps. Two replicas of an

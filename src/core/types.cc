@@ -37,7 +37,8 @@ void check_shape(Index num_ranks, Index num_logical_experts, std::size_t num_phy
   for (std::size_t g = 0; g < options.rank_speed.size(); ++g) {
     const double speed = options.rank_speed[g];
     check_argument(std::isnormal(speed) && speed > 0, "rank_speed",
-                   "rank {} has speed {}, expected a finite number > 0", g, speed);
+                   "rank {} has speed {}, expected a finite number > 0 (2.3e-308 or more)", g,
+                   speed);
   }
 }
 

@@ -57,7 +57,7 @@ TEST(MakePlacement, RefusesWhatDoesNotFit) {
   expect_refused(1, 1, {-1}, {}, "physical_to_logical", "slot 0 holds expert -1");
   expect_refused(1, 2, {0, 0}, {}, "physical_to_logical", "expert 1 is in no slot");
   expect_refused(3, 3, {0, 1, 2}, {.num_nodes = 2}, "num_nodes", "2 does not divide");
-  for (const double speed : {0.0, -1.0, inf, std::numeric_limits<double>::quiet_NaN()}) {
+  for (const double speed : {0.0, -1.0, inf, std::numeric_limits<double>::quiet_NaN(), 5e-324}) {
     expect_refused(2, 2, {0, 1}, {.rank_speed = {1, speed}}, "rank_speed", "rank 1 has speed");
   }
   expect_refused(2, 2, {0, 1}, {.rank_speed = {1}}, "rank_speed", "has 1 entries");

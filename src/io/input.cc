@@ -25,7 +25,10 @@ constexpr int kPatienceMs = 5000;
 }  // namespace
 
 InputFile::InputFile(const std::string& path)
-    : name_(path == "-" ? "standard input" : path), fd_(STDIN_FILENO) {
+    : name_(path == "-"    ? "standard input"
+            : path.empty() ? "\"\""
+                           : path),
+      fd_(STDIN_FILENO) {
   if (path == "-") {
     if (::isatty(fd_) != 0) {
       throw FileError(name_, "", "is a terminal, expected a file or a pipe");

@@ -191,11 +191,11 @@ std::int64_t read_integer(const Json& value, const std::string& path, const Wher
     const auto number = value.get<std::int64_t>();
     if (number >= low && number <= high) return number;
   }
-  throw FileError(
-      path, where(),
-      high == INT64_MAX
-          ? fmt::format("is {}, expected an integer from {} to 2^63 - 1", describe(value), low)
-          : fmt::format("is {}, expected an integer from {} to {}", describe(value), low, high));
+  const std::string range = low == high ? fmt::format("{}", low)
+                            : high == INT64_MAX
+                                ? fmt::format("an integer from {} to 2^63 - 1", low)
+                                : fmt::format("an integer from {} to {}", low, high);
+  throw FileError(path, where(), fmt::format("is {}, expected {}", describe(value), range));
 }
 
 }  // namespace

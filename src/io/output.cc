@@ -8,9 +8,11 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include "lplb/error.h"
 
@@ -20,6 +22,11 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kStandardOutput = "standard output";
+constexpr auto kPatience = std::chrono::seconds(5);
+
+/// The file that is being written beside its place, for discard_unfinished().
+std::atomic<const char*> unfinished{nullptr};
+static_assert(std::atomic<const char*>::is_always_lock_free);
 
 [[noreturn]] void cannot_write(const std::string& name, int error) {
   throw FileError(name, "", fmt::format("cannot be written: {}", std::strerror(error)));
@@ -41,6 +48,7 @@ struct Target {
   std::string path;  ///< links followed
   bool exists = false;
   bool regular = false;
+  bool pipe = false;
   mode_t mode = 0;
 };
 
@@ -53,6 +61,7 @@ Target find_target(const std::string& path) {
     if (::access(path.c_str(), W_OK) != 0) cannot_write(path, errno);
     target.exists = true;
     target.regular = S_ISREG(status.st_mode);
+    target.pipe = S_ISFIFO(status.st_mode);
     target.mode = status.st_mode & 07777;
     std::error_code ignored;
     if (const fs::path real = fs::canonical(path, ignored); target.regular && !real.empty()) {
@@ -75,14 +84,31 @@ int open_beside(const std::string& folder, std::string& temporary) {
   int fd = -1;
   do {
     temporary = fmt::format("{}/.lplb-{}-{}.tmp", folder, ::getpid(), counter++);
+    unfinished = temporary.c_str();
     fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (fd < 0 && errno == EEXIST);
   return fd;
 }
 
+/// NOTE: without O_NONBLOCK, opening a named pipe hangs until somebody reads from it.
+int open_pipe(const std::string& path) {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  int fd = -1;
+  while ((fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK)) < 0 && errno == ENXIO) {
+    if (std::chrono::steady_clock::now() >= deadline) {
+      throw FileError(path, "",
+                      fmt::format("is a pipe that nobody read from in {} seconds",
+                                  std::chrono::seconds(kPatience).count()));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  if (fd >= 0) ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+  return fd;
+}
+
 /// Devices and pipes: nothing to rename.
-void write_in_place(const std::string& path, std::string_view content) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+void write_in_place(const Target& target, const std::string& path, std::string_view content) {
+  const int fd = target.pipe ? open_pipe(path) : ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
   if (fd < 0) cannot_write(path, errno);
   const int error = write_all(fd, content);
   ::close(fd);
@@ -100,20 +126,22 @@ void write_file(const std::string& path, std::string_view content) {
     return;
   }
   const Target target = find_target(path);
-  if (target.exists && !target.regular) return write_in_place(path, content);
+  if (target.exists && !target.regular) return write_in_place(target, path, content);
 
   std::string temporary;
   const int fd = open_beside(folder_of(target.path), temporary);
-  if (fd < 0) cannot_write(path, errno);
-  int error = write_all(fd, content);
+  int error = fd < 0 ? errno : write_all(fd, content);
   if (error == 0 && target.exists && ::fchmod(fd, target.mode) != 0) error = errno;
   if (error == 0 && ::fsync(fd) != 0) error = errno;
-  if (::close(fd) != 0 && error == 0) error = errno;
+  if (fd >= 0 && ::close(fd) != 0 && error == 0) error = errno;
   if (error == 0 && ::rename(temporary.c_str(), target.path.c_str()) != 0) error = errno;
-  if (error != 0) {
-    ::unlink(temporary.c_str());
-    cannot_write(path, error);
-  }
+  if (error != 0 && fd >= 0) ::unlink(temporary.c_str());
+  unfinished = nullptr;
+  if (error != 0) cannot_write(path, error);
+}
+
+void discard_unfinished() noexcept {
+  if (const char* path = unfinished; path != nullptr) ::unlink(path);
 }
 
 void check_output(const std::string& path) {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/made.h"
 #include "lplb/mapping.h"
 #include "map/token_map.h"
 
@@ -10,6 +11,7 @@ namespace lplb {
 namespace {
 
 void check_quotas(const Placement& placement, std::span<const Load> physical_load) {
+  check_made(placement, "placement");
   check_argument(physical_load.size() == placement.physical_to_logical.size(), "physical_load",
                  "has {} entries, expected num_physical ({})", physical_load.size(),
                  placement.num_physical());

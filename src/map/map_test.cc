@@ -148,6 +148,11 @@ TEST_F(MapBadInput, QuotaOfADeadRank) {
   refuse("physical_load", "physical expert 4 has 1 tokens, but rank 2 is dead");
 }
 
+TEST_F(MapBadInput, PlacementThatWasNotMade) {
+  placement.num_nodes = 0;
+  refuse("placement", "expected a placement made by make_placement()");
+}
+
 TEST(DivideEvenly, TurnsTheRemainderAndSkipsDeadRanks) {
   const std::vector<Index> replicas = {1, 3, 5, 6};  // two slots a rank
   const std::vector<char> alive = {1, 0, 1, 1};

@@ -3,12 +3,15 @@
 #include <tuple>
 
 #include "core/check.h"
+#include "core/made.h"
 #include "lplb/placement.h"
 
 namespace lplb {
 namespace {
 
 void check_match(const Placement& from, const Placement& to) {
+  check_made(from, "from");
+  check_made(to, "to");
   check_argument(from.num_ranks == to.num_ranks, "to", "has {} ranks, expected {} as `from` has",
                  to.num_ranks, from.num_ranks);
   check_argument(from.num_nodes == to.num_nodes, "to", "has {} nodes, expected {} as `from` has",

@@ -119,6 +119,7 @@ TEST(PlanMoves, RefusesPlacementsThatDoNotMatch) {
             "to: has 4 logical experts, expected 3 as `from` has");
   EXPECT_EQ(refusal(place({0, 1, 2, 0, 1, 2}, 2, 3)),
             "to: has 6 physical experts, expected 4 as `from` has");
+  EXPECT_EQ(refusal({}).substr(0, 38), "to: has sizes that do not fit each oth");
 }
 
 TEST(KeepSlots, ExpertsStayWhereTheyWere) {

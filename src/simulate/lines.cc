@@ -16,8 +16,8 @@ constexpr std::size_t kLongestLine = std::size_t{1} << 28;
 
 }  // namespace
 
-LineReader::LineReader(std::string path)
-    : path_(std::move(path)), file_(path_), buffer_(kFirstBuffer) {}
+LineReader::LineReader(const std::string& path)
+    : file_(path), path_(file_.name()), buffer_(kFirstBuffer) {}
 
 /// Reads more behind the unread part; false at the end of the file.
 bool LineReader::fill() {

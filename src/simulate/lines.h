@@ -19,20 +19,22 @@ inline constexpr Index kMaxLayers = 1024;
 class LineReader {
  public:
   /// Throws FileError where `path` is missing, a folder, or cannot be read.
-  explicit LineReader(std::string path);
+  explicit LineReader(const std::string& path);
 
   /// The next line without its end, valid until the next call; false at the end of the file.
   bool next(std::string_view& line);
   /// Whether the file goes on with `prefix`. Reads ahead; pipes work too.
   bool starts_with(std::string_view prefix);
+  bool is_on_disk() const { return file_.size() >= 0; }
   int line_number() const { return line_number_; }  ///< of the last line, from 1
+  /// What messages call it: the path, or "standard input".
   const std::string& path() const { return path_; }
 
  private:
   bool fill();
 
-  std::string path_;
   io::InputFile file_;
+  std::string path_;
   std::vector<char> buffer_;
   std::size_t begin_ = 0, end_ = 0;  // unread part of buffer_
   int line_number_ = 0;
@@ -41,9 +43,10 @@ class LineReader {
 /// A file of one JSON object a line, of which some keys hold large arrays of numbers.
 class JsonLines {
  public:
-  explicit JsonLines(std::string path) : lines_(std::move(path)) {}
+  explicit JsonLines(const std::string& path) : lines_(path) {}
 
   bool starts_with(std::string_view prefix) { return lines_.starts_with(prefix); }
+  bool is_on_disk() const { return lines_.is_on_disk(); }
   /// Goes to the next line; false at the end. Throws FileError for anything but a JSON object.
   bool next();
   /// The line's object; keys of arrays() are there, with null as their values.

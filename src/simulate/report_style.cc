@@ -9,6 +9,7 @@ namespace {
 constexpr const char* kLight = R"css(
   color-scheme: light;
   --page: #f6f7f9; --card: #ffffff; --ink: #1a1f29; --soft: #566072; --line: #dde1e8;
+  --more: #d0d6df;
   --accent: #0b5cad; --warn: #8a4b00; --warn-page: #fff3dc;
   --c0: #5b6472; --c1: #b84a00; --c2: #0b5cad; --c3: #16794a; --c4: #8a3a9a; --c5: #806000;
   --c6: #0a7280; --c7: #b3264a; --c8: #4a4fc4;
@@ -19,6 +20,7 @@ constexpr const char* kLight = R"css(
 constexpr const char* kDark = R"css(
   color-scheme: dark;
   --page: #12151b; --card: #1a1f27; --ink: #e8ebf0; --soft: #a4adbb; --line: #333b47;
+  --more: #3f4957;
   --accent: #6fb5ff; --warn: #ffc876; --warn-page: #3a2c12;
   --c0: #a7b0be; --c1: #ff9d57; --c2: #6fb5ff; --c3: #5fd093; --c4: #d79be8; --c5: #dcbd55;
   --c6: #56c8d8; --c7: #ff8fa8; --c8: #a9adff;
@@ -119,7 +121,10 @@ svg text.end { fill: var(--c); font-weight: 600; }
 .h8 { fill: var(--h8); stroke: var(--h8); } .h9 { fill: var(--h9); stroke: var(--h9); }
 .h10 { fill: var(--h10); stroke: var(--h10); }
 
-.scroll { overflow-x: auto; }
+/* A shade at the right edge while there is more to scroll to: its cover moves with the table. */
+.scroll { overflow-x: auto; background:
+  linear-gradient(to left, var(--card) 40%, transparent) right / 48px 100% no-repeat local,
+  linear-gradient(to left, var(--more), transparent) right / 18px 100% no-repeat scroll; }
 table { border-collapse: separate; border-spacing: 0; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 .summary, .layers { width: 100%; }
 th, td { padding: 4px 10px; text-align: right; font-weight: 400; vertical-align: top;
@@ -170,10 +175,10 @@ footer { color: var(--soft); font-size: 0.9rem; padding-bottom: 40px; }
   @page { margin: 14mm; }
   :root { font-size: 72%; }
   body { background: none; }
-  main, header, footer { max-width: none; padding: 0; }
+  main, header, footer { max-width: none; padding: 0 1px; }  /* a border at the edge is cut */
   section { border: 0; padding: 0; margin: 22px 0; }
   .tiles { grid-template-columns: repeat(3, 1fr); }
-  .scroll { overflow: visible; }
+  .scroll { overflow: visible; background: none; }
   th, td { padding: 2px 5px; }
   .summary th[scope=row], .layers th[scope=row], .layers thead tr + tr th:first-child,
   .group span { position: static; }

@@ -49,6 +49,11 @@ void check_trace(const SimulateOptions& o, const TraceInfo& trace) {
       "redundants", "{} a rank make more than {} slots in all", o.redundants, kMaxPhysical);
 }
 
+/// What messages call the trace.
+std::string file_of(const SimulateOptions& o) {
+  return o.trace == "-" ? "standard input" : o.trace;
+}
+
 /// Batches that are played at once, so that threads have work and memory stays small.
 std::size_t block_size(const SimulateOptions& o, const TraceInfo& trace) {
   const std::size_t batch =
@@ -84,9 +89,10 @@ SimulateReport simulate(const SimulateOptions& options) {
       Batch batch;
       more = batcher.next(batch);
       if (!more) break;
-      check_argument(
-          !__builtin_add_overflow(report.num_tokens, batch.num_tokens, &report.num_tokens), "trace",
-          "has more than 2^63 - 1 tokens");
+      if (__builtin_add_overflow(report.num_tokens, batch.num_tokens, &report.num_tokens)) {
+        throw FileError(file_of(options), fmt::format("batch {}", done + static_cast<Load>(count)),
+                        "the tokens up to here pass 2^63 - 1");
+      }
       batches.push_back(std::move(batch));
     }
     if (count == 0) break;
@@ -97,7 +103,7 @@ SimulateReport simulate(const SimulateOptions& options) {
     done += static_cast<std::int64_t>(count);
     if (options.progress) options.progress(done, in_all);
   }
-  if (done == 0) throw FileError(options.trace, "", "holds no steps");
+  if (done == 0) throw FileError(file_of(options), "", "holds no steps");
   summary.finish(report);
   return report;
 }

@@ -189,6 +189,50 @@ TEST(Solve, RefusesBadLoads) {
   EXPECT_EQ(solve(p, std::vector<Load>{kMaxLoad, 0}).max_level.tokens, kMaxLoad);
 }
 
+TEST(Solve, RefusesAPlacementThatWasNotMade) {
+  const Placement made = make_placement(2, 2, std::vector<Index>{0, 1});
+  const auto refuses = [](const Placement& placement) {
+    try {
+      solve(placement, std::vector<Load>(static_cast<std::size_t>(placement.num_logical_experts)));
+    } catch (const ArgumentError& e) {
+      EXPECT_THAT(e.what(), HasSubstr("expected a placement made by make_placement()"));
+      return e.argument() == "placement";
+    }
+    return false;
+  };
+  EXPECT_TRUE(refuses({}));
+  for (void (*const damage)(Placement&) : {
+           +[](Placement& p) { p.num_ranks = 0; },
+           +[](Placement& p) { p.num_ranks = 3; },
+           +[](Placement& p) { p.num_nodes = 0; },
+           +[](Placement& p) { p.num_logical_experts = 3; },
+           +[](Placement& p) { p.logical_to_physical.clear(); },
+           +[](Placement& p) { p.replica_count.clear(); },
+           +[](Placement& p) { p.rank_speed = {1}; },
+           +[](Placement& p) { p.rank_alive = {1}; },
+           +[](Placement& p) {
+             p.physical_to_logical = {1, 0};
+           },
+           +[](Placement& p) {
+             p.physical_to_logical = {0, 77};
+           },
+           +[](Placement& p) {
+             p.physical_to_logical = {0, 1, 0, 1};
+           },
+           +[](Placement& p) {
+             p.logical_to_physical = {0, -1};
+           },
+           +[](Placement& p) {
+             p.replica_count = {1, 0};
+           },
+       }) {
+    Placement placement = made;
+    damage(placement);
+    EXPECT_TRUE(refuses(placement));
+  }
+  EXPECT_FALSE(refuses(made));
+}
+
 TEST(Solve, KnowsItsNames) {
   for (const Solver solver : {Solver::kAuto, Solver::kCut, Solver::kFlow}) {
     EXPECT_EQ(parse_solver(solver_name(solver)), solver);

@@ -6,9 +6,12 @@
 #include <bit>
 #include <numeric>
 
+#include "core/made.h"
+
 namespace lplb {
 
 void SplitProblem::Tables::assign(const Placement& placement) {
+  check_maps(placement, "placement");
   num_ranks = placement.num_ranks;
   num_logical = placement.num_logical_experts;
   num_physical = placement.num_physical();

@@ -228,6 +228,11 @@ class BadFiles(support.CommandTest):
             self.refused("plan", "--placement", "p.json", "--topk", "bad.npy", "--out", "o.npy",
                          "--json", "o.json", status=INPUT, says=["bad.npy", *says])
 
+    def test_experts_that_a_topology_cannot_deal_out(self):
+        self.file("bad.json", {"load": [[1, 2, 3]]})
+        self.refused("place", "--load", "bad.json", "--policy", "cube", "--redundants", "1",
+                     status=INPUT, says=["bad.json", "key load", "3 experts", "8 ranks"])
+
     def test_plan_takes_one_layer(self):
         self.file("p.json", small(physical_to_logical=[[0, 1, 2, 0]] * 2))
         self.refused("plan", "--placement", "p.json", "--topk", "t.npy", "--out", "o.npy",
@@ -253,6 +258,23 @@ class BadFiles(support.CommandTest):
             self.file("bad.jsonl", text)
             self.refused("simulate", "--trace", "bad.jsonl", "--json", "o.json", "--html", "o.html",
                          status=INPUT, says=["bad.jsonl"])
+
+    def test_traces_line_by_line(self):
+        own = '{"format": "lplb-trace", "version": 1, "num_layers": 1, "num_logical_experts": 2, ' \
+              '"num_topk": 1}\n'
+        recorded = ('{{"step": {}, "domain": "", "num_tokens": 3, "num_topk": 1, '
+                    '"first_layer": 0, "load": [[1, 2]]}}\n')
+        full = '{"load": [[9223372036854775807, 0]]}\n'
+        for text, says in ((own, ["no steps"]), (own + full + full, ["batch 1", "2^63 - 1"]),
+                           (recorded.format(0) + recorded.format(2),
+                            ["line 2", "key step", "is 2, expected 1"])):
+            self.file("bad.jsonl", text)
+            self.refused("simulate", "--trace", "bad.jsonl", "--num-ranks", "2", "--redundants",
+                         "1", status=INPUT, says=["bad.jsonl", *says])
+            self.refused("simulate", "--trace", "-", "--num-ranks", "2", "--redundants", "1",
+                         status=INPUT, says=["standard input", *says], stdin=text.encode())
+        self.refused("simulate", "--trace", "-", status=INPUT, stdin=GOOD_NPY,
+                     says=["standard input", "STEM.load.jsonl"])
 
     def test_every_file_may_be_missing_a_folder_or_unreadable(self):
         (self.folder / "folder").mkdir()
@@ -303,6 +325,7 @@ class BadArguments(support.CommandTest):
         self.refused("sovle", status=USAGE, says=["sovle", "did you mean solve?"])
         self.refused("frobnicate", status=USAGE, says=["frobnicate", "simulate", "place", "solve"])
         self.refused("--bogus", status=USAGE, says=["--bogus"])
+        self.refused("simulate", "--version", status=USAGE, says=["lplb simulate --help"])
         self.refused("solve", "--placemnt", "p.json", status=USAGE,
                      says=["--placemnt", "did you mean --placement?"])
         self.refused("solve", "--frobnicate", status=USAGE,
@@ -353,7 +376,6 @@ class BadArguments(support.CommandTest):
                 (("--num-ranks", "1024", "--redundants", "4096"), ["--redundants", "4096"]),
                 (("--policy", "cube"), ["--redundants"]),
                 (("--policy", "cube", "--num-replicas", "8"), ["--num-replicas", "cube"]),
-                (("--policy", "cube", "--redundants", "1"), ["8"]),
                 (("--policy", "ring:4", "--redundants", "2"), ["redundants"]),
                 (("--policy", "ring:4", "--redundants", "1", "--num-ranks", "6"), ["6", "4"]),
                 (("--policy", "sphere", "--redundants", "1"), ["--policy", "sphere", "cube"]),
@@ -376,12 +398,28 @@ class BadArguments(support.CommandTest):
         self.refused("place", "--load", "l2.json", "--from", "p.json", status=INPUT,
                      says=["p.json", "1 layers", "2"])
 
+    def test_a_new_placement_must_reach_live_ranks(self):
+        self.file("l2.json", {"load": [[9, 1, 1]]})
+        refused = 0
+        for dead in range(3):  # experts 1 and 2 get one replica, on one of these ranks
+            self.file("dead.json", {"num_ranks": 3, "num_logical_experts": 3,
+                                    "physical_to_logical": [0, 1, 2, 0, 1, 2],
+                                    "rank_alive": [rank != dead for rank in range(3)]})
+            args = ("place", "--load", "l2.json", "--from", "dead.json")
+            if self.run_command(*args).returncode == 0:
+                continue
+            self.refused(*args, status=USAGE,
+                         says=["--from: dead.json has dead ranks", "layer 0", "expert"])
+            refused += 1
+        self.assertGreater(refused, 0)
+
     def test_simulate(self):
         trace = ("simulate", "--trace", "synthetic:W0_balanced", "--synthetic-num-steps", "2")
         for args, says in (
                 (("--policies", "eplp"), ["--policies", "eplp", "eplb"]),
                 (("--policies", ""), ["--policies"]),
                 (("--policies", "eplb,,none"), ["--policies"]),
+                (("--policies", "eplb,"), ["--policies", '""']),
                 (("--policies", "none,none"), ["--policies", "none"]),
                 (("--policies", "hypercube+lplb"), ["hypercube"]),
                 (("--policies", "none+lplb"), ["none+lplb"]),

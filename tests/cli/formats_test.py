@@ -139,6 +139,14 @@ class Place(support.CommandTest):
                 self.assertEqual(max(out["replica_count"][layer]), 2)
                 self.assertEqual(len(out["physical_to_logical"][layer]), 32 + ranks)
 
+    def test_the_table_shows_loads_of_any_size_in_proportion(self):
+        tables = set()
+        for scale in (1e-320, 1, 1e308):
+            self.file("l.json", {"load": [[scale, 0, 0, 0, 0, 0, 0, scale]]})
+            table = self.ok("place", "--load", "l.json", "--policy", "ring:4", "--redundants", "0")
+            tables.add(tuple(table.splitlines()[1].split()))
+        self.assertEqual(tables, {("0", "2.0000", "1")})
+
     def test_a_custom_topology_is_a_file(self):
         self.file("l.json", {"load": [[4, 3, 2, 1]]})
         self.ok("place", "--load", "l.json", "--policy", "ring:4", "--redundants", 1, "--json",

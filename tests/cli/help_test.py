@@ -85,6 +85,10 @@ class Help(support.CommandTest):
         self.assertEqual(done.stderr, b"")
         return set(done.stdout.decode().split())
 
+    def test_zsh_is_given_choices_with_their_colons_escaped(self):
+        self.assertIn(r":value:(eplb cube hypercube torus\:MxN ring\:N r2o\:FILE)",
+                      self.ok("completion", "zsh"))
+
     def test_bash_completes(self):
         self.assertEqual(self.complete("lplb s"), {"simulate", "solve"})
         self.assertEqual(self.complete("lplb solve --pl"), {"--placement"})

@@ -5,9 +5,11 @@
 import json
 import os
 import pty
+import signal
 import stat
 import subprocess
 import threading
+import time
 
 import support
 from support import SMALL, npy
@@ -119,8 +121,7 @@ class Outputs(support.CommandTest):
         limited = subprocess.run(
             ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", support.COMMAND, *self.solve, "--json",
              "o.json"], cwd=self.folder, capture_output=True, check=False,
-            preexec_fn=lambda: __import__("signal").signal(__import__("signal").SIGXFSZ,
-                                                           __import__("signal").SIG_IGN))
+            preexec_fn=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
         self.assertEqual(limited.returncode, OUTPUT, limited.stderr)
         self.assertIn(b"File too large", limited.stderr)
         self.assertEqual((self.folder / "o.json").read_text(), "before")
@@ -158,6 +159,55 @@ class Outputs(support.CommandTest):
         self.ok(*self.solve, "--json", "pipe")
         reader.join()
         self.assertEqual(json.loads(got[0]), out)
+
+    def test_a_named_pipe_without_a_reader_does_not_hang(self):
+        os.mkfifo(self.folder / "pipe")
+        self.refused("info", "--json", "pipe", status=OUTPUT, says=["pipe", "nobody"])
+
+    def test_a_signal_while_a_file_is_written_leaves_nothing(self):
+        self.file("l.json", {"load": [[1, 2, 3]] * 200000})
+        for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            before = sorted(os.listdir(self.folder))
+            process = subprocess.Popen([support.COMMAND, *self.solve, "--json", "o.json"],
+                                       cwd=self.folder, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.PIPE)
+            while sorted(os.listdir(self.folder)) == before and process.poll() is None:
+                time.sleep(0.0005)
+            process.send_signal(signal_number)
+            _, message = process.communicate(timeout=60)
+            self.assertEqual(message, b"")
+            left = set(os.listdir(self.folder)) - set(before)
+            if process.returncode == 0:  # it was faster than the signal
+                self.assertEqual(left, {"o.json"})
+                os.remove(self.folder / "o.json")
+                continue
+            self.assertEqual(process.returncode, -signal_number)
+            self.assertLessEqual(left, {"o.json"})
+            if left:
+                self.assertEqual(len(json.loads((self.folder / "o.json").read_text())["results"]),
+                                 200000)
+                os.remove(self.folder / "o.json")
+
+    def test_a_signal_that_is_ignored_stays_so(self):
+        os.mkfifo(self.folder / "pipe")
+        process = subprocess.Popen(
+            [support.COMMAND, "info", "--json", "pipe"], cwd=self.folder,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        time.sleep(0.5)  # it waits for a reader of the pipe
+        process.send_signal(signal.SIGHUP)
+        _, message = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, OUTPUT, message)
+
+    def test_benchmarks_on_a_full_disk(self):
+        if not self.json_of("info")["benchmarks"]:
+            self.skipTest("this build has no benchmarks")
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([support.COMMAND, "bench", "--filter", "solve/.*cube",
+                                   "--min-time", "0.001"], stdout=full, stderr=subprocess.PIPE,
+                                  check=False)
+        self.assertEqual((done.returncode, done.stderr.count(b"\n")), (OUTPUT, 1), done.stderr)
+        self.assertIn(b"No space left", done.stderr)
 
     def test_a_terminal_is_no_input(self):
         leader, follower = pty.openpty()

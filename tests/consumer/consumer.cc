@@ -23,7 +23,7 @@ void expect(bool holds, const char* what) {
 lplb::Placement place(const std::vector<lplb::Load>& load) {
   const std::vector<double> past(load.begin(), load.end());
   const lplb::ExpertMaps maps = lplb::place_on_topology(past, 1, kExperts, lplb::cube(), 2, kRanks);
-  return lplb::make_placement(kRanks, kExperts, maps.layer(0));
+  return lplb::make_placement(kRanks, kExperts, maps.layer(0), {.num_nodes = 2});
 }
 
 }  // namespace
@@ -48,10 +48,7 @@ int main() {
   const auto exchange = std::make_shared<lplb::GivenCounts>(kRanks, 3);
   std::vector<lplb::Load> counts(kRanks * kExperts);
   exchange->set(counts, kExperts);
-  lplb::PlannerOptions options;
-  options.max_tokens = 64;
-  options.num_topk = kTopk;
-  lplb::Planner planner(placement, 3, options, exchange);
+  lplb::Planner planner(placement, 3, {.max_tokens = 64, .num_topk = kTopk}, exchange);
   std::vector<std::int32_t> topk_idx(64 * kTopk);
   for (std::size_t i = 0; i < topk_idx.size(); ++i) topk_idx[i] = static_cast<int>(i % kExperts);
   std::vector<std::int32_t> physical_idx(topk_idx.size());

@@ -51,7 +51,7 @@ case $kind in
     export PKG_CONFIG_PATH
     # NOTE: unquoted, the flags are several words.
     # shellcheck disable=SC2046
-    "$CXX" -std=c++20 -Wall -Werror "$here/consumer.cc" -o "$work/consumer" \
+    "$CXX" -std=c++20 -Wall -Wextra -Wpedantic -Werror "$here/consumer.cc" -o "$work/consumer" \
       $(pkg-config --cflags --libs lplb)
     "$work/consumer"
     ;;

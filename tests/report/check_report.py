@@ -105,6 +105,9 @@ PROBE = """<script>
   });
   point(document.querySelector(".time svg"), 0.999, 0.5);
   result.time = readout(document.querySelector(".time svg"));
+  // Tables wider than the page: what shows that there is more moves with them.
+  result.more = all(".scroll").filter((element) => element.scrollWidth > element.clientWidth)
+    .map((element) => getComputedStyle(element).backgroundAttachment);
   result.problems = problems;
   parent.document.querySelector("pre").textContent = JSON.stringify(result);
 })();
@@ -142,6 +145,9 @@ def check_layout(found, width):
     for label in found["texts"]:
         check(label["left"] >= 0 and label["right"] <= width, f"at {width} px clipped: {label}")
         check(label["size"] >= 11, f"tiny: {label}")
+    check(found["more"] if width < 640 else True, f"no table scrolls at {width} px")
+    for attachment in found["more"]:
+        check(attachment == "local, scroll", f"nothing shows that a table goes on: {attachment}")
     ends = found["ends"]
     check(len(ends) == len(POLICIES), f"{len(ends)} lines have names")
     for above, below in zip(ends, ends[1:]):
