@@ -3,6 +3,7 @@
 
 #include "count/count_cuda.h"
 #include "lplb/backend.h"
+#include "lplb/device_planner.h"
 #include "map/map_cuda.h"
 
 // What a build without CUDA has in place of the kernels: errors that say so.
@@ -32,4 +33,24 @@ void map_cuda(const Placement&, std::span<const Load>, std::span<const Load>, In
 }
 
 }  // namespace map
+
+struct DevicePlanner::State {};
+
+DevicePlanner::DevicePlanner(const Placement&, Index, const PlannerOptions&,
+                             const DevicePlannerOptions&) {
+  refuse();
+}
+DevicePlanner::~DevicePlanner() = default;
+DevicePlanner::DevicePlanner(DevicePlanner&&) noexcept = default;
+DevicePlanner& DevicePlanner::operator=(DevicePlanner&&) noexcept = default;
+void DevicePlanner::run(StreamHandle, const DeviceBatch&) { refuse(); }
+void DevicePlanner::check(StreamHandle, const DeviceBatch&) { refuse(); }
+void DevicePlanner::update_placement(const Placement&, StreamHandle) { refuse(); }
+DevicePlannerStats DevicePlanner::stats(StreamHandle) { refuse(); }
+std::optional<DevicePlannerStats> DevicePlanner::poll_stats(StreamHandle) { refuse(); }
+const Placement& DevicePlanner::placement() const { refuse(); }
+const PackedLayout& DevicePlanner::layout() const { refuse(); }
+PlanShape DevicePlanner::shape() const { refuse(); }
+int DevicePlanner::num_blocks(std::int64_t) const { refuse(); }
+
 }  // namespace lplb

@@ -5,20 +5,11 @@
 
 #include <cstdint>
 
-#include "core/host_device.h"
+#include "core/rows.h"
 
 // How kernels walk over topk_idx. The order of entries matters to the map, so each warp takes one
 // stretch of it, a row of 32 neighbours at a time.
 namespace lplb::device {
-
-inline constexpr int kRow = 32;
-
-LPLB_HOST_DEVICE inline int div_up(int a, int b) { return a / b + (a % b != 0 ? 1 : 0); }
-
-/// Rows of each warp where `num_warps` share `num_entries`; the last warps may have fewer, or none.
-LPLB_HOST_DEVICE inline int rows_per_warp(int num_entries, int num_warps) {
-  return div_up(div_up(num_entries, kRow), num_warps);
-}
 
 /// What stands for an id that an int cannot hold: bad input as much as the id itself.
 inline constexpr int kBadId = -2;
@@ -49,10 +40,15 @@ struct Peers {
   unsigned mask;
 
   __device__ explicit Peers(int key) : mask(__match_any_sync(~0u, key)) {}
+  /// As it was found before.
+  __device__ static Peers of_mask(unsigned mask) { return Peers(mask, 0); }
   __device__ int count() const { return __popc(mask); }
   /// Of these, the lanes before this one.
   __device__ int before() const { return __popc(mask & ((1u << lane_id()) - 1)); }
   __device__ bool is_first() const { return before() == 0; }
+
+ private:
+  __device__ Peers(unsigned found, int) : mask(found) {}
 };
 
 /// Takes the next number of `counters[key]` for each lane with a key >= 0, in lane order. The whole
