@@ -16,8 +16,8 @@ class PlanBlock : public PlanEntries {
   /// Starts the reads that need to know nothing, entries included (`with_entries`), and clears the
   /// counters.
   __device__ void begin(bool with_entries) {
+    if (with_entries) stage(0);
     clear();
-    if (with_entries) read_first();
     copy_image(0, min(kFirstBytes, a_.layout.image_bytes));
     if (thread() == 0) scalars_() = {};
   }
@@ -44,12 +44,15 @@ class PlanBlock : public PlanEntries {
     state_ = solvers::BlockState::carve(
         m_ + a_.layout.state,
         *reinterpret_cast<const solvers::DeviceTablesHeader*>(image() + h_.solver));
+    LPLB_ROLLED
     for (int g = thread(); g < h_.num_ranks; g += kPlanThreads) state_.fixed[g] = 0;
     bool negative = false;
     bool large = false;
+    LPLB_ROLLED
     for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
       long long sum = 0;
       if (a_.all_counts != nullptr) {
+        LPLB_ROLLED
         for (int g = 0; g < h_.num_ranks; ++g) {
           const int tokens = g == a_.rank ? 0 : rows()[g * h_.num_columns + c];
           negative |= tokens < 0;
@@ -71,8 +74,10 @@ class PlanBlock : public PlanEntries {
     int low = 0;
     bool large = false;
     bool misplaced = false;
+    LPLB_ROLLED
     for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
       int own_sum = 0;
+      LPLB_ROLLED
       for (int block = 0; block < num_blocks; ++block) {
         if (block == static_cast<int>(blockIdx.x) && c < h_.num_replicated) {
           before_block()[c] = own_sum;
@@ -134,15 +139,17 @@ class PlanBlock : public PlanEntries {
   /// segments of each expert of which this rank has tokens. Ends in a barrier.
   __device__ void make_segments() {
     const bool degraded = is_degraded();
+    LPLB_ROLLED
     for (int k = thread(); k < h_.num_replicated; k += kPlanThreads) {
       const int begin = list<std::uint16_t>(h_.replica_begin)[k];
       const int count = list<std::uint16_t>(h_.replica_begin)[k + 1] - begin;
       const int* const physical = list<int>(h_.physical) + begin;
       if (degraded) {
-        map::divide_evenly(physical, count, list<char>(h_.alive), h_.slots_per_rank, own()[k],
-                           list<std::uint16_t>(h_.logical)[k] + map_rank(), segments() + begin);
+        divide_evenly(physical, count, list<char>(h_.alive), h_.slots_per_rank, own()[k],
+                      list<std::uint16_t>(h_.logical)[k] + map_rank(), segments() + begin);
         continue;
       }
+      LPLB_ROLLED
       for (int i = begin; i < begin + count; ++i) quota()[i] = quota_of(i);
       if (own()[k] == 0) continue;
       const map::SummedExpert<int> expert{physical,
@@ -191,9 +198,11 @@ class PlanBlock : public PlanEntries {
     const int size = h_.num_ranks * h_.num_columns;
     const bool wide = reinterpret_cast<std::uintptr_t>(a_.all_counts) % 16 == 0;
     const int quads = wide ? size / 4 : 0;
+    LPLB_ROLLED
     for (int i = thread(); i < quads; i += kPlanThreads) {
       device::copy_16(rows + 4 * i, a_.all_counts + 4 * i);
     }
+    LPLB_ROLLED
     for (int i = 4 * quads + thread(); i < size; i += kPlanThreads) {
       device::copy_4(rows + i, a_.all_counts + i);
     }
@@ -207,6 +216,7 @@ class PlanBlock : public PlanEntries {
   }
   __device__ int sum_tokens(int begin, int end, int k) const {
     int sum = 0;
+    LPLB_ROLLED
     for (int g = begin; g < end; ++g) sum += tokens_of(g, k);
     return sum;
   }
@@ -214,6 +224,7 @@ class PlanBlock : public PlanEntries {
   /// `worker` of `num_workers` threads, beside the solver.
   __device__ void sum_ranks(int worker, int num_workers) {
     const int per_node = h_.ranks_per_node;
+    LPLB_ROLLED
     for (int i = worker; i < h_.num_replicas; i += num_workers) {
       const int k = list<PlanReplica>(h_.replicas)[i].column;
       const int rank = list<std::uint16_t>(h_.replica_rank)[i];
@@ -223,10 +234,12 @@ class PlanBlock : public PlanEntries {
           per_node == h_.num_ranks ? group()[k] : sum_tokens(first, first + per_node, k);
     }
     const int first = map_rank() / per_node * per_node;
+    LPLB_ROLLED
     for (int k = worker; k < h_.num_replicated; k += num_workers) {
       before_rank()[k] = sum_tokens(first, map_rank(), k);
       before_node()[k] = sum_tokens(0, first, k);
     }
+    LPLB_ROLLED
     for (int i = worker; i < kPlanWarps * h_.num_replicated; i += num_workers) {
       numbers()[i] += before_block()[i % h_.num_replicated];
     }
@@ -240,6 +253,13 @@ class PlanBlock : public PlanEntries {
     if (replica.count == 1) return tokens;
     const int each = tokens / replica.count;
     return each + (replica.index < tokens - each * replica.count ? 1 : 0);
+  }
+
+  /// Rare: not among the code that every batch fetches.
+  __device__ __noinline__ static void divide_evenly(const int* physical, int count,
+                                                    const char* alive, int slots_per_rank,
+                                                    int tokens, int turn, PlanSegment* to) {
+    map::divide_evenly(physical, count, alive, slots_per_rank, tokens, turn, to);
   }
 
   template <solvers::Form kForm>
@@ -272,10 +292,12 @@ class PlanBlock : public PlanEntries {
 /// Counters that one thread alone adds to; atomic only so that it need not wait for them.
 __device__ inline void PlanBlock::report(int num_blocks) {
   if (a_.trace.own != nullptr) {
+    LPLB_ROLLED
     for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
       a_.trace.own[c] = own()[c];
       a_.trace.group[c] = group()[c];
     }
+    LPLB_ROLLED
     for (int i = thread(); i < h_.num_replicas; i += kPlanThreads) {
       a_.trace.quota[list<int>(h_.physical)[i]] = is_degraded() ? 0 : quota()[i];
     }
@@ -284,6 +306,7 @@ __device__ inline void PlanBlock::report(int num_blocks) {
   const bool degraded = is_degraded();
   PlanStatus& status = *a_.status;
   unsigned long long bad = 0;
+  LPLB_ROLLED
   for (int block = 0; block < num_blocks; ++block) {
     bad += static_cast<unsigned long long>(received(block)[h_.num_columns]);
   }

@@ -15,6 +15,7 @@ namespace lplb {
 
 inline constexpr int kPlanThreads = 512;
 inline constexpr int kPlanWarps = kPlanThreads / 32;
+inline constexpr int kMinHeldRows = 4;
 inline constexpr int kMaxPlanBlocks = 8;  // what every device with clusters has
 
 using PlanSegment = map::BasicSegment<int>;
@@ -62,7 +63,7 @@ struct PlanLayout {
   std::int32_t max_replicated;
   std::int32_t max_columns;
   std::int32_t has_rows;
-  std::int32_t held_rows;  ///< a warp with more reads its entries twice
+  std::int32_t held_rows;  ///< of int32 ids; of int64 ids half as many; >= 2 * kMinHeldRows
 };
 
 /// Lays out a block for placements within `limits` and batches of `max_entries`, in at most

@@ -43,14 +43,18 @@ PlanLayout lay_out(const PlanLimits& limits, std::int64_t max_entries, int max_b
   layout.quota = add(ints(replicas));
   layout.segments = add(replicas * static_cast<std::int64_t>(sizeof(PlanSegment)));
 
-  const std::int64_t rows_bytes = ints(columns * limits.num_ranks);
-  layout.has_rows = size + rows_bytes <= most_bytes ? 1 : 0;
-  layout.rows = add(layout.has_rows != 0 ? rows_bytes : 0);
   const std::int64_t row_bytes = ints(kPlanThreads);
-  const std::int64_t room = std::max<std::int64_t>(0, most_bytes - size) / row_bytes;
+  const std::int64_t least_held = 2 * kMinHeldRows * row_bytes;
+  const std::int64_t rows_bytes = ints(columns * limits.num_ranks);
+  layout.has_rows = size + rows_bytes + least_held <= most_bytes ? 1 : 0;
+  layout.rows = add(layout.has_rows != 0 ? rows_bytes : 0);
+  // Enough for int64 ids, where there is room.
+  const std::int64_t room = (most_bytes - size) / row_bytes;
   const std::int64_t needed =
+      2 *
       std::max(device::rows_per_warp(static_cast<int>(max_entries), max_blocks * kPlanWarps), 8);
-  layout.held_rows = static_cast<std::int32_t>(std::min(room, needed));
+  layout.held_rows =
+      static_cast<std::int32_t>(std::max<std::int64_t>(2 * kMinHeldRows, std::min(room, needed)));
   layout.held = add(layout.held_rows * row_bytes);
   layout.bytes = static_cast<std::int32_t>(std::min<std::int64_t>(size, INT32_MAX));
   return layout;
@@ -86,6 +90,8 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
   image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
   device::Stream stream;
   LPLB_CUDA_CHECK(cudaMemsetAsync(status_.get(), 0, sizeof(PlanStatus), stream.get()));
+  // NOTE: kernels read whole stretches of it; what no image has reached is never used.
+  LPLB_CUDA_CHECK(cudaMemsetAsync(device_image_.get(), 0, max_plan_bytes(limits_), stream.get()));
   put_image(stream.get());
   LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
 }
@@ -139,8 +145,6 @@ void DevicePlanner::State::allocate() {
   host_status_.reserve(2);
   block_totals_.reserve(kMaxPlanBlocks * (columns + 1));
   segments_.reserve(static_cast<std::size_t>(limits_.max_replicas()) + 1);
-  // NOTE: kernels read whole stretches of it; what no image has reached is never used.
-  LPLB_CUDA_CHECK(cudaMemset(device_image_.get(), 0, image_bytes));
   if (!device_options.checks) return;
   const auto physical = static_cast<std::size_t>(limits_.max_physical());
   const auto ranks = static_cast<std::size_t>(limits_.num_ranks);

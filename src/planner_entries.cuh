@@ -37,6 +37,7 @@ class PlanMemory {
   __device__ int* numbers() const { return &at<int>(a_.layout.numbers); }
   __device__ int* totals() const { return &at<int>(a_.layout.totals); }
   __device__ void copy_image(int begin, int end) {
+    LPLB_ROLLED
     for (int i = begin + 16 * thread(); i < end; i += 16 * kPlanThreads) {
       device::copy_16(m_ + a_.layout.image + i, a_.image + i);
     }
@@ -48,30 +49,25 @@ class PlanMemory {
 };
 
 /// A block's entries of topk_idx: each warp has rows of 32, one after the other. Counts them, then
-/// tells where each goes.
+/// tells where each goes. Rows pass through shared memory, "slots" of this thread alone: first an
+/// id, then what became of it. Where a warp has more rows than slots it takes them in rounds, and
+/// reads them twice.
 class PlanEntries : public PlanMemory {
  public:
   __device__ PlanEntries(const PlanArgs& args, void* memory)
       : PlanMemory(args, memory),
-        num_rows_(device::rows_per_warp(num_entries(), static_cast<int>(gridDim.x) * kPlanWarps)) {}
+        num_rows_(device::rows_per_warp(num_entries(), static_cast<int>(gridDim.x) * kPlanWarps)),
+        slots_(args.id_bytes == 8 ? args.layout.held_rows / 2 : args.layout.held_rows) {}
 
-  /// Counts the entries of this block: numbers[warp, k], totals of ranks with single experts. Holds
-  /// what became of each entry where there is room. Ends in a barrier.
+  /// Counts the entries of this block: numbers[warp, k], totals of ranks with single experts. The
+  /// first round is staged. Ends in a barrier.
   __device__ void count() {
     int bad = 0;
-    for (int row = 0; row < num_rows_; row += kChunk) {
-      int next[kChunk];
-      read_chunk(row + kChunk, next);
-      Chunk chunk;
-      take_chunk(row, true, &chunk, &bad);
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) {
-        const int code = chunk.code[i];
-        if (holds() && row + i < num_rows_) {
-          held(row + i) = is_choice(code) ? chunk.number[i] << kExpertBits | code : code;
-        }
-        ids_[i] = next[i];
-      }
+    LPLB_ROLLED
+    for (int first = 0; first < num_rows_; first += slots_) {
+      if (first > 0) restage(first);
+      LPLB_ROLLED
+      for (int row = first; row < end_of_round(first); row += kChunk) bad += take(first, row, true);
     }
     bad = __reduce_add_sync(~0u, bad);
     if (bad != 0 && device::lane_id() == 0) atomicAdd(&totals()[h_.num_columns], bad);
@@ -82,6 +78,7 @@ class PlanEntries : public PlanMemory {
   /// each column (and of bad ids, which come last) to send(column, total).
   template <class Send>
   __device__ void number_warps(Send send) {
+    LPLB_ROLLED
     for (int c = thread(); c <= h_.num_columns; c += kPlanThreads) {
       int total = totals()[c];
       if (c < h_.num_replicated) {
@@ -100,10 +97,13 @@ class PlanEntries : public PlanMemory {
   /// numbers += tokens of earlier blocks, from the totals in received(); for a kernel that maps
   /// without gather(). Ends in a barrier.
   __device__ void number_blocks() {
+    LPLB_ROLLED
     for (int k = thread(); k < h_.num_replicated; k += kPlanThreads) {
       int before = 0;
+      LPLB_ROLLED
       for (int block = 0; block < static_cast<int>(blockIdx.x); ++block)
         before += received(block)[k];
+      LPLB_ROLLED
       for (int warp = 0; warp < kPlanWarps; ++warp) {
         numbers()[warp * h_.num_replicated + k] += before;
       }
@@ -113,30 +113,43 @@ class PlanEntries : public PlanMemory {
 
   /// Writes where each entry of this block goes.
   __device__ void map() {
-    if (!holds()) read_chunk(0, ids_);
-    for (int row = 0; row < num_rows_; row += kChunk) {
-      Chunk chunk;
-      if (holds()) {
-        recall_chunk(row, &chunk);
-      } else {
-        int next[kChunk];
-        read_chunk(row + kChunk, next);
-        int bad = 0;
-        take_chunk(row, false, &chunk, &bad);
-#pragma unroll
-        for (int i = 0; i < kChunk; ++i) ids_[i] = next[i];
+    LPLB_ROLLED
+    for (int first = 0; first < num_rows_; first += slots_) {
+      if (num_rows_ > slots_) restage(first);
+      LPLB_ROLLED
+      for (int row = first; row < end_of_round(first); row += kChunk) {
+        if (num_rows_ > slots_) {
+          take(first, row, false);
+          write(first, row, 0);
+        } else {
+          write(first, row, 1);
+        }
       }
-      write_chunk(row, chunk);
     }
   }
 
  protected:
-  __device__ void read_first() { read_chunk(0, ids_); }
+  /// Starts to read a round of this warp's rows.
+  __device__ void stage(int first) {
+    LPLB_ROLLED
+    for (int row = first; row < end_of_round(first); ++row) {
+      const long long e = entry(row);
+      if (e >= num_entries()) break;
+      if (a_.id_bytes == 8) {
+        device::copy_8(slot(row - first), static_cast<const std::int64_t*>(a_.topk_idx) + e);
+      } else {
+        device::copy_4(slot(row - first), static_cast<const std::int32_t*>(a_.topk_idx) + e);
+      }
+    }
+  }
+
   /// What is told of the batch's length, and zeros to count from.
   __device__ void clear() {
     num_valid_ = a_.num_valid_tokens != nullptr ? *a_.num_valid_tokens : a_.num_tokens;
     const int num_numbers = kPlanWarps * a_.layout.max_replicated;
+    LPLB_ROLLED
     for (int i = thread(); i < num_numbers; i += kPlanThreads) numbers()[i] = 0;
+    LPLB_ROLLED
     for (int i = thread(); i <= a_.layout.max_columns; i += kPlanThreads) totals()[i] = 0;
   }
   __device__ bool is_clamped() const { return num_valid_ < 0 || num_valid_ > a_.num_tokens; }
@@ -145,147 +158,132 @@ class PlanEntries : public PlanMemory {
   }
 
  private:
-  static constexpr int kChunk = 8;     // rows that a thread reads at once
+  static constexpr int kChunk = 4;     // rows whose waits overlap
   static constexpr int kNothing = -1;  // code of what goes nowhere
 
   __device__ int num_entries() const { return a_.num_tokens * a_.num_topk; }
+  __device__ static int warp_of_block() { return thread() / device::kRow; }
   __device__ long long entry(int row) const {
     const int warp = static_cast<int>(blockIdx.x) * kPlanWarps + warp_of_block();
     return (static_cast<long long>(warp) * num_rows_ + row) * device::kRow + device::lane_id();
   }
-  __device__ static int warp_of_block() { return thread() / device::kRow; }
-  __device__ bool is_mine(int row) const { return row < num_rows_ && entry(row) < num_entries(); }
-  __device__ bool holds() const { return num_rows_ <= a_.layout.held_rows; }
-
-  /// All reads before the first use; one branch for all of them.
-  __device__ void read_chunk(int first_row, int* ids) const {
-    if (a_.id_bytes == 8) {
-      std::int64_t wide[kChunk];
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) {
-        wide[i] = is_mine(first_row + i)
-                      ? static_cast<const std::int64_t*>(a_.topk_idx)[entry(first_row + i)]
-                      : -1;
-      }
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) ids[i] = device::narrow_id(wide[i]);
-      return;
-    }
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      ids[i] = is_mine(first_row + i)
-                   ? static_cast<const std::int32_t*>(a_.topk_idx)[entry(first_row + i)]
-                   : -1;
-    }
+  __device__ int end_of_round(int first) const { return min(num_rows_, first + slots_); }
+  __device__ void* slot(int i) const {
+    return &at<char>(a_.layout.held) + (i * kPlanThreads + thread()) * a_.id_bytes;
+  }
+  __device__ int& code_in_slot(int i) const { return *static_cast<int*>(slot(i)); }
+  __device__ int id_in_slot(int i) const {
+    return a_.id_bytes == 8 ? device::narrow_id(*static_cast<const std::int64_t*>(slot(i)))
+                            : *static_cast<const std::int32_t*>(slot(i));
   }
 
-  /// What PlanHeader::experts says of an entry's id, or kNothing.
-  __device__ int code_of(int id, int row, bool* is_bad) const {
-    const bool is_valid = entry(row) < valid_entries();
-    const bool known = is_valid && is_expert(id, h_.num_logical);
-    *is_bad = is_valid && !known && id != -1;
-    return known ? list<int>(h_.experts)[id] : kNothing;
+  __device__ void restage(int first) {
+    stage(first);
+    device::wait_for_copies();
   }
 
   /// Whether a code is that of an expert with several replicas: k.
   __device__ static bool is_choice(int code) { return code >= 0 && code < kSingle; }
 
-  /// Of each row what this lane's entry is, and its number among those of its expert where that has
-  /// several replicas.
-  struct Chunk {
+  /// Counts kChunk rows of the round that starts with row `first`. In each slot the id is replaced
+  /// by number << kExpertBits | k, the entry's number among those of expert k with several replicas
+  /// what numbers[warp, k] counts; else by what PlanHeader::experts says, or kNothing. Returns how
+  /// many are bad. NOTE: in three loops, so that what does not depend on the counters need not wait
+  /// for them.
+  __device__ int take(int first, int first_row, bool with_singles) {
+    const int end = end_of_round(first);
+    int bad = 0;
     int code[kChunk];
-    int number[kChunk];
-  };
-
-  /// Counts the rows in ids_. NOTE: in three loops, so that what does not depend on the counters
-  /// need not wait for them.
-  __device__ void take_chunk(int first_row, bool with_singles, Chunk* chunk, int* bad) {
     unsigned peers[kChunk];
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
-      bool is_bad;
-      chunk->code[i] = code_of(ids_[i], first_row + i, &is_bad);
-      *bad += is_bad ? 1 : 0;
+      const int row = first_row + i;
+      const bool is_valid = row < end && entry(row) < valid_entries();
+      const int id = is_valid ? id_in_slot(row - first) : kNothing;
+      const bool known = is_expert(id, h_.num_logical);
+      bad += !known && id != -1 ? 1 : 0;
+      code[i] = known ? list<int>(h_.experts)[id] : kNothing;
     }
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
-      if (first_row + i >= num_rows_) break;
-      const int code = chunk->code[i];
       // Singles of one rank count together.
-      peers[i] = device::Peers(code >= kSingle ? code & ~((1 << kExpertBits) - 1) : code).mask;
+      peers[i] =
+          device::Peers(code[i] >= kSingle ? code[i] & ~((1 << kExpertBits) - 1) : code[i]).mask;
     }
     int* const mine = numbers() + warp_of_block() * h_.num_replicated;
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
-      if (first_row + i >= num_rows_) break;
-      const int code = chunk->code[i];
+      if (first_row + i >= end) break;
       const device::Peers row = device::Peers::of_mask(peers[i]);
-      chunk->number[i] = device::take_number(row, is_choice(code) ? code : -1, mine);
-      if (with_singles && code >= kSingle && row.is_first()) {
-        const int home = (code & (kSingle - 1)) >> kExpertBits;
+      const int number = device::take_number(row, is_choice(code[i]) ? code[i] : -1, mine);
+      if (with_singles && code[i] >= kSingle && row.is_first()) {
+        const int home = (code[i] & (kSingle - 1)) >> kExpertBits;
         atomicAdd(&totals()[h_.num_replicated + home], row.count());
       }
+      code_in_slot(first_row + i - first) =
+          is_choice(code[i]) ? number << kExpertBits | code[i] : code[i];
     }
+    return bad;
   }
 
-  /// What count() held, with this warp's place in the batch.
-  __device__ void recall_chunk(int first_row, Chunk* chunk) const {
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      chunk->code[i] = first_row + i < num_rows_ ? held(first_row + i) : kNothing;
-    }
-    const int* const mine = numbers() + warp_of_block() * h_.num_replicated;
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      const int kept = chunk->code[i];
-      if (!is_choice(kept)) continue;
-      chunk->code[i] = kept & ((1 << kExpertBits) - 1);
-      chunk->number[i] = (kept >> kExpertBits) + mine[chunk->code[i]];
-    }
-  }
-
-  /// map::find_physical() of the rows; the first segment, often the right one, of all rows at once.
-  __device__ void write_chunk(int first_row, const Chunk& chunk) {
+  /// Writes kChunk rows that were taken. `counted`: 1 where the slots' numbers are the warp's own,
+  /// to which numbers[warp, k] comes. As map::find_physical(), the first segment, often the right
+  /// one, of all rows at once.
+  __device__ void write(int first, int first_row, int counted) {
+    const int end = end_of_round(first);
+    int code[kChunk];
+    int number[kChunk];
     int at[kChunk];
     PlanSegment segment[kChunk];
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
-      if (is_choice(chunk.code[i])) at[i] = list<std::uint16_t>(h_.replica_begin)[chunk.code[i]];
+      code[i] = first_row + i < end ? code_in_slot(first_row + i - first) : kNothing;
+    }
+    const int* const mine = numbers() + warp_of_block() * h_.num_replicated;
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) {
+      if (!is_choice(code[i])) continue;
+      const int k = code[i] & ((1 << kExpertBits) - 1);
+      number[i] = (code[i] >> kExpertBits) + counted * mine[k];
+      at[i] = list<std::uint16_t>(h_.replica_begin)[k];
     }
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
-      if (is_choice(chunk.code[i])) segment[i] = segments()[at[i]];
+      if (is_choice(code[i])) segment[i] = segments()[at[i]];
     }
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
-      if (!is_mine(first_row + i)) continue;
+      const long long e = entry(first_row + i);
+      if (first_row + i >= end || e >= num_entries()) break;
       int physical = kNothing;
-      if (chunk.code[i] >= kSingle) {
-        physical = chunk.code[i] & ((1 << kExpertBits) - 1);
-      } else if (chunk.code[i] >= 0) {
-        physical = chunk.number[i] < segment[i].end
+      if (code[i] >= kSingle) {
+        physical = code[i] & ((1 << kExpertBits) - 1);
+      } else if (code[i] >= 0) {
+        physical = number[i] < segment[i].end
                        ? segment[i].physical
-                       : map::find_physical(segments() + at[i] + 1, chunk.number[i]);
+                       : map::find_physical(segments() + at[i] + 1, number[i]);
       }
-      write(entry(first_row + i), physical);
+      store(e, physical);
     }
   }
 
-  __device__ void write(long long entry, int physical) {
+  __device__ void store(long long entry, int physical) {
     if (a_.rank_idx != nullptr) {
-      const int rank = physical < 0 ? -1 : physical / h_.slots_per_rank;
-      device::store_id(a_.rank_idx, a_.id_bytes, entry, rank);
-      if (physical >= 0) physical -= rank * h_.slots_per_rank;
+      physical = split(a_.rank_idx, a_.id_bytes, entry, physical, h_.slots_per_rank);
     }
     device::store_id(a_.physical_idx, a_.id_bytes, entry, physical);
   }
 
-  __device__ int& held(int row) const {
-    return (&at<int>(a_.layout.held))[row * kPlanThreads + thread()];
+  /// Stores the rank; returns the slot on it. Rare: not among the code that every batch fetches.
+  __device__ __noinline__ static int split(void* rank_idx, int id_bytes, long long entry,
+                                           int physical, int slots_per_rank) {
+    const int rank = physical < 0 ? -1 : physical / slots_per_rank;
+    device::store_id(rank_idx, id_bytes, entry, rank);
+    return physical < 0 ? physical : physical - rank * slots_per_rank;
   }
 
   const int num_rows_;  // of this warp
-  int ids_[kChunk];
+  const int slots_;     // that a round has
   int num_valid_ = 0;
 };
 

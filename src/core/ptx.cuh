@@ -13,11 +13,15 @@ __device__ inline std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-/// Starts a copy of 16 bytes (4 bytes) from global to shared memory, both aligned to that size.
+/// Starts a copy of 16 bytes (8, 4) from global to shared memory, both aligned to that size.
 /// This thread sees it after wait_for_copies(), the block after a barrier more.
 __device__ inline void copy_16(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)),
                "l"(global)
+               : "memory");
+}
+__device__ inline void copy_8(void* shared, const void* global) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(shared_address(shared)), "l"(global)
                : "memory");
 }
 __device__ inline void copy_4(void* shared, const void* global) {

@@ -53,6 +53,7 @@ LPLB_HOST_DEVICE constexpr Tokens overlap(Tokens begin, Tokens end, Tokens at, T
 template <class Tokens>
 LPLB_HOST_DEVICE inline Index end_of_node(const SummedExpert<Tokens>& e, Index i) {
   const Index end_rank = (e.replica_rank[i] / e.ranks_per_node + 1) * e.ranks_per_node;
+  LPLB_ROLLED
   while (i < e.num_replicas && e.replica_rank[i] < end_rank) ++i;
   return i;
 }
@@ -66,6 +67,7 @@ struct KeptOnNode {
   LPLB_HOST_DEVICE KeptOnNode(const SummedExpert<Tokens>& e, Index begin, Index end) {
     KeptOnRank<Tokens> kept;
     Tokens quota = 0;
+    LPLB_ROLLED
     for (Index i = begin; i < end; ++i) {
       by_rank += kept.next(e, i);
       quota += e.quota[i];
@@ -80,6 +82,7 @@ template <class Tokens>
 LPLB_HOST_DEVICE inline void assign_anywhere(const SummedExpert<Tokens>& e, Index first_rank,
                                              Tokens begin, Tokens end, SegmentWriter<Tokens>& out) {
   Tokens before = e.before_node;
+  LPLB_ROLLED
   for (Index i = 0; i < e.num_replicas && e.replica_rank[i] < first_rank;) {
     const Index next = end_of_node(e, i);
     const KeptOnNode<Tokens> node(e, i, next);
@@ -89,10 +92,12 @@ LPLB_HOST_DEVICE inline void assign_anywhere(const SummedExpert<Tokens>& e, Inde
   begin += before;
   end += before;
   Tokens at = 0;
+  LPLB_ROLLED
   for (Index i = 0; i < e.num_replicas && at < end;) {
     const Index next = end_of_node(e, i);
     Tokens paired = KeptOnNode<Tokens>(e, i, next).paired;
     KeptOnRank<Tokens> kept;
+    LPLB_ROLLED
     for (; i < next; ++i) {
       const Tokens quota = e.quota[i] - kept.next(e, i);
       const Tokens used = smaller(quota, paired);
@@ -112,8 +117,10 @@ LPLB_HOST_DEVICE inline Index assign_by_sums(const SummedExpert<Tokens>& e, Inde
   Tokens begin = e.before_rank;  // of this rank's stretch in its node's queue
   KeptOnRank<Tokens> kept;
   Index node_first = 0;
+  LPLB_ROLLED
   while (node_first < e.num_replicas && e.replica_rank[node_first] < first_rank) ++node_first;
   Index node_end = node_first;
+  LPLB_ROLLED
   for (; node_end < e.num_replicas; ++node_end) {
     const Index at = e.replica_rank[node_end];
     if (at >= first_rank + e.ranks_per_node) break;
@@ -126,6 +133,7 @@ LPLB_HOST_DEVICE inline Index assign_by_sums(const SummedExpert<Tokens>& e, Inde
 
   Tokens at = 0;
   kept = {};
+  LPLB_ROLLED
   for (Index i = node_first; i < node_end; ++i) {
     const Tokens quota = e.quota[i] - kept.next(e, i);
     out.add(overlap(begin, end, at, quota), e.physical[i]);

@@ -23,6 +23,8 @@ class DeviceVector {
     array_.reserve(size_ + offset + 1);
     if (size_ == 0) return;
     LPLB_CUDA_CHECK(cudaMemcpy(data(), values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice));
+    // NOTE: cudaMemcpy() from pageable memory returns before other streams may rely on it.
+    LPLB_CUDA_CHECK(cudaDeviceSynchronize());
   }
 
   std::vector<T> get() const {
