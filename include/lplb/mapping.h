@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "lplb/backend.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -15,10 +16,17 @@ struct CountStatus {
   std::int64_t out_of_range = 0;  ///< any other: bad input, not counted, mapped to -1
 };
 
+// Every function that takes a backend gives the same result on each of them. With kCuda it copies
+// its arguments to the current device and back and waits for that; it allocates. What is on the
+// device already is planned by DevicePlanner. Throws CudaError where CUDA cannot be used, and
+// ArgumentError for more than 2^31 - 1 entries on kCuda.
+
 /// Counts the tokens of each logical expert: `topk_idx` any number of entries (tokens x top-k,
 /// flat), `load` [num_logical] is overwritten. O(entries).
-CountStatus count_tokens(std::span<const std::int32_t> topk_idx, std::span<Load> load);
-CountStatus count_tokens(std::span<const std::int64_t> topk_idx, std::span<Load> load);
+CountStatus count_tokens(std::span<const std::int32_t> topk_idx, std::span<Load> load,
+                         Backend backend = Backend::kCpu);
+CountStatus count_tokens(std::span<const std::int64_t> topk_idx, std::span<Load> load,
+                         Backend backend = Backend::kCpu);
 
 /// Maps one rank's tokens to physical experts so that over the whole group every replica takes
 /// exactly its quota.
@@ -32,10 +40,12 @@ CountStatus count_tokens(std::span<const std::int64_t> topk_idx, std::span<Load>
 /// O(entries + num_logical * num_ranks + num_physical).
 void map_tokens(const Placement& placement, std::span<const Load> counts,
                 std::span<const Load> physical_load, Index rank,
-                std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx);
+                std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx,
+                Backend backend = Backend::kCpu);
 void map_tokens(const Placement& placement, std::span<const Load> counts,
                 std::span<const Load> physical_load, Index rank,
-                std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx);
+                std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx,
+                Backend backend = Backend::kCpu);
 
 /// The same where the counts of the other ranks are not known, only the group's split: each rank
 /// divides its own tokens of an expert in proportion to the quotas. A replica is off by less than
@@ -46,10 +56,12 @@ void map_tokens(const Placement& placement, std::span<const Load> counts,
 /// expert's quotas sum past 2^63 - 1. O(entries + num_physical).
 void map_tokens_in_proportion(const Placement& placement, std::span<const Load> physical_load,
                               Index rank, std::span<const std::int32_t> topk_idx,
-                              std::span<std::int32_t> physical_idx);
+                              std::span<std::int32_t> physical_idx,
+                              Backend backend = Backend::kCpu);
 void map_tokens_in_proportion(const Placement& placement, std::span<const Load> physical_load,
                               Index rank, std::span<const std::int64_t> topk_idx,
-                              std::span<std::int64_t> physical_idx);
+                              std::span<std::int64_t> physical_idx,
+                              Backend backend = Backend::kCpu);
 
 /// Tokens that map_tokens() keeps on their own rank, and on their own node (the rank included).
 struct Locality {

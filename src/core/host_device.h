@@ -7,3 +7,11 @@
 #else
 #define LPLB_HOST_DEVICE
 #endif
+
+// Before a loop that kernels run once or twice: unrolled, its code would take longer to come than
+// to run.
+#ifdef __CUDA_ARCH__
+#define LPLB_ROLLED _Pragma("unroll 1")
+#else
+#define LPLB_ROLLED
+#endif

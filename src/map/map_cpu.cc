@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "core/check.h"
 #include "core/made.h"
 #include "lplb/mapping.h"
+#include "map/map_cuda.h"
 #include "map/token_map.h"
 
 namespace lplb {
@@ -58,12 +60,14 @@ void check_counts(const Placement& placement, std::span<const Load> counts,
 
 template <class Id>
 void check_batch(const Placement& placement, Index rank, std::span<const Id> topk_idx,
-                 std::span<Id> physical_idx) {
+                 std::span<Id> physical_idx, Backend backend) {
   check_argument(rank >= 0 && rank < placement.num_ranks, "rank", "{} is not between 0 and {}",
                  rank, placement.num_ranks - 1);
   check_argument(physical_idx.size() == topk_idx.size(), "physical_idx",
                  "has {} entries, expected as many as topk_idx ({})", physical_idx.size(),
                  topk_idx.size());
+  check_argument(backend == Backend::kCpu || topk_idx.size() <= std::size_t{INT32_MAX}, "topk_idx",
+                 "has {} entries, expected at most 2^31 - 1 on backend cuda", topk_idx.size());
 }
 
 /// What topk_idx holds of each expert: [num_logical].
@@ -79,8 +83,8 @@ std::vector<Load> tally(const Placement& placement, std::span<const Id> topk_idx
 template <class Id>
 void map_exactly(const Placement& placement, std::span<const Load> counts,
                  std::span<const Load> physical_load, Index rank, std::span<const Id> topk_idx,
-                 std::span<Id> physical_idx) {
-  check_batch(placement, rank, topk_idx, physical_idx);
+                 std::span<Id> physical_idx, Backend backend) {
+  check_batch(placement, rank, topk_idx, physical_idx, backend);
   check_quotas(placement, physical_load);
   check_counts(placement, counts, physical_load);
   const std::vector<Load> own = tally(placement, topk_idx);
@@ -90,6 +94,10 @@ void map_exactly(const Placement& placement, std::span<const Load> counts,
                    "holds {} tokens of expert {}, expected what counts says of rank {} ({})",
                    own[e], e, rank, said);
   }
+  if (backend == Backend::kCuda) {
+    map::map_cuda(placement, counts, physical_load, rank, topk_idx, physical_idx);
+    return;
+  }
   map::TokenMap token_map;
   token_map.assign_exactly(placement, {counts.data(), placement.num_logical_experts, false},
                            physical_load.data(), rank);
@@ -98,11 +106,15 @@ void map_exactly(const Placement& placement, std::span<const Load> counts,
 
 template <class Id>
 void map_in_proportion(const Placement& placement, std::span<const Load> physical_load, Index rank,
-                       std::span<const Id> topk_idx, std::span<Id> physical_idx) {
-  check_batch(placement, rank, topk_idx, physical_idx);
+                       std::span<const Id> topk_idx, std::span<Id> physical_idx, Backend backend) {
+  check_batch(placement, rank, topk_idx, physical_idx, backend);
   check_quotas(placement, physical_load);
   for (Index e = 0; e < placement.num_logical_experts; ++e) {
     sum_of_quotas(placement, physical_load, e);
+  }
+  if (backend == Backend::kCuda) {
+    map::map_cuda(placement, {}, physical_load, rank, topk_idx, physical_idx);
+    return;
   }
   const std::vector<Load> own = tally(placement, topk_idx);
   map::TokenMap token_map;
@@ -114,26 +126,28 @@ void map_in_proportion(const Placement& placement, std::span<const Load> physica
 
 void map_tokens(const Placement& placement, std::span<const Load> counts,
                 std::span<const Load> physical_load, Index rank,
-                std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx) {
-  map_exactly(placement, counts, physical_load, rank, topk_idx, physical_idx);
+                std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx,
+                Backend backend) {
+  map_exactly(placement, counts, physical_load, rank, topk_idx, physical_idx, backend);
 }
 
 void map_tokens(const Placement& placement, std::span<const Load> counts,
                 std::span<const Load> physical_load, Index rank,
-                std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx) {
-  map_exactly(placement, counts, physical_load, rank, topk_idx, physical_idx);
+                std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx,
+                Backend backend) {
+  map_exactly(placement, counts, physical_load, rank, topk_idx, physical_idx, backend);
 }
 
 void map_tokens_in_proportion(const Placement& placement, std::span<const Load> physical_load,
                               Index rank, std::span<const std::int32_t> topk_idx,
-                              std::span<std::int32_t> physical_idx) {
-  map_in_proportion(placement, physical_load, rank, topk_idx, physical_idx);
+                              std::span<std::int32_t> physical_idx, Backend backend) {
+  map_in_proportion(placement, physical_load, rank, topk_idx, physical_idx, backend);
 }
 
 void map_tokens_in_proportion(const Placement& placement, std::span<const Load> physical_load,
                               Index rank, std::span<const std::int64_t> topk_idx,
-                              std::span<std::int64_t> physical_idx) {
-  map_in_proportion(placement, physical_load, rank, topk_idx, physical_idx);
+                              std::span<std::int64_t> physical_idx, Backend backend) {
+  map_in_proportion(placement, physical_load, rank, topk_idx, physical_idx, backend);
 }
 
 // Stages 1 and 2 together keep min(tokens, quota) of an expert on each node, see the proof in

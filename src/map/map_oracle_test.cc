@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "map/map_test_support.h"
+#include "support/backends.h"
 
 // The map against what any assignment could do, over random groups.
 namespace lplb {
@@ -81,14 +82,14 @@ struct Outcome {
 };
 
 template <class Id>
-Outcome map_group(const MapInstance& m, std::mt19937& random) {
+Outcome map_group(const MapInstance& m, std::mt19937& random, Backend backend) {
   const Placement& p = m.placement;
   Outcome outcome;
   outcome.taken.assign(m.physical_load.size(), 0);
   for (Index rank = 0; rank < p.num_ranks; ++rank) {
     const std::vector<Id> topk = random_topk<Id>(m, rank, random);
     std::vector<Id> out(topk.size());
-    map_tokens(p, m.counts, m.physical_load, rank, topk, out);
+    map_tokens(p, m.counts, m.physical_load, rank, topk, out, backend);
     for (std::size_t i = 0; i < topk.size(); ++i) {
       if (topk[i] < 0 || topk[i] >= p.num_logical_experts) {
         EXPECT_EQ(out[i], -1);
@@ -108,14 +109,17 @@ Outcome map_group(const MapInstance& m, std::mt19937& random) {
   return outcome;
 }
 
-TEST(MapOracle, QuotasAreMetExactlyAndNoAssignmentIsMoreLocal) {
+class MapOracle : public lplb::testing::BackendTest {};
+LPLB_ON_ALL_BACKENDS(MapOracle);
+
+TEST_P(MapOracle, QuotasAreMetExactlyAndNoAssignmentIsMoreLocal) {
   std::mt19937 random(20);
   Load stayed = 0;
   Load moved = 0;
   for (int repeat = 0; repeat < 400; ++repeat) {
     SCOPED_TRACE(repeat);
     const MapInstance m = random_map_instance(random);
-    const Outcome outcome = map_group<std::int32_t>(m, random);
+    const Outcome outcome = map_group<std::int32_t>(m, random, GetParam());
     ASSERT_EQ(outcome.taken, m.physical_load);
     const Locality best = best_locality(m);
     ASSERT_EQ(outcome.stayed.same_rank, best.same_rank);
@@ -131,13 +135,13 @@ TEST(MapOracle, QuotasAreMetExactlyAndNoAssignmentIsMoreLocal) {
   EXPECT_GT(moved, 1000);
 }
 
-TEST(MapOracle, LargerGroups) {
+TEST_P(MapOracle, LargerGroups) {
   std::mt19937 random(21);
   for (int repeat = 0; repeat < 30; ++repeat) {
     SCOPED_TRACE(repeat);
     const MapInstance m = random_map_instance(
         random, {.max_nodes = 8, .max_ranks_per_node = 8, .max_slots = 4, .max_tokens = 100});
-    const Outcome outcome = map_group<std::int64_t>(m, random);
+    const Outcome outcome = map_group<std::int64_t>(m, random, GetParam());
     ASSERT_EQ(outcome.taken, m.physical_load);
     const Locality said = count_local(m.placement, m.counts, m.physical_load);
     ASSERT_EQ(outcome.stayed.same_rank, said.same_rank);
@@ -145,21 +149,36 @@ TEST(MapOracle, LargerGroups) {
   }
 }
 
-TEST(MapOracle, SameEachTimeInPlaceAndForBothWidths) {
+// Batches of several blocks, whose last row is not full.
+TEST_P(MapOracle, LargeBatchesAreMappedAsOnTheCpu) {
+  std::mt19937 random(23);
+  for (int repeat = 0; repeat < 10; ++repeat) {
+    SCOPED_TRACE(repeat);
+    const MapInstance m = random_map_instance(
+        random, {.max_nodes = 2, .max_ranks_per_node = 3, .max_slots = 3, .max_tokens = 9000});
+    const auto topk = random_topk<std::int64_t>(m, 0, random);
+    std::vector<std::int64_t> expected(topk.size()), out(topk.size());
+    map_tokens(m.placement, m.counts, m.physical_load, 0, topk, expected);
+    map_tokens(m.placement, m.counts, m.physical_load, 0, topk, out, GetParam());
+    ASSERT_EQ(out, expected);
+  }
+}
+
+TEST_P(MapOracle, SameEachTimeInPlaceAndForBothWidths) {
   std::mt19937 random(22);
   for (int repeat = 0; repeat < 50; ++repeat) {
     const MapInstance m = random_map_instance(random);
     const Index rank = static_cast<Index>(random() % m.placement.num_ranks);
     const auto topk = random_topk<std::int32_t>(m, rank, random);
     std::vector<std::int32_t> once(topk.size()), twice(topk.size()), in_place = topk;
-    map_tokens(m.placement, m.counts, m.physical_load, rank, topk, once);
-    map_tokens(m.placement, m.counts, m.physical_load, rank, topk, twice);
-    map_tokens(m.placement, m.counts, m.physical_load, rank, in_place, in_place);
+    map_tokens(m.placement, m.counts, m.physical_load, rank, topk, once, GetParam());
+    map_tokens(m.placement, m.counts, m.physical_load, rank, topk, twice, GetParam());
+    map_tokens(m.placement, m.counts, m.physical_load, rank, in_place, in_place, GetParam());
     EXPECT_EQ(once, twice);
     EXPECT_EQ(once, in_place);
     const std::vector<std::int64_t> wide(topk.begin(), topk.end());
     std::vector<std::int64_t> wide_out(topk.size());
-    map_tokens(m.placement, m.counts, m.physical_load, rank, wide, wide_out);
+    map_tokens(m.placement, m.counts, m.physical_load, rank, wide, wide_out, GetParam());
     EXPECT_EQ(wide_out, std::vector<std::int64_t>(once.begin(), once.end()));
   }
 }

@@ -9,6 +9,7 @@
 
 #include "map/map_test_support.h"
 #include "map/rules.h"
+#include "support/backends.h"
 
 namespace lplb {
 namespace {
@@ -109,7 +110,10 @@ TEST(MapInProportion, RoundsDifferentlyOnEachRankAndForEachExpert) {
   }
 }
 
-TEST(MapInProportion, TokensReachLiveReplicasOfTheirExpertOnAnyInstance) {
+class MapTokensInProportion : public lplb::testing::BackendTest {};
+LPLB_ON_ALL_BACKENDS(MapTokensInProportion);
+
+TEST_P(MapTokensInProportion, TokensReachLiveReplicasOfTheirExpertOnAnyInstance) {
   std::mt19937 random(31);
   for (int repeat = 0; repeat < 200; ++repeat) {
     SCOPED_TRACE(repeat);
@@ -122,7 +126,7 @@ TEST(MapInProportion, TokensReachLiveReplicasOfTheirExpertOnAnyInstance) {
     const Index rank = static_cast<Index>(random() % p.num_ranks);
     const auto topk = random_topk<std::int64_t>(m, rank, random);
     std::vector<std::int64_t> out(topk.size());
-    map_tokens_in_proportion(p, stale, rank, topk, out);
+    map_tokens_in_proportion(p, stale, rank, topk, out, GetParam());
 
     std::vector<Load> taken(stale.size(), 0);
     for (std::size_t i = 0; i < topk.size(); ++i) {
@@ -152,19 +156,19 @@ TEST(MapInProportion, TokensReachLiveReplicasOfTheirExpertOnAnyInstance) {
     }
     const std::vector<std::int32_t> narrow(topk.begin(), topk.end());
     std::vector<std::int32_t> narrow_out = narrow;
-    map_tokens_in_proportion(p, stale, rank, narrow_out, narrow_out);
+    map_tokens_in_proportion(p, stale, rank, narrow_out, narrow_out, GetParam());
     ASSERT_EQ(std::vector<std::int64_t>(narrow_out.begin(), narrow_out.end()), out);
   }
 }
 
-TEST(MapInProportion, RefusesBadInput) {
+TEST_P(MapTokensInProportion, RefusesBadInput) {
   const std::vector<Index> slots = {0, 1, 1, 0};
   const Placement p = make_placement(2, 2, slots);
   const std::vector<std::int32_t> topk = {0, 1};
   std::vector<std::int32_t> out(2);
   const auto refused = [&](const std::vector<Load>& quotas, Index rank, const char* part) {
     try {
-      map_tokens_in_proportion(p, quotas, rank, topk, out);
+      map_tokens_in_proportion(p, quotas, rank, topk, out, GetParam());
       ADD_FAILURE() << "accepted: expected " << part;
     } catch (const ArgumentError& e) {
       EXPECT_THAT(e.what(), HasSubstr(part));

@@ -9,6 +9,7 @@
 
 #include "lplb/mapping.h"
 #include "map/rules.h"
+#include "support/backends.h"
 
 namespace lplb {
 namespace {
@@ -24,44 +25,49 @@ Placement four_ranks() {
 
 std::vector<std::int32_t> map_rank(const Placement& placement, const std::vector<Load>& counts,
                                    const std::vector<Load>& quotas, Index rank,
-                                   const std::vector<std::int32_t>& topk) {
+                                   const std::vector<std::int32_t>& topk, Backend backend) {
   std::vector<std::int32_t> out(topk.size(), -9);
-  map_tokens(placement, counts, quotas, rank, topk, out);
+  map_tokens(placement, counts, quotas, rank, topk, out, backend);
   return out;
 }
 
-TEST(Map, KeepsTokensOnTheirRankThenOnTheirNode) {
+class Map : public lplb::testing::BackendTest {};
+LPLB_ON_ALL_BACKENDS(Map);
+
+TEST_P(Map, KeepsTokensOnTheirRankThenOnTheirNode) {
   const Placement p = four_ranks();
   // Expert 0: rank 0 has 6 tokens, rank 2 has 1. Quotas 2, 3, 1, 1.
   const std::vector<Load> counts = {6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0};
   const std::vector<Load> quotas = {2, 0, 3, 0, 1, 0, 1, 0};
-  EXPECT_THAT(map_rank(p, counts, quotas, 0, {0, 0, 0, 0, 0, 0}), ElementsAre(0, 0, 2, 2, 2, 6));
-  EXPECT_THAT(map_rank(p, counts, quotas, 2, {0}), ElementsAre(4));
+  EXPECT_THAT(map_rank(p, counts, quotas, 0, {0, 0, 0, 0, 0, 0}, GetParam()),
+              ElementsAre(0, 0, 2, 2, 2, 6));
+  EXPECT_THAT(map_rank(p, counts, quotas, 2, {0}, GetParam()), ElementsAre(4));
   const Locality local = count_local(p, counts, quotas);
   EXPECT_EQ(local.same_rank, 3);
   EXPECT_EQ(local.same_node, 6);
 }
 
-TEST(Map, FillsSlotsOfOneRankInOrder) {
+TEST_P(Map, FillsSlotsOfOneRankInOrder) {
   const std::vector<Index> slots = {0, 0, 0, 1};  // rank 0 has expert 0 twice, rank 1 once
   const Placement p = make_placement(2, 2, slots);
   const std::vector<Load> counts = {3, 0, 4, 0};
   const std::vector<Load> quotas = {2, 4, 1, 0};
-  EXPECT_THAT(map_rank(p, counts, quotas, 0, {0, 0, 0}), ElementsAre(0, 0, 1));
-  EXPECT_THAT(map_rank(p, counts, quotas, 1, {0, 0, 0, 0}), ElementsAre(2, 1, 1, 1));
+  EXPECT_THAT(map_rank(p, counts, quotas, 0, {0, 0, 0}, GetParam()), ElementsAre(0, 0, 1));
+  EXPECT_THAT(map_rank(p, counts, quotas, 1, {0, 0, 0, 0}, GetParam()), ElementsAre(2, 1, 1, 1));
 }
 
-TEST(Map, DroppedAndBadIdsBecomeMinusOne) {
+TEST_P(Map, DroppedAndBadIdsBecomeMinusOne) {
   const Placement p = four_ranks();
   std::vector<Load> counts(20, 0);
   counts[1] = 2;
   const std::vector<Load> quotas = {0, 2, 0, 0, 0, 0, 0, 0};
-  EXPECT_THAT(map_rank(p, counts, quotas, 0, {-1, 1, 5, -2, 1, 1 << 30}),
+  EXPECT_THAT(map_rank(p, counts, quotas, 0, {-1, 1, 5, -2, 1, 1 << 30}, GetParam()),
               ElementsAre(-1, 1, -1, -1, 1, -1));
-  EXPECT_THAT(map_rank(p, std::vector<Load>(20, 0), std::vector<Load>(8, 0), 3, {}), ElementsAre());
+  EXPECT_THAT(map_rank(p, std::vector<Load>(20, 0), std::vector<Load>(8, 0), 3, {}, GetParam()),
+              ElementsAre());
 }
 
-TEST(Map, TakesHugeCounts) {
+TEST_P(Map, TakesHugeCounts) {
   // Counts near 2^62 with few tokens on this rank: the prefix sums must not pass 2^63.
   const Placement p = four_ranks();
   constexpr Load kHuge = Load{1} << 62;
@@ -70,7 +76,7 @@ TEST(Map, TakesHugeCounts) {
   counts[5] = kHuge - 2;   // rank 1
   counts[15] = kHuge - 1;  // rank 3
   const std::vector<Load> quotas = {1, 0, 1, 0, kHuge - 1, 0, kHuge - 2, 0};
-  EXPECT_THAT(map_rank(p, counts, quotas, 0, {0, 0}), ElementsAre(0, 4));
+  EXPECT_THAT(map_rank(p, counts, quotas, 0, {0, 0}, GetParam()), ElementsAre(0, 4));
 }
 
 void expect_refused(const std::function<void()>& call, const char* argument, const char* part) {
@@ -83,10 +89,11 @@ void expect_refused(const std::function<void()>& call, const char* argument, con
   }
 }
 
-class MapBadInput : public ::testing::Test {
+class MapBadInput : public lplb::testing::BackendTest {
  protected:
   void refuse(const char* argument, const char* part) {
-    expect_refused([&] { map_tokens(placement, counts, quotas, rank, topk, out); }, argument, part);
+    expect_refused([&] { map_tokens(placement, counts, quotas, rank, topk, out, GetParam()); },
+                   argument, part);
     EXPECT_THAT(out, ::testing::Each(-9)) << "written in spite of " << part;
   }
 
@@ -98,12 +105,14 @@ class MapBadInput : public ::testing::Test {
   std::vector<std::int64_t> out = {-9, -9};
 };
 
-TEST_F(MapBadInput, NothingWrong) {
-  map_tokens(placement, counts, quotas, rank, topk, out);
+LPLB_ON_ALL_BACKENDS(MapBadInput);
+
+TEST_P(MapBadInput, NothingWrong) {
+  expect_it_runs_there([&] { map_tokens(placement, counts, quotas, rank, topk, out, GetParam()); });
   EXPECT_THAT(out, ElementsAre(1, 0));
 }
 
-TEST_F(MapBadInput, Lengths) {
+TEST_P(MapBadInput, Lengths) {
   out.push_back(-9);
   refuse("physical_idx", "has 3 entries, expected as many as topk_idx (2)");
   out.pop_back();
@@ -114,14 +123,14 @@ TEST_F(MapBadInput, Lengths) {
   refuse("counts", "has 19 entries, expected num_ranks * num_logical_experts (4 * 5)");
 }
 
-TEST_F(MapBadInput, Rank) {
+TEST_P(MapBadInput, Rank) {
   rank = 4;
   refuse("rank", "4 is not between 0 and 3");
   rank = -1;
   refuse("rank", "-1 is not between 0 and 3");
 }
 
-TEST_F(MapBadInput, Values) {
+TEST_P(MapBadInput, Values) {
   quotas[2] = -1;
   refuse("physical_load", "physical expert 2 has -1 tokens");
   quotas[2] = 1;
@@ -136,14 +145,14 @@ TEST_F(MapBadInput, Values) {
   refuse("physical_load", "the sum of expert 0 passes 2^63 - 1");
 }
 
-TEST_F(MapBadInput, TokensThatAreNotWhatWasCounted) {
+TEST_P(MapBadInput, TokensThatAreNotWhatWasCounted) {
   topk = {0, 0};
   refuse("topk_idx", "holds 2 tokens of expert 0, expected what counts says of rank 0 (1)");
   topk = {0, -1};
   refuse("topk_idx", "holds 0 tokens of expert 1, expected what counts says of rank 0 (1)");
 }
 
-TEST_F(MapBadInput, QuotaOfADeadRank) {
+TEST_P(MapBadInput, QuotaOfADeadRank) {
   placement.rank_alive = {1, 1, 0, 1};
   refuse("physical_load", "physical expert 4 has 1 tokens, but rank 2 is dead");
 }

@@ -15,52 +15,67 @@
 namespace lplb::map {
 
 /// From the end of the segment before (0 for the first) to `end`, exclusive: to `physical`.
-struct Segment {
-  Load end;
+/// `Tokens`: Load, or an int where all sums are known to fit.
+template <class Tokens>
+struct BasicSegment {
+  Tokens end;
   Index physical;
 };
+using Segment = BasicSegment<Load>;
 
 /// A replicated expert in a batch, as all ranks know it.
-struct ExpertBatch {
-  const Load* counts;  ///< its tokens on rank g are counts[g * stride], >= 0
+template <class Tokens>
+struct BasicExpertBatch {
+  const Tokens* counts;  ///< its tokens on rank g are counts[g * stride], >= 0
   std::ptrdiff_t stride;
-  const Load* quota;      ///< [num_physical], >= 0; over the replicas it sums to the counts
+  const Tokens* quota;    ///< [num_physical], >= 0; over the replicas it sums to the counts
   const Index* replicas;  ///< [num_replicas], physical ids, ascending
   Index num_replicas;
   Index num_ranks;
   Index ranks_per_node;
   Index slots_per_rank;
 };
+using ExpertBatch = BasicExpertBatch<Load>;
 
 /// Appends segments.
+template <class Tokens>
 struct SegmentWriter {
-  Segment* out;
+  BasicSegment<Tokens>* out;
   Index count = 0;
-  Load end = 0;
+  Tokens end = 0;
 
-  LPLB_HOST_DEVICE void add(Load tokens, Index physical) {
+  LPLB_HOST_DEVICE void add(Tokens tokens, Index physical) {
     if (tokens <= 0) return;
     end += tokens;
     out[count++] = {end, physical};
   }
 };
 
-LPLB_HOST_DEVICE constexpr Load smaller(Load a, Load b) { return a < b ? a : b; }
-LPLB_HOST_DEVICE constexpr Load larger(Load a, Load b) { return a < b ? b : a; }
+template <class Tokens>
+LPLB_HOST_DEVICE constexpr Tokens smaller(Tokens a, Tokens b) {
+  return a < b ? a : b;
+}
+template <class Tokens>
+LPLB_HOST_DEVICE constexpr Tokens larger(Tokens a, Tokens b) {
+  return a < b ? b : a;
+}
 
 /// One rank's side of the expert: what stage 1 keeps, and what is left after it.
+template <class Tokens>
 struct RankShare {
   Index first;  ///< into replicas: where the rank's own begin
-  Load local;
-  Load tokens;
-  Load quota;
+  Tokens local;
+  Tokens tokens;
+  Tokens quota;
 };
 
 /// The share of `rank`. `*next` is the first replica that is not on an earlier rank; it moves past
 /// those of this one.
-LPLB_HOST_DEVICE inline RankShare rank_share(const ExpertBatch& b, Index rank, Index* next) {
+template <class Tokens>
+LPLB_HOST_DEVICE inline RankShare<Tokens> rank_share(const BasicExpertBatch<Tokens>& b, Index rank,
+                                                     Index* next) {
   const Index end_slot = (rank + 1) * b.slots_per_rank;
-  RankShare share{*next, 0, b.counts[rank * b.stride], 0};
+  RankShare<Tokens> share{*next, 0, b.counts[rank * b.stride], 0};
   while (*next < b.num_replicas && b.replicas[*next] < end_slot) {
     share.quota += b.quota[b.replicas[(*next)++]];
   }
@@ -70,24 +85,28 @@ LPLB_HOST_DEVICE inline RankShare rank_share(const ExpertBatch& b, Index rank, I
   return share;
 }
 
-LPLB_HOST_DEVICE inline Index first_replica(const ExpertBatch& b, Index rank) {
+template <class Tokens>
+LPLB_HOST_DEVICE inline Index first_replica(const BasicExpertBatch<Tokens>& b, Index rank) {
   Index i = 0;
   while (i < b.num_replicas && b.replicas[i] < rank * b.slots_per_rank) ++i;
   return i;
 }
 
 /// What stage 1 leaves on the ranks of a node; stage 2 pairs the smaller of the two sums.
+template <class Tokens>
 struct NodeShare {
-  Load tokens = 0;
-  Load quota = 0;
+  Tokens tokens = 0;
+  Tokens quota = 0;
 
-  LPLB_HOST_DEVICE Load paired() const { return smaller(tokens, quota); }
+  LPLB_HOST_DEVICE Tokens paired() const { return smaller(tokens, quota); }
 };
 
-LPLB_HOST_DEVICE inline NodeShare node_share(const ExpertBatch& b, Index node, Index* next) {
-  NodeShare sum;
+template <class Tokens>
+LPLB_HOST_DEVICE inline NodeShare<Tokens> node_share(const BasicExpertBatch<Tokens>& b, Index node,
+                                                     Index* next) {
+  NodeShare<Tokens> sum;
   for (Index i = 0; i < b.ranks_per_node; ++i) {
-    const RankShare share = rank_share(b, node * b.ranks_per_node + i, next);
+    const RankShare<Tokens> share = rank_share(b, node * b.ranks_per_node + i, next);
     sum.tokens += share.tokens;
     sum.quota += share.quota;
   }
@@ -96,14 +115,16 @@ LPLB_HOST_DEVICE inline NodeShare node_share(const ExpertBatch& b, Index node, I
 
 /// Gives the tokens [begin, end) of a queue to a rank whose slots take [at, at + length) of it. The
 /// first `used` of the rank's quota are taken: its slots fill in order.
-LPLB_HOST_DEVICE inline void give(const ExpertBatch& b, Index first, Load used, Load at,
-                                  Load length, Load begin, Load end, SegmentWriter& out) {
+template <class Tokens>
+LPLB_HOST_DEVICE inline void give(const BasicExpertBatch<Tokens>& b, Index first, Tokens used,
+                                  Tokens at, Tokens length, Tokens begin, Tokens end,
+                                  SegmentWriter<Tokens>& out) {
   begin = larger(begin, at);
-  Load tokens = smaller(end, at + length) - begin;
-  Load skip = used + (begin - at);
+  Tokens tokens = smaller(end, at + length) - begin;
+  Tokens skip = used + (begin - at);
   for (Index i = first; tokens > 0; ++i) {
     const Index physical = b.replicas[i];
-    const Load take = smaller(tokens, b.quota[physical] - skip);
+    const Tokens take = smaller(tokens, b.quota[physical] - skip);
     if (take <= 0) {
       skip -= b.quota[physical];
       continue;
@@ -116,22 +137,23 @@ LPLB_HOST_DEVICE inline void give(const ExpertBatch& b, Index first, Load used, 
 
 /// Stage 3: the queue of all tokens that are left meets all quotas that are left, both in the order
 /// of ranks. `begin`, `end`: the stretch of the queue that is `rank`'s, relative to its node's.
-LPLB_HOST_DEVICE inline void give_anywhere(const ExpertBatch& b, Index rank, Load begin, Load end,
-                                           SegmentWriter& out) {
+template <class Tokens>
+LPLB_HOST_DEVICE inline void give_anywhere(const BasicExpertBatch<Tokens>& b, Index rank,
+                                           Tokens begin, Tokens end, SegmentWriter<Tokens>& out) {
   Index next = 0;
   for (Index node = 0; node < rank / b.ranks_per_node; ++node) {
-    const NodeShare share = node_share(b, node, &next);
+    const NodeShare<Tokens> share = node_share(b, node, &next);
     begin += share.tokens - share.paired();
     end += share.tokens - share.paired();
   }
-  Load at = 0;
+  Tokens at = 0;
   next = 0;
   for (Index node = 0; at < end && node < b.num_ranks / b.ranks_per_node; ++node) {
     Index ahead = next;
-    Load paired = node_share(b, node, &ahead).paired();
+    Tokens paired = node_share(b, node, &ahead).paired();
     for (Index i = 0; i < b.ranks_per_node; ++i) {
-      const RankShare share = rank_share(b, node * b.ranks_per_node + i, &next);
-      const Load used = smaller(share.quota, paired);
+      const RankShare<Tokens> share = rank_share(b, node * b.ranks_per_node + i, &next);
+      const Tokens used = smaller(share.quota, paired);
       paired -= used;
       give(b, share.first, share.local + used, at, share.quota - used, begin, end, out);
       at += share.quota - used;
@@ -144,51 +166,54 @@ LPLB_HOST_DEVICE inline void give_anywhere(const ExpertBatch& b, Index rank, Loa
 /// its own slots. Stage 2: what is left in a node, queued by rank, meets the quotas left in the
 /// node, queued by slot. Stage 3: the same over the group. Returns the number of segments; the last
 /// one ends at the rank's count. O(num_ranks + num_replicas).
-LPLB_HOST_DEVICE inline Index assign_exactly(const ExpertBatch& b, Index rank, Segment* segments) {
-  SegmentWriter out{segments};
+template <class Tokens>
+LPLB_HOST_DEVICE inline Index assign_exactly(const BasicExpertBatch<Tokens>& b, Index rank,
+                                             BasicSegment<Tokens>* segments) {
+  SegmentWriter<Tokens> out{segments};
   Index next = first_replica(b, rank);
-  const RankShare own = rank_share(b, rank, &next);
-  give(b, own.first, 0, 0, own.local, 0, own.local, out);
+  const RankShare<Tokens> own = rank_share(b, rank, &next);
+  give(b, own.first, Tokens{0}, Tokens{0}, own.local, Tokens{0}, own.local, out);
   if (own.tokens == 0) return out.count;
 
   const Index first_rank = rank / b.ranks_per_node * b.ranks_per_node;
   const Index node_first = first_replica(b, first_rank);
-  NodeShare node;
-  Load begin = 0;  // where the rank's tokens begin in its node's queue
+  NodeShare<Tokens> node;
+  Tokens begin = 0;  // where the rank's tokens begin in its node's queue
   next = node_first;
   for (Index g = first_rank; g < first_rank + b.ranks_per_node; ++g) {
-    const RankShare share = rank_share(b, g, &next);
+    const RankShare<Tokens> share = rank_share(b, g, &next);
     if (g < rank) begin += share.tokens;
     node.tokens += share.tokens;
     node.quota += share.quota;
   }
-  const Load end = begin + own.tokens;
-  Load at = 0;
+  const Tokens end = begin + own.tokens;
+  Tokens at = 0;
   next = node_first;
   for (Index g = first_rank; g < first_rank + b.ranks_per_node; ++g) {
-    const RankShare share = rank_share(b, g, &next);
+    const RankShare<Tokens> share = rank_share(b, g, &next);
     give(b, share.first, share.local, at, share.quota, begin, end, out);
     at += share.quota;
   }
   // Beyond what the node pairs: `at` is the node's quota.
-  if (end > at) give_anywhere(b, rank, larger(begin - at, 0), end - at, out);
+  if (end > at) give_anywhere(b, rank, larger(begin - at, Tokens{0}), end - at, out);
   return out.count;
 }
 
 /// No other rank is known: `tokens` evenly over the replicas on live ranks. The remainder goes to
 /// them from the (turn % live)-th on. `alive` [num_ranks], null: all are. O(num_replicas).
+template <class Tokens>
 LPLB_HOST_DEVICE inline Index divide_evenly(const Index* replicas, Index num_replicas,
-                                            const char* alive, Index slots_per_rank, Load tokens,
-                                            Index turn, Segment* segments) {
+                                            const char* alive, Index slots_per_rank, Tokens tokens,
+                                            Index turn, BasicSegment<Tokens>* segments) {
   const auto lives = [&](Index i) {
     return alive == nullptr || alive[replicas[i] / slots_per_rank] != 0;
   };
   Index live = 0;
   for (Index i = 0; i < num_replicas; ++i) live += lives(i) ? 1 : 0;
   if (live == 0) return 0;
-  const Load each = tokens / live;
-  const Load extra = tokens % live;
-  SegmentWriter out{segments};
+  const Tokens each = tokens / live;
+  const Tokens extra = tokens % live;
+  SegmentWriter<Tokens> out{segments};
   Index place = live - turn % live;  // the replica's distance from the first to take an extra one
   for (Index i = 0; i < num_replicas; ++i) {
     if (!lives(i)) continue;
@@ -214,7 +239,7 @@ LPLB_HOST_DEVICE inline Index divide_in_proportion(const Index* replicas, Index 
   const std::uint32_t turn = static_cast<std::uint32_t>(rank) * 3242174889u +
                              static_cast<std::uint32_t>(expert) * 2447445414u;
   const Wide phase = (total * turn) >> 32;  // < total
-  SegmentWriter out{segments};
+  SegmentWriter<Load> out{segments};
   Load before = 0;
   for (Index i = 0; i < num_replicas; ++i) {
     before += quota[replicas[i]];

@@ -115,6 +115,11 @@ enum class Form {
   kFlowBlock,  ///< a team of warps, any size
 };
 
+/// The quickest form for a placement, and the threads that it runs best with. `solver` is kCut or
+/// kFlow.
+Form choose_form(const DeviceTablesHeader& h, Solver solver);
+int team_threads(const DeviceTablesHeader& h, Form form);
+
 /// Runs a solver with the first `team_threads` threads of a block; outcome on all of these.
 template <Form kForm>
 __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockState& state,

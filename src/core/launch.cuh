@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cstddef>
+
+#include "core/device.h"
+#include "core/launches.h"
+
+namespace lplb::device {
+
+struct LaunchShape {
+  int num_blocks = 1;
+  int num_threads = 1;
+  std::size_t shared_bytes = 0;  ///< dynamic
+  int cluster_blocks = 1;        ///< > 1: needs compute capability 9.0
+  /// May start before the kernel ahead of it in the stream has ended; it calls wait_for_kernel()
+  /// (ptx.cuh) before it reads what that one writes. Needs compute capability 9.0.
+  bool is_early = false;
+};
+
+/// A launch as the runtime takes it. Not copied: `config` points into it.
+struct Launch {
+  cudaLaunchConfig_t config{};
+  std::array<cudaLaunchAttribute, 2> attributes{};
+
+  Launch(const LaunchShape& shape, cudaStream_t stream) {
+    config.gridDim = dim3(static_cast<unsigned>(shape.num_blocks));
+    config.blockDim = dim3(static_cast<unsigned>(shape.num_threads));
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.stream = stream;
+    config.attrs = attributes.data();
+    if (shape.cluster_blocks > 1) {
+      cudaLaunchAttribute& cluster = attributes[config.numAttrs++];
+      cluster.id = cudaLaunchAttributeClusterDimension;
+      cluster.val.clusterDim.x = static_cast<unsigned>(shape.cluster_blocks);
+      cluster.val.clusterDim.y = 1;
+      cluster.val.clusterDim.z = 1;
+    }
+    if (shape.is_early) {
+      cudaLaunchAttribute& early = attributes[config.numAttrs++];
+      early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      early.val.programmaticStreamSerializationAllowed = 1;
+    }
+  }
+  Launch(const Launch&) = delete;
+  Launch& operator=(const Launch&) = delete;
+};
+
+/// Launches a kernel of one argument. Throws CudaError.
+template <class Args>
+void launch(void (*kernel)(Args), const LaunchShape& shape, cudaStream_t stream, Args args) {
+  const Launch launch(shape, stream);
+  void* arguments[] = {&args};
+  LPLB_CUDA_CHECK(
+      cudaLaunchKernelExC(&launch.config, reinterpret_cast<const void*>(kernel), arguments));
+  note_launch();
+}
+
+}  // namespace lplb::device

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "map/sums.h"
+#include "planner_entries.cuh"
+#include "solve/solve_kernel.cuh"
+
+namespace lplb {
+
+/// A block's part of a batch, as steps that the kernels put together. Every thread of the block
+/// calls each step; a step says where it ends in a barrier of the block, and what it needs.
+class PlanBlock : public PlanEntries {
+ public:
+  using PlanEntries::PlanEntries;
+
+  /// Starts the reads that need to know nothing, entries included (`with_entries`), and clears the
+  /// counters.
+  __device__ void begin(bool with_entries) {
+    if (with_entries) stage(0);
+    clear();
+    copy_image(0, min(kFirstBytes, a_.layout.image_bytes));
+    if (thread() == 0) scalars_() = {};
+  }
+
+  /// Waits for the image; the header can be read from here on. Starts the reads of all ranks'
+  /// counts (where `with_rows`) and of what is left of the image, for the solver. Ends in a
+  /// barrier.
+  __device__ void open_image(bool with_rows) {
+    device::wait_for_copies();
+    __syncthreads();
+    h_ = at<PlanHeader>(a_.layout.image);
+    copy_image(kFirstBytes, h_.bytes);
+    if (h_.solver > kFirstBytes) {  // the steps before the solver need more than came first
+      device::wait_for_copies();
+      __syncthreads();
+    }
+    if (with_rows) copy_rows();
+  }
+
+  /// group[column] = what the other ranks counted. Ends in a barrier.
+  __device__ void add_other_ranks() {
+    device::wait_for_copies();
+    __syncthreads();
+    state_ = solvers::BlockState::carve(
+        m_ + a_.layout.state,
+        *reinterpret_cast<const solvers::DeviceTablesHeader*>(image() + h_.solver));
+    LPLB_ROLLED
+    for (int g = thread(); g < h_.num_ranks; g += kPlanThreads) state_.fixed[g] = 0;
+    bool negative = false;
+    bool large = false;
+    LPLB_ROLLED
+    for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
+      long long sum = 0;
+      if (a_.all_counts != nullptr) {
+        LPLB_ROLLED
+        for (int g = 0; g < h_.num_ranks; ++g) {
+          const int tokens = g == a_.rank ? 0 : rows()[g * h_.num_columns + c];
+          negative |= tokens < 0;
+          sum += tokens;
+        }
+      }
+      large |= sum > INT32_MAX;
+      group()[c] = static_cast<int>(sum);
+    }
+    if (negative) atomicOr(&scalars_().negative, 1);
+    if (large) atomicOr(&scalars_().large, 1);
+    __syncthreads();
+  }
+
+  /// own and group from the blocks' totals, what the solver takes, and whether it may. Needs the
+  /// totals in received(). Ends in a barrier.
+  __device__ void gather(int num_blocks) {
+    int high = 0;
+    int low = 0;
+    bool large = false;
+    bool misplaced = false;
+    LPLB_ROLLED
+    for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
+      int own_sum = 0;
+      LPLB_ROLLED
+      for (int block = 0; block < num_blocks; ++block) {
+        if (block == static_cast<int>(blockIdx.x) && c < h_.num_replicated) {
+          before_block()[c] = own_sum;
+        }
+        own_sum += received(block)[c];
+      }
+      own()[c] = own_sum;
+      const long long wide = static_cast<long long>(group()[c]) + own_sum;
+      large |= wide > INT32_MAX;
+      const int sum = static_cast<int>(wide);
+      group()[c] = sum;
+      high += (sum >> 16) & 0x7FFF;
+      low += sum & 0xFFFF;
+      const int target = list<int>(h_.targets)[c];
+      const int index = target & kTargetMask;
+      switch (target & ~kTargetMask) {
+        case kTargetWant:
+          state_.want[index] = sum;
+          break;
+        // NOTE: unsigned, for sums that overflow and are refused.
+        case kTargetFixed:
+          atomicAdd(reinterpret_cast<unsigned*>(&state_.fixed[index]), static_cast<unsigned>(sum));
+          break;
+        default:
+          misplaced |= sum != 0;
+          break;
+      }
+    }
+    high = __reduce_add_sync(~0u, high);
+    low = __reduce_add_sync(~0u, low);
+    if (device::lane_id() == 0) {
+      atomicAdd(&scalars_().high, high);
+      atomicAdd(&scalars_().low, low);
+    }
+    if (large) atomicOr(&scalars_().large, 1);
+    if (misplaced) atomicOr(&scalars_().misplaced, 1);
+    __syncthreads();
+  }
+
+  __device__ bool has_bad_counts() { return (scalars_().negative | scalars_().misplaced) != 0; }
+  __device__ long long total() {
+    return (static_cast<long long>(scalars_().high) << 16) + scalars_().low;
+  }
+  __device__ bool is_degraded() {
+    return has_bad_counts() || scalars_().large != 0 || total() > INT32_MAX;
+  }
+
+  /// The first threads solve; the others make the sums that the segments need. Ends in a barrier.
+  template <bool kCut>
+  __device__ void solve() {
+    if (thread() < h_.solver_threads) {
+      if (!is_degraded()) outcome_ = run_solver<kCut>();
+    } else {
+      sum_ranks(thread() - h_.solver_threads, kPlanThreads - h_.solver_threads);
+    }
+    __syncthreads();
+  }
+
+  /// segments of each expert of which this rank has tokens. Ends in a barrier.
+  __device__ void make_segments() {
+    const bool degraded = is_degraded();
+    LPLB_ROLLED
+    for (int k = thread(); k < h_.num_replicated; k += kPlanThreads) {
+      const int begin = list<std::uint16_t>(h_.replica_begin)[k];
+      const int count = list<std::uint16_t>(h_.replica_begin)[k + 1] - begin;
+      const int* const physical = list<int>(h_.physical) + begin;
+      if (degraded) {
+        divide_evenly(physical, count, list<char>(h_.alive), h_.slots_per_rank, own()[k],
+                      list<std::uint16_t>(h_.logical)[k] + map_rank(), segments() + begin);
+        continue;
+      }
+      LPLB_ROLLED
+      for (int i = begin; i < begin + count; ++i) quota()[i] = quota_of(i);
+      if (own()[k] == 0) continue;
+      const map::SummedExpert<int> expert{physical,
+                                          list<std::uint16_t>(h_.replica_rank) + begin,
+                                          quota() + begin,
+                                          &at<int>(a_.layout.rank_tokens) + begin,
+                                          &at<int>(a_.layout.node_tokens) + begin,
+                                          count,
+                                          h_.ranks_per_node,
+                                          own()[k],
+                                          before_rank()[k],
+                                          before_node()[k]};
+      map::assign_by_sums(expert, map_rank(), segments() + begin);
+    }
+    __syncthreads();
+  }
+
+  /// One thread of one block tells what happened.
+  __device__ void report(int num_blocks);
+
+ private:
+  struct Scalars {
+    int high, low;  ///< parts of the sum of all counts that cannot overflow
+    int negative, large, misplaced;
+    int unused[3];
+  };
+
+  __device__ int* own() const { return &at<int>(a_.layout.own); }
+  __device__ int* group() const { return &at<int>(a_.layout.group); }
+  __device__ int* before_block() const { return &at<int>(a_.layout.before_block); }
+  __device__ int* before_rank() const { return &at<int>(a_.layout.before_rank); }
+  __device__ int* before_node() const { return &at<int>(a_.layout.before_node); }
+  __device__ int* quota() const { return &at<int>(a_.layout.quota); }
+  __device__ static Scalars& scalars_() {
+    __shared__ Scalars scalars;
+    return scalars;
+  }
+
+  /// Counts of all ranks: in shared memory where that is large enough.
+  __device__ const int* rows() const {
+    return a_.layout.has_rows != 0 ? &at<int>(a_.layout.rows) : a_.all_counts;
+  }
+  __device__ void copy_rows() {
+    if (a_.layout.has_rows == 0 || a_.all_counts == nullptr) return;
+    int* const rows = &at<int>(a_.layout.rows);
+    const int size = h_.num_ranks * h_.num_columns;
+    const bool wide = reinterpret_cast<std::uintptr_t>(a_.all_counts) % 16 == 0;
+    const int quads = wide ? size / 4 : 0;
+    LPLB_ROLLED
+    for (int i = thread(); i < quads; i += kPlanThreads) {
+      device::copy_16(rows + 4 * i, a_.all_counts + 4 * i);
+    }
+    LPLB_ROLLED
+    for (int i = 4 * quads + thread(); i < size; i += kPlanThreads) {
+      device::copy_4(rows + i, a_.all_counts + i);
+    }
+  }
+
+  /// Where every rank has the same tokens, all of them map what they would on rank 0 alone.
+  __device__ int map_rank() const { return a_.all_counts != nullptr ? a_.rank : 0; }
+  __device__ int tokens_of(int rank, int k) const {
+    if (rank == map_rank()) return own()[k];
+    return a_.all_counts != nullptr ? rows()[rank * h_.num_columns + k] : 0;
+  }
+  __device__ int sum_tokens(int begin, int end, int k) const {
+    int sum = 0;
+    LPLB_ROLLED
+    for (int g = begin; g < end; ++g) sum += tokens_of(g, k);
+    return sum;
+  }
+
+  /// `worker` of `num_workers` threads, beside the solver.
+  __device__ void sum_ranks(int worker, int num_workers) {
+    const int per_node = h_.ranks_per_node;
+    LPLB_ROLLED
+    for (int i = worker; i < h_.num_replicas; i += num_workers) {
+      const int k = list<PlanReplica>(h_.replicas)[i].column;
+      const int rank = list<std::uint16_t>(h_.replica_rank)[i];
+      const int first = rank / per_node * per_node;
+      (&at<int>(a_.layout.rank_tokens))[i] = tokens_of(rank, k);
+      (&at<int>(a_.layout.node_tokens))[i] =
+          per_node == h_.num_ranks ? group()[k] : sum_tokens(first, first + per_node, k);
+    }
+    const int first = map_rank() / per_node * per_node;
+    LPLB_ROLLED
+    for (int k = worker; k < h_.num_replicated; k += num_workers) {
+      before_rank()[k] = sum_tokens(first, map_rank(), k);
+      before_node()[k] = sum_tokens(0, first, k);
+    }
+    LPLB_ROLLED
+    for (int i = worker; i < kPlanWarps * h_.num_replicated; i += num_workers) {
+      numbers()[i] += before_block()[i % h_.num_replicated];
+    }
+  }
+
+  __device__ int quota_of(int i) const {
+    const PlanReplica replica = list<PlanReplica>(h_.replicas)[i];
+    if (replica.count == 0) return 0;
+    const int tokens =
+        replica.place != solvers::kNoPlace ? state_.take[replica.place] : group()[replica.column];
+    if (replica.count == 1) return tokens;
+    const int each = tokens / replica.count;
+    return each + (replica.index < tokens - each * replica.count ? 1 : 0);
+  }
+
+  /// Rare: not among the code that every batch fetches.
+  __device__ __noinline__ static void divide_evenly(const int* physical, int count,
+                                                    const char* alive, int slots_per_rank,
+                                                    int tokens, int turn, PlanSegment* to) {
+    map::divide_evenly(physical, count, alive, slots_per_rank, tokens, turn, to);
+  }
+
+  template <solvers::Form kForm>
+  __device__ solvers::BlockOutcome run_form() {
+    return solvers::solve_in_block<kForm>(solvers::BlockTables(image() + h_.solver), state_,
+                                          thread(), h_.solver_threads, a_.max_steps);
+  }
+
+  template <bool kCut>
+  __device__ solvers::BlockOutcome run_solver() {
+    using solvers::Form;
+    if constexpr (kCut) {
+      return run_form<Form::kCut>();
+    } else {
+      switch (static_cast<Form>(h_.solver_form)) {
+        case Form::kFlow32:
+          return run_form<Form::kFlow32>();
+        case Form::kFlow128:
+          return run_form<Form::kFlow128>();
+        default:
+          return run_form<Form::kFlowBlock>();
+      }
+    }
+  }
+
+  solvers::BlockState state_;
+  solvers::BlockOutcome outcome_{};  // on the threads that solve
+};
+
+/// Counters that one thread alone adds to; atomic only so that it need not wait for them.
+__device__ inline void PlanBlock::report(int num_blocks) {
+  if (a_.trace.own != nullptr) {
+    LPLB_ROLLED
+    for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
+      a_.trace.own[c] = own()[c];
+      a_.trace.group[c] = group()[c];
+    }
+    LPLB_ROLLED
+    for (int i = thread(); i < h_.num_replicas; i += kPlanThreads) {
+      a_.trace.quota[list<int>(h_.physical)[i]] = is_degraded() ? 0 : quota()[i];
+    }
+  }
+  if (thread() != 0) return;
+  const bool degraded = is_degraded();
+  PlanStatus& status = *a_.status;
+  unsigned long long bad = 0;
+  LPLB_ROLLED
+  for (int block = 0; block < num_blocks; ++block) {
+    bad += static_cast<unsigned long long>(received(block)[h_.num_columns]);
+  }
+  atomicAdd(&status.batches, 1ull);
+  if (bad != 0) atomicAdd(&status.out_of_range, bad);
+  if (is_clamped()) atomicAdd(&status.bad_valid, 1ull);
+  status.last_degraded = degraded ? 1 : 0;
+  if (degraded) {
+    atomicAdd(&status.degraded, 1ull);
+    atomicAdd(has_bad_counts() ? &status.bad_counts : &status.overflows, 1ull);
+  } else {
+    atomicAdd(&status.solved, 1ull);
+    if (outcome_.is_optimal != 0) atomicAdd(&status.optimal, 1ull);
+    status.last_optimal = outcome_.is_optimal;
+    status.last_max_load = outcome_.max_load;
+    status.last_bound = outcome_.bound;
+    status.last_total = static_cast<int>(total());
+    status.last_steps = outcome_.steps;
+  }
+  if (a_.trace.state != nullptr) {
+    a_.trace.state[kTraceDegraded] = degraded ? 1 : 0;
+    a_.trace.state[kTraceMaxLoad] = outcome_.max_load;
+    a_.trace.state[kTraceValidEntries] = valid_entries();
+  }
+}
+
+}  // namespace lplb

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+
+#include "core/launch.cuh"
+#include "planner_block.cuh"
+
+namespace lplb {
+namespace {
+
+/// All of a batch in one cluster, as large as the grid. Every block solves the same problem, so
+/// that only the counts cross between blocks: once.
+template <bool kCut>
+__global__ void __launch_bounds__(kPlanThreads, 1)
+    plan_kernel(const __grid_constant__ PlanArgs args) {
+  extern __shared__ uint4 memory[];
+  const int num_blocks = static_cast<int>(gridDim.x);
+  const int block = static_cast<int>(blockIdx.x);
+  PlanBlock plan(args, memory);
+  if (num_blocks > 1) device::arrive_at_cluster();
+  plan.begin(true);
+  plan.open_image(true);
+  plan.count();
+  if (num_blocks > 1) device::wait_for_cluster();  // all blocks have started
+  plan.number_warps([&](int column, int total) {
+    if (num_blocks == 1) {
+      plan.received(0)[column] = total;
+      return;
+    }
+    for (int to = 0; to < num_blocks; ++to) {
+      device::store_in_block(&plan.received(block)[column], to, total);
+    }
+  });
+  if (num_blocks > 1) device::arrive_at_cluster();
+  plan.add_other_ranks();
+  if (num_blocks > 1) device::wait_for_cluster();  // all totals are here
+  plan.gather(num_blocks);
+  plan.solve<kCut>();
+  plan.make_segments();
+  plan.map();
+  if (block == 0) plan.report(num_blocks);
+}
+
+/// The first of three kernels: each block's totals.
+__global__ void __launch_bounds__(kPlanThreads, 1)
+    count_kernel(const __grid_constant__ PlanArgs args) {
+  extern __shared__ uint4 memory[];
+  device::let_next_kernel_start();
+  PlanBlock plan(args, memory);
+  plan.begin(true);
+  plan.open_image(false);
+  plan.count();
+  int* const totals = args.block_totals + blockIdx.x * (args.layout.max_columns + 1);
+  plan.number_warps([&](int column, int total) { totals[column] = total; });
+  device::wait_for_copies();
+}
+
+/// Copies the totals of all blocks from where count_kernel() left them. Ends in a barrier.
+__device__ void fetch_totals(PlanBlock& plan, const PlanArgs& args, int num_blocks) {
+  for (int block = 0; block < num_blocks; ++block) {
+    const int* const totals = args.block_totals + block * (args.layout.max_columns + 1);
+    for (int c = threadIdx.x; c <= plan.header().num_columns; c += kPlanThreads) {
+      plan.received(block)[c] = totals[c];
+    }
+  }
+  __syncthreads();
+}
+
+/// The second, one block: the segments.
+template <bool kCut>
+__global__ void __launch_bounds__(kPlanThreads, 1)
+    solve_kernel(const __grid_constant__ PlanArgs args) {
+  extern __shared__ uint4 memory[];
+  device::let_next_kernel_start();
+  PlanBlock plan(args, memory);
+  plan.begin(false);
+  plan.open_image(true);
+  plan.add_other_ranks();
+  device::wait_for_kernel();
+  fetch_totals(plan, args, args.num_blocks);
+  plan.gather(args.num_blocks);
+  plan.solve<kCut>();
+  plan.make_segments();
+  for (int i = threadIdx.x; i < plan.header().num_replicas; i += kPlanThreads) {
+    args.segments[i] = plan.segments()[i];
+  }
+  plan.report(args.num_blocks);
+}
+
+/// The third: counts once more, while the second solves, and maps.
+__global__ void __launch_bounds__(kPlanThreads, 1)
+    map_kernel(const __grid_constant__ PlanArgs args) {
+  extern __shared__ uint4 memory[];
+  PlanBlock plan(args, memory);
+  plan.begin(true);
+  plan.open_image(false);
+  plan.count();
+  plan.number_warps([](int, int) {});
+  device::wait_for_copies();
+  device::wait_for_kernel();
+  fetch_totals(plan, args, static_cast<int>(gridDim.x));
+  for (int i = threadIdx.x; i < plan.header().num_replicas; i += kPlanThreads) {
+    plan.segments()[i] = args.segments[i];
+  }
+  plan.number_blocks();
+  plan.map();
+}
+
+using Kernel = void (*)(PlanArgs);
+
+constexpr Kernel kKernels[] = {plan_kernel<true>,  plan_kernel<false>,  count_kernel,
+                               solve_kernel<true>, solve_kernel<false>, map_kernel};
+
+int attribute(cudaDeviceAttr which) {
+  int device = 0;
+  int value = 0;
+  LPLB_CUDA_CHECK(cudaGetDevice(&device));
+  LPLB_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, device));
+  return value;
+}
+
+}  // namespace
+
+void choose_form(const solvers::DeviceTablesHeader& tables, Solver solver, PlanHeader* header) {
+  const solvers::Form form = solvers::choose_form(tables, solver);
+  header->solver_form = static_cast<std::int32_t>(form);
+  // NOTE: others are left for PlanBlock::sum_ranks().
+  header->solver_threads = std::min(solvers::team_threads(tables, form), kPlanThreads / 2);
+}
+
+std::size_t max_state_bytes(const PlanLimits& limits) {
+  solvers::DeviceTablesHeader worst{};  // num_live 0: with what only the cut solver needs
+  worst.num_ranks = limits.num_ranks;
+  worst.num_replicated = limits.max_replicated();
+  worst.num_places = limits.max_replicas();
+  return static_cast<std::size_t>(solvers::BlockState::bytes(worst));
+}
+
+std::int64_t most_plan_bytes() {
+  // Less what the system and the kernels' own variables take.
+  return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - 2048;
+}
+
+void prepare_plan(std::size_t shared_bytes) {
+  for (const Kernel kernel : kKernels) {
+    cudaFuncAttributes now{};
+    LPLB_CUDA_CHECK(cudaFuncGetAttributes(&now, reinterpret_cast<const void*>(kernel)));
+    if (now.maxDynamicSharedSizeBytes >= static_cast<int>(shared_bytes)) continue;
+    LPLB_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         static_cast<int>(shared_bytes)));
+  }
+}
+
+bool can_start_early() { return attribute(cudaDevAttrComputeCapabilityMajor) >= 9; }
+
+bool has_clusters(int num_blocks, std::size_t shared_bytes) {
+  if (num_blocks == 1) return true;
+  if (attribute(cudaDevAttrClusterLaunch) == 0) return false;
+  const device::Launch launch({.num_blocks = num_blocks,
+                               .num_threads = kPlanThreads,
+                               .shared_bytes = shared_bytes,
+                               .cluster_blocks = num_blocks},
+                              nullptr);
+  int count = 0;
+  LPLB_CUDA_CHECK(cudaOccupancyMaxActiveClusters(
+      &count, reinterpret_cast<const void*>(plan_kernel<false>), &launch.config));
+  return count > 0;
+}
+
+void launch_plan_cluster(const PlanArgs& args, bool is_cut, cudaStream_t stream) {
+  device::launch(is_cut ? plan_kernel<true> : plan_kernel<false>,
+                 {.num_blocks = args.num_blocks,
+                  .num_threads = kPlanThreads,
+                  .shared_bytes = static_cast<std::size_t>(args.layout.bytes),
+                  .cluster_blocks = args.num_blocks},
+                 stream, args);
+}
+
+void launch_plan_kernels(const PlanArgs& args, bool is_cut, bool early, cudaStream_t stream) {
+  device::LaunchShape shape{.num_blocks = args.num_blocks,
+                            .num_threads = kPlanThreads,
+                            .shared_bytes = static_cast<std::size_t>(args.layout.bytes)};
+  device::launch(count_kernel, shape, stream, args);
+  shape.is_early = early;
+  shape.num_blocks = 1;
+  device::launch(is_cut ? solve_kernel<true> : solve_kernel<false>, shape, stream, args);
+  shape.num_blocks = args.num_blocks;
+  device::launch(map_kernel, shape, stream, args);
+}
+
+}  // namespace lplb

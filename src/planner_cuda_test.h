@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lplb/device_planner.h"
+#include "support/device_vector.h"
+#include "support/instances.h"
+
+// A group's batch, what Planner makes of it on the CPU, and what DevicePlanner makes of it.
+namespace lplb::testing {
+
+/// What each rank has. `topk` in either width; the counts are of its valid part.
+struct GroupBatch {
+  std::vector<std::vector<std::int64_t>> topk;  ///< [num_ranks][tokens * num_topk]
+  std::vector<Load> counts;                     ///< [num_ranks, num_logical]
+  std::vector<std::int32_t> packed;             ///< [num_ranks, PackedLayout::size()]
+};
+
+struct BatchShape {
+  Index num_topk = 2;
+  std::int64_t max_tokens = 100;  ///< a rank has 0 to so many
+  int bad_of_16 = 1;              ///< entries of 16 that are -1, or bad
+  bool skewed = true;
+};
+
+inline GroupBatch draw_batch(const Placement& p, const BatchShape& shape, SplitMix64& random) {
+  GroupBatch batch;
+  const auto num_logical = static_cast<std::size_t>(p.num_logical_experts);
+  const PackedLayout layout(p);
+  for (Index g = 0; g < p.num_ranks; ++g) {
+    const Load tokens = random.below(4) == 0 ? 0 : random.between(0, shape.max_tokens);
+    std::vector<std::int64_t> topk(static_cast<std::size_t>(tokens * shape.num_topk));
+    std::vector<Load> counts(num_logical, 0);
+    for (std::int64_t& id : topk) {
+      id = random.below(p.num_logical_experts);
+      if (shape.skewed) id = id * random.below(p.num_logical_experts) / p.num_logical_experts;
+      if (random.below(16) < shape.bad_of_16) {
+        const std::int64_t bad[] = {-1, -1, -2, p.num_logical_experts, 1 << 30};
+        id = bad[random.below(5)];
+      }
+      if (id >= 0 && id < p.num_logical_experts) ++counts[static_cast<std::size_t>(id)];
+    }
+    std::vector<Load> packed(layout.size());
+    layout.pack(counts, packed);
+    batch.counts.insert(batch.counts.end(), counts.begin(), counts.end());
+    for (const Load n : packed) batch.packed.push_back(static_cast<std::int32_t>(n));
+    batch.topk.push_back(std::move(topk));
+  }
+  return batch;
+}
+
+/// A rank's planner on the device, with memory for a batch.
+class DeviceRank {
+ public:
+  DeviceRank(const Placement& placement, Index rank, const PlannerOptions& options,
+             const DevicePlannerOptions& device_options)
+      : planner(placement, rank, options, device_options), num_topk_(options.num_topk) {}
+
+  /// Memory stays where it is from call to call, unless it grows or `offset` changes.
+  void set(const std::vector<std::int64_t>& topk, const std::vector<std::int32_t>& packed,
+           int id_bytes, std::size_t offset = 0) {
+    batch.id_bytes = id_bytes;
+    batch.num_tokens = static_cast<std::int64_t>(topk.size()) / num_topk_;
+    if (id_bytes == 8) {
+      wide_in.set(topk, offset);
+      wide_out.set(std::vector<std::int64_t>(topk.size(), -77), offset);
+      batch.topk_idx = wide_in.data();
+      batch.physical_idx = wide_out.data();
+    } else {
+      in.set({topk.begin(), topk.end()}, offset);
+      out.set(std::vector<std::int32_t>(topk.size(), -77), offset);
+      batch.topk_idx = in.data();
+      batch.physical_idx = out.data();
+    }
+    all_counts.set(packed, offset);
+    batch.all_counts = all_counts.data();
+  }
+
+  std::vector<std::int64_t> run() {
+    planner.run(stream.get(), batch);
+    return result();
+  }
+  std::vector<std::int64_t> result() {
+    LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
+    if (batch.id_bytes == 8) return wide_out.get();
+    const std::vector<std::int32_t> narrow = out.get();
+    return {narrow.begin(), narrow.end()};
+  }
+  DevicePlannerStats stats() { return planner.stats(stream.get()); }
+
+  DevicePlanner planner;
+  device::Stream stream;
+  DeviceBatch batch;
+  DeviceVector<std::int32_t> in, out, all_counts, valid;
+  DeviceVector<std::int64_t> wide_in, wide_out;
+
+ private:
+  Index num_topk_;
+};
+
+/// The CPU's planner of a rank, that is told of all counts, or none.
+class HostRank {
+ public:
+  HostRank(const Placement& placement, Index rank, const PlannerOptions& options)
+      : counts_(std::make_shared<Counts>(placement.num_ranks, rank)),
+        planner(placement, rank, options, counts_) {}
+
+  std::vector<std::int64_t> run(const std::vector<std::int64_t>& topk,
+                                const std::vector<Load>& counts) {
+    counts_->given.set(counts, planner.placement().num_logical_experts);
+    counts_->status = ExchangeStatus::kComplete;
+    return run(topk);
+  }
+  std::vector<std::int64_t> run_alone(const std::vector<std::int64_t>& topk) {
+    counts_->status = ExchangeStatus::kTimedOut;
+    return run(topk);
+  }
+
+ private:
+  struct Counts : Exchange {
+    Counts(Index num_ranks, Index own) : given(num_ranks, own) {}
+    Index num_ranks() const override { return given.num_ranks(); }
+    Index rank() const override { return given.rank(); }
+    void reserve(std::size_t) override {}
+    ExchangeStatus all_gather(const PackedLayout& layout, std::span<const Load> mine,
+                              std::span<Load> all) override {
+      return status == ExchangeStatus::kComplete ? given.all_gather(layout, mine, all) : status;
+    }
+    GivenCounts given;
+    ExchangeStatus status = ExchangeStatus::kComplete;
+  };
+  std::vector<std::int64_t> run(const std::vector<std::int64_t>& topk) {
+    std::vector<std::int64_t> out(topk.size());
+    last_status = planner.run(topk, out);
+    return out;
+  }
+
+  std::shared_ptr<Counts> counts_;
+
+ public:
+  Planner planner;
+  BatchStatus last_status = BatchStatus::kOptimal;
+};
+
+/// Runs each test in both shapes.
+class PlannerCuda : public ::testing::TestWithParam<PlanShape> {
+ protected:
+  void SetUp() override {
+    if (!cuda_support().missing.empty()) GTEST_SKIP() << "no GPU: " << cuda_support().missing;
+    if (GetParam() == PlanShape::kCluster && cuda_support().devices[0].compute_major < 9) {
+      GTEST_SKIP() << "the device has no clusters";
+    }
+  }
+  DevicePlannerOptions device_options(bool checks = true) const {
+    return {.shape = GetParam(), .max_blocks = 8, .checks = checks};
+  }
+  static PlannerOptions options(Index num_topk, std::int64_t max_tokens) {
+    PlannerOptions made;
+    made.num_topk = num_topk;
+    made.max_tokens = max_tokens;
+    return made;
+  }
+};
+
+}  // namespace lplb::testing

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "core/check.h"
+#include "lplb/backend.h"
+#include "lplb/device_planner.h"
+#include "planner_device_state.h"
+
+namespace lplb {
+namespace {
+
+/// Entries that a block takes before another one helps.
+constexpr std::int64_t kEntriesPerBlock = 8 * kPlanThreads;
+
+void check_aligned(const void* pointer, std::uintptr_t bytes, const char* name) {
+  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
+  check_argument(address % bytes == 0, name, "is at {:#x}, expected a multiple of {}", address,
+                 bytes);
+}
+
+void check_no_capture(cudaStream_t stream, const char* what) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  LPLB_CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
+  check_argument(status == cudaStreamCaptureStatusNone, "stream",
+                 "is being captured, expected {} outside of a capture", what);
+}
+
+}  // namespace
+
+int DevicePlanner::State::num_blocks(std::int64_t num_tokens) const {
+  const std::int64_t entries = num_tokens * options.num_topk;
+  int blocks = 1;
+  while (blocks < device_options.max_blocks && entries > blocks * kEntriesPerBlock) blocks *= 2;
+  return blocks;
+}
+
+void DevicePlanner::State::check_batch(const DeviceBatch& batch) const {
+  check_argument(batch.id_bytes == 4 || batch.id_bytes == 8, "id_bytes", "{} is not 4 or 8",
+                 batch.id_bytes);
+  check_argument(batch.num_tokens >= 0 && batch.num_tokens <= options.max_tokens, "num_tokens",
+                 "{} is not between 0 and max_tokens ({})", batch.num_tokens, options.max_tokens);
+  check_argument(batch.num_tokens == 0 || batch.topk_idx != nullptr, "topk_idx",
+                 "is null, expected {} tokens", batch.num_tokens);
+  check_argument(batch.num_tokens == 0 || batch.physical_idx != nullptr, "physical_idx",
+                 "is null, expected room for {} tokens", batch.num_tokens);
+  check_argument(batch.rank_idx == nullptr || batch.rank_idx != batch.physical_idx, "rank_idx",
+                 "is the same memory as physical_idx");
+  const auto width = static_cast<std::uintptr_t>(batch.id_bytes);
+  check_aligned(batch.topk_idx, width, "topk_idx");
+  check_aligned(batch.physical_idx, width, "physical_idx");
+  check_aligned(batch.rank_idx, width, "rank_idx");
+  check_aligned(batch.num_valid_tokens, 4, "num_valid_tokens");
+  check_aligned(batch.all_counts, 4, "all_counts");
+}
+
+PlanArgs DevicePlanner::State::args_of(const DeviceBatch& batch) const {
+  const std::int64_t limit = 64 + std::int64_t{16} * placement.num_ranks;  // as SolveOptions says
+  PlanArgs args{};
+  args.topk_idx = batch.topk_idx;
+  args.physical_idx = batch.physical_idx;
+  args.rank_idx = batch.rank_idx;
+  args.num_valid_tokens = batch.num_valid_tokens;
+  args.all_counts = batch.all_counts;
+  args.id_bytes = batch.id_bytes;
+  args.num_topk = options.num_topk;
+  args.num_tokens = static_cast<int>(batch.num_tokens);
+  args.rank = rank;
+  args.max_steps = static_cast<int>(
+      options.solve.max_steps < 0 ? limit : std::min(options.solve.max_steps, limit));
+  args.num_blocks = num_blocks(batch.num_tokens);
+  args.image = device_image_.get();
+  args.status = status_.get();
+  args.block_totals = block_totals_.get();
+  args.segments = segments_.get();
+  args.layout = layout_;
+  if (device_options.checks) {
+    args.trace = {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()};
+  }
+  return args;
+}
+
+void DevicePlanner::State::run(cudaStream_t stream, const DeviceBatch& batch) {
+  check_batch(batch);
+  const PlanArgs args = args_of(batch);
+  if (shape == PlanShape::kCluster) {
+    launch_plan_cluster(args, is_cut_, stream);
+  } else {
+    launch_plan_kernels(args, is_cut_, starts_early_, stream);
+  }
+  if (device_options.checks) launch_plan_check(check_args(args), stream);
+}
+
+void DevicePlanner::State::check(cudaStream_t stream, const DeviceBatch& batch) {
+  check_argument(device_options.checks, "checks", "is false, expected true");
+  check_batch(batch);
+  launch_plan_check(check_args(args_of(batch)), stream);
+}
+
+PlanCheckArgs DevicePlanner::State::check_args(const PlanArgs& args) const {
+  return {args,
+          checks_.taken.get(),
+          checks_.met.get(),
+          checks_.rank_load.get(),
+          checks_.counts.get(),
+          checks_.segments.get(),
+          limits_.max_redundants + 1};
+}
+
+void DevicePlanner::State::update_placement(const Placement& next, cudaStream_t stream) {
+  check_placement(next);
+  check_no_capture(stream, "an update");
+  placement = next;
+  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
+  put_image(stream);
+}
+
+/// NOTE: from memory that stays as it is until the copy has been made.
+void DevicePlanner::State::put_image(cudaStream_t stream) {
+  Staging& staging = staging_[next_staging_];
+  next_staging_ = 1 - next_staging_;
+  staging.copied.wait();
+  const std::size_t size = image.bytes().size();
+  std::memcpy(staging.bytes.get(), image.bytes().data(), size);
+  LPLB_CUDA_CHECK(cudaMemcpyAsync(device_image_.get(), staging.bytes.get(), size,
+                                  cudaMemcpyHostToDevice, stream));
+  staging.copied.record(stream);
+}
+
+DevicePlannerStats DevicePlanner::State::read(const PlanStatus& s, Index num_ranks) {
+  const auto count = [](unsigned long long n) { return static_cast<std::int64_t>(n); };
+  DevicePlannerStats stats;
+  stats.batches = count(s.batches);
+  stats.solved = count(s.solved);
+  stats.optimal = count(s.optimal);
+  stats.degraded = count(s.degraded);
+  stats.out_of_range = count(s.out_of_range);
+  stats.overflows = count(s.overflows);
+  stats.bad_counts = count(s.bad_counts);
+  stats.bad_valid = count(s.bad_valid);
+  stats.check_failures = count(s.check_failures);
+  stats.last_status = s.last_degraded != 0                    ? BatchStatus::kDegraded
+                      : s.batches == 0 || s.last_optimal != 0 ? BatchStatus::kOptimal
+                                                              : BatchStatus::kBounded;
+  stats.last_max_load = s.last_max_load;
+  stats.last_lower_bound = s.last_bound;
+  stats.last_total = s.last_total;
+  stats.last_steps = s.last_steps;
+  if (s.last_total > 0) {
+    stats.last_imbalance =
+        static_cast<double>(s.last_max_load) * num_ranks / static_cast<double>(s.last_total);
+  }
+  return stats;
+}
+
+DevicePlannerStats DevicePlanner::State::stats(cudaStream_t stream) {
+  check_no_capture(stream, "stats()");
+  PlanStatus* const host = host_status_.get();
+  LPLB_CUDA_CHECK(
+      cudaMemcpyAsync(host, status_.get(), sizeof(PlanStatus), cudaMemcpyDeviceToHost, stream));
+  LPLB_CUDA_CHECK(cudaStreamSynchronize(stream));
+  return read(*host, placement.num_ranks);
+}
+
+std::optional<DevicePlannerStats> DevicePlanner::State::poll_stats(cudaStream_t stream) {
+  check_no_capture(stream, "poll_stats()");
+  PlanStatus* const host = host_status_.get() + 1;
+  if (is_polling_ && polled_.has_passed()) {
+    last_polled_ = read(*host, placement.num_ranks);
+    is_polling_ = false;
+  }
+  if (!is_polling_) {
+    LPLB_CUDA_CHECK(
+        cudaMemcpyAsync(host, status_.get(), sizeof(PlanStatus), cudaMemcpyDeviceToHost, stream));
+    polled_.record(stream);
+    is_polling_ = true;
+  }
+  return last_polled_;
+}
+
+DevicePlanner::DevicePlanner(const Placement& placement, Index rank, const PlannerOptions& options,
+                             const DevicePlannerOptions& device_options)
+    : state_(std::make_unique<State>(placement, rank, options, device_options)) {}
+DevicePlanner::~DevicePlanner() = default;
+DevicePlanner::DevicePlanner(DevicePlanner&&) noexcept = default;
+DevicePlanner& DevicePlanner::operator=(DevicePlanner&&) noexcept = default;
+
+void DevicePlanner::run(StreamHandle stream, const DeviceBatch& batch) {
+  state_->run(static_cast<cudaStream_t>(stream), batch);
+}
+void DevicePlanner::check(StreamHandle stream, const DeviceBatch& batch) {
+  state_->check(static_cast<cudaStream_t>(stream), batch);
+}
+void DevicePlanner::update_placement(const Placement& placement, StreamHandle stream) {
+  state_->update_placement(placement, static_cast<cudaStream_t>(stream));
+}
+DevicePlannerStats DevicePlanner::stats(StreamHandle stream) {
+  return state_->stats(static_cast<cudaStream_t>(stream));
+}
+std::optional<DevicePlannerStats> DevicePlanner::poll_stats(StreamHandle stream) {
+  return state_->poll_stats(static_cast<cudaStream_t>(stream));
+}
+
+const Placement& DevicePlanner::placement() const { return state_->placement; }
+const PackedLayout& DevicePlanner::layout() const { return state_->image.layout(); }
+PlanShape DevicePlanner::shape() const { return state_->shape; }
+int DevicePlanner::num_blocks(std::int64_t num_tokens) const {
+  return state_->num_blocks(num_tokens);
+}
+
+}  // namespace lplb

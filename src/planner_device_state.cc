@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+#include "planner_device_state.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "core/check.h"
+#include "core/rows.h"
+
+namespace lplb {
+
+PlanLayout lay_out(const PlanLimits& limits, std::int64_t max_entries, int max_blocks,
+                   std::int64_t most_bytes) {
+  const auto replicated = static_cast<std::int64_t>(limits.max_replicated());
+  const auto columns = static_cast<std::int64_t>(limits.max_columns());
+  const auto replicas = static_cast<std::int64_t>(limits.max_replicas());
+  std::int64_t size = 0;
+  const auto add = [&size](std::int64_t bytes) {
+    const std::int64_t offset = size;
+    size += (bytes + 15) / 16 * 16;
+    return static_cast<std::int32_t>(offset);
+  };
+  const auto ints = [](std::int64_t count) {
+    return count * static_cast<std::int64_t>(sizeof(int));
+  };
+  PlanLayout layout{};
+  const auto image_bytes = static_cast<std::int64_t>(max_plan_bytes(limits));
+  layout.image_bytes = static_cast<std::int32_t>(image_bytes);
+  layout.max_replicated = static_cast<std::int32_t>(replicated);
+  layout.max_columns = static_cast<std::int32_t>(columns);
+  layout.image = add(image_bytes);
+  layout.state = add(static_cast<std::int64_t>(max_state_bytes(limits)));
+  layout.numbers = add(ints(kPlanWarps * replicated));
+  layout.totals = add(ints(columns + 1));
+  layout.received = add(ints(kMaxPlanBlocks * (columns + 1)));
+  layout.own = add(ints(columns));
+  layout.group = add(ints(columns));
+  layout.before_block = add(ints(replicated));
+  layout.before_rank = add(ints(replicated));
+  layout.before_node = add(ints(replicated));
+  layout.rank_tokens = add(ints(replicas));
+  layout.node_tokens = add(ints(replicas));
+  layout.quota = add(ints(replicas));
+  layout.segments = add(replicas * static_cast<std::int64_t>(sizeof(PlanSegment)));
+
+  const std::int64_t row_bytes = ints(kPlanThreads);
+  const std::int64_t least_held = 2 * kMinHeldRows * row_bytes;
+  const std::int64_t rows_bytes = ints(columns * limits.num_ranks);
+  layout.has_rows = size + rows_bytes + least_held <= most_bytes ? 1 : 0;
+  layout.rows = add(layout.has_rows != 0 ? rows_bytes : 0);
+  // Enough for int64 ids, where there is room.
+  const std::int64_t room = (most_bytes - size) / row_bytes;
+  const std::int64_t needed =
+      2 *
+      std::max(device::rows_per_warp(static_cast<int>(max_entries), max_blocks * kPlanWarps), 8);
+  layout.held_rows =
+      static_cast<std::int32_t>(std::max<std::int64_t>(2 * kMinHeldRows, std::min(room, needed)));
+  layout.held = add(layout.held_rows * row_bytes);
+  layout.bytes = static_cast<std::int32_t>(std::min<std::int64_t>(size, INT32_MAX));
+  return layout;
+}
+
+DevicePlanner::State::State(const Placement& first, Index own_rank, const PlannerOptions& given,
+                            const DevicePlannerOptions& on_device)
+    : rank(own_rank), options(given), device_options(on_device), placement(first) {
+  if (options.max_redundants == 0) {
+    options.max_redundants = first.num_physical() - first.num_logical_experts;
+  }
+  check_options();
+  device::require();
+  limits_ = {first.num_ranks, first.num_logical_experts, options.max_redundants};
+  is_cut_ = options.solve.solver == Solver::kCut ||
+            (options.solve.solver == Solver::kAuto && first.num_ranks <= kMaxCutRanks);
+  const std::int64_t most_bytes = most_plan_bytes();
+  layout_ = lay_out(limits_, options.max_tokens * options.num_topk, device_options.max_blocks,
+                    most_bytes);
+  check_argument(layout_.bytes <= most_bytes, "max_redundants",
+                 "{} with {} ranks takes {} bytes of a block's shared memory, expected at most {}",
+                 options.max_redundants, first.num_ranks, layout_.bytes, most_bytes);
+  const auto shared_bytes = static_cast<std::size_t>(layout_.bytes);
+  prepare_plan(shared_bytes);
+  starts_early_ = can_start_early();
+  const bool clusters = has_clusters(num_blocks(options.max_tokens), shared_bytes);
+  shape = device_options.shape;
+  check_argument(shape != PlanShape::kCluster || clusters, "shape",
+                 "is kCluster, but the device has no room for a cluster of {} blocks",
+                 num_blocks(options.max_tokens));
+  if (shape == PlanShape::kAuto) shape = clusters ? PlanShape::kCluster : PlanShape::kKernels;
+  allocate();
+  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
+  device::Stream stream;
+  LPLB_CUDA_CHECK(cudaMemsetAsync(status_.get(), 0, sizeof(PlanStatus), stream.get()));
+  // NOTE: kernels read whole stretches of it; what no image has reached is never used.
+  LPLB_CUDA_CHECK(cudaMemsetAsync(device_image_.get(), 0, max_plan_bytes(limits_), stream.get()));
+  put_image(stream.get());
+  LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
+}
+
+void DevicePlanner::State::check_options() const {
+  check_argument(rank >= 0 && rank < placement.num_ranks, "rank", "{} is not between 0 and {}",
+                 rank, placement.num_ranks - 1);
+  check_argument(options.num_topk >= 1, "num_topk", "{} is not >= 1", options.num_topk);
+  const std::int64_t most_tokens = INT32_MAX / options.num_topk;
+  check_argument(options.max_tokens >= 1 && options.max_tokens <= most_tokens, "max_tokens",
+                 "{} is not between 1 and {} (2^31 - 1 entries)", options.max_tokens, most_tokens);
+  const Index most = kMaxPhysical - placement.num_logical_experts;
+  check_argument(options.max_redundants >= 0 && options.max_redundants <= most, "max_redundants",
+                 "{} is not between 0 and {}", options.max_redundants, most);
+  check_argument(options.solve.solver != Solver::kCut || placement.num_ranks <= kMaxCutRanks,
+                 "solver", "\"cut\" takes up to {} ranks, not {}", kMaxCutRanks,
+                 placement.num_ranks);
+  const int blocks = device_options.max_blocks;
+  check_argument(
+      blocks >= 1 && blocks <= kMaxPlanBlocks && std::has_single_bit(static_cast<unsigned>(blocks)),
+      "max_blocks", "{} is not 1, 2, 4 or {}", blocks, kMaxPlanBlocks);
+  check_placement(placement);
+}
+
+void DevicePlanner::State::check_placement(const Placement& next) const {
+  check_argument(next.num_ranks == placement.num_ranks, "placement",
+                 "has {} ranks, expected those of the first ({})", next.num_ranks,
+                 placement.num_ranks);
+  check_argument(next.num_logical_experts == placement.num_logical_experts, "placement",
+                 "has {} logical experts, expected those of the first ({})",
+                 next.num_logical_experts, placement.num_logical_experts);
+  const Index redundants = next.num_physical() - next.num_logical_experts;
+  check_argument(redundants <= options.max_redundants, "placement",
+                 "has {} redundant slots, expected at most max_redundants ({})", redundants,
+                 options.max_redundants);
+  for (Index g = 0; g < next.num_ranks; ++g) {
+    check_argument(
+        next.speed(g) == next.speed(0), "rank_speed",
+        "rank {} has speed {}, expected that of rank 0 ({}): the device splits for equal "
+        "speeds alone",
+        g, next.speed(g), next.speed(0));
+  }
+}
+
+void DevicePlanner::State::allocate() {
+  const auto columns = static_cast<std::size_t>(layout_.max_columns);
+  const std::size_t image_bytes = max_plan_bytes(limits_);
+  device_image_.reserve(image_bytes);
+  for (Staging& staging : staging_) staging.bytes.reserve(image_bytes);
+  status_.reserve(1);
+  host_status_.reserve(2);
+  block_totals_.reserve(kMaxPlanBlocks * (columns + 1));
+  segments_.reserve(static_cast<std::size_t>(limits_.max_replicas()) + 1);
+  if (!device_options.checks) return;
+  const auto physical = static_cast<std::size_t>(limits_.max_physical());
+  const auto ranks = static_cast<std::size_t>(limits_.num_ranks);
+  checks_.own.reserve(columns);
+  checks_.group.reserve(columns);
+  checks_.quota.reserve(physical);
+  checks_.state.reserve(kTraceSize);
+  checks_.taken.reserve(physical);
+  checks_.met.reserve(physical);
+  checks_.rank_load.reserve(ranks);
+  checks_.counts.reserve(ranks * columns);
+  checks_.segments.reserve(std::size_t{kPlanThreads} *
+                           (static_cast<std::size_t>(limits_.max_redundants) + 1));
+}
+
+}  // namespace lplb

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <optional>
+
+#include "core/device.h"
+#include "lplb/device_planner.h"
+#include "planner_device.h"
+
+namespace lplb {
+
+/// An event that two sides share: one records it, the other waits for it or asks.
+class PlanEvent {
+ public:
+  PlanEvent() { LPLB_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
+  ~PlanEvent() { (void)cudaEventDestroy(event_); }
+  PlanEvent(const PlanEvent&) = delete;
+  PlanEvent& operator=(const PlanEvent&) = delete;
+
+  void record(cudaStream_t stream) { LPLB_CUDA_CHECK(cudaEventRecord(event_, stream)); }
+  void wait() const { LPLB_CUDA_CHECK(cudaEventSynchronize(event_)); }
+  bool has_passed() const {
+    const cudaError_t status = cudaEventQuery(event_);
+    if (status == cudaErrorNotReady) return false;
+    LPLB_CUDA_CHECK(status);
+    return true;
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+/// All memory of a planner on the device, sized once for its limits.
+struct DevicePlanner::State {
+  State(const Placement& first, Index own_rank, const PlannerOptions& given,
+        const DevicePlannerOptions& on_device);
+
+  void run(cudaStream_t stream, const DeviceBatch& batch);
+  void check(cudaStream_t stream, const DeviceBatch& batch);
+  void update_placement(const Placement& next, cudaStream_t stream);
+  DevicePlannerStats stats(cudaStream_t stream);
+  std::optional<DevicePlannerStats> poll_stats(cudaStream_t stream);
+  int num_blocks(std::int64_t num_tokens) const;
+
+  Index rank;
+  PlannerOptions options;
+  DevicePlannerOptions device_options;
+  PlanShape shape = PlanShape::kAuto;
+  Placement placement;
+  PlanImage image;
+
+ private:
+  struct Staging {
+    device::HostArray<unsigned char> bytes;
+    PlanEvent copied;  // passed before the first record
+  };
+  struct Checks {
+    device::Array<int> own, quota, group, state, taken, met, rank_load, counts;
+    device::Array<PlanSegment> segments;
+  };
+
+  void check_options() const;
+  void check_placement(const Placement& next) const;
+  void check_batch(const DeviceBatch& batch) const;
+  void allocate();
+  void put_image(cudaStream_t stream);
+  PlanArgs args_of(const DeviceBatch& batch) const;
+  PlanCheckArgs check_args(const PlanArgs& args) const;
+  static DevicePlannerStats read(const PlanStatus& status, Index num_ranks);
+
+  PlanLimits limits_{};
+  PlanLayout layout_{};
+  bool is_cut_ = false;
+  bool starts_early_ = false;
+  device::Array<unsigned char> device_image_;
+  device::Array<PlanStatus> status_;
+  device::Array<int> block_totals_;
+  device::Array<PlanSegment> segments_;
+  Staging staging_[2];  // an update may be on its way while the next one is written
+  int next_staging_ = 0;
+  device::HostArray<PlanStatus> host_status_;  // [0] stats(), [1] poll_stats()
+  PlanEvent polled_;
+  bool is_polling_ = false;
+  std::optional<DevicePlannerStats> last_polled_;
+  Checks checks_;
+};
+
+}  // namespace lplb

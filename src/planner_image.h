@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "lplb/exchange.h"
+#include "solve/device_tables.h"
+
+// A placement as the plan's kernels read it: one block of bytes in the device's memory, rewritten
+// in place when the placement changes. Sizes are in its header, so that a captured launch goes on
+// working. All offsets are here. Beside the experts and replicas it holds the solver's tables.
+namespace lplb {
+
+/// Numbers that share an int with a number of a token: experts, physical experts.
+inline constexpr int kExpertBits = 12;
+static_assert(kMaxPhysical <= 1 << kExpertBits);
+/// Of an expert with one replica, as PlanHeader::experts has it.
+inline constexpr int kSingle = 1 << 30;
+static_assert(kMaxRanks <= 1 << (30 - kExpertBits));
+
+/// A replica of an expert that has several; what it takes follows from the solver's `take`.
+struct PlanReplica {
+  std::uint16_t place;   ///< solvers::kNoPlace: the expert's live replicas are all on one rank
+  std::uint16_t index;   ///< among the replicas that share what the place takes
+  std::uint16_t count;   ///< of these; 0: nothing comes here (a dead rank)
+  std::uint16_t column;  ///< the expert, as below
+};
+
+/// Where the solver wants the sum of a column of the packed counts.
+enum PlanTarget : std::int32_t {
+  kTargetWant = 0,          ///< want[value]
+  kTargetFixed = 1 << 16,   ///< fixed[value]: a rank
+  kTargetNobody = 2 << 16,  ///< no expert is counted here: the sum is 0
+  kTargetMask = 0xFFFF,
+};
+
+/// "Columns" are the integers of PackedLayout: K experts with several replicas, then ranks.
+struct PlanHeader {
+  std::int32_t num_ranks;
+  std::int32_t num_logical;
+  std::int32_t num_replicated;  ///< K
+  std::int32_t num_columns;     ///< K + num_ranks
+  std::int32_t num_replicas;    ///< of the K experts
+  std::int32_t slots_per_rank;
+  std::int32_t ranks_per_node;
+  std::int32_t solver_threads;
+  std::int32_t solver_form;  ///< solvers::Form
+  std::int32_t unused[3];
+  // Bytes from the start, multiples of 16.
+  std::int32_t experts;        ///< int32 [num_logical]: column, or kSingle | rank << 12 | physical
+  std::int32_t targets;        ///< int32 [num_columns]: PlanTarget | value
+  std::int32_t physical;       ///< int32 [num_replicas], ascending within an expert
+  std::int32_t replicas;       ///< PlanReplica [num_replicas]
+  std::int32_t replica_rank;   ///< uint16 [num_replicas]
+  std::int32_t replica_begin;  ///< uint16 [K + 1]
+  std::int32_t logical;        ///< uint16 [K]
+  std::int32_t alive;          ///< char [num_ranks]
+  std::int32_t solver;         ///< the solver's image, up to its solver_bytes
+  std::int32_t bytes;          ///< what kernels keep in shared memory ends here
+  std::int32_t owner;          ///< uint16 [num_physical]: logical id; for checks
+  std::int32_t total_bytes;
+};
+static_assert(sizeof(PlanHeader) % 16 == 0);
+
+/// What a placement may have, over a planner's life.
+struct PlanLimits {
+  Index num_ranks;
+  Index num_logical;
+  Index max_redundants;
+
+  int max_replicated() const { return max_redundants < num_logical ? max_redundants : num_logical; }
+  int max_columns() const { return max_replicated() + num_ranks; }
+  int max_replicas() const { return max_replicated() + max_redundants; }
+  int max_physical() const { return num_logical + max_redundants; }
+};
+
+/// Bytes that no image within the limits exceeds.
+std::size_t max_plan_bytes(const PlanLimits& limits);
+
+/// Makes images; keeps its memory.
+class PlanImage {
+ public:
+  /// `solver` is kCut or kFlow.
+  void assign(const Placement& placement, Solver solver);
+
+  const std::vector<unsigned char>& bytes() const { return bytes_; }
+  const PlanHeader& header() const { return *reinterpret_cast<const PlanHeader*>(bytes_.data()); }
+  const PackedLayout& layout() const { return layout_; }
+
+ private:
+  PackedLayout layout_;
+  solvers::DeviceImage solver_;
+  std::vector<unsigned char> bytes_;
+};
+
+}  // namespace lplb

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#include <string>
+
+#include "count/count_cuda.h"
+#include "lplb/backend.h"
+#include "lplb/device_planner.h"
+#include "map/map_cuda.h"
+
+// What a build without CUDA has in place of the kernels: errors that say so.
+namespace lplb {
+namespace {
+
+[[noreturn]] void refuse() { throw CudaError("backend cuda: " + cuda_support().missing); }
+
+}  // namespace
+
+namespace count {
+
+CountStatus count_cuda(std::span<const std::int32_t>, std::span<Load>) { refuse(); }
+CountStatus count_cuda(std::span<const std::int64_t>, std::span<Load>) { refuse(); }
+
+}  // namespace count
+
+namespace map {
+
+void map_cuda(const Placement&, std::span<const Load>, std::span<const Load>, Index,
+              std::span<const std::int32_t>, std::span<std::int32_t>) {
+  refuse();
+}
+void map_cuda(const Placement&, std::span<const Load>, std::span<const Load>, Index,
+              std::span<const std::int64_t>, std::span<std::int64_t>) {
+  refuse();
+}
+
+}  // namespace map
+
+struct DevicePlanner::State {};
+
+DevicePlanner::DevicePlanner(const Placement&, Index, const PlannerOptions&,
+                             const DevicePlannerOptions&) {
+  refuse();
+}
+DevicePlanner::~DevicePlanner() = default;
+DevicePlanner::DevicePlanner(DevicePlanner&&) noexcept = default;
+DevicePlanner& DevicePlanner::operator=(DevicePlanner&&) noexcept = default;
+void DevicePlanner::run(StreamHandle, const DeviceBatch&) { refuse(); }
+void DevicePlanner::check(StreamHandle, const DeviceBatch&) { refuse(); }
+void DevicePlanner::update_placement(const Placement&, StreamHandle) { refuse(); }
+DevicePlannerStats DevicePlanner::stats(StreamHandle) { refuse(); }
+std::optional<DevicePlannerStats> DevicePlanner::poll_stats(StreamHandle) { refuse(); }
+const Placement& DevicePlanner::placement() const { refuse(); }
+const PackedLayout& DevicePlanner::layout() const { refuse(); }
+PlanShape DevicePlanner::shape() const { refuse(); }
+int DevicePlanner::num_blocks(std::int64_t) const { refuse(); }
+
+}  // namespace lplb

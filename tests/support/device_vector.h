@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "core/device.h"
+
+namespace lplb::testing {
+
+/// Memory of the device that tests fill and read, at any element of an allocation.
+template <class T>
+class DeviceVector {
+ public:
+  DeviceVector() = default;
+  explicit DeviceVector(const std::vector<T>& values) { set(values); }
+
+  /// `offset`: elements between the allocation's start and data().
+  void set(const std::vector<T>& values, std::size_t offset = 0) {
+    size_ = values.size();
+    offset_ = offset;
+    array_.reserve(size_ + offset + 1);
+    if (size_ == 0) return;
+    LPLB_CUDA_CHECK(cudaMemcpy(data(), values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice));
+    // NOTE: cudaMemcpy() from pageable memory returns before other streams may rely on it.
+    LPLB_CUDA_CHECK(cudaDeviceSynchronize());
+  }
+
+  std::vector<T> get() const {
+    std::vector<T> values(size_);
+    if (size_ != 0) {
+      LPLB_CUDA_CHECK(cudaMemcpy(values.data(), data(), size_ * sizeof(T), cudaMemcpyDeviceToHost));
+    }
+    return values;
+  }
+
+  T* data() const { return array_.get() + offset_; }
+
+ private:
+  device::Array<T> array_;
+  std::size_t size_ = 0;
+  std::size_t offset_ = 0;
+};
+
+/// What a stream was given between construction and end(): replayed at will.
+class CapturedGraph {
+ public:
+  explicit CapturedGraph(cudaStream_t stream) : stream_(stream) {
+    LPLB_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  }
+  ~CapturedGraph() {
+    if (exec_ != nullptr) (void)cudaGraphExecDestroy(exec_);
+    if (graph_ != nullptr) (void)cudaGraphDestroy(graph_);
+  }
+  CapturedGraph(const CapturedGraph&) = delete;
+  CapturedGraph& operator=(const CapturedGraph&) = delete;
+
+  void end() {
+    LPLB_CUDA_CHECK(cudaStreamEndCapture(stream_, &graph_));
+    LPLB_CUDA_CHECK(cudaGraphInstantiate(&exec_, graph_, 0));
+  }
+  /// Waits for it.
+  void replay() const {
+    LPLB_CUDA_CHECK(cudaGraphLaunch(exec_, stream_));
+    LPLB_CUDA_CHECK(cudaStreamSynchronize(stream_));
+  }
+
+ private:
+  cudaStream_t stream_;
+  cudaGraph_t graph_ = nullptr;
+  cudaGraphExec_t exec_ = nullptr;
+};
+
+}  // namespace lplb::testing
