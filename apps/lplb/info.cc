@@ -58,7 +58,7 @@ nlohmann::ordered_json info_json() {
   json["backends"]["cpu"] = {{"available", true}, {"threads", std::thread::hardware_concurrency()}};
   json["backends"]["cuda"] = cuda_json();
   json["solvers"] = {solver_name(Solver::kAuto), solver_name(Solver::kCut),
-                     solver_name(Solver::kFlow)};
+                     solver_name(Solver::kFlow), solver_name(Solver::kIpm)};
   json["synthetic_traces"] = synthetic_names();
 #ifdef LPLB_HAVE_BENCH
   json["benchmarks"] = true;
@@ -67,7 +67,8 @@ nlohmann::ordered_json info_json() {
 #endif
   json["limits"] = {{"num_ranks", kMaxRanks},
                     {"num_physical_experts", kMaxPhysical},
-                    {"num_ranks_of_cut", kMaxCutRanks}};
+                    {"num_ranks_of_cut", kMaxCutRanks},
+                    {"num_ranks_of_ipm", kMaxIpmRanks}};
   return json;
 }
 
@@ -85,8 +86,8 @@ std::string info_table(const nlohmann::ordered_json& json) {
          line("synthetic traces", joined(json["synthetic_traces"])) +
          line("benchmarks",
               json["benchmarks"].get<bool>() ? "in this build" : "not in this build") +
-         line("limits", fmt::format("{} ranks, {} physical experts; solver cut: {} ranks",
-                                    kMaxRanks, kMaxPhysical, kMaxCutRanks));
+         line("limits", fmt::format("{} ranks, {} physical experts; solver cut: {} ranks, ipm: {}",
+                                    kMaxRanks, kMaxPhysical, kMaxCutRanks, kMaxIpmRanks));
 }
 
 }  // namespace

@@ -20,22 +20,24 @@ void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
                  "has {} entries, expected {} batches x {} slots", physical_loads.size(),
                  summary.size(), physical);
 
+  SolveOptions cold = options;
+  cold.warm_start = false;  // which batch a thread solved last depends on the number of threads
   struct Local {
     Split split;
     Workspace workspace;
   };
   std::vector<Local> locals(static_cast<std::size_t>(std::max(num_threads, 1)));
-  parallel_chunks(
-      static_cast<std::int64_t>(summary.size()), kChunk, num_threads,
-      [&](std::int64_t begin, std::int64_t end, int thread) {
-        auto& [split, workspace] = locals[static_cast<std::size_t>(thread)];
-        for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
-          solve(problem, loads.subspan(i * logical, logical), split, workspace, options);
-          std::copy(split.physical_load.begin(), split.physical_load.end(),
-                    physical_loads.begin() + static_cast<std::ptrdiff_t>(i * physical));
-          summary[i] = {split.status, split.max_load, split.lower_bound};
-        }
-      });
+  parallel_chunks(static_cast<std::int64_t>(summary.size()), kChunk, num_threads,
+                  [&](std::int64_t begin, std::int64_t end, int thread) {
+                    auto& [split, workspace] = locals[static_cast<std::size_t>(thread)];
+                    for (auto i = static_cast<std::size_t>(begin);
+                         i < static_cast<std::size_t>(end); ++i) {
+                      solve(problem, loads.subspan(i * logical, logical), split, workspace, cold);
+                      std::copy(split.physical_load.begin(), split.physical_load.end(),
+                                physical_loads.begin() + static_cast<std::ptrdiff_t>(i * physical));
+                      summary[i] = {split.status, split.max_load, split.lower_bound};
+                    }
+                  });
 }
 
 void split_evenly(const Placement& placement, std::span<const Load> load,

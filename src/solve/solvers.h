@@ -15,6 +15,10 @@ using Buffers = Workspace::Buffers;
 
 void solve_cut(const Tables& tables, const SolveOptions& options, Buffers& buffers);
 void solve_flow(const Tables& tables, const SolveOptions& options, Buffers& buffers);
+void solve_ipm(const Tables& tables, const SolveOptions& options, Buffers& buffers);
+
+/// Checks a batch's loads and fills the first block of `buffers`. Throws ArgumentError.
+void take_loads(const Tables& tables, std::span<const Load> load, Buffers& buffers);
 
 /// The least level at which `ranks` can carry `need` tokens: whole tokens, exactly.
 Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need,

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "solve/ipm.h"
 #include "solve/tables.h"
 
 namespace lplb {
@@ -35,6 +36,8 @@ struct Workspace::Buffers {
   std::vector<Index> level_begin;  // flow: into found
   std::vector<Index> rank_list;    // flow: [<= num_ranks]
   std::vector<Level> heap;         // raise_to_fit: [<= num_ranks]
+  IpmScratch ipm;
+  LpScratch lp;
 
   void resize(const SplitProblem::Tables& tables);
 };
