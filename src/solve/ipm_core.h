@@ -20,7 +20,7 @@ namespace lplb::solvers {
 template <class Real>
 struct IpmState {
   std::vector<Real> x, r, dx, dr, d, g, q;  // [num variables]
-  std::vector<Real> y, dy, weight;          // [K]
+  std::vector<Real> weight;                 // [K]
   std::vector<Real> kept_x, kept_z;         // where a warm start starts
   std::vector<Real> s, z, ds, dz;           // [num_rows]: slack and dual price
   std::vector<Real> residual, rhs, base;    // [num_rows]
@@ -38,7 +38,7 @@ struct IpmState {
              num_experts == model.num_experts();
     num_experts = model.num_experts();
     for (auto* v : {&x, &r, &dx, &dr, &d, &g, &q, &kept_x}) v->resize(variables);
-    for (auto* v : {&y, &dy, &weight}) v->resize(model.want.size());
+    weight.resize(model.want.size());
     for (auto* v : {&s, &z, &ds, &dz, &residual, &rhs, &base, &column, &mean, &kept_z})
       v->resize(rows);
     matrix.resize(rows * rows);
@@ -88,12 +88,6 @@ class Ipm {
   static constexpr Real kPull = Real(0.1);
   // Added to the diagonal, of itself.
   static constexpr Real kRidge = sizeof(Real) == 4 ? Real(2e-6) : Real(1e-13);
-
-  /// A residual that is no more than rounding is none: to chase it costs more than it is worth.
-  static Real above_noise(Real residual, Real size) {
-    constexpr Real kNoise = 16 * std::numeric_limits<Real>::epsilon();
-    return std::abs(residual) > kNoise * size ? residual : Real(0);
-  }
 
   template <class Body>
   void for_active(Body body) const {
@@ -170,10 +164,9 @@ class Ipm {
       b_.z[i] = std::max(warm ? b_.kept_z[i] : Real(0), mu / b_.s[i]);
     }
     price(b_.z, b_.g);
-    for_active([&](Index k, Index begin, Index end) {
+    for_active([&](Index, Index begin, Index end) {
       Real y = std::numeric_limits<Real>::max();
       for (Index p = begin; p < end; ++p) y = std::min(y, b_.g[p] - mu / b_.x[p]);
-      b_.y[k] = y;
       for (Index p = begin; p < end; ++p) b_.r[p] = b_.g[p] - y;
     });
   }
@@ -195,15 +188,13 @@ class Ipm {
       } else {
         violation = std::max(violation, b_.residual[i]);
       }
-      const Real carried = speed(i) * b_.level;
-      b_.residual[i] = above_noise(carried - b_.s[i] - b_.residual[i], std::max(carried, Real(1)));
+      b_.residual[i] = speed(i) * b_.level - b_.s[i] - b_.residual[i];
     }
     price(b_.z, b_.g);
     bound += cheapest(b_.g);
     result.max_load = static_cast<double>(top);
     result.lower_bound = static_cast<double>(bound / weight);
     result.violation = static_cast<double>(violation);
-    unbalanced_ = above_noise(1 - weight, 1);
   }
 
   /// What the experts' tokens cost at least, at prices g of the variables.
@@ -336,26 +327,20 @@ class Ipm {
   void direction(Real target) {
     for (Index i = 0; i < m_.num_rows; ++i) {
       const Real goal = target - b_.ds[i] * b_.dz[i];
-      b_.rhs[i] = goal / b_.z[i] - b_.s[i] - b_.residual[i] + fill_ * speed(i) * unbalanced_;
+      b_.rhs[i] = goal / b_.z[i] - b_.s[i] - b_.residual[i];
     }
     for_active([&](Index k, Index begin, Index end) {
       Real mean = 0;
-      Real missing = static_cast<Real>(m_.want[k]);
       for (Index p = begin; p < end; ++p) {
-        // dr = goal / x - r - r dx / x; the dual residual g - y - r joins in.
-        b_.dr[p] = (target - b_.dx[p] * b_.dr[p]) / b_.x[p];
-        b_.q[p] = b_.dr[p] - b_.r[p] - above_noise(b_.g[p] - b_.y[k] - b_.r[p], std::abs(b_.g[p]));
-        mean += b_.d[p] * b_.q[p];
-        missing -= b_.x[p];
+        b_.dr[p] = (target - b_.dx[p] * b_.dr[p]) / b_.x[p] - b_.r[p];
+        mean += b_.d[p] * b_.dr[p];
       }
-      missing = above_noise(missing, static_cast<Real>(m_.want[k]));
-      const Real shift = (missing - mean) / b_.weight[k];
-      b_.dy[k] = shift;
-      for (Index p = begin; p < end; ++p) b_.q[p] = b_.d[p] * (b_.q[p] + shift);
+      mean /= b_.weight[k];
+      for (Index p = begin; p < end; ++p) b_.q[p] = b_.d[p] * (b_.dr[p] - mean);
     });
     add_to_rows(b_.q, b_.rhs);
     cholesky_solve(b_.matrix.data(), m_.num_rows, b_.rhs.data());
-    Real sum = -unbalanced_;
+    Real sum = 0;
     for (Index i = 0; i < m_.num_ranks; ++i) sum += speed(i) * b_.rhs[i];
     dlevel_ = sum / border_;
     for (Index i = 0; i < m_.num_rows; ++i) b_.dz[i] = b_.rhs[i] - dlevel_ * b_.base[i];
@@ -365,10 +350,9 @@ class Ipm {
       Real mean = 0;
       for (Index p = begin; p < end; ++p) mean += b_.d[p] * b_.dx[p];
       mean /= b_.weight[k];
-      b_.dy[k] += mean;
       for (Index p = begin; p < end; ++p) {
         b_.dx[p] = b_.q[p] - b_.d[p] * (b_.dx[p] - mean);
-        b_.dr[p] -= b_.r[p] + b_.dx[p] / b_.d[p];
+        b_.dr[p] -= b_.dx[p] / b_.d[p];
       }
     });
     for (Index i = 0; i < m_.num_rows; ++i) b_.ds[i] = 0;
@@ -402,12 +386,11 @@ class Ipm {
   }
 
   void advance(Real primal, Real dual) {
-    for_active([&](Index k, Index begin, Index end) {
+    for_active([&](Index, Index begin, Index end) {
       for (Index p = begin; p < end; ++p) {
         b_.x[p] += primal * b_.dx[p];
         b_.r[p] += dual * b_.dr[p];
       }
-      b_.y[k] += dual * b_.dy[k];
     });
     for (Index i = 0; i < m_.num_rows; ++i) {
       b_.s[i] += primal * b_.ds[i];
@@ -418,7 +401,6 @@ class Ipm {
 
   const IpmModel& m_;
   IpmState<Real>& b_;
-  Real unbalanced_ = 0;  // 1 - sum of speed * price
   Real fill_ = 0;
   Real border_ = 0;
   Real dlevel_ = 0;
