@@ -415,10 +415,14 @@ class Solve {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(LPLB_IPM_THREADS)
-    lplb_ipm(const __grid_constant__ IpmKernelArgs args) {
+inline __device__ void run_block(const IpmKernelArgs& args) {
   extern __shared__ __align__(16) double shared[];
   Solve<LPLB_IPM_ROWS, LPLB_IPM_THREADS>(args, shared).run();
+}
+
+extern "C" __global__ void __launch_bounds__(LPLB_IPM_THREADS)
+    lplb_ipm(const __grid_constant__ IpmKernelArgs args) {
+  run_block(args);
 }
 
 }  // namespace lplb::solvers
