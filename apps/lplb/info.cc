@@ -51,14 +51,28 @@ std::string cuda_text() {
   return text + "; compiled for " + cuda.architectures;
 }
 
+nlohmann::ordered_json mathdx_json() {
+  const MathDxSupport& mathdx = mathdx_support();
+  if (!mathdx.missing.empty()) return {{"available", false}, {"reason", mathdx.missing}};
+  return {
+      {"available", true}, {"version", mathdx.version}, {"architectures", mathdx.architectures}};
+}
+
+std::string mathdx_text() {
+  const MathDxSupport& mathdx = mathdx_support();
+  if (!mathdx.missing.empty()) return "not in this build: " + mathdx.missing;
+  return mathdx.version + "; solver ipm compiled for " + mathdx.architectures;
+}
+
 nlohmann::ordered_json info_json() {
   nlohmann::ordered_json json;
   json["version"] = version();
   json["compiler"] = kCompiler;
   json["backends"]["cpu"] = {{"available", true}, {"threads", std::thread::hardware_concurrency()}};
   json["backends"]["cuda"] = cuda_json();
+  json["mathdx"] = mathdx_json();
   json["solvers"] = {solver_name(Solver::kAuto), solver_name(Solver::kCut),
-                     solver_name(Solver::kFlow)};
+                     solver_name(Solver::kFlow), solver_name(Solver::kIpm)};
   json["synthetic_traces"] = synthetic_names();
 #ifdef LPLB_HAVE_BENCH
   json["benchmarks"] = true;
@@ -67,7 +81,8 @@ nlohmann::ordered_json info_json() {
 #endif
   json["limits"] = {{"num_ranks", kMaxRanks},
                     {"num_physical_experts", kMaxPhysical},
-                    {"num_ranks_of_cut", kMaxCutRanks}};
+                    {"num_ranks_of_cut", kMaxCutRanks},
+                    {"num_ranks_of_ipm", kMaxIpmRanks}};
   return json;
 }
 
@@ -81,12 +96,13 @@ std::string info_table(const nlohmann::ordered_json& json) {
   return line("version", version()) + line("compiler", kCompiler) +
          line("backend cpu", fmt::format("available, {} threads",
                                          json["backends"]["cpu"]["threads"].get<unsigned>())) +
-         line("backend cuda", cuda_text()) + line("solvers", joined(json["solvers"])) +
+         line("backend cuda", cuda_text()) + line("mathdx", mathdx_text()) +
+         line("solvers", joined(json["solvers"])) +
          line("synthetic traces", joined(json["synthetic_traces"])) +
          line("benchmarks",
               json["benchmarks"].get<bool>() ? "in this build" : "not in this build") +
-         line("limits", fmt::format("{} ranks, {} physical experts; solver cut: {} ranks",
-                                    kMaxRanks, kMaxPhysical, kMaxCutRanks));
+         line("limits", fmt::format("{} ranks, {} physical experts; solver cut: {} ranks, ipm: {}",
+                                    kMaxRanks, kMaxPhysical, kMaxCutRanks, kMaxIpmRanks));
 }
 
 }  // namespace

@@ -75,9 +75,10 @@ CLI::Option* add_threads(CLI::App& app, const std::string& name, int& value,
 
 CLI::Option* add_solver(CLI::App& app, std::string& value) {
   return add_text(
-      app, "--solver", kSettings, "auto|cut|flow", value,
-      "Algorithm: cut slacks (up to 8 ranks), sweeps and augmenting paths (any size), or "
-      "whichever fits; a named one is never replaced");
+      app, "--solver", kSettings, "auto|cut|flow|ipm", value,
+      "Algorithm: cut slacks (up to 8 ranks), sweeps and augmenting paths (any size), whichever of "
+      "the two fits, or interior point (up to 256 ranks; near the optimum, not always on it); a "
+      "named one is never replaced");
 }
 
 CLI::Option* add_json(CLI::App& app, std::string& path) {

@@ -60,7 +60,7 @@ CLI::Option* add_integer(CLI::App& app, const std::string& name, const char* gro
 CLI::Option* add_threads(CLI::App& app, const std::string& name, int& value,
                          const std::string& help);
 
-/// "auto|cut|flow".
+/// "auto|cut|flow|ipm".
 CLI::Option* add_solver(CLI::App& app, std::string& value);
 
 /// --json.

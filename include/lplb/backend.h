@@ -48,4 +48,14 @@ struct CudaSupport {
 /// Asks the runtime, once a process; initialises no device.
 const CudaSupport& cuda_support();
 
+/// NVIDIA MathDx, which the CUDA kernel of Solver::kIpm is built with: the other solvers do
+/// without.
+struct MathDxSupport {
+  std::string version;        ///< "cuSolverDx 0.2.1"; empty where it is not built in
+  std::string architectures;  ///< "90, 100": what that kernel is compiled for
+  std::string missing;        ///< why it is not built in; empty: it is
+};
+
+const MathDxSupport& mathdx_support();
+
 }  // namespace lplb

@@ -5,6 +5,7 @@
 #include "lplb/backend.h"
 #include "lplb/error.h"
 #include "lplb/exchange.h"
+#include "lplb/lp.h"
 #include "lplb/mapping.h"
 #include "lplb/placement.h"
 #include "lplb/planner.h"

@@ -12,23 +12,27 @@
 
 namespace lplb {
 
-/// The algorithms. Each returns an optimal split; which of the optima is its own, and the same on
-/// every machine, thread count and backend.
+/// The algorithms. kCut and kFlow return an optimal split; which of the optima is its own, and the
+/// same on every machine, thread count and backend. kIpm comes as near as its tolerance and the
+/// rounding to whole tokens let it, and says how near.
 enum class Solver {
   kAuto,  ///< kCut up to kMaxCutRanks ranks, else kFlow
   kCut,   ///< cut slacks over all sets of ranks; up to kMaxCutRanks ranks
   kFlow,  ///< water-filling sweeps, then waves of a preflow; any size
+  kIpm,   ///< interior point on the linear program; up to kMaxIpmRanks ranks; never by kAuto
 };
 
 inline constexpr Index kMaxCutRanks = 8;
+inline constexpr Index kMaxIpmRanks = 256;
 
-/// "auto", "cut", "flow" and back. Throws ArgumentError for any other name.
+/// "auto", "cut", "flow", "ipm" and back. Throws ArgumentError for any other name.
 Solver parse_solver(std::string_view name);
 const char* solver_name(Solver solver);
 
 enum class SolveStatus {
   kOptimal,  ///< max_load == lower_bound, proven by bottleneck_ranks
-  kBounded,  ///< a step limit was reached: the split is feasible, the bound holds, a gap remains
+  kBounded,  ///< a step limit or a tolerance was met: the split is feasible, the bound holds, and
+             ///< a gap remains
 };
 
 const char* status_name(SolveStatus status);
@@ -42,6 +46,13 @@ struct SolveOptions {
   /// speeds and placements that no block of threads can hold are solved on the CPU all the same:
   /// Split::backend says where.
   Backend backend = Backend::kCpu;
+
+  // kIpm only.
+  double tolerance = 1e-6;  ///< stop at this gap between T and its bound, relative to T
+  int max_iterations = 60;
+  /// Start from the shares and prices that the workspace's last kIpm solve ended with, if its sizes
+  /// were the same. The result then depends on what was solved before; solve_batch() never does.
+  bool warm_start = false;
 };
 
 /// A level of load: what `tokens` cost on `rank`. Exact where the double beside it is rounded.
@@ -63,7 +74,7 @@ struct Split {
   Level bound_level;                    ///< lower_bound, exactly
   std::vector<Load> rank_load;          ///< [num_ranks]
   std::vector<Load> physical_load;      ///< [num_physical]: tokens each replica takes
-  std::int64_t steps = 0;               ///< waves and raised bounds (kFlow)
+  std::int64_t steps = 0;               ///< kFlow: waves and raised bounds; kIpm: iterations
 };
 
 /// What a solver derives from a placement, once per placement and off the hot path: the replicated

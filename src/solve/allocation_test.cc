@@ -19,7 +19,7 @@ TEST(Allocations, AreCounted) {
 TEST(Allocations, NoneAfterTheFirstSolve) {
   for (const std::string& name : lplb::testing::workload_names()) {
     const auto workload = lplb::testing::make_workload(name, 8);
-    for (const Solver solver : {Solver::kAuto, Solver::kFlow}) {
+    for (const Solver solver : {Solver::kAuto, Solver::kFlow, Solver::kIpm}) {
       const SplitProblem problem(workload.placement);
       Split split;
       Workspace workspace;

@@ -20,16 +20,16 @@ void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
                  "has {} entries, expected {} batches x {} slots", physical_loads.size(),
                  summary.size(), physical);
 
+  SolveOptions cold = options;
+  cold.warm_start = false;  // which batch a thread solved last depends on the number of threads
   std::vector<char> pending(summary.size(), 1);
   if (options.backend == Backend::kCuda) {
     Workspace workspace;
-    solvers::solve_batch_on_device(problem.tables(), options,
+    solvers::solve_batch_on_device(problem.tables(), cold,
                                    solvers::chosen_solver(options.solver, problem.num_ranks()),
                                    loads, physical_loads, summary, pending, workspace.buffers());
   }
-
-  SolveOptions on_cpu = options;
-  on_cpu.backend = Backend::kCpu;
+  cold.backend = Backend::kCpu;  // for what is left
   struct Local {
     Split split;
     Workspace workspace;
@@ -41,7 +41,7 @@ void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
                     for (auto i = static_cast<std::size_t>(begin);
                          i < static_cast<std::size_t>(end); ++i) {
                       if (pending[i] == 0) continue;
-                      solve(problem, loads.subspan(i * logical, logical), split, workspace, on_cpu);
+                      solve(problem, loads.subspan(i * logical, logical), split, workspace, cold);
                       std::copy(split.physical_load.begin(), split.physical_load.end(),
                                 physical_loads.begin() + static_cast<std::ptrdiff_t>(i * physical));
                       summary[i] = {split.status, split.max_load, split.lower_bound};

@@ -22,6 +22,7 @@ struct Entry {
 constexpr std::array kRegistry = {
     Entry{Solver::kCut, "cut", kMaxCutRanks, solvers::solve_cut},
     Entry{Solver::kFlow, "flow", kMaxRanks, solvers::solve_flow},
+    Entry{Solver::kIpm, "ipm", kMaxIpmRanks, solvers::solve_ipm},
 };
 
 const Entry& choose_solver(Solver solver, Index num_ranks) {
@@ -35,8 +36,9 @@ const Entry& choose_solver(Solver solver, Index num_ranks) {
   throw ArgumentError("solver", fmt::format("{} is no solver", static_cast<int>(solver)));
 }
 
-/// Fills the first block of `b`. Throws for a bad load.
-void take_loads(const Tables& t, std::span<const Load> load, Buffers& b) {
+}  // namespace
+
+void solvers::take_loads(const Tables& t, std::span<const Load> load, Buffers& b) {
   check_argument(load.size() == static_cast<std::size_t>(t.num_logical), "load",
                  "has {} entries, expected num_logical_experts ({})", load.size(), t.num_logical);
   b.resize(t);
@@ -61,6 +63,8 @@ void take_loads(const Tables& t, std::span<const Load> load, Buffers& b) {
   check_argument(!overflow, "load", "the sum passes 2^63 - 1");
   for (Index k = 0; k < t.num_replicated(); ++k) b.want[k] = load[t.expert[k]];
 }
+
+namespace {
 
 /// Divides a place's tokens evenly among its slots.
 void fill_slots(const Tables& t, const Tables::Place& place, Load tokens,
@@ -157,7 +161,7 @@ void solve(const SplitProblem& problem, std::span<const Load> load, Split& split
   const Tables& t = problem.tables();
   Buffers& b = workspace.buffers();
   const Entry& entry = choose_solver(options.solver, t.num_ranks);
-  take_loads(t, load, b);
+  solvers::take_loads(t, load, b);
   const bool on_device =
       options.backend == Backend::kCuda && solvers::solve_on_device(t, options, entry.solver, b);
   if (!on_device) entry.run(t, options, b);

@@ -15,6 +15,10 @@ using Buffers = Workspace::Buffers;
 
 void solve_cut(const Tables& tables, const SolveOptions& options, Buffers& buffers);
 void solve_flow(const Tables& tables, const SolveOptions& options, Buffers& buffers);
+void solve_ipm(const Tables& tables, const SolveOptions& options, Buffers& buffers);
+
+/// Checks a batch's loads and fills the first block of `buffers`. Throws ArgumentError.
+void take_loads(const Tables& tables, std::span<const Load> load, Buffers& buffers);
 
 /// The solver that kAuto stands for here. Throws ArgumentError where a named one cannot take the
 /// problem.

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "solve/ipm.h"
 #include "solve/tables.h"
 
 namespace lplb {
@@ -42,6 +43,8 @@ struct Workspace::Buffers {
   std::vector<Index> level_begin;  // flow: into found
   std::vector<Index> rank_list;    // flow: [<= num_ranks]
   std::vector<Level> heap;         // raise_to_fit: [<= num_ranks]
+  IpmScratch ipm;
+  LpScratch lp;
 
   std::unique_ptr<DeviceWorkspace, DeviceDeleter> device;  // made by the first solve with kCuda
 

@@ -349,7 +349,7 @@ class BadArguments(support.CommandTest):
         solve = ("solve", "--placement", "p.json", "--load", "l3.json")
         for value in ("", "x", "1.5", "0x2", "1e3", "0", "-1", "99999", "9" * 30, "1 2", "+2"):
             self.refused(*solve, "--threads", value, status=USAGE, says=["--threads", value])
-        self.refused(*solve, "--solver", "ipm", status=USAGE, says=["--solver", "ipm", "flow"])
+        self.refused(*solve, "--solver", "imp", status=USAGE, says=["--solver", "imp", "flow"])
         self.refused(*solve, "--solver", status=USAGE, says=["--solver", "no value"])
         self.refused(*solve, "--solver=", status=USAGE, says=["--solver", "no value"])
         self.refused(*solve, "--load", "l3.json", status=USAGE, says=["--load", "more than once"])

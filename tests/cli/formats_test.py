@@ -307,7 +307,7 @@ class Info(support.CommandTest):
         self.assertFalse(info["backends"]["cuda"]["available"])
         table = self.ok("info")
         self.assertIn(info["backends"]["cuda"]["reason"], table)
-        self.assertEqual(info["solvers"], ["auto", "cut", "flow"])
+        self.assertEqual(info["solvers"], ["auto", "cut", "flow", "ipm"])
 
 
 class Bench(support.CommandTest):

@@ -92,7 +92,7 @@ class Help(support.CommandTest):
     def test_bash_completes(self):
         self.assertEqual(self.complete("lplb s"), {"simulate", "solve"})
         self.assertEqual(self.complete("lplb solve --pl"), {"--placement"})
-        self.assertEqual(self.complete("lplb solve --solver "), {"auto", "cut", "flow"})
+        self.assertEqual(self.complete("lplb solve --solver "), {"auto", "cut", "flow", "ipm"})
         self.assertEqual(self.complete("lplb completion "), {"bash", "zsh", "fish"})
         self.assertEqual(self.complete("lplb solve --load scr"), {"script"})
         self.assertEqual(self.complete("lplb solve "), self.listed("solve"))
