@@ -264,8 +264,10 @@ class PlanBlock : public PlanEntries {
 
   template <solvers::Form kForm>
   __device__ solvers::BlockOutcome run_form() {
-    return solvers::solve_in_block<kForm>(solvers::BlockTables(image() + h_.solver), state_,
-                                          thread(), h_.solver_threads, a_.max_steps);
+    const unsigned char* const tables = image() + h_.solver;
+    const solvers::BlockTables view(tables,
+                                    *reinterpret_cast<const solvers::DeviceTablesHeader*>(tables));
+    return solvers::solve_in_block<kForm>(view, state_, thread(), h_.solver_threads, a_.max_steps);
   }
 
   template <bool kCut>
