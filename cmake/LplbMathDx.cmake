@@ -50,7 +50,7 @@ function(_lplb_find_mathdx)
     ${_toolkit} ${_root} ${_packages})
   find_program(LPLB_FATBINARY fatbinary HINTS ${CUDAToolkit_BIN_DIR})
   find_package(Python3 COMPONENTS Interpreter QUIET)
-  foreach(_needed "_mathdx:libmathdx (package nvidia-libmathdx-cu13; scripts/setup installs it)"
+  foreach(_needed "_mathdx:libmathdx (package nvidia-libmathdx-cu13, scripts/setup installs it)"
       "_nvrtc:libnvrtc" "_nvjitlink:libnvJitLink" "LPLB_FATBINARY:fatbinary of the CUDA toolkit"
       "Python3_EXECUTABLE:python3")
     string(REGEX MATCH "^([^:]+):(.*)" _ "${_needed}")

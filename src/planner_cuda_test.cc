@@ -108,7 +108,7 @@ TEST_P(PlannerCuda, EqualsCpuOnWorkloads) {
     SCOPED_TRACE(name);
     const Placement p = testing::make_workload(name, 1).placement;
     // The other ranks have few tokens; this one has a cluster's worth.
-    GroupBatch batch = draw_batch(p, {.num_topk = 8, .max_tokens = 20}, random);
+    const GroupBatch batch = draw_batch(p, {.num_topk = 8, .max_tokens = 20}, random);
     std::vector<std::int64_t> topk(8 * 4096 + 8);
     for (std::int64_t& id : topk) id = random.below(p.num_logical_experts);
     DeviceRank device(p, 3, options(8, 4097), device_options());

@@ -157,7 +157,7 @@ TEST_P(MapBadInput, QuotaOfADeadRank) {
   refuse("physical_load", "physical expert 4 has 1 tokens, but rank 2 is dead");
 }
 
-TEST_F(MapBadInput, PlacementThatWasNotMade) {
+TEST_P(MapBadInput, PlacementThatWasNotMade) {
   placement.num_nodes = 0;
   refuse("placement", "expected a placement made by make_placement()");
 }

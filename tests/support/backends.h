@@ -8,8 +8,8 @@
 #include "core/launches.h"
 #include "lplb/backend.h"
 
-// One test source for all backends. Names of those that need a GPU end in "cuda" (or "Cuda."): lplb_add_test()
-// labels them gpu.
+// One test source for all backends. Names of those that need a GPU end in "cuda" (or hold "Cuda."):
+// lplb_add_test() labels them gpu.
 namespace lplb::testing {
 
 /// Skips the calling test where `backend` cannot run here.
