@@ -8,6 +8,7 @@ set_property(CACHE LPLB_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(LPLB_CUDA_ARCHITECTURES "80;90;100;120" CACHE STRING "Compute capabilities that are compiled")
 
 set(LPLB_HAVE_CUDA OFF)
+set(LPLB_CUDA_LIBS)
 if(LPLB_CUDA STREQUAL "OFF")
   set(LPLB_NO_CUDA_REASON "this build was configured with LPLB_CUDA=OFF")
 else()
@@ -28,6 +29,8 @@ else()
     enable_language(CUDA)
     find_package(CUDAToolkit REQUIRED)
     set(LPLB_HAVE_CUDA ON)
+    # What a program that links the library without CMake needs.
+    set(LPLB_CUDA_LIBS "-L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -ldl -lrt")
   elseif(LPLB_CUDA STREQUAL "ON")
     message(FATAL_ERROR "LPLB_CUDA=ON, but nvcc was not found (set CUDACXX or CUDA_HOME)")
   else()
@@ -41,4 +44,11 @@ function(lplb_cuda_sources)
   if(LPLB_HAVE_CUDA)
     target_sources(lplb PRIVATE ${ARGN})
   endif()
+endfunction()
+
+# lplb_cuda_host_sources(SOURCE...): C++ of the library that calls the CUDA runtime.
+function(lplb_cuda_host_sources)
+  target_sources(lplb PRIVATE ${ARGN})
+  set_source_files_properties(${ARGN} TARGET_DIRECTORY lplb
+    PROPERTIES COMPILE_OPTIONS "-isystem;${CUDAToolkit_INCLUDE_DIRS}")
 endfunction()

@@ -28,10 +28,6 @@ install(FILES ${PROJECT_BINARY_DIR}/lplbConfig.cmake ${PROJECT_BINARY_DIR}/lplbC
 # NOTE: from the file's own place, so that the tree may be moved as a whole.
 file(RELATIVE_PATH _pc_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 string(REGEX REPLACE "/$" "" _pc_prefix "${_pc_prefix}")
-set(_pc_cuda_libs)
-if(LPLB_HAVE_CUDA)
-  set(_pc_cuda_libs " -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -ldl -lrt")
-endif()
 configure_file(${CMAKE_CURRENT_LIST_DIR}/lplb.pc.in ${PROJECT_BINARY_DIR}/lplb.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/lplb.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

@@ -76,7 +76,7 @@ CLI::Option* add_threads(CLI::App& app, const std::string& name, int& value,
 CLI::Option* add_solver(CLI::App& app, std::string& value) {
   return add_text(
       app, "--solver", kSettings, "auto|cut|flow|ipm", value,
-      "Algorithm: cut slacks (up to 8 ranks), sweeps and augmenting paths (any size), whichever of "
+      "Algorithm: cut slacks (up to 8 ranks), sweeps and waves (any size), whichever of "
       "the two fits, or interior point (up to 256 ranks; near the optimum, not always on it); a "
       "named one is never replaced");
 }

@@ -180,7 +180,8 @@ class Page:
         source, program = folder / "program.cc", folder / "program"
         source.write_text("\n".join(block.lines) + "\n")
         build = [self.arguments.cxx, "-std=c++20", "-Wall", "-Wextra", "-Werror", "-O1",
-                 f"-I{ROOT / 'include'}", source, "-o", program, self.arguments.library, "-pthread"]
+                 f"-I{ROOT / 'include'}", source, "-o", program, self.arguments.library,
+                 *self.arguments.libs.split(), "-pthread"]
         result = subprocess.run(build, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             self.problems.append(f"{self.path.name}:{block.first + 1}: the program does not "
@@ -252,6 +253,7 @@ def main():
     parser.add_argument("page", type=pathlib.Path)
     parser.add_argument("--lplb", required=True, help="the command")
     parser.add_argument("--library", required=True, help="liblplb")
+    parser.add_argument("--libs", default="", help="what the library needs, as for pkg-config")
     parser.add_argument("--cxx", default="g++")
     parser.add_argument("--example", help="file of the first program")
     parser.add_argument("--update", action="store_true")
