@@ -225,7 +225,6 @@ struct BlockState {
   int* label;           // [num_ranks], distance to room, -1: none; cut: number among the live
   int* met;             // [K], the level in which a search met the expert, -1: not yet
   int* target;          // [K], the place that its tokens may go to
-  int* taker;           // [K], the rank of that place
   unsigned* givers;     // [K, mask words], the ranks where the expert has tokens
   unsigned* level_set;  // [num_ranks, mask words], the ranks of a level
   unsigned* marks;      // [2][num_ranks / 32 + 1], ranks met in a level

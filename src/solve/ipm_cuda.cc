@@ -105,6 +105,7 @@ void solve_ipm_cuda(const Tables& t, const SolveOptions& options, Workspace::Buf
   IpmDevice device(t, 1);
   IpmKernelArgs& args = device.args();
   std::vector<Load> fixed;
+  fixed.reserve(t.live_ranks.size());
   for (const Index g : t.live_ranks) fixed.push_back(b.fixed_load[g]);
   LPLB_CUDA_CHECK(cudaMemcpy(const_cast<Load*>(args.want), b.want.data(),
                              b.want.size() * sizeof(Load), cudaMemcpyHostToDevice));
