@@ -56,7 +56,7 @@ class PageTest(unittest.TestCase):
             path = pathlib.Path(folder) / "page.md"
             path.write_text(text)
             page = run_readme.Page(path, argparse.Namespace(
-                lplb="/nowhere/lplb", library="", cxx="false", example=None, update=update))
+                libs="", lplb="/nowhere/lplb", library="", cxx="false", example=None, update=update))
             page.run()
             if update:
                 page.update()
