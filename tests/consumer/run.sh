@@ -56,9 +56,10 @@ case $kind in
     "$work/consumer"
     ;;
   add_subdirectory)
-    # The library's flags are those of preset dev, so that ccache has its objects.
+    # The library's flags are those of preset dev, so that ccache has its objects; not its kernels,
+    # which the other two link.
     cmake -S "$here/add_subdirectory" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
-      -DLPLB_SOURCE_DIR="$source" -DLPLB_WARNINGS_AS_ERRORS=ON \
+      -DLPLB_SOURCE_DIR="$source" -DLPLB_WARNINGS_AS_ERRORS=ON -DLPLB_CUDA=OFF \
       -DCMAKE_CXX_COMPILER_LAUNCHER="$(command -v ccache || true)"
     cmake --build "$work/build" --target consumer
     "$work/build/consumer"
