@@ -56,7 +56,6 @@ void DevicePlanner::State::check_batch(const DeviceBatch& batch) const {
 }
 
 PlanArgs DevicePlanner::State::args_of(const DeviceBatch& batch) const {
-  const std::int64_t limit = 64 + std::int64_t{16} * placement.num_ranks;  // as SolveOptions says
   PlanArgs args{};
   args.topk_idx = batch.topk_idx;
   args.physical_idx = batch.physical_idx;
@@ -67,8 +66,7 @@ PlanArgs DevicePlanner::State::args_of(const DeviceBatch& batch) const {
   args.num_topk = options.num_topk;
   args.num_tokens = static_cast<int>(batch.num_tokens);
   args.rank = rank;
-  args.max_steps = static_cast<int>(
-      options.solve.max_steps < 0 ? limit : std::min(options.solve.max_steps, limit));
+  args.max_steps = solvers::device_steps(placement.num_ranks, options.solve.max_steps);
   args.num_blocks = num_blocks(batch.num_tokens);
   args.image = device_image_.get();
   args.status = status_.get();

@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "core/rows.h"
+#include "planner_limits.h"
 
 namespace lplb {
 
@@ -117,16 +118,7 @@ void DevicePlanner::State::check_options() const {
 }
 
 void DevicePlanner::State::check_placement(const Placement& next) const {
-  check_argument(next.num_ranks == placement.num_ranks, "placement",
-                 "has {} ranks, expected those of the first ({})", next.num_ranks,
-                 placement.num_ranks);
-  check_argument(next.num_logical_experts == placement.num_logical_experts, "placement",
-                 "has {} logical experts, expected those of the first ({})",
-                 next.num_logical_experts, placement.num_logical_experts);
-  const Index redundants = next.num_physical() - next.num_logical_experts;
-  check_argument(redundants <= options.max_redundants, "placement",
-                 "has {} redundant slots, expected at most max_redundants ({})", redundants,
-                 options.max_redundants);
+  check_next_placement(next, placement, options.max_redundants);
   for (Index g = 0; g < next.num_ranks; ++g) {
     check_argument(
         next.speed(g) == next.speed(0), "rank_speed",

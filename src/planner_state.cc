@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "planner_limits.h"
 
 namespace lplb {
 
@@ -37,16 +38,7 @@ void Planner::State::check_options() const {
 }
 
 void Planner::State::check_placement(const Placement& next) const {
-  check_argument(next.num_ranks == placement.num_ranks, "placement",
-                 "has {} ranks, expected those of the first ({})", next.num_ranks,
-                 placement.num_ranks);
-  check_argument(next.num_logical_experts == placement.num_logical_experts, "placement",
-                 "has {} logical experts, expected those of the first ({})",
-                 next.num_logical_experts, placement.num_logical_experts);
-  const Index redundants = next.num_physical() - next.num_logical_experts;
-  check_argument(redundants <= options.max_redundants, "placement",
-                 "has {} redundant slots, expected at most max_redundants ({})", redundants,
-                 options.max_redundants);
+  check_next_placement(next, placement, options.max_redundants);
 }
 
 /// Sizes everything for the worst placement within the limits, and lets the solver see it.

@@ -74,6 +74,13 @@ struct DeviceImage {
   void assign(const SplitProblem::Tables& tables);
 };
 
+/// The steps that a device may take: `max_steps`, or where that is < 0 so many that only a fault
+/// could need them (a wave raises the distance of every rank above the bound).
+inline int device_steps(Index num_ranks, std::int64_t max_steps) {
+  const std::int64_t limit = 64 + std::int64_t{16} * num_ranks;
+  return static_cast<int>(max_steps < 0 || max_steps > limit ? limit : max_steps);
+}
+
 /// Bytes that no image of a placement with these sizes exceeds: a planner's memory is laid out for
 /// the worst case within its limits.
 std::size_t max_image_bytes(Index num_ranks, Index num_logical, Index num_physical);

@@ -39,10 +39,6 @@ int most_shared_memory() {
   return bytes - 1024;  // what the system and the kernel's own variables take
 }
 
-/// So many that only a fault could need them: a wave raises the distance of every rank above the
-/// bound.
-int default_steps(int num_ranks) { return 64 + 16 * num_ranks; }
-
 }  // namespace
 
 Form choose_form(const DeviceTablesHeader& h, Solver solver) {
@@ -80,13 +76,11 @@ void DeviceProblem::launch(cudaStream_t stream, const SolvePointers& pointers, i
                            Solver solver, std::int64_t max_steps) const {
   const Form form = choose_form(header(), solver);
   const int team = team_threads(header(), form);
-  const auto limit = static_cast<std::int64_t>(default_steps(header().num_ranks));
-  const SolveArgs args{
-      bytes_.get(),   header(),
-      pointers.load,  pointers.physical_load,
-      pointers.take,  pointers.rank_load,
-      pointers.proof, pointers.outcome,
-      team,           static_cast<int>(max_steps < 0 ? limit : std::min(max_steps, limit))};
+  const SolveArgs args{bytes_.get(),   header(),
+                       pointers.load,  pointers.physical_load,
+                       pointers.take,  pointers.rank_load,
+                       pointers.proof, pointers.outcome,
+                       team,           device_steps(header().num_ranks, max_steps)};
   AllKernels::of(form)<<<num_batches, std::max(team, kMinBlockThreads), shared_bytes_, stream>>>(
       args);
   LPLB_CUDA_CHECK(cudaGetLastError());
