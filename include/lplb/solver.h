@@ -135,6 +135,7 @@ struct SplitSummary {
   SolveStatus status;
   double max_load;
   double lower_bound;
+  Backend backend = Backend::kCpu;  ///< where it ran
 };
 
 /// Solves `summary.size()` batches of one placement, `num_threads` at a time. `loads`
@@ -143,6 +144,13 @@ struct SplitSummary {
 void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
                  std::span<Load> physical_loads, std::span<SplitSummary> summary, int num_threads,
                  const SolveOptions& options = {});
+
+/// The same on the calling thread, with memory that the workspace keeps from call to call: for many
+/// calls of few batches. On kCuda one launch for up to 16384 batches, on a stream of the
+/// workspace's own.
+void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
+                 std::span<Load> physical_loads, std::span<SplitSummary> summary,
+                 Workspace& workspace, const SolveOptions& options = {});
 
 /// Each expert's tokens divided evenly over its live replicas, whatever the ranks carry: what EPLB
 /// and its users do. The remainder of expert e goes to its replicas from the (e % count)-th on.

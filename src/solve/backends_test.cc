@@ -141,6 +141,7 @@ TEST_F(Cuda, BatchesEqualCpu) {
     ASSERT_EQ(cuda, cpu) << "round " << round;
     for (std::size_t i = 0; i < count; ++i) {
       ASSERT_EQ(cuda_summary[i].status, SolveStatus::kOptimal) << "round " << round;
+      ASSERT_EQ(cuda_summary[i].backend, Backend::kCuda);
       ASSERT_EQ(cuda_summary[i].max_load, cpu_summary[i].max_load);
       ASSERT_EQ(cuda_summary[i].lower_bound, cpu_summary[i].lower_bound);
       ASSERT_EQ(cuda_summary[i].max_load, cuda_summary[i].lower_bound);
@@ -163,6 +164,15 @@ TEST_F(Cuda, BatchesThatDoNotFitAreSolvedOnTheCpu) {
   solve_batch(problem, loads, cpu, summary, 1);
   solve_batch(problem, loads, cuda, summary, 1, {.backend = Backend::kCuda});
   EXPECT_EQ(cuda, cpu);
+  EXPECT_EQ(summary[0].backend, Backend::kCuda);
+  EXPECT_EQ(summary[1].backend, Backend::kCpu);
+  Workspace workspace;
+  for (int i = 0; i < 3; ++i) {  // with memory that is kept
+    std::fill(cuda.begin(), cuda.end(), -1);
+    solve_batch(problem, loads, cuda, summary, workspace, {.backend = Backend::kCuda});
+    EXPECT_EQ(cuda, cpu);
+    EXPECT_EQ(summary[2].backend, Backend::kCuda);
+  }
   loads[600] = -4;
   EXPECT_THROW(solve_batch(problem, loads, cuda, summary, 1, {.backend = Backend::kCuda}),
                ArgumentError);

@@ -7,46 +7,81 @@
 
 namespace lplb {
 
+namespace {
+
+/// A batched solve: what it was given, and what is still to be done.
+struct Batches {
+  const SplitProblem& problem;
+  std::span<const Load> loads;
+  std::span<Load> physical_loads;
+  std::span<SplitSummary> summary;
+  SolveOptions options;
+  std::size_t logical = static_cast<std::size_t>(problem.num_logical());
+  std::size_t physical = static_cast<std::size_t>(problem.num_physical());
+  std::vector<char> pending;  // [num_batches]: not solved on the device; empty: none was
+
+  void check() {
+    check_argument(loads.size() == summary.size() * logical, "loads",
+                   "has {} entries, expected {} batches x {} experts", loads.size(), summary.size(),
+                   logical);
+    check_argument(physical_loads.size() == summary.size() * physical, "physical_loads",
+                   "has {} entries, expected {} batches x {} slots", physical_loads.size(),
+                   summary.size(), physical);
+    // NOTE: which batch a thread solved last depends on the number of threads.
+    options.warm_start = false;
+  }
+
+  /// What the device takes of them, where it is asked for.
+  void solve_on_device(Workspace& workspace) {
+    if (options.backend != Backend::kCuda) return;
+    pending.assign(summary.size(), 1);
+    solvers::solve_batch_on_device(problem.tables(), options,
+                                   solvers::chosen_solver(options.solver, problem.num_ranks()),
+                                   loads, physical_loads, summary, pending, workspace.buffers());
+    for (std::size_t i = 0; i < summary.size(); ++i) {
+      if (pending[i] == 0) summary[i].backend = Backend::kCuda;
+    }
+    options.backend = Backend::kCpu;  // for what is left
+  }
+
+  /// Batches [begin, end), less those that the device has solved.
+  void solve_on_cpu(std::size_t begin, std::size_t end, Workspace& workspace) const {
+    Split& split = workspace.buffers().split;
+    for (std::size_t i = begin; i < end; ++i) {
+      if (!pending.empty() && pending[i] == 0) continue;
+      solve(problem, loads.subspan(i * logical, logical), split, workspace, options);
+      std::copy(split.physical_load.begin(), split.physical_load.end(),
+                physical_loads.begin() + static_cast<std::ptrdiff_t>(i * physical));
+      summary[i] = {split.status, split.max_load, split.lower_bound, Backend::kCpu};
+    }
+  }
+};
+
+}  // namespace
+
 void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
                  std::span<Load> physical_loads, std::span<SplitSummary> summary, int num_threads,
                  const SolveOptions& options) {
   constexpr std::int64_t kChunk = 64;  // solves a thread takes at a time
-  const auto logical = static_cast<std::size_t>(problem.num_logical());
-  const auto physical = static_cast<std::size_t>(problem.num_physical());
-  check_argument(loads.size() == summary.size() * logical, "loads",
-                 "has {} entries, expected {} batches x {} experts", loads.size(), summary.size(),
-                 logical);
-  check_argument(physical_loads.size() == summary.size() * physical, "physical_loads",
-                 "has {} entries, expected {} batches x {} slots", physical_loads.size(),
-                 summary.size(), physical);
-
-  SolveOptions cold = options;
-  cold.warm_start = false;  // which batch a thread solved last depends on the number of threads
-  std::vector<char> pending(summary.size(), 1);
-  if (options.backend == Backend::kCuda) {
-    Workspace workspace;
-    solvers::solve_batch_on_device(problem.tables(), cold,
-                                   solvers::chosen_solver(options.solver, problem.num_ranks()),
-                                   loads, physical_loads, summary, pending, workspace.buffers());
-  }
-  cold.backend = Backend::kCpu;  // for what is left
-  struct Local {
-    Split split;
-    Workspace workspace;
-  };
-  std::vector<Local> locals(static_cast<std::size_t>(std::max(num_threads, 1)));
+  Batches batches{problem, loads, physical_loads, summary, options};
+  batches.check();
+  std::vector<Workspace> workspaces(static_cast<std::size_t>(std::max(num_threads, 1)));
+  batches.solve_on_device(workspaces[0]);
   parallel_chunks(static_cast<std::int64_t>(summary.size()), kChunk, num_threads,
                   [&](std::int64_t begin, std::int64_t end, int thread) {
-                    auto& [split, workspace] = locals[static_cast<std::size_t>(thread)];
-                    for (auto i = static_cast<std::size_t>(begin);
-                         i < static_cast<std::size_t>(end); ++i) {
-                      if (pending[i] == 0) continue;
-                      solve(problem, loads.subspan(i * logical, logical), split, workspace, cold);
-                      std::copy(split.physical_load.begin(), split.physical_load.end(),
-                                physical_loads.begin() + static_cast<std::ptrdiff_t>(i * physical));
-                      summary[i] = {split.status, split.max_load, split.lower_bound};
-                    }
+                    batches.solve_on_cpu(static_cast<std::size_t>(begin),
+                                         static_cast<std::size_t>(end),
+                                         workspaces[static_cast<std::size_t>(thread)]);
                   });
+}
+
+void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
+                 std::span<Load> physical_loads, std::span<SplitSummary> summary,
+                 Workspace& workspace, const SolveOptions& options) {
+  Batches batches{problem, loads, physical_loads, summary, options};
+  batches.check();
+  batches.solve_on_device(workspace);
+  batches.solve_on_cpu(0, summary.size(), workspace);
 }
 
 void split_evenly(const Placement& placement, std::span<const Load> load,

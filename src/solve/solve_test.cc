@@ -266,6 +266,14 @@ TEST(SolveBatch, EqualsSolvingOneByOne) {
     EXPECT_EQ(got, expected);
     for (std::size_t i = 0; i < kBatches; ++i) EXPECT_EQ(summary[i].max_load, expected_max[i]);
   }
+  Workspace workspace;
+  for (const std::size_t count : {kBatches, std::size_t{1}, std::size_t{0}}) {
+    std::vector<Load> got(count * physical, -1);
+    std::vector<SplitSummary> summary(count);
+    solve_batch(problem, std::span(loads).first(count * logical), got, summary, workspace);
+    EXPECT_TRUE(std::equal(got.begin(), got.end(), expected.begin()));
+    for (const SplitSummary& batch : summary) EXPECT_EQ(batch.backend, Backend::kCpu);
+  }
   std::vector<Load> short_out(1);
   std::vector<SplitSummary> summary(kBatches);
   EXPECT_THROW(solve_batch(problem, loads, short_out, summary, 1), ArgumentError);

@@ -43,6 +43,7 @@ struct Workspace::Buffers {
   std::vector<Index> level_begin;  // flow: into found
   std::vector<Index> rank_list;    // flow: [<= num_ranks]
   std::vector<Level> heap;         // raise_to_fit: [<= num_ranks]
+  Split split;                     // solve_batch()
   IpmScratch ipm;
   LpScratch lp;
 
