@@ -30,6 +30,10 @@ struct SimulateOptions {
   Index window = 8;           ///< past batches that a placement is made from
   Index rebalance_every = 1;  ///< batches between two placements
   Solver solver = Solver::kAuto;
+  /// kCuda: a layer's batches between two placements are solved in one launch. The report is the
+  /// same but for solve_us and num_cuda_solves. What the device does not take is solved on the CPU
+  /// (see SolveOptions::backend).
+  Backend backend = Backend::kCpu;
   int jobs = 1;  ///< threads; figures other than times do not depend on it
   /// Called from one thread at a time with (batches done, batches in all or -1 while unknown).
   std::function<void(std::int64_t, std::int64_t)> progress = nullptr;
@@ -47,9 +51,11 @@ struct PolicyReport {
   /// the exact split of the same placement.
   double gap_mean = 0;
   double gap_max = 0;
-  std::int64_t solves = 0;      ///< (batch, layer) pairs that were split by solving (even: 0)
-  std::int64_t optimal = 0;     ///< of these, proven optimal
-  Distribution solve_us;        ///< microseconds a solve; all 0 where solves is 0
+  std::int64_t solves = 0;   ///< (batch, layer) pairs that were split by solving (even: 0)
+  std::int64_t optimal = 0;  ///< of these, proven optimal
+  /// Microseconds a solve, on kCuda a launch's (with the copies there and back) over its batches;
+  /// all 0 where solves is 0.
+  Distribution solve_us;
   std::int64_t rebalances = 0;  ///< placements made after the first, over all layers
   /// Experts whose weights a rank must fetch from another, a rebalance and layer: the entries of
   /// plan_moves() that leave their rank.
@@ -71,6 +77,8 @@ struct SimulateReport {
   SimulateOptions settings;
   std::int64_t num_batches = 0;
   std::int64_t num_tokens = 0;
+  std::int64_t num_solves = 0;       ///< (batch, layer, placement) triples: policies share them
+  std::int64_t num_cuda_solves = 0;  ///< of these, on the device; not in the JSON
   /// First batch of each time bucket: at most 128 buckets of equally many batches (a power of two;
   /// the last may have fewer).
   std::vector<std::int64_t> bucket_start;
@@ -81,7 +89,8 @@ struct SimulateReport {
 /// from the `window` batches before it (from uniform load while there are none), the split from the
 /// batch itself. Streams: memory holds the window, and grows by a few bytes a (batch, layer,
 /// policy).
-/// Throws ArgumentError (settings that do not fit the trace) and FileError (the trace).
+/// Throws ArgumentError (settings that do not fit the trace), FileError (the trace), and CudaError
+/// where kCuda cannot be used.
 SimulateReport simulate(const SimulateOptions& options);
 
 /// The report as the JSON of docs/traces.md (`lplb simulate --json`), and as one self-contained

@@ -38,11 +38,25 @@ Index count_fetched(const Placement& from, const Placement& to, std::vector<Inde
 
 Player::Player(const SimulateOptions& options, const TraceInfo& trace)
     : options_(options),
+      solve_options_{.solver = options.solver, .backend = options.backend},
       shape_{options.num_ranks, options.num_nodes, options.num_groups, trace.num_logical_experts,
              options.redundants},
       num_layers_(static_cast<std::size_t>(trace.num_layers)),
       scratch_(static_cast<std::size_t>(options.jobs)) {
   for (std::size_t i = 0; i < options.policies.size(); ++i) add_policy(i, options.policies[i]);
+  if (options.backend == Backend::kCuda) warm_up();
+}
+
+/// Starts the device and makes each thread's memory, so that no batch's time has them in it.
+void Player::warm_up() {
+  const std::vector<Load> load(static_cast<std::size_t>(shape_.num_logical), 0);
+  const Layer& state = groups_[0].layers[0];
+  for (Scratch& scratch : scratch_) {
+    scratch.run_split.resize(static_cast<std::size_t>(state.placement.num_physical()));
+    scratch.summary.resize(1);
+    solve_batch(state.problem, load, scratch.run_split, scratch.summary, scratch.workspace,
+                solve_options_);
+  }
 }
 
 void Player::add_policy(std::size_t index, const std::string& name) {
@@ -85,34 +99,70 @@ void Player::play(const std::deque<Batch>& batches, std::size_t count, BlockOutc
 
 void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_index,
                         std::size_t layer, BlockOutcome& out, Scratch& scratch) {
-  using Clock = std::chrono::steady_clock;
   Group& group = groups_[group_index];
+  const Layer& state = group.layers[layer];
   const auto ranks = static_cast<std::size_t>(shape_.num_ranks);
-  const auto experts = static_cast<std::size_t>(shape_.num_logical);
-  const SolveOptions solve_options{options_.solver};
+  const auto slots = static_cast<std::size_t>(state.placement.num_physical());
+  PlacementOutcome* const placed =
+      out.placement.data() + (group_index * num_layers_ + layer) * out.size;
 
-  for (std::size_t i = 0; i < out.size; ++i) {
-    const std::size_t at = batches.size() - out.size + i;
-    const Batch& batch = batches[at];
-    PlacementOutcome& placed = out.placement[(group_index * num_layers_ + layer) * out.size + i];
-    const std::int64_t number = out.first_batch + static_cast<std::int64_t>(i);
-    if (number > 0 && number % options_.rebalance_every == 0 && group.policy->adapts()) {
-      placed.moved = rebalance(batches, at, group, layer, scratch);
+  for (std::size_t begin = 0, count = 0; begin < out.size; begin += count) {
+    const std::size_t first = batches.size() - out.size + begin;
+    const std::int64_t number = out.first_batch + static_cast<std::int64_t>(begin);
+    if (rebalances_at(group, number)) {
+      placed[begin].moved = rebalance(batches, first, group, layer, scratch);
     }
-    const Layer& state = group.layers[layer];
-    const auto begin = Clock::now();
-    solve(state.problem, layer_of(batch.load, layer, experts), scratch.split, scratch.workspace,
-          solve_options);
-    const std::chrono::duration<double, std::micro> took = Clock::now() - begin;
-    placed.solve_us = took.count();
-    placed.optimal = scratch.split.status == SolveStatus::kOptimal;
-
-    for (const std::size_t policy : group.members) {
-      const std::size_t item = (policy * num_layers_ + layer) * out.size + i;
-      split(batch, state, layer, members_[policy].split, out.policy[item],
-            std::span(out.rank_load).subspan(item * ranks, ranks), scratch);
+    count = run_length(group, number, out.size - begin);
+    const double solve_us = solve_run(batches, first, count, state, layer, scratch);
+    for (std::size_t i = 0; i < count; ++i) {
+      const SplitSummary& summary = scratch.summary[i];
+      placed[begin + i].optimal = summary.status == SolveStatus::kOptimal;
+      placed[begin + i].backend = summary.backend;
+      placed[begin + i].solve_us = solve_us;
+      const auto exact = std::span<const Load>(scratch.run_split).subspan(i * slots, slots);
+      for (const std::size_t policy : group.members) {
+        const std::size_t item = (policy * num_layers_ + layer) * out.size + begin + i;
+        const Batch& batch = batches[first + i];
+        judge(batch, state, layer,
+              split(batch, state, layer, members_[policy].split, exact, scratch),
+              summary.lower_bound, out.policy[item],
+              std::span(out.rank_load).subspan(item * ranks, ranks));
+      }
     }
   }
+}
+
+bool Player::rebalances_at(const Group& group, std::int64_t batch) const {
+  return batch > 0 && batch % options_.rebalance_every == 0 && group.policy->adapts();
+}
+
+/// How many batches from `batch` on, at most `most`, are solved at once. On the CPU one, so that
+/// each has its own time.
+std::size_t Player::run_length(const Group& group, std::int64_t batch, std::size_t most) const {
+  if (options_.backend == Backend::kCpu) return 1;
+  if (!group.policy->adapts()) return most;
+  return std::min(
+      most, static_cast<std::size_t>(options_.rebalance_every - batch % options_.rebalance_every));
+}
+
+/// Solves `count` batches of one placement exactly, into scratch.run_split and scratch.summary.
+/// Returns microseconds a solve.
+double Player::solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
+                         const Layer& state, std::size_t layer, Scratch& scratch) const {
+  using Clock = std::chrono::steady_clock;
+  const auto experts = static_cast<std::size_t>(shape_.num_logical);
+  scratch.run_load.clear();
+  for (std::size_t i = first; i < first + count; ++i) {
+    const std::span<const Load> load = layer_of(batches[i].load, layer, experts);
+    scratch.run_load.insert(scratch.run_load.end(), load.begin(), load.end());
+  }
+  scratch.run_split.resize(count * static_cast<std::size_t>(state.placement.num_physical()));
+  scratch.summary.resize(count);
+  const auto begin = Clock::now();
+  solve_batch(state.problem, scratch.run_load, scratch.run_split, scratch.summary,
+              scratch.workspace, solve_options_);
+  const std::chrono::duration<double, std::micro> took = Clock::now() - begin;
+  return took.count() / static_cast<double>(count);
 }
 
 /// Places the layer anew from the window before batches[past]. Returns the experts moved.
@@ -136,31 +186,34 @@ Index Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Grou
   return fetched;
 }
 
-/// One policy's split of one layer, given the exact one in scratch.split.
-void Player::split(const Batch& batch, const Layer& state, std::size_t layer, SplitKind kind,
-                   PolicyOutcome& outcome, std::span<Load> rank_load, Scratch& scratch) const {
+/// One policy's split of one layer [num_physical], given the exact one.
+std::span<const Load> Player::split(const Batch& batch, const Layer& state, std::size_t layer,
+                                    SplitKind kind, std::span<const Load> exact,
+                                    Scratch& scratch) const {
+  if (kind == SplitKind::kExact) return exact;
   const auto experts = static_cast<std::size_t>(shape_.num_logical);
-  const std::vector<Load>* physical_load = &scratch.split.physical_load;
-  if (kind == SplitKind::kExact) {
-    std::copy(scratch.split.rank_load.begin(), scratch.split.rank_load.end(), rank_load.begin());
-  } else {
-    scratch.physical_load.resize(state.placement.physical_to_logical.size());
-    split_evenly(state.placement, layer_of(batch.load, layer, experts), scratch.physical_load);
-    physical_load = &scratch.physical_load;
-    auto slot = scratch.physical_load.begin();
-    for (Load& load : rank_load) {
-      load = std::accumulate(slot, slot + state.placement.slots_per_rank(), Load{0});
-      slot += state.placement.slots_per_rank();
-    }
+  scratch.even_split.resize(exact.size());
+  split_evenly(state.placement, layer_of(batch.load, layer, experts), scratch.even_split);
+  return scratch.even_split;
+}
+
+/// The figures of a split, and what it gives each rank.
+void Player::judge(const Batch& batch, const Layer& state, std::size_t layer,
+                   std::span<const Load> physical_load, double bound, PolicyOutcome& outcome,
+                   std::span<Load> rank_load) const {
+  auto slot = physical_load.begin();
+  for (Load& load : rank_load) {
+    load = std::accumulate(slot, slot + state.placement.slots_per_rank(), Load{0});
+    slot += state.placement.slots_per_rank();
   }
   outcome.imbalance = imbalance(rank_load);
-  const double bound = scratch.split.lower_bound;
   const auto most = static_cast<double>(*std::max_element(rank_load.begin(), rank_load.end()));
   outcome.gap = bound > 0 ? most / bound - 1 : 0;
   if (batch.source_load.empty()) return;
-  const std::size_t sources = static_cast<std::size_t>(shape_.num_ranks) * experts;
+  const std::size_t sources =
+      static_cast<std::size_t>(shape_.num_ranks) * static_cast<std::size_t>(shape_.num_logical);
   outcome.local = static_cast<double>(
-      count_local(state.placement, layer_of(batch.source_load, layer, sources), *physical_load)
+      count_local(state.placement, layer_of(batch.source_load, layer, sources), physical_load)
           .same_rank);
   outcome.total = std::accumulate(rank_load.begin(), rank_load.end(), 0.0);
 }

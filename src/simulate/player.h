@@ -15,6 +15,7 @@ namespace lplb::replay {
 struct PlacementOutcome {
   Index moved = -1;  // experts fetched from other ranks; -1: no rebalance
   bool optimal = false;
+  Backend backend = Backend::kCpu;  // where it was solved
   double solve_us = 0;
 };
 
@@ -36,7 +37,9 @@ struct BlockOutcome {
 };
 
 /// Places and splits batches, in order. Policies with the same placement share it, and one exact
-/// solve a (batch, layer), which is the split of one and the bound of the other.
+/// solve a (batch, layer), which is the split of one and the bound of the other. On kCuda the
+/// batches of a layer are solved in runs: all that a placement serves within what is played at
+/// once, in one launch; each thread has a stream of its own.
 class Player {
  public:
   Player(const SimulateOptions& options, const TraceInfo& trace);
@@ -65,9 +68,11 @@ class Player {
     SplitKind split;
   };
   struct Scratch {  // of one thread
-    Split split;
     Workspace workspace;
-    std::vector<Load> physical_load;
+    std::vector<Load> run_load;         // [run, num_logical]
+    std::vector<Load> run_split;        // [run, num_physical]: the exact splits
+    std::vector<SplitSummary> summary;  // [run]
+    std::vector<Load> even_split;       // [num_physical]
     std::vector<double> past_load;
     std::vector<Index> held_by;
   };
@@ -76,12 +81,21 @@ class Player {
   Placement placed(const PlacementPolicy& policy, std::span<const double> load) const;
   void play_layer(const std::deque<Batch>& batches, std::size_t group, std::size_t layer,
                   BlockOutcome& out, Scratch& scratch);
+  bool rebalances_at(const Group& group, std::int64_t batch) const;
+  std::size_t run_length(const Group& group, std::int64_t batch, std::size_t most) const;
   Index rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
                   std::size_t layer, Scratch& scratch) const;
-  void split(const Batch& batch, const Layer& state, std::size_t layer, SplitKind kind,
-             PolicyOutcome& outcome, std::span<Load> rank_load, Scratch& scratch) const;
+  double solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
+                   const Layer& state, std::size_t layer, Scratch& scratch) const;
+  void warm_up();
+  std::span<const Load> split(const Batch& batch, const Layer& state, std::size_t layer,
+                              SplitKind kind, std::span<const Load> exact, Scratch& scratch) const;
+  void judge(const Batch& batch, const Layer& state, std::size_t layer,
+             std::span<const Load> physical_load, double bound, PolicyOutcome& outcome,
+             std::span<Load> rank_load) const;
 
   const SimulateOptions& options_;
+  SolveOptions solve_options_;
   PlacementShape shape_;
   std::size_t num_layers_;
   std::vector<Group> groups_;

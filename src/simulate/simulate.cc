@@ -73,7 +73,9 @@ SimulateReport simulate(const SimulateOptions& options) {
   const TraceInfo& trace = reader->info();
   check_trace(options, trace);
 
-  SimulateReport report{trace, options, 0, 0, {}, {}};
+  SimulateReport report;
+  report.trace = trace;
+  report.settings = options;
   Player player(options, trace);
   Summary summary(options, trace);
   Batcher batcher(*reader, options.batch_tokens, options.num_ranks);

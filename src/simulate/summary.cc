@@ -49,6 +49,10 @@ Summary::Summary(const SimulateOptions& options, const TraceInfo& trace)
 }
 
 void Summary::add(const BlockOutcome& block, const Player& player) {
+  for (const PlacementOutcome& outcome : block.placement) {
+    ++num_solves_;
+    num_cuda_solves_ += outcome.backend == Backend::kCuda;
+  }
   for (std::size_t i = 0; i < block.size; ++i) {
     const std::size_t bucket = bucket_of(num_batches_++);
     for (std::size_t p = 0; p < policies_.size(); ++p) {
@@ -108,6 +112,8 @@ void Summary::add_placement(Sums& sums, SplitKind split, const PlacementOutcome&
 
 void Summary::finish(SimulateReport& report) {
   report.num_batches = num_batches_;
+  report.num_solves = num_solves_;
+  report.num_cuda_solves = num_cuda_solves_;
   for (std::int64_t first = 0; first < num_batches_; first += bucket_width_) {
     report.bucket_start.push_back(first);
   }

@@ -42,6 +42,7 @@ class Summary {
 
   std::size_t num_ranks_, num_layers_;
   std::int64_t num_batches_ = 0;
+  std::int64_t num_solves_ = 0, num_cuda_solves_ = 0;
   std::int64_t bucket_width_ = 1;  // batches
   std::vector<Sums> policies_;
 };
