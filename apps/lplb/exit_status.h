@@ -8,7 +8,7 @@ namespace lplb::app {
 /// What the command ends with; kExitHelp tells users.
 enum ExitStatus {
   kDone = 0,
-  kFailed = 1,     ///< a fault of the program itself, or no memory
+  kFailed = 1,     ///< a fault of the program itself or of the GPU, or no memory
   kBadUsage = 2,   ///< the command line: an option, a name, a value
   kBadInput = 3,   ///< an input file is missing or does not hold what it should
   kBadOutput = 4,  ///< an output cannot be written

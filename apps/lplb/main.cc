@@ -180,6 +180,8 @@ int run_and_report(int argc, char** argv) {
     return complain(kBadInput, error.what());
   } catch (const OutputError& error) {
     return complain(kBadOutput, error.what());
+  } catch (const CudaError& error) {
+    return complain(kFailed, error.what());
   } catch (const std::bad_alloc&) {
     return complain(kFailed, "out of memory");
   } catch (const std::exception& error) {

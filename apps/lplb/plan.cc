@@ -5,6 +5,7 @@
 #include <memory>
 #include <numeric>
 
+#include "backend.h"
 #include "commands.h"
 #include "core/parallel.h"
 #include "exit_status.h"
@@ -24,6 +25,7 @@ struct Options {
   std::string topk;
   std::string out;
   std::string solver = "auto";
+  std::string backend = "cpu";
   int threads = 1;
   std::string json;
 };
@@ -75,20 +77,21 @@ struct Counts {
   std::vector<Load> total;
 };
 
-Counts count_all(const Batch& batch, const Placement& placement) {
+Counts count_all(const Batch& batch, const Placement& placement, Backend backend) {
   const auto num_logical = static_cast<std::size_t>(placement.num_logical_experts);
   Counts counts{std::vector<Load>(batch.num_ranks * num_logical),
                 std::vector<Load>(num_logical, 0)};
   for (std::size_t r = 0; r < batch.num_ranks; ++r) {
     const std::span<Load> row(counts.by_rank.data() + r * num_logical, num_logical);
-    count_tokens(batch.rank(r), row);
+    count_tokens(batch.rank(r), row, backend);
     for (std::size_t e = 0; e < num_logical; ++e) counts.total[e] += row[e];
   }
   return counts;
 }
 
 std::vector<std::int64_t> map_all(const Batch& batch, const Placement& placement,
-                                  const Counts& counts, const Split& split, int threads) {
+                                  const Counts& counts, const Split& split, int threads,
+                                  Backend backend) {
   std::vector<std::int64_t> physical(batch.ids.values.size());
   parallel_chunks(static_cast<std::int64_t>(batch.num_ranks), 1, threads,
                   [&](std::int64_t begin, std::int64_t end, int) {
@@ -96,7 +99,7 @@ std::vector<std::int64_t> map_all(const Batch& batch, const Placement& placement
                       const auto rank = static_cast<std::size_t>(r);
                       map_tokens(placement, counts.by_rank, split.physical_load,
                                  static_cast<Index>(r), batch.rank(rank),
-                                 {physical.data() + rank * batch.entries, batch.entries});
+                                 {physical.data() + rank * batch.entries, batch.entries}, backend);
                     }
                   });
   return physical;
@@ -121,6 +124,8 @@ void run(const Options& options) {
   const Outputs outputs({{"--json", options.json}, {"--out", options.out}});
   SolveOptions how;
   how.solver = parse_solver(options.solver);
+  const BackendChoice backend(options.backend);
+  how.backend = backend.backend();
   const std::vector<Placement> layers = io::read_placement(options.placement);
   if (layers.size() != 1) {
     throw FileError(options.placement, "key physical_to_logical",
@@ -128,11 +133,11 @@ void run(const Options& options) {
   }
   const Placement& placement = layers[0];
   const Batch batch = read_batch(options.topk, placement);
-  const Counts counts = count_all(batch, placement);
+  const Counts counts = count_all(batch, placement, how.backend);
   const Split split = solve(placement, counts.total, how);
   check_split(placement, counts.total, split);
   const std::vector<std::int64_t> physical =
-      map_all(batch, placement, counts, split, options.threads);
+      map_all(batch, placement, counts, split, options.threads, how.backend);
   check_map(placement, split, physical, batch);
 
   const Load planned = std::accumulate(counts.total.begin(), counts.total.end(), Load{0});
@@ -152,14 +157,16 @@ void run(const Options& options) {
 
   outputs.write({options.json.empty() ? "" : io::json_text(json),
                  io::npy_bytes(batch.ids.header.dtype, batch.ids.header.shape, physical)});
-  if (outputs.take_standard_output()) return;
-  Table table({"status", "max load", "lower bound", "imbalance", "planned", "dropped", "same rank",
-               "same node"});
-  table.add({status_name(split.status), level_text(json["max_load"]),
-             level_text(json["lower_bound"]), fmt::format("{:.4f}", imbalance(split.rank_load)),
-             std::to_string(planned), json["dropped"].dump(), std::to_string(local.same_rank),
-             std::to_string(local.same_node)});
-  print(table.text());
+  if (!outputs.take_standard_output()) {
+    Table table({"status", "max load", "lower bound", "imbalance", "planned", "dropped",
+                 "same rank", "same node"});
+    table.add({status_name(split.status), level_text(json["max_load"]),
+               level_text(json["lower_bound"]), fmt::format("{:.4f}", imbalance(split.rank_load)),
+               std::to_string(planned), json["dropped"].dump(), std::to_string(local.same_rank),
+               std::to_string(local.same_node)});
+    print(table.text());
+  }
+  backend.tell(1, split.backend == Backend::kCuda ? 1 : 0);
 }
 
 }  // namespace
@@ -175,6 +182,7 @@ void add_plan(CLI::App& program) {
            ".npy file [num_ranks, num_tokens, num_topk], int32 or int64; -1 is a dropped token")
       ->required();
   add_solver(*command, options->solver);
+  add_backend(*command, options->backend);
   add_threads(*command, "--threads", options->threads, "Ranks mapped at a time");
   add_text(*command, "--out", kOutput, kFile, options->out,
            ".npy file of the physical experts, same shape and dtype")

@@ -10,6 +10,7 @@
 #include <limits>
 #include <memory>
 
+#include "backend.h"
 #include "commands.h"
 #include "options.h"
 #include "outputs.h"
@@ -26,6 +27,7 @@ constexpr std::string_view kSyntheticPrefix = "synthetic:";
 struct Options {
   SimulateOptions simulate;
   std::string solver = "auto";
+  std::string backend = "cpu";
   std::string json;
   std::string html;
 };
@@ -118,6 +120,8 @@ std::string answer_of(const SimulateReport& report) {
 void run(Options& options, const CLI::App& command, const std::string& command_line) {
   const Outputs outputs({{"--json", options.json}, {"--html", options.html}});
   options.simulate.solver = parse_solver(options.solver);
+  const BackendChoice backend(options.backend);
+  options.simulate.backend = backend.backend();
   if (!options.simulate.trace.starts_with(kSyntheticPrefix)) {
     for (const CLI::Option* option : command.get_options()) {
       if (option->get_group() != kSynthetic || option->count() == 0) continue;
@@ -138,6 +142,7 @@ void run(Options& options, const CLI::App& command, const std::string& command_l
   if (!outputs.take_standard_output()) {
     print(title_of(report) + table_of(report) + answer_of(report));
   }
+  backend.tell(report.num_solves, report.num_cuda_solves);
 }
 
 void add_synthetic(CLI::App& command, SyntheticOptions& synthetic) {
@@ -183,6 +188,7 @@ void add_simulate(CLI::App& program, std::string command_line) {
   add_integer(*command, "--rebalance-every", kSettings, simulate.rebalance_every, 1, kMaxIndex,
               "Batches between two placements");
   add_solver(*command, options->solver);
+  add_backend(*command, options->backend);
   add_threads(*command, "--jobs", simulate.jobs,
               "Threads; figures other than times do not depend on it");
   add_synthetic(*command, simulate.synthetic);

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
 
+#include "backend.h"
 #include "commands.h"
 #include "core/parallel.h"
 #include "io/files.h"
@@ -21,6 +24,7 @@ struct Options {
   std::string placement;
   std::string load;
   std::string solver = "auto";
+  std::string backend = "cpu";
   int threads = 1;
   std::string json;
 };
@@ -41,11 +45,12 @@ void check_shapes(const Options& options, const std::vector<Placement>& layers,
   }
 }
 
-std::vector<Split> solve_all(const Options& options, const std::vector<Placement>& layers,
-                             const io::Matrix<Load>& load) {
+std::vector<Split> solve_all(const Options& options, Backend backend,
+                             const std::vector<Placement>& layers, const io::Matrix<Load>& load) {
   const std::vector<SplitProblem> problems(layers.begin(), layers.end());
   SolveOptions how;
   how.solver = parse_solver(options.solver);
+  how.backend = backend;
   std::vector<Split> splits(load.rows);
   std::vector<Workspace> workspaces(static_cast<std::size_t>(options.threads));
   parallel_chunks(
@@ -87,10 +92,11 @@ std::string table_of(const std::vector<Split>& splits, const nlohmann::ordered_j
 void run(const Options& options) {
   const Outputs outputs({{"--json", options.json}});
   parse_solver(options.solver);
+  const BackendChoice backend(options.backend);
   const std::vector<Placement> layers = io::read_placement(options.placement);
   const io::Matrix<Load> load = io::read_load(options.load);
   check_shapes(options, layers, load);
-  const std::vector<Split> splits = solve_all(options, layers, load);
+  const std::vector<Split> splits = solve_all(options, backend.backend(), layers, load);
 
   nlohmann::ordered_json json;
   json["num_ranks"] = layers[0].num_ranks;
@@ -100,6 +106,9 @@ void run(const Options& options) {
   }
   outputs.write({options.json.empty() ? "" : io::json_text(json)});
   if (!outputs.take_standard_output()) print(table_of(splits, json["results"]));
+  backend.tell(std::ssize(splits), std::count_if(splits.begin(), splits.end(), [](const Split& s) {
+                 return s.backend == Backend::kCuda;
+               }));
 }
 
 }  // namespace
@@ -116,6 +125,7 @@ void add_solve(CLI::App& program) {
            "Load file: tokens of each expert, a row a batch or layer")
       ->required();
   add_solver(*command, options->solver);
+  add_backend(*command, options->backend);
   add_threads(*command, "--threads", options->threads, "Rows solved at a time");
   add_json(*command, options->json);
   command->footer("Example: lplb solve --placement placement.json --load load.json --json -");
