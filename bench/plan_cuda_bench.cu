@@ -17,11 +17,26 @@ namespace {
 constexpr int kBatches = 60;
 constexpr Index kTopk = 8;
 
-struct PlanCase {
-  const char* workload;
+/// What is planned of each case.
+struct PlanShapeCase {
+  const char* shape;
   std::int64_t num_tokens;
-  PlanShape shape;
-  double must_us, aim_us;
+  PlanShape launch;
+  CudaTarget must, aim;
+};
+constexpr PlanShapeCase kPlans[] = {
+    {"cube8x2", 4096, PlanShape::kCluster, {10, 0}, {6.5, 0}},
+    {"cube8x2", 4096, PlanShape::kKernels, {10, 0}, {6.5, 0}},
+    {"cube8x2", 128, PlanShape::kCluster, {8, 0}, {5, 0}},
+    {"cube8x2", 128, PlanShape::kKernels, {8, 0}, {5, 0}},
+    {"EP64+64", 16384, PlanShape::kCluster, {18, 0}, {12, 0}},
+    {"EP64+64", 16384, PlanShape::kKernels, {18, 0}, {12, 0}},
+    {"hypercube16x2", 4096, PlanShape::kCluster, {}, {}},
+    {"torus8x4x2", 4096, PlanShape::kCluster, {}, {}},
+    {"EP64+64", 4096, PlanShape::kCluster, {}, {}},
+    {"EP64+64", 128, PlanShape::kCluster, {}, {}},
+    {"EP128+128", 4096, PlanShape::kCluster, {}, {}},
+    {"EP128+128", 4096, PlanShape::kKernels, {}, {}},
 };
 
 /// Rank 0's tokens, drawn with a batch's popularity, and what every rank counted.
@@ -68,25 +83,24 @@ std::vector<std::int32_t> map_on_cpu(const Placement& p, const PlannerOptions& o
   return out;
 }
 
-CudaTiming time_plan(const PlanCase& c) {
-  const testing::Workload workload = testing::make_workload(c.workload, kBatches);
+/// Adds the times of a placement's batches to `times`; returns the planner's figures.
+DevicePlannerStats time_workload(const testing::Workload& workload, const PlanShapeCase& shape,
+                                 std::vector<double>& times) {
   const Placement& p = workload.placement;
   PlannerOptions options;
-  options.max_tokens = c.num_tokens;
+  options.max_tokens = shape.num_tokens;
   options.num_topk = kTopk;
-  DevicePlanner planner(p, 0, options, {.shape = c.shape});
+  DevicePlanner planner(p, 0, options, {.shape = shape.launch});
   GraphTimer timer;
   testing::DeviceVector<std::int32_t> topk, packed, out;
-  std::vector<double> times;
-  for (int i = 0; i < kBatches; ++i) {
-    const PlanBatch batch(p, workload.loads[static_cast<std::size_t>(i)], c.num_tokens,
-                          static_cast<std::uint64_t>(i));
+  for (std::size_t i = 0; i < workload.loads.size(); ++i) {
+    const PlanBatch batch(p, workload.loads[i], shape.num_tokens, i);
     topk.set(batch.topk);
     packed.set(batch.packed);
     out.set(std::vector<std::int32_t>(batch.topk.size(), -77));
     DeviceBatch work;
     work.topk_idx = topk.data();
-    work.num_tokens = c.num_tokens;
+    work.num_tokens = shape.num_tokens;
     work.physical_idx = out.data();
     work.all_counts = packed.data();
     times.push_back(timer.time_us([&] { planner.run(timer.stream(), work); }));
@@ -94,35 +108,38 @@ CudaTiming time_plan(const PlanCase& c) {
       throw std::runtime_error("a batch is not mapped as on the CPU");
     }
   }
-  const DevicePlannerStats stats = planner.stats(timer.stream());
+  return planner.stats(timer.stream());
+}
+
+CudaTiming time_plan(const Case& c, const PlanShapeCase& shape) {
+  const std::vector<testing::Workload> workloads = c.make(kBatches);
+  std::vector<double> times;
+  std::int64_t batches = 0, optimal = 0;
+  for (const testing::Workload& workload : workloads) {
+    const DevicePlannerStats stats = time_workload(workload, shape, times);
+    batches += stats.batches;
+    optimal += stats.optimal;
+  }
+  const PlannerOptions options{.max_tokens = shape.num_tokens, .num_topk = kTopk};
+  const DevicePlanner planner(workloads[0].placement, 0, options, {.shape = shape.launch});
   CudaTiming timing = summarize(std::move(times));
-  timing.note = std::to_string(planner.num_blocks(c.num_tokens)) + " SMs, " +
-                std::to_string(stats.optimal) + "/" + std::to_string(stats.batches) + " optimal";
+  timing.note = std::to_string(planner.num_blocks(shape.num_tokens)) + " SMs, " +
+                std::to_string(optimal) + "/" + std::to_string(batches) + " replays optimal";
   return timing;
 }
 
-bool register_all() {
-  for (const PlanCase& c : {PlanCase{"cube8x2", 4096, PlanShape::kCluster, 10, 6.5},
-                            {"cube8x2", 4096, PlanShape::kKernels, 10, 6.5},
-                            {"cube8x2", 128, PlanShape::kCluster, 8, 5},
-                            {"cube8x2", 128, PlanShape::kKernels, 8, 5},
-                            {"EP64+64", 16384, PlanShape::kCluster, 18, 12},
-                            {"EP64+64", 16384, PlanShape::kKernels, 18, 12},
-                            {"hypercube16x2", 4096, PlanShape::kCluster, 0, 0},
-                            {"torus8x4x2", 4096, PlanShape::kCluster, 0, 0},
-                            {"EP64+64", 4096, PlanShape::kCluster, 0, 0},
-                            {"EP64+64", 128, PlanShape::kCluster, 0, 0},
-                            {"EP128+128", 4096, PlanShape::kCluster, 0, 0},
-                            {"EP128+128", 4096, PlanShape::kKernels, 0, 0}}) {
-    const std::string shape = c.shape == PlanShape::kCluster ? "/cluster" : "/kernels";
-    cuda_benchmarks().push_back(
-        {"plan/" + std::string(c.workload) + "/" + std::to_string(c.num_tokens) + shape, c.must_us,
-         c.aim_us, [c] { return time_plan(c); }});
+void add_plans(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benchmarks) {
+  for (const Case& c : cases) {
+    for (const PlanShapeCase& shape : kPlans) {
+      if (!is_shape(c, shape.shape)) continue;
+      const std::string launch = shape.launch == PlanShape::kCluster ? "/cluster" : "/kernels";
+      benchmarks.push_back({"plan/" + c.name + "/" + std::to_string(shape.num_tokens) + launch,
+                            shape.must, shape.aim, [c, shape] { return time_plan(c, shape); }});
+    }
   }
-  return true;
 }
 
-[[maybe_unused]] const bool registered = register_all();
+[[maybe_unused]] const bool registered = (cuda_suites().push_back(add_plans), true);
 
 }  // namespace
 }  // namespace lplb::bench

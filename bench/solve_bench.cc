@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include "bench/solve_bench.h"
+
 #include <benchmark/benchmark.h>
 
 #include <string>
@@ -10,41 +12,73 @@
 namespace lplb::bench {
 namespace {
 
+/// A batch, its placement, and what a solver makes of that.
+struct Item {
+  const Placement* placement;
+  const SplitProblem* problem;
+  const std::vector<Load>* load;
+};
+
+/// The batches of a case in turn.
+class Items {
+ public:
+  explicit Items(std::vector<testing::Workload> workloads) : workloads_(std::move(workloads)) {
+    problems_.reserve(workloads_.size());
+    for (const testing::Workload& w : workloads_) {
+      problems_.emplace_back(w.placement);
+      for (const auto& load : w.loads) items_.push_back({&w.placement, &problems_.back(), &load});
+    }
+  }
+  const std::vector<Item>& all() const { return items_; }
+
+ private:
+  std::vector<testing::Workload> workloads_;
+  std::vector<SplitProblem> problems_;
+  std::vector<Item> items_;
+};
+
 // What is timed must be right: every batch once, checked by its certificate.
-std::string check_batches(const testing::Workload& w, const SplitProblem& problem,
-                          const SolveOptions& options) {
+std::string check_batches(const std::vector<Item>& items, const SolveOptions& options) {
   Workspace workspace;
   Split split;
-  for (const auto& load : w.loads) {
-    solve(problem, load, split, workspace, options);
+  for (const Item& item : items) {
+    solve(*item.problem, *item.load, split, workspace, options);
     if (split.status != SolveStatus::kOptimal && options.solver != Solver::kIpm) {
       return "a batch was not solved to optimality";
     }
-    const std::string problem_found = verify_split(w.placement, load, split);
+    const std::string problem_found = verify_split(*item.placement, *item.load, split);
     if (!problem_found.empty()) return problem_found;
   }
   return "";
 }
 
 // solve/WORKLOAD/SOLVER: one batch after another, one thread; an item is a batch.
-void solve_one(benchmark::State& state, const std::string& name, Solver solver) {
-  const testing::Workload& w = workload(name);
-  const SplitProblem problem(w.placement);
+void solve_one(benchmark::State& state, const Case& c, Solver solver) {
+  const Items items(c.make(kNumBatches));
   SolveOptions options;
   options.solver = solver;
   if (solver == Solver::kIpm) options.tolerance = 1e-4;
-  const std::string wrong = check_batches(w, problem, options);
+  const std::string wrong = check_batches(items.all(), options);
   if (!wrong.empty()) return state.SkipWithError(wrong.c_str());
 
   Workspace workspace;
   Split split;
   std::size_t i = 0;
   for (auto _ : state) {
-    solve(problem, w.loads[i], split, workspace, options);
+    const Item& item = items.all()[i];
+    solve(*item.problem, *item.load, split, workspace, options);
     benchmark::DoNotOptimize(split.physical_load.data());
-    i = (i + 1) % w.loads.size();
+    i = (i + 1) % items.all().size();
   }
   state.SetItemsProcessed(state.iterations());
+}
+
+void register_solvers(const Case& c) {
+  for (const Solver solver : {Solver::kCut, Solver::kFlow, Solver::kIpm}) {
+    if (solver == Solver::kCut && !is_shape(c, "cube8x2")) continue;
+    const std::string title = "solve/" + c.name + "/" + solver_name(solver);
+    benchmark::RegisterBenchmark(title.c_str(), solve_one, c, solver);
+  }
 }
 
 // batch/WORKLOAD: all batches in one call of solve_batch() on one thread; an item is a batch.
@@ -77,15 +111,10 @@ void make_tables(benchmark::State& state, const std::string& name) {
 }
 
 bool register_all() {
-  for (const std::string& name : testing::workload_names()) {
-    const bool small = name == "cube8x2";
-    for (const Solver solver : {Solver::kCut, Solver::kFlow, Solver::kIpm}) {
-      if (solver == Solver::kCut && !small) continue;
-      const std::string title = "solve/" + name + "/" + solver_name(solver);
-      benchmark::RegisterBenchmark(title.c_str(), solve_one, name, solver);
-    }
-    benchmark::RegisterBenchmark(("batch/" + name).c_str(), solve_many, name);
-    benchmark::RegisterBenchmark(("tables/" + name).c_str(), make_tables, name);
+  for (const Case& c : synthetic_cases()) {
+    register_solvers(c);
+    benchmark::RegisterBenchmark(("batch/" + c.name).c_str(), solve_many, c.name);
+    benchmark::RegisterBenchmark(("tables/" + c.name).c_str(), make_tables, c.name);
   }
   return true;
 }
@@ -93,4 +122,9 @@ bool register_all() {
 [[maybe_unused]] const bool registered = register_all();
 
 }  // namespace
+
+void register_recorded(const std::string& trace) {
+  for (const Case& c : recorded_cases(trace)) register_solvers(c);
+}
+
 }  // namespace lplb::bench

@@ -7,43 +7,29 @@
 #include "lplb/solver.h"
 #include "solve/device_solver.h"
 #include "solve/solve_kernel.cuh"
-#include "support/instances.h"
 
 namespace lplb::bench {
-
-std::vector<CudaBenchmark>& cuda_benchmarks() {
-  static std::vector<CudaBenchmark> all;
-  return all;
-}
-
-CudaTiming summarize(std::vector<double> times) {
-  std::sort(times.begin(), times.end());
-  const auto at = [&](double part) {
-    return times[static_cast<std::size_t>(part * static_cast<double>(times.size() - 1) + 0.5)];
-  };
-  return {at(0.5), at(0.99), ""};
-}
-
 namespace {
 
 constexpr int kBatches = 400;
+constexpr int kLaunches = 20;  // that batch/ rows time
 
 /// All batches of a workload on the device.
 class DeviceBatches {
  public:
-  DeviceBatches(const std::string& name, Solver solver)
-      : workload_(testing::make_workload(name, kBatches)),
-        split_(workload_.placement),
-        solver_(solver) {
+  DeviceBatches(testing::Workload workload, Solver solver)
+      : workload_(std::move(workload)), split_(workload_.placement), solver_(solver) {
     std::vector<std::int32_t> all;
     for (const auto& load : workload_.loads) all.insert(all.end(), load.begin(), load.end());
     load_.reserve(all.size());
     LPLB_CUDA_CHECK(cudaMemcpy(load_.get(), all.data(), all.size() * sizeof(std::int32_t),
                                cudaMemcpyHostToDevice));
-    physical_.reserve(kBatches * workload_.placement.physical_to_logical.size());
-    outcome_.reserve(kBatches);
+    physical_.reserve(workload_.loads.size() * workload_.placement.physical_to_logical.size());
+    outcome_.reserve(workload_.loads.size());
     problem_.assign(split_.tables(), timer_.stream());
   }
+
+  int count() const { return static_cast<int>(workload_.loads.size()); }
 
   void launch(int first, int count) {
     const auto logical = static_cast<std::size_t>(workload_.placement.num_logical_experts);
@@ -57,22 +43,21 @@ class DeviceBatches {
 
   /// Every result is the optimum that the CPU proves; returns how many are certified on the device.
   int check() {
-    launch(0, kBatches);
+    launch(0, count());
     LPLB_CUDA_CHECK(cudaStreamSynchronize(timer_.stream()));
-    std::vector<solvers::DeviceOutcome> outcomes(kBatches);
+    std::vector<solvers::DeviceOutcome> outcomes(workload_.loads.size());
     LPLB_CUDA_CHECK(cudaMemcpy(outcomes.data(), outcome_.get(),
-                               kBatches * sizeof(solvers::DeviceOutcome), cudaMemcpyDeviceToHost));
+                               outcomes.size() * sizeof(solvers::DeviceOutcome),
+                               cudaMemcpyDeviceToHost));
     Split split;
     Workspace workspace;
     int optimal = 0;
-    for (int i = 0; i < kBatches; ++i) {
-      solve(split_, workload_.loads[static_cast<std::size_t>(i)], split, workspace,
-            {.solver = solver_});
-      const auto& outcome = outcomes[static_cast<std::size_t>(i)];
-      if (outcome.max_load != static_cast<int>(split.max_load)) {
+    for (std::size_t i = 0; i < outcomes.size(); ++i) {
+      solve(split_, workload_.loads[i], split, workspace, {.solver = solver_});
+      if (outcomes[i].max_load != static_cast<int>(split.max_load)) {
         throw std::runtime_error("a batch is not at the optimum");
       }
-      optimal += outcome.status == solvers::kDeviceOptimal ? 1 : 0;
+      optimal += outcomes[i].status == solvers::kDeviceOptimal ? 1 : 0;
     }
     return optimal;
   }
@@ -89,28 +74,37 @@ class DeviceBatches {
   device::Array<solvers::DeviceOutcome> outcome_;
 };
 
-CudaTiming time_batches(const std::string& name, Solver solver) {
-  DeviceBatches batches(name, solver);
-  const int optimal = batches.check();
+CudaTiming time_batches(const Case& c, Solver solver) {
   std::vector<double> times;
-  for (int i = 0; i < kBatches; ++i) {
-    times.push_back(batches.timer().time_us([&] { batches.launch(i, 1); }));
+  int optimal = 0;
+  for (testing::Workload& workload : c.make(kBatches)) {
+    DeviceBatches batches(std::move(workload), solver);
+    optimal += batches.check();
+    for (int i = 0; i < batches.count(); ++i) {
+      times.push_back(batches.timer().time_us([&] { batches.launch(i, 1); }));
+    }
   }
   CudaTiming timing = summarize(std::move(times));
-  timing.note = std::to_string(optimal) + "/" + std::to_string(kBatches) + " optimal";
+  timing.note = std::to_string(optimal) + "/" + std::to_string(timing.num_times) + " optimal";
   return timing;
 }
 
-/// All batches in one launch: the time a batch.
-CudaTiming time_launch(const std::string& name, Solver solver) {
-  DeviceBatches batches(name, solver);
-  batches.check();
+/// All batches of a placement in one launch: the time a batch.
+CudaTiming time_launch(const Case& c, Solver solver) {
   std::vector<double> times;
-  for (int i = 0; i < 20; ++i) {
-    times.push_back(batches.timer().time_us([&] { batches.launch(0, kBatches); }) / kBatches);
+  int batches_a_launch = 0;
+  for (testing::Workload& workload : c.make(kBatches)) {
+    DeviceBatches batches(std::move(workload), solver);
+    batches.check();
+    batches_a_launch = batches.count();
+    for (int i = 0; i < kLaunches; ++i) {
+      times.push_back(batches.timer().time_us([&] { batches.launch(0, batches_a_launch); }) /
+                      batches_a_launch);
+    }
   }
   CudaTiming timing = summarize(std::move(times));
-  timing.note = std::to_string(static_cast<long long>(1e6 / timing.median_us)) + " solves/s";
+  timing.note = std::to_string(static_cast<long long>(1e6 / timing.median_us)) + " solves/s, " +
+                std::to_string(batches_a_launch) + " a launch";
   return timing;
 }
 
@@ -119,39 +113,45 @@ __global__ void empty_kernel() {}
 CudaTiming time_empty() {
   GraphTimer timer;
   std::vector<double> times;
-  for (int i = 0; i < 20; ++i) {
+  for (int i = 0; i < kLaunches; ++i) {
     times.push_back(timer.time_us([&] { empty_kernel<<<1, 128, 0, timer.stream()>>>(); }));
   }
   return summarize(std::move(times));
 }
 
-bool register_all() {
-  auto& all = cuda_benchmarks();
-  struct Target {
-    const char* name;
-    Solver solver;
-    double must, aim;
-  };
-  all.push_back({"empty kernel", 0, 0, time_empty});
-  for (const Target& t : {Target{"cube8x2", Solver::kCut, 4.5, 3},
-                          {"cube8x2", Solver::kFlow, 4.5, 3},
-                          {"hypercube16x2", Solver::kFlow, 10, 6},
-                          {"torus8x4x2", Solver::kFlow, 14, 8},
-                          {"EP32+32", Solver::kFlow, 15, 8},
-                          {"EP64+64", Solver::kFlow, 15, 8},
-                          {"EP72+144", Solver::kFlow, 15, 8},
-                          {"EP128+128", Solver::kFlow, 15, 8}}) {
-    const std::string name = t.name;
-    const Solver solver = t.solver;
-    all.push_back({"solve/" + name + "/" + solver_name(solver), t.must, t.aim,
-                   [=] { return time_batches(name, solver); }});
-    all.push_back({"batch/" + name + "/" + solver_name(solver), 0, 0,
-                   [=] { return time_launch(name, solver); }});
+struct Targets {
+  const char* shape;
+  CudaTarget must, aim;
+};
+constexpr CudaTarget kMustEp{15, 40}, kAimEp{8, 15};
+constexpr Targets kTargets[] = {
+    {"cube8x2", {4.5, 0}, {3, 0}},   {"hypercube16x2", {10, 0}, {6, 0}},
+    {"torus8x4x2", {14, 0}, {8, 0}}, {"EP32+32", kMustEp, kAimEp},
+    {"EP64+64", kMustEp, kAimEp},    {"EP72+144", kMustEp, kAimEp},
+    {"EP128+128", kMustEp, kAimEp},
+};
+/// Of a batch in a launch of many: two million a second.
+constexpr CudaTarget kMustLaunch{0.5, 0};
+
+void add_solves(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benchmarks) {
+  benchmarks.push_back({"empty kernel", {}, {}, time_empty});
+  for (const Case& c : cases) {
+    const auto* targets = std::find_if(std::begin(kTargets), std::end(kTargets),
+                                       [&](const Targets& t) { return is_shape(c, t.shape); });
+    const bool is_cube = is_shape(c, "cube8x2");
+    for (const Solver solver : {Solver::kCut, Solver::kFlow}) {
+      if (solver == Solver::kCut && !is_cube) continue;
+      const std::string name = c.name + "/" + solver_name(solver);
+      benchmarks.push_back(
+          {"solve/" + name, targets->must, targets->aim, [=] { return time_batches(c, solver); }});
+      const CudaTarget launch = is_cube ? kMustLaunch : CudaTarget{};
+      benchmarks.push_back(
+          {"batch/" + name, launch, launch, [=] { return time_launch(c, solver); }});
+    }
   }
-  return true;
 }
 
-[[maybe_unused]] const bool registered = register_all();
+[[maybe_unused]] const bool registered = (cuda_suites().push_back(add_solves), true);
 
 }  // namespace
 }  // namespace lplb::bench
