@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "solve/ipm_cuda.h"
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
 #include "lplb/backend.h"
+#include "support/device_vector.h"
 #include "support/instances.h"
 
-// The kernel on a device against its twin on the CPU and against flow's exact optimum; and how long
-// it takes, from a replayed graph.
+// The kernel on a device against its twin on the CPU and against flow's exact optimum. How long it
+// takes: bench/ipm_cuda_bench.cu.
 namespace lplb::solvers {
 namespace {
 
@@ -122,34 +122,14 @@ class Batch {
     return result;
   }
 
-  /// Microseconds of each of `replays` replays of a graph with one launch of `instances`.
-  std::vector<float> time(int instances, const SolveOptions& options, int replays) {
-    cudaStream_t stream = nullptr;
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t exec = nullptr;
-    cudaEvent_t events[2];
-    LPLB_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    for (cudaEvent_t& event : events) LPLB_CUDA_CHECK(cudaEventCreate(&event));
-    LPLB_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    device_.launch(instances, options, stream);
-    LPLB_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
-    LPLB_CUDA_CHECK(cudaGraphInstantiate(&exec, graph, 0));
-    constexpr int kLaunches = 20;  // between two events, so that these weigh little
-    std::vector<float> times;
-    for (int i = 0; i < replays; ++i) {
-      LPLB_CUDA_CHECK(cudaEventRecord(events[0], stream));
-      for (int j = 0; j < kLaunches; ++j) LPLB_CUDA_CHECK(cudaGraphLaunch(exec, stream));
-      LPLB_CUDA_CHECK(cudaEventRecord(events[1], stream));
-      LPLB_CUDA_CHECK(cudaEventSynchronize(events[1]));
-      float milliseconds = 0;
-      LPLB_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, events[0], events[1]));
-      if (i > 0) times.push_back(1000 * milliseconds / kLaunches);
-    }
-    for (const cudaEvent_t event : events) LPLB_CUDA_CHECK(cudaEventDestroy(event));
-    LPLB_CUDA_CHECK(cudaGraphExecDestroy(exec));
-    LPLB_CUDA_CHECK(cudaGraphDestroy(graph));
-    LPLB_CUDA_CHECK(cudaStreamDestroy(stream));
-    return times;
+  /// Launches `instances` by two replays of one graph.
+  void replay(int instances, const SolveOptions& options) {
+    const device::Stream stream;
+    lplb::testing::CapturedGraph graph(stream.get());
+    device_.launch(instances, options, stream.get());
+    graph.end();
+    graph.replay();
+    graph.replay();
   }
 
  private:
@@ -174,38 +154,22 @@ TEST_F(IpmCuda, BatchesAreDeterministicAndEqualToOneByOne) {
   }
 }
 
-TEST_F(IpmCuda, ReplaysOfAGraphAndTheirTimes) {
-  fmt::print("{:<16} {:>10} {:>10} {:>10} {:>10} {:>12}\n", "ipm, 1e-4", "iterations", "median us",
-             "p99 us", "warm us", "us of 1024");
+TEST_F(IpmCuda, ReplaysOfAGraphConvergeAndWarmStartsSaveIterations) {
   for (const std::string& name : lplb::testing::workload_names()) {
-    constexpr int kBatches = 40;
-    const auto workload = lplb::testing::make_workload(name, kBatches);
+    const auto workload = lplb::testing::make_workload(name, 40);
     const SplitProblem problem(workload.placement);
     SolveOptions options{.solver = Solver::kIpm, .tolerance = 1e-4};
-    std::vector<float> times;
-    std::vector<float> warm_times;
-    int iterations = 0;
     for (const auto& load : workload.loads) {
       Batch batch(problem, {load});
       options.warm_start = false;
-      for (const float us : batch.time(1, options, 6)) times.push_back(us);
+      batch.replay(1, options);
       const IpmOutcome cold = batch.outcomes(1)[0];
       EXPECT_EQ(cold.status, IpmOutcomeStatus::kConverged);
-      iterations += cold.iterations;
       options.warm_start = true;
-      for (const float us : batch.time(1, options, 3)) warm_times.push_back(us);
+      batch.replay(1, options);
       EXPECT_EQ(batch.outcomes(1)[0].status, IpmOutcomeStatus::kConverged);
       EXPECT_LE(batch.outcomes(1)[0].iterations, cold.iterations);
     }
-    std::vector<std::vector<Load>> many;
-    for (int i = 0; i < 1024; ++i) many.push_back(workload.loads[i % kBatches]);
-    options.warm_start = false;
-    const std::vector<float> all = Batch(problem, many).time(1024, options, 3);
-    std::sort(times.begin(), times.end());
-    std::sort(warm_times.begin(), warm_times.end());
-    fmt::print("{:<16} {:>10.2f} {:>10.2f} {:>10.2f} {:>10.2f} {:>12.1f}\n", name,
-               static_cast<double>(iterations) / kBatches, times[times.size() / 2],
-               times[times.size() * 99 / 100], warm_times[warm_times.size() / 2], all.back());
   }
 }
 
