@@ -7,15 +7,13 @@
 #include <cmath>
 #include <exception>
 #include <optional>
-#include <regex>
 #include <sstream>
 
-#include "bench/cuda_bench.h"
+#include "bench/filter.h"
 #include "bench/solve_bench.h"
 #include "bench/workloads.h"
 #include "core/check.h"
 #include "io/output.h"
-#include "lplb/backend.h"
 
 namespace lplb::bench {
 namespace {
@@ -24,32 +22,21 @@ struct Options {
   std::optional<std::string> json;
   std::optional<std::string> export_instances;
   std::string filter = ".";
-  std::optional<std::string> min_time;
-  Backend backend = Backend::kCpu;
+  std::string min_time = "0.2";
   std::string trace;
 };
 
-constexpr const char* kMinTime = "0.2";
-
 void check_options(const Options& options) {
-  const std::string min_time = options.min_time.value_or(kMinTime);
   double seconds = 0;
   std::size_t length = 0;
   try {
-    seconds = std::stod(min_time, &length);
+    seconds = std::stod(options.min_time, &length);
   } catch (const std::exception&) {
     length = 0;
   }
-  check_argument(length == min_time.size() && std::isfinite(seconds) && seconds > 0, "--min-time",
-                 "\"{}\" is not a number > 0", min_time);
-  check_argument(!options.min_time || options.backend == Backend::kCpu, "--min-time",
-                 "is for --backend cpu: batches on the device have a fixed number of replays");
-  try {
-    std::regex(options.filter, std::regex_constants::extended);
-  } catch (const std::regex_error&) {
-    throw ArgumentError("--filter",
-                        fmt::format("\"{}\" is not a regular expression", options.filter));
-  }
+  check_argument(length == options.min_time.size() && std::isfinite(seconds) && seconds > 0,
+                 "--min-time", "\"{}\" is not a number > 0", options.min_time);
+  parse_filter(options.filter);
 }
 
 Options parse(const std::vector<std::string>& args) {
@@ -58,7 +45,7 @@ Options parse(const std::vector<std::string>& args) {
     const std::size_t equals = args[i].find('=');
     const std::string name = args[i].substr(0, equals);
     const bool known = name == "--json" || name == "--export-instances" || name == "--filter" ||
-                       name == "--min-time" || name == "--backend" || name == "--trace";
+                       name == "--min-time" || name == "--trace";
     check_argument(known, name.c_str(), "is not an option of the benchmarks");
     check_argument(equals != std::string::npos || i + 1 < args.size(), name.c_str(),
                    "has no value");
@@ -67,7 +54,6 @@ Options parse(const std::vector<std::string>& args) {
     if (name == "--export-instances") options.export_instances = value;
     if (name == "--filter") options.filter = value;
     if (name == "--min-time") options.min_time = value;
-    if (name == "--backend") options.backend = parse_backend(value);
     if (name == "--trace") options.trace = value;
   }
   check_options(options);
@@ -158,14 +144,9 @@ int run_benchmarks(const std::vector<std::string>& args) {
     io::write_file(*options.export_instances, workloads_json());
     return 0;
   }
-  if (options.backend == Backend::kCuda) {
-    run_cuda_benchmarks(options.filter, options.trace, options.json);
-    return 0;
-  }
-
   if (!options.trace.empty()) register_recorded(options.trace);
   std::vector<std::string> flags = {"lplb bench", "--benchmark_filter=" + options.filter,
-                                    "--benchmark_min_time=" + options.min_time.value_or(kMinTime)};
+                                    "--benchmark_min_time=" + options.min_time};
   std::vector<char*> argv;
   for (std::string& flag : flags) argv.push_back(flag.data());
   argv.push_back(nullptr);

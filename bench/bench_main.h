@@ -10,12 +10,11 @@ namespace lplb::bench {
 /// second. `args`, each with a value after it or after '=':
 ///   --json FILE              Google Benchmark's JSON instead of the table; "-" is standard output
 ///   --filter RE              only names that match this extended regular expression
-///   --min-time S             seconds a benchmark runs, > 0; default 0.2; cpu alone
-///   --backend cpu|cuda       cuda: the benchmarks of cuda_bench.h, and their JSON; default cpu
+///   --min-time S             seconds a benchmark runs, > 0; default 0.2
 ///   --trace FILE             solve recorded loads too
 ///   --export-instances FILE  write what the split benchmarks solve, as JSON, and run nothing
-/// Returns 0, or 1 where a benchmark failed. Throws ArgumentError (a filter without a match too,
-/// and cuda without a GPU) and FileError.
+/// Returns 0, or 1 where a benchmark failed. Throws ArgumentError (a filter without a match too)
+/// and FileError.
 int run_benchmarks(const std::vector<std::string>& args);
 
 }  // namespace lplb::bench

@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
-#include <regex>
+#include <string_view>
 
+#include "bench/filter.h"
 #include "core/check.h"
 #include "io/output.h"
 #include "lplb/backend.h"
@@ -49,14 +51,14 @@ std::string target_text(const CudaTarget& target) {
 }
 
 std::string header_text() {
-  return fmt::format("{}\n{:<34} {:>10} {:>10} {:>8} {:>8} {:>5}  {}\n",
+  return fmt::format("{}\n{:<42} {:>10} {:>10} {:>8} {:>8} {:>5}  {}\n",
                      cuda_support().devices[0].name, "benchmark", "median us", "p99 us", "must",
                      "aim", "met", "note");
 }
 
 std::string row_text(const Row& row) {
   const auto& [benchmark, timing] = row;
-  return fmt::format("{:<34} {:>10.3f} {:>10.3f} {:>8} {:>8} {:>5}  {}\n", benchmark.name,
+  return fmt::format("{:<42} {:>10.3f} {:>10.3f} {:>8} {:>8} {:>5}  {}\n", benchmark.name,
                      timing.median_us, timing.p99_us, target_text(benchmark.must),
                      target_text(benchmark.aim), verdict(benchmark, timing), timing.note);
 }
@@ -91,12 +93,19 @@ double value_of(const Ratio& ratio, const std::vector<Row>& rows) {
 }
 
 std::string ratio_text(const Ratio& ratio, double value) {
-  return fmt::format("{:<34} {:>9.1f}x {:>10} {:>8g} {:>8g} {:>5}  {} over {}\n", ratio.name, value,
+  return fmt::format("{:<42} {:>9.1f}x {:>10} {:>8g} {:>8g} {:>5}  {} over {}\n", ratio.name, value,
                      "", ratio.must, ratio.aim,
                      value >= ratio.aim    ? "aim"
                      : value >= ratio.must ? "must"
                                            : "no",
                      ratio.slow, ratio.fast);
+}
+
+/// Where a benchmark's kind is in the table.
+std::ptrdiff_t place_of(const std::string& name) {
+  constexpr std::string_view kKinds[] = {"empty kernel", "solve", "batch", "plan", "ipm"};
+  const std::string_view kind = std::string_view(name).substr(0, name.find('/'));
+  return std::find(std::begin(kKinds), std::end(kKinds), kind) - std::begin(kKinds);
 }
 
 std::vector<CudaBenchmark> matching(const std::string& filter, const std::string& trace) {
@@ -106,13 +115,13 @@ std::vector<CudaBenchmark> matching(const std::string& filter, const std::string
   }
   std::vector<CudaBenchmark> benchmarks;
   for (const CudaSuite suite : cuda_suites()) suite(cases, benchmarks);
-  const std::regex pattern(filter, std::regex_constants::extended);
+  const std::regex pattern = parse_filter(filter);
   std::erase_if(benchmarks, [&](const CudaBenchmark& benchmark) {
     return !std::regex_search(benchmark.name, pattern);
   });
   std::stable_sort(benchmarks.begin(), benchmarks.end(),
                    [](const CudaBenchmark& a, const CudaBenchmark& b) {
-                     return a.name.substr(0, a.name.find('/')) < b.name.substr(0, b.name.find('/'));
+                     return place_of(a.name) < place_of(b.name);
                    });
   check_argument(!benchmarks.empty(), "--filter", "\"{}\" matches no benchmark", filter);
   return benchmarks;
@@ -134,12 +143,12 @@ CudaTiming summarize(std::vector<double> times) {
 }
 
 void run_cuda_benchmarks(const std::string& filter, const std::string& trace,
-                         const std::optional<std::string>& json) {
+                         const std::string& json) {
   const std::string& missing = cuda_support().missing;
   check_argument(missing.empty(), "--backend", "cuda is not available: {}", missing);
   const std::vector<CudaBenchmark> benchmarks = matching(filter, trace);
   const auto print = [&](const std::string& text) {
-    if (!json) io::write_file("-", text);
+    if (json.empty()) io::write_file("-", text);
   };
   std::vector<Row> rows;
   nlohmann::ordered_json report = {{"device", cuda_support().devices[0].name}};
@@ -156,7 +165,7 @@ void run_cuda_benchmarks(const std::string& filter, const std::string& trace,
         {{"name", ratio.name}, {"ratio", value}, {"must", ratio.must}, {"aim", ratio.aim}});
     print(ratio_text(ratio, value));
   }
-  if (json) io::write_file(*json, report.dump(1) + "\n");
+  if (!json.empty()) io::write_file(json, report.dump(1) + "\n");
 }
 
 }  // namespace lplb::bench

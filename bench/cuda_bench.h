@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,16 +34,16 @@ struct CudaBenchmark {
 /// Appends its benchmarks for each of `cases`.
 using CudaSuite = void (*)(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benchmarks);
 
-/// Filled by the *_cuda_bench.cu files at start; empty in a build without CUDA.
+/// Filled by the *_cuda_bench.cu files at start.
 std::vector<CudaSuite>& cuda_suites();
 
 /// The median and the 99th percentile of `times`.
 CudaTiming summarize(std::vector<double> times);
 
-/// Runs what `filter` matches over the instances, and over those of `trace` where given. Prints a
-/// table, or writes JSON to `json`. Throws ArgumentError (no GPU, a filter without a match) and
-/// FileError.
+/// Runs what `filter` matches over the instances, and over those of `trace` where it is not empty.
+/// Prints a table, or where `json` is not empty writes JSON there. Throws ArgumentError (no GPU, a
+/// filter without a match) and FileError.
 void run_cuda_benchmarks(const std::string& filter, const std::string& trace,
-                         const std::optional<std::string>& json);
+                         const std::string& json);
 
 }  // namespace lplb::bench

@@ -10,6 +10,9 @@
 #ifdef LPLB_HAVE_BENCH
 #include "bench/bench_main.h"
 #endif
+#ifdef LPLB_HAVE_CUDA_BENCH
+#include "bench/cuda_bench.h"
+#endif
 
 namespace lplb::app {
 namespace {
@@ -23,8 +26,7 @@ struct Options {
 };
 
 #ifdef LPLB_HAVE_BENCH
-void run(const Options& options) {
-  const Outputs outputs({{"--json", options.json}});
+void run_on_cpu(const Options& options) {
   std::vector<std::string> args;
   const auto pass = [&](const char* name, const std::string& value) {
     if (!value.empty()) args.insert(args.end(), {name, value});
@@ -33,25 +35,43 @@ void run(const Options& options) {
   pass("--filter", options.filter);
   pass("--min-time", options.min_time);
   pass("--trace", options.trace);
-  pass("--backend", backend_name(BackendChoice(options.backend).backend()));
-  int status = 0;
-  try {
-    status = bench::run_benchmarks(args);
-  } catch (const FileError& error) {
-    const std::string out =
-        options.json.empty() || options.json == "-" ? "standard output" : options.json;
-    if (error.path() != out) throw;  // the trace
-    throw OutputError(error.what());
-  }
-  if (status != 0) throw CLI::RuntimeError(kFailed);
+  if (bench::run_benchmarks(args) != 0) throw CLI::RuntimeError(kFailed);
 }
 #else
-void run(const Options&) {
+void run_on_cpu(const Options&) {
   throw ArgumentError("bench",
-                      "this build has no benchmarks; install Google Benchmark (Debian: "
+                      "this build has no benchmarks of the CPU; install Google Benchmark (Debian: "
                       "libbenchmark-dev), configure with -DLPLB_BUILD_BENCH=ON and build again");
 }
 #endif
+
+#ifdef LPLB_HAVE_CUDA_BENCH
+void run_on_gpu(const Options& options) {
+  if (!options.min_time.empty()) {
+    throw ArgumentError("--min-time", "is for --backend cpu: replays on the GPU have their number");
+  }
+  bench::run_cuda_benchmarks(options.filter.empty() ? "." : options.filter, options.trace,
+                             options.json);
+}
+#else
+void run_on_gpu(const Options&) {
+  throw ArgumentError("bench",
+                      "this build has no benchmarks; configure with -DLPLB_BUILD_BENCH=ON "
+                      "and build again");
+}
+#endif
+
+void run(const Options& options) {
+  const Outputs outputs({{"--json", options.json}});
+  const BackendChoice backend(options.backend);
+  try {
+    backend.backend() == Backend::kCuda ? run_on_gpu(options) : run_on_cpu(options);
+  } catch (const FileError& error) {
+    const bool to_standard = options.json.empty() || options.json == "-";
+    if (error.path() != (to_standard ? "standard output" : options.json)) throw;  // the trace
+    throw OutputError(error.what());
+  }
+}
 
 }  // namespace
 
