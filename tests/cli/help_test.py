@@ -32,11 +32,11 @@ class Help(support.CommandTest):
     def test_documented_options_are_there(self):
         expected = {
             "simulate": "trace num-ranks num-nodes redundants policies batch-tokens window "
-                        "rebalance-every jobs json html",
+                        "rebalance-every backend jobs json html",
             "place": "load policy num-replicas num-groups num-nodes num-ranks redundants from json",
-            "solve": "placement load solver json",
-            "plan": "placement topk out json",
-            "bench": "json filter",
+            "solve": "placement load solver backend json",
+            "plan": "placement topk out backend json",
+            "bench": "json filter backend trace",
             "info": "json",
         }
         for command, names in expected.items():
@@ -93,6 +93,8 @@ class Help(support.CommandTest):
         self.assertEqual(self.complete("lplb s"), {"simulate", "solve"})
         self.assertEqual(self.complete("lplb solve --pl"), {"--placement"})
         self.assertEqual(self.complete("lplb solve --solver "), {"auto", "cut", "flow", "ipm"})
+        for command in ("solve", "plan", "simulate", "bench"):
+            self.assertEqual(self.complete(f"lplb {command} --backend "), {"auto", "cpu", "cuda"})
         self.assertEqual(self.complete("lplb completion "), {"bash", "zsh", "fish"})
         self.assertEqual(self.complete("lplb solve --load scr"), {"script"})
         self.assertEqual(self.complete("lplb solve "), self.listed("solve"))
