@@ -61,10 +61,11 @@ TEST_F(SimulateCuda, ReportIsThatOfTheCpu) {
 
 TEST_F(SimulateCuda, BlocksAreFollowedUpWhereTheyEnd) {
   SimulateOptions options = small();
-  options.synthetic.num_steps = 700;  // blocks of at most 256 batches
-  options.synthetic.num_tokens = 32;
+  options.synthetic.num_layers = 1;
+  options.synthetic.num_steps = 4500;  // blocks of at most 4096 batches
+  options.synthetic.num_tokens = 16;
   options.rebalance_every = 100;
-  EXPECT_EQ(simulate_both(options).num_cuda_solves, 700 * 3 * 3);
+  EXPECT_EQ(simulate_both(options).num_cuda_solves, 4500 * 3);
 }
 
 TEST_F(SimulateCuda, SolverThatTheDeviceDoesNotTakeRunsOnTheCpu) {

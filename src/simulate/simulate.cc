@@ -16,8 +16,15 @@ using namespace replay;
 
 constexpr Index kMaxWindow = 1 << 20;
 constexpr int kMaxJobs = 1024;
-constexpr std::size_t kBlockBytes = std::size_t{16} << 20;
-constexpr std::size_t kMostBlock = 256;
+
+/// Batches that are played at once, so that threads have work and memory stays small. A GPU wants
+/// many to a launch.
+struct BlockLimits {
+  std::size_t bytes;
+  std::size_t batches;
+};
+constexpr BlockLimits kCpuBlock{std::size_t{16} << 20, 256};
+constexpr BlockLimits kCudaBlock{std::size_t{256} << 20, 4096};
 
 void check_options(const SimulateOptions& o) {
   check_argument(o.num_ranks >= 1 && o.num_ranks <= kMaxRanks, "num_ranks",
@@ -54,13 +61,13 @@ std::string file_of(const SimulateOptions& o) {
   return o.trace == "-" ? "standard input" : o.trace;
 }
 
-/// Batches that are played at once, so that threads have work and memory stays small.
 std::size_t block_size(const SimulateOptions& o, const TraceInfo& trace) {
   const std::size_t batch =
       sizeof(Load) * static_cast<std::size_t>(trace.num_layers) *
       static_cast<std::size_t>(o.num_ranks) *
       (static_cast<std::size_t>(trace.num_logical_experts) + o.policies.size());
-  return std::clamp<std::size_t>(kBlockBytes / batch, 1, kMostBlock);
+  const BlockLimits& limits = o.backend == Backend::kCuda ? kCudaBlock : kCpuBlock;
+  return std::clamp<std::size_t>(limits.bytes / batch, 1, limits.batches);
 }
 
 }  // namespace
