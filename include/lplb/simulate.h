@@ -30,9 +30,10 @@ struct SimulateOptions {
   Index window = 8;           ///< past batches that a placement is made from
   Index rebalance_every = 1;  ///< batches between two placements
   Solver solver = Solver::kAuto;
-  /// kCuda: a layer's batches between two placements are solved in one launch. The report is the
-  /// same but for solve_us and num_cuda_solves. What the device does not take is solved on the CPU
-  /// (see SolveOptions::backend).
+  /// kCuda: a layer's batches between two placements are solved in one launch, up to 4096. The
+  /// report is the same but for solve_us and num_cuda_solves. What the device does not take is
+  /// solved on the CPU (see SolveOptions::backend). A launch takes some 40 us however few batches
+  /// it has: with a placement for each batch the CPU is quicker.
   Backend backend = Backend::kCpu;
   int jobs = 1;  ///< threads; figures other than times do not depend on it
   /// Called from one thread at a time with (batches done, batches in all or -1 while unknown).
@@ -87,8 +88,8 @@ struct SimulateReport {
 
 /// Replays a trace through placement and split policies. Causal: the placement of a batch is made
 /// from the `window` batches before it (from uniform load while there are none), the split from the
-/// batch itself. Streams: memory holds the window, and grows by a few bytes a (batch, layer,
-/// policy).
+/// batch itself. Streams: memory holds the window and what is played at once (16 MiB of loads, on
+/// kCuda 256 MiB; a batch at least), and grows by a few bytes a (batch, layer, policy).
 /// Throws ArgumentError (settings that do not fit the trace), FileError (the trace), and CudaError
 /// where kCuda cannot be used.
 SimulateReport simulate(const SimulateOptions& options);
