@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -137,7 +138,8 @@ std::vector<CudaSuite>& cuda_suites() {
 CudaTiming summarize(std::vector<double> times) {
   std::sort(times.begin(), times.end());
   const auto at = [&](double part) {
-    return times[static_cast<std::size_t>(part * static_cast<double>(times.size() - 1) + 0.5)];
+    return times[static_cast<std::size_t>(
+        std::lround(part * static_cast<double>(times.size() - 1)))];
   };
   return {at(0.5), at(0.99), times.size(), ""};
 }
