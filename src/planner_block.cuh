@@ -16,10 +16,18 @@ class PlanBlock : public PlanEntries {
   /// Starts the reads that need to know nothing, entries included (`with_entries`), and clears the
   /// counters.
   __device__ void begin(bool with_entries) {
-    if (with_entries) stage(0);
-    clear();
     copy_image(0, min(kFirstBytes, a_.layout.image_bytes));
-    if (thread() == 0) scalars_() = {};
+    if (with_entries) stage(0);
+    read_valid();
+    auto* const counters = &at<uint4>(a_.layout.counters);
+    LPLB_ROLLED
+    for (int i = thread(); i < a_.layout.counters_bytes / 16; i += kPlanThreads) {
+      counters[i] = uint4{0, 0, 0, 0};
+    }
+    if (thread() == 0) {
+      scalars_() = {};
+      outcome_() = {};
+    }
   }
 
   /// Waits for the image; the header can be read from here on. Starts the reads of all ranks'
@@ -37,53 +45,81 @@ class PlanBlock : public PlanEntries {
     if (with_rows) copy_rows();
   }
 
-  /// group[column] = what the other ranks counted. Ends in a barrier.
-  __device__ void add_other_ranks() {
-    device::wait_for_copies();
-    __syncthreads();
-    state_ = solvers::BlockState::carve(
-        m_ + a_.layout.state,
-        *reinterpret_cast<const solvers::DeviceTablesHeader*>(image() + h_.solver));
-    LPLB_ROLLED
-    for (int g = thread(); g < h_.num_ranks; g += kPlanThreads) state_.fixed[g] = 0;
-    bool negative = false;
-    bool large = false;
-    LPLB_ROLLED
-    for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
-      long long sum = 0;
-      if (a_.all_counts != nullptr) {
-        LPLB_ROLLED
-        for (int g = 0; g < h_.num_ranks; ++g) {
-          const int tokens = g == a_.rank ? 0 : rows()[g * h_.num_columns + c];
-          negative |= tokens < 0;
-          sum += tokens;
-        }
-      }
-      large |= sum > INT32_MAX;
-      group()[c] = static_cast<int>(sum);
+  /// Before a cluster's first barrier.
+  __device__ void open_mailbox() {
+    if (thread() == 0) device::open_mailbox(&mailbox_());
+  }
+
+  /// Hands this block's totals (of bad ids last) to all blocks, of which all have opened their
+  /// mailboxes, and waits for theirs.
+  __device__ void share_totals(int num_blocks) {
+    const int size = h_.num_columns + 1;
+    if (num_blocks == 1) {
+      LPLB_ROLLED
+      for (int c = thread(); c < size; c += kPlanThreads) received(0)[c] = totals()[c];
+      __syncthreads();
+      return;
     }
-    if (negative) atomicOr(&scalars_().negative, 1);
-    if (large) atomicOr(&scalars_().large, 1);
-    __syncthreads();
+    if (thread() == 0) {
+      device::expect_bytes(&mailbox_(), num_blocks * size * static_cast<int>(sizeof(int)));
+    }
+    // Each block has its share of the threads.
+    const int lanes = kPlanThreads / num_blocks;
+    const int to = thread() / lanes;
+    LPLB_ROLLED
+    for (int c = thread() % lanes; c < size; c += lanes) {
+      device::send_to_block(&mailbox_(), &received(static_cast<int>(blockIdx.x))[c], to,
+                            totals()[c]);
+    }
+    device::wait_for_mail(&mailbox_());
+  }
+
+  /// The totals to memory.
+  __device__ void put_totals(int* to) {
+    LPLB_ROLLED
+    for (int c = thread(); c <= h_.num_columns; c += kPlanThreads) to[c] = totals()[c];
+  }
+
+  /// group[column] = what the other ranks counted; fixed = 0. Needs all that was copied.
+  __device__ void add_other_ranks() {
+    int* const fixed = state().fixed;
+    LPLB_ROLLED
+    for (int g = thread(); g < h_.num_ranks; g += kPlanThreads) fixed[g] = 0;
+    if (a_.all_counts == nullptr) return;
+    if (h_.num_columns > kPlanThreads) {
+      LPLB_ROLLED
+      for (int c = thread(); c < h_.num_columns; c += kPlanThreads) add_ranks(c, 0, h_.num_ranks);
+      return;
+    }
+    // As many threads as there are take stretches of the ranks.
+    const int stretches = kPlanThreads / h_.num_columns;
+    const int ranks = (h_.num_ranks + stretches - 1) / stretches;
+    const int stretch = thread() / h_.num_columns;
+    add_ranks(thread() - stretch * h_.num_columns, min(stretch * ranks, h_.num_ranks),
+              min((stretch + 1) * ranks, h_.num_ranks));
   }
 
   /// own and group from the blocks' totals, what the solver takes, and whether it may. Needs the
   /// totals in received(). Ends in a barrier.
   __device__ void gather(int num_blocks) {
+    const solvers::BlockState solver = state();
     int high = 0;
     int low = 0;
     bool large = false;
     bool misplaced = false;
     LPLB_ROLLED
     for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
+      const int target = list<int>(h_.targets)[c];
       int own_sum = 0;
-      LPLB_ROLLED
-      for (int block = 0; block < num_blocks; ++block) {
-        if (block == static_cast<int>(blockIdx.x) && c < h_.num_replicated) {
-          before_block()[c] = own_sum;
-        }
-        own_sum += received(block)[c];
+      int earlier = 0;
+#pragma unroll
+      for (int block = 0; block < kMaxPlanBlocks; ++block) {
+        if (block >= num_blocks) break;
+        const int tokens = received(block)[c];
+        own_sum += tokens;
+        earlier += block < static_cast<int>(blockIdx.x) ? tokens : 0;
       }
+      if (c < h_.num_replicated) before_block()[c] = earlier;
       own()[c] = own_sum;
       const long long wide = static_cast<long long>(group()[c]) + own_sum;
       large |= wide > INT32_MAX;
@@ -91,29 +127,30 @@ class PlanBlock : public PlanEntries {
       group()[c] = sum;
       high += (sum >> 16) & 0x7FFF;
       low += sum & 0xFFFF;
-      const int target = list<int>(h_.targets)[c];
       const int index = target & kTargetMask;
       switch (target & ~kTargetMask) {
         case kTargetWant:
-          state_.want[index] = sum;
+          solver.want[index] = sum;
           break;
         // NOTE: unsigned, for sums that overflow and are refused.
         case kTargetFixed:
-          atomicAdd(reinterpret_cast<unsigned*>(&state_.fixed[index]), static_cast<unsigned>(sum));
+          atomicAdd(reinterpret_cast<unsigned*>(&solver.fixed[index]), static_cast<unsigned>(sum));
           break;
         default:
           misplaced |= sum != 0;
           break;
       }
     }
-    high = __reduce_add_sync(~0u, high);
-    low = __reduce_add_sync(~0u, low);
-    if (device::lane_id() == 0) {
-      atomicAdd(&scalars_().high, high);
-      atomicAdd(&scalars_().low, low);
+    if (thread() < device::kRow * device::div_up(h_.num_columns, device::kRow)) {
+      high = __reduce_add_sync(~0u, high);
+      low = __reduce_add_sync(~0u, low);
+      if (device::lane_id() == 0) {
+        atomicAdd(&scalars_().high, high);
+        atomicAdd(&scalars_().low, low);
+      }
+      if (large) atomicOr(&scalars_().large, 1);
+      if (misplaced) atomicOr(&scalars_().misplaced, 1);
     }
-    if (large) atomicOr(&scalars_().large, 1);
-    if (misplaced) atomicOr(&scalars_().misplaced, 1);
     __syncthreads();
   }
 
@@ -129,40 +166,52 @@ class PlanBlock : public PlanEntries {
   template <bool kCut>
   __device__ void solve() {
     if (thread() < h_.solver_threads) {
-      if (!is_degraded()) outcome_ = run_solver<kCut>();
+      if (!is_degraded()) {
+        const solvers::BlockOutcome outcome = run_solver<kCut>();
+        if (thread() == 0) outcome_() = outcome;
+      }
     } else {
       sum_ranks(thread() - h_.solver_threads, kPlanThreads - h_.solver_threads);
     }
     __syncthreads();
+    h_ = at<PlanHeader>(a_.layout.image);  // again, so that no register holds it over the solver
   }
 
-  /// segments of each expert of which this rank has tokens. Ends in a barrier.
+  /// segments of each expert of which this rank has tokens, and what map() reads of them first.
+  /// Ends in a barrier.
   __device__ void make_segments() {
     const bool degraded = is_degraded();
+    if (!degraded) {
+      const int* const take = state().take;
+      LPLB_ROLLED
+      for (int i = thread(); i < h_.num_replicas; i += kPlanThreads) quota()[i] = quota_of(i, take);
+      __syncthreads();
+    }
+    const bool is_one_node = h_.ranks_per_node == h_.num_ranks;
+    const int first_rank = is_one_node ? 0 : map_rank() / h_.ranks_per_node * h_.ranks_per_node;
     LPLB_ROLLED
     for (int k = thread(); k < h_.num_replicated; k += kPlanThreads) {
+      if (own()[k] == 0) continue;
       const int begin = list<std::uint16_t>(h_.replica_begin)[k];
       const int count = list<std::uint16_t>(h_.replica_begin)[k + 1] - begin;
       const int* const physical = list<int>(h_.physical) + begin;
       if (degraded) {
         divide_evenly(physical, count, list<char>(h_.alive), h_.slots_per_rank, own()[k],
                       list<std::uint16_t>(h_.logical)[k] + map_rank(), segments() + begin);
-        continue;
+      } else {
+        const map::SummedExpert<int> expert{physical,
+                                            list<std::uint16_t>(h_.replica_rank) + begin,
+                                            quota() + begin,
+                                            &at<int>(a_.layout.rank_tokens) + begin,
+                                            &at<int>(a_.layout.node_tokens) + begin,
+                                            count,
+                                            h_.ranks_per_node,
+                                            own()[k],
+                                            before_rank()[k],
+                                            before_node()[k]};
+        map::assign_by_sums(expert, map_rank(), first_rank, segments() + begin);
       }
-      LPLB_ROLLED
-      for (int i = begin; i < begin + count; ++i) quota()[i] = quota_of(i);
-      if (own()[k] == 0) continue;
-      const map::SummedExpert<int> expert{physical,
-                                          list<std::uint16_t>(h_.replica_rank) + begin,
-                                          quota() + begin,
-                                          &at<int>(a_.layout.rank_tokens) + begin,
-                                          &at<int>(a_.layout.node_tokens) + begin,
-                                          count,
-                                          h_.ranks_per_node,
-                                          own()[k],
-                                          before_rank()[k],
-                                          before_node()[k]};
-      map::assign_by_sums(expert, map_rank(), segments() + begin);
+      make_head(k);
     }
     __syncthreads();
   }
@@ -186,6 +235,35 @@ class PlanBlock : public PlanEntries {
   __device__ static Scalars& scalars_() {
     __shared__ Scalars scalars;
     return scalars;
+  }
+  __device__ static device::Mailbox& mailbox_() {
+    __shared__ device::Mailbox mailbox;
+    return mailbox;
+  }
+  __device__ static solvers::BlockOutcome& outcome_() {
+    __shared__ solvers::BlockOutcome outcome;
+    return outcome;
+  }
+
+  /// group[column] += the tokens of ranks [begin, end), this one's aside.
+  __device__ __forceinline__ void add_ranks(int column, int begin, int end) {
+    const int* const counts = rows() + column;
+    long long sum = 0;
+    int signs = 0;
+#pragma unroll 4
+    for (int g = begin; g < end; ++g) {
+      const int tokens = g == a_.rank ? 0 : counts[g * h_.num_columns];
+      signs |= tokens;
+      sum += tokens;
+    }
+    if (signs < 0) atomicOr(&scalars_().negative, 1);
+    if (sum > INT32_MAX) atomicOr(&scalars_().large, 1);
+    if (begin == end || sum == 0) return;
+    const int before = atomicAdd(&group()[column], static_cast<int>(sum));
+    // Nobody's sum overflows unseen: partial sums of counts that are sound only grow.
+    if (before + static_cast<long long>(static_cast<int>(sum)) > INT32_MAX) {
+      atomicOr(&scalars_().large, 1);
+    }
   }
 
   /// Counts of all ranks: in shared memory where that is large enough.
@@ -245,11 +323,19 @@ class PlanBlock : public PlanEntries {
     }
   }
 
-  __device__ int quota_of(int i) const {
+  /// Where the solver's numbers are: made anew where they are needed, not kept.
+  __device__ __forceinline__ solvers::BlockState state() const {
+    return solvers::BlockState::carve(m_ + a_.layout.state, solver_header());
+  }
+  __device__ const solvers::DeviceTablesHeader& solver_header() const {
+    return *reinterpret_cast<const solvers::DeviceTablesHeader*>(image() + h_.solver);
+  }
+
+  __device__ int quota_of(int i, const int* take) const {
     const PlanReplica replica = list<PlanReplica>(h_.replicas)[i];
     if (replica.count == 0) return 0;
     const int tokens =
-        replica.place != solvers::kNoPlace ? state_.take[replica.place] : group()[replica.column];
+        replica.place != solvers::kNoPlace ? take[replica.place] : group()[replica.column];
     if (replica.count == 1) return tokens;
     const int each = tokens / replica.count;
     return each + (replica.index < tokens - each * replica.count ? 1 : 0);
@@ -264,10 +350,9 @@ class PlanBlock : public PlanEntries {
 
   template <solvers::Form kForm>
   __device__ solvers::BlockOutcome run_form() {
-    const unsigned char* const tables = image() + h_.solver;
-    const solvers::BlockTables view(tables,
-                                    *reinterpret_cast<const solvers::DeviceTablesHeader*>(tables));
-    return solvers::solve_in_block<kForm>(view, state_, thread(), h_.solver_threads, a_.max_steps);
+    const solvers::BlockTables tables(image() + h_.solver, solver_header());
+    return solvers::solve_in_block<kForm>(tables, state(), thread(), h_.solver_threads,
+                                          a_.max_steps);
   }
 
   template <bool kCut>
@@ -286,9 +371,6 @@ class PlanBlock : public PlanEntries {
       }
     }
   }
-
-  solvers::BlockState state_;
-  solvers::BlockOutcome outcome_{};  // on the threads that solve
 };
 
 /// Counters that one thread alone adds to; atomic only so that it need not wait for them.
@@ -321,16 +403,16 @@ __device__ inline void PlanBlock::report(int num_blocks) {
     atomicAdd(has_bad_counts() ? &status.bad_counts : &status.overflows, 1ull);
   } else {
     atomicAdd(&status.solved, 1ull);
-    if (outcome_.is_optimal != 0) atomicAdd(&status.optimal, 1ull);
-    status.last_optimal = outcome_.is_optimal;
-    status.last_max_load = outcome_.max_load;
-    status.last_bound = outcome_.bound;
+    if (outcome_().is_optimal != 0) atomicAdd(&status.optimal, 1ull);
+    status.last_optimal = outcome_().is_optimal;
+    status.last_max_load = outcome_().max_load;
+    status.last_bound = outcome_().bound;
     status.last_total = static_cast<int>(total());
-    status.last_steps = outcome_.steps;
+    status.last_steps = outcome_().steps;
   }
   if (a_.trace.state != nullptr) {
     a_.trace.state[kTraceDegraded] = degraded ? 1 : 0;
-    a_.trace.state[kTraceMaxLoad] = outcome_.max_load;
+    a_.trace.state[kTraceMaxLoad] = outcome_().max_load;
     a_.trace.state[kTraceValidEntries] = valid_entries();
   }
 }

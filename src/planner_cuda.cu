@@ -16,23 +16,18 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
   const int num_blocks = static_cast<int>(gridDim.x);
   const int block = static_cast<int>(blockIdx.x);
   PlanBlock plan(args, memory);
-  if (num_blocks > 1) device::arrive_at_cluster();
+  if (num_blocks > 1) {
+    plan.open_mailbox();
+    device::arrive_at_cluster();
+  }
   plan.begin(true);
   plan.open_image(true);
   plan.count();
-  if (num_blocks > 1) device::wait_for_cluster();  // all blocks have started
-  plan.number_warps([&](int column, int total) {
-    if (num_blocks == 1) {
-      plan.received(0)[column] = total;
-      return;
-    }
-    for (int to = 0; to < num_blocks; ++to) {
-      device::store_in_block(&plan.received(block)[column], to, total);
-    }
-  });
-  if (num_blocks > 1) device::arrive_at_cluster();
+  plan.number_warps();
   plan.add_other_ranks();
-  if (num_blocks > 1) device::wait_for_cluster();  // all totals are here
+  __syncthreads();
+  if (num_blocks > 1) device::wait_for_cluster();  // all blocks have started
+  plan.share_totals(num_blocks);
   plan.gather(num_blocks);
   plan.solve<kCut>();
   plan.make_segments();
@@ -50,8 +45,9 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
   plan.open_image(false);
   plan.count();
   int* const totals = args.block_totals + blockIdx.x * (args.layout.max_columns + 1);
-  plan.number_warps([&](int column, int total) { totals[column] = total; });
-  device::wait_for_copies();
+  plan.number_warps();
+  __syncthreads();
+  plan.put_totals(totals);
 }
 
 /// Copies the totals of all blocks from where count_kernel() left them. Ends in a barrier.
@@ -74,6 +70,8 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
   PlanBlock plan(args, memory);
   plan.begin(false);
   plan.open_image(true);
+  device::wait_for_copies();
+  __syncthreads();
   plan.add_other_ranks();
   device::wait_for_kernel();
   fetch_totals(plan, args, args.num_blocks);
@@ -94,14 +92,14 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
   plan.begin(true);
   plan.open_image(false);
   plan.count();
-  plan.number_warps([](int, int) {});
-  device::wait_for_copies();
+  plan.number_warps();
   device::wait_for_kernel();
   fetch_totals(plan, args, static_cast<int>(gridDim.x));
   for (int i = threadIdx.x; i < plan.header().num_replicas; i += kPlanThreads) {
     plan.segments()[i] = args.segments[i];
   }
   plan.number_blocks();
+  plan.make_heads();
   plan.map();
 }
 

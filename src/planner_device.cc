@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/check.h"
+#include "core/rows.h"
 #include "lplb/backend.h"
 #include "lplb/device_planner.h"
 #include "planner_device_state.h"
@@ -68,6 +69,9 @@ PlanArgs DevicePlanner::State::args_of(const DeviceBatch& batch) const {
   args.rank = rank;
   args.max_steps = solvers::device_steps(placement.num_ranks, options.solve.max_steps);
   args.num_blocks = num_blocks(batch.num_tokens);
+  args.num_entries = args.num_tokens * args.num_topk;
+  args.stretch =
+      device::kRow * device::rows_per_warp(args.num_entries, args.num_blocks * kPlanWarps);
   args.image = device_image_.get();
   args.status = status_.get();
   args.block_totals = block_totals_.get();

@@ -20,6 +20,12 @@ inline constexpr int kMaxPlanBlocks = 8;  // what every device with clusters has
 
 using PlanSegment = map::BasicSegment<int>;
 
+/// The first two segments of an expert: most tokens are in these.
+struct PlanHead {
+  int first_end, second_end;
+  int physical;  ///< of the first, 65536 times that of the second
+};
+
 /// The status word, in device memory. Written by one thread a batch.
 struct PlanStatus {
   unsigned long long batches;
@@ -44,11 +50,12 @@ struct PlanStatus {
 struct PlanLayout {
   std::int32_t image;         ///< what PlanHeader::bytes says
   std::int32_t state;         ///< solvers::BlockState
+  std::int32_t counters;      ///< what a batch begins with zeros in: numbers, totals, group
   std::int32_t numbers;       ///< int [kPlanWarps, max_replicated]
   std::int32_t totals;        ///< int [max_columns + 1]: this block's counts, and bad ids
+  std::int32_t group;         ///< int [max_columns]: of all ranks
   std::int32_t received;      ///< int [kMaxPlanBlocks, max_columns + 1]: those of all blocks
   std::int32_t own;           ///< int [max_columns]: of this rank
-  std::int32_t group;         ///< int [max_columns]: of all ranks
   std::int32_t before_block;  ///< int [max_replicated]: of earlier blocks
   std::int32_t before_rank;   ///< int [max_replicated]: of earlier ranks on the node
   std::int32_t before_node;   ///< int [max_replicated]: of earlier nodes
@@ -56,9 +63,11 @@ struct PlanLayout {
   std::int32_t node_tokens;   ///< int [max_replicas]: of the replica's node
   std::int32_t quota;         ///< int [max_replicas]
   std::int32_t segments;      ///< PlanSegment [max_replicas]
+  std::int32_t heads;         ///< PlanHead [max_replicated], member by member
   std::int32_t rows;          ///< int [max_columns, num_ranks], or nothing: counts of all ranks
   std::int32_t held;          ///< int [held_rows, kPlanThreads]: what became of each entry
   std::int32_t bytes;
+  std::int32_t counters_bytes;
   std::int32_t image_bytes;  ///< the most
   std::int32_t max_replicated;
   std::int32_t max_columns;
@@ -92,7 +101,9 @@ struct PlanArgs {
   int num_tokens;
   int rank;
   int max_steps;
-  int num_blocks;  ///< that count and map
+  int num_blocks;   ///< that count and map
+  int num_entries;  ///< num_tokens * num_topk
+  int stretch;      ///< entries that a warp of them has, a multiple of 32
   const unsigned char* image;
   PlanStatus* status;
   PlanTrace trace;

@@ -31,11 +31,12 @@ PlanLayout lay_out(const PlanLimits& limits, std::int64_t max_entries, int max_b
   layout.max_columns = static_cast<std::int32_t>(columns);
   layout.image = add(image_bytes);
   layout.state = add(static_cast<std::int64_t>(max_state_bytes(limits)));
-  layout.numbers = add(ints(kPlanWarps * replicated));
+  layout.counters = layout.numbers = add(ints(kPlanWarps * replicated));
   layout.totals = add(ints(columns + 1));
+  layout.group = add(ints(columns));
+  layout.counters_bytes = static_cast<std::int32_t>(size - layout.counters);
   layout.received = add(ints(kMaxPlanBlocks * (columns + 1)));
   layout.own = add(ints(columns));
-  layout.group = add(ints(columns));
   layout.before_block = add(ints(replicated));
   layout.before_rank = add(ints(replicated));
   layout.before_node = add(ints(replicated));
@@ -43,6 +44,7 @@ PlanLayout lay_out(const PlanLimits& limits, std::int64_t max_entries, int max_b
   layout.node_tokens = add(ints(replicas));
   layout.quota = add(ints(replicas));
   layout.segments = add(replicas * static_cast<std::int64_t>(sizeof(PlanSegment)));
+  layout.heads = add(replicated * static_cast<std::int64_t>(sizeof(PlanHead)));
 
   const std::int64_t row_bytes = ints(kPlanThreads);
   const std::int64_t least_held = 2 * kMinHeldRows * row_bytes;
@@ -52,8 +54,8 @@ PlanLayout lay_out(const PlanLimits& limits, std::int64_t max_entries, int max_b
   // Enough for int64 ids, where there is room.
   const std::int64_t room = (most_bytes - size) / row_bytes;
   const std::int64_t needed =
-      2 *
-      std::max(device::rows_per_warp(static_cast<int>(max_entries), max_blocks * kPlanWarps), 8);
+      2 * std::max(device::rows_per_warp(static_cast<int>(max_entries), max_blocks * kPlanWarps),
+                   kMinHeldRows);
   layout.held_rows =
       static_cast<std::int32_t>(std::max<std::int64_t>(2 * kMinHeldRows, std::min(room, needed)));
   layout.held = add(layout.held_rows * row_bytes);

@@ -36,6 +36,8 @@ class PlanMemory {
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   __device__ int* numbers() const { return &at<int>(a_.layout.numbers); }
   __device__ int* totals() const { return &at<int>(a_.layout.totals); }
+  /// The first two segments of each expert, as PlanHead's members one after the other.
+  __device__ int* heads() const { return &at<int>(a_.layout.heads); }
   __device__ void copy_image(int begin, int end) {
     LPLB_ROLLED
     for (int i = begin + 16 * thread(); i < end; i += 16 * kPlanThreads) {
@@ -48,49 +50,65 @@ class PlanMemory {
   PlanHeader h_;  // once the image is there
 };
 
-/// A block's entries of topk_idx: each warp has rows of 32, one after the other. Counts them, then
-/// tells where each goes. Rows pass through shared memory, "slots" of this thread alone: first an
-/// id, then what became of it. Where a warp has more rows than slots it takes them in rounds, and
-/// reads them twice.
+/// A block's entries of topk_idx. Each warp has a stretch of them, rows of 32 neighbours that it
+/// takes a chunk at a time. They pass through the warp's "slots" in shared memory: first an id,
+/// then what became of it. Where a stretch is longer than the slots it is taken in rounds, and read
+/// twice.
 class PlanEntries : public PlanMemory {
  public:
   __device__ PlanEntries(const PlanArgs& args, void* memory)
       : PlanMemory(args, memory),
-        num_rows_(device::rows_per_warp(num_entries(), static_cast<int>(gridDim.x) * kPlanWarps)),
-        slots_(args.id_bytes == 8 ? args.layout.held_rows / 2 : args.layout.held_rows) {}
+        room_(device::kRow *
+              (args.id_bytes == 8 ? args.layout.held_rows / 2 : args.layout.held_rows)) {
+    first_ = static_cast<long long>(blockIdx.x * kPlanWarps + warp_of_block()) * a_.stretch;
+    length_ = static_cast<int>(clamp_to(a_.num_entries - first_, a_.stretch));
+  }
 
   /// Counts the entries of this block: numbers[warp, k], totals of ranks with single experts. The
-  /// first round is staged. Ends in a barrier.
+  /// first round is staged. Ends in a barrier, behind which all that was copied is there.
   __device__ void count() {
     int bad = 0;
     LPLB_ROLLED
-    for (int first = 0; first < num_rows_; first += slots_) {
-      if (first > 0) restage(first);
+    for (int from = 0; from < length_; from += room_) {
+      if (from > 0) restage(from);
       LPLB_ROLLED
-      for (int row = first; row < end_of_round(first); row += kChunk) bad += take(first, row, true);
+      for (int at = 0; at < in_round(from); at += kChunk * device::kRow) {
+        Chunk chunk;
+        bad += number<true>(from, at, chunk);
+#pragma unroll
+        for (int i = 0; i < kChunk; ++i) {
+          const int e = at + i * device::kRow + device::lane_id();
+          if (e >= in_round(from)) break;
+          code_in_slot(e) = is_choice(chunk.code[i])
+                                ? chunk.number[i] << kExpertBits | chunk.code[i]
+                                : chunk.code[i];
+        }
+      }
     }
     bad = __reduce_add_sync(~0u, bad);
     if (bad != 0 && device::lane_id() == 0) atomicAdd(&totals()[h_.num_columns], bad);
+    device::wait_for_copies();
     __syncthreads();
   }
 
-  /// numbers[warp, k] -> entries of k in earlier warps of the block; hands the block's total of
-  /// each column (and of bad ids, which come last) to send(column, total).
-  template <class Send>
-  __device__ void number_warps(Send send) {
+  /// numbers[warp, k] -> entries of k in earlier warps of the block; totals: of the block.
+  __device__ void number_warps() {
     LPLB_ROLLED
-    for (int c = thread(); c <= h_.num_columns; c += kPlanThreads) {
-      int total = totals()[c];
-      if (c < h_.num_replicated) {
-        int* const mine = numbers() + c;
+    for (int k = thread(); k < h_.num_replicated; k += kPlanThreads) {
+      int* const mine = numbers() + k;
+      int total = 0;
+#pragma unroll 1
+      for (int first = 0; first < kPlanWarps; first += kChunk) {
+        int here[kChunk];
 #pragma unroll
-        for (int warp = 0; warp < kPlanWarps; ++warp) {
-          const int here = mine[warp * h_.num_replicated];
-          mine[warp * h_.num_replicated] = total;
-          total += here;
+        for (int i = 0; i < kChunk; ++i) here[i] = mine[(first + i) * h_.num_replicated];
+#pragma unroll
+        for (int i = 0; i < kChunk; ++i) {
+          mine[(first + i) * h_.num_replicated] = total;
+          total += here[i];
         }
       }
-      send(c, total);
+      totals()[k] = total;
     }
   }
 
@@ -111,46 +129,80 @@ class PlanEntries : public PlanMemory {
     __syncthreads();
   }
 
+  /// What map() reads of expert k first, from its segments.
+  __device__ void make_head(int k) {
+    const PlanSegment* const from = segments() + list<std::uint16_t>(h_.replica_begin)[k];
+    heads()[k] = from[0].end;
+    heads()[k + h_.num_replicated] = from[1].end;
+    heads()[k + 2 * h_.num_replicated] = from[0].physical | from[1].physical << 16;
+  }
+  /// Of all experts, from segments made elsewhere. Ends in a barrier.
+  __device__ void make_heads() {
+    LPLB_ROLLED
+    for (int k = thread(); k < h_.num_replicated; k += kPlanThreads) make_head(k);
+    __syncthreads();
+  }
+
   /// Writes where each entry of this block goes.
   __device__ void map() {
+    const bool is_held = length_ <= room_;
+    const int* const base = my_numbers();
     LPLB_ROLLED
-    for (int first = 0; first < num_rows_; first += slots_) {
-      if (num_rows_ > slots_) restage(first);
+    for (int from = 0; from < length_; from += room_) {
+      if (!is_held) restage(from);
       LPLB_ROLLED
-      for (int row = first; row < end_of_round(first); row += kChunk) {
-        if (num_rows_ > slots_) {
-          take(first, row, false);
-          write(first, row, 0);
+      for (int at = 0; at < in_round(from); at += kChunk * device::kRow) {
+        Chunk chunk;
+        if (is_held) {
+#pragma unroll
+          for (int i = 0; i < kChunk; ++i) {
+            const int e = at + i * device::kRow + device::lane_id();
+            chunk.code[i] = e < length_ ? code_in_slot(e) : kNothing;
+          }
+#pragma unroll
+          for (int i = 0; i < kChunk; ++i) {
+            if (!is_choice(chunk.code[i])) continue;
+            chunk.number[i] = chunk.code[i] >> kExpertBits;
+            chunk.code[i] &= (1 << kExpertBits) - 1;
+            chunk.number[i] += base[chunk.code[i]];
+          }
         } else {
-          write(first, row, 1);
+          number<false>(from, at, chunk);
         }
+        write(from, at, chunk);
       }
     }
   }
 
  protected:
-  /// Starts to read a round of this warp's rows.
-  __device__ void stage(int first) {
+  /// Starts to read a round of this warp's entries.
+  __device__ void stage(int from) {
+    const int bytes = in_round(from) * a_.id_bytes;
+    const char* const source =
+        static_cast<const char*>(a_.topk_idx) + (first_ + from) * a_.id_bytes;
+    char* const target = static_cast<char*>(slot(0));
+    // NOTE: a row is a multiple of 16 bytes, so that one test does for all.
+    const bool is_wide = reinterpret_cast<std::uintptr_t>(a_.topk_idx) % 16 == 0;
+    const int wide = is_wide ? bytes & ~15 : 0;
     LPLB_ROLLED
-    for (int row = first; row < end_of_round(first); ++row) {
-      const long long e = entry(row);
-      if (e >= num_entries()) break;
+    for (int i = 16 * device::lane_id(); i < wide; i += 16 * device::kRow) {
+      device::copy_16(target + i, source + i);
+    }
+    LPLB_ROLLED
+    for (int i = wide + a_.id_bytes * device::lane_id(); i < bytes;
+         i += a_.id_bytes * device::kRow) {
       if (a_.id_bytes == 8) {
-        device::copy_8(slot(row - first), static_cast<const std::int64_t*>(a_.topk_idx) + e);
+        device::copy_8(target + i, source + i);
       } else {
-        device::copy_4(slot(row - first), static_cast<const std::int32_t*>(a_.topk_idx) + e);
+        device::copy_4(target + i, source + i);
       }
     }
   }
 
-  /// What is told of the batch's length, and zeros to count from.
-  __device__ void clear() {
+  /// What is told of the batch's length.
+  __device__ void read_valid() {
     num_valid_ = a_.num_valid_tokens != nullptr ? *a_.num_valid_tokens : a_.num_tokens;
-    const int num_numbers = kPlanWarps * a_.layout.max_replicated;
-    LPLB_ROLLED
-    for (int i = thread(); i < num_numbers; i += kPlanThreads) numbers()[i] = 0;
-    LPLB_ROLLED
-    for (int i = thread(); i <= a_.layout.max_columns; i += kPlanThreads) totals()[i] = 0;
+    valid_ = static_cast<int>(clamp_to(valid_entries() - first_, length_));
   }
   __device__ bool is_clamped() const { return num_valid_ < 0 || num_valid_ > a_.num_tokens; }
   __device__ int valid_entries() const {
@@ -161,117 +213,148 @@ class PlanEntries : public PlanMemory {
   static constexpr int kChunk = 4;     // rows whose waits overlap
   static constexpr int kNothing = -1;  // code of what goes nowhere
 
-  __device__ int num_entries() const { return a_.num_tokens * a_.num_topk; }
-  __device__ static int warp_of_block() { return thread() / device::kRow; }
-  __device__ long long entry(int row) const {
-    const int warp = static_cast<int>(blockIdx.x) * kPlanWarps + warp_of_block();
-    return (static_cast<long long>(warp) * num_rows_ + row) * device::kRow + device::lane_id();
+  /// What a chunk's entries of this lane are: what PlanHeader::experts says or kNothing; of an
+  /// expert with several replicas, its number.
+  struct Chunk {
+    int code[kChunk];
+    int number[kChunk];
+  };
+
+  __device__ static long long clamp_to(long long value, int most) {
+    return min(max(value, 0ll), static_cast<long long>(most));
   }
-  __device__ int end_of_round(int first) const { return min(num_rows_, first + slots_); }
+  __device__ static int warp_of_block() { return static_cast<int>(threadIdx.x / device::kRow); }
+  __device__ int in_round(int from) const { return min(length_ - from, room_); }
+  /// Of this warp.
   __device__ void* slot(int i) const {
-    return &at<char>(a_.layout.held) + (i * kPlanThreads + thread()) * a_.id_bytes;
+    return &at<char>(a_.layout.held) + (warp_of_block() * room_ + i) * a_.id_bytes;
   }
   __device__ int& code_in_slot(int i) const { return *static_cast<int*>(slot(i)); }
-  __device__ int id_in_slot(int i) const {
-    return a_.id_bytes == 8 ? device::narrow_id(*static_cast<const std::int64_t*>(slot(i)))
-                            : *static_cast<const std::int32_t*>(slot(i));
-  }
+  __device__ int* my_numbers() const { return numbers() + warp_of_block() * h_.num_replicated; }
 
-  __device__ void restage(int first) {
-    stage(first);
+  __device__ void restage(int from) {
+    __syncwarp();
+    stage(from);
     device::wait_for_copies();
+    __syncwarp();
   }
 
   /// Whether a code is that of an expert with several replicas: k.
   __device__ static bool is_choice(int code) { return code >= 0 && code < kSingle; }
 
-  /// Counts kChunk rows of the round that starts with row `first`. In each slot the id is replaced
-  /// by number << kExpertBits | k, the entry's number among those of expert k with several replicas
-  /// what numbers[warp, k] counts; else by what PlanHeader::experts says, or kNothing. Returns how
-  /// many are bad. NOTE: in three loops, so that what does not depend on the counters need not wait
-  /// for them.
-  __device__ int take(int first, int first_row, bool with_singles) {
-    const int end = end_of_round(first);
-    int bad = 0;
-    int code[kChunk];
-    unsigned peers[kChunk];
+  /// Reads the chunk at `at` of the round that begins at `from`, and takes numbers: those of expert
+  /// k with several replicas count on from numbers[warp, k]. `kTotals`: also counts those with one.
+  /// Returns how many ids are bad. NOTE: in loops over all rows, so that their waits overlap. What
+  /// a counter gives follows the order of the rows: that of the atomic operations, a barrier of the
+  /// warp between any two.
+  template <bool kTotals>
+  __device__ __forceinline__ int number(int from, int at, Chunk& chunk) {
+    const int lane = device::lane_id();
+    const int valid = min(valid_ - from, in_round(from)) - at - lane;
+    int id[kChunk];
+    if (a_.id_bytes == 8) {
+      const auto* const ids = static_cast<const std::int64_t*>(slot(at + lane));
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      const int row = first_row + i;
-      const bool is_valid = row < end && entry(row) < valid_entries();
-      const int id = is_valid ? id_in_slot(row - first) : kNothing;
-      const bool known = is_expert(id, h_.num_logical);
-      bad += !known && id != -1 ? 1 : 0;
-      code[i] = known ? list<int>(h_.experts)[id] : kNothing;
-    }
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      // Singles of one rank count together.
-      peers[i] =
-          device::Peers(code[i] >= kSingle ? code[i] & ~((1 << kExpertBits) - 1) : code[i]).mask;
-    }
-    int* const mine = numbers() + warp_of_block() * h_.num_replicated;
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      if (first_row + i >= end) break;
-      const device::Peers row = device::Peers::of_mask(peers[i]);
-      const int number = device::take_number(row, is_choice(code[i]) ? code[i] : -1, mine);
-      if (with_singles && code[i] >= kSingle && row.is_first()) {
-        const int home = (code[i] & (kSingle - 1)) >> kExpertBits;
-        atomicAdd(&totals()[h_.num_replicated + home], row.count());
+      for (int i = 0; i < kChunk; ++i) {
+        id[i] = i * device::kRow < valid ? device::narrow_id(ids[i * device::kRow]) : -1;
       }
-      code_in_slot(first_row + i - first) =
-          is_choice(code[i]) ? number << kExpertBits | code[i] : code[i];
+    } else {
+      const auto* const ids = static_cast<const std::int32_t*>(slot(at + lane));
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) {
+        id[i] = i * device::kRow < valid ? ids[i * device::kRow] : -1;
+      }
+    }
+    int bad = 0;
+    unsigned peers[kChunk];  // the lanes that have the same expert with several replicas
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) {
+      const bool known = is_expert(id[i], h_.num_logical);
+      bad += !known && id[i] != -1 ? 1 : 0;
+      chunk.code[i] = known ? list<int>(h_.experts)[id[i]] : kNothing;
+      peers[i] = __ballot_sync(~0u, is_choice(chunk.code[i]));
+    }
+    // NOTE: a vote a bit: match.any takes two cycles of the whole SM for each key that differs.
+    LPLB_ROLLED
+    for (int bit = 1; bit < h_.num_replicated; bit *= 2) {
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) {
+        const bool is_set = (chunk.code[i] & bit) != 0;
+        const unsigned votes = __ballot_sync(~0u, is_set);
+        peers[i] &= is_set ? votes : ~votes;
+      }
+    }
+    int* const mine = my_numbers();
+    const unsigned earlier = (1u << lane) - 1;
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) {
+      const int code = chunk.code[i];
+      chunk.number[i] = 0;
+      if (is_choice(code) && (peers[i] & earlier) == 0) {
+        chunk.number[i] = atomicAdd(mine + code, __popc(peers[i]));
+      }
+      if (kTotals && code >= kSingle) {
+        atomicAdd(totals() + h_.num_replicated + ((code & (kSingle - 1)) >> kExpertBits), 1);
+      }
+      __syncwarp();
+    }
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) {
+      chunk.number[i] = __shfl_sync(~0u, chunk.number[i], (__ffs(peers[i]) - 1) & 31) +
+                        __popc(peers[i] & earlier);
     }
     return bad;
   }
 
-  /// Writes kChunk rows that were taken. `counted`: 1 where the slots' numbers are the warp's own,
-  /// to which numbers[warp, k] comes. As map::find_physical(), the first segment, often the right
-  /// one, of all rows at once.
-  __device__ void write(int first, int first_row, int counted) {
-    const int end = end_of_round(first);
-    int code[kChunk];
-    int number[kChunk];
-    int at[kChunk];
-    PlanSegment segment[kChunk];
+  /// Writes the chunk at `at` of the round. NOTE: not beyond the round: where ids are written in
+  /// place, those of the next one have yet to be read.
+  __device__ __forceinline__ void write(int from, int at, const Chunk& chunk) {
+    PlanHead head[kChunk];
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
-      code[i] = first_row + i < end ? code_in_slot(first_row + i - first) : kNothing;
+      if (!is_choice(chunk.code[i])) continue;
+      head[i] = {heads()[chunk.code[i]], heads()[chunk.code[i] + h_.num_replicated],
+                 heads()[chunk.code[i] + 2 * h_.num_replicated]};
     }
-    const int* const mine = numbers() + warp_of_block() * h_.num_replicated;
+    int physical[kChunk];
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
-      if (!is_choice(code[i])) continue;
-      const int k = code[i] & ((1 << kExpertBits) - 1);
-      number[i] = (code[i] >> kExpertBits) + counted * mine[k];
-      at[i] = list<std::uint16_t>(h_.replica_begin)[k];
+      physical[i] = chunk.code[i] >= kSingle ? chunk.code[i] & ((1 << kExpertBits) - 1) : kNothing;
+      if (!is_choice(chunk.code[i])) continue;
+      physical[i] = chunk.number[i] < head[i].first_end    ? head[i].physical & 0xFFFF
+                    : chunk.number[i] < head[i].second_end ? head[i].physical >> 16
+                                                           : find(chunk.code[i], chunk.number[i]);
     }
+    const int lane = device::lane_id();
+    const int left = in_round(from) - at - lane;
+    const long long e = first_ + from + at + lane;
+    if (a_.rank_idx != nullptr) {
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      if (is_choice(code[i])) segment[i] = segments()[at[i]];
-    }
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      const long long e = entry(first_row + i);
-      if (first_row + i >= end || e >= num_entries()) break;
-      int physical = kNothing;
-      if (code[i] >= kSingle) {
-        physical = code[i] & ((1 << kExpertBits) - 1);
-      } else if (code[i] >= 0) {
-        physical = number[i] < segment[i].end
-                       ? segment[i].physical
-                       : map::find_physical(segments() + at[i] + 1, number[i]);
+      for (int i = 0; i < kChunk; ++i) {
+        if (i * device::kRow < left) {
+          physical[i] =
+              split(a_.rank_idx, a_.id_bytes, e + i * device::kRow, physical[i], h_.slots_per_rank);
+        }
       }
-      store(e, physical);
+    }
+    if (a_.id_bytes == 8) {
+      store(static_cast<std::int64_t*>(a_.physical_idx) + e, left, physical);
+    } else {
+      store(static_cast<std::int32_t*>(a_.physical_idx) + e, left, physical);
     }
   }
 
-  __device__ void store(long long entry, int physical) {
-    if (a_.rank_idx != nullptr) {
-      physical = split(a_.rank_idx, a_.id_bytes, entry, physical, h_.slots_per_rank);
+  /// Past the expert's first two segments.
+  __device__ int find(int k, int number) {
+    return map::find_physical(segments() + list<std::uint16_t>(h_.replica_begin)[k] + 2, number);
+  }
+
+  template <class Id>
+  __device__ __forceinline__ static void store(Id* to, int left, const int (&physical)[kChunk]) {
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) {
+      if (i * device::kRow < left) to[i * device::kRow] = physical[i];
     }
-    device::store_id(a_.physical_idx, a_.id_bytes, entry, physical);
   }
 
   /// Stores the rank; returns the slot on it. Rare: not among the code that every batch fetches.
@@ -282,8 +365,10 @@ class PlanEntries : public PlanMemory {
     return physical < 0 ? physical : physical - rank * slots_per_rank;
   }
 
-  const int num_rows_;  // of this warp
-  const int slots_;     // that a round has
+  const int room_;   // entries that a round has
+  long long first_;  // entry of this warp's stretch
+  int length_;       // of the stretch
+  int valid_ = 0;    // of these
   int num_valid_ = 0;
 };
 

@@ -30,11 +30,11 @@ __device__ inline void copy_4(void* shared, const void* global) {
 }
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-/// The two halves of a barrier of the cluster. What a thread wrote before it arrives, to the shared
-/// memory of any block, all threads see after they have waited. Whole warps call them.
+/// The two halves of a barrier of the cluster, which orders nothing but what open_mailbox() did.
+/// Whole warps call them.
 __device__ inline void arrive_at_cluster() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 #endif
 }
 __device__ inline void wait_for_cluster() {
@@ -43,16 +43,58 @@ __device__ inline void wait_for_cluster() {
 #endif
 }
 
+/// Counts what comes from other blocks of a cluster into this one's shared memory, once a kernel.
+/// NOTE: a barrier of the cluster would have every thread wait for all its writes first.
+struct alignas(8) Mailbox {
+  std::uint64_t state;
+};
+
+/// One thread calls it, before a barrier of the cluster; then others may send.
+__device__ inline void open_mailbox([[maybe_unused]] Mailbox* box) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(box)) : "memory");
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+
+/// One thread tells how much will come; some of it may have come before.
+__device__ inline void expect_bytes([[maybe_unused]] Mailbox* box, [[maybe_unused]] int bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(box)),
+               "r"(bytes)
+               : "memory");
+#endif
+}
+
 /// Writes to the variable of `block` (its number in the cluster) that stands where `*shared` stands
-/// in this one. NOTE: all blocks of the cluster have started, and `block` has not ended.
-__device__ inline void store_in_block([[maybe_unused]] int* shared, [[maybe_unused]] int block,
-                                      [[maybe_unused]] int value) {
+/// in this one, and counts it in its `box`.
+__device__ inline void send_to_block([[maybe_unused]] Mailbox* box, [[maybe_unused]] int* shared,
+                                     [[maybe_unused]] int block, [[maybe_unused]] int value) {
 #if __CUDA_ARCH__ >= 900
   std::uint32_t there;
+  std::uint32_t box_there;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
                : "=r"(there)
                : "r"(shared_address(shared)), "r"(block));
-  asm volatile("st.shared::cluster.s32 [%0], %1;" ::"r"(there), "r"(value) : "memory");
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+               : "=r"(box_there)
+               : "r"(shared_address(box)), "r"(block));
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.s32 [%0], %1, [%2];" ::"r"(there),
+      "r"(value), "r"(box_there)
+      : "memory");
+#endif
+}
+
+/// Waits until all of it has come; this thread sees it then.
+__device__ inline void wait_for_mail([[maybe_unused]] Mailbox* box) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n\t.reg .pred done;\n"
+      "again%=:\n\t"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], 0;\n\t"
+      "@!done bra again%=;\n\t}" ::"r"(shared_address(box))
+      : "memory");
 #endif
 }
 

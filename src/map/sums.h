@@ -108,12 +108,11 @@ LPLB_HOST_DEVICE inline void assign_anywhere(const SummedExpert<Tokens>& e, Inde
   }
 }
 
-/// The segments of assign_exactly(). O(num_replicas).
+/// The segments of assign_exactly(). `first_rank`: of the node of `rank`. O(num_replicas).
 template <class Tokens>
 LPLB_HOST_DEVICE inline Index assign_by_sums(const SummedExpert<Tokens>& e, Index rank,
-                                             BasicSegment<Tokens>* segments) {
+                                             Index first_rank, BasicSegment<Tokens>* segments) {
   SegmentWriter<Tokens> out{segments};
-  const Index first_rank = rank / e.ranks_per_node * e.ranks_per_node;
   Tokens begin = e.before_rank;  // of this rank's stretch in its node's queue
   KeptOnRank<Tokens> kept;
   Index node_first = 0;

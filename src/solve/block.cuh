@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "core/host_device.h"
@@ -23,9 +24,9 @@ struct BlockScalars {
   int count;        ///< of a cut
   int grown_level;  ///< the last level of a search that met a rank
   int unused[3];
-  unsigned words[3][8];  ///< of sets that the team puts together, in turn
+  unsigned words[2][16];  ///< what the warps of a team tell each other, in turn
 };
-static_assert(sizeof(BlockScalars) % 16 == 0);
+static_assert(sizeof(BlockScalars) % 16 == 0 && offsetof(BlockScalars, words) % 16 == 0);
 
 /// The threads that solve: one warp. Sets of ranks are one word.
 class WarpTeam {
@@ -98,14 +99,23 @@ class BlockTeam {
     return shared->first;
   }
 
+  __device__ int sum_of(int value, BlockScalars* shared) {
+    unsigned* const words = next_words(shared);
+    const int sum = __reduce_add_sync(~0u, value);
+    if (is_first_lane()) words[warp()] = static_cast<unsigned>(sum);
+    sync();
+    const uint4 sums = *reinterpret_cast<const uint4*>(words);
+    return static_cast<int>(sums.x + sums.y + sums.z + sums.w);
+  }
+
   __device__ void ballots(bool a, bool b, unsigned (&in_a)[4], unsigned (&in_b)[4],
                           BlockScalars* shared) {
     unsigned* const words = next_words(shared);
     const unsigned ballot_a = __ballot_sync(~0u, a);
     const unsigned ballot_b = __ballot_sync(~0u, b);
     if (is_first_lane()) {
-      words[thread_ / kLanes] = ballot_a;
-      words[4 + thread_ / kLanes] = ballot_b;
+      words[warp()] = ballot_a;
+      words[4 + warp()] = ballot_b;
     }
     sync();
 #pragma unroll
@@ -117,25 +127,35 @@ class BlockTeam {
 
   __device__ void unite(unsigned (&set)[4], BlockScalars* shared) {
     unsigned* const words = next_words(shared);
+    unsigned mine = 0;  // lane w < 4 has word w of the warp's union
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
       const unsigned united = __reduce_or_sync(~0u, set[w]);
-      if (is_first_lane() && united != 0) atomicOr(&words[w], united);
+      mine = thread_ % kLanes == w ? united : mine;
     }
+    if (thread_ % kLanes < 4) words[4 * warp() + thread_ % kLanes] = mine;
     sync();
+    uint4 all = {0, 0, 0, 0};
 #pragma unroll
-    for (int w = 0; w < 4; ++w) set[w] = words[w];
+    for (int i = 0; i < 4; ++i) {
+      const uint4 of_warp = reinterpret_cast<const uint4*>(words)[i];
+      all = {all.x | of_warp.x, all.y | of_warp.y, all.z | of_warp.z, all.w | of_warp.w};
+    }
+    set[0] = all.x;
+    set[1] = all.y;
+    set[2] = all.z;
+    set[3] = all.w;
   }
 
  private:
   __device__ bool is_first_lane() const { return thread_ % kLanes == 0; }
+  __device__ int warp() const { return thread_ / kLanes; }
 
-  /// Words for one exchange, all 0. NOTE: three take turns: while some threads still read those of
-  /// the last exchange, others write these, and the next are cleared, which were read before the
-  /// last sync.
+  /// Words for one exchange, which writes all that it reads. NOTE: two take turns: while some
+  /// threads still read those of the last exchange, others write these; who writes the former again
+  /// has passed the sync that all come to after reading.
   __device__ unsigned* next_words(BlockScalars* shared) {
-    turn_ = turn_ == 2 ? 0 : turn_ + 1;
-    if (thread_ < 8) shared->words[turn_ == 2 ? 0 : turn_ + 1][thread_] = 0;
+    turn_ = 1 - turn_;
     return shared->words[turn_];
   }
 

@@ -44,7 +44,6 @@ class MaskFlow {
   /// All threads of the team call it, with `want` and `fixed` filled and synchronised. At most
   /// `max_steps` >= 0 waves and raised bounds.
   __device__ __forceinline__ BlockOutcome run(int max_steps) {
-    if (rank_ < 3 * 8) s_.scalars->words[rank_ / 8][rank_ % 8] = 0;
     share_evenly(t_, s_, team_);
     raise_to_first_bound();
     Sweeper<Team> sweeper(t_, s_, team_);
@@ -315,17 +314,14 @@ class MaskFlow {
         proof_[w] |= joined[w];
       }
     }
-    // The loads of the ranks inside: all threads add them, each for itself.
-    int load = 0;
     int count = 0;
+    bool is_inside = false;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
       count += __popc(proof_[w]);
-#pragma unroll 1
-      for (unsigned left = proof_[w]; left != 0; left &= left - 1) {
-        load += s_.rank_load[w * 32 + __ffs(left) - 1];
-      }
+      is_inside |= (proof_[w] & own_[w]) != 0;
     }
+    const int load = team_.sum_of(is_inside ? s_.rank_load[rank_] : 0, s_.scalars);
     bound_ = t_.divide_up(load, count);
     team_.sync();
   }

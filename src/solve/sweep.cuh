@@ -220,15 +220,20 @@ class Sweeper {
 /// share_evenly(): take, and rank_load from `fixed`. Ends in a sync.
 template <class Team>
 __device__ void share_evenly(const BlockTables& t, const BlockState& s, const Team& team) {
+  // NOTE: all threads take every turn, so that warps stay together.
 #pragma unroll 1
-  for (int g = team.thread(); g < t.num_ranks; g += team.num_threads()) s.rank_load[g] = s.fixed[g];
+  for (int first = 0; first < t.num_ranks; first += team.num_threads()) {
+    const int g = first + team.thread();
+    if (g < t.num_ranks) s.rank_load[g] = s.fixed[g];
+  }
   team.sync();
 #pragma unroll 1
-  for (int k = team.thread(); k < t.num_replicated; k += team.num_threads()) {
-    const int begin = t.place_begin[k];
-    const int count = t.place_begin[k + 1] - begin;
-    const int w = s.want[k];
-    const int each = t.divide(w, count);
+  for (int first = 0; first < t.num_replicated; first += team.num_threads()) {
+    const int k = first + team.thread();
+    const int begin = k < t.num_replicated ? t.place_begin[k] : 0;
+    const int count = k < t.num_replicated ? t.place_begin[k + 1] - begin : 0;
+    const int w = count > 0 ? s.want[k] : 0;
+    const int each = t.divide(w, max(count, 1));
     const int extra = w - each * count;
 #pragma unroll 1
     for (int i = 0; i < count; ++i) {
@@ -236,6 +241,7 @@ __device__ void share_evenly(const BlockTables& t, const BlockState& s, const Te
       s.take[begin + i] = x;
       atomicAdd(&s.rank_load[t.place_rank[begin + i]], x);
     }
+    __syncwarp();
   }
   team.sync();
 }

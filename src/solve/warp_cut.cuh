@@ -27,11 +27,14 @@ class WarpCut {
 #pragma unroll 1
     for (int i = 0; i < kCutSweeps && !fits(); ++i) sweeper.sweep();
     sweeper.finish();
-    if (!fits()) {
+    load_ = rank_ >= 0 ? s_.rank_load[rank_] : 0;
+    if (!fits_in_registers()) {
       make_slacks();
       // NOTE: once all ranks fit, the experts not yet fixed stay as they are.
 #pragma unroll 1
-      for (int k = 0; k < t_.num_replicated && !fits(); ++k) fix_expert(k);
+      for (int k = 0; k < t_.num_replicated && !fits_in_registers(); ++k) fix_expert(k);
+      if (rank_ >= 0) s_.rank_load[rank_] = load_;
+      __syncwarp();
     }
     return {bound_, bound_, 0, 1};
   }
@@ -51,9 +54,12 @@ class WarpCut {
       s_.label[rank_] = lane_;
     }
     __syncwarp();
+    // NOTE: all lanes take every turn: warps that have come apart shuffle slowly, one call at a
+    // time.
 #pragma unroll 1
-    for (int k = lane_; k < t_.num_replicated; k += kLanes) {
-      atomicAdd(&s_.sets[t_.live_set[k]], s_.want[k]);
+    for (int first = 0; first < t_.num_replicated; first += kLanes) {
+      const int k = first + lane_;
+      if (k < t_.num_replicated) atomicAdd(&s_.sets[t_.live_set[k]], s_.want[k]);
     }
     __syncwarp();
 #pragma unroll
@@ -128,56 +134,74 @@ class WarpCut {
     }
   }
 
+  __device__ __forceinline__ bool fits_in_registers() const {
+    return !__any_sync(~0u, load_ > bound_);
+  }
+
   /// Corrects the expert's tokens, place after place, to what the slacks allow.
   __device__ __forceinline__ void fix_expert(int k) {
     const int last = t_.place_begin[k + 1] - 1;
-    int others = t_.live_set[k];
+    unsigned others = t_.live_set[k];
     int left = s_.want[k];
 #pragma unroll 1
     for (int place = t_.place_begin[k]; place < last; ++place) {
-      const int here = 1 << s_.label[t_.place_rank[place]];
-      others &= ~here;
+      const int here = s_.label[t_.place_rank[place]];
+      others &= ~(1u << here);
       const int took = s_.take[place];
-      const int tokens = commit(here, others, took, left);
-      set_take(place, took, tokens);
+      const int tokens = commit(1u << here, others, took, left);
+      set_take(place, here, took, tokens);
       left -= tokens;
     }
-    set_take(last, s_.take[last], left);
+    set_take(last, __ffs(static_cast<int>(others)) - 1, s_.take[last], left);
   }
 
-  /// NOTE: all lanes have read `took` before one writes.
-  __device__ __forceinline__ void set_take(int place, int took, int tokens) const {
-    __syncwarp();
-    if (lane_ == 0 && took != tokens) {
-      s_.take[place] = tokens;
-      s_.rank_load[t_.place_rank[place]] += tokens - took;
-    }
-    __syncwarp();
+  /// NOTE: nobody reads the takes of this expert again before a barrier of the warp.
+  __device__ __forceinline__ void set_take(int place, int here, int took, int tokens) {
+    if (lane_ != here) return;
+    load_ += tokens - took;
+    s_.take[place] = tokens;
+  }
+
+  /// Of this lane's sets (bit i: set i) those that hold all of `ranks`. The low bits of a set are
+  /// the lane's, the high ones the register's.
+  __device__ __forceinline__ unsigned holding(unsigned ranks) const {
+    const unsigned low = ranks % kLanes;
+    const unsigned registers = __byte_perm(0x88CCAAFFu, 0x80C0A0F0u, ranks / kLanes) & 0xFF;
+    return (static_cast<unsigned>(lane_) & low) == low ? registers : 0;
+  }
+
+  /// Bit i as a mask.
+  __device__ static unsigned spread_bit(unsigned word, int i) {
+    return static_cast<unsigned>(static_cast<int>(word << (31 - i)) >> 31);
   }
 
   /// How many of `left` tokens `here` takes for good, `others` sharing the rest: as near to `took`
   /// as the slacks allow, which are updated.
-  __device__ __forceinline__ int commit(int here, int others, int took, int left) {
-    int high = left;
-    int least = 0x7FFFFFFF;
-    unsigned takes = 0;  // bit i: set i holds `here`, not all others
-    unsigned rest = 0;   // bit i: set i holds all others, not `here`
+  __device__ __forceinline__ int commit(unsigned here, unsigned others, int took, int left) {
+    const unsigned with_here = holding(here);
+    const unsigned with_others = holding(others);
+    const unsigned takes = with_here & ~with_others;
+    const unsigned rest = with_others & ~with_here;
+    unsigned taking[kSets];  // all ones where the set is among them, else 0
+    unsigned resting[kSets];
+    unsigned high = ~0u;
+    unsigned least = ~0u;
 #pragma unroll
     for (int i = 0; i < kSets; ++i) {
-      const bool has_here = (set_of(i) & here) != 0;
-      const bool has_others = (set_of(i) & others) == others;
-      high = has_here && !has_others ? min(high, slack_[i]) : high;
-      least = !has_here && has_others ? min(least, slack_[i]) : least;
-      takes |= has_here && !has_others ? 1u << i : 0;
-      rest |= !has_here && has_others ? 1u << i : 0;
+      taking[i] = spread_bit(takes, i);
+      resting[i] = spread_bit(rest, i);
+      high = min(high, static_cast<unsigned>(slack_[i]) | ~taking[i]);
+      least = min(least, static_cast<unsigned>(slack_[i]) | ~resting[i]);
     }
+    // NOTE: slacks are >= 0, and some set has `here`, another one all others.
     high = __reduce_min_sync(~0u, high);
-    const int low = max(0, left - __reduce_min_sync(~0u, least));
-    const int tokens = min(max(took, low), high);
+    least = __reduce_min_sync(~0u, least);
+    const int low = max(0, left - static_cast<int>(least));
+    const int tokens = min(max(took, low), min(left, static_cast<int>(high)));
 #pragma unroll
     for (int i = 0; i < kSets; ++i) {
-      slack_[i] -= (takes >> i & 1) != 0 ? tokens : 0;
-      slack_[i] -= (rest >> i & 1) != 0 ? left - tokens : 0;
+      slack_[i] -= static_cast<int>((taking[i] & static_cast<unsigned>(tokens)) +
+                                    (resting[i] & static_cast<unsigned>(left - tokens)));
     }
     return tokens;
   }
@@ -187,6 +211,7 @@ class WarpCut {
   const int lane_;
   const int rank_;
   int bound_ = 0;
+  int load_ = 0;  // of the rank, while experts are fixed
   int confined_[kSets];
   int slack_[kSets];
 };
