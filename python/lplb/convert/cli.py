@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""`python -m lplb.convert`: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from .errors import ConvertError, OutputError
+from .opening import open_recording
+from .placement import FORMS, read_placement, write_placement
+from .recording import Recording
+from .trace import describe, write_load, write_trace
+
+_BAD_USE, _BAD_INPUT, _BAD_OUTPUT = 2, 3, 4
+
+_INPUTS = """\
+INPUT, told from its contents:
+  SGLang        expert_distribution_recorder_*.pt of any mode, all ranks' files, or their folder
+  vLLM          .pt of expert_load_window and physical_to_logical_map, one a rank
+                (docs/convert.md)
+  TensorRT-LLM  the folder with meta_info.json and rank*.safetensors
+  arrays        [layers, experts] or [steps, layers, experts] in .npy, .npz, .pt, .safetensors,
+                .json; with --topk chosen experts, [tokens, layers, topk] or
+                [steps, tokens, layers, topk]
+  tables        .parquet with columns step, layer, expert, load (or load a list over the experts)
+"""
+_STATUS = """\
+Exit status: 0 done; 2 bad command line; 3 bad input file; 4 output cannot be written.
+.pt files are loaded without running any code in them. Nothing is read by a pickle.
+"""
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+_positive.__name__ = "integer >= 1"
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files of one recording, below")
+    parser.add_argument(
+        "--out", metavar="FILE", required=True, help="file to write; - is standard output"
+    )
+    parser.add_argument(
+        "--placement",
+        metavar="FILE",
+        help="what the slots held, where INPUT counts slots and does not tell: any "
+        "form that the command placement reads",
+    )
+    parser.add_argument("--key", metavar="NAME", help="the array to take, where a file has several")
+    parser.add_argument("--topk", action="store_true", help="arrays are chosen experts, not loads")
+    parser.add_argument(
+        "--num-experts",
+        metavar="N",
+        type=_positive,
+        help="with --topk: experts there are to choose from",
+    )
+    parser.add_argument(
+        "--copies",
+        metavar="N",
+        type=_positive,
+        default=1,
+        help="times that each token was counted: the tensor-parallel size where "
+        "all ranks see the same tokens; counts are divided by it (default: 1)",
+    )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lplb.convert",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Turn what engines record into files of lplb, and placements into theirs.",
+        epilog=_INPUTS + "\n" + _STATUS,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, summary: str, example: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=summary + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=(_INPUTS + "\n" if name != "placement" else "") + "Example: " + example,
+        )
+
+    trace = command(
+        "trace",
+        "Recorded loads to a trace, for lplb simulate",
+        "python -m lplb.convert trace expert_distribution_recorder_1.pt --num-topk 8\n"
+        "         --out trace.jsonl && lplb simulate --trace trace.jsonl",
+    )
+    _add_input(trace)
+    trace.add_argument(
+        "--num-topk",
+        metavar="N",
+        type=_positive,
+        help="experts a token is sent to, where INPUT does not tell",
+    )
+    trace.add_argument(
+        "--sources",
+        action="store_true",
+        help="tell apart the ranks that held the tokens, where INPUT does",
+    )
+    trace.add_argument("--name", metavar="TEXT", help="what reports call the trace")
+
+    load = command(
+        "load",
+        "Recorded loads, added up, to a load file, for lplb place",
+        "python -m lplb.convert load statistics/ --out load.json &&\n"
+        "         lplb place --load load.json --num-ranks 8 --redundants 2 --json p.json",
+    )
+    _add_input(load)
+    load.add_argument(
+        "--last", metavar="N", type=_positive, help="only the last N steps with tokens"
+    )
+
+    placement = command(
+        "placement",
+        "A placement from one form to another",
+        "python -m lplb.convert placement p.json --to sglang --out experts.json &&\n"
+        "         python -m sglang.launch_server --init-expert-location experts.json",
+    )
+    placement.add_argument(
+        "input",
+        metavar="INPUT",
+        help="placement of lplb, SGLang (.json, .pt), vLLM (.npy, .pt) or "
+        "TensorRT-LLM (.yaml), told from its contents",
+    )
+    placement.add_argument(
+        "--out",
+        metavar="FILE",
+        required=True,
+        help="file to write: lplb .json; sglang .json, .pt; vllm .npy, .pt; "
+        "trtllm .yaml; - is standard output, for text",
+    )
+    placement.add_argument("--to", choices=FORMS, default="lplb", help="default: lplb")
+    placement.add_argument(
+        "--num-ranks",
+        metavar="N",
+        type=_positive,
+        help="ranks; a placement of lplb needs it, others do not tell",
+    )
+    placement.add_argument("--num-nodes", metavar="N", type=_positive, help="nodes (default: 1)")
+    placement.add_argument(
+        "--first-layer",
+        metavar="N",
+        type=int,
+        default=0,
+        help="trtllm: the model's number of the first layer, where INPUT does "
+        "not tell (default: 0)",
+    )
+    placement.add_argument(
+        "--layer-updates-per-iter",
+        metavar="N",
+        type=int,
+        default=0,
+        help="trtllm: layers that it may place anew an iteration (default: 0)",
+    )
+    return parser
+
+
+def _say(text: str) -> None:
+    print(f"lplb.convert: {text}", file=sys.stderr)
+
+
+def _open(arguments: argparse.Namespace, num_topk: int | None) -> Recording:
+    recording = open_recording(
+        arguments.inputs,
+        key=arguments.key,
+        topk=arguments.topk,
+        num_experts=arguments.num_experts,
+        num_topk=num_topk,
+        placement=arguments.placement,
+        copies=arguments.copies,
+    )
+    for note in recording.notes:
+        _say(f"note: {note}")
+    return recording
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    out = arguments.out
+    if arguments.command == "trace":
+        summary = write_trace(
+            _open(arguments, arguments.num_topk),
+            out,
+            name=arguments.name,
+            sources=arguments.sources,
+        )
+        done = describe(summary, out)
+    elif arguments.command == "load":
+        load = write_load(_open(arguments, None), out, arguments.last)
+        done = f"{out}: {load.shape[0]} layers, {load.shape[1]} experts, {int(load.sum())} counted"
+    else:
+        placement = read_placement(arguments.input, arguments.num_ranks, arguments.num_nodes)
+        write_placement(
+            placement,
+            out,
+            arguments.to,
+            first_layer=arguments.first_layer,
+            layer_updates_per_iter=arguments.layer_updates_per_iter,
+        )
+        if placement.left_out:
+            _say(f"note: {', '.join(placement.left_out)} left out")
+        layers, slots = placement.physical_to_logical.shape
+        done = f"{out}: {layers} layers, {placement.num_logical_experts} experts, {slots} slots"
+    if os.fspath(out) != "-":
+        print(done)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (without the program's name); returns the exit status."""
+    parser = make_parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:
+        return _BAD_USE if stop.code else 0
+    try:
+        _run(arguments)
+    except ConvertError as error:
+        _say(str(error))
+        return _BAD_INPUT
+    except OutputError as error:
+        _say(str(error))
+        return _BAD_OUTPUT
+    except BrokenPipeError:
+        return _BAD_OUTPUT
+    return 0

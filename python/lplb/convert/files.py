@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Reading files without running what is in them; writing files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ConvertError, OutputError, PathLike, fail, need, shown
+
+# The first torch whose weights_only does what it says (CVE-2025-32434).
+_SAFE_TORCH = (2, 6)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"key {shown(key)} twice")
+        result[key] = value
+    return result
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def read_json(path: PathLike) -> Any:
+    """The value in a JSON file: UTF-8, no key twice, no NaN."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        fail(path, "", f"is no JSON: {_first_line(error)}")
+    except OSError as error:
+        fail(path, "", f"cannot be read: {error.strerror}")
+
+
+def read_yaml(path: PathLike) -> Any:
+    """The value in a YAML file of plain data. Tags that make objects are refused."""
+    yaml = need("yaml", "pyyaml", path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        fail(path, "", f"is no plain YAML: {' '.join(str(error).split())[:200]}")
+    except OSError as error:
+        fail(path, "", f"cannot be read: {error.strerror}")
+
+
+def read_npy(path: PathLike) -> npt.NDArray[Any]:
+    """The array of a `.npy` file, mapped into memory, not read. Pickled objects are refused."""
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
+    except (ValueError, EOFError, SyntaxError) as error:
+        fail(path, "", f"is no whole .npy file of numbers: {_first_line(error)}")
+    except OSError as error:
+        fail(path, "", f"cannot be read: {error.strerror or _first_line(error)}")
+
+
+def read_npz(path: PathLike) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of a `.npz` file by name. Pickled objects are refused."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        fail(path, "", f"is no whole .npz file of numbers: {_first_line(error)}")
+    except OSError as error:
+        fail(path, "", f"cannot be read: {error.strerror or _first_line(error)}")
+
+
+def read_pt(path: PathLike) -> Any:
+    """What `torch.save` wrote, tensors on the CPU and mapped into memory.
+
+    Loaded with `weights_only`: tensors, numbers, strings, lists and dicts. A file that holds
+    anything else is refused, and none of its code runs.
+    """
+    torch = need("torch", "torch", path)
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < _SAFE_TORCH:
+        fail(
+            path,
+            "",
+            f"is not loaded by torch {torch.__version__}, which can run code in it "
+            "(CVE-2025-32434): expected torch 2.6 or newer",
+        )
+    try:
+        # Files of the time before zip archives cannot be mapped; they are read.
+        mapped = zipfile.is_zipfile(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files that are refused right after
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        fail(
+            path,
+            "",
+            "holds objects whose loading could run code, or is damaged: "
+            f"{_first_line(error)}; expected tensors, numbers, strings, lists, dicts",
+        )
+    except OSError as error:
+        fail(path, "", f"cannot be read: {error.strerror or _first_line(error)}")
+    except Exception as error:  # whatever torch's readers make of a damaged file
+        fail(path, "", f"is no whole file of torch.save: {_first_line(error)}")
+
+
+def open_safetensors(path: PathLike) -> Any:
+    """A safetensors file, opened: `keys()`, and `get_tensor(key)` as a numpy array."""
+    safetensors = need("safetensors", "safetensors", path)
+    try:
+        return safetensors.safe_open(os.fspath(path), framework="numpy")
+    except OSError as error:
+        fail(path, "", f"cannot be read: {error.strerror or _first_line(error)}")
+    except safetensors.SafetensorError as error:
+        fail(path, "", f"is no whole safetensors file: {_first_line(error)}")
+
+
+@contextlib.contextmanager
+def output(path: PathLike, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file to write, which appears under its name when all is written, or not at all.
+
+    "-" is standard output. A file that stands there already is replaced; a link stays a link, a
+    device or pipe is written to as it is.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written.
+    """
+    if os.fspath(path) == "-":
+        try:
+            yield sys.stdout if "b" not in mode else sys.stdout.buffer
+            sys.stdout.flush()
+        except OSError as error:
+            raise OutputError(f"standard output: {error.strerror}") from error
+        return
+    target = os.path.realpath(path)
+    encoding = None if "b" in mode else "utf-8"
+    temporary = None
+    try:
+        if os.path.exists(target) and not os.path.isfile(target):
+            with open(target, mode, encoding=encoding) as file:
+                yield file
+            return
+        handle, temporary = tempfile.mkstemp(
+            prefix="." + os.path.basename(target) + ".", dir=os.path.dirname(target)
+        )
+        with os.fdopen(handle, mode, encoding=encoding) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            permissions = os.stat(target).st_mode & 0o777
+        except FileNotFoundError:
+            mask = os.umask(0)
+            os.umask(mask)
+            permissions = 0o666 & ~mask
+        os.chmod(temporary, permissions)
+        os.replace(temporary, target)
+        temporary = None
+    except ConvertError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{os.fspath(path)}: cannot be written: {error.strerror or _first_line(error)}"
+        ) from error
+    finally:
+        if temporary is not None:
+            os.unlink(temporary)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+"""From files to a recording: what a file is, is told from its contents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from . import arrays, parquet, sglang, trtllm, vllm
+from .errors import ConvertError, PathLike, fail, shown
+from .files import open_safetensors, read_json, read_npy, read_npz, read_pt
+from .placement import read_placement
+from .recording import Recording
+
+_STAT, _RECORDS = "an SGLang dump of counts", "an SGLang dump of forward passes"
+_WINDOW, _ARRAY = "a vLLM load window", "an array"
+
+
+def _text_hint(path: PathLike) -> None:
+    """Refuse an engine's log with a message that says why."""
+    with open(path, "rb") as file:
+        start = file.read(1 << 16)
+    if b"EPLB step:" in start or b"[Expert Balancedness]" in start:
+        fail(
+            path,
+            "",
+            "is an engine's log, which has only means and maxima: expected its tensors "
+            "(docs/convert.md shows how to save them)",
+        )
+
+
+def _content(path: PathLike) -> Any:
+    """What a file holds: an array, or a dict."""
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    if suffix in (".pt", ".pth"):
+        return read_pt(path)
+    if suffix == ".npy":
+        return read_npy(path)
+    if suffix == ".npz":
+        return read_npz(path)
+    if suffix == ".safetensors":
+        if trtllm.is_rank_file(path):
+            fail(path, "", "is one rank's part of TensorRT-LLM's statistics, expected their folder")
+        file = open_safetensors(path)
+        return {key: file.get_tensor(key) for key in file.keys()}
+    if suffix == ".json":
+        return read_json(path)
+    try:
+        _text_hint(path)
+    except OSError as error:
+        fail(path, "", f"cannot be read: {error.strerror}")
+    fail(
+        path,
+        "",
+        f"ends in {shown(suffix)}, expected .pt, .npy, .npz, .safetensors, .json, "
+        ".parquet, or a folder of an engine's files",
+    )
+
+
+def _kind(path: PathLike, content: Any) -> str:
+    if isinstance(content, dict):
+        if "logical_count" in content:
+            return _STAT
+        if "records" in content:
+            return _RECORDS
+        if vllm.WINDOW in content or vllm.ONE_PASS in content:
+            return _WINDOW
+    elif not hasattr(content, "shape") and not isinstance(content, list):
+        fail(path, "", f"holds {shown(content)}, expected an array or a dict of arrays")
+    return _ARRAY
+
+
+def _expand(paths: Sequence[PathLike]) -> list[PathLike]:
+    """`paths` with the dumps in them for folders of SGLang's recorder."""
+    result: list[PathLike] = []
+    for path in paths:
+        if not os.path.isdir(path):
+            result.append(path)
+            continue
+        names = sorted(
+            name
+            for name in os.listdir(path)
+            if name.startswith("expert_distribution_recorder_") and name.endswith(".pt")
+        )
+        if not names:
+            fail(
+                path,
+                "",
+                "is a folder without rank*.safetensors or "
+                "expert_distribution_recorder_*.pt, expected either",
+            )
+        result += [os.path.join(path, name) for name in names]
+    return result
+
+
+def _read(
+    paths: Sequence[PathLike], key: str | None, topk: bool, num_experts: int | None
+) -> Recording:
+    if len(paths) == 1 and os.path.isdir(paths[0]) and trtllm.is_statistics(paths[0]):
+        return trtllm.read_statistics(paths[0])
+    if len(paths) == 1 and os.fspath(paths[0]).lower().endswith(".parquet") and not topk:
+        return parquet.read_table(paths[0])
+    expanded = _expand(paths)
+    files = [(path, _content(path)) for path in expanded]
+    kinds = [
+        _kind(path, content) if key is None and not topk else _ARRAY for path, content in files
+    ]
+    kind = arrays.same_kind(kinds, expanded)
+    if kind == _STAT:
+        return sglang.read_stat(files)
+    if kind == _RECORDS:
+        return sglang.read_records(files)
+    if kind == _WINDOW:
+        return vllm.read_window(files)
+    named: list[tuple[PathLike, str, Any]] = [
+        (path, *(arrays.pick(path, content, key) if isinstance(content, dict) else ("", content)))
+        for path, content in files
+    ]
+    if not topk:
+        return arrays.read_loads(named)
+    if num_experts is None:
+        fail(
+            expanded[0],
+            "",
+            "holds chosen experts: expected the number of experts too "
+            "(--num-experts, or --placement)",
+        )
+    return arrays.read_ids(named, num_experts)
+
+
+def open_recording(
+    paths: Sequence[PathLike],
+    *,
+    key: str | None = None,
+    topk: bool = False,
+    num_experts: int | None = None,
+    num_topk: int | None = None,
+    placement: PathLike | None = None,
+    copies: int = 1,
+) -> Recording:
+    """Open what an engine recorded, or plain arrays. Nothing is kept in memory that can be mapped.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        Files of one recording: all ranks' files, or one after the other in time; or one folder of
+        SGLang's recorder or TensorRT-LLM's statistics.
+    key : str, optional
+        The array to take in files that hold several.
+    topk : bool
+        The arrays are chosen experts [tokens, layers, topk], not loads [steps, layers, experts].
+    num_experts : int, optional
+        With `topk`: how many experts (with `placement`: slots) there are to choose from.
+    num_topk : int, optional
+        Experts a token is sent to, where the files do not tell.
+    placement : path, optional
+        The placement that was in use, in any form that `read_placement` takes: the files count
+        slots, and it says which expert each slot held.
+    copies : int
+        How often each token was counted, such as by every rank of a tensor-parallel group.
+
+    Raises
+    ------
+    ConvertError
+        With the file, the key, the value and what was expected.
+
+    Examples
+    --------
+    >>> import tempfile, numpy
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> numpy.save(folder.name + "/load.npy", [[[1, 2, 3]], [[4, 5, 6]]])
+    >>> recording = open_recording([folder.name + "/load.npy"])
+    >>> [step[0].tolist() for step in recording.steps()]
+    [[[1, 2, 3]], [[4, 5, 6]]]
+    """
+    if not paths:
+        raise ConvertError("no file given, expected at least one")
+    if copies < 1:
+        raise ConvertError(f"copies is {copies}, expected 1 or more")
+    slots = read_placement(placement) if placement is not None else None
+    if topk and num_experts is None and slots is not None:
+        num_experts = slots.physical_to_logical.shape[1]
+    recording = _read(paths, key, topk, num_experts)
+    recording.copies = copies
+    if slots is not None and placement is not None:
+        recording.map_with(slots.rows_for(recording.layers), placement)
+    if num_topk is not None:
+        if recording.num_topk not in (None, num_topk):
+            fail(
+                recording.path,
+                "",
+                f"has {recording.num_topk} experts a token, expected {num_topk} (num_topk)",
+            )
+        recording.num_topk = num_topk
+    if (
+        recording.num_topk is not None
+        and not 1 <= recording.num_topk <= recording.num_logical_experts
+    ):
+        fail(
+            recording.path,
+            "",
+            f"num_topk is {recording.num_topk}, expected 1 to "
+            f"{recording.num_logical_experts}, the number of experts",
+        )
+    return recording

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""Loads in a Parquet table, read in batches of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .errors import PathLike, fail, need
+from .recording import Recording
+from .values import MAX_EXPERTS, MAX_LAYERS, IntArray, counts, whole_numbers
+
+_ROWS = 65536
+
+
+class _Table:
+    """A table with columns step (may be absent), layer, load, and expert where load is a number."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = path
+        pyarrow = need("pyarrow", "pyarrow", path)
+        parquet = need("pyarrow.parquet", "pyarrow", path)
+        try:
+            self._file = parquet.ParquetFile(path)
+        except OSError as error:
+            fail(path, "", f"cannot be read: {error}")
+        except pyarrow.ArrowException as error:
+            fail(path, "", f"is no whole Parquet file: {error}")
+        self._broken = pyarrow.ArrowException
+        schema = self._file.schema_arrow
+        wanted = {"layer", "load"}
+        if not wanted <= set(schema.names):
+            fail(
+                path,
+                "",
+                f"has columns {', '.join(schema.names)}, expected layer and load, and "
+                "expert where load is a number; and step where there are several",
+            )
+        self.in_lists = (
+            pyarrow.types.is_list(schema.field("load").type)
+            or pyarrow.types.is_large_list(schema.field("load").type)
+            or pyarrow.types.is_fixed_size_list(schema.field("load").type)
+        )
+        self.columns = [
+            name
+            for name in ("step", "layer", "expert", "load")
+            if name in schema.names and not (name == "expert" and self.in_lists)
+        ]
+        if not self.in_lists and "expert" not in self.columns:
+            fail(path, "", "has no column expert, expected one, or lists in column load")
+
+    def _integers(self, key: str, column: Any, most: int) -> IntArray:
+        if column.null_count:
+            fail(self.path, key, "has an empty value, expected integers")
+        values = whole_numbers(self.path, key, column.to_numpy(zero_copy_only=False))
+        if values.size and int(values.max()) > most:
+            fail(self.path, key, f"holds {int(values.max())}, expected 0 to {most}")
+        return values
+
+    def batches(self) -> Iterator[dict[str, IntArray]]:
+        """Rows as flat arrays of one length: step, layer, expert, load."""
+        try:
+            for batch in self._file.iter_batches(_ROWS, columns=self.columns):
+                rows = batch.num_rows
+                flat = {"layer": self._integers("layer", batch.column("layer"), MAX_LAYERS - 1)}
+                flat["step"] = (
+                    self._integers("step", batch.column("step"), 2**62)
+                    if "step" in self.columns
+                    else np.zeros(rows, np.int64)
+                )
+                load = batch.column("load")
+                if self.in_lists:
+                    if load.null_count:
+                        fail(self.path, "load", "has an empty value, expected lists of integers")
+                    lengths = np.asarray(load.value_lengths(), np.int64)
+                    expert = np.concatenate([np.arange(n) for n in lengths]) if rows else lengths
+                    flat = {key: np.repeat(value, lengths) for key, value in flat.items()}
+                    flat["expert"], load = expert, load.flatten()
+                else:
+                    flat["expert"] = self._integers(
+                        "expert", batch.column("expert"), MAX_EXPERTS - 1
+                    )
+                flat["load"] = self._integers("load", load, 2**63 - 1)
+                yield flat
+        except (OSError, self._broken) as error:
+            fail(self.path, "", f"is no whole Parquet file: {error}")
+
+
+def read_table(path: PathLike) -> Recording:
+    """A table whose rows are in the order of their steps.
+
+    Columns: `step` (absent: all rows are one), `layer`, `expert` and `load`, a row a number, or
+    `load` a list over the experts. Rows of the same step, layer and expert are added up.
+    """
+    table = _Table(path)
+    layers: set[int] = set()
+    experts, last = 0, -1
+    for batch in table.batches():
+        step = batch["step"]
+        if not step.size:
+            continue
+        if int(step[0]) < last or (np.diff(step) < 0).any():
+            fail(path, "step", "goes back, expected rows in the order of their steps")
+        last = int(step[-1])
+        layers.update(np.unique(batch["layer"]).tolist())
+        experts = max(experts, int(batch["expert"].max()) + 1)
+    if not layers:
+        fail(path, "", "has no rows")
+    numbers = tuple(sorted(layers))
+    place = np.zeros(numbers[-1] + 1, np.int64)
+    place[list(numbers)] = np.arange(len(numbers))
+
+    def read() -> Iterator[IntArray]:
+        load = np.zeros((len(numbers), experts), np.int64)
+        current = -1
+        for batch in table.batches():
+            for number, rows in _runs(batch["step"]):
+                if number != current and current >= 0:
+                    yield counts(path, f"step {current}", load)[np.newaxis]
+                    load = np.zeros_like(load)
+                current = number
+                np.add.at(
+                    load, (place[batch["layer"][rows]], batch["expert"][rows]), batch["load"][rows]
+                )
+        yield counts(path, f"step {current}", load)[np.newaxis]
+
+    return Recording(path, read, 1, numbers, experts)
+
+
+def _runs(step: IntArray) -> list[tuple[int, slice]]:
+    """(step, its rows) for each run of equal steps.
+
+    >>> _runs(np.array([4, 4, 7]))
+    [(4, slice(0, 2, None)), (7, slice(2, 3, None))]
+    """
+    edges = [0, *(np.flatnonzero(np.diff(step)) + 1).tolist(), len(step)]
+    return [
+        (int(step[first]), slice(first, last))
+        for first, last in zip(edges, edges[1:])
+        if last > first
+    ]

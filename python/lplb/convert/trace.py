@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""From a recording to what the command reads: a trace for `lplb simulate`, a load for `place`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import PathLike, fail
+from .files import output
+from .recording import Recording
+from .values import IntArray
+
+
+@dataclass
+class Summary:
+    """What was written.
+
+    Attributes
+    ----------
+    num_steps : int
+        Steps in the trace.
+    num_empty : int
+        Steps without a token, which were left out.
+    layers : tuple of int
+        The model's number of each layer in the trace. Layers without a token in any step are left
+        out: they are not MoE layers, or nobody recorded them.
+    num_layers_left_out : int
+        How many those are.
+    num_logical_experts, num_topk, num_sources : int
+        As in the trace's header; `num_sources` is 0 where ranks are not told apart.
+    numbered : bool
+        False where the layers are at unequal distances: the trace numbers them 0, 1, ...
+    """
+
+    num_steps: int
+    num_empty: int
+    layers: tuple[int, ...]
+    num_layers_left_out: int
+    num_logical_experts: int
+    num_topk: int
+    num_sources: int
+    numbered: bool
+
+
+def _total(step: IntArray) -> IntArray:
+    total: IntArray = step.sum(axis=0)
+    return total
+
+
+def _survey(recording: Recording) -> tuple[int, int, IntArray]:
+    """(steps, empty ones, whether each layer has a token in some step)."""
+    steps, empty = 0, 0
+    used = np.zeros(len(recording.layers), bool)
+    for step in recording.steps():
+        here = step.any(axis=(0, 2))
+        steps += 1
+        empty += not here.any()
+        used |= here
+    if steps == empty:
+        fail(recording.path, "", f"has no token in any step (of {steps}), expected loads")
+    return steps, empty, np.flatnonzero(used)
+
+
+def _numbering(layers: tuple[int, ...]) -> dict[str, int] | None:
+    """Header keys that number `layers`; None where they are at unequal distances.
+
+    >>> _numbering((3, 5, 7)), _numbering((3, 4, 9))
+    ({'first_layer': 3, 'layer_stride': 2}, None)
+    """
+    strides = set(np.diff(layers).tolist())
+    if len(strides) > 1:
+        return None
+    return {"first_layer": layers[0], "layer_stride": strides.pop() if strides else 1}
+
+
+def write_trace(
+    recording: Recording, path: PathLike, *, name: str | None = None, sources: bool = False
+) -> Summary:
+    """Write the trace that `lplb simulate --trace` replays (docs/traces.md).
+
+    The recording is read twice; one step at a time is in memory. Steps without a token, and layers
+    without one in any step, are left out.
+
+    Parameters
+    ----------
+    path : path
+        "-" is standard output.
+    name : str, optional
+        What reports call the trace; the file's name where not given.
+    sources : bool
+        Tell the ranks apart that held the tokens (`source_load`): with it a replay says how many
+        tokens stay on their rank. The recording must have counted, at each rank, the tokens that
+        the rank held.
+
+    Raises
+    ------
+    ConvertError
+        Where the recording has no token, does not tell how many experts a token is sent to, or,
+        with `sources`, does not tell ranks apart.
+    OutputError
+        Where `path` cannot be written.
+    """
+    if recording.num_topk is None:
+        fail(
+            recording.path,
+            "",
+            "does not tell how many experts a token is sent to, expected num_topk (--num-topk)",
+        )
+    if sources:
+        if recording.num_sources == 1 or recording.copies > 1:
+            fail(
+                recording.path,
+                "",
+                "does not tell ranks apart, expected files of several ranks, "
+                "each with its own tokens",
+            )
+        if recording.counts_what_ranks_received():
+            fail(
+                recording.path,
+                "",
+                "has what each rank received, expected what each rank held "
+                "(SGLang records that unless DeepEP is in low_latency mode)",
+            )
+    steps, empty, used = _survey(recording)
+    layers = tuple(recording.layers[i] for i in used)
+    numbering = _numbering(layers)
+    header: dict[str, object] = {
+        "format": "lplb-trace",
+        "version": 1,
+        "num_layers": len(layers),
+        "num_logical_experts": recording.num_logical_experts,
+        "num_topk": recording.num_topk,
+    }
+    if name is not None:
+        header["name"] = name
+    if numbering is not None:
+        header.update(numbering)
+    if sources:
+        header["num_sources"] = recording.num_sources
+    with output(path) as file:
+        file.write(json.dumps(header) + "\n")
+        for step in recording.steps():
+            if not step.any():
+                continue
+            kept = step[:, used]
+            line = {"load": _total(kept).tolist()}
+            if sources:
+                line["source_load"] = kept.transpose(1, 0, 2).tolist()
+            file.write(json.dumps(line, separators=(",", ":")) + "\n")
+    return Summary(
+        steps - empty,
+        empty,
+        layers,
+        len(recording.layers) - len(layers),
+        recording.num_logical_experts,
+        recording.num_topk,
+        recording.num_sources if sources else 0,
+        numbering is not None,
+    )
+
+
+def sum_load(recording: Recording, last: int | None = None) -> IntArray:
+    """Tokens of each expert over all steps, or the `last` ones that have a token.
+
+    Returns
+    -------
+    array [num_layers, num_logical_experts], int64
+        A row for every layer of the recording, those without tokens too, so that a placement made
+        from it has the engine's rows.
+    """
+    steps, empty, _ = _survey(recording)
+    skip = max(0, steps - empty - last) if last is not None else 0
+    load = np.zeros((len(recording.layers), recording.num_logical_experts), np.int64)
+    for step in itertools.islice((step for step in recording.steps() if step.any()), skip, None):
+        load += _total(step)
+    return load
+
+
+def write_load(recording: Recording, path: PathLike, last: int | None = None) -> IntArray:
+    """Write `sum_load()` as the load file of `lplb place --load` (docs/formats.md); returns it."""
+    load = sum_load(recording, last)
+    with output(path) as file:
+        rows = ",\n ".join(json.dumps(row) for row in load.tolist())
+        file.write(f'{{"load": [\n {rows}]}}\n')
+    return load
+
+
+def describe(summary: Summary, path: PathLike) -> str:
+    """`summary` on one line.
+
+    >>> describe(Summary(9, 1, (3, 4, 5), 0, 64, 6, 0, True), "a.jsonl")
+    'a.jsonl: 9 steps (1 empty one left out), layers 3 to 5, 64 experts, top 6'
+    """
+    text = f"{os.fspath(path)}: {summary.num_steps} steps"
+    if summary.num_empty:
+        text += (
+            f" ({summary.num_empty} empty {'ones' if summary.num_empty > 1 else 'one'} left out)"
+        )
+    text += f", layers {summary.layers[0]} to {summary.layers[-1]}"
+    if not summary.numbered:
+        text += f" with gaps, numbered 0 to {len(summary.layers) - 1}"
+    if summary.num_layers_left_out:
+        text += f" ({summary.num_layers_left_out} without tokens left out)"
+    text += f", {summary.num_logical_experts} experts, top {summary.num_topk}"
+    return text + (f", {summary.num_sources} source ranks" if summary.num_sources else "")

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""Arrays of a file as checked numpy arrays: counts, expert ids, maps of slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import PathLike, fail, need, shown
+
+IntArray = npt.NDArray[np.int64]
+
+# What a trace and a placement file may hold (docs/traces.md, docs/formats.md).
+MAX_LAYERS = 1024
+MAX_EXPERTS = 4096
+MAX_RANKS = 1024
+_MAX_SUM = 2**63 - 1
+
+
+def as_array(path: PathLike, key: str, value: object) -> npt.NDArray[Any]:
+    """A tensor, array or nested list as a numpy array, on the CPU. Copies only where it must.
+
+    Raises
+    ------
+    ConvertError
+        Where the value is no array of numbers, such as a list with rows of unequal length.
+
+    Examples
+    --------
+    >>> as_array("a.json", "load", [[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    if type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach"):
+        torch = need("torch", "torch", path)
+        tensor: Any = value.detach().cpu()
+        if tensor.dtype in (torch.bfloat16, torch.float16):
+            tensor = tensor.to(torch.float64)
+        value = tensor.numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        fail(path, key, f"is {shown(value)}, expected rows of equal length")
+    if array.dtype.kind not in "iuf" and array.size:
+        fail(path, key, f"holds {shown(value)}, expected numbers")
+    return array
+
+
+def whole_numbers(path: PathLike, key: str, value: object, what: str = "numbers") -> IntArray:
+    """Whole numbers >= 0 of any shape, as int64; floating-point numbers must be whole.
+
+    >>> whole_numbers("a.npy", "step", np.array([0.0, 1.0]))
+    array([0, 1])
+    >>> whole_numbers("a.npy", "step", [0.5])
+    Traceback (most recent call last):
+      ...
+    lplb.convert.errors.ConvertError: a.npy: step holds 0.5, expected whole numbers
+    """
+    array = as_array(path, key, value)
+    if array.dtype.kind == "f":
+        bad = ~np.isfinite(array) | (array != np.floor(array)) | (np.abs(array) > 2**53)
+        if bad.any():
+            fail(path, key, f"holds {array[bad].flat[0]!s}, expected whole {what}")
+    elif array.dtype == np.uint64 and array.size and int(array.max()) > _MAX_SUM:
+        fail(path, key, f"holds {int(array.max())}, expected {what} below 2^63")
+    if array.size and int(array.min()) < 0:
+        fail(path, key, f"holds {int(array.min())}, expected {what} >= 0")
+    return array.astype(np.int64, copy=False)
+
+
+def counts(path: PathLike, key: str, value: object) -> IntArray:
+    """Token counts: whole numbers >= 0 whose sums over the last axis stay below 2^63.
+
+    Parameters
+    ----------
+    value : tensor, array or nested list, any shape
+        Integers, or floating-point numbers that are whole.
+
+    Examples
+    --------
+    >>> counts("a.npy", "", np.array([[1.0, 2.0]]))
+    array([[1, 2]])
+    >>> counts("a.npy", "load", [[1, -2]])
+    Traceback (most recent call last):
+      ...
+    lplb.convert.errors.ConvertError: a.npy: load holds -2, expected counts >= 0
+    """
+    array = whole_numbers(path, key, value, "counts")
+    if array.size and int(array.max()) > _MAX_SUM // max(array.shape[-1:], default=1):
+        for row in array.reshape(-1, array.shape[-1]):
+            if sum(row.tolist()) > _MAX_SUM:
+                fail(
+                    path,
+                    key,
+                    f"has a row that sums to {sum(row.tolist())}, expected less than 2^63",
+                )
+    return array
+
+
+def slot_map(path: PathLike, key: str, value: object) -> IntArray:
+    """The logical expert in each slot, [num_layers, num_physical]; one layer may come flat.
+
+    Every expert from 0 to the largest must be in a slot of every layer.
+
+    Examples
+    --------
+    >>> slot_map("p.json", "physical_to_logical_map", [0, 1, 2, 0])
+    array([[0, 1, 2, 0]])
+    >>> slot_map("p.json", "physical_to_logical_map", [[0, 1, 2, 0], [0, 1, 1, 0]])
+    Traceback (most recent call last):
+      ...
+    lplb.convert.errors.ConvertError: p.json: physical_to_logical_map[1] has expert 2 in no slot, \
+expected each of 0 to 2
+    """
+    array = whole_numbers(path, key, value, "expert ids")
+    if array.ndim == 1:
+        array = array[np.newaxis]
+    if array.ndim != 2 or 0 in array.shape:
+        fail(path, key, f"has shape {list(array.shape)}, expected [layers, slots]")
+    if array.shape[0] > MAX_LAYERS or array.shape[1] > MAX_EXPERTS:
+        fail(
+            path,
+            key,
+            f"has shape {list(array.shape)}, expected at most {MAX_LAYERS} layers "
+            f"and {MAX_EXPERTS} slots",
+        )
+    experts = int(array.max()) + 1
+    if experts > array.shape[1]:
+        fail(path, key, f"holds expert {experts - 1}, expected 0 to {array.shape[1] - 1}")
+    for layer, row in enumerate(array):
+        absent = np.flatnonzero(np.bincount(row, minlength=experts) == 0)
+        if absent.size:
+            fail(
+                path,
+                f"{key}[{layer}]",
+                f"has expert {absent[0]} in no slot, expected each of 0 to {experts - 1}",
+            )
+    return array
+
+
+def integer(path: PathLike, mapping: dict[Any, Any], key: str, low: int, high: int) -> int:
+    """The integer `mapping[key]`, from `low` to `high`.
+
+    >>> integer("meta_info.json", {"num_experts": 64}, "num_experts", 1, 4096)
+    64
+    """
+    if key not in mapping:
+        fail(path, key, f"is missing, expected an integer from {low} to {high}")
+    value = mapping[key]
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        fail(path, key, f"is {shown(value)}, expected an integer from {low} to {high}")
+    return value
