@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""Files as the engines write them, for the tests of lplb.convert."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+IntArray = npt.NDArray[np.int64]
+
+
+def random_load(seed: int, steps: int, layers: int, experts: int, entries: int) -> IntArray:
+    """Loads [steps, layers, experts] whose rows sum to `entries`."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(entries, rng.dirichlet(np.ones(experts)), size=(steps, layers))
+
+
+def random_slots(seed: int, layers: int, experts: int, slots: int) -> IntArray:
+    """A map [layers, slots] that has each expert in a slot of every layer."""
+    rng = np.random.default_rng(seed)
+    return np.stack(
+        [
+            rng.permutation(np.r_[0:experts, rng.integers(0, experts, slots - experts)])
+            for _ in range(layers)
+        ]
+    )
+
+
+def scatter(load: IntArray, slots: IntArray, seed: int) -> IntArray:
+    """Counts of slots [..., layers, slots] that add up to `load` [..., layers, experts]."""
+    rng = np.random.default_rng(seed)
+    result = np.zeros((*load.shape[:-1], slots.shape[1]), np.int64)
+    for index in np.ndindex(*load.shape[:-1]):
+        for expert, tokens in enumerate(load[index]):
+            own = np.flatnonzero(slots[index[-1]] == expert)
+            result[index][own] = rng.multinomial(tokens, np.ones(len(own)) / len(own))
+    return result
+
+
+def sglang_stat(
+    folder: pathlib.Path, load: IntArray, moment: float = 1732470000.25
+) -> pathlib.Path:
+    """The dump of SGLang's modes stat and stat_approx, written by rank 0."""
+    torch = pytest.importorskip("torch")
+    path = folder / f"expert_distribution_recorder_{moment}.pt"
+    torch.save(
+        {
+            "rank": 0,
+            "logical_count": torch.tensor(load, dtype=torch.int32),
+            "average_utilization_rate_over_window": None,
+        },
+        str(path),
+    )
+    return path
+
+
+def sglang_records(
+    folder: pathlib.Path,
+    rank: int,
+    passes: Sequence[int],
+    count: IntArray,
+    slots: IntArray,
+    topk: IntArray | None = None,
+    moment: float = 1732470000.25,
+) -> pathlib.Path:
+    """One rank's dump in mode per_pass; with `topk` [passes, layers, tokens, 8], per_token."""
+    torch = pytest.importorskip("torch")
+    records = []
+    for index, number in enumerate(passes):
+        record: dict[str, Any] = {
+            "forward_pass_id": number,
+            "rank": rank,
+            "gatherer_key": "primary",
+        }
+        if topk is not None:
+            tokens = topk.shape[2]
+            record |= {
+                "input_ids": list(range(tokens)),
+                "positions": list(range(tokens)),
+                "extend_seq_lens": [tokens],
+                "forward_mode": 1,
+                "topk_ids_of_layer": torch.tensor(topk[index], dtype=torch.int32),
+                "misc_objects": [
+                    {
+                        "layer_id": 0,
+                        "num_tokens_per_rank": [tokens],
+                        "num_tokens_per_rdma_rank": [],
+                        "num_tokens_per_expert": [],
+                    }
+                ],
+            }
+        record["global_physical_count"] = torch.tensor(count[index], dtype=torch.int32)
+        records.append(record)
+    path = folder / f"expert_distribution_recorder_{moment + rank}_{rank}.pt"
+    torch.save({"records": records, "last_physical_to_logical_map": torch.tensor(slots)}, str(path))
+    return path
+
+
+def vllm_window(
+    folder: pathlib.Path, rank: int, window: IntArray, slots: IntArray, **more: object
+) -> pathlib.Path:
+    """What the recipe of docs/convert.md saves on one rank of vLLM."""
+    torch = pytest.importorskip("torch")
+    path = folder / f"eplb_rank{rank}.pt"
+    torch.save(
+        {
+            "expert_load_window": torch.tensor(window, dtype=torch.int32),
+            "physical_to_logical_map": torch.tensor(slots),
+            **more,
+        },
+        str(path),
+    )
+    return path
+
+
+def trtllm_statistics(
+    folder: pathlib.Path,
+    counts: IntArray,
+    iterations: Sequence[int],
+    layers: Sequence[int],
+    num_topk: int,
+) -> pathlib.Path:
+    """TensorRT-LLM's statistics; `counts` [ranks, iterations, layers, experts]."""
+    pytest.importorskip("torch")
+    torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
+    folder.mkdir(exist_ok=True)
+    for rank, of_rank in enumerate(counts):
+        records = {
+            f"{iteration}_{layer}": torch.tensor(of_rank[i, j])
+            for i, iteration in enumerate(iterations)
+            for j, layer in enumerate(layers)
+        }
+        safetensors.save_file(records, f"{folder}/rank{rank}.safetensors")
+    (folder / "meta_info.json").write_text(
+        json.dumps({"num_experts": counts.shape[-1], "num_experts_per_token": num_topk})
+    )
+    return folder
+
+
+def read_trace(path: pathlib.Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(header, steps) of a trace file."""
+    header, *steps = [json.loads(line) for line in path.read_text().splitlines()]
+    return header, steps
+
+
+def trace_load(path: pathlib.Path) -> IntArray:
+    """The loads [steps, layers, experts] of a trace file."""
+    return np.array([step["load"] for step in read_trace(path)[1]])
+
+
+def lplb_command() -> str:
+    """The command lplb: $LPLB_COMMAND, or the one on PATH; skips the test where there is none."""
+    command = os.environ.get("LPLB_COMMAND") or shutil.which("lplb")
+    if command is None:
+        pytest.skip("needs the command lplb on PATH, or its file in LPLB_COMMAND")
+    return command
+
+
+def run_lplb(*arguments: object) -> str:
+    """Standard output of the command, which must succeed."""
+    done = subprocess.run(
+        [lplb_command(), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

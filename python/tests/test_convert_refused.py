@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MIT
+"""Files that are damaged or hostile: one clear message, and none of their code runs."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import pathlib
+import pickle
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from convert_files import random_load, random_slots, sglang_records, sglang_stat
+
+from lplb import convert
+
+
+class Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_code_in_a_pt_file_does_not_run(tmp_path: pathlib.Path, legacy: bool) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "evil.pt"
+    torch.save(
+        {"logical_count": torch.ones(1, 2, 4), "x": Evil(tmp_path / "ran")},
+        path,
+        _use_new_zipfile_serialization=not legacy,
+    )
+    for read in (lambda: convert.open_recording([path]), lambda: convert.read_placement(path)):
+        with pytest.raises(
+            convert.ConvertError, match="evil.pt: holds objects whose loading could run"
+        ):
+            read()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_bare_pickle_named_pt_does_not_run(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("torch")
+    path = tmp_path / "evil.pt"
+    path.write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
+    with pytest.raises(convert.ConvertError, match="evil.pt: "):
+        convert.open_recording([path])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_in_numpy_files_does_not_run(tmp_path: pathlib.Path) -> None:
+    array = np.array([Evil(tmp_path / "ran")], object)
+    np.save(tmp_path / "evil.npy", array, allow_pickle=True)
+    np.savez(tmp_path / "evil.npz", load=array)
+    for name in ("evil.npy", "evil.npz"):
+        with pytest.raises(convert.ConvertError, match=f"{name}: is no whole"):
+            convert.open_recording([tmp_path / name])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_old_torch_is_not_trusted(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    path = sglang_stat(tmp_path, random_load(1, 2, 2, 4, 8))
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cu124")
+    with pytest.raises(
+        convert.ConvertError, match=r"CVE-2025-32434\): expected torch 2.6 or newer"
+    ):
+        convert.open_recording([path])
+
+
+@pytest.mark.parametrize(
+    "name", ["load.npy", "load.npz", "load.pt", "load.safetensors", "load.json", "load.parquet"]
+)
+def test_truncated_files(tmp_path: pathlib.Path, name: str) -> None:
+    load = random_load(2, 8, 3, 16, 99)
+    path = tmp_path / name
+    if name == "load.npy":
+        np.save(path, load)
+    elif name == "load.npz":
+        np.savez(path, load=load)
+    elif name == "load.json":
+        path.write_text(str(load.tolist()))
+    elif name == "load.pt":
+        sglang_stat(tmp_path, load).replace(path)
+    elif name == "load.safetensors":
+        pytest.importorskip("safetensors.numpy").save_file({"load": load}, path)
+    else:
+        pa = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(
+            pa.table({"layer": [0] * 500, "expert": list(range(500)), "load": [1] * 500}), path
+        )
+    data = path.read_bytes()
+    for kept in (0, 1, 7, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:kept])
+        with pytest.raises(convert.ConvertError, match=f"{name}: is no |{name}: holds objects"):
+            convert.sum_load(convert.open_recording([path]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"records": []}, r"records is \[\], expected a list of forward passes"),
+        ({"records": [3]}, r"records\[0\] is 3, expected a dict"),
+        ({"records": [{"rank": 0}]}, "last_physical_to_logical_map is missing"),
+        (
+            {"logical_count": [1, 2]},
+            r"logical_count has shape \[2\], expected \[steps, layers, logical",
+        ),
+        ({"a": [[1]], "b": [[2]]}, "has arrays 'a', 'b', expected one"),
+        (5, "holds 5, expected an array or a dict of arrays"),
+    ],
+)
+def test_pt_files_of_another_shape(tmp_path: pathlib.Path, content: object, message: str) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(content, tmp_path / "bad.pt")
+    with pytest.raises(convert.ConvertError, match=f"bad.pt: {message}"):
+        convert.open_recording([tmp_path / "bad.pt"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"forward_pass_id": None}, r"forward_pass_id is None, expected an integer"),
+        ({"rank": 1}, r"records\[1\].rank is 1, expected 0 as in records\[0\]"),
+        ({"global_physical_count": None}, r"records\[1\].global_physical_count holds None"),
+    ],
+)
+def test_records_that_are_damaged(
+    tmp_path: pathlib.Path, change: dict[str, object], message: str
+) -> None:
+    torch = pytest.importorskip("torch")
+    path = sglang_records(
+        tmp_path, 0, [1, 2], np.ones((2, 1, 4), np.int64), random_slots(1, 1, 4, 4)
+    )
+    content = torch.load(path, weights_only=True)
+    content["records"][1].update(change)
+    torch.save(content, path)
+    with pytest.raises(convert.ConvertError, match=message):
+        convert.sum_load(convert.open_recording([path]))
+
+
+def test_records_of_another_placement(tmp_path: pathlib.Path) -> None:
+    files = [
+        sglang_records(
+            tmp_path, rank, [1], np.ones((1, 1, 6), np.int64), random_slots(rank, 1, 4, 6)
+        )
+        for rank in range(2)
+    ]
+    with pytest.raises(convert.ConvertError, match="expected dumps without a rebalance in between"):
+        convert.open_recording(files)
+    path = sglang_records(tmp_path, 0, [1], np.ones((1, 1, 5), np.int64), random_slots(0, 1, 4, 6))
+    with pytest.raises(convert.ConvertError, match=r"has shape \[1, 5\], expected \[1, 6\]"):
+        convert.sum_load(convert.open_recording([path]))
+
+
+def test_logs_are_recognised(tmp_path: pathlib.Path) -> None:
+    log = tmp_path / "server.log"
+    for line in (
+        "INFO EPLB step: 7 for model m: avg_tokens=1.00, max_tokens=2, balancedness=0.5000",
+        "[Expert Balancedness] forward_pass_id=3 current_pass_balancedness=0.512",
+    ):
+        log.write_text(line + "\n")
+        with pytest.raises(convert.ConvertError, match="an engine's log, which has only means"):
+            convert.open_recording([log])
+    log.write_text("hello")
+    with pytest.raises(convert.ConvertError, match="ends in '.log', expected .pt"):
+        convert.open_recording([log])
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden", "package"),
+    [
+        ("a.pt", "torch", "torch"),
+        ("a.safetensors", "safetensors", "safetensors"),
+        ("a.parquet", "pyarrow", "pyarrow"),
+        ("a.yaml", "yaml", "pyyaml"),
+    ],
+)
+def test_a_package_that_is_not_installed(
+    tmp_path: pathlib.Path, name: str, hidden: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without(module: str, *arguments: Any, **options: Any) -> Any:
+        if module.split(".")[0] == hidden:
+            raise ImportError(f"No module named '{hidden}'")
+        return real(module, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr("importlib.import_module", without)
+    for module in [module for module in sys.modules if module.split(".")[0] == hidden]:
+        monkeypatch.delitem(sys.modules, module)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(convert.ConvertError, match=f"needs the package {package} .*: pip install"):
+        if name == "a.yaml":
+            convert.read_placement(tmp_path / name)
+        else:
+            convert.open_recording([tmp_path / name])
+
+
+def test_files_that_do_not_exist(tmp_path: pathlib.Path) -> None:
+    for name in ("a.npy", "a.npz", "a.json", "a.txt"):
+        with pytest.raises(convert.ConvertError, match=f"{name}: cannot be read: No such file"):
+            convert.open_recording([tmp_path / name])
+    for name, module in (
+        ("a.pt", "torch"),
+        ("a.safetensors", "safetensors"),
+        ("a.parquet", "pyarrow"),
+    ):
+        pytest.importorskip(module)
+        with pytest.raises(convert.ConvertError, match=f"{name}: cannot be read: "):
+            convert.open_recording([tmp_path / name])
+    with pytest.raises(convert.ConvertError, match="is a folder without"):
+        convert.open_recording([tmp_path])
+    with pytest.raises(convert.ConvertError, match="no file given"):
+        convert.open_recording([])
