@@ -5,14 +5,14 @@ On the command line it is ``python -m lplb.convert``; docs/convert.md has the gu
 
 Examples
 --------
-A dump of SGLang's recorder becomes a trace for ``lplb simulate``::
+A dump of SGLang's recorder becomes a trace for ``lplb simulate``:
 
     from lplb import convert
 
     recording = convert.open_recording(["expert_distribution_recorder_1.pt"], num_topk=8)
     convert.write_trace(recording, "trace.jsonl")
 
-A placement of ``lplb place`` becomes TensorRT-LLM's load-balancer file::
+A placement of ``lplb place`` becomes TensorRT-LLM's load-balancer file:
 
     placement = convert.read_placement("placement.json")
     convert.write_placement(placement, "balancer.yaml", "trtllm", first_layer=3)
