@@ -62,9 +62,13 @@ def turned(text, source, known, root):
             raise ValueError(f"{source}: link to {target}, which does not exist")
         return shown
 
+    def prose(part):
+        part = re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", turn, part)
+        # x[e][g] is no reference, unless it is code.
+        return re.sub(r"(`[^`\n]+`)|\]\[", lambda found: found.group(1) or r"]\[", part)
+
     parts = re.split(r"(^```.*?^```$)", text, flags=re.M | re.S)
-    return "".join(part if part.startswith("```") else
-                   re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", turn, part) for part in parts)
+    return "".join(part if part.startswith("```") else prose(part) for part in parts)
 
 
 def title_of(text):

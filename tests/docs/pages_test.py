@@ -122,6 +122,10 @@ class Links(unittest.TestCase):
         text = "```cpp\ncall[index](none.md);\n```\n"
         self.assertEqual(self.turned(text), text)
 
+        self.assertEqual(self.turned("`x[e][g]`, x[e][g]"), r"`x[e][g]`, x[e]\[g]")
+        self.assertEqual(self.turned("[`a`](../a.md) `b`"), "[`a`](../a.md) `b`")
+        self.assertEqual(self.turned("[`x` of x](../../src/x.cc)"), "`x` of x")
+
     def test_a_link_to_nothing_is_an_error(self):
         with self.assertRaisesRegex(ValueError, "docs/b/c.md: link to none.md, which does not exist"):
             self.turned("[n](none.md)")
