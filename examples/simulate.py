@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A picture of what balancing wins: replays a trace through policies and plots the imbalance.
 
-usage: simulate.py TRACE PICTURE [--num-ranks N] [--redundants N] [--batch-tokens N] [--policies A,B]
+usage: simulate.py TRACE PICTURE [--num-ranks N] [--redundants N] [--batch-tokens N]
+                   [--policies A,B]
 
 TRACE is a file that `lplb simulate --trace` takes (python -m lplb.convert makes them of engines'
 recordings), or synthetic:NAME; PICTURE a file that matplotlib can write, such as .png or .svg.

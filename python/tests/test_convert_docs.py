@@ -45,7 +45,9 @@ def test_vllm_s_recipe_saves_what_convert_reads(
         )
         worker = names["Recorder"]()
         worker.model_runner = types.SimpleNamespace(
-            eplb_state=types.SimpleNamespace(model_states={"hash": model}, expert_load_window_step=1)
+            eplb_state=types.SimpleNamespace(
+                model_states={"hash": model}, expert_load_window_step=1
+            )
         )
         monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
         worker.save_expert_load(str(tmp_path / "dumps"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convert_files import random_load, random_slots, sglang_records, sglang_stat
+from convert_files import random_load, random_slots, scatter, sglang_records, sglang_stat
 
 from lplb import convert
 
@@ -75,32 +75,72 @@ def test_an_old_torch_is_not_trusted(
         convert.open_recording([path])
 
 
-@pytest.mark.parametrize(
-    "name", ["load.npy", "load.npz", "load.pt", "load.safetensors", "load.json", "load.parquet"]
-)
-def test_truncated_files(tmp_path: pathlib.Path, name: str) -> None:
+def written(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """A good file of the kind that `name` says."""
     load = random_load(2, 8, 3, 16, 99)
-    path = tmp_path / name
+    path = folder / name
     if name == "load.npy":
         np.save(path, load)
     elif name == "load.npz":
-        np.savez(path, load=load)
+        np.savez_compressed(path, load=load)
     elif name == "load.json":
         path.write_text(str(load.tolist()))
     elif name == "load.pt":
-        sglang_stat(tmp_path, load).replace(path)
+        sglang_stat(folder, load).replace(path)
+    elif name == "records.pt":
+        slots = random_slots(1, 3, 16, 20)
+        sglang_records(folder, 0, range(8), scatter(load, slots, 0), slots).replace(path)
     elif name == "load.safetensors":
         pytest.importorskip("safetensors.numpy").save_file({"load": load}, path)
     else:
         pa = pytest.importorskip("pyarrow")
-        pytest.importorskip("pyarrow.parquet").write_table(
-            pa.table({"layer": [0] * 500, "expert": list(range(500)), "load": [1] * 500}), path
-        )
+        columns = {"layer": [0] * 500, "expert": list(range(500)), "load": [1] * 500}
+        pytest.importorskip("pyarrow.parquet").write_table(pa.table(columns), path)
+    return path
+
+
+KINDS = [
+    "load.npy",
+    "load.npz",
+    "load.json",
+    "load.pt",
+    "records.pt",
+    "load.safetensors",
+    "load.parquet",
+]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_truncated_files(tmp_path: pathlib.Path, name: str) -> None:
+    path = written(tmp_path, name)
     data = path.read_bytes()
     for kept in (0, 1, 7, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:kept])
         with pytest.raises(convert.ConvertError, match=f"{name}: is no |{name}: holds objects"):
             convert.sum_load(convert.open_recording([path]))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_damaged_files_are_read_or_refused_in_one_line(tmp_path: pathlib.Path, name: str) -> None:
+    path = written(tmp_path, name)
+    data = path.read_bytes()
+    rng = np.random.default_rng(3)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(data)
+        for _ in range(int(rng.integers(1, 5))):
+            # Most of what is structure stands at the two ends.
+            at = int(rng.integers(0, 300)) * int(rng.choice([1, -1])) % len(damaged)
+            damaged[at : at + int(rng.integers(0, 5))] = rng.bytes(int(rng.integers(1, 5)))
+        path.write_bytes(damaged)
+        try:
+            convert.sum_load(convert.open_recording([path]))
+        except convert.ConvertError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ")
+            assert "\n" not in str(error)
+            assert len(str(error)) < 1100 + len(str(path))
+    assert refused > 50
 
 
 @pytest.mark.parametrize(
@@ -205,19 +245,38 @@ def test_a_package_that_is_not_installed(
             convert.open_recording([tmp_path / name])
 
 
-def test_files_that_do_not_exist(tmp_path: pathlib.Path) -> None:
-    for name in ("a.npy", "a.npz", "a.json", "a.txt"):
-        with pytest.raises(convert.ConvertError, match=f"{name}: cannot be read: No such file"):
-            convert.open_recording([tmp_path / name])
-    for name, module in (
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("a.npy", "numpy"),
+        ("a.npz", "numpy"),
+        ("a.json", "json"),
+        ("a.txt", "os"),
         ("a.pt", "torch"),
         ("a.safetensors", "safetensors"),
         ("a.parquet", "pyarrow"),
-    ):
-        pytest.importorskip(module)
-        with pytest.raises(convert.ConvertError, match=f"{name}: cannot be read: "):
-            convert.open_recording([tmp_path / name])
+    ],
+)
+def test_files_that_do_not_exist(tmp_path: pathlib.Path, name: str, module: str) -> None:
+    pytest.importorskip(module)
+    with pytest.raises(convert.ConvertError, match=f"{name}: cannot be read: No such file"):
+        convert.open_recording([tmp_path / name])
+
+
+def test_folders_and_no_file(tmp_path: pathlib.Path) -> None:
     with pytest.raises(convert.ConvertError, match="is a folder without"):
         convert.open_recording([tmp_path])
     with pytest.raises(convert.ConvertError, match="no file given"):
         convert.open_recording([])
+
+
+def test_a_tensor_of_a_type_that_numpy_lacks(tmp_path: pathlib.Path) -> None:
+    torch = pytest.importorskip("torch")
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(
+        {"load": torch.ones(2, 2, dtype=torch.bfloat16)}, tmp_path / "a.safetensors"
+    )
+    with pytest.raises(
+        convert.ConvertError, match="a.safetensors: load cannot be read as an array"
+    ):
+        convert.open_recording([tmp_path / "a.safetensors"])

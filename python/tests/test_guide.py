@@ -72,8 +72,13 @@ def check_replicas(physical: Any, logical: Any, slots: Any) -> None:
 
 def test_any_model(group: Any) -> None:
     topk_idx = torch.tensor([[0, 1], [2, -1], [3, 0]])
-    names = run("layers_of(physical_to_logical", physical_to_logical=SLOTS, group=group,
-                topk_idx=topk_idx, i=1)
+    names = run(
+        "layers_of(physical_to_logical",
+        physical_to_logical=SLOTS,
+        group=group,
+        topk_idx=topk_idx,
+        i=1,
+    )
     check_replicas(names["physical_idx"], topk_idx, SLOTS[1])
 
 
@@ -83,8 +88,17 @@ def test_new_placements() -> None:
     for layer in range(2):
         planner.run(torch.tensor([[1, 1, 1, 3, 1 + layer]]), layer=layer)
     copied: list[Any] = []
-    run("load_history()", lplb=lplb, planner=planner, num_slots=6, num_groups=1, num_nodes=1,
-        num_ranks=2, old=old, copy_weights=lambda layer, move: copied.append((layer, move)))
+    run(
+        "load_history()",
+        lplb=lplb,
+        planner=planner,
+        num_slots=6,
+        num_groups=1,
+        num_nodes=1,
+        num_ranks=2,
+        old=old,
+        copy_weights=lambda layer, move: copied.append((layer, move)),
+    )
     assert copied
     for layer in range(2):
         after = old[layer].physical_to_logical.copy()
@@ -97,12 +111,19 @@ def test_new_placements() -> None:
 
 def test_sglang(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     solver = modules(monkeypatch, "sglang.srt.eplb.lplb_solver", LPLBSolver=None)
-    topk = modules(monkeypatch, "sglang.srt.layers.moe.topk",
-                   topk_ids_logical_to_physical=lambda ids, info, prob=None: ("before", ids, prob))
+    topk = modules(
+        monkeypatch,
+        "sglang.srt.layers.moe.topk",
+        topk_ids_logical_to_physical=lambda ids, info, prob=None: ("before", ids, prob),
+    )
     run("lplb_solver.LPLBSolver = Solver")
-    made = solver.LPLBSolver(phy2log=torch.tensor(SLOTS[0]), log2phy=None, num_gpus=1,
-                             ep_group=types.SimpleNamespace(device_group=group),
-                             logical_to_all_physical_map_num_valid=None)
+    made = solver.LPLBSolver(
+        phy2log=torch.tensor(SLOTS[0]),
+        log2phy=None,
+        num_gpus=1,
+        ep_group=types.SimpleNamespace(device_group=group),
+        logical_to_all_physical_map_num_valid=None,
+    )
     ids = torch.tensor([[0, 2], [3, -1]], dtype=torch.int32)
     lp = types.SimpleNamespace(ep_dispatch_algorithm="lp")
     physical = topk.topk_ids_logical_to_physical(ids, lp, made.solve(ids))
@@ -116,8 +137,12 @@ def test_sglang(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_vllm_placement(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     policies: dict[str, Any] = {}
-    modules(monkeypatch, "vllm.distributed.eplb.policy", EPLB_POLICIES=policies,
-            AbstractEplbPolicy=object)
+    modules(
+        monkeypatch,
+        "vllm.distributed.eplb.policy",
+        EPLB_POLICIES=policies,
+        AbstractEplbPolicy=object,
+    )
     run('EPLB_POLICIES["default"] = FromFile')["register"]()
     lplb_convert = pytest.importorskip("lplb.convert")
     lplb_convert.write_placement(lplb_convert.Placement(SLOTS), "placement.npy", "vllm")
@@ -139,8 +164,10 @@ def test_vllm_split(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = torch.tensor([[0, 1], [1, 3], [2, 2]], dtype=torch.int32)
     assert router._apply_eplb_mapping(ids) is ids
     router.eplb_state = types.SimpleNamespace(
-        expert_load_view=load[1], should_record_tensor=torch.tensor(True),
-        num_unpadded_tokens_tensors=[torch.tensor([2], dtype=torch.int32)])
+        expert_load_view=load[1],
+        should_record_tensor=torch.tensor(True),
+        num_unpadded_tokens_tensors=[torch.tensor([2], dtype=torch.int32)],
+    )
     physical = router._apply_eplb_mapping(ids)
     check_replicas(physical[:2], ids[:2], SLOTS[1])
     assert physical[2].tolist() == [-1, -1]
@@ -158,8 +185,9 @@ def test_megatron(monkeypatch: pytest.MonkeyPatch) -> None:
 
     modules(monkeypatch, "megatron.core.transformer.moe.moe_layer", MoELayer=MoELayer)
     layer = run("class BalancedMoELayer")["BalancedMoELayer"]()
-    layer.planner = lplb.Planner(lplb.layers_of(SLOTS, num_ranks=2), rank=0, same_tokens=True,
-                                 num_topk=4)
+    layer.planner = lplb.Planner(
+        lplb.layers_of(SLOTS, num_ranks=2), rank=0, same_tokens=True, num_topk=4
+    )
     layer.moe_layer_index = 1
     routing_map = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 1], [0, 1, 1, 0]], dtype=torch.bool)
     probs = (torch.arange(1.0, 13).reshape(3, 4) * routing_map).requires_grad_()

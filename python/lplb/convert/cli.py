@@ -231,6 +231,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutputError as error:
         _say(str(error))
         return _BAD_OUTPUT
-    except BrokenPipeError:
-        return _BAD_OUTPUT
     return 0

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 PathLike = str | os.PathLike[str]
 
 _MAX_VALUE = 120
+_MAX_MESSAGE = 1000
 
 
 class ConvertError(ValueError):
@@ -36,6 +37,17 @@ def shown(value: object) -> str:
     return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 3] + "..."
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's exception says, at most 200 characters of its first line.
+
+    >>> first_line(ValueError("one\\ntwo"))
+    'one'
+    >>> first_line(EOFError())
+    'EOFError'
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def fail(path: PathLike, key: str, problem: str) -> NoReturn:
     """Raise the `ConvertError` for `key` (may be empty) of the file `path`.
 
@@ -45,7 +57,7 @@ def fail(path: PathLike, key: str, problem: str) -> NoReturn:
     lplb.convert.errors.ConvertError: dump.pt: records is empty, expected a list of records
     """
     where = f"{os.fspath(path)}: {key} " if key else f"{os.fspath(path)}: "
-    raise ConvertError(where + problem)
+    raise ConvertError(where + " ".join(problem.split())[:_MAX_MESSAGE])
 
 
 def need(module: str, package: str, path: PathLike) -> Any:

@@ -17,14 +17,19 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ConvertError, OutputError, PathLike, fail, need, shown
+from .errors import ConvertError, OutputError, PathLike, fail, first_line, need, shown
 
 # The first torch whose weights_only does what it says (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def check_readable(path: PathLike) -> None:
+    """Fails with the system's reason where the file `path` cannot be opened."""
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        fail(path, "", f"cannot be read: {error.strerror}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -42,47 +47,43 @@ def _no_constant(name: str) -> float:
 
 def read_json(path: PathLike) -> Any:
     """The value in a JSON file: UTF-8, no key twice, no NaN."""
+    check_readable(path)
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        fail(path, "", f"is no JSON: {_first_line(error)}")
-    except OSError as error:
-        fail(path, "", f"cannot be read: {error.strerror}")
+    except (ValueError, RecursionError, OSError) as error:
+        fail(path, "", f"is no JSON: {first_line(error)}")
 
 
 def read_yaml(path: PathLike) -> Any:
     """The value in a YAML file of plain data. Tags that make objects are refused."""
     yaml = need("yaml", "pyyaml", path)
+    check_readable(path)
     try:
         with open(path, encoding="utf-8") as file:
             return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        fail(path, "", f"is no plain YAML: {' '.join(str(error).split())[:200]}")
-    except OSError as error:
-        fail(path, "", f"cannot be read: {error.strerror}")
+    except Exception as error:  # yaml.YAMLError, and what comes of wrong values behind tags
+        fail(path, "", f"is no plain YAML: {error}")
 
 
 def read_npy(path: PathLike) -> npt.NDArray[Any]:
     """The array of a `.npy` file, mapped into memory, not read. Pickled objects are refused."""
+    check_readable(path)
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         return array
-    except (ValueError, EOFError, SyntaxError) as error:
-        fail(path, "", f"is no whole .npy file of numbers: {_first_line(error)}")
-    except OSError as error:
-        fail(path, "", f"cannot be read: {error.strerror or _first_line(error)}")
+    except Exception as error:  # whatever numpy's reader makes of a damaged header
+        fail(path, "", f"is no whole .npy file of numbers: {first_line(error)}")
 
 
 def read_npz(path: PathLike) -> dict[str, npt.NDArray[Any]]:
     """All arrays of a `.npz` file by name. Pickled objects are refused."""
+    check_readable(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        fail(path, "", f"is no whole .npz file of numbers: {_first_line(error)}")
-    except OSError as error:
-        fail(path, "", f"cannot be read: {error.strerror or _first_line(error)}")
+    except Exception as error:  # whatever numpy's, zip's and zlib's readers make of damage
+        fail(path, "", f"is no whole .npz file of numbers: {first_line(error)}")
 
 
 def read_pt(path: PathLike) -> Any:
@@ -100,6 +101,7 @@ def read_pt(path: PathLike) -> Any:
             f"is not loaded by torch {torch.__version__}, which can run code in it "
             "(CVE-2025-32434): expected torch 2.6 or newer",
         )
+    check_readable(path)
     try:
         # Files of the time before zip archives cannot be mapped; they are read.
         mapped = zipfile.is_zipfile(path)
@@ -111,23 +113,29 @@ def read_pt(path: PathLike) -> Any:
             path,
             "",
             "holds objects whose loading could run code, or is damaged: "
-            f"{_first_line(error)}; expected tensors, numbers, strings, lists, dicts",
+            f"{first_line(error)}; expected tensors, numbers, strings, lists, dicts",
         )
-    except OSError as error:
-        fail(path, "", f"cannot be read: {error.strerror or _first_line(error)}")
     except Exception as error:  # whatever torch's readers make of a damaged file
-        fail(path, "", f"is no whole file of torch.save: {_first_line(error)}")
+        fail(path, "", f"is no whole file of torch.save: {first_line(error)}")
 
 
 def open_safetensors(path: PathLike) -> Any:
     """A safetensors file, opened: `keys()`, and `get_tensor(key)` as a numpy array."""
     safetensors = need("safetensors", "safetensors", path)
+    check_readable(path)
     try:
         return safetensors.safe_open(os.fspath(path), framework="numpy")
-    except OSError as error:
-        fail(path, "", f"cannot be read: {error.strerror or _first_line(error)}")
-    except safetensors.SafetensorError as error:
-        fail(path, "", f"is no whole safetensors file: {_first_line(error)}")
+    except (OSError, safetensors.SafetensorError) as error:
+        fail(path, "", f"is no whole safetensors file: {first_line(error)}")
+
+
+def read_tensor(path: PathLike, file: Any, key: str) -> npt.NDArray[Any]:
+    """The array `key` of what open_safetensors() gave for `path`."""
+    try:
+        array: npt.NDArray[Any] = file.get_tensor(key)
+        return array
+    except Exception as error:  # types that numpy lacks, damage
+        fail(path, key, f"cannot be read as an array of numpy: {first_line(error)}")
 
 
 @contextlib.contextmanager
@@ -177,7 +185,7 @@ def output(path: PathLike, mode: str = "w") -> Iterator[IO[Any]]:
         raise
     except OSError as error:
         raise OutputError(
-            f"{os.fspath(path)}: cannot be written: {error.strerror or _first_line(error)}"
+            f"{os.fspath(path)}: cannot be written: {error.strerror or first_line(error)}"
         ) from error
     finally:
         if temporary is not None:

@@ -9,7 +9,15 @@ from typing import Any
 
 from . import arrays, parquet, sglang, trtllm, vllm
 from .errors import ConvertError, PathLike, fail, shown
-from .files import open_safetensors, read_json, read_npy, read_npz, read_pt
+from .files import (
+    check_readable,
+    open_safetensors,
+    read_json,
+    read_npy,
+    read_npz,
+    read_pt,
+    read_tensor,
+)
 from .placement import read_placement
 from .recording import Recording
 
@@ -43,13 +51,11 @@ def _content(path: PathLike) -> Any:
         if trtllm.is_rank_file(path):
             fail(path, "", "is one rank's part of TensorRT-LLM's statistics, expected their folder")
         file = open_safetensors(path)
-        return {key: file.get_tensor(key) for key in file.keys()}
+        return {key: read_tensor(path, file, key) for key in file.keys()}
     if suffix == ".json":
         return read_json(path)
-    try:
-        _text_hint(path)
-    except OSError as error:
-        fail(path, "", f"cannot be read: {error.strerror}")
+    check_readable(path)
+    _text_hint(path)
     fail(
         path,
         "",

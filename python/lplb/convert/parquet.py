@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import PathLike, fail, need
+from .errors import PathLike, fail, first_line, need
+from .files import check_readable
 from .recording import Recording
 from .values import MAX_EXPERTS, MAX_LAYERS, IntArray, counts, whole_numbers
 
@@ -22,31 +23,26 @@ class _Table:
         self.path = path
         pyarrow = need("pyarrow", "pyarrow", path)
         parquet = need("pyarrow.parquet", "pyarrow", path)
+        check_readable(path)
         try:
             self._file = parquet.ParquetFile(path)
-        except OSError as error:
-            fail(path, "", f"cannot be read: {error}")
-        except pyarrow.ArrowException as error:
-            fail(path, "", f"is no whole Parquet file: {error}")
-        self._broken = pyarrow.ArrowException
-        schema = self._file.schema_arrow
-        wanted = {"layer", "load"}
-        if not wanted <= set(schema.names):
+            types = {field.name: field.type for field in self._file.schema_arrow}
+        except Exception as error:  # whatever Arrow makes of a damaged file
+            fail(path, "", f"is no whole Parquet file: {first_line(error)}")
+        if not {"layer", "load"} <= set(types):
             fail(
                 path,
                 "",
-                f"has columns {', '.join(schema.names)}, expected layer and load, and "
+                f"has columns {', '.join(types)}, expected layer and load, and "
                 "expert where load is a number; and step where there are several",
             )
-        self.in_lists = (
-            pyarrow.types.is_list(schema.field("load").type)
-            or pyarrow.types.is_large_list(schema.field("load").type)
-            or pyarrow.types.is_fixed_size_list(schema.field("load").type)
+        self.in_lists = pyarrow.types.is_list(types["load"]) or pyarrow.types.is_large_list(
+            types["load"]
         )
         self.columns = [
             name
             for name in ("step", "layer", "expert", "load")
-            if name in schema.names and not (name == "expert" and self.in_lists)
+            if name in types and not (name == "expert" and self.in_lists)
         ]
         if not self.in_lists and "expert" not in self.columns:
             fail(path, "", "has no column expert, expected one, or lists in column load")
@@ -59,33 +55,40 @@ class _Table:
             fail(self.path, key, f"holds {int(values.max())}, expected 0 to {most}")
         return values
 
+    def _rows(self) -> Iterator[Any]:
+        """Batches of rows as Arrow has them."""
+        batches = self._file.iter_batches(_ROWS, columns=self.columns)
+        while True:
+            try:
+                batch = next(batches, None)
+            except Exception as error:  # whatever Arrow makes of a damaged file
+                fail(self.path, "", f"is no whole Parquet file: {first_line(error)}")
+            if batch is None:
+                return
+            yield batch
+
     def batches(self) -> Iterator[dict[str, IntArray]]:
         """Rows as flat arrays of one length: step, layer, expert, load."""
-        try:
-            for batch in self._file.iter_batches(_ROWS, columns=self.columns):
-                rows = batch.num_rows
-                flat = {"layer": self._integers("layer", batch.column("layer"), MAX_LAYERS - 1)}
-                flat["step"] = (
-                    self._integers("step", batch.column("step"), 2**62)
-                    if "step" in self.columns
-                    else np.zeros(rows, np.int64)
-                )
-                load = batch.column("load")
-                if self.in_lists:
-                    if load.null_count:
-                        fail(self.path, "load", "has an empty value, expected lists of integers")
-                    lengths = np.asarray(load.value_lengths(), np.int64)
-                    expert = np.concatenate([np.arange(n) for n in lengths]) if rows else lengths
-                    flat = {key: np.repeat(value, lengths) for key, value in flat.items()}
-                    flat["expert"], load = expert, load.flatten()
-                else:
-                    flat["expert"] = self._integers(
-                        "expert", batch.column("expert"), MAX_EXPERTS - 1
-                    )
-                flat["load"] = self._integers("load", load, 2**63 - 1)
-                yield flat
-        except (OSError, self._broken) as error:
-            fail(self.path, "", f"is no whole Parquet file: {error}")
+        for batch in self._rows():
+            flat = {"layer": self._integers("layer", batch.column("layer"), MAX_LAYERS - 1)}
+            flat["step"] = (
+                self._integers("step", batch.column("step"), 2**62)
+                if "step" in self.columns
+                else np.zeros(batch.num_rows, np.int64)
+            )
+            load = batch.column("load")
+            if self.in_lists:
+                if load.null_count:
+                    fail(self.path, "load", "has an empty value, expected lists of integers")
+                lengths = np.asarray(load.value_lengths(), np.int64)
+                flat = {key: np.repeat(value, lengths) for key, value in flat.items()}
+                starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+                flat["expert"] = np.arange(int(lengths.sum())) - starts
+                load = load.flatten()
+            else:
+                flat["expert"] = self._integers("expert", batch.column("expert"), MAX_EXPERTS - 1)
+            flat["load"] = self._integers("load", load, 2**63 - 1)
+            yield flat
 
 
 def read_table(path: PathLike) -> Recording:

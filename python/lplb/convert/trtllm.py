@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .errors import PathLike, fail, shown
-from .files import open_safetensors, read_json
+from .files import open_safetensors, read_json, read_tensor
 from .recording import Recording, common_steps
 from .values import MAX_EXPERTS, MAX_LAYERS, IntArray, counts, integer
 
@@ -91,7 +91,7 @@ def read_statistics(folder: PathLike) -> Recording:
             for path, file in zip(paths, files):
                 for layer in layers:
                     key = f"{step}_{layer}"
-                    row = counts(path, key, file.get_tensor(key))
+                    row = counts(path, key, read_tensor(path, file, key))
                     if row.shape != (counted,):
                         fail(
                             path,
