@@ -102,6 +102,14 @@ def design_index(root):
                       "rejected, and its price.", "", *rows, ""])
 
 
+def python_modules(root):
+    """Sections of the Python reference for the public modules beside lplb itself."""
+    names = [path.stem for path in sorted((root / "python/lplb").glob("[a-z]*.py"))]
+    return "".join(
+        f"\n## lplb.{name}\n\n::: lplb.{name}\n    options:\n      heading_level: 3\n"
+        "      show_root_heading: false\n      show_root_toc_entry: false\n" for name in names)
+
+
 def stage(root, target):
     """Writes the site's pages into the folder `target`, which is emptied first."""
     shutil.rmtree(target, ignore_errors=True)
@@ -117,6 +125,8 @@ def stage(root, target):
         else:
             shutil.copyfile(root / source, path)
     (target / "cpp/index.md").write_text(texts["cpp/index.md"])
+    with open(target / "python/lplb.md", "a") as page:
+        page.write(python_modules(root))
 
 
 def main():
