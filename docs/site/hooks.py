@@ -2,7 +2,6 @@
 """What MkDocs calls while it builds the site."""
 
 import pathlib
-import re
 
 
 def on_config(config):
@@ -23,8 +22,3 @@ def on_config(config):
 
     config.nav = complete(config.nav)
     return config
-
-
-def on_page_content(html, **_):
-    """Docstrings name classes and functions in Sphinx's way; here the name alone is shown."""
-    return re.sub(r":(?:class|func|meth|mod|attr|data):(?=<code>|<a )", "", html)
