@@ -236,6 +236,16 @@ def test_files_of_one_recording_have_one_shape_and_kind(tmp_path: pathlib.Path) 
     )
 
 
+def test_the_last_steps_alone(tmp_path: pathlib.Path) -> None:
+    with_empty = np.concatenate([LOAD, np.zeros_like(LOAD[:1])])
+    np.save(tmp_path / "a.npy", with_empty)
+    recording = convert.open_recording(tmp_path / "a.npy")
+    for last in (1, 3, 4, 99):
+        assert np.array_equal(convert.sum_load(recording, last), LOAD[-last:].sum(axis=0))
+    with pytest.raises(convert.ConvertError, match="last is 0, expected 1 or more steps"):
+        convert.sum_load(recording, 0)
+
+
 def test_a_trace_needs_topk(tmp_path: pathlib.Path) -> None:
     np.save(tmp_path / "a.npy", LOAD)
     with pytest.raises(convert.ConvertError, match="expected num_topk"):

@@ -9,7 +9,7 @@ A dump of SGLang's recorder becomes a trace for ``lplb simulate``:
 
     from lplb import convert
 
-    recording = convert.open_recording(["expert_distribution_recorder_1.pt"], num_topk=8)
+    recording = convert.open_recording("expert_distribution_recorder_1.pt", num_topk=8)
     convert.write_trace(recording, "trace.jsonl")
 
 A placement of ``lplb place`` becomes TensorRT-LLM's load-balancer file:

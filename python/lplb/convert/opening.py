@@ -136,7 +136,7 @@ def _read(
 
 
 def open_recording(
-    paths: Sequence[PathLike],
+    paths: PathLike | Sequence[PathLike],
     *,
     key: str | None = None,
     topk: bool = False,
@@ -149,7 +149,7 @@ def open_recording(
 
     Parameters
     ----------
-    paths : sequence of paths
+    paths : path or sequence of paths
         Files of one recording: all ranks' files, or one after the other in time; or one folder of
         SGLang's recorder or TensorRT-LLM's statistics.
     key : str, optional
@@ -176,10 +176,12 @@ def open_recording(
     >>> import tempfile, numpy
     >>> folder = tempfile.TemporaryDirectory()
     >>> numpy.save(folder.name + "/load.npy", [[[1, 2, 3]], [[4, 5, 6]]])
-    >>> recording = open_recording([folder.name + "/load.npy"])
+    >>> recording = open_recording(folder.name + "/load.npy")
     >>> [step[0].tolist() for step in recording.steps()]
     [[[1, 2, 3]], [[4, 5, 6]]]
     """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
     if not paths:
         raise ConvertError("no file given, expected at least one")
     if copies < 1:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import PathLike, fail
+from .errors import ConvertError, PathLike, fail
 from .files import output
 from .recording import Recording
 from .values import IntArray
@@ -173,6 +173,8 @@ def sum_load(recording: Recording, last: int | None = None) -> IntArray:
         A row for every layer of the recording, those without tokens too, so that a placement made
         from it has the engine's rows.
     """
+    if last is not None and last < 1:
+        raise ConvertError(f"last is {last}, expected 1 or more steps")
     steps, empty, _ = _survey(recording)
     skip = max(0, steps - empty - last) if last is not None else 0
     load = np.zeros((len(recording.layers), recording.num_logical_experts), np.int64)
