@@ -8,6 +8,7 @@
 #include "lplb/backend.h"
 #include "lplb/device_planner.h"
 #include "planner_device_state.h"
+#include "planner_quotas_cuda.h"
 
 namespace lplb {
 namespace {
@@ -30,8 +31,11 @@ void check_no_capture(cudaStream_t stream, const char* what) {
 
 }  // namespace
 
-int DevicePlanner::State::num_blocks(std::int64_t num_tokens) const {
-  const std::int64_t entries = num_tokens * options.num_topk;
+Index DevicePlanner::State::topk_of(const DeviceBatch& batch) const {
+  return batch.num_topk == 0 ? options.num_topk : batch.num_topk;
+}
+
+int DevicePlanner::State::blocks_for(std::int64_t entries) const {
   int blocks = 1;
   while (blocks < device_options.max_blocks && entries > blocks * kEntriesPerBlock) blocks *= 2;
   return blocks;
@@ -40,8 +44,11 @@ int DevicePlanner::State::num_blocks(std::int64_t num_tokens) const {
 void DevicePlanner::State::check_batch(const DeviceBatch& batch) const {
   check_argument(batch.id_bytes == 4 || batch.id_bytes == 8, "id_bytes", "{} is not 4 or 8",
                  batch.id_bytes);
-  check_argument(batch.num_tokens >= 0 && batch.num_tokens <= options.max_tokens, "num_tokens",
-                 "{} is not between 0 and max_tokens ({})", batch.num_tokens, options.max_tokens);
+  check_argument(batch.num_topk >= 0, "num_topk", "{} is not >= 0", batch.num_topk);
+  const std::int64_t most_tokens = options.max_tokens * options.num_topk / topk_of(batch);
+  check_argument(batch.num_tokens >= 0 && batch.num_tokens <= most_tokens, "num_tokens",
+                 "{} is not between 0 and {} (max_tokens, of {} entries each)", batch.num_tokens,
+                 most_tokens, topk_of(batch));
   check_argument(batch.num_tokens == 0 || batch.topk_idx != nullptr, "topk_idx",
                  "is null, expected {} tokens", batch.num_tokens);
   check_argument(batch.num_tokens == 0 || batch.physical_idx != nullptr, "physical_idx",
@@ -64,12 +71,12 @@ PlanArgs DevicePlanner::State::args_of(const DeviceBatch& batch) const {
   args.num_valid_tokens = batch.num_valid_tokens;
   args.all_counts = batch.all_counts;
   args.id_bytes = batch.id_bytes;
-  args.num_topk = options.num_topk;
+  args.num_topk = topk_of(batch);
   args.num_tokens = static_cast<int>(batch.num_tokens);
   args.rank = rank;
   args.max_steps = solvers::device_steps(placement.num_ranks, options.solve.max_steps);
-  args.num_blocks = num_blocks(batch.num_tokens);
   args.num_entries = args.num_tokens * args.num_topk;
+  args.num_blocks = blocks_for(args.num_entries);
   args.stretch =
       device::kRow * device::rows_per_warp(args.num_entries, args.num_blocks * kPlanWarps);
   args.image = device_image_.get();
@@ -77,7 +84,7 @@ PlanArgs DevicePlanner::State::args_of(const DeviceBatch& batch) const {
   args.block_totals = block_totals_.get();
   args.segments = segments_.get();
   args.layout = layout_;
-  if (device_options.checks) {
+  if (device_options.checks || device_options.keeps_split) {
     args.trace = {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()};
   }
   return args;
@@ -116,6 +123,19 @@ void DevicePlanner::State::update_placement(const Placement& next, cudaStream_t 
   placement = next;
   image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
   put_image(stream);
+}
+
+void DevicePlanner::State::write_quotas(cudaStream_t stream, const std::int32_t* all_counts,
+                                        const QuotaOutputs& outputs) const {
+  check_argument(device_options.keeps_split, "keeps_split", "is false, expected true");
+  check_aligned(all_counts, 4, "all_counts");
+  check_quota_outputs(placement, outputs);
+  launch_quotas({device_image_.get(),
+                 all_counts,
+                 rank,
+                 {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()},
+                 outputs},
+                placement.num_logical_experts, stream);
 }
 
 /// NOTE: from memory that stays as it is until the copy has been made.
@@ -194,6 +214,10 @@ void DevicePlanner::run(StreamHandle stream, const DeviceBatch& batch) {
 void DevicePlanner::check(StreamHandle stream, const DeviceBatch& batch) {
   state_->check(static_cast<cudaStream_t>(stream), batch);
 }
+void DevicePlanner::write_quotas(StreamHandle stream, const std::int32_t* all_counts,
+                                 const QuotaOutputs& outputs) {
+  state_->write_quotas(static_cast<cudaStream_t>(stream), all_counts, outputs);
+}
 void DevicePlanner::update_placement(const Placement& placement, StreamHandle stream) {
   state_->update_placement(placement, static_cast<cudaStream_t>(stream));
 }
@@ -208,7 +232,7 @@ const Placement& DevicePlanner::placement() const { return state_->placement; }
 const PackedLayout& DevicePlanner::layout() const { return state_->image.layout(); }
 PlanShape DevicePlanner::shape() const { return state_->shape; }
 int DevicePlanner::num_blocks(std::int64_t num_tokens) const {
-  return state_->num_blocks(num_tokens);
+  return state_->blocks_for(num_tokens * state_->options.num_topk);
 }
 
 }  // namespace lplb

@@ -83,11 +83,12 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
   const auto shared_bytes = static_cast<std::size_t>(layout_.bytes);
   prepare_plan(shared_bytes);
   starts_early_ = can_start_early();
-  const bool clusters = has_clusters(num_blocks(options.max_tokens), shared_bytes);
+  const bool clusters =
+      has_clusters(blocks_for(options.max_tokens * options.num_topk), shared_bytes);
   shape = device_options.shape;
   check_argument(shape != PlanShape::kCluster || clusters, "shape",
                  "is kCluster, but the device has no room for a cluster of {} blocks",
-                 num_blocks(options.max_tokens));
+                 blocks_for(options.max_tokens * options.num_topk));
   if (shape == PlanShape::kAuto) shape = clusters ? PlanShape::kCluster : PlanShape::kKernels;
   allocate();
   image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
@@ -139,13 +140,15 @@ void DevicePlanner::State::allocate() {
   host_status_.reserve(2);
   block_totals_.reserve(kMaxPlanBlocks * (columns + 1));
   segments_.reserve(static_cast<std::size_t>(limits_.max_replicas()) + 1);
-  if (!device_options.checks) return;
   const auto physical = static_cast<std::size_t>(limits_.max_physical());
   const auto ranks = static_cast<std::size_t>(limits_.num_ranks);
-  checks_.own.reserve(columns);
-  checks_.group.reserve(columns);
-  checks_.quota.reserve(physical);
-  checks_.state.reserve(kTraceSize);
+  if (device_options.checks || device_options.keeps_split) {
+    checks_.own.reserve(columns);
+    checks_.group.reserve(columns);
+    checks_.quota.reserve(physical);
+    checks_.state.reserve(kTraceSize);
+  }
+  if (!device_options.checks) return;
   checks_.taken.reserve(physical);
   checks_.met.reserve(physical);
   checks_.rank_load.reserve(ranks);

@@ -9,26 +9,7 @@
 
 namespace lplb {
 
-/// An event that two sides share: one records it, the other waits for it or asks.
-class PlanEvent {
- public:
-  PlanEvent() { LPLB_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
-  ~PlanEvent() { (void)cudaEventDestroy(event_); }
-  PlanEvent(const PlanEvent&) = delete;
-  PlanEvent& operator=(const PlanEvent&) = delete;
-
-  void record(cudaStream_t stream) { LPLB_CUDA_CHECK(cudaEventRecord(event_, stream)); }
-  void wait() const { LPLB_CUDA_CHECK(cudaEventSynchronize(event_)); }
-  bool has_passed() const {
-    const cudaError_t status = cudaEventQuery(event_);
-    if (status == cudaErrorNotReady) return false;
-    LPLB_CUDA_CHECK(status);
-    return true;
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
+using PlanEvent = device::Event;
 
 /// All memory of a planner on the device, sized once for its limits.
 struct DevicePlanner::State {
@@ -40,7 +21,9 @@ struct DevicePlanner::State {
   void update_placement(const Placement& next, cudaStream_t stream);
   DevicePlannerStats stats(cudaStream_t stream);
   std::optional<DevicePlannerStats> poll_stats(cudaStream_t stream);
-  int num_blocks(std::int64_t num_tokens) const;
+  void write_quotas(cudaStream_t stream, const std::int32_t* all_counts,
+                    const QuotaOutputs& outputs) const;
+  int blocks_for(std::int64_t entries) const;
 
   Index rank;
   PlannerOptions options;
@@ -54,7 +37,7 @@ struct DevicePlanner::State {
     device::HostArray<unsigned char> bytes;
     PlanEvent copied;  // passed before the first record
   };
-  struct Checks {
+  struct Checks {  // the first four also where the split is kept
     device::Array<int> own, quota, group, state, taken, met, rank_load, counts;
     device::Array<PlanSegment> segments;
   };
@@ -62,6 +45,7 @@ struct DevicePlanner::State {
   void check_options() const;
   void check_placement(const Placement& next) const;
   void check_batch(const DeviceBatch& batch) const;
+  Index topk_of(const DeviceBatch& batch) const;
   void allocate();
   void put_image(cudaStream_t stream);
   PlanArgs args_of(const DeviceBatch& batch) const;

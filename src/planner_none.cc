@@ -3,6 +3,7 @@
 
 #include "count/count_cuda.h"
 #include "lplb/backend.h"
+#include "lplb/device_counter.h"
 #include "lplb/device_planner.h"
 #include "map/map_cuda.h"
 
@@ -45,6 +46,9 @@ DevicePlanner::DevicePlanner(DevicePlanner&&) noexcept = default;
 DevicePlanner& DevicePlanner::operator=(DevicePlanner&&) noexcept = default;
 void DevicePlanner::run(StreamHandle, const DeviceBatch&) { refuse(); }
 void DevicePlanner::check(StreamHandle, const DeviceBatch&) { refuse(); }
+void DevicePlanner::write_quotas(StreamHandle, const std::int32_t*, const QuotaOutputs&) {
+  refuse();
+}
 void DevicePlanner::update_placement(const Placement&, StreamHandle) { refuse(); }
 DevicePlannerStats DevicePlanner::stats(StreamHandle) { refuse(); }
 std::optional<DevicePlannerStats> DevicePlanner::poll_stats(StreamHandle) { refuse(); }
@@ -52,5 +56,16 @@ const Placement& DevicePlanner::placement() const { refuse(); }
 const PackedLayout& DevicePlanner::layout() const { refuse(); }
 PlanShape DevicePlanner::shape() const { refuse(); }
 int DevicePlanner::num_blocks(std::int64_t) const { refuse(); }
+
+struct DeviceCounter::State {};
+
+DeviceCounter::DeviceCounter(const Placement&, Index, const LoadHistoryOptions&) { refuse(); }
+DeviceCounter::~DeviceCounter() = default;
+DeviceCounter::DeviceCounter(DeviceCounter&&) noexcept = default;
+DeviceCounter& DeviceCounter::operator=(DeviceCounter&&) noexcept = default;
+void DeviceCounter::count(StreamHandle, const DeviceBatch&, const CountOutputs&) { refuse(); }
+void DeviceCounter::update_placement(const Placement&, StreamHandle) { refuse(); }
+const double* DeviceCounter::history() const { refuse(); }
+void DeviceCounter::clear_history(StreamHandle) { refuse(); }
 
 }  // namespace lplb

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "lplb/planner.h"
+#include "lplb/quotas.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -27,13 +28,16 @@ struct DevicePlannerOptions {
   /// live replica of its expert, this rank's tokens of a replica are what the rules say, over all
   /// ranks every quota is met, and no rank exceeds the reported load. Slow.
   bool checks = false;
+  /// Keep what write_quotas() needs of each batch in device memory.
+  bool keeps_split = false;
 };
 
 /// One rank's batch, in device memory. An id is int32 or int64, and aligned as such.
 struct DeviceBatch {
   const void* topk_idx = nullptr;  ///< [num_tokens, num_topk]; may be null where num_tokens is 0
   int id_bytes = 4;                ///< 4 or 8, of topk_idx and of what is written
-  std::int64_t num_tokens = 0;     ///< 0 to max_tokens
+  std::int64_t num_tokens = 0;     ///< num_tokens * num_topk: 0 to max_tokens * that of the options
+  Index num_topk = 0;              ///< entries a token; 0: PlannerOptions::num_topk
   /// How many of the tokens are real, the others pad: not counted, and mapped to -1. Null: all.
   /// Clamped to [0, num_tokens], and told by the status word then.
   const std::int32_t* num_valid_tokens = nullptr;
@@ -99,6 +103,12 @@ class DevicePlanner {
   /// `batch` now is; failures are added to the status word. `batch` is that of run(). Throws
   /// ArgumentError.
   void check(StreamHandle stream, const DeviceBatch& batch);
+
+  /// With DevicePlannerOptions::keeps_split: writes the split of the last batch to device memory,
+  /// for runtimes that map tokens themselves. `all_counts` as the batch had it. One kernel. Throws
+  /// ArgumentError.
+  void write_quotas(StreamHandle stream, const std::int32_t* all_counts,
+                    const QuotaOutputs& outputs);
 
   /// For the batches that are enqueued later, replays included. Limits and errors as in
   /// Planner::update_placement(), and as in the constructor; not within a capture. May wait for the

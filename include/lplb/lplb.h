@@ -3,13 +3,16 @@
 
 // The whole public API.
 #include "lplb/backend.h"
+#include "lplb/device_counter.h"
 #include "lplb/device_planner.h"
 #include "lplb/error.h"
 #include "lplb/exchange.h"
+#include "lplb/load_history.h"
 #include "lplb/lp.h"
 #include "lplb/mapping.h"
 #include "lplb/placement.h"
 #include "lplb/planner.h"
+#include "lplb/quotas.h"
 #include "lplb/simulate.h"
 #include "lplb/solver.h"
 #include "lplb/topology.h"

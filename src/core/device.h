@@ -29,6 +29,27 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+/// An event that two sides share: one records it, the other waits for it or asks.
+class Event {
+ public:
+  Event() { LPLB_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
+  ~Event() { (void)cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  void record(cudaStream_t stream) { LPLB_CUDA_CHECK(cudaEventRecord(event_, stream)); }
+  void wait() const { LPLB_CUDA_CHECK(cudaEventSynchronize(event_)); }
+  bool has_passed() const {
+    const cudaError_t status = cudaEventQuery(event_);
+    if (status == cudaErrorNotReady) return false;
+    LPLB_CUDA_CHECK(status);
+    return true;
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 /// Memory of the current device, or pinned memory of the host. Grows, never shrinks; what it held
 /// is lost when it grows.
 template <class T, bool kPinned = false>
