@@ -1,6 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""Load balancer for Mixture-of-Experts under expert parallelism."""
+"""Load balancer for Mixture-of-Experts under expert parallelism.
 
-from lplb._lplb import __version__
+:class:`Planner` is the fast loop: it sends each batch's tokens to replicas so that the fullest rank
+has least, in microseconds. :func:`rebalance_experts` and :func:`place_on_topology` are the slow one.
+"""
 
-__all__ = ["__version__"]
+from lplb import topology
+from lplb._lplb import Topology, __version__, cuda_info
+from lplb._placement import (Move, Placement, keep_slots, layers_of, moves, place_on_topology,
+                             rebalance_experts)
+from lplb._planner import Planner
+from lplb._results import PlannerStats, Quotas
+from lplb._simulate import SimulateReport, simulate
+from lplb._split import Split, count, imbalance, map_tokens, solve, split_evenly
+
+__all__ = [
+    "Move", "Placement", "Planner", "PlannerStats", "Quotas", "SimulateReport", "Split", "Topology",
+    "__version__", "count", "cuda_info", "imbalance", "keep_slots", "layers_of", "map_tokens", "moves",
+    "place_on_topology", "rebalance_experts", "simulate", "solve", "split_evenly", "topology",
+]

@@ -1,6 +1,34 @@
 // SPDX-License-Identifier: MIT
-#include <nanobind/nanobind.h>
+#include <exception>
 
-#include "lplb/lplb.h"
+#include "bindings.h"
 
-NB_MODULE(_lplb, m) { m.attr("__version__") = lplb::version(); }
+namespace {
+
+/// ArgumentError is a ValueError, FileError an OSError; what is left of ours a RuntimeError.
+void translate(const std::exception_ptr& error, void*) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const lplb::ArgumentError& e) {
+    PyErr_SetString(PyExc_ValueError, e.what());
+  } catch (const lplb::FileError& e) {
+    PyErr_SetString(PyExc_OSError, e.what());
+  } catch (const lplb::Error& e) {
+    PyErr_SetString(PyExc_RuntimeError, e.what());
+  }
+}
+
+}  // namespace
+
+NB_MODULE(_lplb, m) {
+  namespace python = lplb::python;
+  nanobind::register_exception_translator(translate);
+  m.attr("__version__") = lplb::version();
+  python::bind_placement(m);
+  python::bind_topology(m);
+  python::bind_solve(m);
+  python::bind_mapping(m);
+  python::bind_planner(m);
+  python::bind_device(m);
+  python::bind_simulate(m);
+}

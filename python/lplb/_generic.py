@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""Planner.run() on arrays that are not PyTorch's: NumPy, CuPy, and what has their interfaces."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lplb import _lplb
+from lplb._arrays import check_int, describe, kind_of
+
+if TYPE_CHECKING:
+    from lplb._planner import Planner
+
+WIDTH = {"int32": 4, "uint32": 4, "int64": 8}
+
+
+def check_ids(name: str, value: Any) -> int:
+    """Bytes of an id."""
+    width = WIDTH.get(str(value.dtype))
+    if width is None:
+        raise TypeError(f"{name}: has dtype {value.dtype}, expected int32, int64 or uint32")
+    return width
+
+
+def shape_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(num_tokens, num_topk)."""
+    if len(shape) == 2:
+        return shape[0], max(shape[1], 1)
+    num_topk = max(shape[-1], 1) if len(shape) > 2 else 1
+    entries = 1
+    for n in shape:
+        entries *= n
+    return entries // num_topk, num_topk
+
+
+def check_valid(num_valid: int, num_tokens: int) -> int:
+    """`num_valid` within the batch."""
+    if not 0 <= num_valid <= num_tokens:
+        raise ValueError(f"num_valid_tokens: is {num_valid}, expected 0 to num_tokens ({num_tokens})")
+    return num_valid
+
+
+def _interface(array: Any, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = array.__cuda_array_interface__
+    if found.get("strides") is not None and not getattr(array.flags, "c_contiguous", False):
+        raise ValueError(f"{name}: is not contiguous, expected row-major memory")
+    return found
+
+
+def _check_out(out: Any, topk_idx: Any) -> None:
+    if tuple(out.shape) != tuple(topk_idx.shape) or str(out.dtype) != str(topk_idx.dtype):
+        raise ValueError(f"out: is {describe(out)}, expected {describe(topk_idx)} like topk_idx")
+
+
+def run(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, layer: int,
+        stream: int | None, all_counts: Any) -> Any:
+    layer = planner._layer(layer)
+    if hasattr(topk_idx, "__cuda_array_interface__"):
+        return _run_gpu(planner, topk_idx, out, num_valid_tokens, layer, stream, all_counts)
+    ids = _host_ids(topk_idx)
+    if out is None:
+        out = np.empty_like(ids)
+    elif not isinstance(out, np.ndarray):
+        raise TypeError(f"out: is {describe(out)}, expected a NumPy array")
+    else:
+        _check_out(out, ids)
+        if not out.flags.c_contiguous or not out.flags.writeable:
+            raise ValueError("out: is not contiguous and writeable")
+    width = check_ids("topk_idx", ids)
+    num_tokens, num_topk = shape_of(ids.shape)
+    planner._check_entries(ids.size)
+    valid = num_tokens
+    if num_valid_tokens is not None:
+        valid = check_valid(int(np.asarray(num_valid_tokens).item()), num_tokens)
+    planner._host[layer].run(ids.ctypes.data, width, ids.size, valid * num_topk, out.ctypes.data,
+                             planner._remembers, planner._host_gather(layer, all_counts))
+    return out
+
+
+def _host_ids(topk_idx: Any) -> NDArray[Any]:
+    if isinstance(topk_idx, (list, tuple)):
+        ids = np.asarray(topk_idx if len(topk_idx) else np.empty((0, 1), np.int64))
+    elif isinstance(topk_idx, np.ndarray):
+        ids = topk_idx
+    elif hasattr(topk_idx, "__dlpack__"):
+        ids = np.from_dlpack(topk_idx)
+    else:
+        raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected an array of ids")
+    check_ids("topk_idx", ids)
+    if not ids.flags.c_contiguous:
+        raise ValueError("topk_idx: is not contiguous, expected row-major memory")
+    return ids
+
+
+def _run_gpu(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, layer: int,
+             stream: int | None, all_counts: Any) -> Any:
+    cupy = sys.modules.get("cupy") if kind_of(topk_idx) == "cupy" else None
+    width = check_ids("topk_idx", topk_idx)
+    if out is None:
+        if cupy is None:
+            raise TypeError("out: is None, expected an array on the GPU beside a "
+                            f"{type(topk_idx).__name__}")
+        out = cupy.empty_like(topk_idx)
+    _check_out(out, topk_idx)
+    if planner._exchange is not None:
+        raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor in a planner "
+                        "with a group")
+    counts = _interface(all_counts, "all_counts")["data"][0] if all_counts is not None else 0
+    if counts == 0 and not planner._same_tokens and planner.num_ranks > 1:
+        raise ValueError("all_counts: is None, expected counts of all ranks, or same_tokens=True")
+    if stream is None:
+        stream = cupy.cuda.get_current_stream().ptr if cupy is not None else 0
+    index = topk_idx.device.id if cupy is not None else max(planner._gpu_index, 0)
+    if planner._gpu_index != index:
+        planner._start_gpu(index)
+    num_tokens, num_topk = shape_of(tuple(topk_idx.shape))
+    valid = 0
+    if isinstance(num_valid_tokens, (int, np.integer)):
+        raise TypeError("num_valid_tokens: is an int, expected an int32 array on the GPU")
+    if num_valid_tokens is not None:
+        if str(num_valid_tokens.dtype) != "int32":
+            raise TypeError(f"num_valid_tokens: has dtype {num_valid_tokens.dtype}, expected int32")
+        valid = _interface(num_valid_tokens, "num_valid_tokens")["data"][0]
+    gpu = planner._gpu[layer]
+    ids = _interface(topk_idx, "topk_idx")["data"][0]
+    batch = (stream, ids, width, num_tokens, num_topk, valid)
+    if planner._remembers:
+        gpu.count(*batch, 0, True)
+    gpu.run(*batch, _interface(out, "out")["data"][0], counts)
+    return out
+
+
+def count(planner: Planner, topk_idx: Any, num_valid_tokens: Any, layer: int) -> Any:
+    ids = _host_ids(topk_idx)
+    num_tokens, num_topk = shape_of(ids.shape)
+    if num_valid_tokens is not None:
+        valid = check_valid(check_int(num_valid_tokens, "num_valid_tokens"), num_tokens)
+        ids = ids.reshape(-1)[:valid * num_topk]
+    flat = ids.reshape(-1)
+    load, _ = _lplb.count_tokens(flat.view(np.int32) if flat.dtype == np.uint32 else flat,
+                                 planner.num_logical_experts, "cpu")
+    return planner.placement(layer).pack(load)

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: MIT
+"""Placements: where the experts of a layer live, and how to make and change them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lplb import _lplb
+from lplb._arrays import check_int, like, to_numpy
+from lplb._lplb import Topology
+
+
+class Placement(_lplb.Placement):
+    """Where the experts of one layer live. Immutable.
+
+    Physical expert `p` is a slot on rank `p // slots_per_rank`; ranks fill nodes in order.
+
+    Parameters
+    ----------
+    physical_to_logical : array of int, [num_physical]
+        The logical expert in each slot: 0 to num_logical_experts - 1, each of them at least once
+        on a live rank. Two replicas of an expert may share a rank.
+    num_ranks : int
+        1 to 1024; divides num_physical.
+    num_logical_experts : int, optional
+        By default the largest id plus one.
+    num_nodes : int
+        Divides num_ranks.
+    rank_speed : array of float, [num_ranks], optional
+        Finite and > 0; by default 1 for all. On a GPU all speeds must be equal.
+    rank_alive : array of bool, [num_ranks], optional
+        False: the rank may take nothing.
+
+    Attributes
+    ----------
+    physical_to_logical, logical_to_physical, replica_count : numpy.ndarray of int32
+        [num_physical]; [num_logical_experts, max_replicas], ascending, padded with -1;
+        [num_logical_experts].
+    packed_size : int
+        Integers that a rank tells the others of a batch: see :meth:`Planner.count`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the argument's name, its value and what was expected.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> placement = lplb.Placement([0, 1, 2, 0, 2, 3, 1, 3], num_ranks=4)
+    >>> placement.replica_count.tolist()
+    [2, 2, 2, 2]
+    >>> placement.logical_to_physical.tolist()
+    [[0, 3], [1, 6], [2, 4], [5, 7]]
+    """
+
+    def __init__(self, physical_to_logical: Any, num_ranks: int,
+                 num_logical_experts: int | None = None, *, num_nodes: int = 1,
+                 rank_speed: Any = None, rank_alive: Any = None) -> None:
+        experts = to_numpy(physical_to_logical, "physical_to_logical", np.int32, (None,))
+        if num_logical_experts is None:
+            num_logical_experts = int(experts.max()) + 1 if experts.size else 0
+        speed = [] if rank_speed is None else rank_speed
+        alive = [] if rank_alive is None else rank_alive
+        super().__init__(experts, check_int(num_ranks, "num_ranks"),
+                         check_int(num_logical_experts, "num_logical_experts"),
+                         check_int(num_nodes, "num_nodes"),
+                         to_numpy(speed, "rank_speed", np.float64, (None,)),
+                         to_numpy(alive, "rank_alive", np.uint8, (None,)))
+
+    def __repr__(self) -> str:
+        return (f"Placement({self.num_logical_experts} experts in {self.num_physical_experts} slots "
+                f"on {self.num_ranks} ranks)")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.physical_to_logical, self.num_ranks, self.num_logical_experts,
+                          self.num_nodes, self.rank_speed, self.rank_alive)
+
+
+def _rebuild(physical_to_logical: Any, num_ranks: int, num_logical_experts: int, num_nodes: int,
+             rank_speed: Any, rank_alive: Any) -> Placement:
+    return Placement(physical_to_logical, num_ranks, num_logical_experts, num_nodes=num_nodes,
+                     rank_speed=rank_speed, rank_alive=rank_alive)
+
+
+def layers_of(physical_to_logical: Any, num_ranks: int, num_logical_experts: int | None = None,
+              **options: Any) -> list[Placement]:
+    """A :class:`Placement` for each row of `physical_to_logical` [num_layers, num_physical].
+
+    Other arguments as :class:`Placement` takes them.
+    """
+    rows = to_numpy(physical_to_logical, "physical_to_logical", np.int32, (None, None))
+    return [Placement(row, num_ranks, num_logical_experts, **options) for row in rows]
+
+
+def rebalance_experts(weight: Any, num_replicas: int, num_groups: int, num_nodes: int,
+                      num_gpus: int, *, num_threads: int = 1) -> tuple[Any, Any, Any]:
+    """EPLB: replicates the experts with most load, and packs the replicas onto ranks.
+
+    Signature and results of deepseek-ai/EPLB, to the bit, ties included; a few microseconds a layer.
+
+    Parameters
+    ----------
+    weight : array of numbers, [num_layers, num_logical]
+        The load of each expert, finite and >= 0. NumPy, PyTorch or CuPy.
+    num_replicas : int
+        Slots in all: a multiple of num_gpus, at least num_logical.
+    num_groups, num_nodes : int
+        Hierarchical where num_nodes divides num_groups: groups stay on a node.
+    num_gpus : int
+        Ranks.
+    num_threads : int
+        Layers at a time; the result does not depend on it.
+
+    Returns
+    -------
+    physical_to_logical : [num_layers, num_replicas]
+    logical_to_physical : [num_layers, num_logical, max_replicas], padded with -1
+    replica_count : [num_layers, num_logical]
+        int64 arrays of the kind and on the device of `weight`.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> phy2log, log2phy, logcnt = lplb.rebalance_experts([[90, 10, 20, 20]], 6, 1, 1, 2)
+    >>> logcnt.tolist()
+    [[3, 1, 1, 1]]
+    """
+    load = to_numpy(weight, "weight", np.float64, (None, None))
+    maps = _lplb.rebalance_experts(
+        load, load.shape[0], load.shape[1], check_int(num_replicas, "num_replicas"),
+        check_int(num_groups, "num_groups"), check_int(num_nodes, "num_nodes"),
+        check_int(num_gpus, "num_gpus"), check_int(num_threads, "num_threads"))
+    first, second, third = (like(weight, m.astype(np.int64)) for m in maps)
+    return first, second, third
+
+
+def place_on_topology(weight: Any, topology: Topology | str, redundants: int, num_ranks: int, *,
+                      num_nodes: int = 1, num_threads: int = 1) -> tuple[Any, Any, Any]:
+    """Replicates the heaviest experts of each rank along a topology's edges.
+
+    Parameters
+    ----------
+    weight : array of numbers, [num_layers, num_logical]
+        As for :func:`rebalance_experts`; num_ranks divides num_logical.
+    topology : Topology or str
+        :mod:`lplb.topology`, or a name for :func:`lplb.topology.parse`.
+    redundants : int
+        Replica slots a rank, 0 to num_logical / num_ranks.
+    num_ranks : int
+        A multiple of the topology's group size.
+
+    Returns
+    -------
+    tuple
+        The three maps of :func:`rebalance_experts`.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> maps = lplb.place_on_topology([[1] * 8], "ring:4", redundants=1, num_ranks=4)
+    >>> maps[0].shape
+    (1, 12)
+    """
+    load = to_numpy(weight, "weight", np.float64, (None, None))
+    if isinstance(topology, str):
+        topology = _lplb.topology_parse(topology)
+    maps = _lplb.place_on_topology(
+        load, load.shape[0], load.shape[1], topology, check_int(redundants, "redundants"),
+        check_int(num_ranks, "num_ranks"), check_int(num_nodes, "num_nodes"),
+        check_int(num_threads, "num_threads"))
+    first, second, third = (like(weight, m.astype(np.int64)) for m in maps)
+    return first, second, third
+
+
+class Move(NamedTuple):
+    """Copy the weights of `logical` from slot `source` of the old placement to `target` of the new.
+
+    `kind` is how far they travel: "same rank", "same node" or "other node".
+    """
+
+    logical: int
+    source: int
+    target: int
+    kind: str
+
+
+def moves(old: Placement, new: Placement, *, keep_slots: bool = False) -> Sequence[Move]:
+    """The weights that must move to get from placement `old` to `new`.
+
+    One move for each slot of `new` whose expert is not in it already, cheapest first. All of them
+    read the old placement: they happen at once. With `keep_slots`, `new` is taken to be
+    :func:`keep_slots` of the two.
+
+    Raises
+    ------
+    ValueError
+        The two do not match, or an expert would be lost.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> old = lplb.Placement([0, 1, 1, 2], num_ranks=2)
+    >>> lplb.moves(old, lplb.Placement([0, 2, 1, 2], num_ranks=2))
+    [Move(logical=2, source=3, target=1, kind='same node')]
+    """
+    if keep_slots:
+        new = _stay(old, new)
+    return [Move(*move) for move in _lplb.plan_moves(old, new)]
+
+
+def keep_slots(old: Placement, new: Placement) -> Placement:
+    """`new` with the slots of each rank reordered, so that what `old` has there stays in its slot.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> old = lplb.Placement([0, 1, 2, 3], num_ranks=2)
+    >>> lplb.keep_slots(old, lplb.Placement([1, 0, 3, 2], num_ranks=2)).physical_to_logical.tolist()
+    [0, 1, 2, 3]
+    """
+    kept = _lplb.keep_slots(old, new)
+    return _rebuild(kept.physical_to_logical, kept.num_ranks, kept.num_logical_experts,
+                    kept.num_nodes, kept.rank_speed, kept.rank_alive)
+
+
+_stay = keep_slots

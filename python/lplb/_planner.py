@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: MIT
+"""The fast loop of one rank."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from lplb import _lplb
+from lplb._arrays import check_int, to_numpy
+from lplb._placement import Placement
+from lplb._results import PlannerStats, Quotas, add_up, as_layers, check_placement
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from lplb._exchange import Exchange
+
+# By handle, for the operators that torch.compile calls.
+PLANNERS: weakref.WeakValueDictionary[int, Planner] = weakref.WeakValueDictionary()
+_handles = itertools.count()
+
+
+def _torch_if_loaded() -> ModuleType | None:
+    if "torch" not in sys.modules:
+        return None
+    from lplb import _torch
+
+    return _torch
+
+
+def _is_original(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return len(args) > 1 or "redundant_to_original" in kwargs or "n_routed_experts" in kwargs
+
+
+class Planner:
+    """Sends each batch's tokens to replicas so that the fullest rank has least.
+
+    Count, exchange, solve and map, on the CPU or in one kernel on a GPU; both give the same ids, to
+    the bit. The result of a solved batch is proven optimal, and over the group each replica takes
+    exactly its quota; as many tokens as possible stay on their rank, then on their node.
+
+    Called as deepseek-ai/LPLB's class was (`Planner(redundant_to_original, n_routed_experts,
+    n_logical_routed_experts, ...)`), it is :class:`lplb.original.Planner`.
+
+    Parameters
+    ----------
+    placement : Placement or sequence of Placement
+        One, or one a layer: same ranks and logical experts.
+    rank : int, optional
+        Whose tokens run() gets. With `group` it is the group's.
+    group : torch.distributed.ProcessGroup, optional
+        Of num_ranks ranks: counts are exchanged by one all-gather of `placement.packed_size` integers
+        a batch (int32 on a GPU, with NCCL; int64 on the CPU, with gloo). Construction and
+        update_placement() are collective then, and check that all ranks agree.
+    backend : str
+        "auto": where the tokens are; the first batch on a GPU allocates. "cuda": there alone, and
+        allocated at once on the current device. "cpu": there alone.
+    num_layers : int, optional
+        With a single placement: so many layers start with it.
+    num_topk, max_tokens : int
+        The largest batch: max_tokens x num_topk entries. A batch may have another num_topk.
+    max_redundants : int
+        Replica slots (num_physical - num_logical) that a later placement may have; 0: those of the
+        first. Memory is sized for it once, so that captured CUDA graphs survive a new placement.
+    same_tokens : bool
+        Every rank has the same tokens (attention tensor-parallel): no exchange, and all ranks choose
+        alike. `group` is not needed, nor used.
+    solver, max_steps :
+        As for :func:`lplb.solve`; "ipm" on the CPU alone.
+    keep_history : bool
+        Keep the load of past batches: load_history().
+    window, decay :
+        What of it: the last `window` batches; or each batch takes what was down to `decay` of it.
+        Giving one of them keeps a history.
+    quotas : bool
+        Be ready for run_quotas() on a GPU.
+    timeout : float
+        Seconds that a rank waits for the others, on the CPU. With NCCL the group's own holds.
+    checks : bool
+        On a GPU: check each batch from first principles; stats().check_failures. Slow.
+
+    Notes
+    -----
+    Threads: calls may come from any thread; those of one layer run one after another, and the GIL is
+    released meanwhile. Every rank must run the same batches of the same layers in the same order.
+
+    Streams: on a GPU run() enqueues on PyTorch's current stream (or on `stream`), does not wait, and
+    allocates nothing but the result. It can be captured in a CUDA graph, and under torch.compile it
+    is the operator torch.ops.lplb.plan; the compiler may merge two calls on the same tensor, which
+    would give the same ids. Batches and updates of one layer must follow each other on the device.
+
+    Examples
+    --------
+    >>> import numpy as np, lplb
+    >>> placement = lplb.Placement([0, 1, 2, 0], num_ranks=2)
+    >>> planner = lplb.Planner(placement, rank=0, same_tokens=True)
+    >>> planner.run(np.array([[0], [0], [1], [-1]]), num_valid_tokens=3)
+    array([[ 0],
+           [ 3],
+           [ 1],
+           [-1]])
+    >>> planner.stats().optimal
+    1
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Planner:
+        if cls is Planner and _is_original(args, kwargs):
+            from lplb import original
+
+            return cast("Planner", original.Planner(*args, **kwargs))
+        return super().__new__(cls)
+
+    def __init__(self, placement: Placement | Sequence[Placement], *, rank: int | None = None,
+                 group: Any = None, backend: str = "auto", num_layers: int | None = None,
+                 num_topk: int = 8, max_tokens: int = 32768, max_redundants: int = 0,
+                 same_tokens: bool = False, solver: str = "auto", max_steps: int = -1,
+                 keep_history: bool = False, window: int = 0, decay: float = 1.0,
+                 quotas: bool = False, timeout: float = 10.0, checks: bool = False) -> None:
+        self._placements = as_layers(placement, num_layers)
+        if backend not in ("auto", "cpu", "cuda"):
+            raise ValueError(f'backend: is {backend!r}, expected "auto", "cpu" or "cuda"')
+        if not timeout > 0:
+            raise ValueError(f"timeout: is {timeout}, expected more than 0 seconds")
+        self._backend = backend
+        self._same_tokens = same_tokens
+        self._remembers = keep_history or window != 0 or decay != 1.0
+        self._keeps_split = quotas
+        self._checks = checks
+        self._exchange: Exchange | None = None
+        if group is not None and not same_tokens:
+            from lplb._exchange import Exchange, facts_of
+
+            self._exchange = Exchange(group, timeout)
+            self._exchange.agree(facts_of(self._placements, solver, max_steps))
+        self.rank = self._own_rank(rank)
+        first = self._placements[0]
+        redundants = max(p.num_physical_experts - p.num_logical_experts for p in self._placements)
+        self._max_redundants = check_int(max_redundants, "max_redundants", 0) or redundants
+        #: Columns of run_quotas()'s tables: what no placement within the limits exceeds.
+        self.max_replicas = max(p.max_replicas for p in self._placements)
+        self._max_entries = check_int(max_tokens, "max_tokens", 1) * check_int(num_topk, "num_topk", 1)
+        if self._max_entries > 2**31 - 1:
+            raise ValueError(f"max_tokens: is {max_tokens}, expected at most {(2**31 - 1) // num_topk} "
+                             f"of {num_topk} entries each")
+        self._limits = (max_tokens, num_topk,
+                        solver, check_int(max_steps, "max_steps"), self._max_redundants,
+                        check_int(window, "window"), float(decay))
+        # Also where only a GPU is used: they check the arguments.
+        self._host = [_lplb.HostPlanner(p, self.rank, same_tokens, *self._limits)
+                      for p in self._placements]
+        self._gpu: list[_lplb.GpuPlanner] = []
+        self._gpu_index = -1
+        self._buffers: list[Any] = []
+        self._torch: Any = _torch_if_loaded()
+        self._handle = next(_handles)
+        PLANNERS[self._handle] = self
+        self.num_ranks = first.num_ranks
+        self.num_logical_experts = first.num_logical_experts
+        if backend == "cuda":
+            self._start_gpu(self._torch.current_device() if self._torch is not None else 0)
+
+    def _own_rank(self, rank: int | None) -> int:
+        num_ranks = self._placements[0].num_ranks
+        if self._exchange is not None:
+            if self._exchange.size != num_ranks:
+                raise ValueError(f"group: has {self._exchange.size} ranks, expected those of the "
+                                 f"placement ({num_ranks})")
+            if rank is not None and rank != self._exchange.rank:
+                raise ValueError(f"rank: is {rank}, expected that in the group "
+                                 f"({self._exchange.rank})")
+            return self._exchange.rank
+        if rank is None:
+            if self._same_tokens or num_ranks == 1:
+                return 0
+            raise ValueError("rank: is None, expected a rank, a group, or same_tokens=True")
+        return check_int(rank, "rank")
+
+    @property
+    def num_layers(self) -> int:
+        """Placements and states that this object holds."""
+        return len(self._placements)
+
+    def placement(self, layer: int = 0) -> Placement:
+        """The placement of the next batch."""
+        return self._placements[self._layer(layer)]
+
+    def run(self, topk_idx: Any, out: Any = None, num_valid_tokens: Any = None, *, layer: int = 0,
+            stream: int | None = None, all_counts: Any = None) -> Any:
+        """Plans one batch. Every rank calls it once a batch, also with no tokens.
+
+        Parameters
+        ----------
+        topk_idx : array of int32, int64 or uint32, [num_tokens, num_topk]
+            Logical ids, contiguous: a PyTorch, NumPy or CuPy array. -1 is dropped and stays -1; ids
+            out of range are counted in stats() and become -1. One dimension is num_topk = 1; of
+            more than two the last is num_topk.
+        out : array like topk_idx, optional
+            Where the result goes; may be topk_idx itself.
+        num_valid_tokens : int, or int32 array of one element, optional
+            Tokens from here on pad: not counted, and mapped to -1. On a GPU an array is read by the
+            kernel, without waiting.
+        layer : int
+        stream : int, optional
+            A cudaStream_t, for arrays that are not PyTorch's. Default: CuPy's current one, else 0.
+        all_counts : array of int (int32 on a GPU), [num_ranks, packed_size], optional
+            What each rank counted (count()), where there is no group. This rank's row is ignored.
+
+        Returns
+        -------
+        array
+            Physical ids, as topk_idx in kind, shape, dtype and device.
+
+        Raises
+        ------
+        TypeError, ValueError
+            With nothing launched or exchanged.
+        RuntimeError
+            The other ranks did not come within `timeout`, or CUDA failed.
+        """
+        torch = self._torch if self._torch is not None else self._find_torch()
+        if torch is not None and isinstance(topk_idx, torch.Tensor):
+            return torch.run(self, topk_idx, out, num_valid_tokens, layer, all_counts)
+        from lplb import _generic
+
+        return _generic.run(self, topk_idx, out, num_valid_tokens, layer, stream, all_counts)
+
+    def run_quotas(self, topk_idx: Any, out: Any = None, num_valid_tokens: Any = None, *,
+                   layer: int = 0, all_counts: Any = None) -> tuple[Any, Quotas]:
+        """As run(), and the batch's split: `(physical ids, Quotas)`, on the tokens' device.
+
+        PyTorch and NumPy. On a GPU the planner must have been made with quotas=True.
+        """
+        torch = self._torch if self._torch is not None else self._find_torch()
+        if torch is not None and isinstance(topk_idx, torch.Tensor):
+            ids, tables = torch.run_quotas(self, topk_idx, out, num_valid_tokens, layer, all_counts)
+            return ids, Quotas(*tables)
+        ids = self.run(topk_idx, out, num_valid_tokens, layer=layer, all_counts=all_counts)
+        return ids, Quotas(*self._host[layer].quotas(self.max_replicas),
+                           np.ones(1, dtype=np.int32))
+
+    def run_dense(self, probs: Any, routing_map: Any, *, layer: int = 0,
+                  all_counts: Any = None) -> tuple[Any, Any]:
+        """Plans a batch that is given densely, as Megatron-style dispatchers have it. PyTorch.
+
+        Parameters
+        ----------
+        probs : float tensor, [T, E]
+            Differentiable through.
+        routing_map : bool tensor, [T, E]
+            Which experts each token goes to.
+
+        Returns
+        -------
+        probs : float tensor, [T, P]
+            The probability of (token, expert) at the physical expert that takes it, else 0.
+        routing_map : bool tensor, [T, P]
+
+        Notes
+        -----
+        T x E entries are planned: a batch of that many counts against max_tokens x num_topk.
+        """
+        from lplb import _dense
+
+        return _dense.run_dense(self, probs, routing_map, layer, all_counts)
+
+    def count(self, topk_idx: Any, num_valid_tokens: Any = None, *, layer: int = 0) -> Any:
+        """This rank's row of `all_counts`, for an exchange of the caller's own: [packed_size].
+
+        int32 on a GPU (PyTorch, on the current stream), int64 on the CPU.
+        """
+        torch = self._torch if self._torch is not None else self._find_torch()
+        if torch is not None and isinstance(topk_idx, torch.Tensor):
+            return torch.count(self, topk_idx, num_valid_tokens, layer)
+        from lplb import _generic
+
+        return _generic.count(self, topk_idx, num_valid_tokens, layer)
+
+    def update_placement(self, placement: Placement | Sequence[Placement], *,
+                         layer: int | None = None) -> None:
+        """Plans with another placement from the next batch on. Every rank does it between the same two.
+
+        One placement for `layer`, or (layer None) one for each layer. Same ranks and logical experts,
+        replicas within max_redundants. On a GPU it is enqueued on the current stream and takes effect
+        in captured graphs too; with a group those that hold an exchange of another packed_size must
+        be captured again. Not within a capture.
+        """
+        wanted = [placement] if isinstance(placement, _lplb.Placement) else list(placement)
+        layers = list(range(self.num_layers)) if layer is None else [self._layer(layer)]
+        if len(wanted) != len(layers):
+            raise ValueError(f"placement: has {len(wanted)} layers, expected {len(layers)}")
+        new = list(self._placements)
+        for i, p in zip(layers, wanted, strict=True):
+            new[i] = check_placement(p)
+        if self._keeps_split and self._gpu:
+            for p in wanted:
+                if p.max_replicas > self.max_replicas:
+                    raise ValueError(f"placement: has {p.max_replicas} replicas of an expert, "
+                                     f"expected at most {self.max_replicas}")
+        if self._exchange is not None:
+            from lplb._exchange import facts_of
+
+            self._exchange.agree(facts_of(new, self._limits[2], self._limits[3]))
+        for i in layers:
+            self._host[i].update_placement(new[i])
+            if self._gpu:
+                self._gpu[i].update_placement(self._current_stream(), new[i])
+            self._placements[i] = new[i]
+
+    def stats(self, layer: int | None = None, *, wait: bool = True) -> PlannerStats | None:
+        """Counters of one layer, or of all. On a GPU it waits for the stream.
+
+        `wait=False` does not: it asks for the counters behind what is in the stream, and returns the
+        newest that have arrived; None while there are none.
+        """
+        layers = range(self.num_layers) if layer is None else [self._layer(layer)]
+        found: list[dict[str, Any]] = []
+        for i in layers:
+            found.append(self._host[i].stats())
+            if not self._gpu:
+                continue
+            stream = self._current_stream()
+            polled = self._gpu[i].stats(stream) if wait else self._gpu[i].poll_stats(stream)
+            if polled is None:
+                return None
+            found.append(polled)
+        return add_up(found)
+
+    def load_history(self, layer: int | None = None) -> Any:
+        """The load of past batches on this rank: [num_layers, num_logical_experts], or one row.
+
+        float64, whole numbers where there is no decay; rebalance_experts() takes it once it is summed
+        over the ranks. Where batches ran on a GPU: a tensor there, copied on the current stream
+        without waiting; else a NumPy array.
+        """
+        if not self._remembers:
+            raise ValueError("keep_history: is False, expected True, a window or a decay")
+        if self._gpu:
+            return self._torch.load_history(self, layer)
+        if layer is not None:
+            return self._host[self._layer(layer)].history()
+        return np.stack([host.history() for host in self._host])
+
+    def clear_history(self) -> None:
+        """Forgets it, of all layers."""
+        for host in self._host:
+            host.clear_history()
+        for gpu in self._gpu:
+            gpu.clear_history(self._current_stream())
+
+    def _layer(self, layer: int) -> int:
+        if not 0 <= layer < len(self._placements):
+            raise ValueError(f"layer: is {layer}, expected 0 to {len(self._placements) - 1}")
+        return layer
+
+    def _find_torch(self) -> Any:
+        self._torch = _torch_if_loaded()
+        return self._torch
+
+    def _current_stream(self) -> int:
+        return self._torch.raw_stream(self._gpu_index) if self._torch is not None else 0
+
+    def _start_gpu(self, index: int) -> None:
+        """Allocates on the current device, which is `index`."""
+        if self._backend == "cpu":
+            raise ValueError('topk_idx: is on a GPU, expected the CPU (backend="cpu")')
+        if self._gpu:
+            raise ValueError(f"topk_idx: is on GPU {index}, expected GPU {self._gpu_index}, where "
+                             "the planner is")
+        # The planner on the device takes the rank of the map: all alike where tokens are the same.
+        self._gpu = [_lplb.GpuPlanner(p, self.rank, *self._limits, self._keeps_split, self._checks)
+                     for p in self._placements]
+        self._gpu_index = index
+        if self._exchange is not None and self._torch is not None:
+            self._buffers = self._torch.exchange_buffers(self, index)
+
+    def _check_entries(self, num_entries: int) -> None:
+        if num_entries > self._max_entries:
+            raise ValueError(f"topk_idx: has {num_entries} entries, expected at most "
+                             f"{self._max_entries} (max_tokens x num_topk)")
+
+    def _host_gather(self, layer: int, all_counts: Any) -> Any:
+        """What HostPlanner.run() takes as `gather`."""
+        if self._same_tokens or self.num_ranks == 1:
+            return None
+        if self._exchange is not None:
+            return self._exchange.host_gather(layer)
+        shape = (self.num_ranks, self._placements[layer].packed_size)
+        if all_counts is None:
+            raise ValueError("all_counts: is None, expected counts of all ranks, or a planner with a "
+                             "group or same_tokens=True")
+        rows = to_numpy(all_counts, "all_counts", np.int64, shape)
+        return lambda _mine: rows

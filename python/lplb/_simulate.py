@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""Replaying recorded loads."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from lplb import _lplb
+from lplb._arrays import check_int
+
+
+class SimulateReport(dict[str, Any]):
+    """What `lplb simulate --json` writes, as a dict; `policies` has an entry for each policy."""
+
+    def __init__(self, text: str, html: str) -> None:
+        super().__init__(json.loads(text))
+        self.json = text
+        self.html = html
+
+    def policy(self, name: str) -> dict[str, Any]:
+        """The entry of one policy. KeyError where it was not replayed."""
+        for entry in self["policies"]:
+            if entry["name"] == name:
+                return dict(entry)
+        raise KeyError(name)
+
+
+def simulate(trace: str | os.PathLike[str], *, num_ranks: int = 8, num_nodes: int = 1,
+             num_groups: int = 1, redundants: int = 2,
+             policies: Sequence[str] = ("none", "eplb", "eplb+lplb"), batch_tokens: int = 0,
+             window: int = 8, rebalance_every: int = 1, solver: str = "auto", jobs: int = 1,
+             seed: int = 0) -> SimulateReport:
+    """Replays a trace through placement and split policies: what a balancer would have been worth.
+
+    Parameters
+    ----------
+    trace : path or str
+        A recorded trace, or "synthetic:NAME".
+    policies : sequence of str
+        "none", "eplb", "eplb+lplb", "TOPOLOGY+even", "TOPOLOGY+lplb".
+    batch_tokens : int
+        Merge or cut steps to batches of so many tokens; 0: as recorded.
+    window, rebalance_every : int
+        Past batches that a placement is made from; batches between two placements.
+
+    Other parameters and the report as `lplb simulate` has them. The GIL is released meanwhile.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> report = lplb.simulate("synthetic:W0_balanced", policies=["none"])
+    >>> report["policies"][0]["name"]
+    'none'
+    """
+    text, html = _lplb.simulate(
+        os.fspath(trace), check_int(num_ranks, "num_ranks"), check_int(num_nodes, "num_nodes"),
+        check_int(num_groups, "num_groups"), check_int(redundants, "redundants"), list(policies),
+        check_int(batch_tokens, "batch_tokens"), check_int(window, "window"),
+        check_int(rebalance_every, "rebalance_every"), solver, check_int(jobs, "jobs"),
+        check_int(seed, "seed"), "lplb.simulate()")
+    return SimulateReport(text, html)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""The stages of the fast loop one by one, on arrays of any kind: count, solve, map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lplb import _lplb
+from lplb._arrays import check_int, kind_of, like, to_numpy
+from lplb._placement import Placement
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split of one batch, and the proof of its quality.
+
+    Attributes
+    ----------
+    status : str
+        "optimal": max_load equals lower_bound; "bounded": a step limit or tolerance left a gap.
+    max_load, lower_bound : float
+        The largest load / speed of a rank, and what no integer split can be below.
+    bottleneck_ranks : [n] int32
+        The ranks that prove lower_bound.
+    rank_load : [num_ranks] int64
+        Tokens that a rank takes.
+    physical_load : [num_physical] int64
+        Tokens that a replica takes.
+    solver, backend, steps :
+        What ran, where, and how long it took in its own steps.
+    """
+
+    status: str
+    solver: str
+    backend: str
+    max_load: float
+    lower_bound: float
+    steps: int
+    bottleneck_ranks: Any
+    rank_load: Any
+    physical_load: Any
+    _placement: Placement = field(repr=False)
+    _load: Any = field(repr=False)
+    _split: _lplb.Split = field(repr=False)
+
+    @property
+    def imbalance(self) -> float:
+        """Largest over mean rank load; 1.0 is perfect."""
+        return _lplb.imbalance(self._split.rank_load)
+
+    def verify(self) -> None:
+        """Checks split and proof from first principles. Raises RuntimeError where they do not hold."""
+        problem = _lplb.verify_split(self._placement, self._load, self._split)
+        if problem:
+            raise RuntimeError(f"split: {problem}")
+
+
+def solve(placement: Placement, load: Any, *, solver: str = "auto", max_steps: int = -1,
+          tolerance: float = 1e-6, max_iterations: int = 60, backend: str = "cpu") -> Split:
+    """Splits each expert's tokens over its replicas so that the fullest rank has least.
+
+    Parameters
+    ----------
+    placement : Placement
+    load : array of int, [num_logical_experts]
+        Tokens of each expert in the whole group, >= 0. What is on a GPU is copied, which waits.
+    solver : str
+        "auto", "cut" (up to 8 ranks), "flow" or "ipm".
+    max_steps : int
+        "flow" only: -1 is no limit.
+    tolerance, max_iterations :
+        "ipm" only.
+    backend : str
+        "cpu" or "cuda": where it is solved; the results are equal.
+
+    Returns
+    -------
+    Split
+        Its arrays are of the kind and on the device of `load`.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> placement = lplb.Placement([0, 1, 2, 0], num_ranks=2)
+    >>> split = lplb.solve(placement, [10, 2, 4])
+    >>> split.max_load, split.status, split.physical_load.tolist()
+    (8.0, 'optimal', [6, 2, 4, 4])
+    """
+    tokens = to_numpy(load, "load", np.int64, (placement.num_logical_experts,))
+    split = _lplb.solve(placement, tokens, solver, check_int(max_steps, "max_steps"), tolerance,
+                        max_iterations, backend)
+    return Split(split.status, split.solver, split.backend, split.max_load, split.lower_bound,
+                 split.steps, like(load, split.bottleneck_ranks), like(load, split.rank_load),
+                 like(load, split.physical_load), placement, tokens, split)
+
+
+def split_evenly(placement: Placement, load: Any) -> Any:
+    """Each expert's tokens divided evenly over its live replicas: [num_physical] int64.
+
+    What EPLB and its users do; to compare with.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> lplb.split_evenly(lplb.Placement([0, 1, 2, 0], num_ranks=2), [10, 2, 4]).tolist()
+    [5, 2, 4, 5]
+    """
+    tokens = to_numpy(load, "load", np.int64, (placement.num_logical_experts,))
+    return like(load, _lplb.split_evenly(placement, tokens))
+
+
+def _ids(value: Any, name: str = "topk_idx") -> np.ndarray[Any, Any]:
+    """`value` as int32 or int64; uint32 as the int32 of the same bits."""
+    array = to_numpy(value, name, np.uint32) if str(getattr(value, "dtype", "")).endswith("uint32") \
+        else None
+    if array is not None:
+        return array.view(np.int32)
+    wide = str(getattr(value, "dtype", "int64")).endswith("int64")
+    return to_numpy(value, name, np.int64 if wide else np.int32)
+
+
+def count(topk_idx: Any, num_logical_experts: int, *, backend: str = "cpu") -> Any:
+    """The tokens of each logical expert: [num_logical_experts] int64.
+
+    `topk_idx` holds logical ids in any shape, int32, int64 or uint32; -1 and ids out of range are
+    not counted. :meth:`Planner.count` counts on a GPU without waiting for it.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> lplb.count([[0, 2], [2, -1]], 3).tolist()
+    [1, 0, 2]
+    """
+    load, _ = _lplb.count_tokens(_ids(topk_idx).reshape(-1),
+                                 check_int(num_logical_experts, "num_logical_experts", 1), backend)
+    return like(topk_idx, load)
+
+
+def map_tokens(placement: Placement, counts: Any, physical_load: Any, rank: int, topk_idx: Any, *,
+               backend: str = "cpu") -> Any:
+    """The physical expert of each of a rank's tokens, so that over the group quotas are met exactly.
+
+    As many tokens as possible stay on their rank, then on their node. Equal input gives equal output.
+
+    Parameters
+    ----------
+    placement : Placement
+    counts : array of int, [num_ranks, num_logical_experts], or None
+        What each rank counted. None: not known; each rank then divides its own tokens in proportion
+        to `physical_load`, and a replica is off by less than a token a rank.
+    physical_load : array of int, [num_physical]
+        The split of the sum of `counts`: :func:`solve`.
+    rank : int
+        Whose tokens `topk_idx` are.
+    topk_idx : array of int32, int64 or uint32
+        Logical ids in any shape; -1 stays -1, ids out of range become -1.
+
+    Returns
+    -------
+    array
+        Physical ids, as `topk_idx` in kind, shape, dtype and device.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> placement = lplb.Placement([0, 1, 2, 0], num_ranks=2)
+    >>> counts = [[3, 0, 0], [1, 1, 0]]
+    >>> split = lplb.solve(placement, [4, 1, 0])
+    >>> lplb.map_tokens(placement, counts, split.physical_load, 0, [0, -1, 0, 0]).tolist()
+    [0, -1, 0, 3]
+    """
+    ids = _ids(topk_idx)
+    quotas = to_numpy(physical_load, "physical_load", np.int64, (placement.num_physical_experts,))
+    rank = check_int(rank, "rank")
+    if counts is None:
+        mapped = _lplb.map_tokens_in_proportion(placement, quotas, rank, ids.reshape(-1), backend)
+    else:
+        table = to_numpy(counts, "counts", np.int64,
+                         (placement.num_ranks, placement.num_logical_experts))
+        mapped = _lplb.map_tokens(placement, table, quotas, rank, ids.reshape(-1), backend)
+    mapped = mapped.reshape(ids.shape)
+    if kind_of(topk_idx) != "torch" and str(getattr(topk_idx, "dtype", "")) == "uint32":
+        return like(topk_idx, mapped.view(np.uint32))
+    result = like(topk_idx, mapped)
+    return result.view(topk_idx.dtype) if kind_of(topk_idx) == "torch" else result
+
+
+def imbalance(rank_load: Any) -> float:
+    """Largest over mean rank load; 1.0 is perfect, and what nothing is loaded gives.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> lplb.imbalance([3, 1])
+    1.5
+    """
+    return _lplb.imbalance(to_numpy(rank_load, "rank_load", np.int64, (None,)))

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: MIT
+"""Planner.run() on PyTorch's tensors, and the operators that torch.compile sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+
+from lplb import _lplb
+from lplb._arrays import describe
+from lplb._generic import check_valid, shape_of
+from lplb._planner import PLANNERS
+
+if TYPE_CHECKING:
+    from lplb._planner import Planner
+
+WIDTH = {torch.int32: 4, torch.uint32: 4, torch.int64: 8}
+
+
+def current_device() -> int:
+    return torch.cuda.current_device()
+
+
+def raw_stream(index: int) -> int:
+    return torch.cuda.current_stream(index).cuda_stream
+
+
+# What is called for each batch, in eager mode: kept short.
+
+
+def run(planner: Planner, topk_idx: Tensor, out: Tensor | None, num_valid_tokens: Any, layer: int,
+        all_counts: Tensor | None) -> Tensor:
+    if is_compiling() or type(topk_idx) is not Tensor:
+        return _run_traced(planner, topk_idx, out, num_valid_tokens, layer, all_counts)
+    if out is None:
+        _check_ids(topk_idx)
+        out = torch.empty_like(topk_idx)
+    else:
+        _check_out(out, topk_idx)
+    _plan_into(planner, topk_idx, num_valid_tokens, layer, all_counts, out)
+    return out
+
+
+def _plan_into(planner: Planner, topk_idx: Tensor, num_valid_tokens: Any, layer: int,
+               all_counts: Tensor | None, out: Tensor) -> int:
+    """Returns the address of the counts of all ranks, on a GPU."""
+    planner._layer(layer)
+    if not topk_idx.is_cuda:
+        _plan_on_host(planner, topk_idx, num_valid_tokens, layer, all_counts, out)
+        return 0
+    index = topk_idx.get_device()
+    if index != planner._gpu_index:
+        _start_gpu(planner, index)
+    if torch.cuda.current_device() != index:
+        with torch.cuda.device(index):
+            return _plan_into(planner, topk_idx, num_valid_tokens, layer, all_counts, out)
+    num_tokens, num_topk = shape_of(topk_idx.shape)
+    valid = 0
+    if num_valid_tokens is not None:
+        if not isinstance(num_valid_tokens, Tensor):
+            rest = check_valid(int(num_valid_tokens), num_tokens)
+            out.view(-1)[rest * num_topk:].fill_(-1)
+            num_tokens = rest
+        else:
+            valid = _check_valid_tensor(num_valid_tokens, index)
+    gpu = planner._gpu[layer]
+    batch = (torch.cuda.current_stream(index).cuda_stream, topk_idx.data_ptr(),
+             WIDTH[topk_idx.dtype], num_tokens, num_topk, valid)
+    if planner._exchange is not None:
+        counts = _exchange(planner, layer, gpu, batch)
+    else:
+        counts = 0
+        if not planner._same_tokens and planner.num_ranks > 1:
+            counts = _check_counts(planner, layer, all_counts, index)
+        if planner._remembers:
+            gpu.count(*batch, 0, True)
+    gpu.run(*batch, out.data_ptr(), counts)
+    return counts
+
+
+def _exchange(planner: Planner, layer: int, gpu: _lplb.GpuPlanner,
+              batch: tuple[int, int, int, int, int, int]) -> int:
+    assert planner._exchange is not None
+    mine, everyone = planner._buffers[layer]
+    size = planner._placements[layer].packed_size
+    gpu.count(*batch, mine.data_ptr(), planner._remembers)
+    planner._exchange.device_gather(everyone[:planner.num_ranks * size], mine[:size])
+    address: int = everyone.data_ptr()
+    return address
+
+
+def _plan_on_host(planner: Planner, topk_idx: Tensor, num_valid_tokens: Any, layer: int,
+                  all_counts: Tensor | None, out: Tensor) -> None:
+    if planner._backend == "cuda":
+        raise ValueError('topk_idx: is on the CPU, expected a GPU (backend="cuda")')
+    num_tokens, num_topk = shape_of(topk_idx.shape)
+    planner._check_entries(num_tokens * num_topk)
+    valid = num_tokens
+    if num_valid_tokens is not None:
+        valid = check_valid(int(num_valid_tokens), num_tokens)
+    planner._host[layer].run(topk_idx.data_ptr(), WIDTH[topk_idx.dtype], num_tokens * num_topk,
+                             valid * num_topk, out.data_ptr(), planner._remembers,
+                             planner._host_gather(layer, all_counts))
+
+
+def _check_ids(topk_idx: Tensor) -> None:
+    if topk_idx.dtype not in WIDTH:
+        raise TypeError(f"topk_idx: has dtype {topk_idx.dtype}, expected torch.int32, torch.int64 or "
+                        "torch.uint32")
+    if not topk_idx.is_contiguous():
+        raise ValueError("topk_idx: is not contiguous, expected row-major memory")
+    if topk_idx.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"topk_idx: is on {topk_idx.device}, expected the CPU or a CUDA device")
+
+
+def _check_out(out: Tensor, topk_idx: Tensor) -> None:
+    _check_ids(topk_idx)
+    if not isinstance(out, Tensor):
+        raise TypeError(f"out: is {describe(out)}, expected a tensor")
+    if out.dtype != topk_idx.dtype or out.shape != topk_idx.shape or out.device != topk_idx.device:
+        raise ValueError(f"out: is {describe(out)} on {out.device}, expected {describe(topk_idx)} on "
+                         f"{topk_idx.device} like topk_idx")
+    if not out.is_contiguous():
+        raise ValueError("out: is not contiguous, expected row-major memory")
+
+
+def _check_valid_tensor(value: Tensor, index: int) -> int:
+    if value.dtype != torch.int32 or value.numel() != 1:
+        raise TypeError(f"num_valid_tokens: is {describe(value)}, expected one torch.int32")
+    if value.get_device() != index:
+        raise ValueError(f"num_valid_tokens: is on {value.device}, expected cuda:{index}")
+    return value.data_ptr()
+
+
+def _check_counts(planner: Planner, layer: int, all_counts: Tensor | None, index: int) -> int:
+    if all_counts is None:
+        raise ValueError("all_counts: is None, expected counts of all ranks, or a planner with a "
+                         "group or same_tokens=True")
+    shape = (planner.num_ranks, planner._placements[layer].packed_size)
+    if not isinstance(all_counts, Tensor) or all_counts.dtype != torch.int32:
+        raise TypeError(f"all_counts: is {describe(all_counts)}, expected torch.int32 {list(shape)}")
+    if tuple(all_counts.shape) != shape or not all_counts.is_contiguous():
+        raise ValueError(f"all_counts: is {describe(all_counts)}, expected contiguous {list(shape)}")
+    if all_counts.get_device() != index:
+        raise ValueError(f"all_counts: is on {all_counts.device}, expected cuda:{index}")
+    return all_counts.data_ptr()
+
+
+def _start_gpu(planner: Planner, index: int) -> None:
+    with torch.cuda.device(index):
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError('topk_idx: is the first batch on a GPU, within a capture; expected one '
+                               'before it, or backend="cuda"')
+        planner._start_gpu(index)
+
+
+def exchange_buffers(planner: Planner, index: int) -> list[tuple[Tensor, Tensor]]:
+    """This rank's row of counts and all ranks', a layer, for the largest placement."""
+    replicated = min(planner.num_logical_experts, planner._max_redundants)
+    size = replicated + planner.num_ranks
+    device = torch.device("cuda", index)
+    return [(torch.zeros(size, dtype=torch.int32, device=device),
+             torch.zeros(planner.num_ranks * size, dtype=torch.int32, device=device))
+            for _ in planner._placements]
+
+
+def count(planner: Planner, topk_idx: Tensor, num_valid_tokens: Any, layer: int) -> Tensor:
+    layer = planner._layer(layer)
+    _check_ids(topk_idx)
+    num_tokens, num_topk = shape_of(topk_idx.shape)
+    if not topk_idx.is_cuda:
+        valid = num_tokens if num_valid_tokens is None else check_valid(int(num_valid_tokens),
+                                                                        num_tokens)
+        flat = topk_idx.view(-1)[:valid * num_topk]
+        ids = (flat.view(torch.int32) if flat.dtype == torch.uint32 else flat).numpy()
+        load, _ = _lplb.count_tokens(ids, planner.num_logical_experts, "cpu")
+        return torch.from_numpy(planner.placement(layer).pack(load))
+    index = topk_idx.get_device()
+    if index != planner._gpu_index:
+        _start_gpu(planner, index)
+    valid = 0
+    if isinstance(num_valid_tokens, Tensor):
+        valid = _check_valid_tensor(num_valid_tokens, index)
+    elif num_valid_tokens is not None:
+        num_tokens = check_valid(int(num_valid_tokens), num_tokens)
+    packed = torch.empty(planner.placement(layer).packed_size, dtype=torch.int32,
+                         device=topk_idx.device)
+    with torch.cuda.device(index):
+        planner._gpu[layer].count(raw_stream(index), topk_idx.data_ptr(), WIDTH[topk_idx.dtype],
+                                  num_tokens, num_topk, valid, packed.data_ptr(), False)
+    return packed
+
+
+class _DeviceMemory:
+    """Memory of a planner, for torch.as_tensor()."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self.__cuda_array_interface__ = {"data": (address, True), "shape": (size,),
+                                         "typestr": "<f8", "version": 3}
+
+
+def load_history(planner: Planner, layer: int | None) -> Tensor:
+    layers = range(planner.num_layers) if layer is None else [planner._layer(layer)]
+    device = torch.device("cuda", planner._gpu_index)
+    rows = [torch.as_tensor(_DeviceMemory(planner._gpu[i].history, planner.num_logical_experts),
+                            device=device) for i in layers]
+    return torch.stack(rows) if layer is None else rows[0].clone()
+
+
+# Quotas.
+
+
+def run_quotas(planner: Planner, topk_idx: Tensor, out: Tensor | None, num_valid_tokens: Any,
+               layer: int, all_counts: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+    if is_compiling() or type(topk_idx) is not Tensor:
+        ids, *tables = torch.ops.lplb.plan_quotas(
+            topk_idx, _valid_tensor(num_valid_tokens, topk_idx), all_counts, planner._handle, layer)
+        return (ids if out is None else out.copy_(ids)), tables
+    if out is None:
+        _check_ids(topk_idx)
+        out = torch.empty_like(topk_idx)
+    else:
+        _check_out(out, topk_idx)
+    if topk_idx.is_cuda and not planner._keeps_split:
+        raise ValueError("quotas: is False, expected Planner(quotas=True)")
+    counts = _plan_into(planner, topk_idx, num_valid_tokens, layer, all_counts, out)
+    if not topk_idx.is_cuda:
+        tables = [torch.from_numpy(t) for t in planner._host[layer].quotas(planner.max_replicas)]
+        return out, [*tables, torch.ones(1, dtype=torch.int32)]
+    tables = _quota_tables(planner, topk_idx)
+    index = topk_idx.get_device()
+    with torch.cuda.device(index):
+        planner._gpu[layer].quotas(raw_stream(index), counts, planner.max_replicas,
+                                   *(t.data_ptr() for t in tables))
+    return out, tables
+
+
+def _quota_tables(planner: Planner, topk_idx: Tensor) -> list[Tensor]:
+    experts, replicas = planner.num_logical_experts, planner.max_replicas
+    return [topk_idx.new_empty((experts, replicas), dtype=torch.int32),
+            topk_idx.new_empty((experts,), dtype=torch.int32),
+            topk_idx.new_empty((planner.num_ranks, experts), dtype=torch.int32),
+            topk_idx.new_empty((experts, replicas), dtype=torch.float32),
+            topk_idx.new_empty((1,), dtype=torch.int32)]
+
+
+# The operators. A planner is passed by its handle.
+
+
+def _valid_tensor(num_valid_tokens: Any, topk_idx: Tensor) -> Tensor | None:
+    if num_valid_tokens is None or isinstance(num_valid_tokens, Tensor):
+        return num_valid_tokens
+    return torch.full((1,), num_valid_tokens, dtype=torch.int32, device=topk_idx.device)
+
+
+def _run_traced(planner: Planner, topk_idx: Tensor, out: Tensor | None, num_valid_tokens: Any,
+                layer: int, all_counts: Tensor | None) -> Tensor:
+    valid = _valid_tensor(num_valid_tokens, topk_idx)
+    if out is None:
+        ids: Tensor = torch.ops.lplb.plan(topk_idx, valid, all_counts, planner._handle, layer)
+        return ids
+    torch.ops.lplb.plan_into(topk_idx, valid, all_counts, planner._handle, layer, out)
+    return out
+
+
+def _plan(topk_idx: Tensor, num_valid_tokens: Tensor | None, all_counts: Tensor | None,
+          planner: int, layer: int) -> Tensor:
+    topk_idx = topk_idx.contiguous()
+    _check_ids(topk_idx)
+    out = torch.empty_like(topk_idx)
+    _plan_into(PLANNERS[planner], topk_idx, num_valid_tokens, layer, all_counts, out)
+    return out
+
+
+def _plan_to(topk_idx: Tensor, num_valid_tokens: Tensor | None, all_counts: Tensor | None,
+             planner: int, layer: int, out: Tensor) -> None:
+    _check_out(out, topk_idx)
+    _plan_into(PLANNERS[planner], topk_idx, num_valid_tokens, layer, all_counts, out)
+
+
+def _plan_quotas(topk_idx: Tensor, num_valid_tokens: Tensor | None, all_counts: Tensor | None,
+                 planner: int, layer: int) -> tuple[Tensor, ...]:
+    ids, tables = run_quotas(PLANNERS[planner], topk_idx.contiguous(), None, num_valid_tokens, layer,
+                             all_counts)
+    return (ids, *tables)
+
+
+def _fake_plan(topk_idx: Tensor, num_valid_tokens: Tensor | None, all_counts: Tensor | None,
+               planner: int, layer: int) -> Tensor:
+    return topk_idx.new_empty(topk_idx.shape)
+
+
+def _fake_plan_into(topk_idx: Tensor, num_valid_tokens: Tensor | None, all_counts: Tensor | None,
+                    planner: int, layer: int, out: Tensor) -> None:
+    return None
+
+
+def _fake_plan_quotas(topk_idx: Tensor, num_valid_tokens: Tensor | None,
+                      all_counts: Tensor | None, planner: int, layer: int) -> tuple[Tensor, ...]:
+    return (topk_idx.new_empty(topk_idx.shape), *_quota_tables(PLANNERS[planner], topk_idx))
+
+
+_ARGUMENTS = "Tensor topk_idx, Tensor? num_valid_tokens, Tensor? all_counts, int planner, int layer"
+_library = torch.library.Library("lplb", "DEF")
+for _name, _signature, _function, _fake in (
+        ("plan", f"({_ARGUMENTS}) -> Tensor", _plan, _fake_plan),
+        ("plan_into", f"({_ARGUMENTS}, Tensor(a!) out) -> ()", _plan_to, _fake_plan_into),
+        ("plan_quotas", f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+         _plan_quotas, _fake_plan_quotas)):
+    _library.define(_name + _signature, tags=(torch.Tag.pt2_compliant_tag,))
+    _library.impl(_name, _function, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"lplb::{_name}", _fake, lib=_library)

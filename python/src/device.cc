@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "bindings.h"
+#include "planner_options.h"
+
+namespace lplb::python {
+namespace {
+
+DeviceBatch to_batch(std::uintptr_t topk_idx, int id_bytes, std::int64_t num_tokens, Index num_topk,
+                     std::uintptr_t num_valid_tokens) {
+  DeviceBatch batch;
+  batch.topk_idx = pointer<const void>(topk_idx);
+  batch.id_bytes = id_bytes;
+  batch.num_tokens = num_tokens;
+  batch.num_topk = num_topk;
+  batch.num_valid_tokens = pointer<const std::int32_t>(num_valid_tokens);
+  return batch;
+}
+
+nb::dict to_dict(const DevicePlannerStats& s) {
+  nb::dict d;
+  d["batches"] = s.batches;
+  d["solved"] = s.solved;
+  d["optimal"] = s.optimal;
+  d["degraded"] = s.degraded;
+  d["out_of_range"] = s.out_of_range;
+  d["overflows"] = s.overflows;
+  d["bad_counts"] = s.bad_counts;
+  d["bad_valid"] = s.bad_valid;
+  d["check_failures"] = s.check_failures;
+  d["last_max_load"] = static_cast<double>(s.last_max_load);
+  d["last_lower_bound"] = static_cast<double>(s.last_lower_bound);
+  d["last_imbalance"] = s.last_imbalance;
+  return d;
+}
+
+/// A layer's planner on a GPU, and its counter. All calls are short; a call from another thread
+/// waits for the one before it.
+class GpuPlanner {
+ public:
+  GpuPlanner(const Placement& placement, Index rank, std::int64_t max_tokens, Index num_topk,
+             const std::string& solver, std::int64_t max_steps, Index max_redundants, Index window,
+             double decay, bool keeps_split, bool checks)
+      : planner_(placement, rank,
+                 planner_options(max_tokens, num_topk, solver, max_steps, max_redundants),
+                 {.checks = checks, .keeps_split = keeps_split}),
+        counter_(placement, max_redundants, {window, decay}) {}
+
+  void run(std::uintptr_t stream, std::uintptr_t topk_idx, int id_bytes, std::int64_t num_tokens,
+           Index num_topk, std::uintptr_t num_valid_tokens, std::uintptr_t physical_idx,
+           std::uintptr_t all_counts) {
+    DeviceBatch batch = to_batch(topk_idx, id_bytes, num_tokens, num_topk, num_valid_tokens);
+    batch.physical_idx = pointer<void>(physical_idx);
+    batch.all_counts = pointer<const std::int32_t>(all_counts);
+    locked(mutex_, [&] { planner_.run(pointer<void>(stream), batch); });
+  }
+
+  void count(std::uintptr_t stream, std::uintptr_t topk_idx, int id_bytes, std::int64_t num_tokens,
+             Index num_topk, std::uintptr_t num_valid_tokens, std::uintptr_t packed,
+             bool remember) {
+    const DeviceBatch batch = to_batch(topk_idx, id_bytes, num_tokens, num_topk, num_valid_tokens);
+    locked(mutex_, [&] {
+      counter_.count(pointer<void>(stream), batch,
+                     {.packed = pointer<std::int32_t>(packed), .remember = remember});
+    });
+  }
+
+  void quotas(std::uintptr_t stream, std::uintptr_t all_counts, Index max_replicas,
+              std::uintptr_t quota_end, std::uintptr_t source_prefix, std::uintptr_t alloc,
+              std::uintptr_t shares, std::uintptr_t solved) {
+    locked(mutex_, [&] {
+      planner_.write_quotas(
+          pointer<void>(stream), pointer<const std::int32_t>(all_counts),
+          {max_replicas, pointer<std::int32_t>(quota_end), pointer<std::int32_t>(source_prefix),
+           pointer<std::int32_t>(alloc), pointer<float>(shares), pointer<std::int32_t>(solved)});
+    });
+  }
+
+  void update_placement(std::uintptr_t stream, const Placement& placement) {
+    locked(mutex_, [&] {
+      planner_.update_placement(placement, pointer<void>(stream));
+      counter_.update_placement(placement, pointer<void>(stream));
+    });
+  }
+
+  nb::dict stats(std::uintptr_t stream) {
+    return to_dict(locked(mutex_, [&] { return planner_.stats(pointer<void>(stream)); }));
+  }
+  std::optional<nb::dict> poll_stats(std::uintptr_t stream) {
+    const auto stats = locked(mutex_, [&] { return planner_.poll_stats(pointer<void>(stream)); });
+    if (!stats) return std::nullopt;
+    return to_dict(*stats);
+  }
+
+  std::uintptr_t history() const { return reinterpret_cast<std::uintptr_t>(counter_.history()); }
+  void clear_history(std::uintptr_t stream) {
+    locked(mutex_, [&] { counter_.clear_history(pointer<void>(stream)); });
+  }
+
+ private:
+  DevicePlanner planner_;
+  DeviceCounter counter_;
+  std::mutex mutex_;
+};
+
+nb::dict cuda_info() {
+  const CudaSupport& cuda = cuda_support();
+  nb::dict d;
+  d["compiled"] = cuda.compiled;
+  d["architectures"] = cuda.architectures;
+  d["toolkit"] = cuda.toolkit;
+  d["driver"] = cuda.driver;
+  d["missing"] = cuda.missing;
+  nb::list devices;
+  for (const CudaDevice& device : cuda.devices) devices.append(device.name);
+  d["devices"] = devices;
+  return d;
+}
+
+}  // namespace
+
+void bind_device(nb::module_& m) {
+  m.def("cuda_info", &cuda_info);
+  nb::class_<GpuPlanner>(m, "GpuPlanner")
+      .def(nb::init<const Placement&, Index, std::int64_t, Index, const std::string&, std::int64_t,
+                    Index, Index, double, bool, bool>(),
+           "placement"_a, "rank"_a, "max_tokens"_a, "num_topk"_a, "solver"_a, "max_steps"_a,
+           "max_redundants"_a, "window"_a, "decay"_a, "keeps_split"_a, "checks"_a)
+      .def("run", &GpuPlanner::run, "stream"_a, "topk_idx"_a, "id_bytes"_a, "num_tokens"_a,
+           "num_topk"_a, "num_valid_tokens"_a, "physical_idx"_a, "all_counts"_a)
+      .def("count", &GpuPlanner::count, "stream"_a, "topk_idx"_a, "id_bytes"_a, "num_tokens"_a,
+           "num_topk"_a, "num_valid_tokens"_a, "packed"_a, "remember"_a)
+      .def("quotas", &GpuPlanner::quotas, "stream"_a, "all_counts"_a, "max_replicas"_a,
+           "quota_end"_a, "source_prefix"_a, "alloc"_a, "shares"_a, "solved"_a)
+      .def("update_placement", &GpuPlanner::update_placement, "stream"_a, "placement"_a)
+      .def("stats", &GpuPlanner::stats, "stream"_a)
+      .def("poll_stats", &GpuPlanner::poll_stats, "stream"_a)
+      .def_prop_ro("history", &GpuPlanner::history)
+      .def("clear_history", &GpuPlanner::clear_history, "stream"_a);
+}
+
+}  // namespace lplb::python

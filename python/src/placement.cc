@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+#include <optional>
+#include <string_view>
+#include <tuple>
+
+#include "bindings.h"
+
+namespace lplb::python {
+namespace {
+
+using Maps = nb::typed<nb::tuple, ArrayOut<Index>, ArrayOut<Index>, ArrayOut<Index>>;
+
+nb::tuple to_tuple(ExpertMaps maps) {
+  const auto layers = static_cast<std::size_t>(maps.num_layers);
+  const auto physical = static_cast<std::size_t>(maps.num_physical);
+  const auto logical = static_cast<std::size_t>(maps.num_logical);
+  const auto replicas = static_cast<std::size_t>(maps.max_replicas);
+  return nb::make_tuple(to_array(std::move(maps.physical_to_logical), {layers, physical}),
+                        to_array(std::move(maps.logical_to_physical), {layers, logical, replicas}),
+                        to_array(std::move(maps.replica_count), {layers, logical}));
+}
+
+const char* kind_name(MoveKind kind) {
+  switch (kind) {
+    case MoveKind::kSameRank:
+      return "same rank";
+    case MoveKind::kSameNode:
+      return "same node";
+    default:
+      return "other node";
+  }
+}
+
+void construct(Placement* self, const ArrayIn<Index>& physical_to_logical, Index num_ranks,
+               Index num_logical_experts, Index num_nodes, const ArrayIn<double>& rank_speed,
+               const ArrayIn<std::uint8_t>& rank_alive) {
+  PlacementOptions options;
+  options.num_nodes = num_nodes;
+  options.rank_speed.assign(rank_speed.data(), rank_speed.data() + rank_speed.size());
+  options.rank_alive.assign(rank_alive.data(), rank_alive.data() + rank_alive.size());
+  Placement made =
+      make_placement(num_ranks, num_logical_experts, span_of(physical_to_logical), options);
+  new (self) Placement(std::move(made));
+}
+
+}  // namespace
+
+void bind_placement(nb::module_& m) {
+  nb::class_<Placement>(m, "Placement")
+      .def("__init__", &construct, "physical_to_logical"_a, "num_ranks"_a, "num_logical_experts"_a,
+           "num_nodes"_a, "rank_speed"_a, "rank_alive"_a)
+      .def_ro("num_ranks", &Placement::num_ranks)
+      .def_ro("num_nodes", &Placement::num_nodes)
+      .def_ro("num_logical_experts", &Placement::num_logical_experts)
+      .def_ro("max_replicas", &Placement::max_replicas)
+      .def_prop_ro("num_physical_experts", &Placement::num_physical)
+      .def_prop_ro("slots_per_rank", &Placement::slots_per_rank)
+      .def_prop_ro("physical_to_logical",
+                   [](const Placement& p) { return to_array(p.physical_to_logical); })
+      .def_prop_ro("logical_to_physical",
+                   [](const Placement& p) {
+                     return to_array(p.logical_to_physical,
+                                     {static_cast<std::size_t>(p.num_logical_experts),
+                                      static_cast<std::size_t>(p.max_replicas)});
+                   })
+      .def_prop_ro("replica_count", [](const Placement& p) { return to_array(p.replica_count); })
+      .def_prop_ro("rank_speed", [](const Placement& p) { return to_array(p.rank_speed); })
+      .def_prop_ro("rank_alive",
+                   [](const Placement& p) {
+                     return to_array(
+                         std::vector<std::uint8_t>(p.rank_alive.begin(), p.rank_alive.end()));
+                   })
+      .def_prop_ro("packed_size", [](const Placement& p) { return PackedLayout(p).size(); })
+      .def_prop_ro("fingerprint", [](const Placement& p) { return PackedLayout(p).fingerprint; })
+      .def("pack",
+           [](const Placement& p, const ArrayIn<Load>& counts) {
+             const PackedLayout layout(p);
+             std::vector<Load> packed(layout.size());
+             layout.pack(span_of(counts), packed);
+             return to_array(std::move(packed));
+           },
+           "counts"_a)
+      .def("__eq__", [](const Placement& a, const Placement& b) { return a == b; })
+      .def("__hash__", [](const Placement& p) {
+        return static_cast<Py_hash_t>(PackedLayout(p).fingerprint >> 2);
+      });
+
+  m.def(
+      "rebalance_experts",
+      [](const ArrayIn<double>& load, Index num_layers, Index num_logical, Index num_replicas,
+         Index num_groups, Index num_nodes, Index num_ranks, int num_threads) -> Maps {
+        ExpertMaps maps;
+        {
+          const nb::gil_scoped_release release;
+          maps = rebalance_experts(span_of(load), num_layers, num_logical, num_replicas, num_groups,
+                                   num_nodes, num_ranks, num_threads);
+        }
+        return to_tuple(std::move(maps));
+      },
+      "load"_a, "num_layers"_a, "num_logical"_a, "num_replicas"_a, "num_groups"_a, "num_nodes"_a,
+      "num_ranks"_a, "num_threads"_a);
+  m.def(
+      "place_on_topology",
+      [](const ArrayIn<double>& load, Index num_layers, Index num_logical, const Topology& topology,
+         Index redundants, Index num_ranks, Index num_nodes, int num_threads) -> Maps {
+        ExpertMaps maps;
+        {
+          const nb::gil_scoped_release release;
+          maps = place_on_topology(span_of(load), num_layers, num_logical, topology, redundants,
+                                   num_ranks, num_nodes, num_threads);
+        }
+        return to_tuple(std::move(maps));
+      },
+      "load"_a, "num_layers"_a, "num_logical"_a, "topology"_a, "redundants"_a, "num_ranks"_a,
+      "num_nodes"_a, "num_threads"_a);
+  m.def(
+      "plan_moves",
+      [](const Placement& from, const Placement& to) {
+        nb::typed<nb::list, nb::typed<nb::tuple, int, int, int, std::string>> list;
+        for (const Move& move : plan_moves(from, to)) {
+          list.append(nb::make_tuple(move.logical, move.source, move.target, kind_name(move.kind)));
+        }
+        return list;
+      },
+      "old"_a, "new"_a);
+  m.def("keep_slots", &keep_slots, "old"_a, "new"_a);
+}
+
+void bind_topology(nb::module_& m) {
+  nb::class_<Topology>(m, "Topology")
+      .def_ro("name", &Topology::name)
+      .def_ro("group_size", &Topology::group_size)
+      .def_ro("num_columns", &Topology::num_columns)
+      .def_prop_ro("r2o",
+                   [](const Topology& t) {
+                     return to_array(t.r2o, {static_cast<std::size_t>(t.group_size),
+                                             static_cast<std::size_t>(t.num_columns)});
+                   })
+      .def("__repr__", [](const Topology& t) { return "Topology('" + t.name + "')"; });
+  m.def("topology_cube", &cube);
+  m.def("topology_hypercube", &hypercube);
+  m.def("topology_torus", &torus, "rows"_a, "columns"_a);
+  m.def("topology_ring", &ring, "num_ranks"_a);
+  m.def(
+      "topology_custom",
+      [](const ArrayIn<Index>& r2o, Index group_size, Index num_columns, const std::string& name) {
+        return custom_topology(span_of(r2o), group_size, num_columns, name);
+      },
+      "r2o"_a, "group_size"_a, "num_columns"_a, "name"_a);
+  m.def("topology_parse", &parse_topology, "name"_a);
+}
+
+}  // namespace lplb::python

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "bindings.h"
+#include "planner_options.h"
+
+namespace lplb::python {
+namespace {
+
+/// The counts of all ranks, from a function of Python's or, without one, as where every rank has
+/// the same tokens: all of them then map what rank 0 alone would.
+class PythonExchange : public Exchange {
+ public:
+  PythonExchange(Index num_ranks, Index rank) : num_ranks_(num_ranks), rank_(rank) {}
+  Index num_ranks() const override { return num_ranks_; }
+  Index rank() const override { return rank_; }
+  void reserve(std::size_t) override {}
+
+  /// `gather`: [size] int64 of this rank -> [num_ranks, size] int64. Null: none.
+  void set(nb::handle gather) { gather_ = gather; }
+
+  ExchangeStatus all_gather(const PackedLayout& layout, std::span<const Load> mine,
+                            std::span<Load> all) override {
+    if (gather_.ptr() == nullptr) {
+      std::fill(all.begin(), all.end(), 0);
+    } else {
+      gather(layout, mine, all);
+    }
+    const std::size_t at = layout.size() * static_cast<std::size_t>(rank_);
+    std::copy(mine.begin(), mine.end(), all.begin() + static_cast<std::ptrdiff_t>(at));
+    counts.assign(all.begin(), all.end());
+    return ExchangeStatus::kComplete;
+  }
+
+  std::vector<Load> counts;  ///< of the last batch: [num_ranks, PackedLayout::size()]
+
+ private:
+  void gather(const PackedLayout& layout, std::span<const Load> mine, std::span<Load> all) const {
+    const nb::gil_scoped_acquire acquire;
+    const auto rows = nb::cast<ArrayIn<Load>>(
+        gather_(to_array(std::vector<Load>(mine.begin(), mine.end()), {layout.size()})));
+    if (rows.ndim() != 2 || rows.size() != all.size()) {
+      throw ExchangeError("the exchange delivered " + std::to_string(rows.size()) +
+                          " counts, expected " + std::to_string(all.size()));
+    }
+    std::copy(rows.data(), rows.data() + rows.size(), all.begin());
+  }
+
+  Index num_ranks_;
+  Index rank_;
+  nb::handle gather_;
+};
+
+/// A layer's planner on the CPU. A call from another thread waits for the one before it.
+class HostPlanner {
+ public:
+  HostPlanner(const Placement& placement, Index rank, bool same_tokens, std::int64_t max_tokens,
+              Index num_topk, const std::string& solver, std::int64_t max_steps,
+              Index max_redundants, Index window, double decay)
+      : rank_(same_tokens ? 0 : rank),
+        exchange_(std::make_shared<PythonExchange>(placement.num_ranks, rank_)),
+        planner_(placement, rank_,
+                 planner_options(max_tokens * num_topk, 1, solver, max_steps, max_redundants),
+                 exchange_),
+        history_(placement.num_logical_experts, {window, decay}),
+        counts_(static_cast<std::size_t>(placement.num_logical_experts)) {}
+
+  void run(std::uintptr_t topk_idx, int id_bytes, std::int64_t num_entries,
+           std::int64_t num_valid, std::uintptr_t physical_idx, bool remember, nb::object gather) {
+    const nb::gil_scoped_release release;
+    const std::lock_guard lock(mutex_);
+    exchange_->set(gather.is_none() ? nb::handle() : nb::handle(gather));
+    if (id_bytes == 8) {
+      run_ids<std::int64_t>(topk_idx, num_entries, num_valid, physical_idx, remember);
+    } else {
+      run_ids<std::int32_t>(topk_idx, num_entries, num_valid, physical_idx, remember);
+    }
+  }
+
+  void update_placement(const Placement& placement) {
+    const nb::gil_scoped_release release;
+    const std::lock_guard lock(mutex_);
+    planner_.update_placement(placement);
+    has_split_ = false;
+  }
+
+  nb::dict stats() {
+    const PlannerStats s = locked(mutex_, [&] { return planner_.stats(); });
+    const double max_load = locked(mutex_, [&] { return planner_.last_split().max_load; });
+    nb::dict d;
+    d["batches"] = s.batches;
+    d["solved"] = s.solved;
+    d["optimal"] = s.optimal;
+    d["degraded"] = s.degraded;
+    d["out_of_range"] = s.out_of_range;
+    d["last_max_load"] = s.solved == 0 ? 0 : max_load;
+    d["last_lower_bound"] = s.last_lower_bound;
+    d["last_imbalance"] = s.last_imbalance;
+    return d;
+  }
+
+  nb::tuple quotas(Index max_replicas) {
+    std::vector<std::int32_t> end, prefix, alloc;
+    std::vector<float> shares;
+    std::size_t logical = 0, ranks = 0, columns = 0;
+    locked(mutex_, [&] {
+      if (!has_split_) throw ArgumentError("quotas", "no batch has run with this placement");
+      const Placement& p = planner_.placement();
+      logical = static_cast<std::size_t>(p.num_logical_experts);
+      ranks = static_cast<std::size_t>(p.num_ranks);
+      columns = static_cast<std::size_t>(std::max(max_replicas, p.max_replicas));
+      end.resize(logical * columns);
+      prefix.resize(logical);
+      alloc.resize(ranks * logical);
+      shares.resize(logical * columns);
+      write_quotas(p, PackedLayout(p), exchange_->counts, planner_.last_split().physical_load,
+                   rank_, {max_replicas, end.data(), prefix.data(), alloc.data(), shares.data()});
+    });
+    return nb::make_tuple(to_array(std::move(end), {logical, columns}), to_array(std::move(prefix)),
+                          to_array(std::move(alloc), {ranks, logical}),
+                          to_array(std::move(shares), {logical, columns}));
+  }
+
+  ArrayOut<double> history() {
+    return to_array(locked(mutex_, [&] { return history_.load(); }));
+  }
+  void clear_history() {
+    locked(mutex_, [&] { history_.clear(); });
+  }
+
+ private:
+  template <class Id>
+  void run_ids(std::uintptr_t topk_idx, std::int64_t num_entries, std::int64_t num_valid,
+               std::uintptr_t physical_idx, bool remember) {
+    const auto valid = static_cast<std::size_t>(num_valid);
+    const std::span<const Id> in(pointer<const Id>(topk_idx), valid);
+    Id* const out = pointer<Id>(physical_idx);
+    // Before the run, which may write to where it reads from.
+    if (remember) count_tokens(in, counts_);
+    planner_.run(in, std::span<Id>(out, valid));
+    std::fill(out + num_valid, out + num_entries, static_cast<Id>(-1));
+    if (remember) history_.add(counts_);
+    has_split_ = true;
+  }
+
+  Index rank_;
+  std::shared_ptr<PythonExchange> exchange_;
+  Planner planner_;
+  LoadHistory history_;
+  std::vector<Load> counts_;
+  bool has_split_ = false;
+  std::mutex mutex_;
+};
+
+}  // namespace
+
+void bind_planner(nb::module_& m) {
+  nb::class_<HostPlanner>(m, "HostPlanner")
+      .def(nb::init<const Placement&, Index, bool, std::int64_t, Index, const std::string&,
+                    std::int64_t, Index, Index, double>(),
+           "placement"_a, "rank"_a, "same_tokens"_a, "max_tokens"_a, "num_topk"_a, "solver"_a,
+           "max_steps"_a, "max_redundants"_a, "window"_a, "decay"_a)
+      .def("run", &HostPlanner::run, "topk_idx"_a, "id_bytes"_a, "num_entries"_a, "num_valid"_a,
+           "physical_idx"_a, "remember"_a, "gather"_a.none())
+      .def("update_placement", &HostPlanner::update_placement, "placement"_a)
+      .def("stats", &HostPlanner::stats)
+      .def("quotas", &HostPlanner::quotas, "max_replicas"_a)
+      .def("history", &HostPlanner::history)
+      .def("clear_history", &HostPlanner::clear_history);
+}
+
+}  // namespace lplb::python
