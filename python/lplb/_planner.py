@@ -14,7 +14,7 @@ import numpy as np
 from lplb import _lplb
 from lplb._arrays import check_int, to_numpy
 from lplb._placement import Placement
-from lplb._results import PlannerStats, Quotas, add_up, as_layers, check_placement
+from lplb._results import PlannerStats, Quotas, add_up, as_layers, check_next, check_placement
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -163,6 +163,9 @@ class Planner:
         self.num_ranks = first.num_ranks
         self.num_logical_experts = first.num_logical_experts
         if backend == "cuda":
+            missing = _lplb.cuda_info()["missing"]
+            if missing:
+                raise RuntimeError(f"backend: cuda cannot be used: {missing}")
             self._start_gpu(self._torch.current_device() if self._torch is not None else 0)
 
     def _own_rank(self, rank: int | None) -> int:
@@ -290,27 +293,33 @@ class Planner:
         in captured graphs too; with a group those that hold an exchange of another packed_size must
         be captured again. Not within a capture.
         """
-        wanted = [placement] if isinstance(placement, _lplb.Placement) else list(placement)
         layers = list(range(self.num_layers)) if layer is None else [self._layer(layer)]
+        if isinstance(placement, (list, tuple)):
+            wanted = [check_placement(p) for p in placement]
+        else:
+            wanted = [check_placement(placement)]
         if len(wanted) != len(layers):
             raise ValueError(f"placement: has {len(wanted)} layers, expected {len(layers)}")
         new = list(self._placements)
         for i, p in zip(layers, wanted, strict=True):
-            new[i] = check_placement(p)
-        if self._keeps_split and self._gpu:
-            for p in wanted:
-                if p.max_replicas > self.max_replicas:
-                    raise ValueError(f"placement: has {p.max_replicas} replicas of an expert, "
-                                     f"expected at most {self.max_replicas}")
+            new[i] = p
         if self._exchange is not None:
             from lplb._exchange import facts_of
 
             self._exchange.agree(facts_of(new, self._limits[2], self._limits[3]))
+        # All ranks have the same placements now, and fail alike; before anything has changed.
+        for p in wanted:
+            check_next(p, self._placements[0], self._max_redundants)
+            if self._keeps_split and p.max_replicas > self.max_replicas:
+                raise ValueError(f"placement: has {p.max_replicas} replicas of an expert, expected at "
+                                 f"most {self.max_replicas}")
         for i in layers:
-            self._host[i].update_placement(new[i])
             if self._gpu:
                 self._gpu[i].update_placement(self._current_stream(), new[i])
+            self._host[i].update_placement(new[i])
             self._placements[i] = new[i]
+        if not self._keeps_split:
+            self.max_replicas = max(p.max_replicas for p in self._placements)
 
     def stats(self, layer: int | None = None, *, wait: bool = True) -> PlannerStats | None:
         """Counters of one layer, or of all. On a GPU it waits for the stream.

@@ -76,6 +76,19 @@ def check_placement(placement: Any) -> Placement:
     return cast("Placement", placement)
 
 
+def check_next(placement: Placement, first: Placement, max_redundants: int) -> None:
+    """Raises ValueError where a planner made for `first` has no room for `placement`."""
+    mine = (placement.num_logical_experts, placement.num_ranks)
+    wanted = (first.num_logical_experts, first.num_ranks)
+    if mine != wanted:
+        raise ValueError(f"placement: is of {mine[0]} experts on {mine[1]} ranks, expected {wanted[0]} "
+                         f"on {wanted[1]}")
+    redundants = placement.num_physical_experts - placement.num_logical_experts
+    if redundants > max_redundants:
+        raise ValueError(f"placement: has {redundants} redundant slots, expected at most "
+                         f"max_redundants ({max_redundants})")
+
+
 def as_layers(placement: Any, num_layers: int | None) -> list[Placement]:
     if isinstance(placement, _lplb.Placement):
         count = 1 if num_layers is None else check_int(num_layers, "num_layers", 1)

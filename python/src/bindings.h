@@ -32,6 +32,7 @@ std::span<const T> span_of(const ArrayIn<T>& array) {
   return {array.data(), array.size()};
 }
 
+// NOTE: properties that return one need rv_policy::automatic: by default it would belong to `self`.
 /// A new array that owns `values`.
 template <class T>
 ArrayOut<T> to_array(std::vector<T> values, std::initializer_list<std::size_t> shape) {

@@ -8,8 +8,8 @@ template <class Id>
 void bind_ids(nb::module_& m) {
   m.def(
       "count_tokens",
-      [](const ArrayIn<Id>& topk_idx, Index num_logical, const std::string& backend)
-          -> nb::typed<nb::tuple, ArrayOut<Load>, std::int64_t> {
+      [](const ArrayIn<Id>& topk_idx, Index num_logical,
+         const std::string& backend) -> nb::typed<nb::tuple, ArrayOut<Load>, std::int64_t> {
         std::vector<Load> load(static_cast<std::size_t>(num_logical));
         CountStatus status;
         const Backend where = parse_backend(backend);
@@ -57,8 +57,8 @@ void bind_mapping(nb::module_& m) {
   bind_ids<std::int64_t>(m);
   m.def(
       "count_local",
-      [](const Placement& placement, const ArrayIn<Load>& counts, const ArrayIn<Load>& split)
-          -> nb::typed<nb::tuple, Load, Load> {
+      [](const Placement& placement, const ArrayIn<Load>& counts,
+         const ArrayIn<Load>& split) -> nb::typed<nb::tuple, Load, Load> {
         const Locality local = count_local(placement, span_of(counts), span_of(split));
         return nb::make_tuple(local.same_rank, local.same_node);
       },

@@ -55,31 +55,41 @@ void bind_placement(nb::module_& m) {
       .def_ro("max_replicas", &Placement::max_replicas)
       .def_prop_ro("num_physical_experts", &Placement::num_physical)
       .def_prop_ro("slots_per_rank", &Placement::slots_per_rank)
-      .def_prop_ro("physical_to_logical",
-                   [](const Placement& p) { return to_array(p.physical_to_logical); })
-      .def_prop_ro("logical_to_physical",
-                   [](const Placement& p) {
-                     return to_array(p.logical_to_physical,
-                                     {static_cast<std::size_t>(p.num_logical_experts),
-                                      static_cast<std::size_t>(p.max_replicas)});
-                   })
-      .def_prop_ro("replica_count", [](const Placement& p) { return to_array(p.replica_count); })
-      .def_prop_ro("rank_speed", [](const Placement& p) { return to_array(p.rank_speed); })
-      .def_prop_ro("rank_alive",
-                   [](const Placement& p) {
-                     return to_array(
-                         std::vector<std::uint8_t>(p.rank_alive.begin(), p.rank_alive.end()));
-                   })
+      .def_prop_ro(
+          "physical_to_logical", [](const Placement& p) { return to_array(p.physical_to_logical); },
+          nb::rv_policy::automatic)
+      .def_prop_ro(
+          "logical_to_physical",
+          [](const Placement& p) {
+            return to_array(p.logical_to_physical, {static_cast<std::size_t>(p.num_logical_experts),
+                                                    static_cast<std::size_t>(p.max_replicas)});
+          },
+          nb::rv_policy::automatic)
+      .def_prop_ro(
+          "replica_count", [](const Placement& p) { return to_array(p.replica_count); },
+          nb::rv_policy::automatic)
+      .def_prop_ro(
+          "rank_speed", [](const Placement& p) { return to_array(p.rank_speed); },
+          nb::rv_policy::automatic)
+      .def_prop_ro(
+          "rank_alive",
+          [](const Placement& p) {
+            return to_array(std::vector<std::uint8_t>(p.rank_alive.begin(), p.rank_alive.end()));
+          },
+          nb::rv_policy::automatic)
       .def_prop_ro("packed_size", [](const Placement& p) { return PackedLayout(p).size(); })
-      .def_prop_ro("fingerprint", [](const Placement& p) { return PackedLayout(p).fingerprint; })
-      .def("pack",
-           [](const Placement& p, const ArrayIn<Load>& counts) {
-             const PackedLayout layout(p);
-             std::vector<Load> packed(layout.size());
-             layout.pack(span_of(counts), packed);
-             return to_array(std::move(packed));
-           },
-           "counts"_a)
+      .def_prop_ro(
+          "fingerprint", [](const Placement& p) { return PackedLayout(p).fingerprint; },
+          nb::rv_policy::automatic)
+      .def(
+          "pack",
+          [](const Placement& p, const ArrayIn<Load>& counts) {
+            const PackedLayout layout(p);
+            std::vector<Load> packed(layout.size());
+            layout.pack(span_of(counts), packed);
+            return to_array(std::move(packed));
+          },
+          "counts"_a)
       .def("__eq__", [](const Placement& a, const Placement& b) { return a == b; })
       .def("__hash__", [](const Placement& p) {
         return static_cast<Py_hash_t>(PackedLayout(p).fingerprint >> 2);
@@ -131,11 +141,13 @@ void bind_topology(nb::module_& m) {
       .def_ro("name", &Topology::name)
       .def_ro("group_size", &Topology::group_size)
       .def_ro("num_columns", &Topology::num_columns)
-      .def_prop_ro("r2o",
-                   [](const Topology& t) {
-                     return to_array(t.r2o, {static_cast<std::size_t>(t.group_size),
-                                             static_cast<std::size_t>(t.num_columns)});
-                   })
+      .def_prop_ro(
+          "r2o",
+          [](const Topology& t) {
+            return to_array(t.r2o, {static_cast<std::size_t>(t.group_size),
+                                    static_cast<std::size_t>(t.num_columns)});
+          },
+          nb::rv_policy::automatic)
       .def("__repr__", [](const Topology& t) { return "Topology('" + t.name + "')"; });
   m.def("topology_cube", &cube);
   m.def("topology_hypercube", &hypercube);

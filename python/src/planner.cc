@@ -69,8 +69,8 @@ class HostPlanner {
         history_(placement.num_logical_experts, {window, decay}),
         counts_(static_cast<std::size_t>(placement.num_logical_experts)) {}
 
-  void run(std::uintptr_t topk_idx, int id_bytes, std::int64_t num_entries,
-           std::int64_t num_valid, std::uintptr_t physical_idx, bool remember, nb::object gather) {
+  void run(std::uintptr_t topk_idx, int id_bytes, std::int64_t num_entries, std::int64_t num_valid,
+           std::uintptr_t physical_idx, bool remember, nb::object gather) {
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
     exchange_->set(gather.is_none() ? nb::handle() : nb::handle(gather));

@@ -49,9 +49,15 @@ void bind_solve(nb::module_& m) {
       .def_ro("max_load", &Split::max_load)
       .def_ro("lower_bound", &Split::lower_bound)
       .def_ro("steps", &Split::steps)
-      .def_prop_ro("bottleneck_ranks", [](const Split& s) { return to_array(s.bottleneck_ranks); })
-      .def_prop_ro("rank_load", [](const Split& s) { return to_array(s.rank_load); })
-      .def_prop_ro("physical_load", [](const Split& s) { return to_array(s.physical_load); });
+      .def_prop_ro(
+          "bottleneck_ranks", [](const Split& s) { return to_array(s.bottleneck_ranks); },
+          nb::rv_policy::automatic)
+      .def_prop_ro(
+          "rank_load", [](const Split& s) { return to_array(s.rank_load); },
+          nb::rv_policy::automatic)
+      .def_prop_ro(
+          "physical_load", [](const Split& s) { return to_array(s.physical_load); },
+          nb::rv_policy::automatic);
 
   m.def(
       "solve",
@@ -68,9 +74,8 @@ void bind_solve(nb::module_& m) {
       "solve_batch",
       [](const Placement& placement, const ArrayIn<Load>& loads, int num_threads,
          const std::string& solver, std::int64_t max_steps, double tolerance, int max_iterations,
-         const std::string& backend)
-          -> nb::typed<nb::tuple, ArrayOut<Load>, ArrayOut<double>, ArrayOut<double>,
-                       ArrayOut<std::uint8_t>> {
+         const std::string& backend) -> nb::typed<nb::tuple, ArrayOut<Load>, ArrayOut<double>,
+                                                  ArrayOut<double>, ArrayOut<std::uint8_t>> {
         return solve_many(placement, loads, num_threads,
                           solve_options(solver, max_steps, tolerance, max_iterations, backend));
       },

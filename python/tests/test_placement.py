@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""Placements, topologies, moves."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lplb
+from lplb import topology
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def test_maps_follow_from_physical_to_logical() -> None:
+    p = lplb.Placement([0, 1, 2, 0], num_ranks=2)
+    assert (p.num_ranks, p.num_nodes, p.num_logical_experts, p.num_physical_experts,
+            p.slots_per_rank, p.max_replicas) == (2, 1, 3, 4, 2, 2)
+    assert p.physical_to_logical.tolist() == [0, 1, 2, 0]
+    assert p.logical_to_physical.tolist() == [[0, 3], [1, -1], [2, -1]]
+    assert p.replica_count.tolist() == [2, 1, 1]
+    assert p.packed_size == 1 + 2
+    assert p.pack(np.array([4, 5, 6])).tolist() == [4, 5, 6]
+    assert p == lplb.Placement(np.array([0, 1, 2, 0]), 2, 3)
+    assert p != lplb.Placement([0, 1, 2, 1], 2)
+    assert len({p, lplb.Placement([0, 1, 2, 0], 2)}) == 1
+
+
+def test_options_survive_pickling() -> None:
+    p = lplb.Placement([0, 1, 1, 0], 4, num_nodes=2, rank_speed=[1, 2, 1, 2],
+                       rank_alive=[True, True, False, True])
+    again = pickle.loads(pickle.dumps(p))
+    assert again == p
+    assert again.rank_alive.tolist() == [1, 1, 0, 1]
+    assert again.rank_speed.tolist() == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(("arguments", "error", "words"), [
+    (([0, 1, 2], 2), ValueError, ["3", "2"]),
+    (([0.5, 1.0], 2), TypeError, ["physical_to_logical", "float64", "integers"]),
+    (([[0, 1]], 2), ValueError, ["physical_to_logical", "[1, 2]"]),
+    (([0, 2, 2, 0], 2), ValueError, ["expert 1"]),
+    (([0, 1], 2.0), TypeError, ["num_ranks", "2.0", "integer"]),
+    (([0, 2**40], 2), ValueError, ["physical_to_logical", str(2**40)]),
+    ((None, 2), TypeError, ["physical_to_logical"]),
+])
+def test_bad_placements_say_what_is_wrong(arguments: Any, error: type[Exception],
+                                          words: list[str]) -> None:
+    with pytest.raises(error) as raised:
+        lplb.Placement(*arguments)
+    for word in words:
+        assert word in str(raised.value)
+
+
+def reference_cases() -> list[dict[str, Any]]:
+    """Inputs and outputs of EPLB's own code, which the C++ tests use too."""
+    text = (ROOT / "tests" / "data" / "eplb_reference.json").read_text()
+    cases: list[dict[str, Any]] = json.loads(text)
+    return cases
+
+
+def test_rebalance_experts_is_eplb() -> None:
+    cases = reference_cases()
+    assert cases
+    for case in cases:
+        sizes = (case["num_replicas"], case["num_groups"], case["num_nodes"], case["num_gpus"])
+        phy2log, log2phy, logcnt = lplb.rebalance_experts(np.array(case["weight"]), *sizes)
+        assert phy2log.dtype == np.int64
+        assert phy2log.tolist() == case["physical_to_logical"]
+        assert logcnt.tolist() == case["expert_count"]
+        assert log2phy.tolist() == case["logical_to_physical"]
+
+
+def test_rebalance_experts_gives_what_it_got() -> None:
+    torch = pytest.importorskip("torch")
+    weight = torch.tensor([[90, 10, 20, 20]], dtype=torch.float16)
+    maps = lplb.rebalance_experts(weight, 6, 1, 1, 2)
+    assert all(isinstance(m, torch.Tensor) and m.dtype == torch.int64 for m in maps)
+    for got, want in zip(maps, lplb.rebalance_experts(weight.double().numpy(), 6, 1, 1, 2),
+                         strict=True):
+        assert got.tolist() == want.tolist()
+    with pytest.raises(ValueError, match="num_replicas"):
+        lplb.rebalance_experts(weight, 5, 1, 1, 2)
+
+
+def test_topologies() -> None:
+    assert topology.cube().r2o.T.tolist() == [[3, 0, 1, 2, 7, 4, 5, 6], [6, 7, 4, 5, 0, 1, 2, 3]]
+    assert topology.hypercube().group_size == 16
+    assert topology.torus(2, 2).r2o.tolist() == [[2, 1], [3, 0], [0, 3], [1, 2]]
+    assert topology.ring(3).num_columns == 1
+    assert repr(topology.parse("torus:2x4")) == "Topology('torus:2x4')"
+    assert topology.custom([[1], [0]]).r2o.tolist() == [[1], [0]]
+    with pytest.raises(ValueError, match="r2o"):
+        topology.custom([[0], [1]])
+    with pytest.raises(OSError, match="no-such-file"):
+        topology.parse("r2o:no-such-file")
+
+
+def test_moves_name_the_nearest_source() -> None:
+    old = lplb.Placement([0, 1, 2, 3, 0, 2], 3)
+    new = lplb.Placement([1, 0, 2, 3, 1, 2], 3)
+    assert sorted(lplb.moves(old, new)) == [(0, 0, 1, "same rank"), (1, 1, 0, "same rank"),
+                                            (1, 1, 4, "same node")]
+    kept = lplb.keep_slots(old, new)
+    assert isinstance(kept, lplb.Placement)
+    assert kept.physical_to_logical.tolist() == [0, 1, 2, 3, 1, 2]
+    assert [(m.logical, m.target) for m in lplb.moves(old, new, keep_slots=True)] == [(1, 4)]
+    with pytest.raises(ValueError, match="num_ranks|ranks"):
+        lplb.moves(old, lplb.Placement([0, 1, 2, 3], 2))
+
+
+def test_layers() -> None:
+    layers = lplb.layers_of([[0, 1], [1, 0]], 2)
+    assert [p.physical_to_logical.tolist() for p in layers] == [[0, 1], [1, 0]]

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Count, solve and map as functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lplb
+from conftest import draw
+
+
+def test_solve_is_optimal_and_proven(cube: lplb.Placement) -> None:
+    load = np.random.default_rng(1).integers(0, 1000, 64)
+    for solver in ("auto", "cut", "flow"):
+        split = lplb.solve(cube, load, solver=solver)
+        split.verify()
+        assert split.status == "optimal"
+        assert split.max_load == split.lower_bound == split.rank_load.max()
+        assert split.imbalance == lplb.imbalance(split.rank_load)
+        bottleneck = set(split.bottleneck_ranks.tolist())
+        inside = sum(int(load[e]) for e in range(64) if {
+            p // cube.slots_per_rank for p in cube.logical_to_physical[e] if p >= 0} <= bottleneck)
+        assert -(-inside // len(bottleneck)) == split.max_load
+    near = lplb.solve(cube, load, solver="ipm")
+    near.verify()
+    assert near.max_load <= split.max_load * 1.001 + 1
+    even = lplb.split_evenly(cube, load)
+    assert even.reshape(8, -1).sum(1).max() >= split.max_load
+
+
+def test_results_are_of_the_kind_of_the_load(cube: lplb.Placement) -> None:
+    torch = pytest.importorskip("torch")
+    load = torch.arange(64, dtype=torch.int32)
+    split = lplb.solve(cube, load)
+    assert isinstance(split.physical_load, torch.Tensor)
+    assert split.physical_load.tolist() == lplb.solve(cube, load.numpy()).physical_load.tolist()
+    assert isinstance(lplb.split_evenly(cube, load), torch.Tensor)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32])
+def test_count_and_map(cube: lplb.Placement, dtype: Any) -> None:
+    ranks = [draw(200, 4, 64, seed).astype(dtype) for seed in range(8)]
+    counts = np.stack([lplb.count(ids, 64) for ids in ranks])
+    assert counts.sum() == sum(int((ids != dtype(-1) if dtype != np.uint32 else
+                                    ids != 2**32 - 1).sum()) for ids in ranks)
+    split = lplb.solve(cube, counts.sum(0))
+    taken = np.zeros(80, dtype=np.int64)
+    for rank, ids in enumerate(ranks):
+        mapped = lplb.map_tokens(cube, counts, split.physical_load, rank, ids)
+        assert mapped.dtype == dtype and mapped.shape == ids.shape
+        wide = mapped.astype(np.int64)
+        wide[wide == 2**32 - 1] = -1
+        assert (cube.physical_to_logical[wide[wide >= 0]] == ids[wide >= 0]).all()
+        taken += np.bincount(wide[wide >= 0], minlength=80)
+    assert taken.tolist() == split.physical_load.tolist()
+
+
+def test_map_in_proportion_is_off_by_less_than_a_token(cube: lplb.Placement) -> None:
+    ids = draw(500, 4, 64, 1)
+    load = lplb.count(ids, 64)
+    split = lplb.solve(cube, load)
+    mapped = lplb.map_tokens(cube, None, split.physical_load, 3, ids)
+    taken = np.bincount(mapped[mapped >= 0], minlength=80)
+    assert np.abs(taken - split.physical_load).max() <= 1
+
+
+def test_arrays_by_dlpack(cube: lplb.Placement) -> None:
+    class Foreign:
+        """Speaks DLPack and nothing else."""
+
+        def __init__(self, array: Any) -> None:
+            self.array = array
+
+        def __dlpack__(self, **options: Any) -> Any:
+            return self.array.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> Any:
+            return self.array.__dlpack_device__()
+
+    load = np.arange(64)
+    assert lplb.solve(cube, Foreign(load)).max_load == lplb.solve(cube, load).max_load
+
+
+@pytest.mark.parametrize(("call", "error", "words"), [
+    (lambda p: lplb.solve(p, [1, 2]), ValueError, ["load", "[2]", "[64]"]),
+    (lambda p: lplb.solve(p, [0.5] * 64), TypeError, ["load", "float64"]),
+    (lambda p: lplb.solve(p, [-1] * 64), ValueError, ["load", "-1"]),
+    (lambda p: lplb.solve(p, [1] * 64, solver="magic"), ValueError, ["magic"]),
+    (lambda p: lplb.solve(p, [1] * 64, backend="tpu"), ValueError, ["tpu"]),
+    (lambda p: lplb.count([0.5], 4), TypeError, ["topk_idx"]),
+    (lambda p: lplb.count([0], 0), ValueError, ["num_logical_experts"]),
+    (lambda p: lplb.map_tokens(p, [[1]], [1] * 80, 0, [0]), ValueError, ["counts"]),
+    (lambda p: lplb.map_tokens(p, None, [1], 0, [0]), ValueError, ["physical_load"]),
+])
+def test_bad_arguments_say_what_is_wrong(cube: lplb.Placement, call: Any, error: type[Exception],
+                                         words: list[str]) -> None:
+    with pytest.raises(error) as raised:
+        call(cube)
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_cuda_without_a_gpu_is_an_error(cube: lplb.Placement) -> None:
+    if not lplb.cuda_info()["missing"]:
+        pytest.skip("there is a GPU")
+    with pytest.raises(RuntimeError, match="cuda"):
+        lplb.solve(cube, [1] * 64, backend="cuda")
+    with pytest.raises(RuntimeError, match="cuda"):
+        lplb.Planner(cube, rank=0, backend="cuda")
+
+
+def test_simulate_reports_what_policies_are_worth() -> None:
+    report = lplb.simulate("synthetic:W2_zipf" if "W2_zipf" in str(lplb._lplb.synthetic_names())
+                           else "synthetic:" + lplb._lplb.synthetic_names()[2],
+                           policies=["none", "eplb+lplb"])
+    assert report.policy("eplb+lplb")["imbalance"]["mean"] < report.policy("none")["imbalance"]["mean"]
+    assert report.html.lstrip().lower().startswith("<!doctype html")
+    assert '"policies"' in report.json
+    with pytest.raises(KeyError):
+        report.policy("magic")
+    with pytest.raises(OSError, match="no-such-trace"):
+        lplb.simulate("no-such-trace")
