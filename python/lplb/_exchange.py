@@ -95,7 +95,8 @@ class Exchange:
     def _gather(self, everyone: torch.Tensor, mine: torch.Tensor, what: str) -> None:
         try:
             check_group(self.group)
-            work = dist.all_gather_into_tensor(everyone, mine, group=self.group, async_op=True)
+            work = dist.all_gather_into_tensor(everyone.view(-1), mine, group=self.group,
+                                               async_op=True)
             if work is not None:
                 work.wait(timedelta(seconds=self.timeout))
         except (RuntimeError, ValueError) as error:

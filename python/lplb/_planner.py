@@ -27,7 +27,7 @@ _handles = itertools.count()
 
 
 def _torch_if_loaded() -> ModuleType | None:
-    if "torch" not in sys.modules:
+    if sys.modules.get("torch") is None:
         return None
     from lplb import _torch
 

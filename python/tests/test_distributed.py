@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""Ranks that are processes, over gloo."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lplb
+from conftest import draw
+
+torch = pytest.importorskip("torch")
+
+TIMEOUT = 3.0
+
+
+def child(function: Callable[..., None], rank: int, size: int, folder: str) -> None:
+    """One rank: its outcome goes to a file."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank,
+                                         world_size=size)
+    try:
+        function(rank, size, folder)
+    except Exception:
+        pathlib.Path(folder, f"error{rank}").write_text(traceback.format_exc())
+        os._exit(1)
+    os._exit(0)
+
+
+def run_ranks(function: Callable[..., None], size: int, folder: pathlib.Path) -> list[str]:
+    """Runs `size` ranks; returns their errors, "" where there was none."""
+    context = torch.multiprocessing.get_context("fork")
+    ranks = [context.Process(target=child, args=(function, r, size, str(folder)))
+             for r in range(size)]
+    for process in ranks:
+        process.start()
+    deadline = time.monotonic() + 60
+    for process in ranks:
+        process.join(max(deadline - time.monotonic(), 0))
+        if process.is_alive():
+            process.kill()
+            raise AssertionError("a rank hangs")
+    errors = [folder / f"error{r}" for r in range(size)]
+    return [e.read_text() if e.exists() else "" for e in errors]
+
+
+def make_placement(size: int, shift: int = 0) -> lplb.Placement:
+    maps = lplb.place_on_topology(np.arange(16 * size)[None] + 1, f"ring:{size}", redundants=4,
+                                  num_ranks=size)
+    rows = maps[0][0].reshape(size, -1)
+    return lplb.Placement(np.roll(rows, shift, 0).reshape(-1), size)
+
+
+def world() -> Any:
+    return torch.distributed.group.WORLD
+
+
+def plan_together(rank: int, size: int, folder: str) -> None:
+    placement = make_placement(size)
+    planner = lplb.Planner(placement, group=world(), timeout=30, num_layers=2, keep_history=True)
+    assert planner.rank == rank
+    for batch in range(3):
+        layer = batch % 2
+        ids = draw(50 * (rank + batch) if rank != 1 else 0, 4, 16 * size, 100 * batch + rank)
+        mapped, quotas = planner.run_quotas(torch.from_numpy(ids), layer=layer)
+        np.savez(f"{folder}/batch{batch}rank{rank}", ids=ids, mapped=mapped.numpy(),
+                 quota_end=quotas.quota_end.numpy(), alloc=quotas.alloc.numpy())
+        if batch == 1:
+            planner.update_placement([make_placement(size, 1)] * 2)
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_every_rank_has_the_same_plan_and_it_is_optimal(size: int, tmp_path: pathlib.Path) -> None:
+    assert run_ranks(plan_together, size, tmp_path) == [""] * size
+    for batch in range(3):
+        placement = make_placement(size, 1 if batch == 2 else 0)
+        found = [np.load(tmp_path / f"batch{batch}rank{r}.npz") for r in range(size)]
+        ids = np.concatenate([f["ids"] for f in found])
+        mapped = np.concatenate([f["mapped"] for f in found])
+        assert (placement.physical_to_logical[mapped[mapped >= 0]] == ids[mapped >= 0]).all()
+        assert ((mapped < 0) == (ids < 0)).all()
+        load = lplb.count(ids, 16 * size)
+        best = lplb.solve(placement, load)
+        best.verify()
+        taken = np.bincount(mapped[mapped >= 0], minlength=placement.num_physical_experts)
+        assert taken.reshape(size, -1).sum(1).max() == best.max_load
+        replicated = placement.replica_count[placement.physical_to_logical] > 1
+        assert (taken == best.physical_load)[replicated].all()
+        for f in found:
+            assert (f["quota_end"] == found[0]["quota_end"]).all()
+            assert (f["alloc"] == found[0]["alloc"]).all()
+
+
+def one_brings_another_placement(rank: int, size: int, folder: str) -> None:
+    lplb.Planner(make_placement(size, shift=1 if rank == 2 else 0), group=world(), timeout=TIMEOUT)
+
+
+def one_updates_to_another_placement(rank: int, size: int, folder: str) -> None:
+    planner = lplb.Planner(make_placement(size), group=world(), timeout=TIMEOUT)
+    planner.update_placement(make_placement(size, shift=1 if rank == 2 else 2))
+
+
+def one_has_another_number_of_layers(rank: int, size: int, folder: str) -> None:
+    lplb.Planner(make_placement(size), group=world(), num_layers=3 if rank == 2 else 1,
+                 timeout=TIMEOUT)
+
+
+def one_brings_other_ranks(rank: int, size: int, folder: str) -> None:
+    lplb.Planner(make_placement(3 if rank == 2 else size), group=world(), timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize(("function", "words"), [
+    (one_brings_another_placement, ["placement: differs", "rank 2 has"]),
+    (one_updates_to_another_placement, ["placement: differs", "rank 2 has"]),
+    (one_has_another_number_of_layers, ["num_layers: differs", "rank 2 has 3, expected 1"]),
+    (one_brings_other_ranks, ["num_ranks: differs", "rank 2 has 3, expected 4"]),
+])
+def test_ranks_that_differ_are_told_on_all(function: Callable[..., None], words: list[str],
+                                           tmp_path: pathlib.Path) -> None:
+    for error in run_ranks(function, 4, tmp_path):
+        assert "ValueError" in error
+        for word in words:
+            assert word in error
+
+
+def one_runs_another_layer(rank: int, size: int, folder: str) -> None:
+    planner = lplb.Planner(make_placement(size), group=world(), num_layers=2, timeout=TIMEOUT)
+    planner.run(torch.zeros((3, 1), dtype=torch.int64), layer=1 if rank == 2 else 0)
+
+
+def one_dies(rank: int, size: int, folder: str) -> None:
+    planner = lplb.Planner(make_placement(size), group=world(), timeout=TIMEOUT)
+    planner.run(torch.zeros((3, 1), dtype=torch.int64))
+    if rank == 2:
+        os._exit(0)
+    planner.run(torch.zeros((3, 1), dtype=torch.int64))
+
+
+def one_does_not_come(rank: int, size: int, folder: str) -> None:
+    planner = lplb.Planner(make_placement(size), group=world(), timeout=TIMEOUT)
+    if rank == 2:
+        time.sleep(2 * TIMEOUT)
+        os._exit(0)
+    planner.run(torch.zeros((3, 1), dtype=torch.int64))
+
+
+def the_group_is_closed(rank: int, size: int, folder: str) -> None:
+    planner = lplb.Planner(make_placement(size), group=world(), timeout=TIMEOUT)
+    torch.distributed.destroy_process_group()
+    planner.run(torch.zeros((3, 1), dtype=torch.int64))
+
+
+@pytest.mark.parametrize(("function", "words", "silent"), [
+    (one_runs_another_layer, ["RuntimeError: group: the ranks run layers"], None),
+    (one_dies, ["RuntimeError: group: rank", "did not get the counts of layer 0"], 2),
+    (one_does_not_come, ["RuntimeError: group: rank", "within 3 s"], 2),
+    (the_group_is_closed, ["RuntimeError: group:", "closed"], None),
+])
+def test_ranks_that_are_lost_are_told_in_time(function: Callable[..., None], words: list[str],
+                                              silent: int | None, tmp_path: pathlib.Path) -> None:
+    started = time.monotonic()
+    errors = run_ranks(function, 4, tmp_path)
+    assert time.monotonic() - started < 5 * TIMEOUT
+    for rank, error in enumerate(errors):
+        if rank == silent:
+            assert not error
+            continue
+        for word in words:
+            assert word in error
+
+
+def original_with_a_group(rank: int, size: int, folder: str) -> None:
+    r2o = torch.tensor([[1], [2], [3], [0]])
+    planner: Any = lplb.Planner(r2o, 24, 16, group=world())
+    counter = torch.zeros(1, dtype=torch.int64)
+    idx = torch.from_numpy(draw(100, 4, 16, rank))
+    mapped = planner.run(idx, counter)
+    assert counter.item() == 1
+    loads = torch.bincount(mapped[mapped >= 0], minlength=24)
+    torch.distributed.all_reduce(loads)
+    counts, _ = planner.count_workload(idx, 4)
+    share, _ = planner.solve_probs(counts, counter)
+    torch.distributed.all_reduce(counts)
+    best = lplb.solve(planner.planner.placement(), counts)
+    assert loads.view(4, 6).sum(1).max().item() == best.max_load
+    assert share.shape == (1, 4, 1)
+
+    class Buffer:
+        group = world()
+
+    alone: Any = lplb.Planner(r2o, 24, 16, 4)
+    alone.init_from_deep_ep(Buffer())
+    alone.init_from_deep_ep(Buffer())
+    assert (alone.run(idx, counter) == mapped).all()
+
+
+def test_the_original_interface_with_a_group(tmp_path: pathlib.Path) -> None:
+    assert run_ranks(original_with_a_group, 4, tmp_path) == [""] * 4

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""What needs a GPU: streams, captured graphs, no waiting, no allocation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lplb
+from conftest import cuda_missing, draw
+
+torch = pytest.importorskip("torch")
+pytestmark = [pytest.mark.gpu,
+              pytest.mark.skipif(bool(cuda_missing()), reason=cuda_missing() or "GPU")]
+
+
+def on_gpu(num_tokens: int, seed: int, dtype: Any = np.int64) -> Any:
+    return torch.from_numpy(draw(num_tokens, 8, 64, seed, dtype)).cuda()
+
+
+def test_backends_are_equal(cube: lplb.Placement) -> None:
+    for seed in range(20):
+        ids = draw(1 + 300 * seed, 8, 64, seed)
+        cpu = lplb.Planner(cube, same_tokens=True)
+        gpu = lplb.Planner(cube, same_tokens=True, backend="cuda", checks=True)
+        want = cpu.run(ids)
+        assert gpu.run(torch.from_numpy(ids).cuda()).tolist() == want.tolist()
+        a, b = cpu.stats(), gpu.stats()
+        assert a is not None and b is not None
+        assert (a.solved, a.optimal, a.last_max_load) == (b.solved, b.optimal, b.last_max_load)
+        assert b.check_failures == 0
+
+
+def test_a_captured_graph_replays_and_survives_a_placement(cube: lplb.Placement) -> None:
+    planner = lplb.Planner(cube, same_tokens=True, keep_history=True, quotas=True, backend="cuda")
+    batch = on_gpu(256, 1)
+    out = torch.empty_like(batch)
+    valid = torch.tensor([256], dtype=torch.int32, device="cuda")
+    planner.run(batch, out, valid)
+    planner.run_quotas(batch, out, valid)
+    planner.clear_history()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        ids = planner.run(batch, None, valid)
+        _, quotas = planner.run_quotas(batch, out, valid)
+    other = lplb.Placement(np.roll(cube.physical_to_logical.reshape(8, 10), 1, 0).reshape(-1), 8)
+    counts = np.zeros(64)
+    for seed, placement in ((2, cube), (3, other), (4, cube)):
+        planner.update_placement(placement)
+        fresh = draw(256, 8, 64, seed)
+        batch.copy_(torch.from_numpy(fresh))
+        valid.fill_(200)
+        graph.replay()
+        want = lplb.Planner(placement, same_tokens=True)
+        expected, tables = want.run_quotas(fresh, num_valid_tokens=200)
+        assert ids.tolist() == expected.tolist() == out.tolist()
+        assert quotas.quota_end.tolist() == tables.quota_end.tolist()
+        counts += 2 * lplb.count(fresh[:200], 64)
+    assert planner.load_history(0).tolist() == counts.tolist()
+
+
+def test_the_first_batch_must_not_be_captured(cube: lplb.Placement) -> None:
+    planner = lplb.Planner(cube, same_tokens=True)
+    batch = on_gpu(8, 1)
+    with pytest.raises(RuntimeError, match="within a capture"), \
+            torch.cuda.graph(torch.cuda.CUDAGraph()):
+        planner.run(batch)
+
+
+def test_run_neither_waits_nor_allocates(cube: lplb.Placement) -> None:
+    planner = lplb.Planner(cube, same_tokens=True, keep_history=True, backend="cuda")
+    batch = on_gpu(4096, 1, np.int32)
+    out = torch.empty_like(batch)
+    planner.run(batch, out)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        before = torch.cuda.memory_stats()["allocation.all.allocated"]
+        planner.run(batch, out)
+        assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
+        planner.run(batch)
+        assert torch.cuda.memory_stats()["allocation.all.allocated"] == before + 1
+        planner.load_history()
+        planner.stats(wait=False)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_streams_are_pytorchs(cube: lplb.Placement) -> None:
+    planner = lplb.Planner(cube, same_tokens=True)
+    batch = on_gpu(512, 1)
+    want = planner.run(batch)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        late = torch.zeros_like(batch)
+        torch.cuda._sleep(20_000_000)
+        late.copy_(batch)
+        got = planner.run(late)
+    stream.synchronize()
+    assert (got == want).all()
+
+
+def test_a_group_of_one_exchanges_over_nccl(tmp_path: Any) -> None:
+    torch.distributed.init_process_group("nccl", init_method=f"file://{tmp_path}/store", rank=0,
+                                         world_size=1)
+    try:
+        placement = lplb.Placement(np.arange(64), 1)
+        planner = lplb.Planner(placement, group=torch.distributed.group.WORLD, keep_history=True)
+        batch = on_gpu(64, 1)
+        assert (planner.run(batch) == batch).all()
+        planner.update_placement(placement)
+        stats = planner.stats()
+        assert stats is not None and stats.degraded == 0
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_cupy_arrays(cube: lplb.Placement) -> None:
+    cupy = pytest.importorskip("cupy")
+    ids = draw(300, 8, 64, 1, np.int32)
+    planner = lplb.Planner(cube, same_tokens=True, keep_history=True)
+    got = planner.run(cupy.asarray(ids))
+    assert isinstance(got, cupy.ndarray)
+    want = lplb.Planner(cube, same_tokens=True).run(ids)
+    assert got.get().tolist() == want.tolist()
+    assert planner.load_history(0).tolist() == lplb.count(ids, 64).tolist()
+    with pytest.raises(TypeError, match="num_valid_tokens"):
+        planner.run(cupy.asarray(ids), num_valid_tokens=3)
+
+
+def test_where_things_are_is_checked(cube: lplb.Placement) -> None:
+    batch = on_gpu(8, 1)
+    with pytest.raises(ValueError, match="expected the CPU"):
+        lplb.Planner(cube, same_tokens=True, backend="cpu").run(batch)
+    with pytest.raises(ValueError, match="expected a GPU"):
+        lplb.Planner(cube, same_tokens=True, backend="cuda").run(batch.cpu())
+    planner = lplb.Planner(cube, rank=0)
+    with pytest.raises(ValueError, match="all_counts: is None"):
+        planner.run(batch)
+    with pytest.raises(TypeError, match="all_counts: is torch.int64"):
+        planner.run(batch, all_counts=torch.zeros(8, cube.packed_size, device="cuda").long())
+    with pytest.raises(ValueError, match="num_valid_tokens: is on cpu"):
+        lplb.Planner(cube, same_tokens=True).run(batch, None, torch.zeros(1, dtype=torch.int32))
+    with pytest.raises(ValueError, match="quotas: is False"):
+        planner.run_quotas(batch)
