@@ -6,13 +6,15 @@ has least, in microseconds. :func:`rebalance_experts` and :func:`place_on_topolo
 """
 
 from lplb import topology
-from lplb._lplb import Topology, __version__, cuda_info
+from lplb._lplb import Topology, cuda_info, version
 from lplb._placement import (Move, Placement, keep_slots, layers_of, moves, place_on_topology,
                              rebalance_experts)
 from lplb._planner import Planner
 from lplb._results import PlannerStats, Quotas
 from lplb._simulate import SimulateReport, simulate
 from lplb._split import Split, count, imbalance, map_tokens, solve, split_evenly
+
+__version__ = version()
 
 __all__ = [
     "Move", "Placement", "Planner", "PlannerStats", "Quotas", "SimulateReport", "Split", "Topology",

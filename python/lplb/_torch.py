@@ -303,8 +303,9 @@ def _fake_plan_quotas(topk_idx: Tensor, num_valid_tokens: Tensor | None,
     return (topk_idx.new_empty(topk_idx.shape), *_quota_tables(PLANNERS[planner], topk_idx))
 
 
+_make_library: Any = torch.library.Library  # without type annotations
 _ARGUMENTS = "Tensor topk_idx, Tensor? num_valid_tokens, Tensor? all_counts, int planner, int layer"
-_library = torch.library.Library("lplb", "DEF")
+_library: Any = _make_library("lplb", "DEF")
 for _name, _signature, _function, _fake in (
         ("plan", f"({_ARGUMENTS}) -> Tensor", _plan, _fake_plan),
         ("plan_into", f"({_ARGUMENTS}, Tensor(a!) out) -> ()", _plan_to, _fake_plan_into),

@@ -18,6 +18,7 @@ from lplb import _planner as new
 from lplb._arrays import check_int, describe, to_numpy
 from lplb._exchange import check_group
 from lplb._placement import Placement, place_on_topology
+from lplb._results import Quotas
 
 __all__ = ["Planner"]
 
@@ -250,7 +251,7 @@ ep_group, deep_ep_initialized
         """Splits a load that is known already: as the counts of a rank beside an empty one."""
         return new.Planner(placement, rank=0, num_topk=1, max_tokens=1, quotas=True)
 
-    def _solve(self, load: Tensor) -> new.Quotas:
+    def _solve(self, load: Tensor) -> Quotas:
         placement = self._solver.placement()
         counts = torch.zeros((self.ep_size, placement.packed_size), device=load.device,
                              dtype=torch.int32 if load.is_cuda else torch.int64)

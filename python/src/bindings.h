@@ -59,6 +59,9 @@ auto locked(std::mutex& mutex, Body body) {
   return body();
 }
 
+/// What Python reads by name.
+using Facts = nb::typed<nb::dict, nb::str, nb::any>;
+
 void bind_placement(nb::module_& m);
 void bind_topology(nb::module_& m);
 void bind_solve(nb::module_& m);

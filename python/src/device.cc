@@ -20,8 +20,8 @@ DeviceBatch to_batch(std::uintptr_t topk_idx, int id_bytes, std::int64_t num_tok
   return batch;
 }
 
-nb::dict to_dict(const DevicePlannerStats& s) {
-  nb::dict d;
+Facts to_dict(const DevicePlannerStats& s) {
+  Facts d;
   d["batches"] = s.batches;
   d["solved"] = s.solved;
   d["optimal"] = s.optimal;
@@ -86,10 +86,10 @@ class GpuPlanner {
     });
   }
 
-  nb::dict stats(std::uintptr_t stream) {
+  Facts stats(std::uintptr_t stream) {
     return to_dict(locked(mutex_, [&] { return planner_.stats(pointer<void>(stream)); }));
   }
-  std::optional<nb::dict> poll_stats(std::uintptr_t stream) {
+  std::optional<Facts> poll_stats(std::uintptr_t stream) {
     const auto stats = locked(mutex_, [&] { return planner_.poll_stats(pointer<void>(stream)); });
     if (!stats) return std::nullopt;
     return to_dict(*stats);
@@ -106,9 +106,9 @@ class GpuPlanner {
   std::mutex mutex_;
 };
 
-nb::dict cuda_info() {
+Facts cuda_info() {
   const CudaSupport& cuda = cuda_support();
-  nb::dict d;
+  Facts d;
   d["compiled"] = cuda.compiled;
   d["architectures"] = cuda.architectures;
   d["toolkit"] = cuda.toolkit;

@@ -23,7 +23,7 @@ void translate(const std::exception_ptr& error, void*) {
 NB_MODULE(_lplb, m) {
   namespace python = lplb::python;
   nanobind::register_exception_translator(translate);
-  m.attr("__version__") = lplb::version();
+  m.def("version", &lplb::version);
   python::bind_placement(m);
   python::bind_topology(m);
   python::bind_solve(m);

@@ -90,7 +90,9 @@ void bind_placement(nb::module_& m) {
             return to_array(std::move(packed));
           },
           "counts"_a)
-      .def("__eq__", [](const Placement& a, const Placement& b) { return a == b; })
+      .def(
+          "__eq__", [](const Placement& a, const Placement& b) { return a == b; },
+          nb::is_operator(), nb::sig("def __eq__(self, arg: object, /) -> bool"))
       .def("__hash__", [](const Placement& p) {
         return static_cast<Py_hash_t>(PackedLayout(p).fingerprint >> 2);
       });

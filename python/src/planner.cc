@@ -55,6 +55,10 @@ class PythonExchange : public Exchange {
   nb::handle gather_;
 };
 
+/// quota_end, source_prefix, alloc, shares.
+using Tables = nb::typed<nb::tuple, ArrayOut<std::int32_t>, ArrayOut<std::int32_t>,
+                         ArrayOut<std::int32_t>, ArrayOut<float>>;
+
 /// A layer's planner on the CPU. A call from another thread waits for the one before it.
 class HostPlanner {
  public:
@@ -88,10 +92,10 @@ class HostPlanner {
     has_split_ = false;
   }
 
-  nb::dict stats() {
+  Facts stats() {
     const PlannerStats s = locked(mutex_, [&] { return planner_.stats(); });
     const double max_load = locked(mutex_, [&] { return planner_.last_split().max_load; });
-    nb::dict d;
+    Facts d;
     d["batches"] = s.batches;
     d["solved"] = s.solved;
     d["optimal"] = s.optimal;
@@ -103,7 +107,7 @@ class HostPlanner {
     return d;
   }
 
-  nb::tuple quotas(Index max_replicas) {
+  Tables quotas(Index max_replicas) {
     std::vector<std::int32_t> end, prefix, alloc;
     std::vector<float> shares;
     std::size_t logical = 0, ranks = 0, columns = 0;

@@ -177,8 +177,9 @@ def test_ranks_that_are_lost_are_told_in_time(function: Callable[..., None], wor
 
 
 def original_with_a_group(rank: int, size: int, folder: str) -> None:
+    make: Any = lplb.Planner
     r2o = torch.tensor([[1], [2], [3], [0]])
-    planner: Any = lplb.Planner(r2o, 24, 16, group=world())
+    planner: Any = make(r2o, 24, 16, group=world())
     counter = torch.zeros(1, dtype=torch.int64)
     idx = torch.from_numpy(draw(100, 4, 16, rank))
     mapped = planner.run(idx, counter)
@@ -195,7 +196,7 @@ def original_with_a_group(rank: int, size: int, folder: str) -> None:
     class Buffer:
         group = world()
 
-    alone: Any = lplb.Planner(r2o, 24, 16, 4)
+    alone: Any = make(r2o, 24, 16, 4)
     alone.init_from_deep_ep(Buffer())
     alone.init_from_deep_ep(Buffer())
     assert (alone.run(idx, counter) == mapped).all()

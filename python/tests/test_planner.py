@@ -124,7 +124,7 @@ def test_history(cube: lplb.Placement) -> None:
     for planner in planners:
         for ids in batches:
             planner.run(ids)
-    assert planners[0].load_history(0).tolist() == sum(counts).tolist()  # type: ignore[union-attr]
+    assert planners[0].load_history(0).tolist() == sum(counts).tolist()
     assert planners[1].load_history(0).tolist() == (counts[3] + counts[4]).tolist()
     decayed = np.zeros(64)
     for c in counts:
