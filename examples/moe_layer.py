@@ -98,7 +98,7 @@ class MoeLayer(nn.Module):
 def seeded(shape: tuple[int, ...], seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     values: Tensor = torch.randn(shape, generator=generator, dtype=torch.float64)
-    return values / shape[-1] ** 0.5
+    return values.div(shape[-1] ** 0.5)
 
 
 def step(layer: MoeLayer, x: Tensor) -> tuple[Tensor, Tensor, float]:

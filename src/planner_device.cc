@@ -47,8 +47,7 @@ void DevicePlanner::State::check_batch(const DeviceBatch& batch) const {
   check_argument(batch.num_topk >= 0, "num_topk", "{} is not >= 0", batch.num_topk);
   const std::int64_t most_tokens = options.max_tokens * options.num_topk / topk_of(batch);
   check_argument(batch.num_tokens >= 0 && batch.num_tokens <= most_tokens, "num_tokens",
-                 "{} is not between 0 and {} (max_tokens, of {} entries each)", batch.num_tokens,
-                 most_tokens, topk_of(batch));
+                 "{} is not between 0 and max_tokens ({})", batch.num_tokens, most_tokens);
   check_argument(batch.num_tokens == 0 || batch.topk_idx != nullptr, "topk_idx",
                  "is null, expected {} tokens", batch.num_tokens);
   check_argument(batch.num_tokens == 0 || batch.physical_idx != nullptr, "physical_idx",

@@ -29,7 +29,7 @@ def check_ids(name: str, value: Any) -> int:
 def shape_of(shape: tuple[int, ...]) -> tuple[int, int]:
     """(num_tokens, num_topk)."""
     if len(shape) == 2:
-        return shape[0], max(shape[1], 1)
+        return shape[0], shape[1] or 1
     num_topk = max(shape[-1], 1) if len(shape) > 2 else 1
     entries = 1
     for n in shape:

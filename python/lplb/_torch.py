@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +25,15 @@ def current_device() -> int:
     return torch.cuda.current_device()
 
 
+# The current stream of a GPU as an integer, and the current GPU: without an object a call, where
+# PyTorch can (what Triton and Inductor use).
+_get_stream: Callable[[int], int] | None = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+_get_device: Callable[[], int] = getattr(torch._C, "_cuda_getDevice", torch.cuda.current_device)
+
+
 def raw_stream(index: int) -> int:
+    if _get_stream is not None:
+        return _get_stream(index)
     return torch.cuda.current_stream(index).cuda_stream
 
 
@@ -35,44 +44,44 @@ def run(planner: Planner, topk_idx: Tensor, out: Tensor | None, num_valid_tokens
         all_counts: Tensor | None) -> Tensor:
     if is_compiling() or type(topk_idx) is not Tensor:
         return _run_traced(planner, topk_idx, out, num_valid_tokens, layer, all_counts)
+    width = _check_ids(topk_idx)
     if out is None:
-        _check_ids(topk_idx)
         out = torch.empty_like(topk_idx)
-    else:
+    elif out is not topk_idx:
         _check_out(out, topk_idx)
-    _plan_into(planner, topk_idx, num_valid_tokens, layer, all_counts, out)
+    _plan_into(planner, topk_idx, width, num_valid_tokens, layer, all_counts, out)
     return out
 
 
-def _plan_into(planner: Planner, topk_idx: Tensor, num_valid_tokens: Any, layer: int,
+def _plan_into(planner: Planner, topk_idx: Tensor, width: int, num_valid_tokens: Any, layer: int,
                all_counts: Tensor | None, out: Tensor) -> int:
     """Returns the address of the counts of all ranks, on a GPU."""
-    planner._layer(layer)
+    if not 0 <= layer < len(planner._placements):
+        planner._layer(layer)
     if not topk_idx.is_cuda:
-        _plan_on_host(planner, topk_idx, num_valid_tokens, layer, all_counts, out)
+        _plan_on_host(planner, topk_idx, width, num_valid_tokens, layer, all_counts, out)
         return 0
     index = topk_idx.get_device()
     if index != planner._gpu_index:
         _start_gpu(planner, index)
-    if torch.cuda.current_device() != index:
+    if _get_device() != index:
         with torch.cuda.device(index):
-            return _plan_into(planner, topk_idx, num_valid_tokens, layer, all_counts, out)
+            return _plan_into(planner, topk_idx, width, num_valid_tokens, layer, all_counts, out)
     num_tokens, num_topk = shape_of(topk_idx.shape)
     valid = 0
     if num_valid_tokens is not None:
-        if not isinstance(num_valid_tokens, Tensor):
+        if isinstance(num_valid_tokens, Tensor):
+            valid = _check_valid_tensor(num_valid_tokens, index)
+        else:
             rest = check_valid(int(num_valid_tokens), num_tokens)
             out.view(-1)[rest * num_topk:].fill_(-1)
             num_tokens = rest
-        else:
-            valid = _check_valid_tensor(num_valid_tokens, index)
     gpu = planner._gpu[layer]
-    batch = (torch.cuda.current_stream(index).cuda_stream, topk_idx.data_ptr(),
-             WIDTH[topk_idx.dtype], num_tokens, num_topk, valid)
+    batch = (raw_stream(index), topk_idx.data_ptr(), width, num_tokens, num_topk, valid)
+    counts = 0
     if planner._exchange is not None:
         counts = _exchange(planner, layer, gpu, batch)
     else:
-        counts = 0
         if not planner._same_tokens and planner.num_ranks > 1:
             counts = _check_counts(planner, layer, all_counts, index)
         if planner._remembers:
@@ -92,7 +101,7 @@ def _exchange(planner: Planner, layer: int, gpu: _lplb.GpuPlanner,
     return address
 
 
-def _plan_on_host(planner: Planner, topk_idx: Tensor, num_valid_tokens: Any, layer: int,
+def _plan_on_host(planner: Planner, topk_idx: Tensor, width: int, num_valid_tokens: Any, layer: int,
                   all_counts: Tensor | None, out: Tensor) -> None:
     if planner._backend == "cuda":
         raise ValueError('topk_idx: is on the CPU, expected a GPU (backend="cuda")')
@@ -101,26 +110,29 @@ def _plan_on_host(planner: Planner, topk_idx: Tensor, num_valid_tokens: Any, lay
     valid = num_tokens
     if num_valid_tokens is not None:
         valid = check_valid(int(num_valid_tokens), num_tokens)
-    planner._host[layer].run(topk_idx.data_ptr(), WIDTH[topk_idx.dtype], num_tokens * num_topk,
+    planner._host[layer].run(topk_idx.data_ptr(), width, num_tokens * num_topk,
                              valid * num_topk, out.data_ptr(), planner._remembers,
                              planner._host_gather(layer, all_counts))
 
 
-def _check_ids(topk_idx: Tensor) -> None:
-    if topk_idx.dtype not in WIDTH:
-        raise TypeError(f"topk_idx: has dtype {topk_idx.dtype}, expected torch.int32, torch.int64 or "
+def _check_ids(topk_idx: Tensor, name: str = "topk_idx") -> int:
+    """Bytes of an id."""
+    width = WIDTH.get(topk_idx.dtype)
+    if width is None:
+        raise TypeError(f"{name}: has dtype {topk_idx.dtype}, expected torch.int32, torch.int64 or "
                         "torch.uint32")
     if not topk_idx.is_contiguous():
-        raise ValueError("topk_idx: is not contiguous, expected row-major memory")
-    if topk_idx.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"topk_idx: is on {topk_idx.device}, expected the CPU or a CUDA device")
+        raise ValueError(f"{name}: is not contiguous, expected row-major memory")
+    if not topk_idx.is_cuda and topk_idx.device.type != "cpu":
+        raise ValueError(f"{name}: is on {topk_idx.device}, expected the CPU or a CUDA device")
+    return width
 
 
 def _check_out(out: Tensor, topk_idx: Tensor) -> None:
-    _check_ids(topk_idx)
     if not isinstance(out, Tensor):
         raise TypeError(f"out: is {describe(out)}, expected a tensor")
-    if out.dtype != topk_idx.dtype or out.shape != topk_idx.shape or out.device != topk_idx.device:
+    if out.dtype != topk_idx.dtype or out.shape != topk_idx.shape \
+            or out.get_device() != topk_idx.get_device():
         raise ValueError(f"out: is {describe(out)} on {out.device}, expected {describe(topk_idx)} on "
                          f"{topk_idx.device} like topk_idx")
     if not out.is_contiguous():
@@ -169,7 +181,7 @@ def exchange_buffers(planner: Planner, index: int) -> list[tuple[Tensor, Tensor]
 
 def count(planner: Planner, topk_idx: Tensor, num_valid_tokens: Any, layer: int) -> Tensor:
     layer = planner._layer(layer)
-    _check_ids(topk_idx)
+    width = _check_ids(topk_idx)
     num_tokens, num_topk = shape_of(topk_idx.shape)
     if not topk_idx.is_cuda:
         valid = num_tokens if num_valid_tokens is None else check_valid(int(num_valid_tokens),
@@ -189,8 +201,8 @@ def count(planner: Planner, topk_idx: Tensor, num_valid_tokens: Any, layer: int)
     packed = torch.empty(planner.placement(layer).packed_size, dtype=torch.int32,
                          device=topk_idx.device)
     with torch.cuda.device(index):
-        planner._gpu[layer].count(raw_stream(index), topk_idx.data_ptr(), WIDTH[topk_idx.dtype],
-                                  num_tokens, num_topk, valid, packed.data_ptr(), False)
+        planner._gpu[layer].count(raw_stream(index), topk_idx.data_ptr(), width, num_tokens,
+                                  num_topk, valid, packed.data_ptr(), False)
     return packed
 
 
@@ -198,7 +210,7 @@ class _DeviceMemory:
     """Memory of a planner, for torch.as_tensor()."""
 
     def __init__(self, address: int, size: int) -> None:
-        self.__cuda_array_interface__ = {"data": (address, True), "shape": (size,),
+        self.__cuda_array_interface__ = {"data": (address, False), "shape": (size,),
                                          "typestr": "<f8", "version": 3}
 
 
@@ -219,14 +231,14 @@ def run_quotas(planner: Planner, topk_idx: Tensor, out: Tensor | None, num_valid
         ids, *tables = torch.ops.lplb.plan_quotas(
             topk_idx, _valid_tensor(num_valid_tokens, topk_idx), all_counts, planner._handle, layer)
         return (ids if out is None else out.copy_(ids)), tables
+    width = _check_ids(topk_idx)
     if out is None:
-        _check_ids(topk_idx)
         out = torch.empty_like(topk_idx)
-    else:
+    elif out is not topk_idx:
         _check_out(out, topk_idx)
     if topk_idx.is_cuda and not planner._keeps_split:
         raise ValueError("quotas: is False, expected Planner(quotas=True)")
-    counts = _plan_into(planner, topk_idx, num_valid_tokens, layer, all_counts, out)
+    counts = _plan_into(planner, topk_idx, width, num_valid_tokens, layer, all_counts, out)
     if not topk_idx.is_cuda:
         tables = [torch.from_numpy(t) for t in planner._host[layer].quotas(planner.max_replicas)]
         return out, [*tables, torch.ones(1, dtype=torch.int32)]
@@ -269,16 +281,17 @@ def _run_traced(planner: Planner, topk_idx: Tensor, out: Tensor | None, num_vali
 def _plan(topk_idx: Tensor, num_valid_tokens: Tensor | None, all_counts: Tensor | None,
           planner: int, layer: int) -> Tensor:
     topk_idx = topk_idx.contiguous()
-    _check_ids(topk_idx)
+    width = _check_ids(topk_idx)
     out = torch.empty_like(topk_idx)
-    _plan_into(PLANNERS[planner], topk_idx, num_valid_tokens, layer, all_counts, out)
+    _plan_into(PLANNERS[planner], topk_idx, width, num_valid_tokens, layer, all_counts, out)
     return out
 
 
 def _plan_to(topk_idx: Tensor, num_valid_tokens: Tensor | None, all_counts: Tensor | None,
              planner: int, layer: int, out: Tensor) -> None:
+    width = _check_ids(topk_idx)
     _check_out(out, topk_idx)
-    _plan_into(PLANNERS[planner], topk_idx, num_valid_tokens, layer, all_counts, out)
+    _plan_into(PLANNERS[planner], topk_idx, width, num_valid_tokens, layer, all_counts, out)
 
 
 def _plan_quotas(topk_idx: Tensor, num_valid_tokens: Tensor | None, all_counts: Tensor | None,

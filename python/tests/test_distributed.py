@@ -24,6 +24,7 @@ TIMEOUT = 3.0
 def child(function: Callable[..., None], rank: int, size: int, folder: str) -> None:
     """One rank: its outcome goes to a file."""
     torch.set_num_threads(1)
+    torch.cuda.is_available = lambda: False  # a GPU's context does not survive a fork
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank,
                                          world_size=size)
     try:

@@ -110,7 +110,7 @@ def test_solve_probs_is_optimal(r2o: Any, ranks: int, redundants: int, reorder: 
     if redundants == r2o.shape[1]:
         best = lplb.solve(planner.planner.placement(), workload.cpu())
         load = loads_of(planner, phy2log, workload, share)
-        assert load.max() == pytest.approx(best.max_load, rel=1e-5)
+        assert load.max().item() == pytest.approx(best.max_load, rel=1e-5)
 
 
 def loads_of(planner: Any, phy2log: Any, workload: Any, share: Any) -> Any:
