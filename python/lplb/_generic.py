@@ -62,6 +62,8 @@ def run(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, layer:
     if hasattr(topk_idx, "__cuda_array_interface__"):
         return _run_gpu(planner, topk_idx, out, num_valid_tokens, layer, stream, all_counts)
     ids = _host_ids(topk_idx)
+    if planner._backend == "cuda":
+        raise ValueError('topk_idx: is on the CPU, expected a GPU (backend="cuda")')
     if out is None:
         out = np.empty_like(ids)
     elif not isinstance(out, np.ndarray):

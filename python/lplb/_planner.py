@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from lplb import _lplb
-from lplb._arrays import check_int, to_numpy
+from lplb._arrays import check_int, describe, to_numpy
 from lplb._placement import Placement
 from lplb._results import PlannerStats, Quotas, add_up, as_layers, check_next, check_placement
 
@@ -243,6 +243,9 @@ class Planner:
         if torch is not None and isinstance(topk_idx, torch.Tensor):
             ids, tables = torch.run_quotas(self, topk_idx, out, num_valid_tokens, layer, all_counts)
             return ids, Quotas(*tables)
+        if hasattr(topk_idx, "__cuda_array_interface__"):
+            raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor or an array "
+                            "on the CPU")
         ids = self.run(topk_idx, out, num_valid_tokens, layer=layer, all_counts=all_counts)
         return ids, Quotas(*self._host[layer].quotas(self.max_replicas),
                            np.ones(1, dtype=np.int32))

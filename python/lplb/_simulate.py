@@ -46,7 +46,13 @@ def simulate(trace: str | os.PathLike[str], *, num_ranks: int = 8, num_nodes: in
     window, rebalance_every : int
         Past batches that a placement is made from; batches between two placements.
 
-    Other parameters and the report as `lplb simulate` has them. The GIL is released meanwhile.
+    num_ranks, num_nodes, num_groups, redundants, solver, jobs, seed :
+        As `lplb simulate` has them.
+
+    Returns
+    -------
+    SimulateReport
+        What `lplb simulate --json` writes. The GIL is released meanwhile.
 
     Examples
     --------

@@ -128,6 +128,8 @@ def test_cupy_arrays(cube: lplb.Placement) -> None:
     want = lplb.Planner(cube, same_tokens=True).run(ids)
     assert got.get().tolist() == want.tolist()
     assert planner.load_history(0).tolist() == lplb.count(ids, 64).tolist()
+    with pytest.raises(TypeError, match="expected a PyTorch tensor"):
+        planner.run_quotas(cupy.asarray(ids))
     with pytest.raises(TypeError, match="num_valid_tokens"):
         planner.run(cupy.asarray(ids), num_valid_tokens=3)
 
@@ -138,6 +140,8 @@ def test_where_things_are_is_checked(cube: lplb.Placement) -> None:
         lplb.Planner(cube, same_tokens=True, backend="cpu").run(batch)
     with pytest.raises(ValueError, match="expected a GPU"):
         lplb.Planner(cube, same_tokens=True, backend="cuda").run(batch.cpu())
+    with pytest.raises(ValueError, match="expected a GPU"):
+        lplb.Planner(cube, same_tokens=True, backend="cuda").run(batch.cpu().numpy())
     planner = lplb.Planner(cube, rank=0)
     with pytest.raises(ValueError, match="all_counts: is None"):
         planner.run(batch)
