@@ -91,7 +91,7 @@ class Setup(ScriptsTest):
 
     def test_what_it_does_not_know(self):
         done = self.run_script("setup", "all")
-        self.assertEqual((done.returncode, done.stderr), (2, "setup: all: expected build or test\n"))
+        self.assertEqual((done.returncode, done.stderr), (2, "setup: all: expected build, test or python\n"))
 
 
 if __name__ == "__main__":
