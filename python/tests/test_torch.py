@@ -186,3 +186,18 @@ def test_the_package_does_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env={"PYTHONPATH": str(folder)})
     assert done.stdout.strip() in ("[0, 1]", "[0, 2]", "[3, 1]", "[3, 2]")
+    assert done.stderr == ""
+
+
+def test_nothing_leaks() -> None:
+    """The extension tells at exit what Python has not freed."""
+    code = ("import lplb, numpy as np; from lplb import topology; t = topology.cube(); "
+            "maps = lplb.place_on_topology(np.ones((1, 16)), t, 1, 8); "
+            "p = lplb.Placement(maps[0][0], 8); planner = lplb.Planner(p, rank=1, window=2); "
+            "counts = np.zeros((8, p.packed_size), np.int64); "
+            "planner.run_quotas(np.zeros((4, 2), np.int64), all_counts=counts); "
+            "planner.load_history(); split = lplb.solve(p, [1] * 16); split.verify(); "
+            "lplb.moves(p, lplb.keep_slots(p, p)); planner.stats()")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={"PYTHONPATH": str(pathlib.Path(lplb.__file__).parents[1])})
+    assert done.stderr == ""
