@@ -5,13 +5,11 @@
 #include <memory>
 #include <optional>
 
+#include "lplb/device_exchange.h"
 #include "lplb/planner.h"
 #include "lplb/types.h"
 
 namespace lplb {
-
-/// A cudaStream_t. Null is the runtime's default stream.
-using StreamHandle = void*;
 
 /// How a batch is launched.
 enum class PlanShape {
