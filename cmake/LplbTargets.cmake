@@ -60,6 +60,9 @@ function(lplb_add_test name)
   set(_gpu "*cuda*:*Cuda.*")
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "-${_gpu}"
     PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "${_gpu}" TEST_LIST ${name}_gpu
-    PROPERTIES TIMEOUT 300 LABELS gpu)
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "${_gpu}-*multi_cuda*"
+    TEST_LIST ${name}_gpu PROPERTIES TIMEOUT 300 LABELS gpu)
+  # And two GPUs: those with "multi_cuda".
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "*multi_cuda*"
+    TEST_LIST ${name}_multi_gpu PROPERTIES TIMEOUT 300 LABELS multi-gpu)
 endfunction()

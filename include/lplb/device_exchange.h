@@ -42,13 +42,28 @@ struct PeerGroupOptions {
   std::chrono::microseconds deadline = std::chrono::seconds(10);
 };
 
-/// Bytes of a rank's buffer, the only memory that a group takes.
+/// Bytes of a rank's buffer, the only device memory that a group takes; ipc, fabric, nccl and
+/// nvshmem round it up to what they can share, 2 MiB as a rule.
 std::size_t peer_buffer_bytes(Index num_ranks, const PeerGroupOptions& options);
 
 /// An all-gather among the processes of a group, over whatever connects them: returns what each
 /// rank gave, in order of rank. Every rank calls it as often as the others.
 using AllGatherBytes =
     std::function<std::vector<std::vector<std::byte>>(std::span<const std::byte> mine)>;
+
+/// What connect() may use.
+struct ConnectOptions {
+  /// "auto": the first of ipc, fabric, nccl and nvshmem that every rank can use and that works; or
+  /// the name of one of these, the same on every rank.
+  std::string transport = "auto";
+  /// An ncclComm_t of the group, its ranks in the same order; null: not "nccl". NCCL is the library
+  /// that the process has loaded, 2.29 or newer.
+  void* nccl_comm = nullptr;
+};
+
+/// AllGatherBytes by ncclAllGather() on a stream of its own, which it waits for: for a program that
+/// has nothing else. `nccl_comm` is an ncclComm_t and must outlive it. Throws ExchangeError.
+AllGatherBytes gather_bytes_by_nccl(void* nccl_comm);
 
 /// What has become of the rounds of a channel.
 struct DeviceExchangeStats {
@@ -69,11 +84,13 @@ struct DeviceGather {
   std::uint64_t fingerprint = 0;       ///< of what is exchanged: ranks with another one refuse it
 };
 
-/// One channel of a PeerGroup: the exchange of one DevicePlanner, or by itself.
+/// An all-gather of counts on the device: the exchange of one DevicePlanner, or by itself. What a
+/// PeerGroup makes runs within the plan's kernel; any other, this library's or the user's, between
+/// two kernels.
 ///
-/// Rounds: the n-th round of each rank belongs to round n; a rank takes part in all of them, with 0
-/// tokens too. A round ends in one of four ways, for each rank by itself (the others may see the
-/// same round end in another way):
+/// Rounds of a PeerGroup's channel: the n-th round of each rank belongs to round n; a rank takes
+/// part in all of them, with 0 tokens too. A round ends in one of four ways, for each rank by
+/// itself (the others may see the same round end in another way):
 /// - complete: all counts are there, the same bits on every rank;
 /// - timed out: a peer did not come within the deadline, and the rank goes on without;
 /// - behind: a peer is rounds ahead, so that this round was given up: known at once, without a
@@ -98,6 +115,12 @@ class DeviceExchange {
   virtual DeviceExchangeStats stats(StreamHandle stream) = 0;
 };
 
+/// The slow way that works everywhere: ncclAllGather() on the caller's stream, between a kernel
+/// that counts and one that plans. Without deadline or fingerprint: NCCL waits as it is told to.
+/// `nccl_comm` is an ncclComm_t of the group and must outlive it. Throws ArgumentError, or
+/// ExchangeError where there is no NCCL.
+std::shared_ptr<DeviceExchange> make_nccl_exchange(void* nccl_comm, std::size_t max_counts);
+
 /// This rank's buffer, and where those of the others are.
 ///
 /// A rank's memory is written by its peers: no rank may end its group while another one's rounds
@@ -117,6 +140,14 @@ class PeerGroup {
   static std::vector<PeerGroup> in_process(std::span<const int> devices,
                                            const PeerGroupOptions& options);
 
+  /// One process a rank, on its current device. Collective. What is to be used, and whether each
+  /// step worked, is agreed by `all_gather` first: all ranks get the same transport, or all throw.
+  /// Throws ArgumentError where this rank's arguments are wrong, before anything is exchanged;
+  /// ExchangeError, on all ranks, where arguments differ between ranks or no transport works (it
+  /// says which rank lacks what).
+  static PeerGroup connect(Index rank, Index num_ranks, const AllGatherBytes& all_gather,
+                           const PeerGroupOptions& options, const ConnectOptions& how = {});
+
   PeerGroup(PeerGroup&&) noexcept;
   PeerGroup& operator=(PeerGroup&&) noexcept;
   ~PeerGroup();
@@ -124,7 +155,8 @@ class PeerGroup {
   Index num_ranks() const;
   Index rank() const;
   Transport transport() const;
-  std::size_t bytes() const;  ///< of this rank's buffer
+  std::size_t bytes()
+      const;  ///< of device memory, of this rank: peer_buffer_bytes() or a little more
   Index num_channels() const;
 
   /// Handed out once. Throws ArgumentError.

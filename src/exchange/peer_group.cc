@@ -19,11 +19,7 @@ class PeerChannel : public DeviceExchange {
   const PeerArgs& args() const { return args_; }
 
   void all_gather(StreamHandle stream, const DeviceGather& g) override {
-    check_argument(g.num_counts >= 1 && g.num_counts <= max_counts_, "num_counts",
-                   "{} is not between 1 and max_counts ({})", g.num_counts, max_counts_);
-    check_argument(g.mine != nullptr, "mine", "is null, expected {} counts", g.num_counts);
-    check_argument(g.all != nullptr, "all", "is null, expected room for {} counts",
-                   g.num_counts * static_cast<std::size_t>(num_ranks()));
+    check_gather(*this, g);
     launch_gather(args_, g, stream);
   }
 
@@ -52,11 +48,10 @@ class PeerChannel : public DeviceExchange {
 /// Memory of the user's.
 class GivenMemory : public PeerMemory {
  public:
-  explicit GivenMemory(std::span<void* const> buffers) : buffers_(buffers.begin(), buffers.end()) {}
-  const std::vector<void*>& buffers() const override { return buffers_; }
-
- private:
-  std::vector<void*> buffers_;
+  GivenMemory(std::span<void* const> buffers, std::size_t bytes) {
+    buffers_.assign(buffers.begin(), buffers.end());
+    bytes_ = bytes;
+  }
 };
 
 }  // namespace
@@ -69,6 +64,15 @@ struct PeerGroup::State {
   std::unique_ptr<PeerMemory> memory;
   std::vector<char> handed_out;
 };
+
+void check_gather(const DeviceExchange& exchange, const DeviceGather& g) {
+  const std::size_t most = exchange.max_counts();
+  check_argument(g.num_counts >= 1 && g.num_counts <= most, "num_counts",
+                 "{} is not between 1 and max_counts ({})", g.num_counts, most);
+  check_argument(g.mine != nullptr, "mine", "is null, expected {} counts", g.num_counts);
+  check_argument(g.all != nullptr, "all", "is null, expected room for {} counts",
+                 g.num_counts * static_cast<std::size_t>(exchange.num_ranks()));
+}
 
 void check_group(Index num_ranks, Index rank, const PeerGroupOptions& options) {
   check_argument(num_ranks >= 1 && num_ranks <= kMaxRanks, "num_ranks",
@@ -98,6 +102,7 @@ PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerM
   const std::vector<void*>& buffers = memory->buffers();
   const ExchangeLayout layout = layout_of(static_cast<Index>(buffers.size()), options);
   std::vector<unsigned long long> table;
+  table.reserve(buffers.size());
   for (const void* buffer : buffers) table.push_back(reinterpret_cast<std::uintptr_t>(buffer));
   prepare_gather();
   device::Stream stream;
@@ -131,15 +136,15 @@ PeerGroup PeerGroup::from_pointers(Index rank, std::span<void* const> buffers,
                    ExchangeLayout::kAlign);
   }
   device::require();
-  return make_peer_group(rank, Transport::kGiven, std::make_unique<GivenMemory>(buffers), options);
+  const std::size_t bytes = peer_buffer_bytes(static_cast<Index>(buffers.size()), options);
+  return make_peer_group(rank, Transport::kGiven, std::make_unique<GivenMemory>(buffers, bytes),
+                         options);
 }
 
 Index PeerGroup::num_ranks() const { return state_->layout.num_ranks; }
 Index PeerGroup::rank() const { return state_->rank; }
 Transport PeerGroup::transport() const { return state_->transport; }
-std::size_t PeerGroup::bytes() const {
-  return static_cast<std::size_t>(state_->layout.bytes(state_->options.num_channels));
-}
+std::size_t PeerGroup::bytes() const { return state_->memory->bytes(); }
 Index PeerGroup::num_channels() const { return state_->options.num_channels; }
 
 std::shared_ptr<DeviceExchange> PeerGroup::channel(Index index) {

@@ -19,6 +19,12 @@ PeerGroup PeerGroup::from_pointers(Index, std::span<void* const>, const PeerGrou
 std::vector<PeerGroup> PeerGroup::in_process(std::span<const int>, const PeerGroupOptions&) {
   refuse();
 }
+PeerGroup PeerGroup::connect(Index, Index, const AllGatherBytes&, const PeerGroupOptions&,
+                             const ConnectOptions&) {
+  refuse();
+}
+std::shared_ptr<DeviceExchange> make_nccl_exchange(void*, std::size_t) { refuse(); }
+AllGatherBytes gather_bytes_by_nccl(void*) { refuse(); }
 PeerGroup::PeerGroup(std::shared_ptr<State> state) : state_(std::move(state)) {}
 PeerGroup::PeerGroup(PeerGroup&&) noexcept = default;
 PeerGroup& PeerGroup::operator=(PeerGroup&&) noexcept = default;

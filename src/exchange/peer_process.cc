@@ -26,12 +26,11 @@ class ProcessMemory : public PeerMemory {
   explicit ProcessMemory(std::shared_ptr<std::vector<device::Array<unsigned char>>> owned)
       : owned_(std::move(owned)) {
     for (const auto& array : *owned_) buffers_.push_back(array.get());
+    bytes_ = owned_->front().capacity();
   }
-  const std::vector<void*>& buffers() const override { return buffers_; }
 
  private:
   std::shared_ptr<std::vector<device::Array<unsigned char>>> owned_;
-  std::vector<void*> buffers_;
 };
 
 void let_read(int device, int other) {
