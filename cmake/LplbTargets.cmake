@@ -34,7 +34,7 @@ set(LPLB_QUICK_OPTION -O1 CACHE STRING "Optimisation of tests and of the command
 mark_as_advanced(LPLB_QUICK_OPTION)
 function(lplb_compile_quickly target)
   target_compile_options(${target} PRIVATE
-    $<$<CONFIG:Release,RelWithDebInfo>:${LPLB_QUICK_OPTION}>)
+    $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release,RelWithDebInfo>>:${LPLB_QUICK_OPTION}>)
 endfunction()
 
 # NOTE: fmt::fmt halves what many files take to compile, but then what is installed needs it.
