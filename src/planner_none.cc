@@ -44,6 +44,7 @@ DevicePlanner::~DevicePlanner() = default;
 DevicePlanner::DevicePlanner(DevicePlanner&&) noexcept = default;
 DevicePlanner& DevicePlanner::operator=(DevicePlanner&&) noexcept = default;
 void DevicePlanner::run(StreamHandle, const DeviceBatch&) { refuse(); }
+void DevicePlanner::count(StreamHandle, const DeviceBatch&, std::int32_t*) { refuse(); }
 void DevicePlanner::check(StreamHandle, const DeviceBatch&) { refuse(); }
 void DevicePlanner::update_placement(const Placement&, StreamHandle) { refuse(); }
 DevicePlannerStats DevicePlanner::stats(StreamHandle) { refuse(); }

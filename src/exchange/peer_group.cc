@@ -114,10 +114,9 @@ PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerM
                        std::vector<char>(static_cast<std::size_t>(options.num_channels), 0)}));
 }
 
-const PeerArgs& peer_args(const DeviceExchange& exchange) {
+const PeerArgs* peer_args(const DeviceExchange& exchange) {
   const auto* const channel = dynamic_cast<const PeerChannel*>(&exchange);
-  check_argument(channel != nullptr, "exchange", "is not a channel of a PeerGroup");
-  return channel->args();
+  return channel != nullptr ? &channel->args() : nullptr;
 }
 
 PeerGroup::PeerGroup(std::shared_ptr<State> state) : state_(std::move(state)) {}

@@ -62,8 +62,9 @@ ExchangeLayout layout_of(Index num_ranks, const PeerGroupOptions& options);
 PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerMemory> memory,
                           const PeerGroupOptions& options);
 
-/// What a kernel takes of a channel that PeerGroup handed out. Throws ArgumentError for others.
-const PeerArgs& peer_args(const DeviceExchange& exchange);
+/// What a kernel takes of a channel that PeerGroup handed out, as long as the channel lives; null
+/// for others.
+const PeerArgs* peer_args(const DeviceExchange& exchange);
 
 /// Loads the kernel: at its first launch that would wait for the rounds of other ranks of the
 /// process, which wait for this one. Throws CudaError.

@@ -29,4 +29,11 @@ void launch_prepare(const RoundLog* log, int rank, unsigned most_ns, std::int32_
 void launch_verify(RoundLog* log, const std::int32_t* all, const std::int32_t* outcome,
                    int num_ranks, int num_counts, cudaStream_t stream);
 
+/// Waits a random time as launch_prepare() does.
+void launch_delay(const RoundLog* log, int rank, unsigned most_ns, cudaStream_t stream);
+
+/// got[i] must be want[i]; ends the round.
+void launch_compare(RoundLog* log, const std::int32_t* got, const std::int32_t* want, int size,
+                    cudaStream_t stream);
+
 }  // namespace lplb::testing

@@ -35,6 +35,7 @@ class DeviceVector {
     return values;
   }
 
+  std::size_t size() const { return size_; }
   T* data() const { return array_.get() + offset_; }
 
  private:
