@@ -29,14 +29,28 @@ class GraphTimer {
 
   /// `launch` enqueues the work on stream().
   double time_us(const std::function<void()>& launch, int repeats = 20, int replays = 7) {
+    std::vector<double> times = times_us(launch, repeats, replays, 2);
+    std::nth_element(times.begin(), times.begin() + replays / 2, times.end());
+    return times[static_cast<std::size_t>(replays / 2)];
+  }
+
+  /// The times of `replays` replays, after `warm_up` more that are not counted: a fixed number, for
+  /// work that takes part in rounds of several ranks. `begin` is called when all is ready for the
+  /// first.
+  std::vector<double> times_us(
+      const std::function<void()>& launch, int repeats, int replays, int warm_up,
+      const std::function<void()>& begin = [] {}) {
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t exec = nullptr;
     LPLB_CUDA_CHECK(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
     for (int i = 0; i < repeats; ++i) launch();
     LPLB_CUDA_CHECK(cudaStreamEndCapture(stream(), &graph));
     LPLB_CUDA_CHECK(cudaGraphInstantiate(&exec, graph, 0));
+    LPLB_CUDA_CHECK(cudaGraphUpload(exec, stream()));
+    LPLB_CUDA_CHECK(cudaStreamSynchronize(stream()));
+    begin();
     std::vector<double> times;
-    for (int i = -2; i < replays; ++i) {
+    for (int i = -warm_up; i < replays; ++i) {
       LPLB_CUDA_CHECK(cudaEventRecord(begin_, stream()));
       LPLB_CUDA_CHECK(cudaGraphLaunch(exec, stream()));
       LPLB_CUDA_CHECK(cudaEventRecord(end_, stream()));
@@ -47,8 +61,7 @@ class GraphTimer {
     }
     (void)cudaGraphExecDestroy(exec);
     (void)cudaGraphDestroy(graph);
-    std::nth_element(times.begin(), times.begin() + replays / 2, times.end());
-    return times[static_cast<std::size_t>(replays / 2)];
+    return times;
   }
 
  private:

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 #include <memory>
-#include <numeric>
 #include <stdexcept>
 
 #include "bench/cuda_bench.h"
 #include "bench/graph_timer.h"
+#include "bench/plan_batch.h"
 #include "lplb/device_planner.h"
 #include "support/device_vector.h"
 #include "support/instances.h"
@@ -37,39 +37,6 @@ constexpr PlanShapeCase kPlans[] = {
     {"EP64+64", 128, PlanShape::kCluster, {}, {}},
     {"EP128+128", 4096, PlanShape::kCluster, {}, {}},
     {"EP128+128", 4096, PlanShape::kKernels, {}, {}},
-};
-
-/// Rank 0's tokens, drawn with a batch's popularity, and what every rank counted.
-struct PlanBatch {
-  std::vector<std::int32_t> topk;
-  std::vector<Load> counts;
-  std::vector<std::int32_t> packed;
-
-  PlanBatch(const Placement& p, const std::vector<Load>& popularity, std::int64_t num_tokens,
-            std::uint64_t seed) {
-    std::vector<Load> until(popularity.size());
-    std::partial_sum(popularity.begin(), popularity.end(), until.begin());
-    testing::SplitMix64 random(seed);
-    topk.resize(static_cast<std::size_t>(num_tokens * kTopk));
-    for (std::int32_t& id : topk) {
-      const Load at = random.between(1, until.back());
-      id = static_cast<std::int32_t>(std::lower_bound(until.begin(), until.end(), at) -
-                                     until.begin());
-    }
-    const PackedLayout layout(p);
-    std::vector<Load> row(popularity.size()), own(layout.size());
-    for (Index g = 0; g < p.num_ranks; ++g) {
-      if (g == 0) {
-        count_tokens(topk, row);
-      } else {
-        std::transform(popularity.begin(), popularity.end(), row.begin(),
-                       [&](Load w) { return w * num_tokens * kTopk / until.back(); });
-      }
-      counts.insert(counts.end(), row.begin(), row.end());
-      layout.pack(row, own);
-      packed.insert(packed.end(), own.begin(), own.end());
-    }
-  }
 };
 
 /// What the CPU's planner maps.

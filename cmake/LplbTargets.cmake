@@ -34,7 +34,7 @@ set(LPLB_QUICK_OPTION -O1 CACHE STRING "Optimisation of tests and of the command
 mark_as_advanced(LPLB_QUICK_OPTION)
 function(lplb_compile_quickly target)
   target_compile_options(${target} PRIVATE
-    $<$<CONFIG:Release,RelWithDebInfo>:${LPLB_QUICK_OPTION}>)
+    $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release,RelWithDebInfo>>:${LPLB_QUICK_OPTION}>)
 endfunction()
 
 # NOTE: fmt::fmt halves what many files take to compile, but then what is installed needs it.
@@ -60,6 +60,9 @@ function(lplb_add_test name)
   set(_gpu "*cuda*:*Cuda.*")
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "-${_gpu}"
     PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "${_gpu}" TEST_LIST ${name}_gpu
-    PROPERTIES TIMEOUT 300 LABELS gpu)
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "${_gpu}-*multi_cuda*"
+    TEST_LIST ${name}_gpu PROPERTIES TIMEOUT 300 LABELS gpu)
+  # And two GPUs: those with "multi_cuda".
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "*multi_cuda*"
+    TEST_LIST ${name}_multi_gpu PROPERTIES TIMEOUT 300 LABELS multi-gpu)
 endfunction()

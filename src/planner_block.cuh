@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "exchange/peer_round.cuh"
 #include "map/sums.h"
 #include "planner_entries.cuh"
 #include "solve/solve_kernel.cuh"
@@ -74,13 +75,44 @@ class PlanBlock : public PlanEntries {
     device::wait_for_mail(&mailbox_());
   }
 
+  /// One round of the exchange, from this rank's `num_totals` totals in received() to rows(). All
+  /// threads of the cluster's `num_blocks` blocks call it, with all totals there; rows() are there
+  /// after a barrier of the cluster.
+  __device__ void exchange(device::PeerRound& round, int num_totals, int num_blocks) {
+    const unsigned long long fingerprint =
+        static_cast<unsigned long long>(h_.fingerprint[1]) << 32 | h_.fingerprint[0];
+    round.push(h_.num_columns, fingerprint, [&](int column) {
+      int sum = 0;
+      LPLB_ROLLED
+      for (int block = 0; block < num_totals; ++block) sum += received(block)[column];
+      return sum;
+    });
+    const bool to_memory = a_.layout.has_rows == 0 || a_.trace.own != nullptr;
+    round.gather(h_.num_columns, fingerprint, [&](int rank, int column, int count) {
+      const int at = rank * h_.num_columns + column;
+      if (to_memory) a_.gathered[at] = count;
+      if (a_.layout.has_rows == 0) return;
+      int* const row = &at_rows()[at];
+      if (num_blocks == 1) {
+        *row = count;
+        return;
+      }
+      LPLB_ROLLED
+      for (int to = 0; to < num_blocks; ++to) device::store_in_block(row, to, count);
+    });
+    __syncwarp();  // lanes come one by one; a barrier of the cluster wants whole warps
+  }
+
+  /// After that barrier, on one thread of each block.
+  __device__ void note_verdict(std::uint32_t verdict) { scalars_().lost = verdict != 0 ? 1 : 0; }
+
   /// The totals to memory.
   __device__ void put_totals(int* to) {
     LPLB_ROLLED
     for (int c = thread(); c <= h_.num_columns; c += kPlanThreads) to[c] = totals()[c];
   }
 
-  /// group[column] = what the other ranks counted; fixed = 0. Needs all that was copied.
+  /// group[column] = what the other ranks counted; fixed = 0. Needs rows(), and all that was copied.
   __device__ void add_other_ranks() {
     int* const fixed = state().fixed;
     LPLB_ROLLED
@@ -159,7 +191,8 @@ class PlanBlock : public PlanEntries {
     return (static_cast<long long>(scalars_().high) << 16) + scalars_().low;
   }
   __device__ bool is_degraded() {
-    return has_bad_counts() || scalars_().large != 0 || total() > INT32_MAX;
+    return scalars_().lost != 0 || has_bad_counts() || scalars_().large != 0 ||
+           total() > INT32_MAX;
   }
 
   /// The first threads solve; the others make the sums that the segments need. Ends in a barrier.
@@ -216,14 +249,15 @@ class PlanBlock : public PlanEntries {
     __syncthreads();
   }
 
-  /// One thread of one block tells what happened.
+  /// One thread of one block tells what happened: planner_report.cuh.
   __device__ void report(int num_blocks);
 
  private:
   struct Scalars {
     int high, low;  ///< parts of the sum of all counts that cannot overflow
     int negative, large, misplaced;
-    int unused[3];
+    int lost;  ///< the exchange was not complete
+    int unused[2];
   };
 
   __device__ int* own() const { return &at<int>(a_.layout.own); }
@@ -268,8 +302,9 @@ class PlanBlock : public PlanEntries {
 
   /// Counts of all ranks: in shared memory where that is large enough.
   __device__ const int* rows() const {
-    return a_.layout.has_rows != 0 ? &at<int>(a_.layout.rows) : a_.all_counts;
+    return a_.layout.has_rows != 0 ? at_rows() : a_.all_counts;
   }
+  __device__ int* at_rows() const { return &at<int>(a_.layout.rows); }
   __device__ void copy_rows() {
     if (a_.layout.has_rows == 0 || a_.all_counts == nullptr) return;
     int* const rows = &at<int>(a_.layout.rows);
@@ -372,49 +407,5 @@ class PlanBlock : public PlanEntries {
     }
   }
 };
-
-/// Counters that one thread alone adds to; atomic only so that it need not wait for them.
-__device__ inline void PlanBlock::report(int num_blocks) {
-  if (a_.trace.own != nullptr) {
-    LPLB_ROLLED
-    for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
-      a_.trace.own[c] = own()[c];
-      a_.trace.group[c] = group()[c];
-    }
-    LPLB_ROLLED
-    for (int i = thread(); i < h_.num_replicas; i += kPlanThreads) {
-      a_.trace.quota[list<int>(h_.physical)[i]] = is_degraded() ? 0 : quota()[i];
-    }
-  }
-  if (thread() != 0) return;
-  const bool degraded = is_degraded();
-  PlanStatus& status = *a_.status;
-  unsigned long long bad = 0;
-  LPLB_ROLLED
-  for (int block = 0; block < num_blocks; ++block) {
-    bad += static_cast<unsigned long long>(received(block)[h_.num_columns]);
-  }
-  atomicAdd(&status.batches, 1ull);
-  if (bad != 0) atomicAdd(&status.out_of_range, bad);
-  if (is_clamped()) atomicAdd(&status.bad_valid, 1ull);
-  status.last_degraded = degraded ? 1 : 0;
-  if (degraded) {
-    atomicAdd(&status.degraded, 1ull);
-    atomicAdd(has_bad_counts() ? &status.bad_counts : &status.overflows, 1ull);
-  } else {
-    atomicAdd(&status.solved, 1ull);
-    if (outcome_().is_optimal != 0) atomicAdd(&status.optimal, 1ull);
-    status.last_optimal = outcome_().is_optimal;
-    status.last_max_load = outcome_().max_load;
-    status.last_bound = outcome_().bound;
-    status.last_total = static_cast<int>(total());
-    status.last_steps = outcome_().steps;
-  }
-  if (a_.trace.state != nullptr) {
-    a_.trace.state[kTraceDegraded] = degraded ? 1 : 0;
-    a_.trace.state[kTraceMaxLoad] = outcome_().max_load;
-    a_.trace.state[kTraceValidEntries] = valid_entries();
-  }
-}
 
 }  // namespace lplb

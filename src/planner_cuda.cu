@@ -3,36 +3,72 @@
 
 #include "core/launch.cuh"
 #include "planner_block.cuh"
+#include "planner_report.cuh"
 
 namespace lplb {
 namespace {
 
+/// All blocks of the cluster are here, and see what the others wrote.
+__device__ void meet(int num_blocks) {
+  if (num_blocks == 1) {
+    __syncthreads();
+    return;
+  }
+  device::release_to_cluster();
+  device::wait_for_cluster();
+}
+
+/// The exchange, where all totals are here; then what the other ranks counted. Ends in a barrier.
+__device__ void exchange(PlanBlock& plan, device::PeerRound& round, int num_totals,
+                         int num_blocks) {
+  plan.exchange(round, num_totals, num_blocks);
+  meet(num_blocks);  // all counts are here
+  if (threadIdx.x == 0) plan.note_verdict(round.verdict());
+  plan.add_other_ranks();
+  __syncthreads();
+}
+
 /// All of a batch in one cluster, as large as the grid. Every block solves the same problem, so
-/// that only the counts cross between blocks: once.
-template <bool kCut>
+/// that only the counts cross between blocks: once; with kExchange, once more for those of the
+/// other ranks.
+template <bool kCut, bool kExchange>
 __global__ void __launch_bounds__(kPlanThreads, 1)
     plan_kernel(const __grid_constant__ PlanArgs args) {
   extern __shared__ uint4 memory[];
   const int num_blocks = static_cast<int>(gridDim.x);
   const int block = static_cast<int>(blockIdx.x);
+  __shared__ device::PeerRound::SharedVerdict verdict;
   PlanBlock plan(args, memory);
+  device::PeerRound round(args.peers, verdict, block, num_blocks);
+  if constexpr (kExchange) {
+    if (threadIdx.x == 0) verdict = {};
+    round.begin();
+  }
   if (num_blocks > 1) {
     plan.open_mailbox();
-    device::arrive_at_cluster();
+    if constexpr (kExchange) {
+      device::release_to_cluster();  // the verdict too
+    } else {
+      device::arrive_at_cluster();
+    }
   }
   plan.begin(true);
-  plan.open_image(true);
+  plan.open_image(!kExchange);
   plan.count();
   plan.number_warps();
-  plan.add_other_ranks();
+  if constexpr (!kExchange) plan.add_other_ranks();
   __syncthreads();
   if (num_blocks > 1) device::wait_for_cluster();  // all blocks have started
   plan.share_totals(num_blocks);
+  if constexpr (kExchange) exchange(plan, round, num_blocks, num_blocks);
   plan.gather(num_blocks);
   plan.solve<kCut>();
   plan.make_segments();
   plan.map();
-  if (block == 0) plan.report(num_blocks);
+  if (block == 0) {
+    if (kExchange && threadIdx.x == 0) round.finish();
+    plan.report(num_blocks);
+  }
 }
 
 /// The first of three kernels: each block's totals.
@@ -50,6 +86,20 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
   plan.put_totals(totals);
 }
 
+/// Packed counts of this rank, from the blocks' totals.
+__global__ void __launch_bounds__(kPlanThreads)
+    pack_kernel(const __grid_constant__ PlanPackArgs args) {
+  const int num_columns = reinterpret_cast<const PlanHeader*>(args.plan.image)->num_columns;
+  const int stride = args.plan.layout.max_columns + 1;
+  for (int c = threadIdx.x; c < num_columns; c += kPlanThreads) {
+    int sum = 0;
+    for (int block = 0; block < args.plan.num_blocks; ++block) {
+      sum += args.plan.block_totals[block * stride + c];
+    }
+    args.packed[c] = sum;
+  }
+}
+
 /// Copies the totals of all blocks from where count_kernel() left them. Ends in a barrier.
 __device__ void fetch_totals(PlanBlock& plan, const PlanArgs& args, int num_blocks) {
   for (int block = 0; block < num_blocks; ++block) {
@@ -62,19 +112,30 @@ __device__ void fetch_totals(PlanBlock& plan, const PlanArgs& args, int num_bloc
 }
 
 /// The second, one block: the segments.
-template <bool kCut>
+template <bool kCut, bool kExchange>
 __global__ void __launch_bounds__(kPlanThreads, 1)
     solve_kernel(const __grid_constant__ PlanArgs args) {
   extern __shared__ uint4 memory[];
   device::let_next_kernel_start();
+  __shared__ device::PeerRound::SharedVerdict verdict;
   PlanBlock plan(args, memory);
   plan.begin(false);
-  plan.open_image(true);
+  plan.open_image(!kExchange);
   device::wait_for_copies();
   __syncthreads();
-  plan.add_other_ranks();
-  device::wait_for_kernel();
-  fetch_totals(plan, args, args.num_blocks);
+  if constexpr (kExchange) {
+    device::PeerRound round(args.peers, verdict, 0, 1);
+    if (threadIdx.x == 0) verdict = {};
+    round.begin();
+    device::wait_for_kernel();
+    fetch_totals(plan, args, args.num_blocks);
+    exchange(plan, round, args.num_blocks, 1);
+    if (threadIdx.x == 0) round.finish();
+  } else {
+    plan.add_other_ranks();
+    device::wait_for_kernel();
+    fetch_totals(plan, args, args.num_blocks);
+  }
   plan.gather(args.num_blocks);
   plan.solve<kCut>();
   plan.make_segments();
@@ -105,8 +166,16 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
 
 using Kernel = void (*)(PlanArgs);
 
-constexpr Kernel kKernels[] = {plan_kernel<true>,  plan_kernel<false>,  count_kernel,
-                               solve_kernel<true>, solve_kernel<false>, map_kernel};
+constexpr Kernel kPlan[2][2] = {{plan_kernel<false, false>, plan_kernel<false, true>},
+                                {plan_kernel<true, false>, plan_kernel<true, true>}};
+constexpr Kernel kSolve[2][2] = {{solve_kernel<false, false>, solve_kernel<false, true>},
+                                 {solve_kernel<true, false>, solve_kernel<true, true>}};
+constexpr Kernel kKernels[] = {kPlan[0][0],  kPlan[0][1],  kPlan[1][0],  kPlan[1][1],
+                               kSolve[0][0], kSolve[0][1], kSolve[1][0], kSolve[1][1],
+                               count_kernel, map_kernel};
+
+/// Whether the exchange is within the kernel.
+int exchanges(const PlanArgs& args) { return args.peers.own != nullptr ? 1 : 0; }
 
 int attribute(cudaDeviceAttr which) {
   int device = 0;
@@ -162,17 +231,26 @@ bool has_clusters(int num_blocks, std::size_t shared_bytes) {
                               nullptr);
   int count = 0;
   LPLB_CUDA_CHECK(cudaOccupancyMaxActiveClusters(
-      &count, reinterpret_cast<const void*>(plan_kernel<false>), &launch.config));
+      &count, reinterpret_cast<const void*>(kPlan[0][0]), &launch.config));
   return count > 0;
 }
 
 void launch_plan_cluster(const PlanArgs& args, bool is_cut, cudaStream_t stream) {
-  device::launch(is_cut ? plan_kernel<true> : plan_kernel<false>,
+  device::launch(kPlan[is_cut ? 1 : 0][exchanges(args)],
                  {.num_blocks = args.num_blocks,
                   .num_threads = kPlanThreads,
                   .shared_bytes = static_cast<std::size_t>(args.layout.bytes),
                   .cluster_blocks = args.num_blocks},
                  stream, args);
+}
+
+void launch_plan_count(const PlanPackArgs& args, cudaStream_t stream) {
+  device::launch(count_kernel,
+                 {.num_blocks = args.plan.num_blocks,
+                  .num_threads = kPlanThreads,
+                  .shared_bytes = static_cast<std::size_t>(args.plan.layout.bytes)},
+                 stream, args.plan);
+  device::launch(pack_kernel, {.num_blocks = 1, .num_threads = kPlanThreads}, stream, args);
 }
 
 void launch_plan_kernels(const PlanArgs& args, bool is_cut, bool early, cudaStream_t stream) {
@@ -182,7 +260,7 @@ void launch_plan_kernels(const PlanArgs& args, bool is_cut, bool early, cudaStre
   device::launch(count_kernel, shape, stream, args);
   shape.is_early = early;
   shape.num_blocks = 1;
-  device::launch(is_cut ? solve_kernel<true> : solve_kernel<false>, shape, stream, args);
+  device::launch(kSolve[is_cut ? 1 : 0][exchanges(args)], shape, stream, args);
   shape.num_blocks = args.num_blocks;
   device::launch(map_kernel, shape, stream, args);
 }

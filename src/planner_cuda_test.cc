@@ -16,6 +16,7 @@ using ::testing::Each;
 using testing::GroupBatch;
 using testing::HostRank;
 using testing::PlannerCuda;
+using testing::random_placement;
 using testing::SplitMix64;
 
 INSTANTIATE_TEST_SUITE_P(All, PlannerCuda,
@@ -23,21 +24,6 @@ INSTANTIATE_TEST_SUITE_P(All, PlannerCuda,
                          [](const ::testing::TestParamInfo<PlanShape>& test) {
                            return test.param == PlanShape::kCluster ? "cluster" : "kernels";
                          });
-
-/// Any placement of equal speeds: some with nodes, dead ranks, slots that share a rank.
-Placement random_placement(SplitMix64& random, Index max_ranks) {
-  testing::RandomLimits limits;
-  limits.max_ranks = max_ranks;
-  limits.max_slots_per_rank = 1 + random.below(6);
-  limits.speeds = false;
-  const Placement p = testing::random_instance(random.next(), limits).placement;
-  PlacementOptions options;
-  options.rank_alive = p.rank_alive;
-  for (const Index nodes : {4, 3, 2}) {
-    if (p.num_ranks % nodes == 0 && random.below(2) == 0) options.num_nodes = nodes;
-  }
-  return make_placement(p.num_ranks, p.num_logical_experts, p.physical_to_logical, options);
-}
 
 void expect_equal_stats(DeviceRank& device, const HostRank& host) {
   const DevicePlannerStats got = device.stats();

@@ -15,6 +15,21 @@
 // A group's batch, what Planner makes of it on the CPU, and what DevicePlanner makes of it.
 namespace lplb::testing {
 
+/// Any placement of equal speeds: some with nodes, dead ranks, slots that share a rank.
+inline Placement random_placement(SplitMix64& random, Index max_ranks) {
+  RandomLimits limits;
+  limits.max_ranks = max_ranks;
+  limits.max_slots_per_rank = 1 + random.below(6);
+  limits.speeds = false;
+  const Placement p = random_instance(random.next(), limits).placement;
+  PlacementOptions options;
+  options.rank_alive = p.rank_alive;
+  for (const Index nodes : {4, 3, 2}) {
+    if (p.num_ranks % nodes == 0 && random.below(2) == 0) options.num_nodes = nodes;
+  }
+  return make_placement(p.num_ranks, p.num_logical_experts, p.physical_to_logical, options);
+}
+
 /// What each rank has. `topk` in either width; the counts are of its valid part.
 struct GroupBatch {
   std::vector<std::vector<std::int64_t>> topk;  ///< [num_ranks][tokens * num_topk]

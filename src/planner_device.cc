@@ -60,6 +60,8 @@ void DevicePlanner::State::check_batch(const DeviceBatch& batch) const {
   check_aligned(batch.rank_idx, width, "rank_idx");
   check_aligned(batch.num_valid_tokens, 4, "num_valid_tokens");
   check_aligned(batch.all_counts, 4, "all_counts");
+  check_argument(batch.all_counts == nullptr || device_options.exchange == nullptr, "all_counts",
+                 "is given, expected null: the planner has an exchange");
 }
 
 PlanArgs DevicePlanner::State::args_of(const DeviceBatch& batch) const {
@@ -83,6 +85,11 @@ PlanArgs DevicePlanner::State::args_of(const DeviceBatch& batch) const {
   args.block_totals = block_totals_.get();
   args.segments = segments_.get();
   args.layout = layout_;
+  if (device_options.exchange != nullptr) {
+    if (peers_ != nullptr) args.peers = *peers_;
+    args.gathered = gathered_.get();
+    args.all_counts = args.gathered;
+  }
   if (device_options.checks || device_options.keeps_split) {
     args.trace = {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()};
   }
@@ -92,12 +99,26 @@ PlanArgs DevicePlanner::State::args_of(const DeviceBatch& batch) const {
 void DevicePlanner::State::run(cudaStream_t stream, const DeviceBatch& batch) {
   check_batch(batch);
   const PlanArgs args = args_of(batch);
+  if (device_options.exchange != nullptr && peers_ == nullptr) {
+    launch_plan_count({args, mine_.get()}, stream);
+    device_options.exchange->all_gather(stream, {.mine = mine_.get(),
+                                                 .all = gathered_.get(),
+                                                 .num_counts = image.layout().size(),
+                                                 .fingerprint = image.fingerprint()});
+  }
   if (shape == PlanShape::kCluster) {
     launch_plan_cluster(args, is_cut_, stream);
   } else {
     launch_plan_kernels(args, is_cut_, starts_early_, stream);
   }
   if (device_options.checks) launch_plan_check(check_args(args), stream);
+}
+
+void DevicePlanner::State::count(cudaStream_t stream, const DeviceBatch& batch, int* packed) {
+  check_batch(batch);
+  check_argument(packed != nullptr, "packed", "is null, expected room for {} counts",
+                 image.layout().size());
+  launch_plan_count({args_of(batch), packed}, stream);
 }
 
 void DevicePlanner::State::check(cudaStream_t stream, const DeviceBatch& batch) {
@@ -159,6 +180,7 @@ DevicePlannerStats DevicePlanner::State::read(const PlanStatus& s, Index num_ran
   stats.out_of_range = count(s.out_of_range);
   stats.overflows = count(s.overflows);
   stats.bad_counts = count(s.bad_counts);
+  stats.lost = count(s.lost);
   stats.bad_valid = count(s.bad_valid);
   stats.check_failures = count(s.check_failures);
   stats.last_status = s.last_degraded != 0                    ? BatchStatus::kDegraded
@@ -209,6 +231,9 @@ DevicePlanner& DevicePlanner::operator=(DevicePlanner&&) noexcept = default;
 
 void DevicePlanner::run(StreamHandle stream, const DeviceBatch& batch) {
   state_->run(static_cast<cudaStream_t>(stream), batch);
+}
+void DevicePlanner::count(StreamHandle stream, const DeviceBatch& batch, std::int32_t* packed) {
+  state_->count(static_cast<cudaStream_t>(stream), batch, packed);
 }
 void DevicePlanner::check(StreamHandle stream, const DeviceBatch& batch) {
   state_->check(static_cast<cudaStream_t>(stream), batch);

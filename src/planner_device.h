@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "exchange/peer_layout.h"
 #include "lplb/solver.h"
 #include "map/rules.h"
 #include "planner_image.h"
@@ -36,6 +37,7 @@ struct PlanStatus {
   unsigned long long overflows;
   unsigned long long bad_counts;
   unsigned long long bad_valid;
+  unsigned long long lost;
   unsigned long long check_failures;
   int last_degraded;
   int last_optimal;
@@ -106,10 +108,18 @@ struct PlanArgs {
   int stretch;      ///< entries that a warp of them has, a multiple of 32
   const unsigned char* image;
   PlanStatus* status;
+  PeerArgs peers;  ///< the exchange within the kernel; its `own` is null where there is none
+  int* gathered;   ///< [num_ranks, max_columns]: all_counts, where the kernel gathers them itself
   PlanTrace trace;
   int* block_totals;      ///< kKernels: [kMaxPlanBlocks, max_columns + 1]
   PlanSegment* segments;  ///< kKernels: [max_replicas]
   PlanLayout layout;
+};
+
+/// What the kernel that packs this rank's counts takes beside.
+struct PlanPackArgs {
+  PlanArgs plan;
+  int* packed;  ///< [max_columns]
 };
 
 /// What the check kernel takes beside: scratch.
@@ -142,6 +152,8 @@ bool can_start_early();
 /// Enqueue one batch. Throw CudaError.
 void launch_plan_cluster(const PlanArgs& args, bool is_cut, cudaStream_t stream);
 void launch_plan_kernels(const PlanArgs& args, bool is_cut, bool early, cudaStream_t stream);
+/// Counts alone.
+void launch_plan_count(const PlanPackArgs& args, cudaStream_t stream);
 void launch_plan_check(const PlanCheckArgs& args, cudaStream_t stream);
 
 }  // namespace lplb

@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "core/rows.h"
+#include "exchange/peer_memory.h"
 #include "planner_limits.h"
 
 namespace lplb {
@@ -90,6 +91,7 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
                  "is kCluster, but the device has no room for a cluster of {} blocks",
                  blocks_for(options.max_tokens * options.num_topk));
   if (shape == PlanShape::kAuto) shape = clusters ? PlanShape::kCluster : PlanShape::kKernels;
+  check_exchange();
   allocate();
   image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
   device::Stream stream;
@@ -120,6 +122,19 @@ void DevicePlanner::State::check_options() const {
   check_placement(placement);
 }
 
+void DevicePlanner::State::check_exchange() {
+  const DeviceExchange* const exchange = device_options.exchange.get();
+  if (exchange == nullptr) return;
+  check_argument(exchange->num_ranks() == placement.num_ranks && exchange->rank() == rank,
+                 "exchange", "is of rank {} of {}, expected rank {} of {}", exchange->rank(),
+                 exchange->num_ranks(), rank, placement.num_ranks);
+  const auto most = static_cast<std::size_t>(limits_.max_columns());
+  check_argument(exchange->max_counts() >= most, "exchange",
+                 "has room for {} counts, expected {}: those of the largest placement",
+                 exchange->max_counts(), most);
+  peers_ = peer_args(*exchange);
+}
+
 void DevicePlanner::State::check_placement(const Placement& next) const {
   check_next_placement(next, placement, options.max_redundants);
   for (Index g = 0; g < next.num_ranks; ++g) {
@@ -140,6 +155,10 @@ void DevicePlanner::State::allocate() {
   host_status_.reserve(2);
   block_totals_.reserve(kMaxPlanBlocks * (columns + 1));
   segments_.reserve(static_cast<std::size_t>(limits_.max_replicas()) + 1);
+  if (device_options.exchange != nullptr) {
+    gathered_.reserve(columns * static_cast<std::size_t>(limits_.num_ranks));
+    if (peers_ == nullptr) mine_.reserve(columns);
+  }
   const auto physical = static_cast<std::size_t>(limits_.max_physical());
   const auto ranks = static_cast<std::size_t>(limits_.num_ranks);
   if (device_options.checks || device_options.keeps_split) {

@@ -17,6 +17,7 @@ struct DevicePlanner::State {
         const DevicePlannerOptions& on_device);
 
   void run(cudaStream_t stream, const DeviceBatch& batch);
+  void count(cudaStream_t stream, const DeviceBatch& batch, int* packed);
   void check(cudaStream_t stream, const DeviceBatch& batch);
   void update_placement(const Placement& next, cudaStream_t stream);
   DevicePlannerStats stats(cudaStream_t stream);
@@ -43,6 +44,7 @@ struct DevicePlanner::State {
   };
 
   void check_options() const;
+  void check_exchange();
   void check_placement(const Placement& next) const;
   void check_batch(const DeviceBatch& batch) const;
   Index topk_of(const DeviceBatch& batch) const;
@@ -59,6 +61,8 @@ struct DevicePlanner::State {
   device::Array<unsigned char> device_image_;
   device::Array<PlanStatus> status_;
   device::Array<int> block_totals_;
+  const PeerArgs* peers_ = nullptr;     // of an exchange within the kernel
+  device::Array<int> gathered_, mine_;  // with an exchange: all ranks' counts, this rank's
   device::Array<PlanSegment> segments_;
   Staging staging_[2];  // an update may be on its way while the next one is written
   int next_staging_ = 0;

@@ -47,6 +47,21 @@ struct SolverLists {
   }
 };
 
+/// Of all that the ranks' plans of a batch depend on, beside the counts: FNV-1a, 4 bytes at a time.
+std::uint64_t fingerprint_of(const Placement& p, Solver solver) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  const auto add = [&hash](Index value) {
+    hash = (hash ^ static_cast<std::uint32_t>(value)) * 0x100000001b3u;
+  };
+  add(p.num_ranks);
+  add(p.num_nodes);
+  add(p.num_logical_experts);
+  add(static_cast<Index>(solver));
+  for (const Index e : p.physical_to_logical) add(e);
+  for (Index g = 0; g < p.num_ranks; ++g) add(p.alive(g) ? 1 : 0);
+  return hash;
+}
+
 /// The arrays of PlanHeader.
 struct Arrays {
   std::vector<std::int32_t> experts, targets, physical;
@@ -122,6 +137,9 @@ void PlanImage::assign(const Placement& placement, Solver chosen) {
   h.slots_per_rank = placement.slots_per_rank();
   h.ranks_per_node = placement.num_ranks / placement.num_nodes;
   choose_form(solver, chosen, &h);
+  const std::uint64_t fingerprint = fingerprint_of(placement, chosen);
+  h.fingerprint[0] = static_cast<std::uint32_t>(fingerprint);
+  h.fingerprint[1] = static_cast<std::uint32_t>(fingerprint >> 32);
 
   bytes_.assign(sizeof(PlanHeader), 0);
   h.experts = append<std::int32_t>(bytes_, arrays.experts);

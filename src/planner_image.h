@@ -46,8 +46,9 @@ struct PlanHeader {
   std::int32_t slots_per_rank;
   std::int32_t ranks_per_node;
   std::int32_t solver_threads;
-  std::int32_t solver_form;  ///< solvers::Form
-  std::int32_t unused[3];
+  std::int32_t solver_form;      ///< solvers::Form
+  std::uint32_t fingerprint[2];  ///< of the placement and the solver: ranks must agree on it
+  std::int32_t unused;
   // Bytes from the start, multiples of 16.
   std::int32_t experts;        ///< int32 [num_logical]: column, or kSingle | rank << 12 | physical
   std::int32_t targets;        ///< int32 [num_columns]: PlanTarget | value
@@ -88,6 +89,10 @@ class PlanImage {
   const std::vector<unsigned char>& bytes() const { return bytes_; }
   const PlanHeader& header() const { return *reinterpret_cast<const PlanHeader*>(bytes_.data()); }
   const PackedLayout& layout() const { return layout_; }
+  /// Of PlanHeader.
+  std::uint64_t fingerprint() const {
+    return static_cast<std::uint64_t>(header().fingerprint[1]) << 32 | header().fingerprint[0];
+  }
 
  private:
   PackedLayout layout_;

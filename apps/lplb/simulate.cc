@@ -177,8 +177,8 @@ void add_simulate(CLI::App& program, std::string command_line) {
   add_integer(*command, "--redundants", kSettings, simulate.redundants, 0, kMaxPhysical,
               "Replica slots a rank");
   add_value(*command, "--policies", kSettings, "NAME,...",
-            "What to compare: none, eplb, eplb+lplb, TOPOLOGY+even, TOPOLOGY+lplb, with TOPOLOGY "
-            "cube, hypercube, torus:MxN, ring:N or r2o:FILE",
+            "What to compare: none, eplb, eplb+lplb, eplb+stale, TOPOLOGY+even, TOPOLOGY+lplb, "
+            "TOPOLOGY+stale, with TOPOLOGY cube, hypercube, torus:MxN, ring:N or r2o:FILE",
             [&simulate](const std::string& text) { simulate.policies = split_list(text); })
       ->default_str(fmt::format("{}", fmt::join(simulate.policies, ",")));
   add_integer(*command, "--batch-tokens", kSettings, simulate.batch_tokens, 0, kMaxCount,

@@ -5,14 +5,12 @@
 #include <memory>
 #include <optional>
 
+#include "lplb/device_exchange.h"
 #include "lplb/planner.h"
 #include "lplb/quotas.h"
 #include "lplb/types.h"
 
 namespace lplb {
-
-/// A cudaStream_t. Null is the runtime's default stream.
-using StreamHandle = void*;
 
 /// How a batch is launched.
 enum class PlanShape {
@@ -30,6 +28,11 @@ struct DevicePlannerOptions {
   bool checks = false;
   /// Keep what write_quotas() needs of each batch in device memory.
   bool keeps_split = false;
+  /// How the planner learns the other ranks' counts, of the same rank and number of ranks, with
+  /// room for the largest placement's counts; this planner's alone. A channel of a PeerGroup:
+  /// within the plan's kernel. Any other: between a kernel that counts and one that plans; what it
+  /// gathers is taken as complete. Null: they are given with each batch.
+  std::shared_ptr<DeviceExchange> exchange;
 };
 
 /// One rank's batch, in device memory. An id is int32 or int64, and aligned as such.
@@ -48,21 +51,23 @@ struct DeviceBatch {
   /// it (0 to slots_per_rank - 1) in place of the physical id.
   void* rank_idx = nullptr;
   /// [num_ranks, PackedLayout::size()]: what each rank counted, packed (exchange.h). This rank's
-  /// row is ignored: the planner puts its own count in its place. Null: every rank has the same
-  /// tokens (there is no exchange); they are split, and mapped alike on all ranks.
+  /// row is ignored: the planner puts its own count in its place. Null: the planner's exchange
+  /// gathers them; where it has none, every rank has the same tokens: they are split, and mapped
+  /// alike on all ranks.
   const std::int32_t* all_counts = nullptr;
 };
 
 /// The status word: what happened since construction, and to the last batch.
 struct DevicePlannerStats {
   std::int64_t batches = 0;
-  std::int64_t solved = 0;          ///< split by the solver
-  std::int64_t optimal = 0;         ///< of these, proven optimal
-  std::int64_t degraded = 0;        ///< refused: each rank divided its own tokens evenly
-  std::int64_t out_of_range = 0;    ///< ids that were bad input
-  std::int64_t overflows = 0;       ///< degraded: the counts of all ranks sum past 2^31 - 1
-  std::int64_t bad_counts = 0;      ///< degraded: a count was negative, or of another placement
-  std::int64_t bad_valid = 0;       ///< batches whose num_valid_tokens was clamped
+  std::int64_t solved = 0;        ///< split by the solver
+  std::int64_t optimal = 0;       ///< of these, proven optimal
+  std::int64_t degraded = 0;      ///< refused: each rank divided its own tokens evenly
+  std::int64_t out_of_range = 0;  ///< ids that were bad input
+  std::int64_t overflows = 0;     ///< degraded: the counts of all ranks sum past 2^31 - 1
+  std::int64_t bad_counts = 0;    ///< degraded: a count was negative, or of another placement
+  std::int64_t lost = 0;          ///< degraded: the exchange was not complete (its stats() say why)
+  std::int64_t bad_valid = 0;     ///< batches whose num_valid_tokens was clamped
   std::int64_t check_failures = 0;  ///< `checks`: what was wrong, over all batches
   BatchStatus last_status = BatchStatus::kOptimal;
   std::int64_t last_max_load = 0;  ///< T; of the last solved batch, like what follows
@@ -72,9 +77,10 @@ struct DevicePlannerStats {
   double last_imbalance = 1;  ///< max / mean rank load
 };
 
-/// The fast loop of one rank on the device: count, solve, map. The counts of the other ranks are
-/// given, see DeviceBatch. One planner a layer and batch in flight: planners share nothing. Not
-/// thread-safe; of the device that was current at construction.
+/// The fast loop of one rank on the device: count, exchange, solve, map. The counts of the other
+/// ranks are given with each batch, or come by an exchange: then every rank runs every batch, and
+/// puts a new placement into force before the same one. One planner a layer and batch in flight:
+/// planners share nothing. Not thread-safe; of the device that was current at construction.
 ///
 /// run() and update_placement() enqueue on the caller's stream and return: they do not synchronise,
 /// touch another stream or allocate on the device; run() does not allocate at all. It may be
@@ -98,6 +104,10 @@ class DevicePlanner {
   /// same: each rank divides its own tokens of an expert evenly over the live replicas. Throws
   /// ArgumentError, with nothing launched, or CudaError.
   void run(StreamHandle stream, const DeviceBatch& batch);
+
+  /// This rank's counts of a batch, packed, into `packed` [layout().size()]: for an exchange of the
+  /// user's own, whose result goes into all_counts. Two kernels. Throws as run().
+  void count(StreamHandle stream, const DeviceBatch& batch, std::int32_t* packed);
 
   /// With DevicePlannerOptions::checks: checks what run() made of its last batch once more, as
   /// `batch` now is; failures are added to the status word. `batch` is that of run(). Throws

@@ -4,6 +4,7 @@
 // The whole public API.
 #include "lplb/backend.h"
 #include "lplb/device_counter.h"
+#include "lplb/device_exchange.h"
 #include "lplb/device_planner.h"
 #include "lplb/error.h"
 #include "lplb/exchange.h"

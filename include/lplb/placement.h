@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -83,5 +84,12 @@ std::vector<Move> plan_moves(const Placement& from, const Placement& to);
 /// plan_moves() where the order of slots is free. Ranks hold the same experts as before (replicas
 /// counted). Throws ArgumentError where the two do not match. O(num_physical).
 Placement keep_slots(const Placement& from, const Placement& to);
+
+/// The placement as DeepEP's EPBuffer takes it to copy weights (`redundancy_mapping`, version 2.5):
+/// [num_ranks, redundants a rank], for each redundant owner * num_local + index of the original,
+/// with owner numbered within its node, num_local = num_logical / num_ranks and index the
+/// original's slot on its rank. For placements whose originals come first on each rank, as
+/// topologies make them, and whose replicas stay on the node. Throws ArgumentError for others.
+std::vector<std::int32_t> redundancy_mapping(const Placement& placement);
 
 }  // namespace lplb

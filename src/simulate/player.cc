@@ -8,6 +8,7 @@
 #include "core/check.h"
 #include "core/parallel.h"
 #include "lplb/mapping.h"
+#include "simulate/stale_split.h"
 
 namespace lplb::replay {
 namespace {
@@ -64,7 +65,7 @@ void Player::add_policy(std::size_t index, const std::string& name) {
   auto group = std::find_if(groups_.begin(), groups_.end(),
                             [&](const Group& g) { return g.name == parsed.placement; });
   if (group == groups_.end()) {
-    groups_.push_back({parsed.placement, parsed.factory(parsed.placement, shape_), {}, {}});
+    groups_.push_back({parsed.placement, parsed.factory(parsed.placement, shape_), {}, {}, false});
     group = groups_.end() - 1;
     const std::vector<double> uniform(static_cast<std::size_t>(shape_.num_logical), 1.0);
     const Placement first = placed(*group->policy, uniform);
@@ -72,6 +73,7 @@ void Player::add_policy(std::size_t index, const std::string& name) {
     for (std::size_t i = 0; i < num_layers_; ++i) group->layers.emplace_back(first);
   }
   group->members.push_back(index);
+  group->is_stale |= parsed.split == SplitKind::kStale;
   members_.push_back({static_cast<std::size_t>(group - groups_.begin()), parsed.split});
 }
 
@@ -100,7 +102,7 @@ void Player::play(const std::deque<Batch>& batches, std::size_t count, BlockOutc
 void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_index,
                         std::size_t layer, BlockOutcome& out, Scratch& scratch) {
   Group& group = groups_[group_index];
-  const Layer& state = group.layers[layer];
+  Layer& state = group.layers[layer];
   const auto ranks = static_cast<std::size_t>(shape_.num_ranks);
   const auto slots = static_cast<std::size_t>(state.placement.num_physical());
   PlacementOutcome* const placed =
@@ -112,22 +114,33 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
     if (rebalances_at(group, number)) {
       placed[begin].moved = rebalance(batches, first, group, layer, scratch);
     }
+    if (group.is_stale && state.shares.empty() && number > 0) {
+      take_shares(batches[first - 1], state, layer, scratch);
+    }
     count = run_length(group, number, out.size - begin);
     const double solve_us = solve_run(batches, first, count, state, layer, scratch);
+    const auto exact_of = [&](std::size_t i) {
+      return std::span<const Load>(scratch.run_split).subspan(i * slots, slots);
+    };
     for (std::size_t i = 0; i < count; ++i) {
       const SplitSummary& summary = scratch.summary[i];
       placed[begin + i].optimal = summary.status == SolveStatus::kOptimal;
       placed[begin + i].backend = summary.backend;
       placed[begin + i].solve_us = solve_us;
-      const auto exact = std::span<const Load>(scratch.run_split).subspan(i * slots, slots);
+      const std::span<const Load> exact = exact_of(i);
       for (const std::size_t policy : group.members) {
         const std::size_t item = (policy * num_layers_ + layer) * out.size + begin + i;
         const Batch& batch = batches[first + i];
         judge(batch, state, layer,
-              split(batch, state, layer, members_[policy].split, exact, scratch),
+              split(batch, state, layer, members_[policy].split, exact,
+                    i == 0 ? state.shares : exact_of(i - 1), scratch),
               summary.lower_bound, out.policy[item],
               std::span(out.rank_load).subspan(item * ranks, ranks));
       }
+    }
+    if (group.is_stale) {
+      const std::span<const Load> last = exact_of(count - 1);
+      state.shares.assign(last.begin(), last.end());
     }
   }
 }
@@ -165,6 +178,16 @@ double Player::solve_run(const std::deque<Batch>& batches, std::size_t first, st
   return took.count() / static_cast<double>(count);
 }
 
+/// state.shares: what an exact split of `batch` gives, over a placement that it was not split for.
+void Player::take_shares(const Batch& batch, Layer& state, std::size_t layer,
+                         Scratch& scratch) const {
+  state.shares.resize(static_cast<std::size_t>(state.placement.num_physical()));
+  scratch.summary.resize(1);
+  solve_batch(state.problem,
+              layer_of(batch.load, layer, static_cast<std::size_t>(shape_.num_logical)),
+              state.shares, scratch.summary, scratch.workspace, solve_options_);
+}
+
 /// Places the layer anew from the window before batches[past]. Returns the experts moved.
 Index Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
                         std::size_t layer, Scratch& scratch) const {
@@ -183,18 +206,25 @@ Index Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Grou
   const Index fetched = count_fetched(state.placement, next, scratch.held_by);
   state.placement = std::move(next);
   state.problem.assign(state.placement);
+  state.shares.clear();
   return fetched;
 }
 
-/// One policy's split of one layer [num_physical], given the exact one.
+/// One policy's split of one layer [num_physical], given the exact one, and that of the batch
+/// before: empty where there is none.
 std::span<const Load> Player::split(const Batch& batch, const Layer& state, std::size_t layer,
                                     SplitKind kind, std::span<const Load> exact,
-                                    Scratch& scratch) const {
+                                    std::span<const Load> shares, Scratch& scratch) const {
   if (kind == SplitKind::kExact) return exact;
-  const auto experts = static_cast<std::size_t>(shape_.num_logical);
-  scratch.even_split.resize(exact.size());
-  split_evenly(state.placement, layer_of(batch.load, layer, experts), scratch.even_split);
-  return scratch.even_split;
+  const std::span<const Load> load =
+      layer_of(batch.load, layer, static_cast<std::size_t>(shape_.num_logical));
+  scratch.other_split.resize(exact.size());
+  if (kind == SplitKind::kStale && !shares.empty()) {
+    split_by_shares(state.placement, shares, load, scratch.other_split);
+  } else {
+    split_evenly(state.placement, load, scratch.other_split);
+  }
+  return scratch.other_split;
 }
 
 /// The figures of a split, and what it gives each rank.

@@ -56,12 +56,14 @@ class Player {
     explicit Layer(Placement p) : placement(std::move(p)), problem(placement) {}
     Placement placement;
     SplitProblem problem;
+    std::vector<Load> shares;  // for kStale: the last batch's exact split over this placement
   };
   struct Group {  // of policies with the same placement
     std::string name;
     std::unique_ptr<PlacementPolicy> policy;
     std::vector<Layer> layers;
     std::vector<std::size_t> members;
+    bool is_stale = false;  // a member's split is
   };
   struct Member {
     std::size_t placement;
@@ -72,7 +74,7 @@ class Player {
     std::vector<Load> run_load;         // [run, num_logical]
     std::vector<Load> run_split;        // [run, num_physical]: the exact splits
     std::vector<SplitSummary> summary;  // [run]
-    std::vector<Load> even_split;       // [num_physical]
+    std::vector<Load> other_split;      // [num_physical]: one that is not exact
     std::vector<double> past_load;
     std::vector<Index> held_by;
   };
@@ -88,8 +90,10 @@ class Player {
   double solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
                    const Layer& state, std::size_t layer, Scratch& scratch) const;
   void warm_up();
+  void take_shares(const Batch& batch, Layer& state, std::size_t layer, Scratch& scratch) const;
   std::span<const Load> split(const Batch& batch, const Layer& state, std::size_t layer,
-                              SplitKind kind, std::span<const Load> exact, Scratch& scratch) const;
+                              SplitKind kind, std::span<const Load> exact,
+                              std::span<const Load> shares, Scratch& scratch) const;
   void judge(const Batch& batch, const Layer& state, std::size_t layer,
              std::span<const Load> physical_load, double bound, PolicyOutcome& outcome,
              std::span<Load> rank_load) const;

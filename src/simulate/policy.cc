@@ -21,8 +21,10 @@ constexpr std::array kRegistry = {
     Entry{"none", "", SplitKind::kEven, make_contiguous},
     Entry{"eplb", "", SplitKind::kEven, make_eplb},
     Entry{"eplb", "+lplb", SplitKind::kExact, make_eplb},
+    Entry{"eplb", "+stale", SplitKind::kStale, make_eplb},
     Entry{"", "+even", SplitKind::kEven, make_topology},
     Entry{"", "+lplb", SplitKind::kExact, make_topology},
+    Entry{"", "+stale", SplitKind::kStale, make_topology},
 };
 
 bool is_named(std::string_view placement) {

@@ -45,6 +45,7 @@ std::unique_ptr<PlacementPolicy> make_topology(const std::string& name,
 enum class SplitKind {
   kEven,
   kExact,
+  kStale,  ///< as the exact split of the batch before would have it
 };
 
 /// A policy's name taken apart: "cube+lplb" is the placement "cube" with the exact split.

@@ -71,7 +71,7 @@ std::string definitions() {
 <dt>p50, p95, p99</dt>
 <dd>The value that 50, 95 or 99 % of all pairs stay at or below.</dd>
 <dt>Policies</dt>
-<dd>none: experts in order, no replicas. eplb: placed by EPLB from past loads, tokens split evenly over an expert's replicas. eplb+lplb: the same placement, split exactly. TOPOLOGY+even and TOPOLOGY+lplb: replicas along a topology's edges, split evenly or exactly. A placement sees past batches alone, a split the batch at hand.</dd>
+<dd>none: experts in order, no replicas. eplb: placed by EPLB from past loads, tokens split evenly over an expert's replicas. eplb+lplb: the same placement, split exactly. TOPOLOGY+even and TOPOLOGY+lplb: replicas along a topology's edges, split evenly or exactly. With +stale: split as was best for the batch before. A placement sees past batches alone, a split the batch at hand.</dd>
 <dt>Experts moved</dt>
 <dd>Experts whose weights a rank must fetch from another when a layer is placed anew; the mean is a rebalance of one layer.</dd>
 <dt>Tokens that stay</dt>

@@ -35,6 +35,7 @@ class DeviceVector {
     return values;
   }
 
+  std::size_t size() const { return size_; }
   T* data() const { return array_.get() + offset_; }
 
  private:
@@ -60,9 +61,10 @@ class CapturedGraph {
     LPLB_CUDA_CHECK(cudaStreamEndCapture(stream_, &graph_));
     LPLB_CUDA_CHECK(cudaGraphInstantiate(&exec_, graph_, 0));
   }
+  void launch() const { LPLB_CUDA_CHECK(cudaGraphLaunch(exec_, stream_)); }
   /// Waits for it.
   void replay() const {
-    LPLB_CUDA_CHECK(cudaGraphLaunch(exec_, stream_));
+    launch();
     LPLB_CUDA_CHECK(cudaStreamSynchronize(stream_));
   }
 

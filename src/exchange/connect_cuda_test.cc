@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT
+#include <dlfcn.h>
+#include <gmock/gmock.h>
+
+#include <csignal>
+#include <cstdio>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "exchange/nccl_library.h"
+#include "exchange/peer_test_group.h"
+#include "exchange/shared_library.h"
+#include "support/process_group.h"
+
+// Ranks that are processes, two on one device or one a device. What a rank does is a scenario: a
+// process of its own, which ends with 0 where all was well, kUnsupported where the machine lacks
+// something (it says what), else 1.
+namespace lplb {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ProcessGroup;
+using testing::ProcessRole;
+using testing::VirtualRank;
+
+constexpr int kUnsupported = 77;
+constexpr std::size_t kCounts = 128;
+
+/// What of a scenario did not hold; checked by the process that started the ranks.
+class Trouble : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+void require(bool ok, const std::string& what) {
+  if (!ok) throw Trouble(what);
+}
+
+AllGatherBytes gather_of(ProcessGroup& group) {
+  return [&group](std::span<const std::byte> mine) { return group.all_gather(mine); };
+}
+
+/// An NCCL communicator of the group.
+class NcclComm {
+ public:
+  explicit NcclComm(ProcessGroup& group) : library_("libnccl.so.2") {
+    struct UniqueId {
+      char bytes[128];
+    };
+    UniqueId id{};
+    if (group.rank() == 0) {
+      NcclLibrary::require().check(library_.get<int(UniqueId*)>("ncclGetUniqueId")(&id),
+                                   "ncclGetUniqueId");
+    }
+    const auto all = group.all_gather(std::as_bytes(std::span(&id, 1)));
+    std::memcpy(&id, all[0].data(), sizeof(id));
+    NcclLibrary::require().check(library_.get<int(void**, int, UniqueId, int)>("ncclCommInitRank")(
+                                     &comm_, group.num_ranks(), id, group.rank()),
+                                 "ncclCommInitRank");
+  }
+  ~NcclComm() { (void)library_.get<int(void*)>("ncclCommDestroy")(comm_); }
+  NcclComm(const NcclComm&) = delete;
+  NcclComm& operator=(const NcclComm&) = delete;
+  void* get() const { return comm_; }
+
+ private:
+  SharedLibrary library_;
+  void* comm_ = nullptr;
+};
+
+void check_rounds(VirtualRank& rank, std::int64_t rounds) {
+  rank.wait();
+  const DeviceExchangeStats stats = rank.stats();
+  require(stats.rounds == rounds, "rounds: " + std::to_string(stats.rounds));
+  require(stats.complete() == rounds, "complete: " + std::to_string(stats.complete()));
+  require(rank.log().wrong == 0, "wrong counts: " + std::to_string(rank.log().wrong));
+}
+
+/// Rounds over a transport, on one device or one a rank.
+void run_rounds(ProcessGroup& group, const std::string& transport, int rounds) {
+  std::unique_ptr<NcclComm> comm;
+  if (transport == "nccl") comm = std::make_unique<NcclComm>(group);
+  const ConnectOptions how{transport, comm != nullptr ? comm->get() : nullptr};
+  PeerGroup peers =
+      PeerGroup::connect(static_cast<Index>(group.rank()), static_cast<Index>(group.num_ranks()),
+                         gather_of(group), {.max_counts = kCounts}, how);
+  VirtualRank rank(peers.channel(0));
+  if (group.rank() == 0) {
+    std::printf("%s: %s, %zu bytes\n", transport.c_str(), transport_name(peers.transport()),
+                peers.bytes());
+  }
+  for (int round = 0; round < rounds; ++round) {
+    rank.enqueue(round % 5 == 0 ? 24 : kCounts, round % 3 == 0 ? 0 : 5000);
+  }
+  check_rounds(rank, rounds);
+  group.barrier();  // before memory goes
+}
+
+/// A rank ends without a word: the others time out, and end.
+void run_killed(ProcessGroup& group) {
+  PeerGroup peers =
+      PeerGroup::connect(static_cast<Index>(group.rank()), static_cast<Index>(group.num_ranks()),
+                         gather_of(group), {.max_counts = kCounts, .deadline = 20ms});
+  VirtualRank rank(peers.channel(0));
+  const bool is_last = group.rank() == group.num_ranks() - 1;
+  for (int round = 0; round < 500; ++round) rank.enqueue(kCounts);
+  check_rounds(rank, 500);
+  group.barrier();
+  if (is_last) {
+    (void)std::raise(SIGKILL);
+  }
+  for (int round = 0; round < 10; ++round) rank.enqueue(kCounts);
+  rank.wait();
+  const DeviceExchangeStats stats = rank.stats();
+  require(stats.rounds == 510 && stats.complete() == 500,
+          "complete: " + std::to_string(stats.complete()));
+  require(stats.timed_out > 0, "nothing timed out");
+  require(rank.log().wrong == 0, "wrong counts");
+}
+
+/// Ranks that do not agree are refused, all of them, and go on.
+void run_refused(ProcessGroup& group) {
+  const auto refused = [&](const PeerGroupOptions& options, const ConnectOptions& how,
+                           const std::string& part) {
+    try {
+      (void)PeerGroup::connect(static_cast<Index>(group.rank()),
+                               static_cast<Index>(group.num_ranks()), gather_of(group), options,
+                               how);
+    } catch (const ExchangeError& error) {
+      require(std::string(error.what()).find(part) != std::string::npos, error.what());
+      return;
+    }
+    throw Trouble("accepted: expected " + part);
+  };
+  const std::size_t counts = group.rank() == 1 ? 25 : 24;
+  refused({.max_counts = counts}, {}, "rank 1 connects 2 ranks, max_counts 25");
+  refused({.max_counts = 24}, {.transport = group.rank() == 1 ? "ipc" : "auto"}, "transport ipc");
+  refused({.max_counts = 24}, {.transport = "nccl"}, "nccl: rank 0: no communicator is given");
+  group.barrier();
+}
+
+/// ncclAllGather() between kernels.
+void run_host_gather(ProcessGroup& group, int rounds) {
+  const NcclComm comm(group);
+  require(gather_bytes_by_nccl(comm.get())(std::as_bytes(std::span("abcd", 3 + group.rank())))
+                  .back()
+                  .size() == static_cast<std::size_t>(2 + group.num_ranks()),
+          "gather_bytes_by_nccl");
+  VirtualRank rank(make_nccl_exchange(comm.get(), kCounts));
+  for (int round = 0; round < rounds; ++round) rank.enqueue(kCounts, 5000);
+  check_rounds(rank, rounds);
+  group.barrier();
+}
+
+int run_rank(const ProcessRole& role) try {
+  ::alarm(100);  // a rank that hangs ends by itself
+  ProcessGroup group(role.rank, role.num_ranks, role.file);
+  const bool one_device = role.scenario.starts_with("one-");
+  LPLB_CUDA_CHECK(cudaSetDevice(one_device ? 0 : role.rank));
+  const std::string scenario = one_device ? role.scenario.substr(4) : role.scenario;
+  // NOTE: processes of one device take turns, milliseconds each.
+  if (scenario == "killed") {
+    run_killed(group);
+  } else if (scenario == "refused") {
+    run_refused(group);
+  } else if (scenario == "host") {
+    run_host_gather(group, 2000);
+  } else {
+    run_rounds(group, scenario, one_device ? 100 : 10000);
+  }
+  return 0;
+} catch (const ExchangeError& error) {
+  std::fprintf(stderr, "rank %d, %s: %s\n", role.rank, role.scenario.c_str(), error.what());
+  return kUnsupported;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "rank %d, %s: %s\n", role.rank, role.scenario.c_str(), error.what());
+  return 1;
+}
+
+class ConnectCuda : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!cuda_support().missing.empty()) GTEST_SKIP() << "no GPU: " << cuda_support().missing;
+  }
+};
+
+class ConnectMultiCuda : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (cuda_support().devices.size() < 2) {
+      GTEST_SKIP() << "needs two GPUs, found " << cuda_support().devices.size();
+    }
+  }
+};
+
+void expect_well(const std::string& scenario, int num_ranks) {
+  for (const int status : testing::run_ranks(scenario, num_ranks)) {
+    ASSERT_TRUE(WIFEXITED(status)) << "ended by signal " << WTERMSIG(status);
+    if (WEXITSTATUS(status) == kUnsupported) GTEST_SKIP() << "see what the ranks said above";
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+  }
+}
+
+TEST_F(ConnectCuda, TwoProcessesOfOneDeviceByIpc) { expect_well("one-ipc", 2); }
+
+TEST_F(ConnectCuda, RanksThatDisagreeAreAllRefused) { expect_well("one-refused", 2); }
+
+TEST_P(ConnectMultiCuda, RoundsAreWhole) { expect_well(GetParam(), 2); }
+
+INSTANTIATE_TEST_SUITE_P(Transports, ConnectMultiCuda,
+                         ::testing::Values("auto", "ipc", "fabric", "nccl", "nvshmem", "host"),
+                         [](const ::testing::TestParamInfo<const char*>& test) {
+                           return std::string(test.param) + "_multi_cuda";
+                         });
+
+using ConnectKilledMultiCuda = ConnectMultiCuda;
+INSTANTIATE_TEST_SUITE_P(All, ConnectKilledMultiCuda, ::testing::Values("killed"),
+                         [](const ::testing::TestParamInfo<const char*>&) {
+                           return std::string("killed_multi_cuda");
+                         });
+
+TEST_P(ConnectKilledMultiCuda, TheOthersEndWithinTheDeadline) {
+  const std::vector<int> statuses = testing::run_ranks(GetParam(), 2);
+  ASSERT_TRUE(WIFEXITED(statuses[0]));
+  EXPECT_EQ(WEXITSTATUS(statuses[0]), 0);
+  EXPECT_TRUE(WIFSIGNALED(statuses[1]) && WTERMSIG(statuses[1]) == SIGKILL);
+}
+
+}  // namespace
+
+/// For main(): -1 where this process is to run the tests.
+int run_as_rank() {
+  const ProcessRole role = ProcessRole::of_this_process();
+  return role.scenario.empty() ? -1 : run_rank(role);
+}
+
+}  // namespace lplb
+
+int main(int argc, char** argv) {
+  const int status = lplb::run_as_rank();
+  if (status >= 0) return status;
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}

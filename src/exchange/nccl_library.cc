@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+#include "exchange/nccl_library.h"
+
+#include <fmt/format.h>
+
+#include "exchange/shared_library.h"
+
+namespace lplb {
+namespace {
+
+template <class Function>
+void load(const SharedLibrary& library, const char* symbol, Function*& to) {
+  to = library.find<Function>(symbol);
+}
+
+NcclLibrary load_nccl() {
+  NcclLibrary nccl;
+  // NOTE: libnccl.so.2 before libnccl.so: the name that torch loads it by.
+  const SharedLibrary library("libnccl.so.2");
+  nccl.missing = library.missing();
+  if (!nccl.missing.empty()) return nccl;
+  try {
+    (void)library.get<NcclLibrary::Result(int*)>("ncclGetVersion")(&nccl.version);
+    nccl.error_string = library.get<const char*(NcclLibrary::Result)>("ncclGetErrorString");
+    nccl.comm_count = library.get<NcclLibrary::Result(void*, int*)>("ncclCommCount");
+    nccl.comm_user_rank = library.get<NcclLibrary::Result(void*, int*)>("ncclCommUserRank");
+    nccl.all_gather =
+        library.get<NcclLibrary::Result(const void*, void*, std::size_t, int, void*, cudaStream_t)>(
+            "ncclAllGather");
+  } catch (const ExchangeError& error) {
+    nccl.missing = error.what();
+    return nccl;
+  }
+  load(library, "ncclGetLastError", nccl.last_error);
+  load(library, "ncclMemAlloc", nccl.mem_alloc);
+  load(library, "ncclMemFree", nccl.mem_free);
+  load(library, "ncclCommWindowRegister", nccl.window_register);
+  load(library, "ncclCommWindowDeregister", nccl.window_deregister);
+  load(library, "ncclGetPeerDevicePointer", nccl.peer_pointer);
+  return nccl;
+}
+
+}  // namespace
+
+const NcclLibrary& NcclLibrary::get() {
+  static const NcclLibrary nccl = load_nccl();
+  return nccl;
+}
+
+const NcclLibrary& NcclLibrary::require() {
+  const NcclLibrary& nccl = get();
+  if (!nccl.missing.empty()) throw ExchangeError("NCCL: " + nccl.missing);
+  return nccl;
+}
+
+void NcclLibrary::check(Result result, const char* call) const {
+  if (result == 0) return;
+  const char* const detail = last_error != nullptr ? last_error(nullptr) : nullptr;
+  throw ExchangeError(fmt::format("{}: {}{}{}", call, error_string(result),
+                                  detail != nullptr && *detail != 0 ? ": " : "",
+                                  detail != nullptr ? detail : ""));
+}
+
+std::string NcclLibrary::version_text() const {
+  return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
+}  // namespace lplb

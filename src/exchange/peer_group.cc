@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+
+#include "core/check.h"
+#include "core/device.h"
+#include "exchange/peer_memory.h"
+
+namespace lplb {
+namespace {
+
+class PeerChannel : public DeviceExchange {
+ public:
+  PeerChannel(std::shared_ptr<PeerGroup::State> group, const PeerArgs& args, std::size_t max_counts)
+      : group_(std::move(group)), args_(args), max_counts_(max_counts), control_(1) {}
+
+  Index num_ranks() const override { return args_.layout.num_ranks; }
+  Index rank() const override { return args_.rank; }
+  std::size_t max_counts() const override { return max_counts_; }
+  const PeerArgs& args() const { return args_; }
+
+  void all_gather(StreamHandle stream, const DeviceGather& g) override {
+    check_gather(*this, g);
+    launch_gather(args_, g, stream);
+  }
+
+  DeviceExchangeStats stats(StreamHandle stream) override {
+    auto* const cuda_stream = static_cast<cudaStream_t>(stream);
+    LPLB_CUDA_CHECK(cudaMemcpyAsync(control_.get(), args_.own + args_.channel,
+                                    sizeof(ExchangeControl), cudaMemcpyDeviceToHost, cuda_stream));
+    LPLB_CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
+    const ExchangeControl& c = *control_.get();
+    DeviceExchangeStats stats;
+    stats.rounds = static_cast<std::int64_t>(c.rounds);
+    stats.timed_out = static_cast<std::int64_t>(c.timed_out);
+    stats.behind = static_cast<std::int64_t>(c.behind);
+    stats.mismatched = static_cast<std::int64_t>(c.mismatched);
+    stats.last_missing = stats.complete() == stats.rounds ? -1 : c.missing;
+    return stats;
+  }
+
+ private:
+  const std::shared_ptr<PeerGroup::State> group_;  // keeps the memory
+  const PeerArgs args_;
+  const std::size_t max_counts_;
+  device::HostArray<ExchangeControl> control_;
+};
+
+/// Memory of the user's.
+class GivenMemory : public PeerMemory {
+ public:
+  GivenMemory(std::span<void* const> buffers, std::size_t bytes) {
+    buffers_.assign(buffers.begin(), buffers.end());
+    bytes_ = bytes;
+  }
+};
+
+}  // namespace
+
+struct PeerGroup::State {
+  Index rank;
+  Transport transport;
+  PeerGroupOptions options;
+  ExchangeLayout layout;
+  std::unique_ptr<PeerMemory> memory;
+  std::vector<char> handed_out;
+};
+
+void check_gather(const DeviceExchange& exchange, const DeviceGather& g) {
+  const std::size_t most = exchange.max_counts();
+  check_argument(g.num_counts >= 1 && g.num_counts <= most, "num_counts",
+                 "{} is not between 1 and max_counts ({})", g.num_counts, most);
+  check_argument(g.mine != nullptr, "mine", "is null, expected {} counts", g.num_counts);
+  check_argument(g.all != nullptr, "all", "is null, expected room for {} counts",
+                 g.num_counts * static_cast<std::size_t>(exchange.num_ranks()));
+}
+
+void check_group(Index num_ranks, Index rank, const PeerGroupOptions& options) {
+  check_argument(num_ranks >= 1 && num_ranks <= kMaxRanks, "num_ranks",
+                 "{} is not between 1 and {}", num_ranks, kMaxRanks);
+  check_argument(rank >= 0 && rank < num_ranks, "rank", "{} is not between 0 and {}", rank,
+                 num_ranks - 1);
+  constexpr std::size_t kMost = kMaxPhysical + kMaxRanks;
+  check_argument(options.max_counts >= 1 && options.max_counts <= kMost, "max_counts",
+                 "{} is not between 1 and {}", options.max_counts, kMost);
+  check_argument(options.num_channels >= 1 && options.num_channels <= 65536, "num_channels",
+                 "{} is not between 1 and 65536", options.num_channels);
+  check_argument(options.deadline.count() > 0, "deadline", "{} us is not > 0",
+                 options.deadline.count());
+}
+
+ExchangeLayout layout_of(Index num_ranks, const PeerGroupOptions& options) {
+  return ExchangeLayout::of(num_ranks, static_cast<std::int64_t>(options.max_counts));
+}
+
+std::size_t peer_buffer_bytes(Index num_ranks, const PeerGroupOptions& options) {
+  check_group(num_ranks, 0, options);
+  return static_cast<std::size_t>(layout_of(num_ranks, options).bytes(options.num_channels));
+}
+
+PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerMemory> memory,
+                          const PeerGroupOptions& options) {
+  const std::vector<void*>& buffers = memory->buffers();
+  const ExchangeLayout layout = layout_of(static_cast<Index>(buffers.size()), options);
+  std::vector<unsigned long long> table;
+  table.reserve(buffers.size());
+  for (const void* buffer : buffers) table.push_back(reinterpret_cast<std::uintptr_t>(buffer));
+  prepare_gather();
+  device::Stream stream;
+  LPLB_CUDA_CHECK(cudaMemcpyAsync(buffers[rank], table.data(), table.size() * sizeof(table[0]),
+                                  cudaMemcpyHostToDevice, stream.get()));
+  LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
+  return PeerGroup(std::make_shared<PeerGroup::State>(
+      PeerGroup::State{rank, transport, options, layout, std::move(memory),
+                       std::vector<char>(static_cast<std::size_t>(options.num_channels), 0)}));
+}
+
+const PeerArgs* peer_args(const DeviceExchange& exchange) {
+  const auto* const channel = dynamic_cast<const PeerChannel*>(&exchange);
+  return channel != nullptr ? &channel->args() : nullptr;
+}
+
+PeerGroup::PeerGroup(std::shared_ptr<State> state) : state_(std::move(state)) {}
+PeerGroup::PeerGroup(PeerGroup&&) noexcept = default;
+PeerGroup& PeerGroup::operator=(PeerGroup&&) noexcept = default;
+PeerGroup::~PeerGroup() = default;
+
+PeerGroup PeerGroup::from_pointers(Index rank, std::span<void* const> buffers,
+                                   const PeerGroupOptions& options) {
+  check_group(static_cast<Index>(std::min<std::size_t>(buffers.size(), kMaxRanks + 1)), rank,
+              options);
+  for (std::size_t g = 0; g < buffers.size(); ++g) {
+    const auto address = reinterpret_cast<std::uintptr_t>(buffers[g]);
+    check_argument(address != 0 && address % ExchangeLayout::kAlign == 0, "buffers",
+                   "that of rank {} is at {:#x}, expected a multiple of {}", g, address,
+                   ExchangeLayout::kAlign);
+  }
+  device::require();
+  const std::size_t bytes = peer_buffer_bytes(static_cast<Index>(buffers.size()), options);
+  return make_peer_group(rank, Transport::kGiven, std::make_unique<GivenMemory>(buffers, bytes),
+                         options);
+}
+
+Index PeerGroup::num_ranks() const { return state_->layout.num_ranks; }
+Index PeerGroup::rank() const { return state_->rank; }
+Transport PeerGroup::transport() const { return state_->transport; }
+std::size_t PeerGroup::bytes() const { return state_->memory->bytes(); }
+Index PeerGroup::num_channels() const { return state_->options.num_channels; }
+
+std::shared_ptr<DeviceExchange> PeerGroup::channel(Index index) {
+  State& s = *state_;
+  check_argument(index >= 0 && index < num_channels(), "index", "{} is not between 0 and {}", index,
+                 num_channels() - 1);
+  check_argument(s.handed_out[index] == 0, "index", "channel {} has been handed out already",
+                 index);
+  auto* const own = static_cast<unsigned char*>(s.memory->buffers()[s.rank]);
+  // NOTE: what passes 30 days would overflow in nanoseconds, or seem endless.
+  const auto deadline =
+      std::min<std::chrono::microseconds>(s.options.deadline, std::chrono::hours(24 * 30));
+  const PeerArgs args{own,
+                      reinterpret_cast<const unsigned long long*>(own),
+                      s.layout.channel(index),
+                      static_cast<unsigned long long>(std::chrono::nanoseconds(deadline).count()),
+                      s.layout,
+                      s.rank};
+  auto channel = std::make_shared<PeerChannel>(state_, args, s.options.max_counts);
+  s.handed_out[index] = 1;
+  return channel;
+}
+
+}  // namespace lplb

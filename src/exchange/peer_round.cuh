@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "core/ptx.cuh"
+#include "core/rows.cuh"
+#include "exchange/peer_layout.h"
+
+namespace lplb::device {
+
+/// Stores a line at a peer. NOTE: two scalars of 8 bytes, each of which the memory model keeps
+/// whole, where four of 4 bytes would tear a count from its epoch.
+__device__ inline void store_line(void* line, ExchangeWord a, ExchangeWord b) {
+  const auto bits = [](ExchangeWord w) {
+    return static_cast<unsigned long long>(w.epoch) << 32 | w.data;
+  };
+  asm volatile("st.relaxed.sys.global.v2.b64 [%0], {%1, %2};" ::"l"(line), "l"(bits(a)),
+               "l"(bits(b))
+               : "memory");
+}
+
+__device__ inline ExchangeLine load_line(const void* line) {
+  unsigned long long a, b;
+  asm volatile("ld.relaxed.sys.global.v2.b64 {%0, %1}, [%2];"
+               : "=l"(a), "=l"(b)
+               : "l"(line)
+               : "memory");
+  const auto word = [](unsigned long long bits) {
+    return ExchangeWord{static_cast<std::uint32_t>(bits), static_cast<std::uint32_t>(bits >> 32)};
+  };
+  return {{word(a), word(b)}};
+}
+
+__device__ inline unsigned long long now_ns() {
+  unsigned long long now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now)::"memory");
+  return now;
+}
+
+/// One round of a channel: an all-gather of `num_counts` integers a rank, by stores to the peers'
+/// buffers that carry count and epoch together, and loads of this rank's own. Without fence or
+/// barrier; the words of docs/design/0008 say why that is safe.
+///
+/// A cluster's blocks share the work: each pushes to, and waits for, its part of the peers, so a
+/// warp takes a peer and a lane its lines. Call in order, all threads of each block:
+///   begin(); push(); gather(); (barrier of the cluster) verdict(); on one thread finish().
+/// Shared state is one SharedVerdict a block, zero before any block's gather().
+class PeerRound {
+ public:
+  /// In shared memory, at the same place in each block of the cluster.
+  struct SharedVerdict {
+    std::uint32_t bits;
+    std::int32_t missing;
+  };
+
+  __device__ PeerRound(const PeerArgs& args, SharedVerdict& shared, int block, int num_blocks)
+      : a_(args),
+        shared_(shared),
+        num_blocks_(num_blocks),
+        warp_(block + num_blocks * (static_cast<int>(threadIdx.x) / kRow)),
+        num_warps_(num_blocks * (static_cast<int>(blockDim.x) / kRow)) {}
+
+  /// Starts what can be known before the counts: which round it is, where the first peer is.
+  __device__ void begin() {
+    epoch_ = next_epoch(control().epoch);
+    first_peer_ = warp_ < num_peers() ? a_.peers[peer(warp_)] : 0;
+  }
+
+  /// Sends value(column) for the columns [0, num_counts) to the peers of this block.
+  template <class Value>
+  __device__ void push(int num_counts, unsigned long long fingerprint, Value value) const {
+    const int num_lines = lines_of(num_counts);
+    LPLB_ROLLED
+    for (int i = warp_; i < num_peers(); i += num_warps_) {
+      const unsigned long long to = i == warp_ ? first_peer_ : a_.peers[peer(i)];
+      auto* const lines = reinterpret_cast<ExchangeLine*>(to + a_.channel +
+                                                          a_.layout.lines(epoch_, a_.rank));
+      LPLB_ROLLED
+      for (int line = lane_id(); line < num_lines; line += kRow) {
+        const int c = 2 * (line - 1);
+        std::uint32_t a, b = 0;
+        if (line == 0) {
+          a = static_cast<std::uint32_t>(fingerprint);
+          b = static_cast<std::uint32_t>(fingerprint >> 32);
+        } else {
+          a = static_cast<std::uint32_t>(value(c));
+          if (c + 1 < num_counts) b = static_cast<std::uint32_t>(value(c + 1));
+        }
+        store_line(lines + line, {a, epoch_}, {b, epoch_});
+      }
+    }
+  }
+
+  /// Waits for the peers of this block and hands each count to store(rank, column, count). Returns
+  /// once all are there, the deadline has passed, or any block of the cluster knows that the round
+  /// is lost; then some counts may be missing.
+  template <class Store>
+  __device__ void gather(int num_counts, unsigned long long fingerprint, Store store) {
+    const unsigned long long give_up = now_ns() + a_.deadline_ns;
+    const int num_lines = lines_of(num_counts);
+    LPLB_ROLLED
+    for (int i = warp_; i < num_peers(); i += num_warps_) {
+      const int from = peer(i);
+      const auto* const lines = reinterpret_cast<const ExchangeLine*>(
+          a_.own + a_.channel + a_.layout.lines(epoch_, from));
+      LPLB_ROLLED
+      for (int first = lane_id(); first < num_lines; first += kRow * kInFlight) {
+        if (!take_lines(lines, first, num_lines, from, give_up, num_counts, fingerprint, store)) {
+          return;
+        }
+      }
+    }
+  }
+
+  /// ExchangeVerdict bits of all blocks, 0: complete. After a barrier of the cluster, the same in
+  /// every block.
+  __device__ std::uint32_t verdict() const { return shared_.bits; }
+
+  /// Ends the round; on one thread of one block, after that barrier.
+  __device__ void finish() const {
+    ExchangeControl& c = control();
+    const std::uint32_t bits = verdict();
+    c.epoch = epoch_;
+    // NOTE: atomic only so that this thread need not wait for what they were.
+    atomicAdd(&c.rounds, 1ull);
+    if (bits == 0) return;
+    c.missing = shared_.missing;
+    // One reason a round; which of several was seen first does not matter.
+    atomicAdd((bits & kVerdictMismatched) != 0 ? &c.mismatched
+              : (bits & kVerdictBehind) != 0   ? &c.behind
+                                               : &c.timed_out,
+              1ull);
+  }
+
+ private:
+  static constexpr int kInFlight = 4;  // lines that a lane waits for at once
+
+  __device__ ExchangeControl& control() const {
+    return *reinterpret_cast<ExchangeControl*>(a_.own + a_.channel);
+  }
+  __device__ int num_peers() const { return a_.layout.num_ranks - 1; }
+  /// Peers in another order on each rank, so that not all ranks store to one of them at a time.
+  __device__ int peer(int i) const {
+    const int rank = a_.rank + 1 + i;
+    return rank < a_.layout.num_ranks ? rank : rank - a_.layout.num_ranks;
+  }
+  __device__ static int lines_of(int num_counts) { return 1 + (num_counts + 1) / 2; }
+
+  /// The lines first, first + kRow ... of a peer. Returns false where the round is lost.
+  template <class Store>
+  __device__ bool take_lines(const ExchangeLine* lines, int first, int num_lines, int from,
+                             unsigned long long give_up, int num_counts,
+                             unsigned long long fingerprint, Store& store) {
+    const int count = min(kInFlight, (num_lines - first + kRow - 1) / kRow);
+    unsigned waiting = (1u << count) - 1;
+    while (true) {
+      ExchangeLine line[kInFlight];
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i) {
+        if ((waiting >> i & 1) != 0) line[i] = load_line(lines + first + i * kRow);
+      }
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i) {
+        if ((waiting >> i & 1) == 0) continue;
+        const ExchangeWord a = line[i].word[0];
+        const ExchangeWord b = line[i].word[1];
+        if (a.epoch != epoch_ || b.epoch != epoch_) {
+          if (is_later(a.epoch, epoch_) || is_later(b.epoch, epoch_)) {
+            return lose(kVerdictBehind, from);
+          }
+          continue;
+        }
+        waiting &= ~(1u << i);
+        const int at = first + i * kRow;
+        if (at == 0) {
+          if ((static_cast<unsigned long long>(b.data) << 32 | a.data) != fingerprint) {
+            return lose(kVerdictMismatched, from);
+          }
+          continue;
+        }
+        const int c = 2 * (at - 1);
+        store(from, c, static_cast<int>(a.data));
+        if (c + 1 < num_counts) store(from, c + 1, static_cast<int>(b.data));
+      }
+      if (waiting == 0) return true;
+      if (*static_cast<volatile std::uint32_t*>(&shared_.bits) != 0) return false;
+      if (now_ns() > give_up) return lose(kVerdictTimedOut, from);
+    }
+  }
+
+  /// Tells all blocks.
+  __device__ bool lose(ExchangeVerdict why, int from) {
+    if (num_blocks_ == 1) {
+      shared_.missing = from;
+      atomicOr(&shared_.bits, static_cast<std::uint32_t>(why));
+      return false;
+    }
+    LPLB_ROLLED
+    for (int to = 0; to < num_blocks_; ++to) {
+      store_in_block(&shared_.missing, to, from);
+      or_in_block(&shared_.bits, to, why);
+    }
+    return false;
+  }
+
+  const PeerArgs& a_;
+  SharedVerdict& shared_;
+  const int num_blocks_;
+  const int warp_;  // the number of this one among all of the cluster, those of a block apart
+  const int num_warps_;
+  std::uint32_t epoch_ = 0;
+  unsigned long long first_peer_ = 0;
+};
+
+}  // namespace lplb::device

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+// All that can happen to the exchange's protocol (peer_round.cuh), for 3 ranks and 4 rounds: every
+// interleaving, every delay of every store, a deadline that passes at any moment, a rank that dies
+// at any moment. And that the same search finds what is wrong with protocols that are nearly this
+// one.
+namespace lplb {
+namespace {
+
+constexpr int kRanks = 3;
+constexpr int kRounds = 4;
+constexpr int kPeers = kRanks - 1;
+constexpr int kWords = 2;  // of a line; also: the blocks that wait, each for its own lines
+
+struct Protocol {
+  int num_halves = 2;       ///< of a buffer, by the round's number
+  bool exact = true;        ///< a word of a later round is not taken for this one
+  bool whole_words = true;  ///< a word's count and epoch travel as one
+  bool agreed = true;       ///< all blocks of a rank make the same of a round
+};
+
+struct World {
+  bool deadlines = false;  ///< may pass, at any moment
+  int dead = -1;           ///< this rank stops at any moment
+};
+
+/// A rank in round `round` has sent what it has to send. A store that is under way, and a rank that
+/// dies while it sends, are words that are not seen yet, or never.
+struct Rank {
+  int round = 1;              ///< kRounds + 1: it is through
+  unsigned got[kWords] = {};  ///< bits of peers
+  bool lost[kWords] = {};     ///< the block gave the round up
+  bool through() const { return round > kRounds; }
+  bool is_decided(int w) const { return lost[w] || got[w] == (1u << kPeers) - 1; }
+};
+
+struct State {
+  Rank rank[kRanks];
+  bool dead = false;
+  int calm = 0;  ///< > 0: no deadline passes any more; no rank had come further than this round
+
+  std::uint64_t key() const {
+    std::uint64_t bits = static_cast<std::uint64_t>(calm) << 1 | (dead ? 1 : 0);
+    for (const Rank& r : rank) {
+      bits = bits << 3 | static_cast<std::uint64_t>(r.round);
+      for (int w = 0; w < kWords; ++w) bits = bits << 3 | r.got[w] << 1 | (r.lost[w] ? 1 : 0);
+    }
+    return bits;
+  }
+};
+
+/// Searches all states; what went wrong, a word each.
+class Search {
+ public:
+  Search(const Protocol& protocol, const World& world) : protocol_(protocol), world_(world) {
+    visit(State{});
+    while (!open_.empty()) {
+      const State state = open_.back();
+      open_.pop_back();
+      step(state);
+    }
+  }
+
+  const std::unordered_set<std::string>& problems() const { return problems_; }
+  std::size_t num_states() const { return seen_.size(); }
+  /// Whether a rank that was rounds late was seen to go on without a deadline.
+  bool caught_up() const { return caught_up_; }
+
+ private:
+  void visit(const State& state) {
+    if (seen_.insert(state.key()).second) open_.push_back(state);
+  }
+
+  void step(const State& state) {
+    const std::size_t before = moves_;
+    bool all_through = true;
+    for (int me = 0; me < kRanks; ++me) {
+      if (state.rank[me].through() || is_dead(state, me)) continue;
+      all_through = false;
+      for (int peer = 0; peer < kPeers; ++peer) {
+        for (int w = 0; w < kWords; ++w) poll(state, me, peer, w);
+      }
+      if (world_.deadlines && state.calm == 0) {
+        State next = state;
+        give_up(next, me, -1);
+      }
+    }
+    if (!all_through && moves_ == before) problems_.insert("stuck");
+    if (world_.dead >= 0 && !state.dead && state.calm == 0) {
+      State next = state;
+      next.dead = true;
+      visit(next);
+    }
+    if (world_.deadlines && state.calm == 0 && !state.dead) {
+      State next = state;
+      for (const Rank& r : state.rank) next.calm = std::max(next.calm, r.round);
+      visit(next);
+    }
+  }
+
+  bool is_dead(const State& state, int rank) const { return state.dead && rank == world_.dead; }
+
+  /// A block of rank `me` looks at word `w` of a peer's line: each of what the peer has sent to
+  /// this half may be there.
+  void poll(const State& state, int me, int peer, int w) {
+    const Rank& mine = state.rank[me];
+    if (mine.is_decided(w) || (mine.got[w] >> peer & 1) != 0) return;
+    const Rank& theirs = state.rank[(me + 1 + peer) % kRanks];
+    const int sent = std::min(theirs.round, kRounds);
+    for (int epoch = 1; epoch <= sent; ++epoch) {
+      if ((epoch - mine.round) % protocol_.num_halves != 0) continue;
+      if (epoch > mine.round && protocol_.exact) {
+        if (!world_.deadlines) problems_.insert("overwritten before read");
+        State next = state;
+        caught_up_ |= state.calm != 0;
+        give_up(next, me, w);
+      } else if (epoch >= mine.round) {
+        take(state, me, peer, w, epoch);
+        if (protocol_.whole_words) continue;
+        for (int data = epoch - protocol_.num_halves; data >= 0; data -= protocol_.num_halves) {
+          take(state, me, peer, w, data);
+        }
+      }
+    }
+  }
+
+  /// A count of round `data` is taken for one of this round.
+  void take(const State& state, int me, int peer, int w, int data) {
+    if (data != state.rank[me].round) problems_.insert("count of another round");
+    State next = state;
+    next.rank[me].got[w] |= 1u << peer;
+    go_on(next, me);
+  }
+
+  /// Block `w` gives the round up, -1: all that still wait; with it all blocks, where they agree.
+  void give_up(State& next, int me, int w) {
+    Rank& r = next.rank[me];
+    for (int i = 0; i < kWords; ++i) {
+      if (protocol_.agreed || (!r.is_decided(i) && (w < 0 || i == w))) r.lost[i] = true;
+    }
+    go_on(next, me);
+  }
+
+  /// Starts the next round where this one is over.
+  void go_on(State& next, int me) {
+    ++moves_;
+    Rank& r = next.rank[me];
+    if (r.is_decided(0) && r.is_decided(1)) {
+      if (r.lost[0] != r.lost[1]) problems_.insert("blocks disagree");
+      if (r.lost[0] && next.calm != 0 && r.round > next.calm) problems_.insert("lost round");
+      r = Rank{.round = r.round + 1};
+    }
+    visit(next);
+  }
+
+  const Protocol protocol_;
+  const World world_;
+  std::unordered_set<std::uint64_t> seen_;
+  std::vector<State> open_;
+  std::unordered_set<std::string> problems_;
+  std::size_t moves_ = 0;
+  bool caught_up_ = false;
+};
+
+using ::testing::Contains;
+using ::testing::IsEmpty;
+
+// Nobody is overtaken, and nobody waits for ever: every round of every rank is complete.
+TEST(Protocol, WithoutDeadlinesEveryRoundIsComplete) {
+  const Search search({}, {});
+  EXPECT_THAT(search.problems(), IsEmpty());
+  EXPECT_GT(search.num_states(), 1000u);
+}
+
+// No count of another round is ever taken, and after the last deadline that passed only rounds that
+// had begun are lost: whoever was late catches up without waiting.
+TEST(Protocol, WithDeadlinesRoundsAreWholeAndComeBack) {
+  const Search search({}, {.deadlines = true});
+  EXPECT_THAT(search.problems(), IsEmpty());
+  EXPECT_TRUE(search.caught_up());
+  EXPECT_GT(search.num_states(), 50000u);
+}
+
+TEST(Protocol, ADeadRankHoldsNobodyUp) {
+  for (int dead = 0; dead < kRanks; ++dead) {
+    EXPECT_THAT(Search({}, {.deadlines = true, .dead = dead}).problems(), IsEmpty());
+  }
+}
+
+TEST(Protocol, TheSearchFindsWhatIsWrong) {
+  EXPECT_THAT(Search({.num_halves = 1}, {}).problems(), Contains("overwritten before read"));
+  EXPECT_THAT(Search({.exact = false}, {.deadlines = true}).problems(),
+              Contains("count of another round"));
+  EXPECT_THAT(Search({.whole_words = false}, {}).problems(), Contains("count of another round"));
+  EXPECT_THAT(Search({.agreed = false}, {.deadlines = true}).problems(),
+              Contains("blocks disagree"));
+  // Without a deadline a dead rank is waited for.
+  EXPECT_THAT(Search({}, {.dead = 1}).problems(), Contains("stuck"));
+}
+
+}  // namespace
+}  // namespace lplb

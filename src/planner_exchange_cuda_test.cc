@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: MIT
+#include <gmock/gmock.h>
+
+#include <chrono>
+#include <cstdlib>
+
+#include "exchange/peer_test_group.h"
+#include "planner_cuda_test.h"
+
+// DevicePlanners that exchange their counts, against Planner with all counts given: ranks are
+// streams of one device.
+namespace lplb {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::BatchShape;
+using testing::DeviceRank;
+using testing::draw_batch;
+using testing::GroupBatch;
+using testing::HostRank;
+using testing::PlannerCuda;
+using testing::random_placement;
+using testing::SplitMix64;
+
+class PlannerExchangeCuda : public PlannerCuda {};
+
+INSTANTIATE_TEST_SUITE_P(All, PlannerExchangeCuda,
+                         ::testing::Values(PlanShape::kCluster, PlanShape::kKernels),
+                         [](const ::testing::TestParamInfo<PlanShape>& test) {
+                           return test.param == PlanShape::kCluster ? "cluster" : "kernels";
+                         });
+
+int rounds_or(int quick) {
+  const char* const text = std::getenv("LPLB_EXCHANGE_ROUNDS");
+  return text != nullptr ? std::atoi(text) : quick;
+}
+
+/// 8 experts a rank, 6 of which have a replica on the rank before: what a rank maps depends on all
+/// ranks' counts.
+Placement chained_placement(Index num_ranks) {
+  std::vector<Index> map;
+  for (Index g = 0; g < num_ranks; ++g) {
+    for (Index e = 0; e < 8; ++e) map.push_back(g * 8 + e);
+    for (Index r = 0; r < 6; ++r) map.push_back((g + 1) % num_ranks * 8 + r);
+  }
+  return make_placement(num_ranks, 8 * num_ranks, map);
+}
+
+/// All ranks of a group, each with its planner on the device and its model on the CPU.
+class Group {
+ public:
+  Group(const Placement& p, const PlannerOptions& options, DevicePlannerOptions device_options,
+        std::chrono::microseconds deadline = 10s)
+      : groups_(
+            PeerGroup::in_process(std::vector<int>(static_cast<std::size_t>(p.num_ranks), 0),
+                                  {.max_counts = static_cast<std::size_t>(most_counts(p, options)),
+                                   .deadline = deadline})) {
+    for (Index g = 0; g < p.num_ranks; ++g) {
+      exchanges.push_back(groups_[static_cast<std::size_t>(g)].channel(0));
+      device_options.exchange = exchanges.back();
+      device.push_back(std::make_unique<DeviceRank>(p, g, options, device_options));
+      host.push_back(std::make_unique<HostRank>(p, g, options));
+    }
+  }
+
+  void set(const GroupBatch& batch, int id_bytes = 4) {
+    for (std::size_t g = 0; g < device.size(); ++g) {
+      device[g]->set(batch.topk[g], batch.packed, id_bytes);
+      device[g]->batch.all_counts = nullptr;
+    }
+  }
+  void run(std::size_t num_ranks) {
+    for (std::size_t g = 0; g < num_ranks; ++g) {
+      device[g]->planner.run(device[g]->stream.get(), device[g]->batch);
+    }
+  }
+  /// `lost`: so far.
+  void expect_solved(const GroupBatch& batch, std::int64_t lost = 0) {
+    for (std::size_t g = 0; g < device.size(); ++g) {
+      EXPECT_EQ(device[g]->stats().lost, g == 7 ? 0 : lost);
+      ASSERT_EQ(device[g]->result(), host[g]->run(batch.topk[g], batch.counts)) << "rank " << g;
+      EXPECT_EQ(device[g]->stats().last_status, host[g]->last_status);
+      EXPECT_EQ(device[g]->stats().check_failures, 0);
+    }
+  }
+  void expect_degraded(const GroupBatch& batch, std::size_t g) {
+    ASSERT_EQ(device[g]->result(), host[g]->run_alone(batch.topk[g])) << "rank " << g;
+    EXPECT_EQ(device[g]->stats().last_status, BatchStatus::kDegraded);
+    EXPECT_EQ(device[g]->stats().check_failures, 0);
+  }
+  void update(const Placement& next) {
+    for (std::size_t g = 0; g < device.size(); ++g) {
+      device[g]->planner.update_placement(next, device[g]->stream.get());
+      host[g]->planner.update_placement(next);
+    }
+  }
+
+  std::vector<std::shared_ptr<DeviceExchange>> exchanges;
+  std::vector<std::unique_ptr<DeviceRank>> device;
+  std::vector<std::unique_ptr<HostRank>> host;
+
+ private:
+  static Index most_counts(const Placement& p, const PlannerOptions& options) {
+    const Index redundants = options.max_redundants != 0 ? options.max_redundants
+                                                         : p.num_physical() - p.num_logical_experts;
+    return p.num_ranks + std::min(redundants, p.num_logical_experts);
+  }
+  std::vector<PeerGroup> groups_;
+};
+
+TEST_P(PlannerExchangeCuda, EqualsCpuOnRandomGroups) {
+  SplitMix64 random(11);
+  for (int repeat = 0; repeat < 25; ++repeat) {
+    SCOPED_TRACE(repeat);
+    const Placement p = random_placement(random, repeat % 5 == 0 ? 16 : 8);
+    const BatchShape shape{.num_topk = 1 + random.below(8),
+                           .max_tokens = repeat % 4 == 0 ? 1500 : 100};
+    PlannerOptions limits = options(shape.num_topk, shape.max_tokens);
+    if (repeat % 3 == 1) limits.solve.solver = Solver::kFlow;
+    DevicePlannerOptions on_device = device_options(repeat % 2 == 0);
+    on_device.max_blocks = p.num_ranks > 8 ? 2 : 4;
+    Group group(p, limits, on_device);
+    for (int i = 0; i < 3; ++i) {
+      const GroupBatch batch = draw_batch(p, shape, random);
+      group.set(batch, i == 1 ? 8 : 4);
+      group.run(group.device.size());
+      group.expect_solved(batch);
+      if (HasFatalFailure() || HasFailure()) return;
+    }
+  }
+}
+
+TEST_P(PlannerExchangeCuda, PlacementsChangeBetweenBatches) {
+  SplitMix64 random(12);
+  const auto spread = [](Index shift, Index redundants) {
+    std::vector<Index> map;
+    for (Index g = 0; g < 8; ++g) {
+      for (Index e = 0; e < 8; ++e) map.push_back(g * 8 + e);
+      for (Index r = 0; r < redundants; ++r) map.push_back((g + shift + r) % 8 * 8 + r);
+    }
+    return make_placement(8, 64, map);
+  };
+  PlannerOptions limits = options(4, 500);
+  limits.max_redundants = 24;
+  Group group(spread(1, 2), limits, device_options());
+  for (int i = 0; i < 12; ++i) {
+    const Placement p = spread(1 + i % 5, 1 + i % 3);
+    group.update(p);
+    const GroupBatch batch = draw_batch(p, {.num_topk = 4, .max_tokens = 500}, random);
+    group.set(batch);
+    group.run(8);
+    group.expect_solved(batch);
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(PlannerExchangeCuda, ARankThatIsLeftOutDegradesTheOthersUntilItIsBack) {
+  SplitMix64 random(13);
+  const Placement p = chained_placement(8);
+  const BatchShape shape{.num_topk = 8, .max_tokens = 600};
+  Group group(p, options(8, 600), device_options(), 5ms);
+  for (int i = 0; i < 2; ++i) {
+    const GroupBatch batch = draw_batch(p, shape, random);
+    group.set(batch);
+    group.run(7);
+    for (std::size_t g = 0; g < 7; ++g) group.expect_degraded(batch, g);
+    if (HasFailure()) return;
+  }
+  for (std::size_t g = 0; g < 7; ++g) {
+    EXPECT_EQ(group.device[g]->stats().lost, 2);
+    EXPECT_EQ(group.exchanges[g]->stats(group.device[g]->stream.get()).last_missing, 7);
+  }
+  for (int i = 0; i < 2; ++i) group.device[7]->run();
+  const GroupBatch batch = draw_batch(p, shape, random);
+  group.set(batch);
+  group.run(8);
+  group.expect_solved(batch, 2);
+}
+
+TEST_P(PlannerExchangeCuda, ARankWithAnotherPlacementIsNoticed) {
+  SplitMix64 random(14);
+  const Placement p = testing::make_workload("cube8x2", 1).placement;
+  Group group(p, options(8, 100), device_options());
+  // The same experts are replicated, elsewhere: the packed counts look alike.
+  std::vector<Index> map = p.physical_to_logical;
+  const Index slots = p.slots_per_rank();
+  std::swap(map[static_cast<std::size_t>(slots - 1)], map[static_cast<std::size_t>(2 * slots - 1)]);
+  group.device[3]->planner.update_placement(make_placement(p.num_ranks, p.num_logical_experts, map),
+                                            group.device[3]->stream.get());
+  const GroupBatch batch = draw_batch(p, {.num_topk = 8, .max_tokens = 100}, random);
+  group.set(batch);
+  group.run(8);
+  for (std::size_t g = 0; g < 8; ++g) {
+    if (g != 3) group.expect_degraded(batch, g);
+    EXPECT_EQ(group.device[g]->stats().lost, 1);
+    EXPECT_EQ(group.exchanges[g]->stats(group.device[g]->stream.get()).mismatched, 1);
+  }
+}
+
+/// Batches whose results are known, run again and again on all ranks.
+class Pool {
+ public:
+  Pool(Group& group, const Placement& p, const BatchShape& shape, int size, SplitMix64& random)
+      : group_(group) {
+    for (std::size_t g = 0; g < group.device.size(); ++g) {
+      logs_.push_back(std::make_unique<testing::DeviceVector<testing::RoundLog>>(
+          std::vector<testing::RoundLog>(1)));
+      out_.push_back(std::make_unique<testing::DeviceVector<std::int32_t>>(
+          std::vector<std::int32_t>(static_cast<std::size_t>(shape.max_tokens * shape.num_topk))));
+    }
+    const auto num_logical = static_cast<std::size_t>(p.num_logical_experts);
+    std::size_t changed = 0;
+    for (int i = 0; i < size; ++i) {
+      const GroupBatch batch = draw_batch(p, shape, random);
+      auto& entry = entries_.emplace_back();
+      for (std::size_t g = 0; g < group.device.size(); ++g) {
+        const auto& topk = batch.topk[g];
+        const auto want = group.host[g]->run(topk, batch.counts);
+        std::vector<Load> own(batch.counts.size(), 0);
+        const auto row = static_cast<std::ptrdiff_t>(g * num_logical);
+        std::copy_n(batch.counts.begin() + row, num_logical, own.begin() + row);
+        changed += group.host[g]->run(topk, own) != want ? 1 : 0;
+        entry.tokens.push_back(static_cast<std::int64_t>(topk.size()) / shape.num_topk);
+        entry.topk.push_back(std::make_unique<testing::DeviceVector<std::int32_t>>(
+            std::vector<std::int32_t>(topk.begin(), topk.end())));
+        entry.want.push_back(std::make_unique<testing::DeviceVector<std::int32_t>>(
+            std::vector<std::int32_t>(want.begin(), want.end())));
+      }
+    }
+    // Without the others' counts much would be mapped elsewhere.
+    EXPECT_GT(changed, static_cast<std::size_t>(size) * group.device.size() / 4);
+  }
+
+  void enqueue(int round, std::size_t g, unsigned most_ns) {
+    const Entry& entry = entries_[static_cast<std::size_t>(round) % entries_.size()];
+    const auto stream = group_.device[g]->stream.get();
+    testing::launch_delay(logs_[g]->data(), static_cast<int>(g), most_ns, stream);
+    DeviceBatch batch;
+    batch.topk_idx = entry.topk[g]->data();
+    batch.num_tokens = entry.tokens[g];
+    batch.physical_idx = out_[g]->data();
+    group_.device[g]->planner.run(stream, batch);
+    const std::size_t entries = entry.want[g]->size();
+    testing::launch_compare(logs_[g]->data(), out_[g]->data(), entry.want[g]->data(),
+                            static_cast<int>(entries), stream);
+  }
+
+  void expect_right(long rounds) {
+    for (std::size_t g = 0; g < logs_.size(); ++g) {
+      LPLB_CUDA_CHECK(cudaStreamSynchronize(group_.device[g]->stream.get()));
+      const testing::RoundLog log = logs_[g]->get()[0];
+      EXPECT_EQ(log.round, static_cast<unsigned long long>(rounds));
+      EXPECT_EQ(log.wrong, 0u) << "rank " << g;
+      EXPECT_EQ(group_.device[g]->stats().lost, 0);
+      EXPECT_EQ(group_.device[g]->stats().batches, rounds);
+    }
+  }
+
+ private:
+  struct Entry {
+    std::vector<std::int64_t> tokens;
+    std::vector<std::unique_ptr<testing::DeviceVector<std::int32_t>>> topk, want;
+  };
+  Group& group_;
+  std::vector<std::unique_ptr<testing::DeviceVector<testing::RoundLog>>> logs_;
+  std::vector<std::unique_ptr<testing::DeviceVector<std::int32_t>>> out_;
+  std::vector<Entry> entries_;
+};
+
+TEST_P(PlannerExchangeCuda, ManyRoundsEqualCpu) {
+  SplitMix64 random(15);
+  for (const Index num_ranks : {2, 4, 8, 16}) {
+    SCOPED_TRACE(num_ranks);
+    const Placement p = chained_placement(num_ranks);
+    DevicePlannerOptions on_device = device_options(false);
+    on_device.max_blocks = num_ranks < 16 ? 4 : 2;
+    Group group(p, options(4, 2500), on_device);
+    Pool pool(group, p, {.num_topk = 4, .max_tokens = 2500}, 16, random);
+    const int rounds = rounds_or(1000);
+    for (int round = 0; round < rounds; ++round) {
+      for (std::size_t g = 0; g < group.device.size(); ++g) {
+        pool.enqueue(round, g, round % 3 == 0 ? 0 : 10000);
+        // The same placement again: the image is rewritten under the batches.
+        if (round % 100 == 99) {
+          group.device[g]->planner.update_placement(p, group.device[g]->stream.get());
+        }
+      }
+    }
+    pool.expect_right(rounds);
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(PlannerExchangeCuda, GraphsAreReplayed) {
+  constexpr int kRounds = 10;
+  SplitMix64 random(16);
+  const Placement p = chained_placement(8);
+  Group group(p, options(8, 600), device_options(false));
+  Pool pool(group, p, {.num_topk = 8, .max_tokens = 600}, kRounds, random);
+  std::vector<std::unique_ptr<testing::CapturedGraph>> graphs;
+  for (std::size_t g = 0; g < 8; ++g) {
+    auto& graph = graphs.emplace_back(
+        std::make_unique<testing::CapturedGraph>(group.device[g]->stream.get()));
+    for (int round = 0; round < kRounds; ++round) pool.enqueue(round, g, 2000);
+    graph->end();
+  }
+  const int replays = std::max(1, rounds_or(2000) / kRounds);
+  for (int i = 0; i < replays; ++i) {
+    for (const auto& graph : graphs) graph->launch();
+  }
+  pool.expect_right(long{replays} * kRounds);
+}
+
+/// An exchange of the user's: copies what it was told.
+class ToldCounts : public DeviceExchange {
+ public:
+  ToldCounts(Index num_ranks, Index rank) : num_ranks_(num_ranks), rank_(rank) {}
+  Index num_ranks() const override { return num_ranks_; }
+  Index rank() const override { return rank_; }
+  std::size_t max_counts() const override { return 4096; }
+  void all_gather(StreamHandle stream, const DeviceGather& g) override {
+    EXPECT_EQ(g.outcome, nullptr);
+    const std::size_t row = g.num_counts * sizeof(std::int32_t);
+    auto* const cuda_stream = static_cast<cudaStream_t>(stream);
+    LPLB_CUDA_CHECK(cudaMemcpyAsync(g.all, all.data(), row * static_cast<std::size_t>(num_ranks_),
+                                    cudaMemcpyDeviceToDevice, cuda_stream));
+    mine.assign(g.num_counts, -1);
+    LPLB_CUDA_CHECK(cudaMemcpyAsync(mine.data(), g.mine, row, cudaMemcpyDeviceToHost, cuda_stream));
+  }
+  DeviceExchangeStats stats(StreamHandle) override { return {}; }
+
+  testing::DeviceVector<std::int32_t> all;
+  std::vector<std::int32_t> mine;
+
+ private:
+  Index num_ranks_, rank_;
+};
+
+TEST_P(PlannerExchangeCuda, AnExchangeOfTheUsersRunsBetweenTwoKernels) {
+  SplitMix64 random(17);
+  for (int repeat = 0; repeat < 10; ++repeat) {
+    const Placement p = random_placement(random, 20);
+    const Index rank = random.below(p.num_ranks);
+    const auto exchange = std::make_shared<ToldCounts>(p.num_ranks, rank);
+    DevicePlannerOptions on_device = device_options();
+    on_device.exchange = exchange;
+    DeviceRank device(p, rank, options(3, 2000), on_device);
+    HostRank host(p, rank, options(3, 2000));
+    const GroupBatch batch = draw_batch(p, {.num_topk = 3, .max_tokens = 2000}, random);
+    const auto& topk = batch.topk[static_cast<std::size_t>(rank)];
+    exchange->all.set(batch.packed);
+    device.set(topk, batch.packed, 4);
+    device.batch.all_counts = nullptr;
+    ASSERT_EQ(device.run(), host.run(topk, batch.counts));
+    EXPECT_EQ(device.stats().check_failures, 0);
+    const std::size_t size = device.planner.layout().size();
+    const auto first = batch.packed.begin() + static_cast<std::ptrdiff_t>(size) * rank;
+    EXPECT_EQ(exchange->mine, std::vector<std::int32_t>(first, first + static_cast<int>(size)));
+  }
+}
+
+TEST_P(PlannerExchangeCuda, RefusesAnExchangeThatDoesNotFit) {
+  const Placement p = testing::make_workload("cube8x2", 1).placement;
+  const auto refused = [&](std::shared_ptr<DeviceExchange> exchange, const char* part) {
+    DevicePlannerOptions on_device = device_options();
+    on_device.exchange = std::move(exchange);
+    try {
+      DevicePlanner(p, 2, options(8, 10), on_device);
+      ADD_FAILURE() << "accepted: expected " << part;
+    } catch (const ArgumentError& e) {
+      EXPECT_THAT(e.what(), ::testing::HasSubstr(part));
+    }
+  };
+  refused(std::make_shared<ToldCounts>(8, 1), "exchange: is of rank 1 of 8, expected rank 2 of 8");
+  std::vector<PeerGroup> small = PeerGroup::in_process(std::vector<int>(8, 0), {.max_counts = 23});
+  refused(small[2].channel(0), "exchange: has room for 23 counts, expected 24");
+  DevicePlannerOptions on_device = device_options();
+  on_device.exchange = std::make_shared<ToldCounts>(8, 2);
+  DevicePlanner planner(p, 2, options(8, 10), on_device);
+  const std::int32_t some[1] = {};
+  EXPECT_THROW(planner.run(nullptr, {.all_counts = some}), ArgumentError);
+  EXPECT_THROW(planner.count(nullptr, {}, nullptr), ArgumentError);
+}
+
+}  // namespace
+}  // namespace lplb

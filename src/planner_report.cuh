@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "planner_block.cuh"
+
+namespace lplb {
+
+/// Counters that one thread alone adds to; atomic only so that it need not wait for them.
+__device__ inline void PlanBlock::report(int num_blocks) {
+  if (a_.trace.own != nullptr) {
+    LPLB_ROLLED
+    for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
+      a_.trace.own[c] = own()[c];
+      a_.trace.group[c] = group()[c];
+    }
+    LPLB_ROLLED
+    for (int i = thread(); i < h_.num_replicas; i += kPlanThreads) {
+      a_.trace.quota[list<int>(h_.physical)[i]] = is_degraded() ? 0 : quota()[i];
+    }
+  }
+  if (thread() != 0) return;
+  const bool degraded = is_degraded();
+  PlanStatus& status = *a_.status;
+  unsigned long long bad = 0;
+  LPLB_ROLLED
+  for (int block = 0; block < num_blocks; ++block) {
+    bad += static_cast<unsigned long long>(received(block)[h_.num_columns]);
+  }
+  atomicAdd(&status.batches, 1ull);
+  if (bad != 0) atomicAdd(&status.out_of_range, bad);
+  if (is_clamped()) atomicAdd(&status.bad_valid, 1ull);
+  status.last_degraded = degraded ? 1 : 0;
+  if (degraded) {
+    atomicAdd(&status.degraded, 1ull);
+    atomicAdd(scalars_().lost != 0 ? &status.lost
+              : has_bad_counts()   ? &status.bad_counts
+                                   : &status.overflows,
+              1ull);
+  } else {
+    atomicAdd(&status.solved, 1ull);
+    if (outcome_().is_optimal != 0) atomicAdd(&status.optimal, 1ull);
+    status.last_optimal = outcome_().is_optimal;
+    status.last_max_load = outcome_().max_load;
+    status.last_bound = outcome_().bound;
+    status.last_total = static_cast<int>(total());
+    status.last_steps = outcome_().steps;
+  }
+  if (a_.trace.state != nullptr) {
+    a_.trace.state[kTraceDegraded] = degraded ? 1 : 0;
+    a_.trace.state[kTraceMaxLoad] = outcome_().max_load;
+    a_.trace.state[kTraceValidEntries] = valid_entries();
+  }
+}
+
+}  // namespace lplb
