@@ -30,6 +30,24 @@ __device__ inline void copy_4(void* shared, const void* global) {
 }
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+/// A barrier of the first `num_threads` threads of the block, whole warps.
+__device__ inline void sync_team(int num_threads) {
+  asm volatile("bar.sync 1, %0;" ::"r"(num_threads) : "memory");
+}
+/// The same; whether any thread's `predicate` holds.
+__device__ inline bool any_in_team(int num_threads, bool predicate) {
+  int result;
+  asm volatile(
+      "{\n\t.reg .pred p, q;\n\t"
+      "setp.ne.s32 p, %1, 0;\n\t"
+      "bar.red.or.pred q, 1, %2, p;\n\t"
+      "selp.s32 %0, 1, 0, q;\n\t}"
+      : "=r"(result)
+      : "r"(static_cast<int>(predicate)), "r"(num_threads)
+      : "memory");
+  return result != 0;
+}
+
 /// The two halves of a barrier of the cluster, which orders nothing but what open_mailbox() did.
 /// Whole warps call them.
 __device__ inline void arrive_at_cluster() {

@@ -5,6 +5,9 @@
 #include <cstdint>
 
 #include "core/host_device.h"
+#ifdef __CUDACC__
+#include "core/ptx.cuh"
+#endif
 #include "solve/device_tables.h"
 
 // What the solvers' kernels share: the threads that work on one instance, its tables and its state
@@ -70,19 +73,8 @@ class BlockTeam {
 
   __device__ int thread() const { return thread_; }
   __device__ int num_threads() const { return num_threads_; }
-  __device__ void sync() const { asm volatile("bar.sync 1, %0;" ::"r"(num_threads_) : "memory"); }
-  __device__ bool any(bool predicate) const {
-    int result;
-    asm volatile(
-        "{\n\t.reg .pred p, q;\n\t"
-        "setp.ne.s32 p, %1, 0;\n\t"
-        "bar.red.or.pred q, 1, %2, p;\n\t"
-        "selp.s32 %0, 1, 0, q;\n\t}"
-        : "=r"(result)
-        : "r"(static_cast<int>(predicate)), "r"(num_threads_)
-        : "memory");
-    return result != 0;
-  }
+  __device__ void sync() const { device::sync_team(num_threads_); }
+  __device__ bool any(bool predicate) const { return device::any_in_team(num_threads_, predicate); }
 
   /// Reductions, on all threads. NOTE: each value of BlockScalars is used once, or reset between
   /// two syncs, since all threads read it after the call.

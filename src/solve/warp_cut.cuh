@@ -8,6 +8,7 @@
 namespace lplb::solvers {
 
 inline constexpr int kCutSweeps = 4;
+inline constexpr int kCutThreads = kLanes;
 
 class WarpCut {
  public:

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <barrier>
+#include <bit>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+// Device functions on the CPU: a thread of the system for each thread of the block, a barrier for
+// each barrier and for each instruction of a whole warp. ThreadSanitizer sees a missing barrier here
+// as it would be on the device. Included before the device's sources, once a program.
+#define __device__
+#define __global__
+#define __host__
+#define __shared__
+#define __forceinline__ inline
+#define __noinline__
+#define __grid_constant__
+#define __launch_bounds__(...)
+
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+
+namespace lplb::emulated {
+
+inline constexpr int kWarp = 32;
+
+struct Dim {
+  unsigned x = 0, y = 0, z = 0;
+};
+inline thread_local Dim thread_index, block_index, block_size;
+
+/// What the threads of a warp tell each other.
+class Warp {
+ public:
+  void sync() { barrier_.arrive_and_wait(); }
+
+  /// Each lane gives a value; combine(values) is called on each lane, with those of all.
+  template <class Combine>
+  auto exchange(std::uint32_t value, Combine combine) {
+    values_[thread_index.x % kWarp] = value;
+    sync();
+    const auto result = combine(values_);
+    sync();
+    return result;
+  }
+
+ private:
+  std::barrier<> barrier_{kWarp};
+  std::uint32_t values_[kWarp] = {};
+};
+
+struct Block {
+  explicit Block(int num_threads) : barrier(num_threads) {
+    for (int i = 0; i < num_threads / kWarp; ++i) warps.push_back(std::make_unique<Warp>());
+  }
+  std::vector<std::unique_ptr<Warp>> warps;
+  std::barrier<> barrier;  // of all threads, and of a team: the solvers' is the whole block here
+  std::atomic<int> votes{0};
+};
+inline Block* block = nullptr;
+
+inline Warp& warp() { return *block->warps[thread_index.x / kWarp]; }
+
+/// Runs body() on `num_threads` threads, a multiple of 32.
+template <class Body>
+void run_block(int num_threads, Body body) {
+  Block state(num_threads);
+  block = &state;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < num_threads; ++i) {
+    threads.emplace_back([&, i] {
+      thread_index.x = static_cast<unsigned>(i);
+      block_size.x = static_cast<unsigned>(num_threads);
+      body();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  block = nullptr;
+}
+
+template <class T, class Operation>
+T reduce(T value, Operation operation) {
+  return warp().exchange(static_cast<std::uint32_t>(value), [&](const std::uint32_t* values) {
+    T result = static_cast<T>(values[0]);
+    for (int i = 1; i < kWarp; ++i) result = operation(result, static_cast<T>(values[i]));
+    return result;
+  });
+}
+
+template <class T, class Operation>
+T update(T* variable, T value, Operation operation) {
+  std::atomic_ref<T> shared(*variable);
+  T before = shared.load(std::memory_order_relaxed);
+  while (!shared.compare_exchange_weak(before, operation(before, value),
+                                       std::memory_order_relaxed)) {
+  }
+  return before;
+}
+
+}  // namespace lplb::emulated
+
+#define threadIdx ::lplb::emulated::thread_index
+#define blockIdx ::lplb::emulated::block_index
+#define blockDim ::lplb::emulated::block_size
+
+inline void __syncwarp() { lplb::emulated::warp().sync(); }
+inline void __syncthreads() { lplb::emulated::block->barrier.arrive_and_wait(); }
+inline int __popc(unsigned word) { return std::popcount(word); }
+inline int __ffs(int word) { return word == 0 ? 0 : std::countr_zero(static_cast<unsigned>(word)) + 1; }
+inline int __ffs(unsigned word) { return __ffs(static_cast<int>(word)); }
+inline unsigned __umulhi(unsigned a, unsigned b) {
+  return static_cast<unsigned>(std::uint64_t{a} * b >> 32);
+}
+/// Of the eight bytes of {high, low} those that the nibbles of `selector` (without sign) name.
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+  const std::uint64_t bytes = std::uint64_t{high} << 32 | low;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) {
+    result |= static_cast<unsigned>(bytes >> (8 * (selector >> 4 * i & 7)) & 0xFF) << 8 * i;
+  }
+  return result;
+}
+
+inline unsigned __ballot_sync(unsigned, bool predicate) {
+  return lplb::emulated::warp().exchange(predicate, [](const std::uint32_t* values) {
+    unsigned votes = 0;
+    for (int i = 0; i < lplb::emulated::kWarp; ++i) votes |= values[i] << i;
+    return votes;
+  });
+}
+inline bool __any_sync(unsigned mask, bool predicate) { return __ballot_sync(mask, predicate) != 0; }
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return lplb::emulated::warp().exchange(
+      static_cast<std::uint32_t>(value),
+      [&](const std::uint32_t* values) { return static_cast<T>(values[lane]); });
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int bits) {
+  const auto lane = static_cast<int>(threadIdx.x % lplb::emulated::kWarp);
+  return __shfl_sync(mask, value, lane ^ bits);
+}
+template <class T>
+T __reduce_add_sync(unsigned, T value) {
+  return lplb::emulated::reduce(value, [](T a, T b) { return static_cast<T>(a + b); });
+}
+template <class T>
+T __reduce_min_sync(unsigned, T value) {
+  return lplb::emulated::reduce(value, [](T a, T b) { return std::min(a, b); });
+}
+template <class T>
+T __reduce_max_sync(unsigned, T value) {
+  return lplb::emulated::reduce(value, [](T a, T b) { return std::max(a, b); });
+}
+inline unsigned __reduce_or_sync(unsigned, unsigned value) {
+  return lplb::emulated::reduce(value, [](unsigned a, unsigned b) { return a | b; });
+}
+
+template <class T>
+T atomicAdd(T* variable, std::type_identity_t<T> value) {
+  return lplb::emulated::update(variable, value, [](T a, T b) { return static_cast<T>(a + b); });
+}
+template <class T>
+T atomicMax(T* variable, std::type_identity_t<T> value) {
+  return lplb::emulated::update(variable, value, [](T a, T b) { return std::max(a, b); });
+}
+template <class T>
+T atomicMin(T* variable, std::type_identity_t<T> value) {
+  return lplb::emulated::update(variable, value, [](T a, T b) { return std::min(a, b); });
+}
+template <class T>
+T atomicOr(T* variable, std::type_identity_t<T> value) {
+  return lplb::emulated::update(variable, value, [](T a, T b) { return static_cast<T>(a | b); });
+}
+template <class T>
+T atomicAnd(T* variable, std::type_identity_t<T> value) {
+  return lplb::emulated::update(variable, value, [](T a, T b) { return static_cast<T>(a & b); });
+}
+
+namespace lplb::device {
+
+using std::max;
+using std::min;
+
+inline void sync_team(int) { __syncthreads(); }
+inline bool any_in_team(int, bool predicate) {
+  emulated::Block& block = *emulated::block;
+  if (predicate) block.votes.store(1, std::memory_order_relaxed);
+  __syncthreads();
+  const bool any = block.votes.load(std::memory_order_relaxed) != 0;
+  __syncthreads();
+  if (threadIdx.x == 0) block.votes.store(0, std::memory_order_relaxed);
+  __syncthreads();
+  return any;
+}
+
+}  // namespace lplb::device
