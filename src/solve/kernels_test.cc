@@ -38,8 +38,7 @@ class Emulator {
     const DeviceTablesHeader& h = header();
     // NOTE: whatever was there before: a solver reads nothing but `want` and `fixed`.
     std::memset(static_cast<void*>(memory_.data()), 0x5A, memory_.size() * sizeof(uint4));
-    const BlockState state =
-        BlockState::carve(reinterpret_cast<unsigned char*>(memory_.data()), h);
+    const BlockState state = BlockState::carve(reinterpret_cast<unsigned char*>(memory_.data()), h);
     for (std::size_t k = 0; k < b.want.size(); ++k) state.want[k] = static_cast<int>(b.want[k]);
     for (std::size_t g = 0; g < b.fixed_load.size(); ++g) {
       state.fixed[g] = static_cast<int>(b.fixed_load[g]);
@@ -153,7 +152,7 @@ TEST_P(EmulatedSolver, EqualsCpuOnAdversarialInstances) {
 
 TEST_P(EmulatedSolver, EqualsCpuOnWorkloads) {
   const Form form = GetParam().form;
-  const char* const name = form == Form::kCut      ? "cube8x2"
+  const char* const name = form == Form::kCut       ? "cube8x2"
                            : form == Form::kFlow32  ? "hypercube16x2"
                            : form == Form::kFlow128 ? "EP72+144"
                                                     : "EP32+32";

@@ -49,6 +49,7 @@ Form choose_form(const DeviceTablesHeader& h, Solver solver) {
 }
 
 int team_threads(const DeviceTablesHeader& h, Form form) {
+  if (form == Form::kCut) return kCutThreads;
   if (form == Form::kFlow128) return Flow128::kThreads;
   if (form != Form::kFlowBlock) return kLanes;
   const int threads = std::max(h.most_experts, h.num_live);

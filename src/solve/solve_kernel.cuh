@@ -109,7 +109,7 @@ using Flow128 = MaskFlow<BlockTeam, 1>;
 
 /// The solvers' forms; all give the same result where they can be used.
 enum class Form {
-  kCut,        ///< one warp, up to 8 live ranks
+  kCut,        ///< two warps, up to 8 live ranks
   kFlow32,     ///< one warp, up to 32 ranks and 64 replicated experts
   kFlow128,    ///< 128 threads, up to 128 ranks and 128 replicated experts
   kFlowBlock,  ///< a team of warps, any size
@@ -120,7 +120,7 @@ enum class Form {
 Form choose_form(const DeviceTablesHeader& h, Solver solver);
 int team_threads(const DeviceTablesHeader& h, Form form);
 
-/// Runs a solver with the first `team_threads` threads of a block; outcome on all of these.
+/// Runs a solver with the first `team_threads` threads of a block; outcome on the first.
 template <Form kForm>
 __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockState& state,
                                        int thread, int team_threads, int max_steps) {

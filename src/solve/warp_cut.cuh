@@ -3,28 +3,38 @@
 
 #include "solve/sweep.cuh"
 
-// cut_cpu.cc for one warp, step by step with the same result. Set s of live ranks (a bit mask of up
-// to 8) is in register s / 32 of lane s % 32. Lane i < num_live owns live rank i.
+// cut_cpu.cc for two warps, step by step with the same result: one finds the bound while the other
+// shares the tokens evenly; then that one goes on alone. Set s of live ranks (a bit mask of up to
+// 8) is in register s / 32 of lane s % 32. Lane i < num_live owns live rank i.
 namespace lplb::solvers {
 
 inline constexpr int kCutSweeps = 4;
-inline constexpr int kCutThreads = kLanes;
+inline constexpr int kCutThreads = 2 * kLanes;
 
 class WarpCut {
  public:
-  __device__ WarpCut(const BlockTables& tables, const BlockState& state, int lane)
+  __device__ WarpCut(const BlockTables& tables, const BlockState& state, int thread)
       : t_(tables),
         s_(state),
-        lane_(lane),
-        rank_(lane < tables.num_live ? static_cast<int>(tables.live_rank[lane]) : -1) {}
+        thread_(thread),
+        lane_(thread % kLanes),
+        rank_(lane_ < tables.num_live ? static_cast<int>(tables.live_rank[lane_]) : -1) {}
 
-  /// The whole warp calls it, with `want` and `fixed` filled and synchronised.
+  /// kCutThreads threads call it, with `want` and `fixed` filled and synchronised. The outcome is
+  /// that of the first warp.
   __device__ __forceinline__ BlockOutcome run() {
+    const BlockTeam both(thread_, kCutThreads);
+    if (thread_ >= kLanes) {
+      sum_confined_loads();
+      raise_bound();
+      both.sync();
+      return {};
+    }
     const WarpTeam team(lane_);
-    sum_confined_loads();
-    raise_bound();
     share_evenly(t_, s_, team);
     Sweeper<WarpTeam> sweeper(t_, s_, team);
+    both.sync();
+    bound_ = s_.scalars->most;
 #pragma unroll 1
     for (int i = 0; i < kCutSweeps && !fits(); ++i) sweeper.sweep();
     sweeper.finish();
@@ -44,6 +54,8 @@ class WarpCut {
   static constexpr int kSets = 8;  // a lane
 
   __device__ __forceinline__ int set_of(int i) const { return i * kLanes + lane_; }
+  /// The ranks of set i beyond those that the lane's number has.
+  __device__ static constexpr int more_ranks(int i) { return (i & 1) + (i >> 1 & 1) + (i >> 2); }
 
   /// The load of the experts whose places all lie in a set: a sum over subsets.
   __device__ __forceinline__ void sum_confined_loads() {
@@ -80,38 +92,43 @@ class WarpCut {
         if ((i & bit) != 0) confined_[i] += confined_[i & ~bit];
       }
     }
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) s_.sets[set_of(i)] = confined_[i];
   }
 
   /// T: the greatest ceil(confined / ranks). The proof: of the sets that give it the smallest ones,
   /// of these the heaviest, of these the first.
   /// NOTE: sets with bits beyond num_live weigh as their subset without, which is smaller.
   __device__ __forceinline__ void raise_bound() {
-    int level[kSets];
+    // Of this lane's sets of each size only the heaviest counts. They differ in up to 3 ranks.
+    const int least_size = __popc(lane_);
+    int heaviest[4] = {};
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) {
+      heaviest[more_ranks(i)] = max(heaviest[more_ranks(i)], confined_[i]);
+    }
+    int level[4];
     int most = 0;
 #pragma unroll
-    for (int i = 0; i < kSets; ++i) {
-      const int ranks = max(__popc(set_of(i)), 1);
-      const int mean = t_.divide(confined_[i], ranks);
-      level[i] = set_of(i) == 0 ? -1 : mean + (mean * ranks != confined_[i] ? 1 : 0);
-      most = max(most, level[i]);
+    for (int more = 0; more < 4; ++more) {
+      const int size = least_size + more;
+      level[more] = size == 0 ? -1 : t_.divide_up(heaviest[more], max(size, 1));
+      most = max(most, level[more]);
     }
-    bound_ = __reduce_max_sync(~0u, most);
+    const int bound = __reduce_max_sync(~0u, most);
+    if (lane_ == 0) s_.scalars->most = bound;
     int size = kMaxCutRanks;
 #pragma unroll
-    for (int i = 0; i < kSets; ++i) {
-      if (level[i] == bound_) size = min(size, __popc(set_of(i)));
-    }
+    for (int more = 3; more >= 0; --more) size = level[more] == bound ? least_size + more : size;
     size = __reduce_min_sync(~0u, size);
     int load = 0;
 #pragma unroll
-    for (int i = 0; i < kSets; ++i) {
-      if (__popc(set_of(i)) == size) load = max(load, confined_[i]);
-    }
+    for (int more = 0; more < 4; ++more) load = least_size + more == size ? heaviest[more] : load;
     load = __reduce_max_sync(~0u, load);
     int first = 1 << kMaxCutRanks;
 #pragma unroll
     for (int i = kSets - 1; i >= 0; --i) {
-      if (__popc(set_of(i)) == size && confined_[i] == load) first = set_of(i);
+      if (least_size + more_ranks(i) == size && confined_[i] == load) first = set_of(i);
     }
     const int proof = __reduce_min_sync(~0u, first);
 #pragma unroll 1
@@ -127,6 +144,8 @@ class WarpCut {
 
   /// slack(S) = what S can carry at the bound, at most the whole batch, less what must go there.
   __device__ __forceinline__ void make_slacks() {
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) confined_[i] = s_.sets[set_of(i)];
     const int total = __shfl_sync(~0u, confined_[kSets - 1], kLanes - 1);
 #pragma unroll
     for (int i = 0; i < kSets; ++i) {
@@ -209,6 +228,7 @@ class WarpCut {
 
   const BlockTables& t_;
   const BlockState& s_;
+  const int thread_;
   const int lane_;
   const int rank_;
   int bound_ = 0;

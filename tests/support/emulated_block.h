@@ -11,8 +11,8 @@
 #include <vector>
 
 // Device functions on the CPU: a thread of the system for each thread of the block, a barrier for
-// each barrier and for each instruction of a whole warp. ThreadSanitizer sees a missing barrier here
-// as it would be on the device. Included before the device's sources, once a program.
+// each barrier and for each instruction of a whole warp. ThreadSanitizer sees a missing barrier
+// here as it would be on the device. Included before the device's sources, once a program.
 #define __device__
 #define __global__
 #define __host__
@@ -97,8 +97,8 @@ template <class T, class Operation>
 T update(T* variable, T value, Operation operation) {
   std::atomic_ref<T> shared(*variable);
   T before = shared.load(std::memory_order_relaxed);
-  while (!shared.compare_exchange_weak(before, operation(before, value),
-                                       std::memory_order_relaxed)) {
+  while (
+      !shared.compare_exchange_weak(before, operation(before, value), std::memory_order_relaxed)) {
   }
   return before;
 }
@@ -112,7 +112,9 @@ T update(T* variable, T value, Operation operation) {
 inline void __syncwarp() { lplb::emulated::warp().sync(); }
 inline void __syncthreads() { lplb::emulated::block->barrier.arrive_and_wait(); }
 inline int __popc(unsigned word) { return std::popcount(word); }
-inline int __ffs(int word) { return word == 0 ? 0 : std::countr_zero(static_cast<unsigned>(word)) + 1; }
+inline int __ffs(int word) {
+  return word == 0 ? 0 : std::countr_zero(static_cast<unsigned>(word)) + 1;
+}
 inline int __ffs(unsigned word) { return __ffs(static_cast<int>(word)); }
 inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>(std::uint64_t{a} * b >> 32);
@@ -134,7 +136,9 @@ inline unsigned __ballot_sync(unsigned, bool predicate) {
     return votes;
   });
 }
-inline bool __any_sync(unsigned mask, bool predicate) { return __ballot_sync(mask, predicate) != 0; }
+inline bool __any_sync(unsigned mask, bool predicate) {
+  return __ballot_sync(mask, predicate) != 0;
+}
 template <class T>
 T __shfl_sync(unsigned, T value, int lane) {
   return lplb::emulated::warp().exchange(
