@@ -169,16 +169,16 @@ class WarpCut {
       others &= ~(1u << here);
       const int took = s_.take[place];
       const int tokens = commit(1u << here, others, took, left);
-      set_take(place, here, took, tokens);
+      set_take(place, here, tokens);
       left -= tokens;
     }
-    set_take(last, __ffs(static_cast<int>(others)) - 1, s_.take[last], left);
+    set_take(last, __ffs(static_cast<int>(others)) - 1, left);
   }
 
-  /// NOTE: nobody reads the takes of this expert again before a barrier of the warp.
-  __device__ __forceinline__ void set_take(int place, int here, int took, int tokens) {
+  /// NOTE: no other lane reads the place's take again.
+  __device__ __forceinline__ void set_take(int place, int here, int tokens) {
     if (lane_ != here) return;
-    load_ += tokens - took;
+    load_ += tokens - s_.take[place];
     s_.take[place] = tokens;
   }
 
