@@ -41,13 +41,13 @@ endfunction()
 set(LPLB_FMT fmt::fmt-header-only CACHE STRING "fmt's target: fmt::fmt in builds for tests alone")
 mark_as_advanced(LPLB_FMT)
 
-# lplb_add_test(NAME SOURCE... [LIBS lib...] [LABELS label...]): a GoogleTest program; src/ is on
-# its include path so that a test can stand beside what it tests.
+# lplb_add_test(NAME SOURCE... [LIBS lib...] [LABELS label...] [ALONE]): a GoogleTest program; src/ is
+# on its include path so that a test can stand beside what it tests. ALONE: not beside other tests.
 function(lplb_add_test name)
   if(NOT LPLB_BUILD_TESTS)
     return()
   endif()
-  cmake_parse_arguments(arg "" "" "LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "ALONE" "" "LIBS;LABELS" ${ARGN})
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   lplb_configure_target(${name})
   lplb_compile_quickly(${name})
@@ -59,7 +59,7 @@ function(lplb_add_test name)
   # Tests that need a GPU are those with "cuda" or "Cuda." in their names; they skip without one.
   set(_gpu "*cuda*:*Cuda.*")
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "-${_gpu}"
-    PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")
+    PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}" RUN_SERIAL ${arg_ALONE})
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "${_gpu}-*multi_cuda*"
     TEST_LIST ${name}_gpu PROPERTIES TIMEOUT 300 LABELS gpu)
   # And two GPUs: those with "multi_cuda".

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
 
-// Instructions that CUDA C++ has no plain function for. What needs compute capability 9.0 does
-// nothing below it: the host launches no kernel there that relies on it.
+#ifdef __CUDACC__
+#include <cuda_runtime_api.h>
+
+// Instructions that CUDA C++ has no plain function for. (Tests that compile kernels for the CPU
+// have their own: tests/support/emulated_block.h.) What needs compute capability 9.0 does nothing
+// below it: the host launches no kernel there that relies on it.
 namespace lplb::device {
 
 __device__ inline std::uint32_t shared_address(const void* pointer) {
@@ -167,3 +169,4 @@ __device__ inline void let_next_kernel_start() {
 }
 
 }  // namespace lplb::device
+#endif  // __CUDACC__

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include "core/ptx.cuh"
 #include "core/rows.cuh"
 #include "exchange/peer_layout.h"
@@ -34,7 +32,7 @@ __device__ inline ExchangeLine load_line(const void* line) {
 
 __device__ inline unsigned long long now_ns() {
   unsigned long long now;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now)::"memory");
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)::"memory");
   return now;
 }
 
@@ -74,8 +72,8 @@ class PeerRound {
     LPLB_ROLLED
     for (int i = warp_; i < num_peers(); i += num_warps_) {
       const unsigned long long to = i == warp_ ? first_peer_ : a_.peers[peer(i)];
-      auto* const lines = reinterpret_cast<ExchangeLine*>(to + a_.channel +
-                                                          a_.layout.lines(epoch_, a_.rank));
+      auto* const lines =
+          reinterpret_cast<ExchangeLine*>(to + a_.channel + a_.layout.lines(epoch_, a_.rank));
       LPLB_ROLLED
       for (int line = lane_id(); line < num_lines; line += kRow) {
         const int c = 2 * (line - 1);

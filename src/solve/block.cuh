@@ -5,9 +5,7 @@
 #include <cstdint>
 
 #include "core/host_device.h"
-#ifdef __CUDACC__
 #include "core/ptx.cuh"
-#endif
 #include "solve/device_tables.h"
 
 // What the solvers' kernels share: the threads that work on one instance, its tables and its state

@@ -126,6 +126,7 @@ bool expect_equal(const Instance& instance, Form form, std::int64_t max_steps = 
 struct EmulatedCase {
   const char* name;
   Form form;
+  friend void PrintTo(const EmulatedCase& c, std::ostream* out) { *out << c.name; }
 };
 
 class EmulatedSolver : public ::testing::TestWithParam<EmulatedCase> {};

@@ -136,6 +136,7 @@ __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockSta
   }
 }
 
+#ifdef __CUDACC__
 /// One instance a block. Dynamic shared memory: the image, then BlockState::bytes().
 template <Form kForm>
 __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128)
@@ -215,5 +216,6 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128)
     }
   }
 }
+#endif
 
 }  // namespace lplb::solvers

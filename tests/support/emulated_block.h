@@ -6,25 +6,40 @@
 #include <barrier>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <memory>
+#include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 // Device functions on the CPU: a thread of the system for each thread of the block, a barrier for
 // each barrier and for each instruction of a whole warp. ThreadSanitizer sees a missing barrier
 // here as it would be on the device. Included before the device's sources, once a program.
+#if __has_include(<cuda_runtime_api.h>)
+#include <cuda_runtime_api.h>
+#else
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+#endif
+
+#undef __device__
+#undef __global__
+#undef __host__
+#undef __shared__
+#undef __forceinline__
+#undef __noinline__
+#undef __grid_constant__
+#undef __launch_bounds__
 #define __device__
 #define __global__
 #define __host__
-#define __shared__
+#define __shared__ static  // one block at a time
 #define __forceinline__ inline
 #define __noinline__
 #define __grid_constant__
 #define __launch_bounds__(...)
-
-struct alignas(16) uint4 {
-  unsigned x, y, z, w;
-};
 
 namespace lplb::emulated {
 
@@ -33,7 +48,7 @@ inline constexpr int kWarp = 32;
 struct Dim {
   unsigned x = 0, y = 0, z = 0;
 };
-inline thread_local Dim thread_index, block_index, block_size;
+inline thread_local Dim thread_index, block_index, block_size, grid_size;
 
 /// What the threads of a warp tell each other.
 class Warp {
@@ -59,9 +74,19 @@ struct Block {
   explicit Block(int num_threads) : barrier(num_threads) {
     for (int i = 0; i < num_threads / kWarp; ++i) warps.push_back(std::make_unique<Warp>());
   }
+  /// The barrier of the first `num_threads`: one number of them a block's life.
+  std::barrier<>& team(int num_threads) {
+    std::call_once(team_made_, [&] { team_ = std::make_unique<std::barrier<>>(num_threads); });
+    return *team_;
+  }
+
   std::vector<std::unique_ptr<Warp>> warps;
-  std::barrier<> barrier;  // of all threads, and of a team: the solvers' is the whole block here
+  std::barrier<> barrier;
   std::atomic<int> votes{0};
+
+ private:
+  std::once_flag team_made_;
+  std::unique_ptr<std::barrier<>> team_;
 };
 inline Block* block = nullptr;
 
@@ -73,10 +98,12 @@ void run_block(int num_threads, Body body) {
   Block state(num_threads);
   block = &state;
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(num_threads));
   for (int i = 0; i < num_threads; ++i) {
     threads.emplace_back([&, i] {
       thread_index.x = static_cast<unsigned>(i);
       block_size.x = static_cast<unsigned>(num_threads);
+      grid_size.x = 1;
       body();
     });
   }
@@ -108,6 +135,7 @@ T update(T* variable, T value, Operation operation) {
 #define threadIdx ::lplb::emulated::thread_index
 #define blockIdx ::lplb::emulated::block_index
 #define blockDim ::lplb::emulated::block_size
+#define gridDim ::lplb::emulated::grid_size
 
 inline void __syncwarp() { lplb::emulated::warp().sync(); }
 inline void __syncthreads() { lplb::emulated::block->barrier.arrive_and_wait(); }
@@ -135,6 +163,18 @@ inline unsigned __ballot_sync(unsigned, bool predicate) {
     for (int i = 0; i < lplb::emulated::kWarp; ++i) votes |= values[i] << i;
     return votes;
   });
+}
+template <class T>
+unsigned __match_any_sync(unsigned, T value) {
+  const auto mine = static_cast<std::uint32_t>(value);
+  return lplb::emulated::warp().exchange(mine, [&](const std::uint32_t* values) {
+    unsigned same = 0;
+    for (int i = 0; i < lplb::emulated::kWarp; ++i) same |= (values[i] == mine ? 1u : 0u) << i;
+    return same;
+  });
+}
+inline bool __all_sync(unsigned mask, bool predicate) {
+  return __ballot_sync(mask, predicate) == ~0u;
 }
 inline bool __any_sync(unsigned mask, bool predicate) {
   return __ballot_sync(mask, predicate) != 0;
@@ -189,18 +229,32 @@ T atomicAnd(T* variable, std::type_identity_t<T> value) {
 
 namespace lplb::device {
 
-using std::max;
-using std::min;
+inline void copy_16(void* shared, const void* global) { std::memcpy(shared, global, 16); }
+inline void copy_8(void* shared, const void* global) { std::memcpy(shared, global, 8); }
+inline void copy_4(void* shared, const void* global) { std::memcpy(shared, global, 4); }
+inline void wait_for_copies() {}
 
-inline void sync_team(int) { __syncthreads(); }
-inline bool any_in_team(int, bool predicate) {
+// Of clusters of one block.
+struct Mailbox {};
+inline void arrive_at_cluster() {}
+inline void release_to_cluster() {}
+inline void wait_for_cluster() {}
+inline void open_mailbox(Mailbox*) {}
+inline void expect_bytes(Mailbox*, int) {}
+inline void send_to_block(Mailbox*, int*, int, int) {}
+inline void wait_for_mail(Mailbox*) {}
+inline void store_in_block(int* shared, int, int value) { *shared = value; }
+inline void or_in_block(std::uint32_t* shared, int, std::uint32_t bits) { *shared |= bits; }
+
+inline void sync_team(int num_threads) { emulated::block->team(num_threads).arrive_and_wait(); }
+inline bool any_in_team(int num_threads, bool predicate) {
   emulated::Block& block = *emulated::block;
   if (predicate) block.votes.store(1, std::memory_order_relaxed);
-  __syncthreads();
+  sync_team(num_threads);
   const bool any = block.votes.load(std::memory_order_relaxed) != 0;
-  __syncthreads();
+  sync_team(num_threads);
   if (threadIdx.x == 0) block.votes.store(0, std::memory_order_relaxed);
-  __syncthreads();
+  sync_team(num_threads);
   return any;
 }
 

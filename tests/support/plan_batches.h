@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "lplb/exchange.h"
+#include "support/instances.h"
+
+// Placements and batches that the planners of both backends are tested with.
+namespace lplb::testing {
+
+/// Any placement of equal speeds: some with nodes, dead ranks, slots that share a rank.
+inline Placement random_placement(SplitMix64& random, Index max_ranks) {
+  RandomLimits limits;
+  limits.max_ranks = max_ranks;
+  limits.max_slots_per_rank = 1 + random.below(6);
+  limits.speeds = false;
+  const Placement p = random_instance(random.next(), limits).placement;
+  PlacementOptions options;
+  options.rank_alive = p.rank_alive;
+  for (const Index nodes : {4, 3, 2}) {
+    if (p.num_ranks % nodes == 0 && random.below(2) == 0) options.num_nodes = nodes;
+  }
+  return make_placement(p.num_ranks, p.num_logical_experts, p.physical_to_logical, options);
+}
+
+/// What each rank has. `topk` in either width; the counts are of its valid part.
+struct GroupBatch {
+  std::vector<std::vector<std::int64_t>> topk;  ///< [num_ranks][tokens * num_topk]
+  std::vector<Load> counts;                     ///< [num_ranks, num_logical]
+  std::vector<std::int32_t> packed;             ///< [num_ranks, PackedLayout::size()]
+};
+
+struct BatchShape {
+  Index num_topk = 2;
+  std::int64_t max_tokens = 100;  ///< a rank has 0 to so many
+  int bad_of_16 = 1;              ///< entries of 16 that are -1, or bad
+  bool skewed = true;
+};
+
+inline GroupBatch draw_batch(const Placement& p, const BatchShape& shape, SplitMix64& random) {
+  GroupBatch batch;
+  const auto num_logical = static_cast<std::size_t>(p.num_logical_experts);
+  const PackedLayout layout(p);
+  for (Index g = 0; g < p.num_ranks; ++g) {
+    const Load tokens = random.below(4) == 0 ? 0 : random.between(0, shape.max_tokens);
+    std::vector<std::int64_t> topk(static_cast<std::size_t>(tokens * shape.num_topk));
+    std::vector<Load> counts(num_logical, 0);
+    for (std::int64_t& id : topk) {
+      id = random.below(p.num_logical_experts);
+      if (shape.skewed) id = id * random.below(p.num_logical_experts) / p.num_logical_experts;
+      if (random.below(16) < shape.bad_of_16) {
+        const std::int64_t bad[] = {-1, -1, -2, p.num_logical_experts, 1 << 30};
+        id = bad[random.below(5)];
+      }
+      if (id >= 0 && id < p.num_logical_experts) ++counts[static_cast<std::size_t>(id)];
+    }
+    std::vector<Load> packed(layout.size());
+    layout.pack(counts, packed);
+    batch.counts.insert(batch.counts.end(), counts.begin(), counts.end());
+    for (const Load n : packed) batch.packed.push_back(static_cast<std::int32_t>(n));
+    batch.topk.push_back(std::move(topk));
+  }
+  return batch;
+}
+
+}  // namespace lplb::testing
