@@ -103,6 +103,8 @@ class PlanBlock : public PlanEntries {
     __syncwarp();  // lanes come one by one; a barrier of the cluster wants whole warps
   }
 
+  /// Of a round that this block takes part in.
+  __device__ device::PeerRound::SharedVerdict& verdict() const { return common().verdict; }
   /// After that barrier, on one thread of each block.
   __device__ void note_verdict(std::uint32_t verdict) { scalars_().lost = verdict != 0 ? 1 : 0; }
 
@@ -112,7 +114,8 @@ class PlanBlock : public PlanEntries {
     for (int c = thread(); c <= h_.num_columns; c += kPlanThreads) to[c] = totals()[c];
   }
 
-  /// group[column] = what the other ranks counted; fixed = 0. Needs rows(), and all that was copied.
+  /// group[column] = what the other ranks counted; fixed = 0. Needs rows(), and all that was
+  /// copied.
   __device__ void add_other_ranks() {
     int* const fixed = state().fixed;
     LPLB_ROLLED
@@ -191,8 +194,7 @@ class PlanBlock : public PlanEntries {
     return (static_cast<long long>(scalars_().high) << 16) + scalars_().low;
   }
   __device__ bool is_degraded() {
-    return scalars_().lost != 0 || has_bad_counts() || scalars_().large != 0 ||
-           total() > INT32_MAX;
+    return scalars_().lost != 0 || has_bad_counts() || scalars_().large != 0 || total() > INT32_MAX;
   }
 
   /// The first threads solve; the others make the sums that the segments need. Ends in a barrier.
@@ -266,18 +268,18 @@ class PlanBlock : public PlanEntries {
   __device__ int* before_rank() const { return &at<int>(a_.layout.before_rank); }
   __device__ int* before_node() const { return &at<int>(a_.layout.before_node); }
   __device__ int* quota() const { return &at<int>(a_.layout.quota); }
-  __device__ static Scalars& scalars_() {
-    __shared__ Scalars scalars;
-    return scalars;
-  }
-  __device__ static device::Mailbox& mailbox_() {
-    __shared__ device::Mailbox mailbox;
-    return mailbox;
-  }
-  __device__ static solvers::BlockOutcome& outcome_() {
-    __shared__ solvers::BlockOutcome outcome;
-    return outcome;
-  }
+  /// Single values of a block.
+  struct Common {
+    device::Mailbox mailbox;
+    solvers::BlockOutcome outcome;
+    Scalars scalars;
+    device::PeerRound::SharedVerdict verdict;
+  };
+  static_assert(sizeof(Common) <= kPlanCommonBytes);
+  __device__ Common& common() const { return at<Common>(a_.layout.common); }
+  __device__ Scalars& scalars_() const { return common().scalars; }
+  __device__ device::Mailbox& mailbox_() const { return common().mailbox; }
+  __device__ solvers::BlockOutcome& outcome_() const { return common().outcome; }
 
   /// group[column] += the tokens of ranks [begin, end), this one's aside.
   __device__ __forceinline__ void add_ranks(int column, int begin, int end) {
@@ -301,9 +303,7 @@ class PlanBlock : public PlanEntries {
   }
 
   /// Counts of all ranks: in shared memory where that is large enough.
-  __device__ const int* rows() const {
-    return a_.layout.has_rows != 0 ? at_rows() : a_.all_counts;
-  }
+  __device__ const int* rows() const { return a_.layout.has_rows != 0 ? at_rows() : a_.all_counts; }
   __device__ int* at_rows() const { return &at<int>(a_.layout.rows); }
   __device__ void copy_rows() {
     if (a_.layout.has_rows == 0 || a_.all_counts == nullptr) return;

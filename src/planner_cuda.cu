@@ -2,73 +2,16 @@
 #include <algorithm>
 
 #include "core/launch.cuh"
-#include "planner_block.cuh"
-#include "planner_report.cuh"
+#include "planner_batch.cuh"
 
 namespace lplb {
 namespace {
 
-/// All blocks of the cluster are here, and see what the others wrote.
-__device__ void meet(int num_blocks) {
-  if (num_blocks == 1) {
-    __syncthreads();
-    return;
-  }
-  device::release_to_cluster();
-  device::wait_for_cluster();
-}
-
-/// The exchange, where all totals are here; then what the other ranks counted. Ends in a barrier.
-__device__ void exchange(PlanBlock& plan, device::PeerRound& round, int num_totals,
-                         int num_blocks) {
-  plan.exchange(round, num_totals, num_blocks);
-  meet(num_blocks);  // all counts are here
-  if (threadIdx.x == 0) plan.note_verdict(round.verdict());
-  plan.add_other_ranks();
-  __syncthreads();
-}
-
-/// All of a batch in one cluster, as large as the grid. Every block solves the same problem, so
-/// that only the counts cross between blocks: once; with kExchange, once more for those of the
-/// other ranks.
 template <bool kCut, bool kExchange>
 __global__ void __launch_bounds__(kPlanThreads, 1)
     plan_kernel(const __grid_constant__ PlanArgs args) {
   extern __shared__ uint4 memory[];
-  const int num_blocks = static_cast<int>(gridDim.x);
-  const int block = static_cast<int>(blockIdx.x);
-  __shared__ device::PeerRound::SharedVerdict verdict;
-  PlanBlock plan(args, memory);
-  device::PeerRound round(args.peers, verdict, block, num_blocks);
-  if constexpr (kExchange) {
-    if (threadIdx.x == 0) verdict = {};
-    round.begin();
-  }
-  if (num_blocks > 1) {
-    plan.open_mailbox();
-    if constexpr (kExchange) {
-      device::release_to_cluster();  // the verdict too
-    } else {
-      device::arrive_at_cluster();
-    }
-  }
-  plan.begin(true);
-  plan.open_image(!kExchange);
-  plan.count();
-  plan.number_warps();
-  if constexpr (!kExchange) plan.add_other_ranks();
-  __syncthreads();
-  if (num_blocks > 1) device::wait_for_cluster();  // all blocks have started
-  plan.share_totals(num_blocks);
-  if constexpr (kExchange) exchange(plan, round, num_blocks, num_blocks);
-  plan.gather(num_blocks);
-  plan.solve<kCut>();
-  plan.make_segments();
-  plan.map();
-  if (block == 0) {
-    if (kExchange && threadIdx.x == 0) round.finish();
-    plan.report(num_blocks);
-  }
+  plan_batch<kCut, kExchange>(args, memory);
 }
 
 /// The first of three kernels: each block's totals.
@@ -117,15 +60,14 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
     solve_kernel(const __grid_constant__ PlanArgs args) {
   extern __shared__ uint4 memory[];
   device::let_next_kernel_start();
-  __shared__ device::PeerRound::SharedVerdict verdict;
   PlanBlock plan(args, memory);
   plan.begin(false);
   plan.open_image(!kExchange);
   device::wait_for_copies();
   __syncthreads();
   if constexpr (kExchange) {
-    device::PeerRound round(args.peers, verdict, 0, 1);
-    if (threadIdx.x == 0) verdict = {};
+    device::PeerRound round(args.peers, plan.verdict(), 0, 1);
+    if (threadIdx.x == 0) plan.verdict() = {};
     round.begin();
     device::wait_for_kernel();
     fetch_totals(plan, args, args.num_blocks);
@@ -170,9 +112,8 @@ constexpr Kernel kPlan[2][2] = {{plan_kernel<false, false>, plan_kernel<false, t
                                 {plan_kernel<true, false>, plan_kernel<true, true>}};
 constexpr Kernel kSolve[2][2] = {{solve_kernel<false, false>, solve_kernel<false, true>},
                                  {solve_kernel<true, false>, solve_kernel<true, true>}};
-constexpr Kernel kKernels[] = {kPlan[0][0],  kPlan[0][1],  kPlan[1][0],  kPlan[1][1],
-                               kSolve[0][0], kSolve[0][1], kSolve[1][0], kSolve[1][1],
-                               count_kernel, map_kernel};
+constexpr Kernel kKernels[] = {kPlan[0][0],  kPlan[0][1],  kPlan[1][0],  kPlan[1][1],  kSolve[0][0],
+                               kSolve[0][1], kSolve[1][0], kSolve[1][1], count_kernel, map_kernel};
 
 /// Whether the exchange is within the kernel.
 int exchanges(const PlanArgs& args) { return args.peers.own != nullptr ? 1 : 0; }
@@ -230,8 +171,8 @@ bool has_clusters(int num_blocks, std::size_t shared_bytes) {
                                .cluster_blocks = num_blocks},
                               nullptr);
   int count = 0;
-  LPLB_CUDA_CHECK(cudaOccupancyMaxActiveClusters(
-      &count, reinterpret_cast<const void*>(kPlan[0][0]), &launch.config));
+  LPLB_CUDA_CHECK(cudaOccupancyMaxActiveClusters(&count, reinterpret_cast<const void*>(kPlan[0][0]),
+                                                 &launch.config));
   return count > 0;
 }
 

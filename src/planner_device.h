@@ -47,9 +47,13 @@ struct PlanStatus {
   int last_steps;
 };
 
+/// Room for PlanBlock's single values.
+inline constexpr int kPlanCommonBytes = 128;
+
 /// The shared memory of a block: bytes from its start, multiples of 16, for the largest placement
 /// within the limits. The only copy of these offsets.
 struct PlanLayout {
+  std::int32_t common;        ///< kPlanCommonBytes
   std::int32_t image;         ///< what PlanHeader::bytes says
   std::int32_t state;         ///< solvers::BlockState
   std::int32_t counters;      ///< what a batch begins with zeros in: numbers, totals, group

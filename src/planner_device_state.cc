@@ -30,6 +30,7 @@ PlanLayout lay_out(const PlanLimits& limits, std::int64_t max_entries, int max_b
   layout.image_bytes = static_cast<std::int32_t>(image_bytes);
   layout.max_replicated = static_cast<std::int32_t>(replicated);
   layout.max_columns = static_cast<std::int32_t>(columns);
+  layout.common = add(kPlanCommonBytes);
   layout.image = add(image_bytes);
   layout.state = add(static_cast<std::int64_t>(max_state_bytes(limits)));
   layout.counters = layout.numbers = add(ints(kPlanWarps * replicated));

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <memory>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -17,89 +20,103 @@ using std::min;
 
 #include "lplb/mapping.h"
 #include "lplb/solver.h"
-#include "planner_block.cuh"
-#include "planner_report.cuh"
+#include "planner_batch.cuh"
 #include "support/plan_batches.h"
 
-// The plan's kernel on the CPU, one block of it, against solve() and map_tokens(): equal in every
-// id. The steps are those of planner_cuda.cu's plan_kernel().
+// The plan's kernel on the CPU, clusters and the exchange too, against solve() and map_tokens():
+// equal in every id.
 namespace lplb {
 namespace {
 
-using testing::BatchShape;
 using testing::draw_batch;
 using testing::GroupBatch;
 using testing::SplitMix64;
 
-/// A rank's planner as one block, in memory of the CPU.
+/// A rank's planner in memory of the CPU.
 class EmulatedPlanner {
  public:
-  EmulatedPlanner(const Placement& placement, Index rank, int held_rows) : placement_(placement) {
+  EmulatedPlanner(const Placement& placement, Index rank, int num_blocks, int held_rows) {
     const Index redundants = placement.num_physical() - placement.num_logical_experts;
     const PlanLimits limits{placement.num_ranks, placement.num_logical_experts, redundants};
-    const bool is_cut = placement.num_ranks <= kMaxCutRanks;
-    image_.assign(placement, is_cut ? Solver::kCut : Solver::kFlow);
+    is_cut_ = placement.num_ranks <= kMaxCutRanks;
+    image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
     args_.layout = lay_out(limits, std::int64_t{held_rows} * device::kRow * kPlanWarps, 1, 1 << 24);
-    memory_.resize(static_cast<std::size_t>(args_.layout.bytes) / sizeof(uint4) + 1);
     // NOTE: kernels read whole stretches of it.
     device_image_ = image_.bytes();
     device_image_.resize(max_plan_bytes(limits), 0);
     args_.image = device_image_.data();
     args_.status = &status_;
     args_.rank = rank;
-    args_.num_blocks = 1;
+    args_.num_blocks = num_blocks;
     args_.max_steps = solvers::device_steps(placement.num_ranks, -1);
+    gathered_.resize(static_cast<std::size_t>(placement.num_ranks * args_.layout.max_columns));
+    blocks_.resize(static_cast<std::size_t>(num_blocks));
+    for (auto& block : blocks_) {
+      block.resize(static_cast<std::size_t>(args_.layout.bytes) / sizeof(uint4) + 1);
+    }
   }
 
+  /// Tokens, in place; the first `num_valid` are real.
   template <class Id>
-  std::vector<std::int64_t> run(const std::vector<std::int64_t>& topk, Index num_topk,
-                                const std::vector<std::int32_t>* packed, int num_valid) {
-    std::vector<Id> ids(topk.begin(), topk.end());
-    args_.topk_idx = args_.physical_idx = ids.data();  // in place
+  void set(const std::vector<std::int64_t>& topk, Index num_topk, int num_valid) {
+    entries_.assign(topk.size() * sizeof(Id) / sizeof(std::int64_t) + 1, 0);
+    auto* const ids = reinterpret_cast<Id*>(entries_.data());
+    for (std::size_t i = 0; i < topk.size(); ++i) ids[i] = static_cast<Id>(topk[i]);
+    args_.topk_idx = args_.physical_idx = ids;
     args_.id_bytes = sizeof(Id);
     args_.num_topk = num_topk;
-    args_.num_entries = static_cast<int>(ids.size());
+    args_.num_entries = static_cast<int>(topk.size());
     args_.num_tokens = args_.num_entries / num_topk;
-    args_.stretch = device::kRow * device::rows_per_warp(args_.num_entries, kPlanWarps);
-    args_.num_valid_tokens = &num_valid;
-    args_.all_counts = packed != nullptr ? packed->data() : nullptr;
-    const bool is_cut = placement_.num_ranks <= kMaxCutRanks;
-    emulated::run_block(kPlanThreads, [&] {
-      if (is_cut) {
-        run_steps<true>();
-      } else {
-        run_steps<false>();
-      }
-    });
-    return {ids.begin(), ids.end()};
+    args_.stretch =
+        device::kRow * device::rows_per_warp(args_.num_entries, args_.num_blocks * kPlanWarps);
+    num_valid_ = num_valid;
+    args_.num_valid_tokens = &num_valid_;
+  }
+
+  void give(const std::int32_t* all_counts) { args_.all_counts = all_counts; }
+  void exchange(const PeerArgs& peers) {
+    args_.peers = peers;
+    args_.gathered = gathered_.data();
+    args_.all_counts = args_.gathered;
+  }
+
+  std::vector<unsigned char*> memory() {
+    std::vector<unsigned char*> memory;
+    for (auto& block : blocks_) memory.push_back(reinterpret_cast<unsigned char*>(block.data()));
+    return memory;
+  }
+
+  /// On each thread.
+  void plan() {
+    void* const memory = blocks_[blockIdx.x].data();
+    const bool exchanges = args_.peers.own != nullptr;
+    if (is_cut_) {
+      exchanges ? plan_batch<true, true>(args_, memory) : plan_batch<true, false>(args_, memory);
+    } else {
+      exchanges ? plan_batch<false, true>(args_, memory) : plan_batch<false, false>(args_, memory);
+    }
+  }
+
+  std::vector<std::int64_t> result() const {
+    const auto n = static_cast<std::size_t>(args_.num_entries);
+    if (args_.id_bytes == 8) return {entries_.begin(), entries_.begin() + args_.num_entries};
+    const auto* const ids = reinterpret_cast<const std::int32_t*>(entries_.data());
+    return {ids, ids + n};
   }
 
   const PlanStatus& status() const { return status_; }
+  const PlanImage& image() const { return image_; }
 
  private:
-  template <bool kCut>
-  void run_steps() {
-    PlanBlock plan(args_, memory_.data());
-    plan.begin(true);
-    plan.open_image(true);
-    plan.count();
-    plan.number_warps();
-    plan.add_other_ranks();
-    __syncthreads();
-    plan.share_totals(1);
-    plan.gather(1);
-    plan.solve<kCut>();
-    plan.make_segments();
-    plan.map();
-    plan.report(1);
-  }
-
-  const Placement& placement_;
+  bool is_cut_ = false;
   PlanImage image_;
   std::vector<unsigned char> device_image_;
   PlanStatus status_{};
   PlanArgs args_{};
-  std::vector<uint4> memory_;
+  int num_valid_ = 0;
+  std::vector<std::int64_t> entries_;
+  std::vector<int> gathered_;
+  std::vector<std::vector<uint4>> blocks_;
 };
 
 /// What the first `num_valid` entries are mapped to; -1 for those that pad.
@@ -117,7 +134,7 @@ std::vector<std::int64_t> map_on_cpu(const Placement& p, Index rank,
 
 TEST(EmulatedPlan, EqualsCpuOnRandomGroups) {
   SplitMix64 random(1);
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 9; ++i) {
     const Placement p = testing::random_placement(random, i % 2 == 0 ? 8 : 20);
     const Index rank = random.below(p.num_ranks);
     const Index num_topk = 1 + random.below(4);
@@ -132,17 +149,128 @@ TEST(EmulatedPlan, EqualsCpuOnRandomGroups) {
     count_tokens(entries,
                  std::span(counts).subspan(static_cast<std::size_t>(rank) * experts, experts));
     const auto want = map_on_cpu(p, rank, counts, topk, entries.size());
-    EmulatedPlanner planner(p, rank, 4);
-    ASSERT_EQ(planner.run<std::int32_t>(topk, num_topk, &batch.packed, valid), want) << i;
-    ASSERT_EQ(planner.run<std::int64_t>(topk, num_topk, &batch.packed, valid), want) << i;
+
+    EmulatedPlanner planner(p, rank, i < 6 ? 1 : 2, 4);
+    const auto run = [&] {
+      emulated::run_clusters({planner.memory()}, kPlanThreads,
+                             [&](std::size_t) { planner.plan(); });
+      return planner.result();
+    };
+    planner.give(batch.packed.data());
+    planner.set<std::int32_t>(topk, num_topk, valid);
+    ASSERT_EQ(run(), want) << i;
+    planner.set<std::int64_t>(topk, num_topk, valid);
+    ASSERT_EQ(run(), want) << i;
     // The same tokens on every rank: all map as rank 0 would alone.
+    planner.give(nullptr);
+    planner.set<std::int32_t>(topk, num_topk, valid);
     std::vector<Load> alone(counts.size(), 0);
     count_tokens(entries, std::span(alone).first(experts));
-    ASSERT_EQ(planner.run<std::int32_t>(topk, num_topk, nullptr, valid),
-              map_on_cpu(p, 0, alone, topk, entries.size()))
-        << i;
+    ASSERT_EQ(run(), map_on_cpu(p, 0, alone, topk, entries.size())) << i;
     EXPECT_EQ(planner.status().batches, 3u);
     EXPECT_EQ(planner.status().optimal, 3u);
+  }
+}
+
+/// Ranks that exchange their counts through buffers in memory of the CPU.
+class EmulatedGroup {
+ public:
+  EmulatedGroup(const Placement& p, int num_blocks)
+      : layout_(
+            ExchangeLayout::of(p.num_ranks, static_cast<std::int64_t>(PackedLayout(p).size()))) {
+    const auto bytes = static_cast<std::size_t>(layout_.bytes(1));
+    for (Index g = 0; g < p.num_ranks; ++g) {
+      buffers_.emplace_back(bytes / sizeof(uint4) + 16);
+      planners_.push_back(std::make_unique<EmulatedPlanner>(p, g, num_blocks, 4));
+    }
+    for (Index g = 0; g < p.num_ranks; ++g) {
+      auto* const table = reinterpret_cast<unsigned long long*>(buffer(g));
+      for (Index peer = 0; peer < p.num_ranks; ++peer) {
+        table[peer] = reinterpret_cast<std::uintptr_t>(buffer(peer));
+      }
+    }
+    set_deadline(std::chrono::minutes(2));
+  }
+
+  void set_deadline(std::chrono::nanoseconds deadline) {
+    for (Index g = 0; g < layout_.num_ranks; ++g) {
+      planner(g).exchange({buffer(g), reinterpret_cast<unsigned long long*>(buffer(g)),
+                           layout_.channel(0), static_cast<unsigned long long>(deadline.count()),
+                           layout_, g});
+    }
+  }
+
+  EmulatedPlanner& planner(Index g) { return *planners_[static_cast<std::size_t>(g)]; }
+
+  /// One batch of the ranks that are `in`, at the same time.
+  void run(const std::vector<Index>& in) {
+    std::vector<std::vector<unsigned char*>> memory;
+    memory.reserve(in.size());
+    for (const Index g : in) memory.push_back(planner(g).memory());
+    emulated::run_clusters(memory, kPlanThreads, [&](std::size_t c) { planner(in[c]).plan(); });
+  }
+
+ private:
+  unsigned char* buffer(Index g) {
+    return reinterpret_cast<unsigned char*>(buffers_[static_cast<std::size_t>(g)].data());
+  }
+
+  ExchangeLayout layout_;
+  std::vector<std::vector<uint4>> buffers_;
+  std::vector<std::unique_ptr<EmulatedPlanner>> planners_;
+};
+
+TEST(EmulatedPlan, RanksThatExchangePlanAsOne) {
+  for (const int num_blocks : {1, 2}) {
+    SplitMix64 random(7);
+    Placement p = testing::random_placement(random, 3);
+    while (p.num_ranks < 2 || PackedLayout(p).replicated.empty()) {
+      p = testing::random_placement(random, 3);
+    }
+    std::vector<Index> all(static_cast<std::size_t>(p.num_ranks));
+    std::iota(all.begin(), all.end(), 0);
+    EmulatedGroup group(p, num_blocks);
+    for (int round = 0; round < 4; ++round) {
+      const GroupBatch batch = draw_batch(p, {.num_topk = 2, .max_tokens = 900}, random);
+      for (const Index g : all) {
+        const auto& topk = batch.topk[static_cast<std::size_t>(g)];
+        group.planner(g).set<std::int32_t>(topk, 2, static_cast<int>(topk.size() / 2));
+      }
+      group.run(all);
+      for (const Index g : all) {
+        const auto& topk = batch.topk[static_cast<std::size_t>(g)];
+        ASSERT_EQ(group.planner(g).result(), map_on_cpu(p, g, batch.counts, topk, topk.size()))
+            << "round " << round << ", rank " << g << ", " << num_blocks << " blocks";
+        ASSERT_EQ(group.planner(g).status().optimal, static_cast<unsigned>(round) + 1);
+      }
+    }
+  }
+}
+
+TEST(EmulatedPlan, ARankThatStaysAwayIsGivenUp) {
+  const Placement p = make_placement(2, 3, std::vector<Index>{0, 1, 0, 2});
+  for (const int num_blocks : {1, 2}) {
+    EmulatedGroup group(p, num_blocks);
+    const std::vector<std::int64_t> topk = {0, 0, 0, 0, 1, 2, 0, 0};
+    const auto set = [&](Index g) { group.planner(g).set<std::int32_t>(topk, 1, 8); };
+    group.set_deadline(std::chrono::milliseconds(20));
+    set(0);
+    group.run({0});
+    EXPECT_EQ(group.planner(0).status().lost, 1u);
+    EXPECT_EQ(group.planner(0).status().degraded, 1u);
+    for (const std::int64_t id : group.planner(0).result()) EXPECT_GE(id, 0);
+    // The late rank lacks nothing: rank 0 had sent its counts.
+    group.set_deadline(std::chrono::minutes(2));
+    set(1);
+    group.run({1});
+    EXPECT_EQ(group.planner(1).status().solved, 1u);
+    set(0);
+    set(1);
+    group.run({0, 1});
+    EXPECT_EQ(group.planner(0).status().solved, 1u);
+    EXPECT_EQ(group.planner(1).status().solved, 2u);
+    EXPECT_EQ(group.planner(0).status().last_total, 16);
+    EXPECT_EQ(group.planner(1).status().last_total, 16);
   }
 }
 

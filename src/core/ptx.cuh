@@ -153,6 +153,25 @@ __device__ inline void or_in_block([[maybe_unused]] std::uint32_t* shared,
 #endif
 }
 
+/// Two words of 8 bytes, aligned to 16, in memory that other devices write and read: each word is
+/// whole, their order is not known.
+__device__ inline void store_words(void* to, unsigned long long a, unsigned long long b) {
+  asm volatile("st.relaxed.sys.global.v2.b64 [%0], {%1, %2};" ::"l"(to), "l"(a), "l"(b) : "memory");
+}
+__device__ inline void load_words(const void* from, unsigned long long* a, unsigned long long* b) {
+  asm volatile("ld.relaxed.sys.global.v2.b64 {%0, %1}, [%2];"
+               : "=l"(*a), "=l"(*b)
+               : "l"(from)
+               : "memory");
+}
+
+/// Of a clock that all threads of the device share.
+__device__ inline unsigned long long now_ns() {
+  unsigned long long now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)::"memory");
+  return now;
+}
+
 /// Waits until the kernel ahead in the stream has ended, where this one was launched early.
 __device__ inline void wait_for_kernel() {
 #if __CUDA_ARCH__ >= 900

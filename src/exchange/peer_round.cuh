@@ -13,27 +13,16 @@ __device__ inline void store_line(void* line, ExchangeWord a, ExchangeWord b) {
   const auto bits = [](ExchangeWord w) {
     return static_cast<unsigned long long>(w.epoch) << 32 | w.data;
   };
-  asm volatile("st.relaxed.sys.global.v2.b64 [%0], {%1, %2};" ::"l"(line), "l"(bits(a)),
-               "l"(bits(b))
-               : "memory");
+  store_words(line, bits(a), bits(b));
 }
 
 __device__ inline ExchangeLine load_line(const void* line) {
   unsigned long long a, b;
-  asm volatile("ld.relaxed.sys.global.v2.b64 {%0, %1}, [%2];"
-               : "=l"(a), "=l"(b)
-               : "l"(line)
-               : "memory");
+  load_words(line, &a, &b);
   const auto word = [](unsigned long long bits) {
     return ExchangeWord{static_cast<std::uint32_t>(bits), static_cast<std::uint32_t>(bits >> 32)};
   };
   return {{word(a), word(b)}};
-}
-
-__device__ inline unsigned long long now_ns() {
-  unsigned long long now;
-  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)::"memory");
-  return now;
 }
 
 /// One round of a channel: an all-gather of `num_counts` integers a rank, by stores to the peers'

@@ -5,12 +5,14 @@
 #include <atomic>
 #include <barrier>
 #include <bit>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 // Device functions on the CPU: a thread of the system for each thread of the block, a barrier for
@@ -35,7 +37,7 @@ struct alignas(16) uint4 {
 #define __device__
 #define __global__
 #define __host__
-#define __shared__ static  // one block at a time
+#define __shared__
 #define __forceinline__ inline
 #define __noinline__
 #define __grid_constant__
@@ -70,6 +72,13 @@ class Warp {
   std::uint32_t values_[kWarp] = {};
 };
 
+/// The blocks of a cluster.
+struct Cluster {
+  Cluster(int num_blocks, int num_threads) : barrier(num_blocks * num_threads) {}
+  std::barrier<> barrier;
+  std::vector<unsigned char*> memory;  // of each block, laid out alike
+};
+
 struct Block {
   explicit Block(int num_threads) : barrier(num_threads) {
     for (int i = 0; i < num_threads / kWarp; ++i) warps.push_back(std::make_unique<Warp>());
@@ -88,27 +97,54 @@ struct Block {
   std::once_flag team_made_;
   std::unique_ptr<std::barrier<>> team_;
 };
-inline Block* block = nullptr;
+inline thread_local Block* block = nullptr;
+inline thread_local Cluster* cluster = nullptr;
+inline thread_local std::unique_ptr<std::barrier<>::arrival_token> arrival;
 
 inline Warp& warp() { return *block->warps[thread_index.x / kWarp]; }
 
-/// Runs body() on `num_threads` threads, a multiple of 32.
+/// Where a variable of this block is in block `to` of the cluster.
+template <class T>
+T* in_block(T* mine, int to) {
+  const auto offset = reinterpret_cast<unsigned char*>(mine) - cluster->memory[block_index.x];
+  return reinterpret_cast<T*>(cluster->memory[static_cast<std::size_t>(to)] + offset);
+}
+
+/// Clusters that run at the same time, each of `num_blocks` blocks of `num_threads` threads, a
+/// multiple of 32, with memory[cluster][block] to share. Calls body(cluster) on each thread.
 template <class Body>
-void run_block(int num_threads, Body body) {
-  Block state(num_threads);
-  block = &state;
+void run_clusters(const std::vector<std::vector<unsigned char*>>& memory, int num_threads,
+                  Body body) {
+  std::vector<std::unique_ptr<Cluster>> clusters;
+  std::vector<std::unique_ptr<Block>> blocks;
   std::vector<std::thread> threads;
-  threads.reserve(static_cast<std::size_t>(num_threads));
-  for (int i = 0; i < num_threads; ++i) {
-    threads.emplace_back([&, i] {
-      thread_index.x = static_cast<unsigned>(i);
-      block_size.x = static_cast<unsigned>(num_threads);
-      grid_size.x = 1;
-      body();
-    });
+  for (std::size_t c = 0; c < memory.size(); ++c) {
+    const auto num_blocks = static_cast<int>(memory[c].size());
+    clusters.push_back(std::make_unique<Cluster>(num_blocks, num_threads));
+    clusters[c]->memory = memory[c];
+    for (int b = 0; b < num_blocks; ++b) {
+      blocks.push_back(std::make_unique<Block>(num_threads));
+      for (int i = 0; i < num_threads; ++i) {
+        threads.emplace_back(
+            [&, c, b, i, num_blocks, in = clusters[c].get(), own = blocks.back().get()] {
+              cluster = in;
+              block = own;
+              thread_index.x = static_cast<unsigned>(i);
+              block_index.x = static_cast<unsigned>(b);
+              block_size.x = static_cast<unsigned>(num_threads);
+              grid_size.x = static_cast<unsigned>(num_blocks);
+              body(c);
+            });
+      }
+    }
   }
   for (std::thread& thread : threads) thread.join();
-  block = nullptr;
+}
+
+/// One block.
+template <class Body>
+void run_block(int num_threads, Body body) {
+  run_clusters({{nullptr}}, num_threads, [&](std::size_t) { body(); });
 }
 
 template <class T, class Operation>
@@ -234,17 +270,54 @@ inline void copy_8(void* shared, const void* global) { std::memcpy(shared, globa
 inline void copy_4(void* shared, const void* global) { std::memcpy(shared, global, 4); }
 inline void wait_for_copies() {}
 
-// Of clusters of one block.
-struct Mailbox {};
-inline void arrive_at_cluster() {}
-inline void release_to_cluster() {}
-inline void wait_for_cluster() {}
-inline void open_mailbox(Mailbox*) {}
-inline void expect_bytes(Mailbox*, int) {}
-inline void send_to_block(Mailbox*, int*, int, int) {}
-inline void wait_for_mail(Mailbox*) {}
-inline void store_in_block(int* shared, int, int value) { *shared = value; }
-inline void or_in_block(std::uint32_t* shared, int, std::uint32_t bits) { *shared |= bits; }
+inline void arrive_at_cluster() {
+  emulated::arrival =
+      std::make_unique<std::barrier<>::arrival_token>(emulated::cluster->barrier.arrive());
+}
+inline void release_to_cluster() { arrive_at_cluster(); }
+inline void wait_for_cluster() { emulated::cluster->barrier.wait(std::move(*emulated::arrival)); }
+
+/// Bytes that have come, and 2^32 times those that are expected.
+struct alignas(8) Mailbox {
+  std::uint64_t state;
+};
+inline void open_mailbox(Mailbox* box) { box->state = 0; }
+inline void expect_bytes(Mailbox* box, int bytes) {
+  std::atomic_ref(box->state) += std::uint64_t{static_cast<unsigned>(bytes)} << 32;
+}
+inline void send_to_block(Mailbox* box, int* shared, int to, int value) {
+  *emulated::in_block(shared, to) = value;
+  std::atomic_ref(emulated::in_block(box, to)->state) += sizeof(value);
+}
+inline void wait_for_mail(Mailbox* box) {
+  for (;;) {
+    const std::uint64_t state = std::atomic_ref(box->state).load();
+    if (state != 0 && state >> 32 == (state & 0xFFFFFFFFu)) return;
+    std::this_thread::yield();
+  }
+}
+inline void store_in_block(int* shared, int to, int value) {
+  *emulated::in_block(shared, to) = value;
+}
+inline void or_in_block(std::uint32_t* shared, int to, std::uint32_t bits) {
+  std::atomic_ref(*emulated::in_block(shared, to)) |= bits;
+}
+
+inline void store_words(void* to, unsigned long long a, unsigned long long b) {
+  auto* const words = static_cast<unsigned long long*>(to);
+  std::atomic_ref(words[1]).store(b, std::memory_order_relaxed);
+  std::atomic_ref(words[0]).store(a, std::memory_order_relaxed);
+}
+inline void load_words(const void* from, unsigned long long* a, unsigned long long* b) {
+  auto* const words = static_cast<unsigned long long*>(const_cast<void*>(from));
+  *a = std::atomic_ref(words[0]).load(std::memory_order_relaxed);
+  *b = std::atomic_ref(words[1]).load(std::memory_order_relaxed);
+  if (*a == 0 || *b == 0) std::this_thread::yield();
+}
+inline unsigned long long now_ns() {
+  return static_cast<unsigned long long>(std::chrono::steady_clock::now().time_since_epoch() /
+                                         std::chrono::nanoseconds(1));
+}
 
 inline void sync_team(int num_threads) { emulated::block->team(num_threads).arrive_and_wait(); }
 inline bool any_in_team(int num_threads, bool predicate) {

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "planner_block.cuh"
+#include "planner_report.cuh"
+
+namespace lplb {
+
+/// All blocks of the cluster are here, and see what the others wrote.
+__device__ inline void meet(int num_blocks) {
+  if (num_blocks == 1) {
+    __syncthreads();
+    return;
+  }
+  device::release_to_cluster();
+  device::wait_for_cluster();
+}
+
+/// The exchange, where all totals are here; then what the other ranks counted. Ends in a barrier.
+__device__ inline void exchange(PlanBlock& plan, device::PeerRound& round, int num_totals,
+                                int num_blocks) {
+  plan.exchange(round, num_totals, num_blocks);
+  meet(num_blocks);  // all counts are here
+  if (threadIdx.x == 0) plan.note_verdict(round.verdict());
+  plan.add_other_ranks();
+  __syncthreads();
+}
+
+/// A block's part in all of a batch in one cluster, as large as the grid. Every block solves the
+/// same problem, so that only the counts cross between blocks: once; with kExchange, once more for
+/// those of the other ranks.
+template <bool kCut, bool kExchange>
+__device__ __forceinline__ void plan_batch(const PlanArgs& args, void* memory) {
+  const int num_blocks = static_cast<int>(gridDim.x);
+  const int block = static_cast<int>(blockIdx.x);
+  PlanBlock plan(args, memory);
+  device::PeerRound round(args.peers, plan.verdict(), block, num_blocks);
+  if constexpr (kExchange) {
+    if (threadIdx.x == 0) plan.verdict() = {};
+    round.begin();
+  }
+  if (num_blocks > 1) {
+    plan.open_mailbox();
+    if constexpr (kExchange) {
+      device::release_to_cluster();  // the verdict too
+    } else {
+      device::arrive_at_cluster();
+    }
+  }
+  plan.begin(true);
+  plan.open_image(!kExchange);
+  plan.count();
+  plan.number_warps();
+  if constexpr (!kExchange) plan.add_other_ranks();
+  __syncthreads();
+  if (num_blocks > 1) device::wait_for_cluster();  // all blocks have started
+  plan.share_totals(num_blocks);
+  if constexpr (kExchange) exchange(plan, round, num_blocks, num_blocks);
+  plan.gather(num_blocks);
+  plan.solve<kCut>();
+  plan.make_segments();
+  plan.map();
+  if (block == 0) {
+    if (kExchange && threadIdx.x == 0) round.finish();
+    plan.report(num_blocks);
+  }
+}
+
+}  // namespace lplb
