@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""An MoE layer under expert parallelism, forward and backward, on recorded loads: what balancing wins.
+
+usage: torchrun --nproc-per-node W moe_step.py [--tokens N] [--hidden N] [--inner N] [--replicas N]
+                                               [--batches N] [--trace FILE] [--cpu]
+
+Each rank has N tokens of a batch, routed as the trace's batch was: top-8 of 64 experts, drawn with
+their recorded popularity. The layer is run three times a batch: experts without replicas; with the
+replicas that EPLB gives the 8 batches before, tokens divided evenly; the same replicas with LPLB's
+split. Prints, for each, the imbalance and the median milliseconds of a step and its parts, on the
+rank that took longest. All-to-all by torch.distributed, experts (SwiGLU) by grouped matrix products.
+--cpu: sizes and transport to try the program with, not to measure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import statistics
+import time
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import lplb
+
+TOPK, HISTORY = 8, 8
+PLAIN, EVEN, SPLIT = "no replicas", "EPLB, even split", "EPLB, LPLB's split"
+WAYS = (PLAIN, EVEN, SPLIT)
+PARTS = ("plan", "dispatch", "experts", "combine", "backward", "step")
+TRACE = pathlib.Path(__file__).parents[2] / "data/traces/deepseek-v2-lite.load.jsonl"
+
+
+class Clock:
+    """Marks in the stream, or in time; parts() is what lies between them, in milliseconds."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_gpu = device.type == "cuda"
+        self.marks: list[torch.cuda.Event] = []
+        self.times: list[float] = []
+
+    def mark(self) -> None:
+        if self.on_gpu:
+            self.marks.append(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
+            self.marks[-1].record()
+        else:
+            self.times.append(time.perf_counter())
+
+    def parts(self) -> list[float]:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+            return [a.elapsed_time(b) for a, b in zip(self.marks, self.marks[1:], strict=False)]
+        return [1e3 * (b - a) for a, b in zip(self.times, self.times[1:], strict=False)]
+
+
+class Exchange(torch.autograd.Function):
+    """Sends rows to ranks: `sent[r]` of them to rank r, `got[r]` come from it. Backward: back."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, sent: list[int], got: list[int]) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.counts = (got, sent)
+        received = rows.new_empty((sum(got), *rows.shape[1:]))
+        dist.all_to_all_single(received, rows.contiguous(), got, sent)
+        return received
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
+        return Exchange.apply(gradient, *ctx.counts), None, None
+
+
+def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+    """Row block i, which ends at ends[i], times weights[i]."""
+    if rows.is_cuda:
+        product: Tensor = torch._grouped_mm(rows, weights, offs=ends)
+        return product
+    begins = [0, *ends.tolist()]
+    return torch.cat([rows[a:b] @ w for a, b, w in zip(begins, begins[1:], weights, strict=False)])
+
+
+class Layer(nn.Module):
+    """The experts of one rank's slots. The router's choice comes from outside."""
+
+    def __init__(self, placement: lplb.Placement, options: argparse.Namespace,
+                 device: torch.device) -> None:
+        super().__init__()
+        self.placement = placement
+        slots = placement.slots_per_rank
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+
+        def weights(rows: int, columns: int) -> nn.Parameter:
+            values = torch.randn(slots, rows, columns, device=device, dtype=dtype)
+            return nn.Parameter(values * 0.02)
+
+        self.up = weights(options.hidden, 2 * options.inner)
+        self.down = weights(options.inner, options.hidden)
+        self.taken = 0
+
+    def forward(self, x: Tensor, slot: Tensor, clock: Clock) -> Tensor:
+        """`slot` [tokens, TOPK]: physical ids. Marks the end of dispatch, experts and combine."""
+        local = self.placement.slots_per_rank
+        order = slot.reshape(-1).argsort(stable=True)
+        sorted_slot = slot.reshape(-1)[order]
+        sent = torch.bincount(sorted_slot // local, minlength=self.placement.num_ranks)
+        got = torch.empty_like(sent)
+        dist.all_to_all_single(got, sent)
+        counts = sent.tolist(), got.tolist()  # waits, in all three ways alike
+        rows = Exchange.apply(x.repeat_interleave(TOPK, 0)[order], *counts)
+        taken = sorted_slot.new_empty(sum(counts[1]))
+        dist.all_to_all_single(taken, sorted_slot, counts[1], counts[0])
+        clock.mark()
+        taken %= local
+        by_slot = taken.argsort(stable=True)
+        ends = torch.bincount(taken, minlength=local).cumsum(0).to(torch.int32)
+        gate, value = grouped_product(rows[by_slot], self.up, ends).chunk(2, -1)
+        result = grouped_product(nn.functional.silu(gate) * value, self.down, ends)
+        self.taken = len(rows)
+        clock.mark()
+        back = torch.empty_like(result).index_copy(0, by_slot, result)
+        back = Exchange.apply(back, *reversed(counts))
+        mine = torch.empty_like(back).index_copy(0, order, back)
+        y: Tensor = mine.view(-1, TOPK, x.shape[-1]).mean(1)
+        clock.mark()
+        return y
+
+
+def divide_evenly(placement: lplb.Placement, device: torch.device) -> Tensor:
+    """[experts, most replicas + 1]: physical ids of an expert's replicas, and how many there are."""
+    replicas: list[list[int]] = [[] for _ in range(placement.num_logical_experts)]
+    for slot, expert in enumerate(placement.physical_to_logical.tolist()):
+        replicas[expert].append(slot)
+    most = max(map(len, replicas))
+    return torch.tensor([r + [-1] * (most - len(r)) + [len(r)] for r in replicas], device=device)
+
+
+def read_loads(path: pathlib.Path) -> list[list[list[int]]]:
+    """The load [layers][experts] of each batch."""
+    with path.open() as lines:
+        return [json.loads(line)["load"] for line in lines]
+
+
+def measure(options: argparse.Namespace, device: torch.device, loads: Tensor) -> None:
+    rank, num_ranks = dist.get_rank(), dist.get_world_size()
+    found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+    imbalance: dict[str, list[float]] = {way: [] for way in WAYS}
+    num_experts = loads.shape[-1]
+    for batch in range(HISTORY, HISTORY + options.batches + 1):  # the first one warms up
+        past = loads[batch - HISTORY:batch].sum(0, keepdim=True)
+        random = torch.Generator().manual_seed(1000 * batch + rank)
+        popularity = loads[batch].double().clamp(min=1e-3).expand(options.tokens, -1)
+        topk_idx = torch.multinomial(popularity, TOPK, generator=random).to(device)
+        x = torch.randn(options.tokens, options.hidden, generator=random).to(
+            device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+        for way in WAYS:
+            slots = num_experts + (0 if way == PLAIN else num_ranks * options.replicas)
+            placement = lplb.Placement(
+                lplb.rebalance_experts(past, slots, 1, 1, num_ranks)[0][0], num_ranks)
+            layer = Layer(placement, options, device)
+            planner = lplb.Planner(placement, group=dist.group.WORLD, num_topk=TOPK,
+                                   max_tokens=options.tokens) if way == SPLIT else None
+            table = divide_evenly(placement, device)
+            if planner is not None:
+                planner.run(topk_idx)  # the first batch allocates
+            for repeat in range(3):
+                leaf = x.clone().requires_grad_()
+                dist.barrier()
+                clock = Clock(device)
+                clock.mark()
+                if planner is not None:
+                    slot = planner.run(topk_idx)
+                else:
+                    turn = torch.arange(topk_idx.numel(), device=device).view_as(topk_idx)
+                    choice = turn % table[topk_idx, -1]
+                    slot = table[topk_idx, choice]
+                clock.mark()
+                y = layer(leaf, slot, clock)
+                y.square().mean().backward()
+                clock.mark()
+                parts = clock.parts()
+                parts.append(sum(parts))
+                slowest = torch.tensor(parts, device=device)
+                dist.all_reduce(slowest, dist.ReduceOp.MAX)
+                taken = torch.zeros(num_ranks, dtype=torch.int64, device=device)
+                taken[rank] = layer.taken
+                dist.all_reduce(taken)
+                if repeat > 0 and batch > HISTORY:
+                    found[way].append(slowest.tolist())
+                    imbalance[way].append(lplb.imbalance(taken.cpu()))
+    if rank != 0:
+        return
+    print(f"{'way':20} {'imbalance':>9}" + "".join(f" {part + ' ms':>12}" for part in PARTS))
+    for way in WAYS:
+        medians = [statistics.median(step[i] for step in found[way]) for i in range(len(PARTS))]
+        print(f"{way:20} {statistics.mean(imbalance[way]):9.3f}"
+              + "".join(f" {median:12.3f}" for median in medians))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--hidden", type=int, default=7168)
+    parser.add_argument("--inner", type=int, default=2048)
+    parser.add_argument("--replicas", type=int, default=4, help="redundant slots a rank")
+    parser.add_argument("--batches", type=int, default=5)
+    parser.add_argument("--layer", type=int, default=3, help="of the trace")
+    parser.add_argument("--trace", type=pathlib.Path, default=TRACE)
+    parser.add_argument("--cpu", action="store_true")
+    options = parser.parse_args()
+    dist.init_process_group("gloo" if options.cpu else "nccl")
+    device = torch.device("cpu")
+    if not options.cpu:
+        device = torch.device("cuda", dist.get_rank() % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    if dist.get_rank() == 0:
+        name = "CPU" if options.cpu else torch.cuda.get_device_name(device)
+        print(f"{dist.get_world_size()} x {name}, torch {torch.__version__}: {options.tokens} tokens "
+              f"a rank x top-{TOPK}, hidden {options.hidden}, width {options.inner}, "
+              f"{options.replicas} replicas a rank; slowest rank, medians")
+    loads = torch.tensor([batch[options.layer] for batch in read_loads(options.trace)])
+    measure(options, device, loads)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
