@@ -38,15 +38,10 @@ struct Peers {
   unsigned mask;
 
   __device__ explicit Peers(int key) : mask(__match_any_sync(~0u, key)) {}
-  /// As it was found before.
-  __device__ static Peers of_mask(unsigned mask) { return Peers(mask, 0); }
   __device__ int count() const { return __popc(mask); }
   /// Of these, the lanes before this one.
   __device__ int before() const { return __popc(mask & ((1u << lane_id()) - 1)); }
   __device__ bool is_first() const { return before() == 0; }
-
- private:
-  __device__ Peers(unsigned found, int) : mask(found) {}
 };
 
 /// Takes the next number of `counters[key]` for each lane with a key >= 0, in lane order. The whole
