@@ -4,24 +4,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <limits>
 #include <string>
+
+#include "support/expect_refused.h"
 
 namespace lplb {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-
-void expect_refused(const std::function<void()>& call, const char* part) {
-  try {
-    call();
-    ADD_FAILURE() << "accepted: expected " << part;
-  } catch (const ArgumentError& e) {
-    EXPECT_THAT(e.what(), HasSubstr(part));
-  }
-}
+using testing::expect_refused;
 
 // Experts 1 and 4 have two replicas; 0 and 3 live on rank 0, 2 on rank 1, 5 on rank 2.
 Placement three_ranks() {

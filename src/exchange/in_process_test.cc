@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "lplb/exchange.h"
+#include "support/expect_refused.h"
 
 namespace lplb {
 namespace {
@@ -16,6 +17,7 @@ using namespace std::chrono_literals;
 using ::testing::AllOf;
 using ::testing::Each;
 using ::testing::ElementsAre;
+using testing::expect_refused;
 using ::testing::HasSubstr;
 
 /// An expert a rank and one more where there is room; `extra` of them are replicated.
@@ -235,24 +237,16 @@ TEST(InProcessGroup, MembersOutliveTheGroupObject) {
 }
 
 TEST(InProcessGroup, RefusesBadInput) {
-  const auto refused = [](const std::function<void()>& call, const char* part) {
-    try {
-      call();
-      ADD_FAILURE() << "accepted: expected " << part;
-    } catch (const ArgumentError& e) {
-      EXPECT_THAT(e.what(), HasSubstr(part));
-    }
-  };
-  refused([] { InProcessGroup(0); }, "num_ranks: 0 is not between 1 and 1024");
-  refused([] { InProcessGroup(2, 0us); }, "deadline: 0 us is not > 0");
+  expect_refused([] { InProcessGroup(0); }, "num_ranks: 0 is not between 1 and 1024");
+  expect_refused([] { InProcessGroup(2, 0us); }, "deadline: 0 us is not > 0");
   InProcessGroup group(2, std::chrono::microseconds::max());
-  refused([&] { group.member(2); }, "rank: 2 is not between 0 and 1");
+  expect_refused([&] { group.member(2); }, "rank: 2 is not between 0 and 1");
   const auto member = group.member(0);
-  refused([&] { group.member(0); }, "rank: 0 has its member already");
+  expect_refused([&] { group.member(0); }, "rank: 0 has its member already");
   // A wrong call is no batch: the group goes on.
   std::vector<Load> all(3);
-  refused([&] { member->all_gather(layout_of(2, 2), std::vector<Load>(4), all); },
-          "all: has 3 entries, expected num_ranks * 4 (8)");
+  expect_refused([&] { member->all_gather(layout_of(2, 2), std::vector<Load>(4), all); },
+                 "all: has 3 entries, expected num_ranks * 4 (8)");
   const auto other = group.member(1);
   on_threads(2, [&](Index rank) {
     EXPECT_EQ(gather(rank == 0 ? *member : *other, layout_of(2, 2), 1).status,

@@ -4,17 +4,17 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <functional>
 #include <string>
 
 #include "exchange/peer_test_group.h"
+#include "support/expect_refused.h"
 
 // Ranks that are streams of one process.
 namespace lplb {
 namespace {
 
 using namespace std::chrono_literals;
-using ::testing::HasSubstr;
+using testing::expect_refused;
 using testing::PeerCuda;
 using testing::VirtualRank;
 using testing::VirtualRanks;
@@ -217,40 +217,33 @@ TEST(ExchangeLayout, EpochsSkipZeroAndAlternate) {
 }
 
 TEST_F(PeerCuda, RefusesBadInput) {
-  const auto refused = [](const std::function<void()>& call, const char* part) {
-    try {
-      call();
-      ADD_FAILURE() << "accepted: expected " << part;
-    } catch (const ArgumentError& e) {
-      EXPECT_THAT(e.what(), HasSubstr(part));
-    }
-  };
   const PeerGroupOptions good{.max_counts = 24};
-  refused([&] { PeerGroup::in_process({}, good); }, "num_ranks: 0 is not between 1 and 1024");
-  refused(
+  expect_refused([&] { PeerGroup::in_process({}, good); },
+                 "num_ranks: 0 is not between 1 and 1024");
+  expect_refused(
       [&] {
         PeerGroup::in_process(std::vector<int>{0, 99}, good);
       },
       "devices: 99 is not between 0 and");
-  refused([&] { peer_buffer_bytes(2, {}); }, "max_counts: 0 is not between 1 and 5120");
-  refused([&] { peer_buffer_bytes(2, {.max_counts = 1, .num_channels = 0}); },
-          "num_channels: 0 is not between 1 and 65536");
-  refused([&] { peer_buffer_bytes(2, {.max_counts = 1, .deadline = 0us}); },
-          "deadline: 0 us is not > 0");
+  expect_refused([&] { peer_buffer_bytes(2, {}); }, "max_counts: 0 is not between 1 and 5120");
+  expect_refused([&] { peer_buffer_bytes(2, {.max_counts = 1, .num_channels = 0}); },
+                 "num_channels: 0 is not between 1 and 65536");
+  expect_refused([&] { peer_buffer_bytes(2, {.max_counts = 1, .deadline = 0us}); },
+                 "deadline: 0 us is not > 0");
   GivenBuffers buffers(2, good);
-  refused([&] { PeerGroup::from_pointers(2, buffers.pointers, good); },
-          "rank: 2 is not between 0 and 1");
+  expect_refused([&] { PeerGroup::from_pointers(2, buffers.pointers, good); },
+                 "rank: 2 is not between 0 and 1");
   buffers.pointers[1] = nullptr;
-  refused([&] { PeerGroup::from_pointers(0, buffers.pointers, good); },
-          "buffers: that of rank 1 is at 0x0, expected a multiple of 256");
+  expect_refused([&] { PeerGroup::from_pointers(0, buffers.pointers, good); },
+                 "buffers: that of rank 1 is at 0x0, expected a multiple of 256");
   std::vector<PeerGroup> group = PeerGroup::in_process(std::vector<int>{0, 0}, good);
-  refused([&] { group[0].channel(1); }, "index: 1 is not between 0 and 0");
+  expect_refused([&] { group[0].channel(1); }, "index: 1 is not between 0 and 0");
   const auto channel = group[0].channel(0);
-  refused([&] { group[0].channel(0); }, "index: channel 0 has been handed out already");
-  refused([&] { channel->all_gather(nullptr, {.num_counts = 25}); },
-          "num_counts: 25 is not between 1 and max_counts (24)");
-  refused([&] { channel->all_gather(nullptr, {.num_counts = 24}); },
-          "mine: is null, expected 24 counts");
+  expect_refused([&] { group[0].channel(0); }, "index: channel 0 has been handed out already");
+  expect_refused([&] { channel->all_gather(nullptr, {.num_counts = 25}); },
+                 "num_counts: 25 is not between 1 and max_counts (24)");
+  expect_refused([&] { channel->all_gather(nullptr, {.num_counts = 24}); },
+                 "mine: is null, expected 24 counts");
 }
 
 TEST(Transport, NamesGoThereAndBack) {

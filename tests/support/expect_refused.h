@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "lplb/error.h"
+
+namespace lplb::testing {
+
+/// `call` throws ArgumentError, with `part` in its message.
+inline void expect_refused(const std::function<void()>& call, const char* part) {
+  try {
+    call();
+    ADD_FAILURE() << "accepted: expected " << part;
+  } catch (const ArgumentError& e) {
+    EXPECT_THAT(e.what(), ::testing::HasSubstr(part));
+  }
+}
+
+}  // namespace lplb::testing
