@@ -31,6 +31,22 @@ void check_layout(const Placement& placement, const PackedLayout& layout, Index 
                  rank, placement.num_ranks - 1);
 }
 
+/// Writes single experts; calls body(expert, e, k) for the others, the k-th of them.
+template <class Body>
+void write_experts(const Placement& placement, const PackedLayout& layout,
+                   const QuotaOutputs& outputs, Body body) {
+  std::size_t k = 0;
+  for (Index e = 0; e < placement.num_logical_experts; ++e) {
+    const QuotaExpert expert = expert_of(placement, e);
+    const Index home = layout.home[static_cast<std::size_t>(e)];
+    if (home >= 0) {
+      write_single(expert, home, outputs);
+    } else {
+      body(expert, e, k++);
+    }
+  }
+}
+
 }  // namespace
 
 void check_quota_outputs(const Placement& placement, const QuotaOutputs& outputs) {
@@ -50,20 +66,13 @@ void write_quotas(const Placement& placement, const PackedLayout& layout,
   check_argument(physical_load.size() == placement.physical_to_logical.size(), "physical_load",
                  "has {} entries, expected num_physical ({})", physical_load.size(),
                  placement.num_physical());
-  std::size_t k = 0;
-  for (Index e = 0; e < placement.num_logical_experts; ++e) {
-    const QuotaExpert expert = expert_of(placement, e);
-    if (layout.home[static_cast<std::size_t>(e)] >= 0) {
-      write_single(expert, layout.home[static_cast<std::size_t>(e)], outputs);
-      continue;
-    }
+  write_experts(placement, layout, outputs, [&](const QuotaExpert& expert, Index e, std::size_t k) {
     Load total = 0;
     Load prefix = 0;
     for (Index g = 0; g < placement.num_ranks; ++g) {
       if (g == rank) prefix = total;
       total += all_counts[static_cast<std::size_t>(g) * size + k];
     }
-    ++k;
     const std::int32_t tokens = narrow(total, e);
     write_replicated(
         expert,
@@ -72,7 +81,7 @@ void write_quotas(const Placement& placement, const PackedLayout& layout,
               physical_load[static_cast<std::size_t>(expert.physical[i])]);
         },
         tokens, static_cast<std::int32_t>(prefix), outputs);
-  }
+  });
   if (outputs.solved != nullptr) *outputs.solved = 1;
 }
 
@@ -82,18 +91,12 @@ void write_even_quotas(const Placement& placement, const PackedLayout& layout,
   check_quota_outputs(placement, outputs);
   check_argument(own.size() == layout.size(), "own", "has {} entries, expected {}", own.size(),
                  layout.size());
-  std::size_t k = 0;
-  for (Index e = 0; e < placement.num_logical_experts; ++e) {
-    const QuotaExpert expert = expert_of(placement, e);
-    if (layout.home[static_cast<std::size_t>(e)] >= 0) {
-      write_single(expert, layout.home[static_cast<std::size_t>(e)], outputs);
-      continue;
-    }
-    const std::int32_t tokens = narrow(own[k++], e);
+  write_experts(placement, layout, outputs, [&](const QuotaExpert& expert, Index e, std::size_t k) {
+    const std::int32_t tokens = narrow(own[k], e);
     write_replicated(
         expert, [&](Index i) { return even_quota(expert, i, tokens, e + rank); }, tokens, 0,
         outputs);
-  }
+  });
   if (outputs.solved != nullptr) *outputs.solved = 0;
 }
 
