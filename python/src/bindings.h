@@ -51,16 +51,38 @@ T* pointer(std::uintptr_t address) {
   return reinterpret_cast<T*>(address);
 }
 
-/// Calls `body` without the GIL, one thread at a time.
+/// Calls `body` without the GIL.
+template <class Body>
+auto without_gil(Body body) {
+  const nb::gil_scoped_release release;
+  return body();
+}
+
+/// The same, one thread at a time.
 template <class Body>
 auto locked(std::mutex& mutex, Body body) {
-  const nb::gil_scoped_release release;
-  const std::lock_guard lock(mutex);
-  return body();
+  return without_gil([&] {
+    const std::lock_guard lock(mutex);
+    return body();
+  });
 }
 
 /// What Python reads by name.
 using Facts = nb::typed<nb::dict, nb::str, nb::any>;
+
+/// What the planners of both backends count.
+template <class Stats>
+Facts planner_facts(const Stats& s) {
+  Facts d;
+  d["batches"] = s.batches;
+  d["solved"] = s.solved;
+  d["optimal"] = s.optimal;
+  d["degraded"] = s.degraded;
+  d["out_of_range"] = s.out_of_range;
+  d["last_lower_bound"] = static_cast<double>(s.last_lower_bound);
+  d["last_imbalance"] = s.last_imbalance;
+  return d;
+}
 
 void bind_placement(nb::module_& m);
 void bind_topology(nb::module_& m);

@@ -21,19 +21,12 @@ DeviceBatch to_batch(std::uintptr_t topk_idx, int id_bytes, std::int64_t num_tok
 }
 
 Facts to_dict(const DevicePlannerStats& s) {
-  Facts d;
-  d["batches"] = s.batches;
-  d["solved"] = s.solved;
-  d["optimal"] = s.optimal;
-  d["degraded"] = s.degraded;
-  d["out_of_range"] = s.out_of_range;
+  Facts d = planner_facts(s);
   d["overflows"] = s.overflows;
   d["bad_counts"] = s.bad_counts;
   d["bad_valid"] = s.bad_valid;
   d["check_failures"] = s.check_failures;
   d["last_max_load"] = static_cast<double>(s.last_max_load);
-  d["last_lower_bound"] = static_cast<double>(s.last_lower_bound);
-  d["last_imbalance"] = s.last_imbalance;
   return d;
 }
 

@@ -11,12 +11,9 @@ void bind_ids(nb::module_& m) {
       [](const ArrayIn<Id>& topk_idx, Index num_logical,
          const std::string& backend) -> nb::typed<nb::tuple, ArrayOut<Load>, std::int64_t> {
         std::vector<Load> load(static_cast<std::size_t>(num_logical));
-        CountStatus status;
         const Backend where = parse_backend(backend);
-        {
-          const nb::gil_scoped_release release;
-          status = count_tokens(span_of(topk_idx), load, where);
-        }
+        const CountStatus status =
+            without_gil([&] { return count_tokens(span_of(topk_idx), load, where); });
         return nb::make_tuple(to_array(std::move(load)), status.out_of_range);
       },
       "topk_idx"_a, "num_logical"_a, "backend"_a);
@@ -26,11 +23,10 @@ void bind_ids(nb::module_& m) {
          Index rank, const ArrayIn<Id>& topk_idx, const std::string& backend) {
         std::vector<Id> out(topk_idx.size());
         const Backend where = parse_backend(backend);
-        {
-          const nb::gil_scoped_release release;
+        without_gil([&] {
           map_tokens(placement, span_of(counts), span_of(split), rank, span_of(topk_idx),
                      std::span<Id>(out), where);
-        }
+        });
         return to_array(std::move(out));
       },
       "placement"_a, "counts"_a, "physical_load"_a, "rank"_a, "topk_idx"_a, "backend"_a);
@@ -40,11 +36,10 @@ void bind_ids(nb::module_& m) {
          const ArrayIn<Id>& topk_idx, const std::string& backend) {
         std::vector<Id> out(topk_idx.size());
         const Backend where = parse_backend(backend);
-        {
-          const nb::gil_scoped_release release;
+        without_gil([&] {
           map_tokens_in_proportion(placement, span_of(split), rank, span_of(topk_idx),
                                    std::span<Id>(out), where);
-        }
+        });
         return to_array(std::move(out));
       },
       "placement"_a, "physical_load"_a, "rank"_a, "topk_idx"_a, "backend"_a);

@@ -101,13 +101,10 @@ void bind_placement(nb::module_& m) {
       "rebalance_experts",
       [](const ArrayIn<double>& load, Index num_layers, Index num_logical, Index num_replicas,
          Index num_groups, Index num_nodes, Index num_ranks, int num_threads) -> Maps {
-        ExpertMaps maps;
-        {
-          const nb::gil_scoped_release release;
-          maps = rebalance_experts(span_of(load), num_layers, num_logical, num_replicas, num_groups,
+        return to_tuple(without_gil([&] {
+          return rebalance_experts(span_of(load), num_layers, num_logical, num_replicas, num_groups,
                                    num_nodes, num_ranks, num_threads);
-        }
-        return to_tuple(std::move(maps));
+        }));
       },
       "load"_a, "num_layers"_a, "num_logical"_a, "num_replicas"_a, "num_groups"_a, "num_nodes"_a,
       "num_ranks"_a, "num_threads"_a);
@@ -115,13 +112,10 @@ void bind_placement(nb::module_& m) {
       "place_on_topology",
       [](const ArrayIn<double>& load, Index num_layers, Index num_logical, const Topology& topology,
          Index redundants, Index num_ranks, Index num_nodes, int num_threads) -> Maps {
-        ExpertMaps maps;
-        {
-          const nb::gil_scoped_release release;
-          maps = place_on_topology(span_of(load), num_layers, num_logical, topology, redundants,
+        return to_tuple(without_gil([&] {
+          return place_on_topology(span_of(load), num_layers, num_logical, topology, redundants,
                                    num_ranks, num_nodes, num_threads);
-        }
-        return to_tuple(std::move(maps));
+        }));
       },
       "load"_a, "num_layers"_a, "num_logical"_a, "topology"_a, "redundants"_a, "num_ranks"_a,
       "num_nodes"_a, "num_threads"_a);

@@ -86,24 +86,17 @@ class HostPlanner {
   }
 
   void update_placement(const Placement& placement) {
-    const nb::gil_scoped_release release;
-    const std::lock_guard lock(mutex_);
-    planner_.update_placement(placement);
-    has_split_ = false;
+    locked(mutex_, [&] {
+      planner_.update_placement(placement);
+      has_split_ = false;
+    });
   }
 
   Facts stats() {
     const PlannerStats s = locked(mutex_, [&] { return planner_.stats(); });
     const double max_load = locked(mutex_, [&] { return planner_.last_split().max_load; });
-    Facts d;
-    d["batches"] = s.batches;
-    d["solved"] = s.solved;
-    d["optimal"] = s.optimal;
-    d["degraded"] = s.degraded;
-    d["out_of_range"] = s.out_of_range;
+    Facts d = planner_facts(s);
     d["last_max_load"] = s.solved == 0 ? 0 : max_load;
-    d["last_lower_bound"] = s.last_lower_bound;
-    d["last_imbalance"] = s.last_imbalance;
     return d;
   }
 

@@ -26,12 +26,11 @@ nb::typed<nb::tuple, std::string, std::string> run_simulation(
   options.solver = parse_solver(solver);
   options.jobs = jobs;
   std::string json, html;
-  {
-    const nb::gil_scoped_release release;
+  without_gil([&] {
     const SimulateReport report = simulate(options);
     json = report_json(report);
     html = report_html(report, command);
-  }
+  });
   return nb::make_tuple(json, html);
 }
 

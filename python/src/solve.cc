@@ -23,10 +23,9 @@ nb::tuple solve_many(const Placement& placement, const ArrayIn<Load>& loads, int
   const std::size_t physical = placement.physical_to_logical.size();
   std::vector<Load> split(num_batches * physical);
   std::vector<SplitSummary> summary(num_batches);
-  {
-    const nb::gil_scoped_release release;
+  without_gil([&] {
     solve_batch(SplitProblem(placement), span_of(loads), split, summary, num_threads, options);
-  }
+  });
   std::vector<double> max_load, bound;
   std::vector<std::uint8_t> optimal;
   for (const SplitSummary& batch : summary) {
@@ -65,8 +64,7 @@ void bind_solve(nb::module_& m) {
          std::int64_t max_steps, double tolerance, int max_iterations, const std::string& backend) {
         const SolveOptions options =
             solve_options(solver, max_steps, tolerance, max_iterations, backend);
-        const nb::gil_scoped_release release;
-        return solve(placement, span_of(load), options);
+        return without_gil([&] { return solve(placement, span_of(load), options); });
       },
       "placement"_a, "load"_a, "solver"_a, "max_steps"_a, "tolerance"_a, "max_iterations"_a,
       "backend"_a);
