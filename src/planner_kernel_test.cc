@@ -7,21 +7,13 @@
 #include <span>
 #include <vector>
 
-#include "support/emulated_block.h"
-
-namespace lplb {
-using std::max;
-using std::min;
-namespace solvers {
-using std::max;
-using std::min;
-}  // namespace solvers
-}  // namespace lplb
-
 #include "lplb/mapping.h"
 #include "lplb/solver.h"
-#include "planner_batch.cuh"
+#include "support/emulated_block.h"
 #include "support/plan_batches.h"
+
+// NOTE: behind the emulation, which they are compiled with.
+#include "planner_batch.cuh"
 
 // The plan's kernel on the CPU, clusters and the exchange too, against solve() and map_tokens():
 // equal in every id.

@@ -1,56 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include <gtest/gtest.h>
 
-#include <barrier>
 #include <cmath>
-#include <thread>
 #include <vector>
 
 #include "solve/ipm_cholesky.h"
 #include "solve/ipm_finish.h"
 #include "solve/ipm_tables.h"
+#include "support/emulated_block.h"
 #include "support/instances.h"
 
-// The kernel's source on the CPU: a thread of the system for each thread of the block, a barrier
-// for each barrier and shuffle, our Cholesky for cuSolverDx's. ThreadSanitizer sees a missing
-// barrier here as it would be on the device.
+// The kernel's source on the CPU, our Cholesky for cuSolverDx's.
 #define LPLB_IPM_ROWS 16
 #define LPLB_IPM_THREADS 64
-#define __device__
-#define __global__
-#define __grid_constant__
-#define __launch_bounds__(threads)
-#define __shared__
-#define __align__(bytes)
-
-namespace lplb::emulated {
-
-struct Dim {
-  unsigned x = 0;
-};
-thread_local Dim thread_index;
-thread_local Dim block_index;
-std::barrier<> block_barrier(LPLB_IPM_THREADS);
-std::barrier<> warp_barrier[LPLB_IPM_THREADS / 32] = {std::barrier<>(32), std::barrier<>(32)};
-double exchange[LPLB_IPM_THREADS];
-
-void sync() { block_barrier.arrive_and_wait(); }
-
-double shuffle_xor(double value, int offset) {
-  std::barrier<>& warp = warp_barrier[thread_index.x / 32];
-  exchange[thread_index.x] = value;
-  warp.arrive_and_wait();
-  const double other = exchange[thread_index.x ^ static_cast<unsigned>(offset)];
-  warp.arrive_and_wait();
-  return other;
-}
-
-}  // namespace lplb::emulated
-
-#define threadIdx ::lplb::emulated::thread_index
-#define blockIdx ::lplb::emulated::block_index
-#define __syncthreads ::lplb::emulated::sync
-#define __shfl_xor_sync(mask, value, offset) ::lplb::emulated::shuffle_xor(value, offset)
 
 namespace lplb::solvers {
 alignas(16) double shared[1 << 15];
@@ -123,18 +85,13 @@ class Emulator {
     args_.tolerance = options.tolerance;
     args_.max_iterations = options.max_iterations;
     args_.warm = options.warm_start;
-    std::vector<std::thread> threads;
-    for (unsigned i = 0; i < LPLB_IPM_THREADS; ++i) {
-      threads.emplace_back([this, i] {
-        threadIdx.x = i;
-        for (unsigned block = 0; block < outcome.size(); ++block) {
-          blockIdx.x = block;
-          lplb_ipm(args_);
-          emulated::sync();
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
+    emulated::run_block(LPLB_IPM_THREADS, [&] {
+      for (unsigned block = 0; block < outcome.size(); ++block) {
+        blockIdx.x = block;
+        lplb_ipm(args_);
+        __syncthreads();
+      }
+    });
   }
 
   std::vector<Load> take;

@@ -6,11 +6,7 @@
 #include "support/emulated_block.h"
 #include "support/instances.h"
 
-namespace lplb::solvers {
-using std::max;
-using std::min;
-}  // namespace lplb::solvers
-
+// NOTE: behind the emulation, which they are compiled with.
 #include "solve/solve_kernel.cuh"
 #include "solve/solvers.h"
 

@@ -34,6 +34,7 @@ struct alignas(16) uint4 {
 #undef __noinline__
 #undef __grid_constant__
 #undef __launch_bounds__
+#undef __align__
 #define __device__
 #define __global__
 #define __host__
@@ -42,6 +43,11 @@ struct alignas(16) uint4 {
 #define __noinline__
 #define __grid_constant__
 #define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
+
+// As on the device, found from every namespace.
+using std::max;
+using std::min;
 
 namespace lplb::emulated {
 
@@ -57,19 +63,23 @@ class Warp {
  public:
   void sync() { barrier_.arrive_and_wait(); }
 
-  /// Each lane gives a value; combine(values) is called on each lane, with those of all.
-  template <class Combine>
-  auto exchange(std::uint32_t value, Combine combine) {
-    values_[thread_index.x % kWarp] = value;
+  /// Each lane gives a value of up to 8 bytes; combine(values) is called on each lane, with those
+  /// of all.
+  template <class T, class Combine>
+  auto exchange(T value, Combine combine) {
+    static_assert(sizeof(T) <= sizeof(values_[0]));
+    std::memcpy(&values_[thread_index.x % kWarp], &value, sizeof(T));
     sync();
-    const auto result = combine(values_);
+    T values[kWarp];
+    for (int i = 0; i < kWarp; ++i) std::memcpy(&values[i], &values_[i], sizeof(T));
+    const auto result = combine(values);
     sync();
     return result;
   }
 
  private:
   std::barrier<> barrier_{kWarp};
-  std::uint32_t values_[kWarp] = {};
+  std::uint64_t values_[kWarp] = {};
 };
 
 /// The blocks of a cluster.
@@ -149,9 +159,9 @@ void run_block(int num_threads, Body body) {
 
 template <class T, class Operation>
 T reduce(T value, Operation operation) {
-  return warp().exchange(static_cast<std::uint32_t>(value), [&](const std::uint32_t* values) {
-    T result = static_cast<T>(values[0]);
-    for (int i = 1; i < kWarp; ++i) result = operation(result, static_cast<T>(values[i]));
+  return warp().exchange(value, [&](const T* values) {
+    T result = values[0];
+    for (int i = 1; i < kWarp; ++i) result = operation(result, values[i]);
     return result;
   });
 }
@@ -194,18 +204,17 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
 }
 
 inline unsigned __ballot_sync(unsigned, bool predicate) {
-  return lplb::emulated::warp().exchange(predicate, [](const std::uint32_t* values) {
+  return lplb::emulated::warp().exchange(predicate, [](const bool* values) {
     unsigned votes = 0;
-    for (int i = 0; i < lplb::emulated::kWarp; ++i) votes |= values[i] << i;
+    for (int i = 0; i < lplb::emulated::kWarp; ++i) votes |= (values[i] ? 1u : 0u) << i;
     return votes;
   });
 }
 template <class T>
 unsigned __match_any_sync(unsigned, T value) {
-  const auto mine = static_cast<std::uint32_t>(value);
-  return lplb::emulated::warp().exchange(mine, [&](const std::uint32_t* values) {
+  return lplb::emulated::warp().exchange(value, [&](const T* values) {
     unsigned same = 0;
-    for (int i = 0; i < lplb::emulated::kWarp; ++i) same |= (values[i] == mine ? 1u : 0u) << i;
+    for (int i = 0; i < lplb::emulated::kWarp; ++i) same |= (values[i] == value ? 1u : 0u) << i;
     return same;
   });
 }
@@ -217,9 +226,7 @@ inline bool __any_sync(unsigned mask, bool predicate) {
 }
 template <class T>
 T __shfl_sync(unsigned, T value, int lane) {
-  return lplb::emulated::warp().exchange(
-      static_cast<std::uint32_t>(value),
-      [&](const std::uint32_t* values) { return static_cast<T>(values[lane]); });
+  return lplb::emulated::warp().exchange(value, [&](const T* values) { return values[lane]; });
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int bits) {
