@@ -3,13 +3,13 @@
 """An MoE layer under expert parallelism, forward and backward, on recorded loads: what balancing wins.
 
 usage: torchrun --nproc-per-node W moe_step.py [--tokens N] [--hidden N] [--inner N] [--replicas N]
-                                               [--batches N] [--trace FILE] [--cpu]
+                                               [--batches N] [--layers L ...] [--trace FILE] [--cpu]
 
 Each rank has N tokens of a batch, routed as the trace's batch was: top-8 of 64 experts, drawn with
-their recorded popularity. The layer is run three times a batch: experts without replicas; with the
-replicas that EPLB gives the 8 batches before, tokens divided evenly; the same replicas with LPLB's
-split. Prints, for each, the imbalance and the median milliseconds of a step and its parts, on the
-rank that took longest. All-to-all by torch.distributed, experts (SwiGLU) by grouped matrix products.
+their recorded popularity. The layer is run three times a batch: experts in order, without replicas;
+with the replicas that EPLB gives the 8 batches before, tokens divided evenly; the same replicas with
+LPLB's split. Prints, for each, the mean imbalance, the median milliseconds of a step and its parts on
+the rank that took longest, and the 10th and 90th percentile of the step. All-to-all by torch.distributed, experts (SwiGLU) by grouped matrix products.
 --cpu: sizes and transport to try the program with, not to measure.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import time
@@ -141,11 +142,18 @@ def read_loads(path: pathlib.Path) -> list[list[list[int]]]:
         return [json.loads(line)["load"] for line in lines]
 
 
-def measure(options: argparse.Namespace, device: torch.device, loads: Tensor) -> None:
+def place(way: str, past: Tensor, num_ranks: int, replicas: int) -> lplb.Placement:
+    num_experts = past.shape[-1]
+    if way == PLAIN:
+        return lplb.Placement(list(range(num_experts)), num_ranks)
+    slots = num_experts + num_ranks * replicas
+    return lplb.Placement(lplb.rebalance_experts(past, slots, 1, 1, num_ranks)[0][0], num_ranks)
+
+
+def measure(options: argparse.Namespace, device: torch.device, loads: Tensor,
+            found: dict[str, list[list[float]]], imbalance: dict[str, list[float]]) -> None:
+    """The loads [batches, experts] of one layer of the trace; adds to what was found."""
     rank, num_ranks = dist.get_rank(), dist.get_world_size()
-    found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
-    imbalance: dict[str, list[float]] = {way: [] for way in WAYS}
-    num_experts = loads.shape[-1]
     for batch in range(HISTORY, HISTORY + options.batches + 1):  # the first one warms up
         past = loads[batch - HISTORY:batch].sum(0, keepdim=True)
         random = torch.Generator().manual_seed(1000 * batch + rank)
@@ -154,9 +162,7 @@ def measure(options: argparse.Namespace, device: torch.device, loads: Tensor) ->
         x = torch.randn(options.tokens, options.hidden, generator=random).to(
             device, torch.bfloat16 if device.type == "cuda" else torch.float32)
         for way in WAYS:
-            slots = num_experts + (0 if way == PLAIN else num_ranks * options.replicas)
-            placement = lplb.Placement(
-                lplb.rebalance_experts(past, slots, 1, 1, num_ranks)[0][0], num_ranks)
+            placement = place(way, past, num_ranks, options.replicas)
             layer = Layer(placement, options, device)
             planner = lplb.Planner(placement, group=dist.group.WORLD, num_topk=TOPK,
                                    max_tokens=options.tokens) if way == SPLIT else None
@@ -188,13 +194,17 @@ def measure(options: argparse.Namespace, device: torch.device, loads: Tensor) ->
                 if repeat > 0 and batch > HISTORY:
                     found[way].append(slowest.tolist())
                     imbalance[way].append(lplb.imbalance(taken.cpu()))
-    if rank != 0:
-        return
-    print(f"{'way':20} {'imbalance':>9}" + "".join(f" {part + ' ms':>12}" for part in PARTS))
+
+
+def show(found: dict[str, list[list[float]]], imbalance: dict[str, list[float]]) -> None:
+    print(f"{'way':20} {'imbalance':>9}" + "".join(f" {part + ' ms':>12}" for part in PARTS)
+          + f" {'p10':>8} {'p90':>8}")
     for way in WAYS:
         medians = [statistics.median(step[i] for step in found[way]) for i in range(len(PARTS))]
+        spread = statistics.quantiles([step[-1] for step in found[way]], n=10)
         print(f"{way:20} {statistics.mean(imbalance[way]):9.3f}"
-              + "".join(f" {median:12.3f}" for median in medians))
+              + "".join(f" {median:12.3f}" for median in medians)
+              + f" {spread[0]:8.3f} {spread[-1]:8.3f}")
 
 
 def main() -> None:
@@ -204,22 +214,29 @@ def main() -> None:
     parser.add_argument("--inner", type=int, default=2048)
     parser.add_argument("--replicas", type=int, default=4, help="redundant slots a rank")
     parser.add_argument("--batches", type=int, default=5)
-    parser.add_argument("--layer", type=int, default=3, help="of the trace")
+    parser.add_argument("--layers", type=int, nargs="+", default=[3, 10, 20], help="of the trace")
     parser.add_argument("--trace", type=pathlib.Path, default=TRACE)
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
-    dist.init_process_group("gloo" if options.cpu else "nccl")
     device = torch.device("cpu")
-    if not options.cpu:
-        device = torch.device("cuda", dist.get_rank() % torch.cuda.device_count())
+    if options.cpu:
+        dist.init_process_group("gloo")
+    else:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
+        dist.init_process_group("nccl", device_id=device)
     if dist.get_rank() == 0:
         name = "CPU" if options.cpu else torch.cuda.get_device_name(device)
         print(f"{dist.get_world_size()} x {name}, torch {torch.__version__}: {options.tokens} tokens "
               f"a rank x top-{TOPK}, hidden {options.hidden}, width {options.inner}, "
               f"{options.replicas} replicas a rank; slowest rank, medians")
-    loads = torch.tensor([batch[options.layer] for batch in read_loads(options.trace)])
-    measure(options, device, loads)
+    found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+    imbalance: dict[str, list[float]] = {way: [] for way in WAYS}
+    batches = read_loads(options.trace)
+    for layer in options.layers:
+        measure(options, device, torch.tensor([batch[layer] for batch in batches]), found, imbalance)
+    if dist.get_rank() == 0:
+        show(found, imbalance)
     dist.destroy_process_group()
 
 
