@@ -50,20 +50,24 @@ __device__ __forceinline__ void plan_batch(const PlanArgs& args, void* memory) {
   plan.begin(true);
   plan.open_image(!kExchange);
   plan.count();
-  plan.number_warps();
-  if constexpr (!kExchange) plan.add_other_ranks();
-  __syncthreads();
   if (num_blocks > 1) device::wait_for_cluster();  // all blocks have started
-  plan.share_totals(num_blocks);
-  if constexpr (kExchange) exchange(plan, round, num_blocks, num_blocks);
+  plan.send_totals(num_blocks);
+  if constexpr (kExchange) {
+    plan.wait_for_totals(num_blocks);
+    exchange(plan, round, num_blocks, num_blocks);
+  } else {
+    plan.add_other_ranks();
+    __syncthreads();
+    plan.wait_for_totals(num_blocks);
+  }
   plan.gather(num_blocks);
   plan.solve<kCut>();
-  plan.make_segments();
-  plan.map();
-  if (block == 0) {
-    if (kExchange && threadIdx.x == 0) round.finish();
+  plan.make_segments([&] {
+    if (kExchange && device::lane_id() == 0) round.finish();
     plan.report(num_blocks);
-  }
+  });
+  plan.map();
+  if (block == 0) plan.keep_trace();
 }
 
 }  // namespace lplb

@@ -18,7 +18,9 @@ class PlanBlock : public PlanEntries {
   /// counters.
   __device__ void begin(bool with_entries) {
     copy_image(0, min(kFirstBytes, a_.layout.image_bytes));
+    device::close_copies();
     if (with_entries) stage(0);
+    device::close_copies();
     read_valid();
     auto* const counters = &at<uint4>(a_.layout.counters);
     LPLB_ROLLED
@@ -28,22 +30,28 @@ class PlanBlock : public PlanEntries {
     if (thread() == 0) {
       scalars_() = {};
       outcome_() = {};
+      common().total = 0;
     }
   }
 
   /// Waits for the image; the header can be read from here on. Starts the reads of all ranks'
-  /// counts (where `with_rows`) and of what is left of the image, for the solver. Ends in a
-  /// barrier.
+  /// counts (where `with_rows`) and of what is left of the image, for the solver, and clears
+  /// `fixed`.
   __device__ void open_image(bool with_rows) {
-    device::wait_for_copies();
+    device::wait_for_older_copies();
     __syncthreads();
     h_ = at<PlanHeader>(a_.layout.image);
     copy_image(kFirstBytes, h_.bytes);
-    if (h_.solver > kFirstBytes) {  // the steps before the solver need more than came first
+    // The steps before the solver need more than came first.
+    if (h_.solver + static_cast<int>(sizeof(solvers::DeviceTablesHeader)) > kFirstBytes) {
       device::wait_for_copies();
       __syncthreads();
     }
     if (with_rows) copy_rows();
+    device::close_copies();
+    int* const fixed = state().fixed;
+    LPLB_ROLLED
+    for (int g = thread(); g < h_.num_ranks; g += kPlanThreads) fixed[g] = 0;
   }
 
   /// Before a cluster's first barrier.
@@ -52,32 +60,33 @@ class PlanBlock : public PlanEntries {
   }
 
   /// Hands this block's totals (of bad ids last) to all blocks, of which all have opened their
-  /// mailboxes, and waits for theirs.
-  __device__ void share_totals(int num_blocks) {
-    const int size = h_.num_columns + 1;
+  /// mailboxes.
+  __device__ void send_totals(int num_blocks) {
     if (num_blocks == 1) {
-      LPLB_ROLLED
-      for (int c = thread(); c < size; c += kPlanThreads) received(0)[c] = totals()[c];
-      __syncthreads();
+      received_ = a_.layout.totals;
       return;
     }
+    const int size = h_.num_columns + 1;
     if (thread() == 0) {
       device::expect_bytes(&mailbox_(), num_blocks * size * static_cast<int>(sizeof(int)));
     }
-    // Each block has its share of the threads.
-    const int lanes = kPlanThreads / num_blocks;
-    const int to = thread() / lanes;
+    // Each block has its share of the threads: there are 2, 4 or 8.
+    const int to = thread() & (num_blocks - 1);
+    const int bits = __ffs(num_blocks) - 1;
     LPLB_ROLLED
-    for (int c = thread() % lanes; c < size; c += lanes) {
+    for (int c = thread() >> bits; c < size; c += kPlanThreads >> bits) {
       device::send_to_block(&mailbox_(), &received(static_cast<int>(blockIdx.x))[c], to,
                             totals()[c]);
     }
-    device::wait_for_mail(&mailbox_());
+  }
+  /// Until those of all blocks are in received().
+  __device__ void wait_for_totals(int num_blocks) {
+    if (num_blocks > 1) device::wait_for_mail(&mailbox_());
   }
 
-  /// One round of the exchange, from this rank's `num_totals` totals in received() to rows(). All
-  /// threads of the cluster's `num_blocks` blocks call it, with all totals there; rows() are there
-  /// after a barrier of the cluster.
+  /// One round of the exchange, from this rank's `num_totals` totals in received() to the rows. All
+  /// threads of the cluster's `num_blocks` blocks call it, with all totals there; the rows are
+  /// there after a barrier of the cluster.
   __device__ void exchange(device::PeerRound& round, int num_totals, int num_blocks) {
     const unsigned long long fingerprint =
         static_cast<unsigned long long>(h_.fingerprint[1]) << 32 | h_.fingerprint[0];
@@ -114,54 +123,33 @@ class PlanBlock : public PlanEntries {
     for (int c = thread(); c <= h_.num_columns; c += kPlanThreads) to[c] = totals()[c];
   }
 
-  /// group[column] = what the other ranks counted; fixed = 0. Needs rows(), and all that was
-  /// copied.
+  /// group[column] = what the other ranks counted. Needs the rows, and all that was copied.
   __device__ void add_other_ranks() {
-    int* const fixed = state().fixed;
-    LPLB_ROLLED
-    for (int g = thread(); g < h_.num_ranks; g += kPlanThreads) fixed[g] = 0;
     if (a_.all_counts == nullptr) return;
-    if (h_.num_columns > kPlanThreads) {
-      LPLB_ROLLED
-      for (int c = thread(); c < h_.num_columns; c += kPlanThreads) add_ranks(c, 0, h_.num_ranks);
-      return;
+    if (a_.layout.has_rows != 0) {
+      add_rows(at_rows());
+    } else {
+      add_rows(a_.all_counts);
     }
-    // As many threads as there are take stretches of the ranks.
-    const int stretches = kPlanThreads / h_.num_columns;
-    const int ranks = (h_.num_ranks + stretches - 1) / stretches;
-    const int stretch = thread() / h_.num_columns;
-    add_ranks(thread() - stretch * h_.num_columns, min(stretch * ranks, h_.num_ranks),
-              min((stretch + 1) * ranks, h_.num_ranks));
   }
 
   /// own and group from the blocks' totals, what the solver takes, and whether it may. Needs the
   /// totals in received(). Ends in a barrier.
   __device__ void gather(int num_blocks) {
     const solvers::BlockState solver = state();
-    int high = 0;
-    int low = 0;
-    bool large = false;
-    bool misplaced = false;
     LPLB_ROLLED
     for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
       const int target = list<int>(h_.targets)[c];
       int own_sum = 0;
-      int earlier = 0;
 #pragma unroll
       for (int block = 0; block < kMaxPlanBlocks; ++block) {
-        if (block >= num_blocks) break;
-        const int tokens = received(block)[c];
-        own_sum += tokens;
-        earlier += block < static_cast<int>(blockIdx.x) ? tokens : 0;
+        own_sum += block < num_blocks ? received(block)[c] : 0;
       }
-      if (c < h_.num_replicated) before_block()[c] = earlier;
       own()[c] = own_sum;
-      const long long wide = static_cast<long long>(group()[c]) + own_sum;
-      large |= wide > INT32_MAX;
-      const int sum = static_cast<int>(wide);
+      const int sum =
+          static_cast<int>(static_cast<unsigned>(group()[c]) + static_cast<unsigned>(own_sum));
       group()[c] = sum;
-      high += (sum >> 16) & 0x7FFF;
-      low += sum & 0xFFFF;
+      if (static_cast<unsigned>(sum) > static_cast<unsigned>(h_.safe_count)) note_odd_count();
       const int index = target & kTargetMask;
       switch (target & ~kTargetMask) {
         case kTargetWant:
@@ -172,32 +160,21 @@ class PlanBlock : public PlanEntries {
           atomicAdd(reinterpret_cast<unsigned*>(&solver.fixed[index]), static_cast<unsigned>(sum));
           break;
         default:
-          misplaced |= sum != 0;
+          if (sum != 0) atomicOr(&scalars_().misplaced, 1);
           break;
       }
     }
-    if (thread() < device::kRow * device::div_up(h_.num_columns, device::kRow)) {
-      high = __reduce_add_sync(~0u, high);
-      low = __reduce_add_sync(~0u, low);
-      if (device::lane_id() == 0) {
-        atomicAdd(&scalars_().high, high);
-        atomicAdd(&scalars_().low, low);
-      }
-      if (large) atomicOr(&scalars_().large, 1);
-      if (misplaced) atomicOr(&scalars_().misplaced, 1);
-    }
     __syncthreads();
+    if (scalars_().odd != 0) sum_wide();
   }
 
   __device__ bool has_bad_counts() { return (scalars_().negative | scalars_().misplaced) != 0; }
-  __device__ long long total() {
-    return (static_cast<long long>(scalars_().high) << 16) + scalars_().low;
-  }
   __device__ bool is_degraded() {
-    return scalars_().lost != 0 || has_bad_counts() || scalars_().large != 0 || total() > INT32_MAX;
+    return (scalars_().lost | scalars_().large) != 0 || has_bad_counts();
   }
 
-  /// The first threads solve; the others make the sums that the segments need. Ends in a barrier.
+  /// The first threads solve; the others make the sums that the segments and the map need. Ends in
+  /// a barrier.
   template <bool kCut>
   __device__ void solve() {
     if (thread() < h_.solver_threads) {
@@ -206,15 +183,20 @@ class PlanBlock : public PlanEntries {
         if (thread() == 0) outcome_() = outcome;
       }
     } else {
-      sum_ranks(thread() - h_.solver_threads, kPlanThreads - h_.solver_threads);
+      const int worker = thread() - h_.solver_threads;
+      const int num_workers = kPlanThreads - h_.solver_threads;
+      sum_ranks(worker, num_workers);
+      number_warps(worker, num_workers);
     }
     __syncthreads();
     h_ = at<PlanHeader>(a_.layout.image);  // again, so that no register holds it over the solver
   }
 
   /// segments of each expert of which this rank has tokens, and what map() reads of them first.
-  /// Ends in a barrier.
-  __device__ void make_segments() {
+  /// The first block's last warp, which has none but where there are very many, calls beside()
+  /// first. Ends in a barrier.
+  template <class Beside>
+  __device__ void make_segments(Beside beside) {
     const bool degraded = is_degraded();
     if (!degraded) {
       const int* const take = state().take;
@@ -222,6 +204,7 @@ class PlanBlock : public PlanEntries {
       for (int i = thread(); i < h_.num_replicas; i += kPlanThreads) quota()[i] = quota_of(i, take);
       __syncthreads();
     }
+    if (blockIdx.x == 0 && thread() >= kPlanThreads - device::kRow) beside();
     const bool is_one_node = h_.ranks_per_node == h_.num_ranks;
     const int first_rank = is_one_node ? 0 : map_rank() / h_.ranks_per_node * h_.ranks_per_node;
     LPLB_ROLLED
@@ -246,25 +229,27 @@ class PlanBlock : public PlanEntries {
                                             before_node()[k]};
         map::assign_by_sums(expert, map_rank(), first_rank, segments() + begin);
       }
-      make_head(k);
+      make_head(k, own()[k]);
     }
     __syncthreads();
   }
 
-  /// One thread of one block tells what happened: planner_report.cuh.
+  /// A warp tells what happened, after solve(): planner_report.cuh.
   __device__ void report(int num_blocks);
+  /// All threads of a block keep what later kernels want to know, after make_segments().
+  __device__ void keep_trace();
 
  private:
   struct Scalars {
-    int high, low;  ///< parts of the sum of all counts that cannot overflow
-    int negative, large, misplaced;
-    int lost;  ///< the exchange was not complete
-    int unused[2];
+    int odd;  ///< a count or a sum is not within [0, safe_count]: the sums may have overflowed
+    int negative, misplaced;
+    int large;  ///< a sum past 2^31 - 1, of a column or of all
+    int lost;   ///< the exchange was not complete
+    int unused[3];
   };
 
   __device__ int* own() const { return &at<int>(a_.layout.own); }
   __device__ int* group() const { return &at<int>(a_.layout.group); }
-  __device__ int* before_block() const { return &at<int>(a_.layout.before_block); }
   __device__ int* before_rank() const { return &at<int>(a_.layout.before_rank); }
   __device__ int* before_node() const { return &at<int>(a_.layout.before_node); }
   __device__ int* quota() const { return &at<int>(a_.layout.quota); }
@@ -274,6 +259,7 @@ class PlanBlock : public PlanEntries {
     solvers::BlockOutcome outcome;
     Scalars scalars;
     device::PeerRound::SharedVerdict verdict;
+    unsigned long long total;  ///< of sum_wide()
   };
   static_assert(sizeof(Common) <= kPlanCommonBytes);
   __device__ Common& common() const { return at<Common>(a_.layout.common); }
@@ -281,29 +267,59 @@ class PlanBlock : public PlanEntries {
   __device__ device::Mailbox& mailbox_() const { return common().mailbox; }
   __device__ solvers::BlockOutcome& outcome_() const { return common().outcome; }
 
-  /// group[column] += the tokens of ranks [begin, end), this one's aside.
-  __device__ __forceinline__ void add_ranks(int column, int begin, int end) {
-    const int* const counts = rows() + column;
-    long long sum = 0;
-    int signs = 0;
-#pragma unroll 4
-    for (int g = begin; g < end; ++g) {
-      const int tokens = g == a_.rank ? 0 : counts[g * h_.num_columns];
-      signs |= tokens;
-      sum += tokens;
+  __device__ void note_odd_count() { atomicOr(&scalars_().odd, 1); }
+
+  /// negative and large, from sums that cannot overflow. Rare. Ends in a barrier.
+  __device__ __forceinline__ void sum_wide() {
+    unsigned long long* const total = &common().total;
+    LPLB_ROLLED
+    for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
+      long long sum = own()[c];
+      LPLB_ROLLED
+      for (int g = 0; g < h_.num_ranks && a_.all_counts != nullptr; ++g) {
+        if (g == a_.rank) continue;
+        const int tokens = row_count(g, c);
+        if (tokens < 0) atomicOr(&scalars_().negative, 1);
+        sum += max(tokens, 0);
+      }
+      if (sum > INT32_MAX) atomicOr(&scalars_().large, 1);
+      atomicAdd(total, static_cast<unsigned long long>(sum));
     }
-    if (signs < 0) atomicOr(&scalars_().negative, 1);
-    if (sum > INT32_MAX) atomicOr(&scalars_().large, 1);
-    if (begin == end || sum == 0) return;
-    const int before = atomicAdd(&group()[column], static_cast<int>(sum));
-    // Nobody's sum overflows unseen: partial sums of counts that are sound only grow.
-    if (before + static_cast<long long>(static_cast<int>(sum)) > INT32_MAX) {
-      atomicOr(&scalars_().large, 1);
+    __syncthreads();
+    if (thread() == 0 && *total > INT32_MAX) scalars_().large = 1;
+    __syncthreads();
+  }
+
+  /// `counts` [num_ranks, num_columns], in memory that the compiler knows.
+  __device__ __forceinline__ void add_rows(const int* counts) {
+    const int column = thread() & ((1 << h_.column_bits) - 1);
+    const int begin = (thread() >> h_.column_bits) * h_.stretch_ranks;
+    const int end = min(begin + h_.stretch_ranks, h_.num_ranks);
+    LPLB_ROLLED
+    for (int c = column; c < h_.num_columns; c += kPlanThreads) {
+      add_ranks(counts + c, &group()[c], begin, end);
     }
   }
 
-  /// Counts of all ranks: in shared memory where that is large enough.
-  __device__ const int* rows() const { return a_.layout.has_rows != 0 ? at_rows() : a_.all_counts; }
+  /// *group += the tokens of ranks [begin, end) of a column, this one's aside.
+  __device__ __forceinline__ void add_ranks(const int* counts, int* group, int begin, int end) {
+    int sum = 0;
+    unsigned most = 0;
+#pragma unroll 4
+    for (int g = begin; g < end; ++g) {
+      const int tokens = g == a_.rank ? 0 : counts[g * h_.num_columns];
+      most = max(most, static_cast<unsigned>(tokens));
+      sum = static_cast<int>(static_cast<unsigned>(sum) + static_cast<unsigned>(tokens));
+    }
+    if (most > static_cast<unsigned>(h_.safe_count)) note_odd_count();
+    if (begin < end) atomicAdd(reinterpret_cast<unsigned*>(group), static_cast<unsigned>(sum));
+  }
+
+  /// Of the counts of all ranks, which are in shared memory where that is large enough.
+  __device__ int row_count(int rank, int column) const {
+    const int i = rank * h_.num_columns + column;
+    return a_.layout.has_rows != 0 ? at_rows()[i] : a_.all_counts[i];
+  }
   __device__ int* at_rows() const { return &at<int>(a_.layout.rows); }
   __device__ void copy_rows() {
     if (a_.layout.has_rows == 0 || a_.all_counts == nullptr) return;
@@ -325,7 +341,7 @@ class PlanBlock : public PlanEntries {
   __device__ int map_rank() const { return a_.all_counts != nullptr ? a_.rank : 0; }
   __device__ int tokens_of(int rank, int k) const {
     if (rank == map_rank()) return own()[k];
-    return a_.all_counts != nullptr ? rows()[rank * h_.num_columns + k] : 0;
+    return a_.all_counts != nullptr ? row_count(rank, k) : 0;
   }
   __device__ int sum_tokens(int begin, int end, int k) const {
     int sum = 0;
@@ -351,10 +367,6 @@ class PlanBlock : public PlanEntries {
     for (int k = worker; k < h_.num_replicated; k += num_workers) {
       before_rank()[k] = sum_tokens(first, map_rank(), k);
       before_node()[k] = sum_tokens(0, first, k);
-    }
-    LPLB_ROLLED
-    for (int i = worker; i < kPlanWarps * h_.num_replicated; i += num_workers) {
-      numbers()[i] += before_block()[i % h_.num_replicated];
     }
   }
 

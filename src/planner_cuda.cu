@@ -23,10 +23,7 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
   plan.begin(true);
   plan.open_image(false);
   plan.count();
-  int* const totals = args.block_totals + blockIdx.x * (args.layout.max_columns + 1);
-  plan.number_warps();
-  __syncthreads();
-  plan.put_totals(totals);
+  plan.put_totals(args.block_totals + blockIdx.x * (args.layout.max_columns + 1));
 }
 
 /// Packed counts of this rank, from the blocks' totals.
@@ -80,11 +77,11 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
   }
   plan.gather(args.num_blocks);
   plan.solve<kCut>();
-  plan.make_segments();
+  plan.make_segments([&] { plan.report(args.num_blocks); });
   for (int i = threadIdx.x; i < plan.header().num_replicas; i += kPlanThreads) {
     args.segments[i] = plan.segments()[i];
   }
-  plan.report(args.num_blocks);
+  plan.keep_trace();
 }
 
 /// The third: counts once more, while the second solves, and maps.
@@ -95,14 +92,14 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
   plan.begin(true);
   plan.open_image(false);
   plan.count();
-  plan.number_warps();
   device::wait_for_kernel();
   fetch_totals(plan, args, static_cast<int>(gridDim.x));
   for (int i = threadIdx.x; i < plan.header().num_replicas; i += kPlanThreads) {
     plan.segments()[i] = args.segments[i];
   }
-  plan.number_blocks();
-  plan.make_heads();
+  plan.number_warps(static_cast<int>(threadIdx.x), kPlanThreads);
+  __syncthreads();
+  plan.make_heads(static_cast<int>(gridDim.x));
   plan.map();
 }
 

@@ -16,16 +16,10 @@ namespace lplb {
 
 inline constexpr int kPlanThreads = 512;
 inline constexpr int kPlanWarps = kPlanThreads / 32;
-inline constexpr int kMinHeldRows = 4;
+inline constexpr int kPlanChunk = 4;      // rows of entries that a warp works on at once
 inline constexpr int kMaxPlanBlocks = 8;  // what every device with clusters has
 
 using PlanSegment = map::BasicSegment<int>;
-
-/// The first two segments of an expert: most tokens are in these.
-struct PlanHead {
-  int first_end, second_end;
-  int physical;  ///< of the first, 65536 times that of the second
-};
 
 /// The status word, in device memory. Written by one thread a batch.
 struct PlanStatus {
@@ -53,32 +47,31 @@ inline constexpr int kPlanCommonBytes = 128;
 /// The shared memory of a block: bytes from its start, multiples of 16, for the largest placement
 /// within the limits. The only copy of these offsets.
 struct PlanLayout {
-  std::int32_t common;        ///< kPlanCommonBytes
-  std::int32_t image;         ///< what PlanHeader::bytes says
-  std::int32_t state;         ///< solvers::BlockState
-  std::int32_t counters;      ///< what a batch begins with zeros in: numbers, totals, group
-  std::int32_t numbers;       ///< int [kPlanWarps, max_replicated]
-  std::int32_t totals;        ///< int [max_columns + 1]: this block's counts, and bad ids
-  std::int32_t group;         ///< int [max_columns]: of all ranks
-  std::int32_t received;      ///< int [kMaxPlanBlocks, max_columns + 1]: those of all blocks
-  std::int32_t own;           ///< int [max_columns]: of this rank
-  std::int32_t before_block;  ///< int [max_replicated]: of earlier blocks
-  std::int32_t before_rank;   ///< int [max_replicated]: of earlier ranks on the node
-  std::int32_t before_node;   ///< int [max_replicated]: of earlier nodes
-  std::int32_t rank_tokens;   ///< int [max_replicas]: of the replica's rank
-  std::int32_t node_tokens;   ///< int [max_replicas]: of the replica's node
-  std::int32_t quota;         ///< int [max_replicas]
-  std::int32_t segments;      ///< PlanSegment [max_replicas]
-  std::int32_t heads;         ///< PlanHead [max_replicated], member by member
-  std::int32_t rows;          ///< int [max_columns, num_ranks], or nothing: counts of all ranks
-  std::int32_t held;          ///< int [held_rows, kPlanThreads]: what became of each entry
+  std::int32_t common;       ///< kPlanCommonBytes
+  std::int32_t image;        ///< what PlanHeader::bytes says
+  std::int32_t state;        ///< solvers::BlockState
+  std::int32_t counters;     ///< what a batch begins with zeros in: numbers, totals, group
+  std::int32_t numbers;      ///< int [kPlanWarps, max_replicated]
+  std::int32_t totals;       ///< int [max_columns + kOddColumns]: this block's counts, and bad ids
+  std::int32_t group;        ///< int [max_columns]: of all ranks
+  std::int32_t received;     ///< int [kMaxPlanBlocks, max_columns + 1]: those of all blocks
+  std::int32_t own;          ///< int [max_columns]: of this rank
+  std::int32_t before_rank;  ///< int [max_replicated]: of earlier ranks on the node
+  std::int32_t before_node;  ///< int [max_replicated]: of earlier nodes
+  std::int32_t rank_tokens;  ///< int [max_replicas]: of the replica's rank
+  std::int32_t node_tokens;  ///< int [max_replicas]: of the replica's node
+  std::int32_t quota;        ///< int [max_replicas]
+  std::int32_t segments;     ///< PlanSegment [max_replicas]
+  std::int32_t heads;        ///< int [max_replicated]: the one replica that takes them all, or -1
+  std::int32_t rows;         ///< int [max_columns, num_ranks], or nothing: counts of all ranks
+  std::int32_t held;         ///< int [held_rows, kPlanThreads]: what became of each entry
   std::int32_t bytes;
   std::int32_t counters_bytes;
   std::int32_t image_bytes;  ///< the most
   std::int32_t max_replicated;
   std::int32_t max_columns;
   std::int32_t has_rows;
-  std::int32_t held_rows;  ///< of int32 ids; of int64 ids half as many; >= 2 * kMinHeldRows
+  std::int32_t held_rows;  ///< of int32 ids; of int64 ids half as many; chunks of both
 };
 
 /// Lays out a block for placements within `limits` and batches of `max_entries`, in at most

@@ -11,6 +11,16 @@
 
 namespace lplb {
 
+namespace {
+
+/// Rows of int32 ids, so that a warp has its stretch of int64 ids at once.
+std::int64_t rows_to_hold(std::int64_t max_entries, int max_blocks) {
+  const int rows = device::rows_per_warp(static_cast<int>(max_entries), max_blocks * kPlanWarps);
+  return 2 * device::div_up(std::max(rows, 1), kPlanChunk) * kPlanChunk;
+}
+
+}  // namespace
+
 PlanLayout lay_out(const PlanLimits& limits, std::int64_t max_entries, int max_blocks,
                    std::int64_t most_bytes) {
   const auto replicated = static_cast<std::int64_t>(limits.max_replicated());
@@ -34,32 +44,27 @@ PlanLayout lay_out(const PlanLimits& limits, std::int64_t max_entries, int max_b
   layout.image = add(image_bytes);
   layout.state = add(static_cast<std::int64_t>(max_state_bytes(limits)));
   layout.counters = layout.numbers = add(ints(kPlanWarps * replicated));
-  layout.totals = add(ints(columns + 1));
+  layout.totals = add(ints(columns + kOddColumns));
   layout.group = add(ints(columns));
   layout.counters_bytes = static_cast<std::int32_t>(size - layout.counters);
   layout.received = add(ints(kMaxPlanBlocks * (columns + 1)));
   layout.own = add(ints(columns));
-  layout.before_block = add(ints(replicated));
   layout.before_rank = add(ints(replicated));
   layout.before_node = add(ints(replicated));
   layout.rank_tokens = add(ints(replicas));
   layout.node_tokens = add(ints(replicas));
   layout.quota = add(ints(replicas));
   layout.segments = add(replicas * static_cast<std::int64_t>(sizeof(PlanSegment)));
-  layout.heads = add(replicated * static_cast<std::int64_t>(sizeof(PlanHead)));
+  layout.heads = add(ints(replicated));
 
   const std::int64_t row_bytes = ints(kPlanThreads);
-  const std::int64_t least_held = 2 * kMinHeldRows * row_bytes;
+  constexpr std::int64_t kLeastRows = 2 * kPlanChunk;  // a chunk of int64 ids
   const std::int64_t rows_bytes = ints(columns * limits.num_ranks);
-  layout.has_rows = size + rows_bytes + least_held <= most_bytes ? 1 : 0;
+  layout.has_rows = size + rows_bytes + kLeastRows * row_bytes <= most_bytes ? 1 : 0;
   layout.rows = add(layout.has_rows != 0 ? rows_bytes : 0);
-  // Enough for int64 ids, where there is room.
-  const std::int64_t room = (most_bytes - size) / row_bytes;
-  const std::int64_t needed =
-      2 * std::max(device::rows_per_warp(static_cast<int>(max_entries), max_blocks * kPlanWarps),
-                   kMinHeldRows);
-  layout.held_rows =
-      static_cast<std::int32_t>(std::max<std::int64_t>(2 * kMinHeldRows, std::min(room, needed)));
+  const std::int64_t room = (most_bytes - size) / row_bytes / kLeastRows * kLeastRows;
+  layout.held_rows = static_cast<std::int32_t>(
+      std::max(kLeastRows, std::min(room, rows_to_hold(max_entries, max_blocks))));
   layout.held = add(layout.held_rows * row_bytes);
   layout.bytes = static_cast<std::int32_t>(std::min<std::int64_t>(size, INT32_MAX));
   return layout;

@@ -13,12 +13,12 @@ namespace lplb {
 class PlanMemory {
  public:
   __device__ PlanMemory(const PlanArgs& args, void* memory)
-      : a_(args), m_(static_cast<unsigned char*>(memory)) {}
+      : a_(args), m_(static_cast<unsigned char*>(memory)), received_(args.layout.received) {}
 
   __device__ const PlanHeader& header() const { return h_; }
   __device__ PlanSegment* segments() { return &at<PlanSegment>(a_.layout.segments); }
   __device__ int* received(int block) {
-    return &at<int>(a_.layout.received) + block * (a_.layout.max_columns + 1);
+    return &at<int>(received_) + block * (a_.layout.max_columns + 1);
   }
 
  protected:
@@ -36,7 +36,6 @@ class PlanMemory {
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   __device__ int* numbers() const { return &at<int>(a_.layout.numbers); }
   __device__ int* totals() const { return &at<int>(a_.layout.totals); }
-  /// The first two segments of each expert, as PlanHead's members one after the other.
   __device__ int* heads() const { return &at<int>(a_.layout.heads); }
   __device__ void copy_image(int begin, int end) {
     LPLB_ROLLED
@@ -47,130 +46,106 @@ class PlanMemory {
 
   const PlanArgs& a_;
   unsigned char* const m_;
+  int received_;  // where the blocks' totals are
   PlanHeader h_;  // once the image is there
 };
 
 /// A block's entries of topk_idx. Each warp has a stretch of them, rows of 32 neighbours that it
 /// takes a chunk at a time. They pass through the warp's "slots" in shared memory: first an id,
-/// then what became of it. Where a stretch is longer than the slots it is taken in rounds, and read
-/// twice.
+/// then its code. Where a stretch is longer than the slots it is taken in rounds, and read twice.
+/// Most experts have one replica that takes all of this rank's tokens. Those of the others wait in
+/// a queue, in slots that are free by then, and are numbered 32 at a time. NOTE: the work of each
+/// entry counts, instructions and passes through shared memory alike.
 class PlanEntries : public PlanMemory {
  public:
   __device__ PlanEntries(const PlanArgs& args, void* memory)
       : PlanMemory(args, memory),
         room_(device::kRow *
-              (args.id_bytes == 8 ? args.layout.held_rows / 2 : args.layout.held_rows)) {
-    first_ = static_cast<long long>(blockIdx.x * kPlanWarps + warp_of_block()) * a_.stretch;
-    length_ = static_cast<int>(clamp_to(a_.num_entries - first_, a_.stretch));
-  }
+              (args.id_bytes == 8 ? args.layout.held_rows / 2 : args.layout.held_rows)),
+        slots_(device::opaque(args.layout.held + warp_of_block() * room_ * args.id_bytes)),
+        first_(static_cast<long long>(blockIdx.x * kPlanWarps + warp_of_block()) * args.stretch),
+        length_(static_cast<int>(clamp_to(args.num_entries - first_, args.stretch))) {}
 
-  /// Counts the entries of this block: numbers[warp, k], totals of ranks with single experts. The
-  /// first round is staged. Ends in a barrier, behind which all that was copied is there.
+  /// Counts the entries of this block: numbers[warp, k], and totals. The first round is staged, one
+  /// group of copies closed since. Ends in a barrier, behind which all that was copied is there.
   __device__ void count() {
-    int bad = 0;
+    device::wait_for_older_copies();
     LPLB_ROLLED
     for (int from = 0; from < length_; from += room_) {
       if (from > 0) restage(from);
-      LPLB_ROLLED
-      for (int at = 0; at < in_round(from); at += kChunk * device::kRow) {
-        Chunk chunk;
-        bad += number<true>(from, at, chunk);
-#pragma unroll
-        for (int i = 0; i < kChunk; ++i) {
-          const int e = at + i * device::kRow + device::lane_id();
-          if (e >= in_round(from)) break;
-          code_in_slot(e) = is_choice(chunk.code[i])
-                                ? chunk.number[i] << kExpertBits | chunk.code[i]
-                                : chunk.code[i];
-        }
-      }
+      look_up<true>(from);
     }
-    bad = __reduce_add_sync(~0u, bad);
-    if (bad != 0 && device::lane_id() == 0) atomicAdd(&totals()[h_.num_columns], bad);
+    const int mine = my_numbers();
+    LPLB_ROLLED
+    for (int first = 0; first < h_.num_replicated; first += device::kRow) {
+      const int k = first + device::lane_id();
+      if (k < h_.num_replicated) atomicAdd(&totals()[k], at<int>(mine + 4 * k));
+    }
     device::wait_for_copies();
     __syncthreads();
   }
 
-  /// numbers[warp, k] -> entries of k in earlier warps of the block; totals: of the block.
-  __device__ void number_warps() {
+  /// numbers[warp, k] -> entries of k in earlier warps of this block, and in the earlier blocks,
+  /// whose totals are in received(). `worker` of `num_workers` threads.
+  __device__ void number_warps(int worker, int num_workers) {
     LPLB_ROLLED
-    for (int k = thread(); k < h_.num_replicated; k += kPlanThreads) {
+    for (int k = worker; k < h_.num_replicated; k += num_workers) {
+      int before = 0;
+      LPLB_ROLLED
+      for (int block = 0; block < static_cast<int>(blockIdx.x); ++block) {
+        before += received(block)[k];
+      }
       int* const mine = numbers() + k;
-      int total = 0;
-#pragma unroll 1
+      LPLB_ROLLED
       for (int first = 0; first < kPlanWarps; first += kChunk) {
         int here[kChunk];
 #pragma unroll
         for (int i = 0; i < kChunk; ++i) here[i] = mine[(first + i) * h_.num_replicated];
 #pragma unroll
         for (int i = 0; i < kChunk; ++i) {
-          mine[(first + i) * h_.num_replicated] = total;
-          total += here[i];
+          mine[(first + i) * h_.num_replicated] = before;
+          before += here[i];
         }
       }
-      totals()[k] = total;
     }
   }
 
-  /// numbers += tokens of earlier blocks, from the totals in received(); for a kernel that maps
-  /// without gather(). Ends in a barrier.
-  __device__ void number_blocks() {
+  /// What map() reads of expert k first: from its segments, and this rank's tokens of it.
+  __device__ void make_head(int k, int own) {
+    const PlanSegment first = segments()[list<std::uint16_t>(h_.replica_begin)[k]];
+    heads()[k] = first.end >= own ? first.physical : kSeveral;
+  }
+  /// Of all experts, from segments made elsewhere and the blocks' totals. Ends in a barrier.
+  __device__ void make_heads(int num_blocks) {
     LPLB_ROLLED
     for (int k = thread(); k < h_.num_replicated; k += kPlanThreads) {
-      int before = 0;
+      int own = 0;
       LPLB_ROLLED
-      for (int block = 0; block < static_cast<int>(blockIdx.x); ++block)
-        before += received(block)[k];
-      LPLB_ROLLED
-      for (int warp = 0; warp < kPlanWarps; ++warp) {
-        numbers()[warp * h_.num_replicated + k] += before;
-      }
+      for (int block = 0; block < num_blocks; ++block) own += received(block)[k];
+      make_head(k, own);
     }
-    __syncthreads();
-  }
-
-  /// What map() reads of expert k first, from its segments.
-  __device__ void make_head(int k) {
-    const PlanSegment* const from = segments() + list<std::uint16_t>(h_.replica_begin)[k];
-    heads()[k] = from[0].end;
-    heads()[k + h_.num_replicated] = from[1].end;
-    heads()[k + 2 * h_.num_replicated] = from[0].physical | from[1].physical << 16;
-  }
-  /// Of all experts, from segments made elsewhere. Ends in a barrier.
-  __device__ void make_heads() {
-    LPLB_ROLLED
-    for (int k = thread(); k < h_.num_replicated; k += kPlanThreads) make_head(k);
     __syncthreads();
   }
 
   /// Writes where each entry of this block goes.
   __device__ void map() {
-    const bool is_held = length_ <= room_;
-    const int* const base = my_numbers();
     LPLB_ROLLED
     for (int from = 0; from < length_; from += room_) {
-      if (!is_held) restage(from);
-      LPLB_ROLLED
-      for (int at = 0; at < in_round(from); at += kChunk * device::kRow) {
-        Chunk chunk;
-        if (is_held) {
-#pragma unroll
-          for (int i = 0; i < kChunk; ++i) {
-            const int e = at + i * device::kRow + device::lane_id();
-            chunk.code[i] = e < length_ ? code_in_slot(e) : kNothing;
-          }
-#pragma unroll
-          for (int i = 0; i < kChunk; ++i) {
-            if (!is_choice(chunk.code[i])) continue;
-            chunk.number[i] = chunk.code[i] >> kExpertBits;
-            chunk.code[i] &= (1 << kExpertBits) - 1;
-            chunk.number[i] += base[chunk.code[i]];
-          }
-        } else {
-          number<false>(from, at, chunk);
-        }
-        write(from, at, chunk);
+      if (length_ > room_) {
+        restage(from);
+        look_up<false>(from);
       }
+      int queued = 0;
+      int placed = 0;
+      LPLB_ROLLED
+      for (int at = 0; at < in_round(from); at += kChunkEntries) {
+        queued = map_chunk(from, at, queued);
+        LPLB_ROLLED
+        for (; queued - placed >= device::kRow; placed += device::kRow) {
+          place(from, placed, device::kRow);
+        }
+      }
+      if (queued > placed) place(from, placed, queued - placed);
     }
   }
 
@@ -180,7 +155,7 @@ class PlanEntries : public PlanMemory {
     const int bytes = in_round(from) * a_.id_bytes;
     const char* const source =
         static_cast<const char*>(a_.topk_idx) + (first_ + from) * a_.id_bytes;
-    char* const target = static_cast<char*>(slot(0));
+    char* const target = &at<char>(slots_);
     // NOTE: a row is a multiple of 16 bytes, so that one test does for all.
     const bool is_wide = reinterpret_cast<std::uintptr_t>(a_.topk_idx) % 16 == 0;
     const int wide = is_wide ? bytes & ~15 : 0;
@@ -210,150 +185,157 @@ class PlanEntries : public PlanMemory {
   }
 
  private:
-  static constexpr int kChunk = 4;     // rows whose waits overlap
-  static constexpr int kNothing = -1;  // code of what goes nowhere
-
-  /// What a chunk's entries of this lane are: what PlanHeader::experts says or kNothing; of an
-  /// expert with several replicas, its number.
-  struct Chunk {
-    int code[kChunk];
-    int number[kChunk];
-  };
+  static constexpr int kChunk = kPlanChunk;  // rows whose waits overlap
+  static constexpr int kChunkEntries = kChunk * device::kRow;
+  static constexpr int kSeveral = -1;  // head of an expert whose tokens several replicas take
 
   __device__ static long long clamp_to(long long value, int most) {
     return min(max(value, 0ll), static_cast<long long>(most));
   }
   __device__ static int warp_of_block() { return static_cast<int>(threadIdx.x / device::kRow); }
   __device__ int in_round(int from) const { return min(length_ - from, room_); }
-  /// Of this warp.
-  __device__ void* slot(int i) const {
-    return &at<char>(a_.layout.held) + (warp_of_block() * room_ + i) * a_.id_bytes;
+  __device__ int& slot(int e) const { return at<int>(slots_ + e * a_.id_bytes); }
+  /// Where those of this warp are.
+  __device__ int my_numbers() const {
+    return device::opaque(a_.layout.numbers + 4 * warp_of_block() * h_.num_replicated);
   }
-  __device__ int& code_in_slot(int i) const { return *static_cast<int*>(slot(i)); }
-  __device__ int* my_numbers() const { return numbers() + warp_of_block() * h_.num_replicated; }
 
   __device__ void restage(int from) {
     __syncwarp();
     stage(from);
     device::wait_for_copies();
+  }
+
+  /// What is beyond the valid entries of a round, up to a whole chunk, is dropped.
+  __device__ void fill_up(int from) {
+    __syncwarp();  // all copies are here
+    const int end = device::div_up(in_round(from), kChunkEntries) * kChunkEntries;
+    LPLB_ROLLED
+    for (int first = min(max(valid_ - from, 0), in_round(from)); first < end;
+         first += device::kRow) {
+      const int e = first + device::lane_id();
+      if (e < end) device::store_id(&at<char>(slots_), a_.id_bytes, e, -1);
+    }
     __syncwarp();
   }
 
-  /// Whether a code is that of an expert with several replicas: k.
-  __device__ static bool is_choice(int code) { return code >= 0 && code < kSingle; }
+  /// Whether a column is that of an expert with several replicas.
+  __device__ bool is_choice(int column) const { return column < h_.num_replicated; }
 
-  /// Reads the chunk at `at` of the round that begins at `from`, and takes numbers: those of expert
-  /// k with several replicas count on from numbers[warp, k]. `kTotals`: also counts those with one.
-  /// Returns how many ids are bad. NOTE: in loops over all rows, so that their waits overlap. What
-  /// a counter gives follows the order of the rows: that of the atomic operations, a barrier of the
-  /// warp between any two.
-  template <bool kTotals>
-  __device__ __forceinline__ int number(int from, int at, Chunk& chunk) {
-    const int lane = device::lane_id();
-    const int valid = min(valid_ - from, in_round(from)) - at - lane;
-    int id[kChunk];
-    if (a_.id_bytes == 8) {
-      const auto* const ids = static_cast<const std::int64_t*>(slot(at + lane));
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) {
-        id[i] = i * device::kRow < valid ? device::narrow_id(ids[i * device::kRow]) : -1;
-      }
-    } else {
-      const auto* const ids = static_cast<const std::int32_t*>(slot(at + lane));
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) {
-        id[i] = i * device::kRow < valid ? ids[i * device::kRow] : -1;
-      }
-    }
-    int bad = 0;
-    unsigned peers[kChunk];  // the lanes that have the same expert with several replicas
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      const bool known = is_expert(id[i], h_.num_logical);
-      bad += !known && id[i] != -1 ? 1 : 0;
-      chunk.code[i] = known ? list<int>(h_.experts)[id[i]] : kNothing;
-      peers[i] = __ballot_sync(~0u, is_choice(chunk.code[i]));
-    }
-    // NOTE: a vote a bit: match.any takes two cycles of the whole SM for each key that differs.
+  /// Ids in slots -> codes. `kCount`: adds the entries to numbers[warp, k] or totals.
+  template <bool kCount>
+  __device__ __forceinline__ void look_up(int from) {
+    fill_up(from);
+    const int mine = my_numbers();
+    const int others = device::opaque(a_.layout.totals);
+    const unsigned last = static_cast<unsigned>(h_.num_logical) + 1;
     LPLB_ROLLED
-    for (int bit = 1; bit < h_.num_replicated; bit *= 2) {
+    for (int begin = 0; begin < in_round(from); begin += kChunkEntries) {
+      const int at = begin + device::lane_id();
+      int id[kChunk];
+      if (a_.id_bytes == 8) {
+#pragma unroll
+        for (int i = 0; i < kChunk; ++i) {
+          id[i] =
+              device::narrow_id(reinterpret_cast<const std::int64_t&>(slot(at + i * device::kRow)));
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < kChunk; ++i) id[i] = slot(at + i * device::kRow);
+      }
+      int code[kChunk];
 #pragma unroll
       for (int i = 0; i < kChunk; ++i) {
-        const bool is_set = (chunk.code[i] & bit) != 0;
-        const unsigned votes = __ballot_sync(~0u, is_set);
-        peers[i] &= is_set ? votes : ~votes;
+        code[i] = list<int>(h_.codes)[min(static_cast<unsigned>(id[i]) + 1, last)];
       }
-    }
-    int* const mine = my_numbers();
-    const unsigned earlier = (1u << lane) - 1;
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      const int code = chunk.code[i];
-      chunk.number[i] = 0;
-      if (is_choice(code) && (peers[i] & earlier) == 0) {
-        chunk.number[i] = atomicAdd(mine + code, __popc(peers[i]));
-      }
-      if (kTotals && code >= kSingle) {
-        atomicAdd(totals() + h_.num_replicated + ((code & (kSingle - 1)) >> kExpertBits), 1);
-      }
-      __syncwarp();
-    }
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      chunk.number[i] = __shfl_sync(~0u, chunk.number[i], (__ffs(peers[i]) - 1) & 31) +
-                        __popc(peers[i] & earlier);
-    }
-    return bad;
-  }
-
-  /// Writes the chunk at `at` of the round. NOTE: not beyond the round: where ids are written in
-  /// place, those of the next one have yet to be read.
-  __device__ __forceinline__ void write(int from, int at, const Chunk& chunk) {
-    PlanHead head[kChunk];
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      if (!is_choice(chunk.code[i])) continue;
-      head[i] = {heads()[chunk.code[i]], heads()[chunk.code[i] + h_.num_replicated],
-                 heads()[chunk.code[i] + 2 * h_.num_replicated]};
-    }
-    int physical[kChunk];
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      physical[i] = chunk.code[i] >= kSingle ? chunk.code[i] & ((1 << kExpertBits) - 1) : kNothing;
-      if (!is_choice(chunk.code[i])) continue;
-      physical[i] = chunk.number[i] < head[i].first_end    ? head[i].physical & 0xFFFF
-                    : chunk.number[i] < head[i].second_end ? head[i].physical >> 16
-                                                           : find(chunk.code[i], chunk.number[i]);
-    }
-    const int lane = device::lane_id();
-    const int left = in_round(from) - at - lane;
-    const long long e = first_ + from + at + lane;
-    if (a_.rank_idx != nullptr) {
 #pragma unroll
       for (int i = 0; i < kChunk; ++i) {
-        if (i * device::kRow < left) {
-          physical[i] =
-              split(a_.rank_idx, a_.id_bytes, e + i * device::kRow, physical[i], h_.slots_per_rank);
+        slot(at + i * device::kRow) = code[i];
+        if constexpr (kCount) {
+          const int column = code[i] >> kCodeBits;
+          atomicAdd(&this->at<int>((is_choice(column) ? mine : others) + 4 * column), 1);
         }
       }
     }
+    __syncwarp();
+  }
+
+  /// Writes the chunk at `at` of the round, all but the entries that must wait. Returns how many
+  /// are queued then. NOTE: not beyond the round: where ids are written in place, those of the next
+  /// one have yet to be read.
+  __device__ __forceinline__ int map_chunk(int from, int at, int queued) {
+    const int lane = device::lane_id();
+    int column[kChunk];
+    int physical[kChunk];
+    unsigned waiting[kChunk];
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) {
+      const int code = slot(at + lane + i * device::kRow);
+      column[i] = code >> kCodeBits;
+      physical[i] = (code & kCodeMask) - 1;
+      if (is_choice(column[i])) physical[i] = heads()[column[i]];
+      waiting[i] = __ballot_sync(~0u, is_choice(column[i]) && physical[i] == kSeveral);
+    }
+    const long long e = first_ + from + at + lane;
+    const int left = in_round(from) - at - lane;
     if (a_.id_bytes == 8) {
-      store(static_cast<std::int64_t*>(a_.physical_idx) + e, left, physical);
+      store(static_cast<std::int64_t*>(a_.physical_idx), e, left, physical);
     } else {
-      store(static_cast<std::int32_t*>(a_.physical_idx) + e, left, physical);
+      store(static_cast<std::int32_t*>(a_.physical_idx), e, left, physical);
+    }
+    if ((waiting[0] | waiting[1] | waiting[2] | waiting[3]) == 0) return queued;
+    __syncwarp();  // all have read the chunk's slots
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) {
+      if ((waiting[i] >> lane & 1) != 0) {
+        slot(queued + __popc(waiting[i] & ((1u << lane) - 1))) =
+            (at + lane + i * device::kRow) << kCodeBits | column[i];
+      }
+      queued += __popc(waiting[i]);
+    }
+    __syncwarp();
+    return queued;
+  }
+  static_assert(kChunk == 4);
+
+  /// Writes `count` <= 32 queued entries of the round, from the `first` on.
+  __device__ __forceinline__ void place(int from, int first, int count) {
+    const int lane = device::lane_id();
+    const int item = lane < count ? slot(first + lane) : -1;
+    const int k = lane < count ? item & kCodeMask : -1;
+    const int number = device::take_number(device::Peers(k), k, &at<int>(my_numbers()));
+    if (k < 0) return;
+    const int begin = list<std::uint16_t>(h_.replica_begin)[k];
+    const int physical = map::find_physical(segments() + begin, number);
+    const long long e = first_ + from + (item >> kCodeBits);
+    if (a_.id_bytes == 8) {
+      put(static_cast<std::int64_t*>(a_.physical_idx), e, physical);
+    } else {
+      put(static_cast<std::int32_t*>(a_.physical_idx), e, physical);
     }
   }
 
-  /// Past the expert's first two segments.
-  __device__ int find(int k, int number) {
-    return map::find_physical(segments() + list<std::uint16_t>(h_.replica_begin)[k] + 2, number);
+  template <class Id>
+  __device__ __forceinline__ void put(Id* to, long long e, int physical) const {
+    if (a_.rank_idx != nullptr) {
+      physical = split(a_.rank_idx, sizeof(Id), e, physical, h_.slots_per_rank);
+    }
+    to[e] = physical;
   }
 
+  /// Rows of a chunk, `left` entries from `e` on. What waits is written too, and once more later.
   template <class Id>
-  __device__ __forceinline__ static void store(Id* to, int left, const int (&physical)[kChunk]) {
+  __device__ __forceinline__ void store(Id* to, long long e, int left,
+                                        const int (&physical)[kChunk]) const {
+    if (a_.rank_idx == nullptr && left > (kChunk - 1) * device::kRow) {  // nearly always
+      to += e;
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) to[i * device::kRow] = physical[i];
+      return;
+    }
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
-      if (i * device::kRow < left) to[i * device::kRow] = physical[i];
+      if (i * device::kRow < left) put(to, e + i * device::kRow, physical[i]);
     }
   }
 
@@ -365,10 +347,11 @@ class PlanEntries : public PlanMemory {
     return physical < 0 ? physical : physical - rank * slots_per_rank;
   }
 
-  const int room_;   // entries that a round has
-  long long first_;  // entry of this warp's stretch
-  int length_;       // of the stretch
-  int valid_ = 0;    // of these
+  const int room_;         // entries that a round has, whole chunks
+  const int slots_;        // where those of this warp are
+  const long long first_;  // entry of this warp's stretch
+  const int length_;       // of the stretch
+  int valid_ = 0;          // of these
   int num_valid_ = 0;
 };
 

@@ -2,6 +2,7 @@
 #include "planner_image.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <span>
 
@@ -64,19 +65,23 @@ std::uint64_t fingerprint_of(const Placement& p, Solver solver) {
 
 /// The arrays of PlanHeader.
 struct Arrays {
-  std::vector<std::int32_t> experts, targets, physical;
+  std::vector<std::int32_t> codes, targets, physical;
   std::vector<PlanReplica> replicas;
   std::vector<std::uint16_t> replica_rank, replica_begin{0}, logical, owner;
   std::vector<char> alive;
 
   Arrays(const Placement& p, const PackedLayout& layout, const SolverLists& solver) {
+    const auto num_columns = static_cast<Index>(layout.size());
+    const auto num_replicated = static_cast<Index>(layout.replicated.size());
+    add_code(num_columns + kColumnDropped, 0);
     for (Index e = 0; e < p.num_logical_experts; ++e) {
       if (layout.home[e] < 0) {
         add_expert(p, e, solver);
       } else {
-        experts.push_back(kSingle | layout.home[e] << kExpertBits | p.replicas(e)[0]);
+        add_code(num_replicated + layout.home[e], p.replicas(e)[0] + 1);
       }
     }
+    add_code(num_columns + kColumnBad, 0);
     std::vector<char> has_singles(static_cast<std::size_t>(p.num_ranks), 0);
     for (const Index rank : layout.home) {
       if (rank >= 0) has_singles[rank] = 1;
@@ -89,10 +94,12 @@ struct Arrays {
   }
 
  private:
+  void add_code(Index column, Index low) { codes.push_back(column << kCodeBits | low); }
+
   void add_expert(const Placement& p, Index e, const SolverLists& solver) {
     const auto column = static_cast<Index>(logical.size());
     const DeviceExpert& expert = solver.experts[e];
-    experts.push_back(column);
+    add_code(column, 0);
     targets.push_back((expert.is_fixed != 0 ? kTargetFixed : kTargetWant) | expert.index);
     logical.push_back(narrow(e));
     for (const Index slot : p.replicas(e)) {
@@ -105,6 +112,13 @@ struct Arrays {
   }
 };
 
+/// How the threads of a block share the sums over the ranks: each has a column and as many ranks.
+void set_stretches(PlanHeader* h) {
+  h->column_bits = std::bit_width(static_cast<unsigned>(h->num_columns - 1));
+  const int stretches = std::max(kPlanThreads >> h->column_bits, 1);
+  h->stretch_ranks = (h->num_ranks + stretches - 1) / stretches;
+}
+
 }  // namespace
 
 std::size_t max_plan_bytes(const PlanLimits& limits) {
@@ -114,7 +128,7 @@ std::size_t max_plan_bytes(const PlanLimits& limits) {
   const auto replicas = static_cast<std::size_t>(limits.max_replicas());
   const auto physical = static_cast<std::size_t>(limits.max_physical());
   return aligned(
-      sizeof(PlanHeader) + (logical + columns + replicas) * sizeof(std::int32_t) +
+      sizeof(PlanHeader) + (logical + 2 + columns + replicas) * sizeof(std::int32_t) +
       replicas * (sizeof(PlanReplica) + sizeof(std::uint16_t)) +
       (2 * columns + 1 + physical) * sizeof(std::uint16_t) + ranks +
       solvers::max_image_bytes(limits.num_ranks, limits.num_logical, limits.max_physical()) +
@@ -134,6 +148,8 @@ void PlanImage::assign(const Placement& placement, Solver chosen) {
   h.num_replicated = static_cast<std::int32_t>(layout_.replicated.size());
   h.num_columns = static_cast<std::int32_t>(layout_.size());
   h.num_replicas = static_cast<std::int32_t>(arrays.physical.size());
+  h.safe_count = INT32_MAX / h.num_columns;
+  set_stretches(&h);
   h.slots_per_rank = placement.slots_per_rank();
   h.ranks_per_node = placement.num_ranks / placement.num_nodes;
   choose_form(solver, chosen, &h);
@@ -142,7 +158,7 @@ void PlanImage::assign(const Placement& placement, Solver chosen) {
   h.fingerprint[1] = static_cast<std::uint32_t>(fingerprint >> 32);
 
   bytes_.assign(sizeof(PlanHeader), 0);
-  h.experts = append<std::int32_t>(bytes_, arrays.experts);
+  h.codes = append<std::int32_t>(bytes_, arrays.codes);
   h.targets = append<std::int32_t>(bytes_, arrays.targets);
   h.physical = append<std::int32_t>(bytes_, arrays.physical);
   h.replicas = append<PlanReplica>(bytes_, arrays.replicas);

@@ -13,12 +13,15 @@
 // working. All offsets are here. Beside the experts and replicas it holds the solver's tables.
 namespace lplb {
 
-/// Numbers that share an int with a number of a token: experts, physical experts.
-inline constexpr int kExpertBits = 12;
-static_assert(kMaxPhysical <= 1 << kExpertBits);
-/// Of an expert with one replica, as PlanHeader::experts has it.
-inline constexpr int kSingle = 1 << 30;
-static_assert(kMaxRanks <= 1 << (30 - kExpertBits));
+/// What a logical id is to the plan, in one int: its column, and in the low bits the physical id
+/// plus 1 where it has one replica alone, else 0. Columns at the end stand for ids that are no
+/// experts.
+inline constexpr int kCodeBits = 13;
+inline constexpr int kCodeMask = (1 << kCodeBits) - 1;
+static_assert(kMaxPhysical + 1 <= 1 << kCodeBits);
+/// Columns behind those that are exchanged: of bad ids, and of -1.
+enum PlanOddColumn { kColumnBad, kColumnDropped, kOddColumns };
+static_assert(kMaxPhysical + kMaxRanks + kOddColumns <= 1 << (31 - kCodeBits));
 
 /// A replica of an expert that has several; what it takes follows from the solver's `take`.
 struct PlanReplica {
@@ -46,14 +49,18 @@ struct PlanHeader {
   std::int32_t slots_per_rank;
   std::int32_t ranks_per_node;
   std::int32_t solver_threads;
-  std::int32_t solver_form;      ///< solvers::Form
+  std::int32_t solver_form;  ///< solvers::Form
+  std::int32_t column_bits;  ///< num_columns <= 1 << column_bits
+  std::int32_t
+      stretch_ranks;  ///< ranks that a thread sums over where kPlanThreads share the columns
   std::uint32_t fingerprint[2];  ///< of the placement and the solver: ranks must agree on it
-  std::int32_t unused;
+  std::int32_t safe_count;       ///< counts up to here sum to no more than 2^31 - 1
+  std::int32_t unused[2];
   // Bytes from the start, multiples of 16.
-  std::int32_t experts;        ///< int32 [num_logical]: column, or kSingle | rank << 12 | physical
-  std::int32_t targets;        ///< int32 [num_columns]: PlanTarget | value
-  std::int32_t physical;       ///< int32 [num_replicas], ascending within an expert
-  std::int32_t replicas;       ///< PlanReplica [num_replicas]
+  std::int32_t codes;     ///< int32 [num_logical + 2]: of ids from -1 on, the last of all others
+  std::int32_t targets;   ///< int32 [num_columns]: PlanTarget | value
+  std::int32_t physical;  ///< int32 [num_replicas], ascending within an expert
+  std::int32_t replicas;  ///< PlanReplica [num_replicas]
   std::int32_t replica_rank;   ///< uint16 [num_replicas]
   std::int32_t replica_begin;  ///< uint16 [K + 1]
   std::int32_t logical;        ///< uint16 [K]

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -78,6 +79,11 @@ class EmulatedPlanner {
     return memory;
   }
 
+  /// As a block finds its memory: whatever was in it.
+  void spoil_memory() {
+    for (auto& block : blocks_) std::memset(block.data(), 0xFF, block.size() * sizeof(uint4));
+  }
+
   /// On each thread.
   void plan() {
     void* const memory = blocks_[blockIdx.x].data();
@@ -144,6 +150,7 @@ TEST(EmulatedPlan, EqualsCpuOnRandomGroups) {
 
     EmulatedPlanner planner(p, rank, i < 6 ? 1 : 2, 4);
     const auto run = [&] {
+      planner.spoil_memory();
       emulated::run_clusters({planner.memory()}, kPlanThreads,
                              [&](std::size_t) { planner.plan(); });
       return planner.result();
@@ -198,7 +205,10 @@ class EmulatedGroup {
   void run(const std::vector<Index>& in) {
     std::vector<std::vector<unsigned char*>> memory;
     memory.reserve(in.size());
-    for (const Index g : in) memory.push_back(planner(g).memory());
+    for (const Index g : in) {
+      planner(g).spoil_memory();
+      memory.push_back(planner(g).memory());
+    }
     emulated::run_clusters(memory, kPlanThreads, [&](std::size_t c) { planner(in[c]).plan(); });
   }
 

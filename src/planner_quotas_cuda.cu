@@ -22,25 +22,25 @@ __global__ void __launch_bounds__(kQuotaThreads) quota_kernel(const __grid_const
                      nullptr,
                      0,
                      reinterpret_cast<const char*>(a.image + h.alive)};
-  const int code = reinterpret_cast<const int*>(a.image + h.experts)[e];
-  if (code >= kSingle) {
-    write_single(expert, (code & (kSingle - 1)) >> kExpertBits, a.outputs);
+  const int column = reinterpret_cast<const int*>(a.image + h.codes)[e + 1] >> kCodeBits;
+  if (column >= h.num_replicated) {
+    write_single(expert, column - h.num_replicated, a.outputs);
     return;
   }
   const auto* const begin = reinterpret_cast<const std::uint16_t*>(a.image + h.replica_begin);
-  expert.physical = reinterpret_cast<const int*>(a.image + h.physical) + begin[code];
-  expert.num_replicas = begin[code + 1] - begin[code];
+  expert.physical = reinterpret_cast<const int*>(a.image + h.physical) + begin[column];
+  expert.num_replicas = begin[column + 1] - begin[column];
   const int rank = a.all_counts != nullptr ? a.rank : 0;
   if (degraded) {
-    const int own = a.trace.own[code];
+    const int own = a.trace.own[column];
     write_replicated(
         expert, [&](Index i) { return even_quota(expert, i, own, e + rank); }, own, 0, a.outputs);
     return;
   }
   int prefix = 0;
-  for (int g = 0; g < rank; ++g) prefix += a.all_counts[g * h.num_columns + code];
+  for (int g = 0; g < rank; ++g) prefix += a.all_counts[g * h.num_columns + column];
   write_replicated(
-      expert, [&](Index i) { return a.trace.quota[expert.physical[i]]; }, a.trace.group[code],
+      expert, [&](Index i) { return a.trace.quota[expert.physical[i]]; }, a.trace.group[column],
       prefix, a.outputs);
 }
 

@@ -7,19 +7,15 @@ namespace lplb {
 
 /// Counters that one thread alone adds to; atomic only so that it need not wait for them.
 __device__ inline void PlanBlock::report(int num_blocks) {
-  if (a_.trace.own != nullptr) {
-    LPLB_ROLLED
-    for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
-      a_.trace.own[c] = own()[c];
-      a_.trace.group[c] = group()[c];
-    }
-    LPLB_ROLLED
-    for (int i = thread(); i < h_.num_replicas; i += kPlanThreads) {
-      a_.trace.quota[list<int>(h_.physical)[i]] = is_degraded() ? 0 : quota()[i];
-    }
-  }
-  if (thread() != 0) return;
   const bool degraded = is_degraded();
+  int total = 0;  // not of use where it overflows
+  LPLB_ROLLED
+  for (int first = 0; first < h_.num_columns; first += device::kRow) {
+    const int c = first + device::lane_id();
+    if (c < h_.num_columns && !degraded) total += group()[c];
+  }
+  total = __reduce_add_sync(~0u, total);
+  if (device::lane_id() != 0) return;
   PlanStatus& status = *a_.status;
   unsigned long long bad = 0;
   LPLB_ROLLED
@@ -42,14 +38,27 @@ __device__ inline void PlanBlock::report(int num_blocks) {
     status.last_optimal = outcome_().is_optimal;
     status.last_max_load = outcome_().max_load;
     status.last_bound = outcome_().bound;
-    status.last_total = static_cast<int>(total());
+    status.last_total = total;
     status.last_steps = outcome_().steps;
   }
-  if (a_.trace.state != nullptr) {
-    a_.trace.state[kTraceDegraded] = degraded ? 1 : 0;
-    a_.trace.state[kTraceMaxLoad] = outcome_().max_load;
-    a_.trace.state[kTraceValidEntries] = valid_entries();
+}
+
+__device__ inline void PlanBlock::keep_trace() {
+  if (a_.trace.own == nullptr) return;
+  const bool degraded = is_degraded();
+  LPLB_ROLLED
+  for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
+    a_.trace.own[c] = own()[c];
+    a_.trace.group[c] = group()[c];
   }
+  LPLB_ROLLED
+  for (int i = thread(); i < h_.num_replicas; i += kPlanThreads) {
+    a_.trace.quota[list<int>(h_.physical)[i]] = degraded ? 0 : quota()[i];
+  }
+  if (thread() != 0) return;
+  a_.trace.state[kTraceDegraded] = degraded ? 1 : 0;
+  a_.trace.state[kTraceMaxLoad] = outcome_().max_load;
+  a_.trace.state[kTraceValidEntries] = valid_entries();
 }
 
 }  // namespace lplb

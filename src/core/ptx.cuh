@@ -31,6 +31,18 @@ __device__ inline void copy_4(void* shared, const void* global) {
                : "memory");
 }
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+/// Makes a group of the copies that this thread started since the last one.
+__device__ inline void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// wait_for_copies() for all groups but the newest one.
+__device__ inline void wait_for_older_copies() {
+  asm volatile("cp.async.wait_group 1;" ::: "memory");
+}
+
+/// The value, as if it had come from memory: what is made of it is not made anew at every use.
+__device__ inline int opaque(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
 
 /// A barrier of the first `num_threads` threads of the block, whole warps.
 __device__ inline void sync_team(int num_threads) {

@@ -276,6 +276,9 @@ inline void copy_16(void* shared, const void* global) { std::memcpy(shared, glob
 inline void copy_8(void* shared, const void* global) { std::memcpy(shared, global, 8); }
 inline void copy_4(void* shared, const void* global) { std::memcpy(shared, global, 4); }
 inline void wait_for_copies() {}
+inline void close_copies() {}
+inline int opaque(int value) { return value; }
+inline void wait_for_older_copies() {}
 
 inline void arrive_at_cluster() {
   emulated::arrival =
