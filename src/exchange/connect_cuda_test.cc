@@ -152,6 +152,19 @@ void run_host_gather(ProcessGroup& group, int rounds) {
   group.barrier();
 }
 
+/// Each process is a domain of its own; the rail between them is NCCL's.
+void run_two_level(ProcessGroup& group, int rounds) {
+  const NcclComm comm(group);
+  const int device = group.rank();
+  std::vector<PeerGroup> domain =
+      PeerGroup::in_process(std::span(&device, 1), {.max_counts = 2 * kCounts + 1});
+  VirtualRank rank(
+      make_two_level_exchange(make_nccl_exchange(comm.get(), kCounts), domain[0].channel(0)));
+  for (int round = 0; round < rounds; ++round) rank.enqueue(kCounts, 5000);
+  check_rounds(rank, rounds);
+  group.barrier();
+}
+
 int run_rank(const ProcessRole& role) try {
   ::alarm(100);  // a rank that hangs ends by itself
   ProcessGroup group(role.rank, role.num_ranks, role.file);
@@ -165,6 +178,8 @@ int run_rank(const ProcessRole& role) try {
     run_refused(group);
   } else if (scenario == "host") {
     run_host_gather(group, 2000);
+  } else if (scenario == "two_level") {
+    run_two_level(group, 2000);
   } else {
     run_rounds(group, scenario, one_device ? 100 : 10000);
   }
@@ -208,7 +223,8 @@ TEST_F(ConnectCuda, RanksThatDisagreeAreAllRefused) { expect_well("one-refused",
 TEST_P(ConnectMultiCuda, RoundsAreWhole) { expect_well(GetParam(), 2); }
 
 INSTANTIATE_TEST_SUITE_P(Transports, ConnectMultiCuda,
-                         ::testing::Values("auto", "ipc", "fabric", "nccl", "nvshmem", "host"),
+                         ::testing::Values("auto", "ipc", "fabric", "nccl", "nvshmem", "host",
+                                           "two_level"),
                          [](const ::testing::TestParamInfo<const char*>& test) {
                            return std::string(test.param) + "_multi_cuda";
                          });

@@ -79,7 +79,8 @@ void check_group(Index num_ranks, Index rank, const PeerGroupOptions& options) {
                  "{} is not between 1 and {}", num_ranks, kMaxRanks);
   check_argument(rank >= 0 && rank < num_ranks, "rank", "{} is not between 0 and {}", rank,
                  num_ranks - 1);
-  constexpr std::size_t kMost = kMaxPhysical + kMaxRanks;
+  // NOTE: an exchange of two levels carries as many of each of up to 64 domains.
+  constexpr std::size_t kMost = 64 * (kMaxPhysical + kMaxRanks) + 1;
   check_argument(options.max_counts >= 1 && options.max_counts <= kMost, "max_counts",
                  "{} is not between 1 and {}", options.max_counts, kMost);
   check_argument(options.num_channels >= 1 && options.num_channels <= 65536, "num_channels",

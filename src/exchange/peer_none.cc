@@ -24,6 +24,10 @@ PeerGroup PeerGroup::connect(Index, Index, const AllGatherBytes&, const PeerGrou
   refuse();
 }
 std::shared_ptr<DeviceExchange> make_nccl_exchange(void*, std::size_t) { refuse(); }
+std::shared_ptr<DeviceExchange> make_two_level_exchange(std::shared_ptr<DeviceExchange>,
+                                                        std::shared_ptr<DeviceExchange>) {
+  refuse();
+}
 AllGatherBytes gather_bytes_by_nccl(void*) { refuse(); }
 PeerGroup::PeerGroup(std::shared_ptr<State> state) : state_(std::move(state)) {}
 PeerGroup::PeerGroup(PeerGroup&&) noexcept = default;

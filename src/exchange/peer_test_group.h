@@ -59,6 +59,13 @@ class VirtualRank {
   RoundLog log() const { return log_.get()[0]; }
   std::uint32_t outcome() const { return static_cast<std::uint32_t>(outcome_.get()[0]); }
   DeviceExchangeStats stats() { return exchange_->stats(stream.get()); }
+  /// What the last round gathered, of so many counts a rank.
+  std::vector<std::int32_t> all(std::size_t num_counts) const {
+    std::vector<std::int32_t> counts(num_counts * static_cast<std::size_t>(exchange_->num_ranks()));
+    LPLB_CUDA_CHECK(cudaMemcpy(counts.data(), all_.get(), counts.size() * sizeof(counts[0]),
+                               cudaMemcpyDeviceToHost));
+    return counts;
+  }
 
   device::Stream stream;
 

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+#include "exchange/two_level.h"
+
+#include <algorithm>
+
+#include "core/check.h"
+#include "core/device.h"
+#include "exchange/peer_memory.h"
+
+namespace lplb {
+namespace {
+
+class TwoLevelExchange : public DeviceExchange {
+ public:
+  TwoLevelExchange(std::shared_ptr<DeviceExchange> rail, std::shared_ptr<DeviceExchange> domain)
+      : rail_(std::move(rail)),
+        domain_(std::move(domain)),
+        row_(row_size(max_counts())),
+        rows_(row_size(max_counts()) * static_cast<std::size_t>(domain_->num_ranks())),
+        outcome_(1),
+        control_(1),
+        host_control_(1) {
+    prepare_two_level();
+    device::Stream stream;
+    LPLB_CUDA_CHECK(cudaMemsetAsync(control_.get(), 0, sizeof(TwoLevelControl), stream.get()));
+    LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
+  }
+
+  Index num_ranks() const override { return rail_->num_ranks() * domain_->num_ranks(); }
+  Index rank() const override { return rail_->rank() * domain_->num_ranks() + domain_->rank(); }
+  std::size_t max_counts() const override {
+    return std::min(rail_->max_counts(), (domain_->max_counts() - 1) / num_domains());
+  }
+
+  void all_gather(StreamHandle stream, const DeviceGather& g) override {
+    check_gather(*this, g);
+    DeviceGather along = g;
+    along.all = row_.get();
+    along.outcome = row_.get() + num_domains() * g.num_counts;
+    rail_->all_gather(stream, along);
+    DeviceGather within = g;
+    within.mine = row_.get();
+    within.all = rows_.get();
+    within.outcome = outcome_.get();
+    within.num_counts = row_size(g.num_counts);
+    domain_->all_gather(stream, within);
+    launch_two_level({.rows = rows_.get(),
+                      .outcome = outcome_.get(),
+                      .all = g.all,
+                      .all_outcome = g.outcome,
+                      .control = control_.get(),
+                      .num_domains = rail_->num_ranks(),
+                      .num_lanes = domain_->num_ranks(),
+                      .num_counts = static_cast<int>(g.num_counts)},
+                     stream);
+  }
+
+  DeviceExchangeStats stats(StreamHandle stream) override {
+    auto* const cuda_stream = static_cast<cudaStream_t>(stream);
+    LPLB_CUDA_CHECK(cudaMemcpyAsync(host_control_.get(), control_.get(), sizeof(TwoLevelControl),
+                                    cudaMemcpyDeviceToHost, cuda_stream));
+    LPLB_CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
+    const TwoLevelControl& c = *host_control_.get();
+    DeviceExchangeStats stats;
+    stats.rounds = static_cast<std::int64_t>(c.rounds);
+    stats.timed_out = static_cast<std::int64_t>(c.timed_out);
+    stats.behind = static_cast<std::int64_t>(c.behind);
+    stats.mismatched = static_cast<std::int64_t>(c.mismatched);
+    // NOTE: what another rank lacked along its rail only that rank knows.
+    const Index lanes = domain_->num_ranks();
+    const Index lane = domain_->stats(stream).last_missing;
+    const Index of_rail = rail_->stats(stream).last_missing;
+    stats.last_missing = lane >= 0      ? rail_->rank() * lanes + lane
+                         : of_rail >= 0 ? of_rail * lanes + domain_->rank()
+                                        : -1;
+    return stats;
+  }
+
+ private:
+  std::size_t num_domains() const { return static_cast<std::size_t>(rail_->num_ranks()); }
+  std::size_t row_size(std::size_t num_counts) const { return num_domains() * num_counts + 1; }
+
+  const std::shared_ptr<DeviceExchange> rail_;
+  const std::shared_ptr<DeviceExchange> domain_;
+  device::Array<std::int32_t> row_;      // [num_domains, num_counts], and the rail's outcome
+  device::Array<std::int32_t> rows_;     // those of the domain's ranks
+  device::Array<std::int32_t> outcome_;  // of the domain's round
+  device::Array<TwoLevelControl> control_;
+  device::HostArray<TwoLevelControl> host_control_;
+};
+
+}  // namespace
+
+std::shared_ptr<DeviceExchange> make_two_level_exchange(std::shared_ptr<DeviceExchange> rail,
+                                                        std::shared_ptr<DeviceExchange> domain) {
+  check_argument(rail != nullptr, "rail", "is null");
+  check_argument(domain != nullptr, "domain", "is null");
+  const auto least = static_cast<std::size_t>(rail->num_ranks()) + 1;
+  check_argument(domain->max_counts() >= least, "domain",
+                 "has room for {} counts, expected at least {}: one of each domain, and one more",
+                 domain->max_counts(), least);
+  const Index num_ranks = rail->num_ranks() * domain->num_ranks();
+  check_argument(num_ranks <= kMaxRanks, "domain", "makes {} ranks, expected at most {}", num_ranks,
+                 kMaxRanks);
+  return std::make_shared<TwoLevelExchange>(std::move(rail), std::move(domain));
+}
+
+}  // namespace lplb
