@@ -143,8 +143,8 @@ class PeerGroup {
   /// One process a rank, on its current device. Collective. What is to be used, and whether each
   /// step worked, is agreed by `all_gather` first: all ranks get the same transport, or all throw.
   /// Throws ArgumentError where this rank's arguments are wrong, before anything is exchanged;
-  /// ExchangeError, on all ranks, where arguments differ between ranks or no transport works (it
-  /// says which rank lacks what).
+  /// ExchangeError, on all ranks, where arguments differ between ranks, a rank has no device, or no
+  /// transport works (it says which rank lacks what).
   static PeerGroup connect(Index rank, Index num_ranks, const AllGatherBytes& all_gather,
                            const PeerGroupOptions& options, const ConnectOptions& how = {});
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <exception>
 #include <iterator>
+#include <optional>
 
 #include "core/check.h"
 #include "core/device.h"
@@ -30,11 +31,20 @@ constexpr std::array<MakerKind, 4> kKinds = {{
      make_nvshmem},
 }};
 
-/// What every rank says first: as text, because it is compared and shown.
-struct Proposal {
-  std::string arguments;                           ///< must be the same on every rank
-  std::array<std::string, kKinds.size()> missing;  ///< why not, by kind
-};
+/// What `find` says is missing, or what it threw. A rank that threw in place of telling would leave
+/// the others waiting.
+template <class Find>
+std::string missing_by(Find find) {
+  try {
+    return find();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+/// What every rank says first, as text: its arguments, which must be the same on every rank, and
+/// what it lacks: for all kinds, then for each.
+enum Told : std::size_t { kArguments, kDevice, kFirstKind };
 
 /// Strings of any length, one after the other.
 Bytes to_bytes(const std::vector<std::string>& texts) {
@@ -135,17 +145,27 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
     check_argument(named != Transport::kGiven && named != Transport::kProcess, "transport",
                    "\"{}\" does not connect processes", how.transport);
   }
-  device::require();
   const MakerGroup group{rank, num_ranks, how.nccl_comm};
   const Agreement agreement(group, all_gather);
 
-  std::vector<std::string> mine = {describe(options, num_ranks, how.transport)};
-  for (const MakerKind& kind : kKinds) mine.push_back(kind.missing(group));
+  const std::string no_device = missing_by([] {
+    device::require();
+    return std::string();
+  });
+  std::vector<std::string> mine = {describe(options, num_ranks, how.transport), no_device};
+  for (const MakerKind& kind : kKinds) {
+    mine.push_back(no_device.empty() ? missing_by([&] { return kind.missing(group); }) : no_device);
+  }
   const auto all = agreement.tell(mine);
   for (std::size_t g = 1; g < all.size(); ++g) {
-    if (all[g][0] != all[0][0]) {
-      throw ExchangeError(fmt::format("rank {} connects {}; rank 0 {}", g, all[g][0], all[0][0]));
+    if (all[g][kArguments] != all[0][kArguments]) {
+      throw ExchangeError(
+          fmt::format("rank {} connects {}; rank 0 {}", g, all[g][kArguments], all[0][kArguments]));
     }
+  }
+  for (std::size_t g = 0; g < all.size(); ++g) {
+    if (!all[g][kDevice].empty())
+      throw ExchangeError(fmt::format("rank {}: {}", g, all[g][kDevice]));
   }
 
   std::string reasons;
@@ -157,11 +177,12 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
     if (!is_auto && how.transport != transport_name(kind.transport)) continue;
     std::string trouble;
     for (std::size_t g = 0; g < all.size() && trouble.empty(); ++g) {
-      if (!all[g][1 + i].empty()) trouble = fmt::format("rank {}: {}", g, all[g][1 + i]);
+      const std::string& missing = all[g][kFirstKind + i];
+      if (!missing.empty()) trouble = fmt::format("rank {}: {}", g, missing);
     }
     std::vector<Bytes> offers, done;
     std::unique_ptr<Maker> maker;
-    std::unique_ptr<PeerMemory> memory;
+    std::optional<PeerGroup> peers;
     if (trouble.empty()) {
       trouble = agreement.run(
           [&] {
@@ -173,14 +194,12 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
     if (trouble.empty()) {
       trouble = agreement.run(
           [&] {
-            memory = maker->accept(offers);
+            peers = make_peer_group(rank, kind.transport, maker->accept(offers), options);
             return Bytes();
           },
           &done);
     }
-    if (trouble.empty()) {
-      return make_peer_group(rank, kind.transport, std::move(memory), options);
-    }
+    if (trouble.empty()) return std::move(*peers);
     refuse(kind.transport, trouble);
   }
   throw ExchangeError("the ranks cannot see each other's memory: " + reasons);
