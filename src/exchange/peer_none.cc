@@ -12,7 +12,6 @@ namespace {
 
 struct PeerGroup::State {};
 
-std::size_t peer_buffer_bytes(Index, const PeerGroupOptions&) { refuse(); }
 PeerGroup PeerGroup::from_pointers(Index, std::span<void* const>, const PeerGroupOptions&) {
   refuse();
 }
