@@ -188,6 +188,8 @@ def measure(options: argparse.Namespace, device: torch.device, loads: Tensor) ->
                 if repeat > 0 and batch > HISTORY:
                     found[way].append(slowest.tolist())
                     imbalance[way].append(lplb.imbalance(taken.cpu()))
+            if planner is not None:
+                planner.close()
     if rank != 0:
         return
     print(f"{'way':20} {'imbalance':>9}" + "".join(f" {part + ' ms':>12}" for part in PARTS))
