@@ -5,7 +5,6 @@
 #include <cstring>
 #include <exception>
 #include <iterator>
-#include <optional>
 
 #include "core/check.h"
 #include "core/device.h"
@@ -182,7 +181,7 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
     }
     std::vector<Bytes> offers, done;
     std::unique_ptr<Maker> maker;
-    std::optional<PeerGroup> peers;
+    std::unique_ptr<PeerMemory> memory;
     if (trouble.empty()) {
       trouble = agreement.run(
           [&] {
@@ -194,12 +193,16 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
     if (trouble.empty()) {
       trouble = agreement.run(
           [&] {
-            peers = make_peer_group(rank, kind.transport, maker->accept(offers), options);
+            memory = maker->accept(offers);
+            prepare_buffer(rank, *memory);
             return Bytes();
           },
           &done);
     }
-    if (trouble.empty()) return std::move(*peers);
+    if (trouble.empty()) {
+      memory->settle();
+      return make_peer_group(rank, kind.transport, std::move(memory), options);
+    }
     refuse(kind.transport, trouble);
   }
   throw ExchangeError("the ranks cannot see each other's memory: " + reasons);

@@ -74,10 +74,8 @@ void check_gather(const DeviceExchange& exchange, const DeviceGather& g) {
                  g.num_counts * static_cast<std::size_t>(exchange.num_ranks()));
 }
 
-PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerMemory> memory,
-                          const PeerGroupOptions& options) {
-  const std::vector<void*>& buffers = memory->buffers();
-  const ExchangeLayout layout = layout_of(static_cast<Index>(buffers.size()), options);
+void prepare_buffer(Index rank, const PeerMemory& memory) {
+  const std::vector<void*>& buffers = memory.buffers();
   std::vector<unsigned long long> table;
   table.reserve(buffers.size());
   for (const void* buffer : buffers) table.push_back(reinterpret_cast<std::uintptr_t>(buffer));
@@ -86,6 +84,11 @@ PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerM
   LPLB_CUDA_CHECK(cudaMemcpyAsync(buffers[rank], table.data(), table.size() * sizeof(table[0]),
                                   cudaMemcpyHostToDevice, stream.get()));
   LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
+}
+
+PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerMemory> memory,
+                          const PeerGroupOptions& options) {
+  const ExchangeLayout layout = layout_of(static_cast<Index>(memory->buffers().size()), options);
   return PeerGroup(std::make_shared<PeerGroup::State>(
       PeerGroup::State{rank, transport, options, layout, std::move(memory),
                        std::vector<char>(static_cast<std::size_t>(options.num_channels), 0)}));
@@ -113,8 +116,9 @@ PeerGroup PeerGroup::from_pointers(Index rank, std::span<void* const> buffers,
   }
   device::require();
   const std::size_t bytes = peer_buffer_bytes(static_cast<Index>(buffers.size()), options);
-  return make_peer_group(rank, Transport::kGiven, std::make_unique<GivenMemory>(buffers, bytes),
-                         options);
+  auto memory = std::make_unique<GivenMemory>(buffers, bytes);
+  prepare_buffer(rank, *memory);
+  return make_peer_group(rank, Transport::kGiven, std::move(memory), options);
 }
 
 Index PeerGroup::num_ranks() const { return state_->layout.num_ranks; }
