@@ -5,9 +5,9 @@
 usage: multi_gpu.py [--devices 0,1] [SCENARIO...]
 
 A scenario is a value of Planner's `exchange`; "deep_ep": a communicator as DeepEP's buffers have it;
-"killed": a process ends without a word; "late": a rank comes after the deadline. Without arguments all
-are run. A device may be named twice: then the ranks take turns on it, over gloo, which suits "ipc",
-"auto" and "killed".
+"killed": a process ends without a word; "late": a rank comes after the deadline; "dropped": planners
+that nobody closes, when Python ends too. Without arguments all are run. A device may be named twice:
+then the ranks take turns on it, over gloo, which suits "ipc", "auto", "late", "dropped" and "killed".
 
 Each ends in a line "passed NAME", "skipped NAME: reason" (the machine or a library lacks something) or
 "failed NAME". The last line has the totals; the status is 1 where one failed.
@@ -37,7 +37,7 @@ from ranks import make_placement
 from stand_ins import ElasticBuffer
 
 SCENARIOS = ("collective", "auto", "ipc", "fabric", "nccl", "nvshmem", "symmetric_memory", "deep_ep",
-             "late", "killed")
+             "late", "dropped", "killed")
 UNSUPPORTED = 77
 SECONDS = 150
 DEADLINE = 0.25  # of a batch, where ranks are late or gone
@@ -226,6 +226,31 @@ def run_killed(me: Rank) -> None:
     # Without close(): no rank is there to wait for.
 
 
+kept: list[Any] = []  # until Python ends
+
+
+def run_dropped(me: Rank) -> None:
+    ids = on_gpu(me.tokens(1)[me.rank])
+    tried = 0
+    for way in ("auto", "nccl", "symmetric_memory"):
+        for keeps in (False, True):
+            try:
+                planner = lplb.Planner(make_placement(me.size), group=dist.group.WORLD, exchange=way,
+                                       backend="cuda", num_topk=TOPK, max_tokens=1000)
+            except RuntimeError as error:
+                if "cannot be used" not in str(error):
+                    raise
+                break
+            planner.run(ids)
+            tried += 1
+            if keeps:
+                kept.append(planner)
+            del planner
+    assert tried > 0
+    if me.rank == 1:
+        time.sleep(3)
+
+
 class Unsupported(Exception):
     pass
 
@@ -244,6 +269,8 @@ def run_rank(scenario: str, me: Rank, folder: str) -> int:
             run_killed(me)
         elif scenario == "late":
             run_late(me)
+        elif scenario == "dropped":
+            run_dropped(me)
         else:
             run_way(me, scenario)
     except Unsupported as reason:

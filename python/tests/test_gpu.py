@@ -180,7 +180,7 @@ def test_an_exchange_within_the_kernel_is_one_launch(alone: Any, way: str) -> No
     planner.close()
 
 
-@pytest.mark.parametrize("scenario", ["ipc", "auto", "late", "killed"])
+@pytest.mark.parametrize("scenario", ["ipc", "auto", "late", "dropped", "killed"])
 def test_two_processes_on_one_gpu(scenario: str) -> None:
     script = pathlib.Path(__file__).with_name("multi_gpu.py")
     done = subprocess.run([sys.executable, script, "--devices", "0,0", scenario], capture_output=True,
