@@ -124,7 +124,8 @@ std::shared_ptr<DeviceExchange> make_nccl_exchange(void* nccl_comm, std::size_t 
 /// This rank's buffer, and where those of the others are.
 ///
 /// A rank's memory is written by its peers: no rank may end its group while another one's rounds
-/// are under way. Channels keep the memory alive.
+/// are under way. Channels keep the memory alive. The end, where it is to be clean: a barrier of
+/// the ranks once all rounds are over, disconnect(), another barrier, then the destructors.
 class PeerGroup {
  public:
   /// `buffers` [num_ranks], ranks in order, in the address space of the current device: each of
@@ -161,6 +162,10 @@ class PeerGroup {
 
   /// Handed out once. Throws ArgumentError.
   std::shared_ptr<DeviceExchange> channel(Index index);
+
+  /// Gives up the peers' memory, so that they may free it (CUDA wants that of "ipc"), on the device
+  /// that was current at connect(). No round may be under way, nor follow.
+  void disconnect();
 
   struct State;
   explicit PeerGroup(std::shared_ptr<State> state);

@@ -127,6 +127,8 @@ Transport PeerGroup::transport() const { return state_->transport; }
 std::size_t PeerGroup::bytes() const { return state_->memory->bytes(); }
 Index PeerGroup::num_channels() const { return state_->options.num_channels; }
 
+void PeerGroup::disconnect() { state_->memory->disconnect(); }
+
 std::shared_ptr<DeviceExchange> PeerGroup::channel(Index index) {
   State& s = *state_;
   check_argument(index >= 0 && index < num_channels(), "index", "{} is not between 0 and {}", index,

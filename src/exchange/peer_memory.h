@@ -20,6 +20,8 @@ class PeerMemory {
   const std::vector<void*>& buffers() const { return buffers_; }
   /// Of this rank's own, in device memory.
   std::size_t bytes() const { return bytes_; }
+  /// Gives up the peers' memory.
+  virtual void disconnect() {}
   /// Every rank has its memory, and will end it. Called once at most; before it the destructor must
   /// not wait for another rank, which may have none.
   virtual void settle() {}

@@ -33,6 +33,7 @@ Index PeerGroup::rank() const { refuse(); }
 Transport PeerGroup::transport() const { refuse(); }
 std::size_t PeerGroup::bytes() const { refuse(); }
 Index PeerGroup::num_channels() const { refuse(); }
+void PeerGroup::disconnect() { refuse(); }
 std::shared_ptr<DeviceExchange> PeerGroup::channel(Index) { refuse(); }
 
 }  // namespace lplb
