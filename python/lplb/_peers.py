@@ -43,8 +43,12 @@ class Peers:
     def channel(self, layer: int) -> _lplb.PeerChannel:
         return self._group.channel(layer)
 
+    def disconnect(self) -> None:
+        """Gives up the peers' memory. No rank's rounds may be under way."""
+        self._group.disconnect()
+
     def close(self) -> None:
-        """Frees the memory. No rank's rounds may be under way; for nvshmem every rank calls it."""
+        """Frees this rank's, which no peer may use any more; for nvshmem every rank calls it."""
         self._group.close()
         _kept[:] = [memory for memory in _kept if memory is not self._memory]
         self._memory = None
@@ -102,6 +106,8 @@ def start(planner: Planner, exchange: Exchange) -> None:
         return
     made.clear()
     if peers is not None:
+        peers.disconnect()
+        exchange.barrier()
         peers.close()
     if error is not None:
         raise error
@@ -122,11 +128,18 @@ def stats_of(planner: Planner, layers: Sequence[int]) -> ExchangeStats:
                          last_missing=missing[-1] if missing else -1)
 
 
-def wait_for_all(planner: Planner) -> None:
-    """Until no rank's rounds are under way: every rank calls it, and enqueues no more."""
-    assert planner._exchange is not None
-    torch.cuda.synchronize(planner._gpu_index)
-    planner._exchange.barrier()
+def close(planner: Planner) -> None:
+    """Collective: ends a planner's exchange, with nothing freed that a peer still uses."""
+    peers, exchange = planner._peers, planner._exchange
+    assert peers is not None and exchange is not None
+    with torch.cuda.device(planner._gpu_index):
+        torch.cuda.synchronize()
+        exchange.barrier()  # no rank's rounds are under way
+        peers.disconnect()
+        exchange.barrier()  # no rank maps another one's memory
+        planner._gpu.clear()
+        planner._peers = None
+        peers.close()
 
 
 def _text_of(error: Exception | None) -> str:

@@ -365,12 +365,10 @@ class Planner:
         if self._peers is not None:
             from lplb import _peers
 
-            _peers.wait_for_all(self)
-        peers, self._peers, self._gpu_index = self._peers, None, -1
+            _peers.close(self)
+        self._gpu_index = -1
         self._gpu.clear()
         self._buffers.clear()
-        if peers is not None:
-            peers.close()
 
     def load_history(self, layer: int | None = None) -> Any:
         """The load of past batches on this rank: [num_layers, num_logical_experts], or one row.

@@ -79,6 +79,11 @@ class PeerMemoryGroup {
     if (group_ == nullptr) throw ArgumentError("channel", "of a group that is closed");
     return group_->channel(index);
   }
+  void disconnect() {
+    without_gil([&] {
+      if (group_ != nullptr) group_->disconnect();
+    });
+  }
   void close() {
     without_gil([&] { group_.reset(); });
   }
@@ -108,6 +113,7 @@ void bind_exchange(nb::module_& m) {
       .def_prop_ro("bytes", &PeerMemoryGroup::bytes)
       .def_prop_ro("transport", &PeerMemoryGroup::transport)
       .def("channel", &PeerMemoryGroup::channel, "index"_a)
+      .def("disconnect", &PeerMemoryGroup::disconnect)
       .def("close", &PeerMemoryGroup::close);
 }
 

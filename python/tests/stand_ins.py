@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ class FakeGroup:
 
     def __init__(self) -> None:
         self.bytes = 4096
-        self.is_open = True
+        self.is_open = self.is_connected = True
 
     @staticmethod
     def connect(rank: int, num_ranks: int, gather: Callable[[bytes], list[bytes]], max_counts: int,
@@ -48,7 +49,11 @@ class FakeGroup:
     def channel(self, index: int) -> tuple[FakeGroup, int]:
         return self, index
 
+    def disconnect(self) -> None:
+        self.is_connected = False
+
     def close(self) -> None:
+        assert not self.is_connected, "freed while a peer may have it mapped"
         self.is_open = False
 
 
@@ -78,6 +83,7 @@ def pretend_a_gpu(missing: str = "") -> None:
     for_torch.raw_stream = lambda index: 0
     cuda: Any = torch.cuda
     cuda.synchronize = lambda device=None: None
+    cuda.device = contextlib.nullcontext
 
 
 def start(planner: lplb.Planner) -> lplb.ExchangeStats:
