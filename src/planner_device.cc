@@ -60,7 +60,11 @@ void DevicePlanner::State::check_batch(const DeviceBatch& batch) const {
   check_aligned(batch.rank_idx, width, "rank_idx");
   check_aligned(batch.num_valid_tokens, 4, "num_valid_tokens");
   check_aligned(batch.all_counts, 4, "all_counts");
-  check_argument(batch.all_counts == nullptr || device_options.exchange == nullptr, "all_counts",
+  check_counts(batch.all_counts);
+}
+
+void DevicePlanner::State::check_counts(const std::int32_t* all_counts) const {
+  check_argument(all_counts == nullptr || device_options.exchange == nullptr, "all_counts",
                  "is given, expected null: the planner has an exchange");
 }
 
@@ -149,9 +153,10 @@ void DevicePlanner::State::write_quotas(cudaStream_t stream, const std::int32_t*
                                         const QuotaOutputs& outputs) const {
   check_argument(device_options.keeps_split, "keeps_split", "is false, expected true");
   check_aligned(all_counts, 4, "all_counts");
+  check_counts(all_counts);
   check_quota_outputs(placement, outputs);
   launch_quotas({device_image_.get(),
-                 all_counts,
+                 device_options.exchange != nullptr ? gathered_.get() : all_counts,
                  rank,
                  {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()},
                  outputs},

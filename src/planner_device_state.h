@@ -47,6 +47,7 @@ struct DevicePlanner::State {
   void check_exchange();
   void check_placement(const Placement& next) const;
   void check_batch(const DeviceBatch& batch) const;
+  void check_counts(const std::int32_t* all_counts) const;
   Index topk_of(const DeviceBatch& batch) const;
   void allocate();
   void put_image(cudaStream_t stream);

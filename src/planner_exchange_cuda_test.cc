@@ -6,6 +6,7 @@
 
 #include "exchange/peer_test_group.h"
 #include "planner_cuda_test.h"
+#include "support/expect_refused.h"
 
 // DevicePlanners that exchange their counts, against Planner with all counts given: ranks are
 // streams of one device.
@@ -356,6 +357,40 @@ TEST_P(PlannerExchangeCuda, AnExchangeOfTheUsersRunsBetweenTwoKernels) {
     const std::size_t size = device.planner.layout().size();
     const auto first = batch.packed.begin() + static_cast<std::ptrdiff_t>(size) * rank;
     EXPECT_EQ(exchange->mine, std::vector<std::int32_t>(first, first + static_cast<int>(size)));
+  }
+}
+
+TEST_P(PlannerExchangeCuda, QuotasAreOfTheCountsThatTravelled) {
+  SplitMix64 random(19);
+  const Placement p = chained_placement(8);
+  DevicePlannerOptions keeping = device_options(false);
+  keeping.keeps_split = true;
+  Group group(p, options(8, 300), keeping);
+  const GroupBatch batch = draw_batch(p, {.num_topk = 8, .max_tokens = 300}, random);
+  group.set(batch);
+  group.run(8);
+  group.expect_solved(batch);
+  const std::vector<Load> counts(batch.packed.begin(), batch.packed.end());
+  const auto experts = static_cast<std::size_t>(p.num_logical_experts);
+  for (Index g = 0; g < p.num_ranks; ++g) {
+    SCOPED_TRACE(g);
+    DeviceRank& rank = *group.device[static_cast<std::size_t>(g)];
+    std::vector<std::int32_t> want_end(experts * 2), want_prefix(experts);
+    write_quotas(p, PackedLayout(p), counts,
+                 group.host[static_cast<std::size_t>(g)]->planner.last_split().physical_load, g,
+                 {2, want_end.data(), want_prefix.data()});
+    testing::DeviceVector<std::int32_t> end, prefix;
+    end.set(std::vector<std::int32_t>(experts * 2, -9));
+    prefix.set(std::vector<std::int32_t>(experts, -9));
+    rank.planner.write_quotas(rank.stream.get(), nullptr, {2, end.data(), prefix.data()});
+    LPLB_CUDA_CHECK(cudaStreamSynchronize(rank.stream.get()));
+    EXPECT_EQ(end.get(), want_end);
+    EXPECT_EQ(prefix.get(), want_prefix);
+    testing::expect_refused(
+        [&] {
+          rank.planner.write_quotas(rank.stream.get(), end.data(), {2, end.data()});
+        },
+        "all_counts");
   }
 }
 

@@ -64,6 +64,42 @@ std::string mathdx_text() {
   return mathdx.version + "; solver ipm compiled for " + mathdx.architectures;
 }
 
+/// What the exchange on the device takes of each rank's memory: a buffer a group.
+nlohmann::ordered_json exchange_json() {
+  nlohmann::ordered_json json;
+  json["transports"] = nlohmann::ordered_json::array();
+  for (const Transport transport :
+       {Transport::kIpc, Transport::kFabric, Transport::kNccl, Transport::kNvshmem}) {
+    json["transports"].push_back(transport_name(transport));
+  }
+  json["buffers"] = nlohmann::ordered_json::array();
+  const auto add = [&json](Index num_ranks, std::size_t max_counts, Index num_channels) {
+    json["buffers"].push_back(
+        {{"num_ranks", num_ranks},
+         {"max_counts", max_counts},
+         {"num_channels", num_channels},
+         {"bytes",
+          peer_buffer_bytes(num_ranks, {.max_counts = max_counts, .num_channels = num_channels})}});
+  };
+  add(8, 24, 1);    // a cube with 2 replicas a rank
+  add(64, 128, 1);  // a replica a rank
+  add(64, 128, 58);
+  return json;
+}
+
+std::string exchange_text(const nlohmann::ordered_json& json) {
+  std::string text = "bytes of a rank's buffer:";
+  const char* separator = "";
+  for (const nlohmann::ordered_json& buffer : json["buffers"]) {
+    text +=
+        fmt::format("{} {} ({} ranks x {} counts, layers: {})", separator,
+                    buffer["bytes"].get<std::size_t>(), buffer["num_ranks"].get<Index>(),
+                    buffer["max_counts"].get<std::size_t>(), buffer["num_channels"].get<Index>());
+    separator = ",";
+  }
+  return text;
+}
+
 nlohmann::ordered_json info_json() {
   nlohmann::ordered_json json;
   json["version"] = version();
@@ -71,6 +107,7 @@ nlohmann::ordered_json info_json() {
   json["backends"]["cpu"] = {{"available", true}, {"threads", std::thread::hardware_concurrency()}};
   json["backends"]["cuda"] = cuda_json();
   json["mathdx"] = mathdx_json();
+  json["exchange"] = exchange_json();
   json["solvers"] = {solver_name(Solver::kAuto), solver_name(Solver::kCut),
                      solver_name(Solver::kFlow), solver_name(Solver::kIpm)};
   json["synthetic_traces"] = synthetic_names();
@@ -97,6 +134,7 @@ std::string info_table(const nlohmann::ordered_json& json) {
          line("backend cpu", fmt::format("available, {} threads",
                                          json["backends"]["cpu"]["threads"].get<unsigned>())) +
          line("backend cuda", cuda_text()) + line("mathdx", mathdx_text()) +
+         line("exchange", exchange_text(json["exchange"])) +
          line("solvers", joined(json["solvers"])) +
          line("synthetic traces", joined(json["synthetic_traces"])) +
          line("benchmarks",

@@ -138,7 +138,8 @@ std::shared_ptr<DeviceExchange> make_two_level_exchange(std::shared_ptr<DeviceEx
 /// This rank's buffer, and where those of the others are.
 ///
 /// A rank's memory is written by its peers: no rank may end its group while another one's rounds
-/// are under way. Channels keep the memory alive.
+/// are under way. Channels keep the memory alive. The end, where it is to be clean: a barrier of
+/// the ranks once all rounds are over, disconnect(), another barrier, then the destructors.
 class PeerGroup {
  public:
   /// `buffers` [num_ranks], ranks in order, in the address space of the current device: each of
@@ -157,8 +158,8 @@ class PeerGroup {
   /// One process a rank, on its current device. Collective. What is to be used, and whether each
   /// step worked, is agreed by `all_gather` first: all ranks get the same transport, or all throw.
   /// Throws ArgumentError where this rank's arguments are wrong, before anything is exchanged;
-  /// ExchangeError, on all ranks, where arguments differ between ranks or no transport works (it
-  /// says which rank lacks what).
+  /// ExchangeError, on all ranks, where arguments differ between ranks, a rank has no device, or no
+  /// transport works (it says which rank lacks what).
   static PeerGroup connect(Index rank, Index num_ranks, const AllGatherBytes& all_gather,
                            const PeerGroupOptions& options, const ConnectOptions& how = {});
 
@@ -175,6 +176,10 @@ class PeerGroup {
 
   /// Handed out once. Throws ArgumentError.
   std::shared_ptr<DeviceExchange> channel(Index index);
+
+  /// Gives up the peers' memory, so that they may free it (CUDA wants that of "ipc"), on the device
+  /// that was current at connect(). No round may be under way, nor follow.
+  void disconnect();
 
   struct State;
   explicit PeerGroup(std::shared_ptr<State> state);

@@ -115,8 +115,8 @@ class DevicePlanner {
   void check(StreamHandle stream, const DeviceBatch& batch);
 
   /// With DevicePlannerOptions::keeps_split: writes the split of the last batch to device memory,
-  /// for runtimes that map tokens themselves. `all_counts` as the batch had it. One kernel. Throws
-  /// ArgumentError.
+  /// for runtimes that map tokens themselves. `all_counts` as the batch had it: null where the
+  /// planner has an exchange, whose counts are taken. One kernel. Throws ArgumentError.
   void write_quotas(StreamHandle stream, const std::int32_t* all_counts,
                     const QuotaOutputs& outputs);
 

@@ -194,6 +194,8 @@ def measure(options: argparse.Namespace, device: torch.device, loads: Tensor,
                 if repeat > 0 and batch > HISTORY:
                     found[way].append(slowest.tolist())
                     imbalance[way].append(lplb.imbalance(taken.cpu()))
+            if planner is not None:
+                planner.close()
 
 
 def show(found: dict[str, list[list[float]]], imbalance: dict[str, list[float]]) -> None:

@@ -4,10 +4,20 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def torch_if_loaded() -> ModuleType | None:
+    """This package's part for PyTorch, where the program uses PyTorch."""
+    if sys.modules.get("torch") is None:
+        return None
+    from lplb import _torch
+
+    return _torch
 
 
 def kind_of(value: Any) -> str:

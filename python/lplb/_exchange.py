@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -13,11 +14,18 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
+from lplb._comm import EXCHANGES
 from lplb._placement import Placement
 
 # What ranks must agree on, in the order in which a difference is told.
 AGREED = ("num_ranks", "num_logical_experts", "num_layers", "num_physical_experts", "placement",
-          "solver", "max_steps")
+          "solver", "max_steps", "exchange")
+
+# Seconds that a rank waits for the others at least, whatever `timeout` is: where placements are
+# compared or memory is given up; and at the first batch on a GPU, to which ranks come when they are
+# ready.
+AGREE_SECONDS = 30.0
+START_SECONDS = 300.0
 
 
 def fingerprint(placements: Sequence[Placement]) -> int:
@@ -56,7 +64,7 @@ class Exchange:
         mine = torch.tensor([facts[name] for name in AGREED], dtype=torch.int64,
                             device="cuda" if self.is_nccl else "cpu")
         everyone = torch.empty((self.size, len(AGREED)), dtype=torch.int64, device=mine.device)
-        self._gather(everyone, mine, "the agreement of all ranks")
+        self._gather(everyone, mine, "the agreement of all ranks", AGREE_SECONDS)
         table = everyone.cpu().numpy()
         for column, name in enumerate(AGREED):
             values = table[:, column]
@@ -64,9 +72,38 @@ class Exchange:
             if common == self.size:
                 continue
             usual = next(v for v in values.tolist() if (values == v).sum() == common)
-            odd = [f"rank {r} has {v}" for r, v in enumerate(values.tolist()) if v != usual]
+            odd = [f"rank {r} has {_shown(name, v)}" for r, v in enumerate(values.tolist())
+                   if v != usual]
             raise ValueError(f"{name}: differs between the ranks of the group: {', '.join(odd)}, "
-                             f"expected {usual}")
+                             f"expected {_shown(name, usual)}")
+
+    def all_gather_bytes(self, mine: bytes) -> list[bytes]:
+        """What each rank gave, which may differ in length. For set-up."""
+        device = "cuda" if self.is_nccl else "cpu"
+        sizes = torch.empty(self.size, dtype=torch.int64, device=device)
+        self._gather(sizes, torch.tensor([len(mine)], device=device), "word of all ranks", START_SECONDS)
+        most = max(int(sizes.max()), 1)
+        row = torch.frombuffer(bytearray(mine.ljust(most, b"\0")), dtype=torch.uint8).to(device)
+        everyone = torch.empty((self.size, most), dtype=torch.uint8, device=device)
+        self._gather(everyone, row, "word of all ranks", START_SECONDS)
+        rows = everyone.cpu().numpy()
+        return [rows[rank, :size].tobytes() for rank, size in enumerate(sizes.tolist())]
+
+    def tell(self, texts: Sequence[str]) -> list[list[str]]:
+        """What each rank told: as many texts on every rank. None goes on before all have told."""
+        return [json.loads(told) for told in self.all_gather_bytes(json.dumps(texts).encode())]
+
+    def barrier(self) -> None:
+        mine = torch.zeros(1, dtype=torch.int64, device="cuda" if self.is_nccl else "cpu")
+        self._gather(mine.new_empty(self.size), mine, "word of all ranks", AGREE_SECONDS)
+
+    def nccl_comm(self) -> int:
+        """The group's own ncclComm_t; 0: it has none, or has exchanged nothing on a GPU yet."""
+        try:
+            backend = self.group._get_backend(torch.device("cuda"))
+            return int(backend._comm_ptr()) if hasattr(backend, "_comm_ptr") else 0
+        except RuntimeError:
+            return 0
 
     def host_gather(self, layer: int) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
         """A function that gathers rows of counts in the host's memory."""
@@ -77,7 +114,7 @@ class Exchange:
             row[0] = layer
             row[1:] = torch.from_numpy(mine)
             everyone = torch.empty((self.size, len(row)), dtype=torch.int64)
-            self._gather(everyone, row, f"the counts of layer {layer}")
+            self._gather(everyone, row, f"the counts of layer {layer}", 0)
             layers = everyone[:, 0].tolist()
             if any(other != layer for other in layers):
                 raise RuntimeError(f"group: the ranks run layers {layers}, expected all to run {layer}")
@@ -92,20 +129,26 @@ class Exchange:
         except (RuntimeError, ValueError) as error:
             raise RuntimeError(f"group: the counts could not be exchanged: {error}") from error
 
-    def _gather(self, everyone: torch.Tensor, mine: torch.Tensor, what: str) -> None:
+    def _gather(self, everyone: torch.Tensor, mine: torch.Tensor, what: str, at_least: float) -> None:
+        seconds = max(self.timeout, at_least)
         try:
             check_group(self.group)
             work = dist.all_gather_into_tensor(everyone.view(-1), mine, group=self.group,
                                                async_op=True)
             if work is not None:
-                work.wait(timedelta(seconds=self.timeout))
+                work.wait(timedelta(seconds=seconds))
         except (RuntimeError, ValueError) as error:
             raise RuntimeError(f"group: rank {self.rank} did not get {what} within "
-                               f"{self.timeout:g} s: a rank has ended, is late, or the group is "
+                               f"{seconds:g} s: a rank has ended, is late, or the group is "
                                f"closed ({error})") from error
 
 
-def facts_of(placements: Sequence[Placement], solver: str, max_steps: int) -> dict[str, int]:
+def _shown(name: str, value: int) -> str:
+    return f'"{EXCHANGES[value]}"' if name == "exchange" else str(value)
+
+
+def facts_of(placements: Sequence[Placement], solver: str, max_steps: int,
+             exchange: str) -> dict[str, int]:
     """What :meth:`Exchange.agree` compares."""
     return {
         "num_ranks": placements[0].num_ranks,
@@ -115,4 +158,5 @@ def facts_of(placements: Sequence[Placement], solver: str, max_steps: int) -> di
         "placement": fingerprint(placements),
         "solver": int.from_bytes(solver.encode()[:7], "little"),
         "max_steps": max_steps,
+        "exchange": EXCHANGES.index(exchange),
     }

@@ -108,17 +108,19 @@ def _run_gpu(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, l
                             f"{type(topk_idx).__name__}")
         out = cupy.empty_like(topk_idx)
     _check_out(out, topk_idx)
-    if planner._exchange is not None:
-        raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor in a planner "
-                        "with a group")
-    counts = _interface(all_counts, "all_counts")["data"][0] if all_counts is not None else 0
-    if counts == 0 and not planner._same_tokens and planner.num_ranks > 1:
-        raise ValueError("all_counts: is None, expected counts of all ranks, or same_tokens=True")
+    counts = 0
+    if planner._exchange is None and not planner._same_tokens and planner.num_ranks > 1:
+        if all_counts is None:
+            raise ValueError("all_counts: is None, expected counts of all ranks, or same_tokens=True")
+        counts = _interface(all_counts, "all_counts")["data"][0]
     if stream is None:
         stream = cupy.cuda.get_current_stream().ptr if cupy is not None else 0
     index = topk_idx.device.id if cupy is not None else max(planner._gpu_index, 0)
     if planner._gpu_index != index:
         planner._start_gpu(index)
+    if planner._exchange is not None and planner._peers is None:
+        raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor where counts go "
+                        "by the collective")
     num_tokens, num_topk = shape_of(tuple(topk_idx.shape))
     valid = 0
     if isinstance(num_valid_tokens, (int, np.integer)):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lplb import _lplb
 from lplb._arrays import check_int, like, to_numpy
@@ -70,6 +71,15 @@ class Placement(_lplb.Placement):
                          check_int(num_nodes, "num_nodes"),
                          to_numpy(speed, "rank_speed", np.float64, (None,)),
                          to_numpy(alive, "rank_alive", np.uint8, (None,)))
+
+    def redundancy_mapping(self) -> NDArray[np.int32]:
+        """As DeepEP 2.5 takes it (`EPBuffer.lb_prefetch_weights()`), a node's rows for that node.
+
+        [num_ranks, redundants a rank] int32: of each redundant its original's rank within the node times
+        the experts of a rank, plus the original's slot there. ValueError where a rank's originals do
+        not come first, or a replica is on another node than its original.
+        """
+        return super().redundancy_mapping()
 
     def __repr__(self) -> str:
         return (f"Placement({self.num_logical_experts} experts in {self.num_physical_experts} slots "

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -12,26 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from lplb import _lplb
-from lplb._arrays import check_int, describe, to_numpy
+from lplb._arrays import check_int, describe, to_numpy, torch_if_loaded
+from lplb._comm import check_exchange, read_comm
 from lplb._placement import Placement
-from lplb._results import PlannerStats, Quotas, add_up, as_layers, check_next, check_placement
+from lplb._results import (ExchangeStats, PlannerStats, Quotas, add_up, as_layers, check_next,
+                           check_placements, own_rank)
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from lplb._exchange import Exchange
+    from lplb._peers import Peers
 
 # By handle, for the operators that torch.compile calls.
 PLANNERS: weakref.WeakValueDictionary[int, Planner] = weakref.WeakValueDictionary()
 _handles = itertools.count()
-
-
-def _torch_if_loaded() -> ModuleType | None:
-    if sys.modules.get("torch") is None:
-        return None
-    from lplb import _torch
-
-    return _torch
 
 
 def _is_original(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -55,9 +47,9 @@ class Planner:
     rank : int, optional
         Whose tokens run() gets. With `group` it is the group's.
     group : torch.distributed.ProcessGroup, optional
-        Of num_ranks ranks: counts are exchanged by one all-gather of `placement.packed_size` integers
-        a batch (int32 on a GPU, with NCCL; int64 on the CPU, with gloo). Construction and
-        update_placement() are collective then, and check that all ranks agree.
+        Of num_ranks ranks, which exchange `placement.packed_size` integers a batch: on a GPU as
+        `exchange` says, on the CPU by an all-gather over gloo. Construction, update_placement() and
+        the first batch on a GPU are collective then, and check that all ranks agree.
     backend : str
         "auto": where the tokens are; the first batch on a GPU allocates. "cuda": there alone, and
         allocated at once on the current device. "cpu": there alone.
@@ -81,9 +73,21 @@ class Planner:
     quotas : bool
         Be ready for run_quotas() on a GPU.
     timeout : float
-        Seconds that a rank waits for the others, on the CPU. With NCCL the group's own holds.
+        Seconds that a batch waits for the other ranks. Within the kernel microseconds are fine, and the
+        batch is degraded then; on the CPU it raises; of "collective" NCCL's own holds. Set-up and
+        update_placement() wait 30 s at least, the first batch on a GPU 300 s.
     checks : bool
         On a GPU: check each batch from first principles; stats().check_failures. Slow.
+    exchange : str
+        How counts travel between GPUs (docs/exchange.md), the same on all ranks. "ipc", "fabric",
+        "nccl", "nvshmem", "symmetric_memory" (PyTorch's): within the plan's kernel, through memory
+        that the ranks map so; RuntimeError at the first batch where a rank cannot. "collective":
+        all_gather_into_tensor between two kernels. "auto": the first of ipc, fabric and nccl (and
+        nvshmem, where `comm` has started it) that every rank can use, else "collective".
+    comm : int, or a DeepEP buffer, optional
+        An ncclComm_t of the group for "nccl", beside `group`. Of a `Buffer`, `ElasticBuffer` or
+        `EPBuffer` its group and its communicator are taken; its memory is not used. It must outlive
+        the planner, or close().
 
     Notes
     -----
@@ -121,7 +125,8 @@ class Planner:
                  num_topk: int = 8, max_tokens: int = 32768, max_redundants: int = 0,
                  same_tokens: bool = False, solver: str = "auto", max_steps: int = -1,
                  keep_history: bool = False, window: int = 0, decay: float = 1.0,
-                 quotas: bool = False, timeout: float = 10.0, checks: bool = False) -> None:
+                 quotas: bool = False, timeout: float = 10.0, checks: bool = False,
+                 exchange: str = "auto", comm: Any = None) -> None:
         self._placements = as_layers(placement, num_layers)
         if backend not in ("auto", "cpu", "cuda"):
             raise ValueError(f'backend: is {backend!r}, expected "auto", "cpu" or "cuda"')
@@ -132,14 +137,21 @@ class Planner:
         self._remembers = keep_history or window != 0 or decay != 1.0
         self._keeps_split = quotas
         self._checks = checks
+        self._way = check_exchange(exchange)
+        self._kept_comm = comm  # its communicator lives as long
+        self._comm = read_comm(comm, group)
         self._exchange: Exchange | None = None
-        if group is not None and not same_tokens:
+        self._peers: Peers | None = None
+        self._reason = ""  # why it is None
+        if self._comm.group is not None and not same_tokens:
             from lplb._exchange import Exchange, facts_of
 
-            self._exchange = Exchange(group, timeout)
-            self._exchange.agree(facts_of(self._placements, solver, max_steps))
-        self.rank = self._own_rank(rank)
+            self._exchange = Exchange(self._comm.group, timeout)
+            self._exchange.agree(facts_of(self._placements, solver, max_steps, exchange))
+        elif exchange not in ("auto", "collective") and not same_tokens:
+            raise ValueError(f'exchange: is "{exchange}", expected a group of ranks to connect')
         first = self._placements[0]
+        self.rank = own_rank(rank, self._exchange, first.num_ranks, same_tokens)
         redundants = max(p.num_physical_experts - p.num_logical_experts for p in self._placements)
         self._max_redundants = check_int(max_redundants, "max_redundants", 0) or redundants
         #: Columns of run_quotas()'s tables: what no placement within the limits exceeds.
@@ -156,8 +168,9 @@ class Planner:
                       for p in self._placements]
         self._gpu: list[_lplb.GpuPlanner] = []
         self._gpu_index = -1
+        self._closed = False
         self._buffers: list[Any] = []
-        self._torch: Any = _torch_if_loaded()
+        self._torch: Any = torch_if_loaded()
         self._handle = next(_handles)
         PLANNERS[self._handle] = self
         self.num_ranks = first.num_ranks
@@ -168,21 +181,10 @@ class Planner:
                 raise RuntimeError(f"backend: cuda cannot be used: {missing}")
             self._start_gpu(self._torch.current_device() if self._torch is not None else 0)
 
-    def _own_rank(self, rank: int | None) -> int:
-        num_ranks = self._placements[0].num_ranks
-        if self._exchange is not None:
-            if self._exchange.size != num_ranks:
-                raise ValueError(f"group: has {self._exchange.size} ranks, expected those of the "
-                                 f"placement ({num_ranks})")
-            if rank is not None and rank != self._exchange.rank:
-                raise ValueError(f"rank: is {rank}, expected that in the group "
-                                 f"({self._exchange.rank})")
-            return self._exchange.rank
-        if rank is None:
-            if self._same_tokens or num_ranks == 1:
-                return 0
-            raise ValueError("rank: is None, expected a rank, a group, or same_tokens=True")
-        return check_int(rank, "rank")
+    @property
+    def group(self) -> Any:
+        """The process group; None: there is none."""
+        return self._comm.group
 
     @property
     def num_layers(self) -> int:
@@ -293,23 +295,18 @@ class Planner:
 
         One placement for `layer`, or (layer None) one for each layer. Same ranks and logical experts,
         replicas within max_redundants. On a GPU it is enqueued on the current stream and takes effect
-        in captured graphs too; with a group those that hold an exchange of another packed_size must
-        be captured again. Not within a capture.
+        in captured graphs too; those that hold a collective of another packed_size must be captured
+        again (exchange "collective"). Not within a capture.
         """
         layers = list(range(self.num_layers)) if layer is None else [self._layer(layer)]
-        if isinstance(placement, (list, tuple)):
-            wanted = [check_placement(p) for p in placement]
-        else:
-            wanted = [check_placement(placement)]
-        if len(wanted) != len(layers):
-            raise ValueError(f"placement: has {len(wanted)} layers, expected {len(layers)}")
+        wanted = check_placements(placement, len(layers))
         new = list(self._placements)
         for i, p in zip(layers, wanted, strict=True):
             new[i] = p
         if self._exchange is not None:
             from lplb._exchange import facts_of
 
-            self._exchange.agree(facts_of(new, self._limits[2], self._limits[3]))
+            self._exchange.agree(facts_of(new, self._limits[2], self._limits[3], self._way))
         # All ranks have the same placements now, and fail alike; before anything has changed.
         for p in wanted:
             check_next(p, self._placements[0], self._max_redundants)
@@ -343,6 +340,36 @@ class Planner:
             found.append(polled)
         return add_up(found)
 
+    def exchange_stats(self, layer: int | None = None) -> ExchangeStats:
+        """How counts travel between GPUs, and what became of the rounds of a layer, or of all.
+
+        Waits for the stream.
+        """
+        layers = range(self.num_layers) if layer is None else [self._layer(layer)]
+        if not self._gpu or self._exchange is None:
+            return ExchangeStats()
+        from lplb import _peers
+
+        return _peers.stats_of(self, layers)
+
+    def close(self) -> None:
+        """Frees what the planner has on the GPU; no batch runs there afterwards.
+
+        Where counts travel within the kernel (exchange_stats().way) it is collective: it waits for
+        the device, then for the other ranks, since these write to this rank's memory. Call it on
+        every rank while the group is alive; RuntimeError where a rank does not come within 30 s.
+        A planner that is dropped without it, at the interpreter's end too, waits for nobody: then the
+        exchange's memory, exchange_stats().bytes, is the process's until it ends.
+        """
+        self._closed = True
+        if self._peers is not None:
+            from lplb import _peers
+
+            _peers.close(self)
+        self._gpu_index = -1
+        self._gpu.clear()
+        self._buffers.clear()
+
     def load_history(self, layer: int | None = None) -> Any:
         """The load of past batches on this rank: [num_layers, num_logical_experts], or one row.
 
@@ -371,7 +398,7 @@ class Planner:
         return layer
 
     def _find_torch(self) -> Any:
-        self._torch = _torch_if_loaded()
+        self._torch = torch_if_loaded()
         return self._torch
 
     def _current_stream(self) -> int:
@@ -384,12 +411,22 @@ class Planner:
         if self._gpu:
             raise ValueError(f"topk_idx: is on GPU {index}, expected GPU {self._gpu_index}, where "
                              "the planner is")
-        # The planner on the device takes the rank of the map: all alike where tokens are the same.
-        self._gpu = [_lplb.GpuPlanner(p, self.rank, *self._limits, self._keeps_split, self._checks)
-                     for p in self._placements]
+        if self._closed:
+            raise RuntimeError("planner: is closed")
+        if self._exchange is None:
+            self._gpu = [self._make_gpu(i, None) for i in range(self.num_layers)]
+        else:
+            from lplb import _peers
+
+            _peers.start(self, self._exchange)
+            if self._peers is None and self._torch is not None:
+                self._buffers = self._torch.exchange_buffers(self, index)
         self._gpu_index = index
-        if self._exchange is not None and self._torch is not None:
-            self._buffers = self._torch.exchange_buffers(self, index)
+
+    def _make_gpu(self, layer: int, channel: _lplb.PeerChannel | None) -> _lplb.GpuPlanner:
+        # It takes the rank of the map: all alike where tokens are the same.
+        return _lplb.GpuPlanner(self._placements[layer], self.rank, *self._limits, self._keeps_split,
+                                self._checks, channel)
 
     def _check_entries(self, num_entries: int) -> None:
         if num_entries > self._max_entries:

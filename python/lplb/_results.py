@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from lplb import _lplb
 from lplb._arrays import check_int, describe
 from lplb._placement import Placement
+
+if TYPE_CHECKING:
+    from lplb._exchange import Exchange
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class PlannerStats:
     """Counters since construction, over layers, and of the last batch that was solved.
 
     degraded: batches that could not be solved (a rank's counts cannot be, or sum past 2^31 - 1 on a
-    GPU): each rank divided its own tokens evenly. out_of_range: ids that were bad input.
+    GPU, or did not come: lost): each rank divided its own tokens evenly. out_of_range: ids that were
+    bad input.
     last_imbalance: largest over mean rank load; of several layers the largest.
     """
 
@@ -29,10 +33,35 @@ class PlannerStats:
     overflows: int = 0
     bad_counts: int = 0
     bad_valid: int = 0
+    lost: int = 0
     check_failures: int = 0
     last_max_load: float = 0.0
     last_lower_bound: float = 0.0
     last_imbalance: float = 1.0
+
+
+@dataclass(frozen=True)
+class ExchangeStats:
+    """How counts travel between the GPUs of a group, and what became of the rounds, over layers.
+
+    way: "collective", or the transport of an exchange within the plan's kernel; "none" before the
+    first batch on a GPU, and where nothing is exchanged. bytes: of this rank's device memory. reason:
+    why "auto" took the collective; which rank lacks what.
+
+    Rounds are counted within the kernel alone. timed_out: a rank did not come within `timeout`; behind:
+    the others had given the round up before this rank came; mismatched: a rank has another placement;
+    last_missing: a rank that an incomplete round lacked, -1: none.
+    """
+
+    way: str = "none"
+    bytes: int = 0
+    reason: str = ""
+    rounds: int = 0
+    complete: int = 0
+    timed_out: int = 0
+    behind: int = 0
+    mismatched: int = 0
+    last_missing: int = -1
 
 
 class Quotas(NamedTuple):
@@ -76,6 +105,14 @@ def check_placement(placement: Any) -> Placement:
     return cast("Placement", placement)
 
 
+def check_placements(placement: Any, num_layers: int) -> list[Placement]:
+    many = placement if isinstance(placement, (list, tuple)) else [placement]
+    found = [check_placement(p) for p in many]
+    if len(found) != num_layers:
+        raise ValueError(f"placement: has {len(found)} layers, expected {num_layers}")
+    return found
+
+
 def check_next(placement: Placement, first: Placement, max_redundants: int) -> None:
     """Raises ValueError where a planner made for `first` has no room for `placement`."""
     mine = (placement.num_logical_experts, placement.num_ranks)
@@ -87,6 +124,21 @@ def check_next(placement: Placement, first: Placement, max_redundants: int) -> N
     if redundants > max_redundants:
         raise ValueError(f"placement: has {redundants} redundant slots, expected at most "
                          f"max_redundants ({max_redundants})")
+
+
+def own_rank(rank: int | None, exchange: Exchange | None, num_ranks: int, same_tokens: bool) -> int:
+    if exchange is not None:
+        if exchange.size != num_ranks:
+            raise ValueError(f"group: has {exchange.size} ranks, expected those of the placement "
+                             f"({num_ranks})")
+        if rank is not None and rank != exchange.rank:
+            raise ValueError(f"rank: is {rank}, expected that in the group ({exchange.rank})")
+        return exchange.rank
+    if rank is None:
+        if same_tokens or num_ranks == 1:
+            return 0
+        raise ValueError("rank: is None, expected a rank, a group, or same_tokens=True")
+    return check_int(rank, "rank")
 
 
 def as_layers(placement: Any, num_layers: int | None) -> list[Placement]:

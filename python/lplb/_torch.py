@@ -55,7 +55,7 @@ def run(planner: Planner, topk_idx: Tensor, out: Tensor | None, num_valid_tokens
 
 def _plan_into(planner: Planner, topk_idx: Tensor, width: int, num_valid_tokens: Any, layer: int,
                all_counts: Tensor | None, out: Tensor) -> int:
-    """Returns the address of the counts of all ranks, on a GPU."""
+    """Returns the address of the counts of all ranks, on a GPU; 0 where the kernel gathers them."""
     if not 0 <= layer < len(planner._placements):
         planner._layer(layer)
     if not topk_idx.is_cuda:
@@ -79,10 +79,10 @@ def _plan_into(planner: Planner, topk_idx: Tensor, width: int, num_valid_tokens:
     gpu = planner._gpu[layer]
     batch = (raw_stream(index), topk_idx.data_ptr(), width, num_tokens, num_topk, valid)
     counts = 0
-    if planner._exchange is not None:
+    if planner._exchange is not None and planner._peers is None:
         counts = _exchange(planner, layer, gpu, batch)
     else:
-        if not planner._same_tokens and planner.num_ranks > 1:
+        if planner._exchange is None and not planner._same_tokens and planner.num_ranks > 1:
             counts = _check_counts(planner, layer, all_counts, index)
         if planner._remembers:
             gpu.count(*batch, 0, True)

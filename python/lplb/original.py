@@ -90,35 +90,39 @@ ep_group, deep_ep_initialized
         self.deep_ep_initialized = False
         self.phy2log: Tensor
         placement = self._place(None)
-        self.planner = self._make(placement)
+        self.planner = self._make(placement, group)
         self._solver = self._make_solver(placement)
         self._set_tables(placement)
 
     def init_from_deep_ep(self, buffer: Any) -> None:
-        """Exchanges counts over the group of a DeepEP buffer (`buffer.group`). Idempotent.
+        """Exchanges counts over what a DeepEP buffer has: its `group`, and its communicator
+        (`nccl_comm_handle.get()`), see `comm` of :class:`lplb.Planner`. Idempotent; collective.
 
-        Where the buffer does not have one, a warning says what is missing, and the planner's own
-        group stays in use; ValueError where there is none either.
+        Of a buffer without a group the communicator alone is taken, beside the planner's own group.
+        Where it has neither, a warning says what is missing, and the planner stays as it is;
+        ValueError where there is no group at all.
         """
         if self.deep_ep_initialized:
             return
         group = getattr(buffer, "group", None)
         if not isinstance(group, torch.distributed.ProcessGroup):
-            handle = getattr(buffer, "nccl_comm_handle", None)
+            group = None
             missing = (f"buffer: a {type(buffer).__name__} has no attribute `group` that is a "
                        "torch.distributed.ProcessGroup")
-            if handle is not None:
-                missing += " (its nccl_comm_handle alone cannot carry the exchange)"
             if self.ep_group is None:
                 raise ValueError(f"{missing}, and the planner has no group of its own")
-            warnings.warn(f"{missing}; counts go over the planner's own group", stacklevel=2)
-            return
-        if group.size() != self.ep_size:
+            if not callable(getattr(getattr(buffer, "nccl_comm_handle", None), "get", None)):
+                warnings.warn(f"{missing}, nor an `nccl_comm_handle.get()`; counts go over the "
+                              "planner's own group", stacklevel=2)
+                return
+        elif group.size() != self.ep_size:
             raise ValueError(f"buffer: its group has {group.size()} ranks, expected ep_size "
                              f"({self.ep_size})")
-        self.ep_group = group
-        self.planner = self._make(self.planner.placement())
+        before = self.planner
+        self.planner = self._make(before.placement(), self.ep_group if group is None else group, buffer)
+        self.ep_group = self.planner.group
         self.deep_ep_initialized = True
+        before.close()
 
     def update_redundancy_mapping(self, workload: Any = None) -> tuple[Tensor, Tensor, Tensor]:
         """Places experts by their past load `workload` [n_logical] (None: in order).
@@ -243,8 +247,8 @@ ep_group, deep_ep_initialized
             raise TypeError(f"avail_counter: is {describe(counter)}, expected one torch.int32 or "
                             "torch.int64")
 
-    def _make(self, placement: Placement) -> new.Planner:
-        return new.Planner(placement, group=self.ep_group, same_tokens=self.ep_group is None,
+    def _make(self, placement: Placement, group: Any, buffer: Any = None) -> new.Planner:
+        return new.Planner(placement, group=group, comm=buffer, same_tokens=group is None,
                            num_topk=1, max_tokens=2**31 - 1, quotas=True)
 
     def _make_solver(self, placement: Placement) -> new.Planner:

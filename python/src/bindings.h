@@ -89,6 +89,7 @@ void bind_topology(nb::module_& m);
 void bind_solve(nb::module_& m);
 void bind_mapping(nb::module_& m);
 void bind_planner(nb::module_& m);
+void bind_exchange(nb::module_& m);
 void bind_device(nb::module_& m);
 void bind_simulate(nb::module_& m);
 

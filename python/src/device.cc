@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: MIT
+#include <nanobind/stl/shared_ptr.h>
+
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -25,8 +28,20 @@ Facts to_dict(const DevicePlannerStats& s) {
   d["overflows"] = s.overflows;
   d["bad_counts"] = s.bad_counts;
   d["bad_valid"] = s.bad_valid;
+  d["lost"] = s.lost;
   d["check_failures"] = s.check_failures;
   d["last_max_load"] = static_cast<double>(s.last_max_load);
+  return d;
+}
+
+Facts to_dict(const DeviceExchangeStats& s) {
+  Facts d;
+  d["rounds"] = s.rounds;
+  d["complete"] = s.complete();
+  d["timed_out"] = s.timed_out;
+  d["behind"] = s.behind;
+  d["mismatched"] = s.mismatched;
+  d["last_missing"] = s.last_missing;
   return d;
 }
 
@@ -36,10 +51,11 @@ class GpuPlanner {
  public:
   GpuPlanner(const Placement& placement, Index rank, std::int64_t max_tokens, Index num_topk,
              const std::string& solver, std::int64_t max_steps, Index max_redundants, Index window,
-             double decay, bool keeps_split, bool checks)
-      : planner_(placement, rank,
+             double decay, bool keeps_split, bool checks, std::shared_ptr<DeviceExchange> channel)
+      : channel_(std::move(channel)),
+        planner_(placement, rank,
                  planner_options(max_tokens, num_topk, solver, max_steps, max_redundants),
-                 {.checks = checks, .keeps_split = keeps_split}),
+                 {.checks = checks, .keeps_split = keeps_split, .exchange = channel_}),
         counter_(placement, max_redundants, {window, decay}) {}
 
   void run(std::uintptr_t stream, std::uintptr_t topk_idx, int id_bytes, std::int64_t num_tokens,
@@ -88,12 +104,18 @@ class GpuPlanner {
     return to_dict(*stats);
   }
 
+  /// With a channel.
+  Facts exchange_stats(std::uintptr_t stream) {
+    return to_dict(locked(mutex_, [&] { return channel_->stats(pointer<void>(stream)); }));
+  }
+
   std::uintptr_t history() const { return reinterpret_cast<std::uintptr_t>(counter_.history()); }
   void clear_history(std::uintptr_t stream) {
     locked(mutex_, [&] { counter_.clear_history(pointer<void>(stream)); });
   }
 
  private:
+  std::shared_ptr<DeviceExchange> channel_;
   DevicePlanner planner_;
   DeviceCounter counter_;
   std::mutex mutex_;
@@ -119,9 +141,10 @@ void bind_device(nb::module_& m) {
   m.def("cuda_info", &cuda_info);
   nb::class_<GpuPlanner>(m, "GpuPlanner")
       .def(nb::init<const Placement&, Index, std::int64_t, Index, const std::string&, std::int64_t,
-                    Index, Index, double, bool, bool>(),
+                    Index, Index, double, bool, bool, std::shared_ptr<DeviceExchange>>(),
            "placement"_a, "rank"_a, "max_tokens"_a, "num_topk"_a, "solver"_a, "max_steps"_a,
-           "max_redundants"_a, "window"_a, "decay"_a, "keeps_split"_a, "checks"_a)
+           "max_redundants"_a, "window"_a, "decay"_a, "keeps_split"_a, "checks"_a,
+           "channel"_a.none())
       .def("run", &GpuPlanner::run, "stream"_a, "topk_idx"_a, "id_bytes"_a, "num_tokens"_a,
            "num_topk"_a, "num_valid_tokens"_a, "physical_idx"_a, "all_counts"_a)
       .def("count", &GpuPlanner::count, "stream"_a, "topk_idx"_a, "id_bytes"_a, "num_tokens"_a,
@@ -131,6 +154,7 @@ void bind_device(nb::module_& m) {
       .def("update_placement", &GpuPlanner::update_placement, "stream"_a, "placement"_a)
       .def("stats", &GpuPlanner::stats, "stream"_a)
       .def("poll_stats", &GpuPlanner::poll_stats, "stream"_a)
+      .def("exchange_stats", &GpuPlanner::exchange_stats, "stream"_a)
       .def_prop_ro("history", &GpuPlanner::history)
       .def("clear_history", &GpuPlanner::clear_history, "stream"_a);
 }

@@ -29,6 +29,7 @@ NB_MODULE(_lplb, m) {
   python::bind_solve(m);
   python::bind_mapping(m);
   python::bind_planner(m);
+  python::bind_exchange(m);
   python::bind_device(m);
   python::bind_simulate(m);
 }

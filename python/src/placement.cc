@@ -77,6 +77,13 @@ void bind_placement(nb::module_& m) {
             return to_array(std::vector<std::uint8_t>(p.rank_alive.begin(), p.rank_alive.end()));
           },
           nb::rv_policy::automatic)
+      .def("redundancy_mapping",
+           [](const Placement& p) {
+             const auto ranks = static_cast<std::size_t>(p.num_ranks);
+             std::vector<std::int32_t> mapping = redundancy_mapping(p);
+             const std::size_t columns = mapping.size() / ranks;
+             return to_array(std::move(mapping), {ranks, columns});
+           })
       .def_prop_ro("packed_size", [](const Placement& p) { return PackedLayout(p).size(); })
       .def_prop_ro(
           "fingerprint", [](const Placement& p) { return PackedLayout(p).fingerprint; },

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -18,49 +17,10 @@ from conftest import draw
 
 torch = pytest.importorskip("torch")
 
+from ranks import make_placement, run_ranks, world
+from stand_ins import Buffer, BufferWithoutGroup, ElasticBuffer, EPBuffer
+
 TIMEOUT = 3.0
-
-
-def child(function: Callable[..., None], rank: int, size: int, folder: str) -> None:
-    """One rank: its outcome goes to a file."""
-    torch.set_num_threads(1)
-    torch.cuda.is_available = lambda: False  # a GPU's context does not survive a fork
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank,
-                                         world_size=size)
-    try:
-        function(rank, size, folder)
-    except Exception:
-        pathlib.Path(folder, f"error{rank}").write_text(traceback.format_exc())
-        os._exit(1)
-    os._exit(0)
-
-
-def run_ranks(function: Callable[..., None], size: int, folder: pathlib.Path) -> list[str]:
-    """Runs `size` ranks; returns their errors, "" where there was none."""
-    context = torch.multiprocessing.get_context("fork")
-    ranks = [context.Process(target=child, args=(function, r, size, str(folder)))
-             for r in range(size)]
-    for process in ranks:
-        process.start()
-    deadline = time.monotonic() + 60
-    for process in ranks:
-        process.join(max(deadline - time.monotonic(), 0))
-        if process.is_alive():
-            process.kill()
-            raise AssertionError("a rank hangs")
-    errors = [folder / f"error{r}" for r in range(size)]
-    return [e.read_text() if e.exists() else "" for e in errors]
-
-
-def make_placement(size: int, shift: int = 0) -> lplb.Placement:
-    maps = lplb.place_on_topology(np.arange(16 * size)[None] + 1, f"ring:{size}", redundants=4,
-                                  num_ranks=size)
-    rows = maps[0][0].reshape(size, -1)
-    return lplb.Placement(np.roll(rows, shift, 0).reshape(-1), size)
-
-
-def world() -> Any:
-    return torch.distributed.group.WORLD
 
 
 def plan_together(rank: int, size: int, folder: str) -> None:
@@ -108,6 +68,10 @@ def one_updates_to_another_placement(rank: int, size: int, folder: str) -> None:
     planner.update_placement(make_placement(size, shift=1 if rank == 2 else 2))
 
 
+def one_wants_another_exchange(rank: int, size: int, folder: str) -> None:
+    lplb.Planner(make_placement(size), group=world(), exchange="ipc" if rank == 2 else "auto")
+
+
 def one_has_another_number_of_layers(rank: int, size: int, folder: str) -> None:
     lplb.Planner(make_placement(size), group=world(), num_layers=3 if rank == 2 else 1,
                  timeout=TIMEOUT)
@@ -121,6 +85,7 @@ def one_brings_other_ranks(rank: int, size: int, folder: str) -> None:
     (one_brings_another_placement, ["placement: differs", "rank 2 has"]),
     (one_updates_to_another_placement, ["placement: differs", "rank 2 has"]),
     (one_has_another_number_of_layers, ["num_layers: differs", "rank 2 has 3, expected 1"]),
+    (one_wants_another_exchange, ["exchange: differs", 'rank 2 has "ipc", expected "auto"']),
     (one_brings_other_ranks, ["num_ranks: differs", "rank 2 has 3, expected 4"]),
 ])
 def test_ranks_that_differ_are_told_on_all(function: Callable[..., None], words: list[str],
@@ -194,13 +159,16 @@ def original_with_a_group(rank: int, size: int, folder: str) -> None:
     assert loads.view(4, 6).sum(1).max().item() == best.max_load
     assert share.shape == (1, 4, 1)
 
-    class Buffer:
-        group = world()
-
-    alone: Any = make(r2o, 24, 16, 4)
-    alone.init_from_deep_ep(Buffer())
-    alone.init_from_deep_ep(Buffer())
-    assert (alone.run(idx, counter) == mapped).all()
+    for buffer in (Buffer(world()), ElasticBuffer(world(), 0), EPBuffer(world(), None)):
+        alone: Any = make(r2o, 24, 16, 4)
+        alone.init_from_deep_ep(buffer)
+        alone.init_from_deep_ep(buffer)
+        assert alone.deep_ep_initialized and alone.ep_group is world()
+        assert (alone.run(idx, counter) == mapped).all()
+    # A communicator alone goes beside the planner's own group.
+    planner.init_from_deep_ep(BufferWithoutGroup(0))
+    assert planner.deep_ep_initialized and planner.ep_group is world()
+    assert (planner.run(idx, counter) == mapped).all()
 
 
 def test_the_original_interface_with_a_group(tmp_path: pathlib.Path) -> None:

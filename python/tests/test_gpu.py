@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -104,19 +108,87 @@ def test_streams_are_pytorchs(cube: lplb.Placement) -> None:
     assert (got == want).all()
 
 
-def test_a_group_of_one_exchanges_over_nccl(tmp_path: Any) -> None:
+@pytest.fixture
+def alone(tmp_path: Any) -> Any:
     torch.distributed.init_process_group("nccl", init_method=f"file://{tmp_path}/store", rank=0,
                                          world_size=1)
+    yield torch.distributed.group.WORLD
+    torch.distributed.destroy_process_group()
+
+
+WAYS = ["auto", "collective", "ipc", "fabric", "nccl", "symmetric_memory"]
+
+
+def make_alone(group: Any, way: str, **options: Any) -> lplb.Planner:
+    """A group of one rank; skips where the machine has no such way."""
     try:
-        placement = lplb.Placement(np.arange(64), 1)
-        planner = lplb.Planner(placement, group=torch.distributed.group.WORLD, keep_history=True)
-        batch = on_gpu(64, 1)
-        assert (planner.run(batch) == batch).all()
-        planner.update_placement(placement)
-        stats = planner.stats()
-        assert stats is not None and stats.degraded == 0
-    finally:
-        torch.distributed.destroy_process_group()
+        return lplb.Planner(lplb.Placement(np.arange(64), 1), group=group, exchange=way, backend="cuda",
+                            **options)
+    except RuntimeError as error:
+        if "cannot be used" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_group_of_one_exchanges(alone: Any, way: str) -> None:
+    planner = make_alone(alone, way, keep_history=True, quotas=True, num_layers=2)
+    batch = on_gpu(64, 1)
+    assert (planner.run(batch) == batch).all()
+    planner.update_placement([planner.placement()] * 2)
+    ids, quotas = planner.run_quotas(batch, layer=1)
+    assert (ids == batch).all() and quotas.solved.item() == 1
+    assert planner.load_history().sum().item() == 2 * (batch >= 0).sum().item()
+    stats, found = planner.stats(), planner.exchange_stats()
+    assert stats is not None and (stats.degraded, stats.lost) == (0, 0)
+    assert found.way == way or way == "auto"
+    assert found.bytes > 0
+    if found.way != "collective":
+        assert (found.rounds, found.complete, found.last_missing) == (2, 2, -1)
+        assert planner.exchange_stats(1).rounds == 1
+    planner.close()
+    with pytest.raises(RuntimeError, match="planner: is closed"):
+        planner.run(batch)
+    # A planner that is dropped waits for nobody, and another one can follow.
+    for _ in range(2):
+        assert (make_alone(alone, way).run(batch) == batch).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_exchange_within_the_kernel_is_one_launch(alone: Any, way: str) -> None:
+    if torch.cuda.get_device_capability()[0] < 9:
+        pytest.skip("a device without clusters plans by three kernels")
+    planner = make_alone(alone, way)
+    batch = on_gpu(512, 1)
+    out = torch.empty_like(batch)
+    planner.run(batch, out)
+    torch.cuda.synchronize()
+    try:
+        graph = torch.cuda.CUDAGraph(keep_graph=True)
+    except TypeError:
+        pytest.skip("this PyTorch does not show graphs")
+    with torch.cuda.graph(graph):
+        planner.run(batch, out)
+    nodes = ctypes.c_size_t()
+    raw = ctypes.c_void_p(graph.raw_cuda_graph())
+    assert ctypes.CDLL("libcuda.so.1").cuGraphGetNodes(raw, None, ctypes.byref(nodes)) == 0
+    if planner.exchange_stats().way == "collective":
+        assert nodes.value > 1
+    else:
+        assert nodes.value == 1
+    del graph
+    planner.close()
+
+
+@pytest.mark.parametrize("scenario", ["ipc", "auto", "late", "dropped", "killed"])
+def test_two_processes_on_one_gpu(scenario: str) -> None:
+    script = pathlib.Path(__file__).with_name("multi_gpu.py")
+    done = subprocess.run([sys.executable, script, "--devices", "0,0", scenario], capture_output=True,
+                          text=True)
+    if f"\nskipped {scenario}" in "\n" + done.stdout:
+        pytest.skip(done.stdout)
+    assert f"\npassed {scenario}" in "\n" + done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0
 
 
 def test_cupy_arrays(cube: lplb.Placement) -> None:

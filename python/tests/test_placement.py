@@ -31,6 +31,15 @@ def test_maps_follow_from_physical_to_logical() -> None:
     assert len({p, lplb.Placement([0, 1, 2, 0], 2)}) == 1
 
 
+def test_the_redundants_are_named_as_deep_ep_does() -> None:
+    p = lplb.Placement([5, 2, 0, 0, 3, 5, 1, 4, 3], num_ranks=3)
+    mapping = p.redundancy_mapping()
+    assert mapping.tolist() == [[2], [0], [3]] and mapping.dtype == np.int32
+    assert lplb.Placement([0, 1], 2).redundancy_mapping().shape == (2, 0)
+    with pytest.raises(ValueError):
+        lplb.Placement([0, 1, 0, 1], 2, 2).redundancy_mapping()
+
+
 def test_options_survive_pickling() -> None:
     p = lplb.Placement([0, 1, 1, 0], 4, num_nodes=2, rank_speed=[1, 2, 1, 2],
                        rank_alive=[True, True, False, True])

@@ -30,11 +30,20 @@ constexpr std::array<MakerKind, 4> kKinds = {{
      make_nvshmem},
 }};
 
-/// What every rank says first: as text, because it is compared and shown.
-struct Proposal {
-  std::string arguments;                           ///< must be the same on every rank
-  std::array<std::string, kKinds.size()> missing;  ///< why not, by kind
-};
+/// What `find` says is missing, or what it threw. A rank that threw in place of telling would leave
+/// the others waiting.
+template <class Find>
+std::string missing_by(Find find) {
+  try {
+    return find();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+/// What every rank says first, as text: its arguments, which must be the same on every rank, and
+/// what it lacks: for all kinds, then for each.
+enum Told : std::size_t { kArguments, kDevice, kFirstKind };
 
 /// Strings of any length, one after the other.
 Bytes to_bytes(const std::vector<std::string>& texts) {
@@ -135,17 +144,27 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
     check_argument(named != Transport::kGiven && named != Transport::kProcess, "transport",
                    "\"{}\" does not connect processes", how.transport);
   }
-  device::require();
   const MakerGroup group{rank, num_ranks, how.nccl_comm};
   const Agreement agreement(group, all_gather);
 
-  std::vector<std::string> mine = {describe(options, num_ranks, how.transport)};
-  for (const MakerKind& kind : kKinds) mine.push_back(kind.missing(group));
+  const std::string no_device = missing_by([] {
+    device::require();
+    return std::string();
+  });
+  std::vector<std::string> mine = {describe(options, num_ranks, how.transport), no_device};
+  for (const MakerKind& kind : kKinds) {
+    mine.push_back(no_device.empty() ? missing_by([&] { return kind.missing(group); }) : no_device);
+  }
   const auto all = agreement.tell(mine);
   for (std::size_t g = 1; g < all.size(); ++g) {
-    if (all[g][0] != all[0][0]) {
-      throw ExchangeError(fmt::format("rank {} connects {}; rank 0 {}", g, all[g][0], all[0][0]));
+    if (all[g][kArguments] != all[0][kArguments]) {
+      throw ExchangeError(
+          fmt::format("rank {} connects {}; rank 0 {}", g, all[g][kArguments], all[0][kArguments]));
     }
+  }
+  for (std::size_t g = 0; g < all.size(); ++g) {
+    if (!all[g][kDevice].empty())
+      throw ExchangeError(fmt::format("rank {}: {}", g, all[g][kDevice]));
   }
 
   std::string reasons;
@@ -157,7 +176,8 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
     if (!is_auto && how.transport != transport_name(kind.transport)) continue;
     std::string trouble;
     for (std::size_t g = 0; g < all.size() && trouble.empty(); ++g) {
-      if (!all[g][1 + i].empty()) trouble = fmt::format("rank {}: {}", g, all[g][1 + i]);
+      const std::string& missing = all[g][kFirstKind + i];
+      if (!missing.empty()) trouble = fmt::format("rank {}: {}", g, missing);
     }
     std::vector<Bytes> offers, done;
     std::unique_ptr<Maker> maker;
@@ -174,11 +194,13 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
       trouble = agreement.run(
           [&] {
             memory = maker->accept(offers);
+            prepare_buffer(rank, *memory);
             return Bytes();
           },
           &done);
     }
     if (trouble.empty()) {
+      memory->settle();
       return make_peer_group(rank, kind.transport, std::move(memory), options);
     }
     refuse(kind.transport, trouble);

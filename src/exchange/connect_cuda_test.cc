@@ -93,6 +93,8 @@ void run_rounds(ProcessGroup& group, const std::string& transport, int rounds) {
     rank.enqueue(round % 5 == 0 ? 24 : kCounts, round % 3 == 0 ? 0 : 5000);
   }
   check_rounds(rank, rounds);
+  group.barrier();
+  peers.disconnect();
   group.barrier();  // before memory goes
 }
 

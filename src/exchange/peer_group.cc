@@ -74,34 +74,8 @@ void check_gather(const DeviceExchange& exchange, const DeviceGather& g) {
                  g.num_counts * static_cast<std::size_t>(exchange.num_ranks()));
 }
 
-void check_group(Index num_ranks, Index rank, const PeerGroupOptions& options) {
-  check_argument(num_ranks >= 1 && num_ranks <= kMaxRanks, "num_ranks",
-                 "{} is not between 1 and {}", num_ranks, kMaxRanks);
-  check_argument(rank >= 0 && rank < num_ranks, "rank", "{} is not between 0 and {}", rank,
-                 num_ranks - 1);
-  // NOTE: an exchange of two levels carries as many of each of up to 64 domains.
-  constexpr std::size_t kMost = 64 * (kMaxPhysical + kMaxRanks) + 1;
-  check_argument(options.max_counts >= 1 && options.max_counts <= kMost, "max_counts",
-                 "{} is not between 1 and {}", options.max_counts, kMost);
-  check_argument(options.num_channels >= 1 && options.num_channels <= 65536, "num_channels",
-                 "{} is not between 1 and 65536", options.num_channels);
-  check_argument(options.deadline.count() > 0, "deadline", "{} us is not > 0",
-                 options.deadline.count());
-}
-
-ExchangeLayout layout_of(Index num_ranks, const PeerGroupOptions& options) {
-  return ExchangeLayout::of(num_ranks, static_cast<std::int64_t>(options.max_counts));
-}
-
-std::size_t peer_buffer_bytes(Index num_ranks, const PeerGroupOptions& options) {
-  check_group(num_ranks, 0, options);
-  return static_cast<std::size_t>(layout_of(num_ranks, options).bytes(options.num_channels));
-}
-
-PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerMemory> memory,
-                          const PeerGroupOptions& options) {
-  const std::vector<void*>& buffers = memory->buffers();
-  const ExchangeLayout layout = layout_of(static_cast<Index>(buffers.size()), options);
+void prepare_buffer(Index rank, const PeerMemory& memory) {
+  const std::vector<void*>& buffers = memory.buffers();
   std::vector<unsigned long long> table;
   table.reserve(buffers.size());
   for (const void* buffer : buffers) table.push_back(reinterpret_cast<std::uintptr_t>(buffer));
@@ -110,6 +84,11 @@ PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerM
   LPLB_CUDA_CHECK(cudaMemcpyAsync(buffers[rank], table.data(), table.size() * sizeof(table[0]),
                                   cudaMemcpyHostToDevice, stream.get()));
   LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
+}
+
+PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerMemory> memory,
+                          const PeerGroupOptions& options) {
+  const ExchangeLayout layout = layout_of(static_cast<Index>(memory->buffers().size()), options);
   return PeerGroup(std::make_shared<PeerGroup::State>(
       PeerGroup::State{rank, transport, options, layout, std::move(memory),
                        std::vector<char>(static_cast<std::size_t>(options.num_channels), 0)}));
@@ -137,8 +116,9 @@ PeerGroup PeerGroup::from_pointers(Index rank, std::span<void* const> buffers,
   }
   device::require();
   const std::size_t bytes = peer_buffer_bytes(static_cast<Index>(buffers.size()), options);
-  return make_peer_group(rank, Transport::kGiven, std::make_unique<GivenMemory>(buffers, bytes),
-                         options);
+  auto memory = std::make_unique<GivenMemory>(buffers, bytes);
+  prepare_buffer(rank, *memory);
+  return make_peer_group(rank, Transport::kGiven, std::move(memory), options);
 }
 
 Index PeerGroup::num_ranks() const { return state_->layout.num_ranks; }
@@ -146,6 +126,8 @@ Index PeerGroup::rank() const { return state_->rank; }
 Transport PeerGroup::transport() const { return state_->transport; }
 std::size_t PeerGroup::bytes() const { return state_->memory->bytes(); }
 Index PeerGroup::num_channels() const { return state_->options.num_channels; }
+
+void PeerGroup::disconnect() { state_->memory->disconnect(); }
 
 std::shared_ptr<DeviceExchange> PeerGroup::channel(Index index) {
   State& s = *state_;

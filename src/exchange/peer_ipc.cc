@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <utility>
 
 #include "core/device.h"
 #include "exchange/peer_memory.h"
@@ -44,19 +45,20 @@ class IpcMemory : public PeerMemory {
             cudaIpcOpenMemHandle(&buffers_[g], offers[g].handle, cudaIpcMemLazyEnablePeerAccess));
       }
     } catch (...) {
-      close();
+      unmap();
       throw;
     }
   }
-  ~IpcMemory() override { close(); }
+  ~IpcMemory() override { unmap(); }
   IpcMemory(const IpcMemory&) = delete;
   IpcMemory& operator=(const IpcMemory&) = delete;
+  void disconnect() override { unmap(); }
 
  private:
-  void close() noexcept {
+  void unmap() noexcept {
     for (std::size_t g = 0; g < buffers_.size(); ++g) {
       if (g != static_cast<std::size_t>(rank_) && buffers_[g] != nullptr) {
-        (void)cudaIpcCloseMemHandle(buffers_[g]);
+        (void)cudaIpcCloseMemHandle(std::exchange(buffers_[g], nullptr));
       }
     }
   }

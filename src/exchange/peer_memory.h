@@ -20,6 +20,11 @@ class PeerMemory {
   const std::vector<void*>& buffers() const { return buffers_; }
   /// Of this rank's own, in device memory.
   std::size_t bytes() const { return bytes_; }
+  /// Gives up the peers' memory.
+  virtual void disconnect() {}
+  /// Every rank has its memory, and will end it. Called once at most; before it the destructor must
+  /// not wait for another rank, which may have none.
+  virtual void settle() {}
 
  protected:
   std::vector<void*> buffers_;
@@ -58,7 +63,9 @@ void check_gather(const DeviceExchange& exchange, const DeviceGather& gather);
 void check_group(Index num_ranks, Index rank, const PeerGroupOptions& options);
 ExchangeLayout layout_of(Index num_ranks, const PeerGroupOptions& options);
 
-/// Of a connected group; all buffers are zero. Throws CudaError.
+/// Puts the addresses of all buffers, which are zero, into this rank's own. Throws CudaError.
+void prepare_buffer(Index rank, const PeerMemory& memory);
+/// Of a connected group, with its buffers prepared. Does not fail.
 PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerMemory> memory,
                           const PeerGroupOptions& options);
 

@@ -12,7 +12,6 @@ namespace {
 
 struct PeerGroup::State {};
 
-std::size_t peer_buffer_bytes(Index, const PeerGroupOptions&) { refuse(); }
 PeerGroup PeerGroup::from_pointers(Index, std::span<void* const>, const PeerGroupOptions&) {
   refuse();
 }
@@ -38,6 +37,7 @@ Index PeerGroup::rank() const { refuse(); }
 Transport PeerGroup::transport() const { refuse(); }
 std::size_t PeerGroup::bytes() const { refuse(); }
 Index PeerGroup::num_channels() const { refuse(); }
+void PeerGroup::disconnect() { refuse(); }
 std::shared_ptr<DeviceExchange> PeerGroup::channel(Index) { refuse(); }
 
 }  // namespace lplb

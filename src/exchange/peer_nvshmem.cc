@@ -49,8 +49,8 @@ bool is_started() { return nvshmem().get<int()>("nvshmemx_init_status")() >= kIs
 
 class NvshmemMemory : public PeerMemory {
  public:
-  /// Collective. NOTE: where this throws the memory stays: to free it is collective too, and the
-  /// other ranks may have got theirs.
+  /// Collective. NOTE: where this throws, or another rank's does, the memory stays: to free it is
+  /// collective too.
   NvshmemMemory(std::size_t bytes, const MakerGroup& group) {
     bytes_ = bytes;
     own_ = nvshmem().get<void*(std::size_t, std::size_t)>("nvshmem_align")(ExchangeLayout::kAlign,
@@ -71,12 +71,16 @@ class NvshmemMemory : public PeerMemory {
     }
   }
   /// Collective too: every rank ends its group.
-  ~NvshmemMemory() override { nvshmem().get<void(void*)>("nvshmem_free")(own_); }
+  ~NvshmemMemory() override {
+    if (is_settled_) nvshmem().get<void(void*)>("nvshmem_free")(own_);
+  }
+  void settle() override { is_settled_ = true; }
   NvshmemMemory(const NvshmemMemory&) = delete;
   NvshmemMemory& operator=(const NvshmemMemory&) = delete;
 
  private:
   void* own_ = nullptr;
+  bool is_settled_ = false;
 };
 
 class NvshmemMaker : public Maker {

@@ -71,8 +71,9 @@ std::vector<PeerGroup> PeerGroup::in_process(std::span<const int> devices,
   std::vector<PeerGroup> groups;
   for (Index rank = 0; rank < num_ranks; ++rank) {
     LPLB_CUDA_CHECK(cudaSetDevice(devices[rank]));
-    groups.push_back(make_peer_group(rank, Transport::kProcess,
-                                     std::make_unique<ProcessMemory>(owned), options));
+    auto memory = std::make_unique<ProcessMemory>(owned);
+    prepare_buffer(rank, *memory);
+    groups.push_back(make_peer_group(rank, Transport::kProcess, std::move(memory), options));
   }
   return groups;
 }

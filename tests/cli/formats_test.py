@@ -309,6 +309,22 @@ class Info(support.CommandTest):
         self.assertIn(info["backends"]["cuda"]["reason"], table)
         self.assertEqual(info["solvers"], ["auto", "cut", "flow", "ipm"])
 
+    def test_it_says_what_the_exchange_takes_of_a_ranks_memory(self):
+        exchange = self.json_of("info")["exchange"]
+        self.assertEqual(exchange["transports"], ["ipc", "fabric", "nccl", "nvshmem"])
+        table = self.ok("info")
+
+        def aligned(count):
+            return -(-count // 256) * 256
+
+        for buffer in exchange["buffers"]:
+            ranks, lines = buffer["num_ranks"], 1 + (buffer["max_counts"] + 1) // 2
+            channel = aligned(256 + 2 * 16 * ranks * lines)
+            self.assertEqual(buffer["bytes"],
+                             aligned(8 * ranks) + buffer["num_channels"] * channel)
+            self.assertIn(str(buffer["bytes"]), table)
+        self.assertEqual([b["num_channels"] for b in exchange["buffers"]], [1, 1, 58])
+
 
 class Bench(support.CommandTest):
     def test_it_measures_or_says_how_to_get_benchmarks(self):

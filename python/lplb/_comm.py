@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""What Planner takes as `exchange` and as `comm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lplb._arrays import describe
+
+#: "auto" is the first of "ipc", "fabric" and "nccl" that every rank can use, else "collective".
+EXCHANGES = ("auto", "collective", "ipc", "fabric", "nccl", "nvshmem", "symmetric_memory")
+
+
+def check_exchange(exchange: Any) -> str:
+    if exchange not in EXCHANGES:
+        raise ValueError(f"exchange: is {exchange!r}, expected one of {', '.join(EXCHANGES)}")
+    return str(exchange)
+
+
+@dataclass(frozen=True)
+class Comm:
+    """What the ranks have in common."""
+
+    group: Any = None
+    #: An ncclComm_t; 0: none.
+    nccl_comm: int = 0
+    #: NVSHMEM is up in this process: its world may be joined.
+    has_nvshmem: bool = False
+
+
+def read_comm(comm: Any, group: Any) -> Comm:
+    """Of an ncclComm_t, or of a DeepEP buffer: V1 `Buffer`, V2 `ElasticBuffer`, V2.5 `EPBuffer`.
+
+    Of a buffer public attributes alone are read: `group`, `nccl_comm_handle.get()` (None or 0 mean
+    that there is no communicator) and, of V1, `num_rdma_bytes`. Its memory is not touched.
+    """
+    if comm is None:
+        return Comm(group)
+    if isinstance(comm, int) and not isinstance(comm, bool):
+        if comm <= 0:
+            raise ValueError(f"comm: is {comm}, expected the address of an ncclComm_t")
+        if group is None:
+            raise ValueError("comm: is an ncclComm_t alone, expected a group beside it, over which the "
+                             "ranks agree")
+        return Comm(group, comm)
+    found = getattr(comm, "group", None)
+    handle = getattr(comm, "nccl_comm_handle", None)
+    if found is None and not callable(getattr(handle, "get", None)):
+        raise TypeError(f"comm: is {describe(comm)}, expected an ncclComm_t as an int, or a DeepEP "
+                        "buffer: an attribute `group`, or `nccl_comm_handle.get()`")
+    if found is None and group is None:
+        raise ValueError(f"comm: a {type(comm).__name__} without a `group`, expected a group beside it")
+    if found is not None and group is not None and found is not group \
+            and (found.rank(), found.size()) != (group.rank(), group.size()):
+        raise ValueError(f"group: is rank {group.rank()} of {group.size()}, expected that of comm's "
+                         f"group: rank {found.rank()} of {found.size()}")
+    nccl_comm = handle.get() if handle is not None and callable(getattr(handle, "get", None)) else 0
+    return Comm(found if group is None else group, int(nccl_comm or 0),
+                (getattr(comm, "num_rdma_bytes", None) or 0) > 0)

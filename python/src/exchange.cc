@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <string>
+
+#include "bindings.h"
+
+namespace lplb::python {
+namespace {
+
+PeerGroupOptions group_options(std::size_t max_counts, Index num_channels, double deadline) {
+  // NOTE: what passes 30 days does not fit nanoseconds on the device.
+  const double seconds = std::min(deadline, 30.0 * 24 * 3600);
+  PeerGroupOptions options;
+  options.max_counts = max_counts;
+  options.num_channels = num_channels;
+  options.deadline =
+      std::chrono::microseconds(std::max<std::int64_t>(1, std::llround(seconds * 1e6)));
+  return options;
+}
+
+/// `gather`: bytes of this rank -> list of bytes, of each rank. Called without the GIL.
+AllGatherBytes gather_of(const nb::object& gather) {
+  return [&gather](std::span<const std::byte> mine) {
+    const nb::gil_scoped_acquire acquire;
+    const nb::object all = gather(nb::bytes(mine.data(), mine.size()));
+    std::vector<std::vector<std::byte>> result;
+    for (const nb::handle one : all) {
+      const auto bytes = nb::cast<nb::bytes>(one);
+      const auto* const first = static_cast<const std::byte*>(bytes.data());
+      result.emplace_back(first, first + bytes.size());
+    }
+    return result;
+  };
+}
+
+/// A rank's memory, as long as it takes: it is freed by close(), which the caller sees to be safe,
+/// and else not at all. A destructor runs when Python pleases, at its end too, and peers may be
+/// writing to the memory then; of nccl and nvshmem it is collective, or wants what is gone.
+class PeerMemoryGroup {
+ public:
+  explicit PeerMemoryGroup(PeerGroup group)
+      : bytes_(group.bytes()),
+        transport_(transport_name(group.transport())),
+        group_(std::make_unique<PeerGroup>(std::move(group))) {}
+  ~PeerMemoryGroup() { (void)group_.release(); }
+  PeerMemoryGroup(PeerMemoryGroup&&) noexcept = default;
+  PeerMemoryGroup& operator=(PeerMemoryGroup&&) = delete;
+
+  static PeerMemoryGroup connect(Index rank, Index num_ranks, const nb::object& gather,
+                                 std::size_t max_counts, Index num_channels, double deadline,
+                                 const std::string& transport, std::uintptr_t nccl_comm) {
+    return without_gil([&] {
+      return PeerMemoryGroup(PeerGroup::connect(rank, num_ranks, gather_of(gather),
+                                                group_options(max_counts, num_channels, deadline),
+                                                {transport, pointer<void>(nccl_comm)}));
+    });
+  }
+
+  static PeerMemoryGroup from_pointers(Index rank, const std::vector<std::uintptr_t>& buffers,
+                                       std::size_t max_counts, Index num_channels,
+                                       double deadline) {
+    std::vector<void*> pointers;
+    for (const std::uintptr_t address : buffers) pointers.push_back(pointer<void>(address));
+    return without_gil([&] {
+      return PeerMemoryGroup(PeerGroup::from_pointers(
+          rank, pointers, group_options(max_counts, num_channels, deadline)));
+    });
+  }
+
+  std::size_t bytes() const { return bytes_; }
+  const std::string& transport() const { return transport_; }
+  std::shared_ptr<DeviceExchange> channel(Index index) {
+    if (group_ == nullptr) throw ArgumentError("channel", "of a group that is closed");
+    return group_->channel(index);
+  }
+  void disconnect() {
+    without_gil([&] {
+      if (group_ != nullptr) group_->disconnect();
+    });
+  }
+  void close() {
+    without_gil([&] { group_.reset(); });
+  }
+
+ private:
+  std::size_t bytes_;
+  std::string transport_;
+  std::unique_ptr<PeerGroup> group_;
+};
+
+}  // namespace
+
+void bind_exchange(nb::module_& m) {
+  m.def(
+      "peer_buffer_bytes",
+      [](Index num_ranks, std::size_t max_counts, Index num_channels) {
+        return peer_buffer_bytes(num_ranks,
+                                 {.max_counts = max_counts, .num_channels = num_channels});
+      },
+      "num_ranks"_a, "max_counts"_a, "num_channels"_a);
+  nb::class_<DeviceExchange>(m, "PeerChannel");
+  nb::class_<PeerMemoryGroup>(m, "PeerGroup")
+      .def_static("connect", &PeerMemoryGroup::connect, "rank"_a, "num_ranks"_a, "gather"_a,
+                  "max_counts"_a, "num_channels"_a, "deadline"_a, "transport"_a, "nccl_comm"_a)
+      .def_static("from_pointers", &PeerMemoryGroup::from_pointers, "rank"_a, "buffers"_a,
+                  "max_counts"_a, "num_channels"_a, "deadline"_a)
+      .def_prop_ro("bytes", &PeerMemoryGroup::bytes)
+      .def_prop_ro("transport", &PeerMemoryGroup::transport)
+      .def("channel", &PeerMemoryGroup::channel, "index"_a)
+      .def("disconnect", &PeerMemoryGroup::disconnect)
+      .def("close", &PeerMemoryGroup::close);
+}
+
+}  // namespace lplb::python

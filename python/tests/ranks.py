@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""Ranks that are processes, over gloo."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import lplb
+
+
+def child(function: Callable[..., None], rank: int, size: int, folder: str) -> None:
+    """One rank: its outcome goes to a file."""
+    torch.set_num_threads(1)
+    torch.cuda.is_available = lambda: False  # a GPU's context does not survive a fork
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank,
+                                         world_size=size)
+    try:
+        function(rank, size, folder)
+    except Exception:
+        pathlib.Path(folder, f"error{rank}").write_text(traceback.format_exc())
+        os._exit(1)
+    os._exit(0)
+
+
+def run_ranks(function: Callable[..., None], size: int, folder: pathlib.Path) -> list[str]:
+    """Runs `size` ranks; returns their errors, "" where there was none."""
+    context = torch.multiprocessing.get_context("fork")
+    ranks = [context.Process(target=child, args=(function, r, size, str(folder)))
+             for r in range(size)]
+    for process in ranks:
+        process.start()
+    deadline = time.monotonic() + 60
+    for process in ranks:
+        process.join(max(deadline - time.monotonic(), 0))
+        if process.is_alive():
+            process.kill()
+            raise AssertionError("a rank hangs")
+    errors = [folder / f"error{r}" for r in range(size)]
+    return [e.read_text() if e.exists() else "" for e in errors]
+
+
+def make_placement(size: int, shift: int = 0) -> lplb.Placement:
+    maps = lplb.place_on_topology(np.arange(16 * size)[None] + 1, f"ring:{size}", redundants=4,
+                                  num_ranks=size)
+    rows = maps[0][0].reshape(size, -1)
+    return lplb.Placement(np.roll(rows, shift, 0).reshape(-1), size)
+
+
+def world() -> Any:
+    return torch.distributed.group.WORLD
