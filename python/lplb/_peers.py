@@ -206,8 +206,9 @@ def _rendezvous(exchange: Exchange, memory: torch.Tensor) -> list[int]:
     from torch.distributed import _symmetric_memory as symmetric
 
     name = exchange.group.group_name
-    if not symmetric.is_symm_mem_enabled_for_group(name):
-        symmetric.enable_symm_mem_for_group(name)  # before PyTorch 2.11
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < (2, 11) and not symmetric.is_symm_mem_enabled_for_group(name):
+        symmetric.enable_symm_mem_for_group(name)
     handle = symmetric.rendezvous(memory, name)
     pointers = [int(p) for p in handle.buffer_ptrs]
     if (handle.rank, len(pointers)) != (exchange.rank, exchange.size):

@@ -225,7 +225,7 @@ TEST_F(PeerCuda, RefusesBadInput) {
         PeerGroup::in_process(std::vector<int>{0, 99}, good);
       },
       "devices: 99 is not between 0 and");
-  expect_refused([&] { peer_buffer_bytes(2, {}); }, "max_counts: 0 is not between 1 and 5120");
+  expect_refused([&] { peer_buffer_bytes(2, {}); }, "max_counts: 0 is not between 1 and 327681");
   expect_refused([&] { peer_buffer_bytes(2, {.max_counts = 1, .num_channels = 0}); },
                  "num_channels: 0 is not between 1 and 65536");
   expect_refused([&] { peer_buffer_bytes(2, {.max_counts = 1, .deadline = 0us}); },
