@@ -29,6 +29,16 @@ struct BlockScalars {
 };
 static_assert(sizeof(BlockScalars) % 16 == 0 && offsetof(BlockScalars, words) % 16 == 0);
 
+/// The sum of the values of a warp up to this lane's.
+__device__ inline int scan_lanes(int value, int lane) {
+#pragma unroll
+  for (int step = 1; step < kLanes; step *= 2) {
+    const int before = __shfl_sync(~0u, value, max(lane - step, 0));
+    value += lane >= step ? before : 0;
+  }
+  return value;
+}
+
 /// The threads that solve: one warp. Sets of ranks are one word.
 class WarpTeam {
  public:
@@ -47,10 +57,21 @@ class WarpTeam {
   __device__ int max_of(int value, BlockScalars*) const { return __reduce_max_sync(~0u, value); }
   __device__ int min_of(int value, BlockScalars*) const { return __reduce_min_sync(~0u, value); }
   __device__ int sum_of(int value, BlockScalars*) const { return __reduce_add_sync(~0u, value); }
-  /// The threads for which `a` holds, and those for which `b` does.
+  /// The sum of the values up to this thread's, and of all.
+  __device__ int scan(int value, int* total, BlockScalars*) const {
+    const int sum = scan_lanes(value, thread_);
+    *total = __shfl_sync(~0u, sum, kLanes - 1);
+    return sum;
+  }
+  /// The threads for which `a` holds, and those for which `b` does. A sync.
   __device__ void ballots(bool a, bool b, unsigned (&in_a)[1], unsigned (&in_b)[1], BlockScalars*) {
+    __syncwarp();
     in_a[0] = __ballot_sync(~0u, a);
     in_b[0] = __ballot_sync(~0u, b);
+  }
+  __device__ void ballot(bool a, unsigned (&in_a)[1], BlockScalars*) {
+    __syncwarp();
+    in_a[0] = __ballot_sync(~0u, a);
   }
   /// The union of all threads' `set`.
   __device__ void unite(unsigned (&set)[1], BlockScalars*) {
@@ -98,6 +119,21 @@ class BlockTeam {
     return static_cast<int>(sums.x + sums.y + sums.z + sums.w);
   }
 
+  __device__ int scan(int value, int* total, BlockScalars* shared) {
+    unsigned* const words = next_words(shared);
+    const int sum = scan_lanes(value, thread_ % kLanes);
+    if (thread_ % kLanes == kLanes - 1) words[warp()] = static_cast<unsigned>(sum);
+    sync();
+    int before = 0;
+    int all = 0;
+    for (int w = 0; w < num_threads_ / kLanes; ++w) {
+      before += w < warp() ? static_cast<int>(words[w]) : 0;
+      all += static_cast<int>(words[w]);
+    }
+    *total = all;
+    return before + sum;
+  }
+
   __device__ void ballots(bool a, bool b, unsigned (&in_a)[4], unsigned (&in_b)[4],
                           BlockScalars* shared) {
     unsigned* const words = next_words(shared);
@@ -108,11 +144,16 @@ class BlockTeam {
       words[4 + warp()] = ballot_b;
     }
     sync();
-#pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      in_a[w] = words[w];
-      in_b[w] = words[4 + w];
-    }
+    read_set(words, in_a);
+    read_set(words + 4, in_b);
+  }
+
+  __device__ void ballot(bool a, unsigned (&in_a)[4], BlockScalars* shared) {
+    unsigned* const words = next_words(shared);
+    const unsigned ballot_a = __ballot_sync(~0u, a);
+    if (is_first_lane()) words[warp()] = ballot_a;
+    sync();
+    read_set(words, in_a);
   }
 
   __device__ void unite(unsigned (&set)[4], BlockScalars* shared) {
@@ -141,6 +182,14 @@ class BlockTeam {
   __device__ bool is_first_lane() const { return thread_ % kLanes == 0; }
   __device__ int warp() const { return thread_ / kLanes; }
 
+  static __device__ void read_set(const unsigned* words, unsigned (&set)[4]) {
+    const uint4 all = *reinterpret_cast<const uint4*>(words);
+    set[0] = all.x;
+    set[1] = all.y;
+    set[2] = all.z;
+    set[3] = all.w;
+  }
+
   /// Words for one exchange, which writes all that it reads. NOTE: two take turns: while some
   /// threads still read those of the last exchange, others write these; who writes the former again
   /// has passed the sync that all come to after reading.
@@ -165,6 +214,7 @@ struct BlockTables {
   int num_colours;
   int num_parts;
   int num_live;
+  int most_places;  ///< of an expert
   bool has_pairs;  ///< no expert has more than two places, no colour more experts than a warp lanes
   const std::uint16_t* colour_begin;
   const std::uint16_t* place_begin;
@@ -185,6 +235,7 @@ struct BlockTables {
     num_colours = h.num_colours;
     num_parts = h.num_parts;
     num_live = h.num_live;
+    most_places = h.most_places;
     has_pairs = h.most_places <= 2 && h.most_experts <= kLanes && h.num_colours <= kPairColours;
     const auto ids = [image](int offset) {
       return reinterpret_cast<const std::uint16_t*>(image + offset);
@@ -231,22 +282,20 @@ struct BlockState {
   int* rank_load;   // out: [num_ranks]
   unsigned* proof;  // out: [num_ranks / 32 + 1], a bit a rank
 
-  int* room;            // [num_ranks], tokens that fit before a wave
-  int* label;           // [num_ranks], distance to room, -1: none; cut: number among the live
-  int* met;             // [K], the level in which a search met the expert, -1: not yet
-  int* target;          // [K], the place that its tokens may go to
-  unsigned* givers;     // [K, mask words], the ranks where the expert has tokens
-  unsigned* level_set;  // [num_ranks, mask words], the ranks of a level
-  unsigned* marks;      // [2][num_ranks / 32 + 1], ranks met in a level
-  int* sets;            // cut: [256]
+  int* room;        // [num_ranks], tokens that fit before a wave
+  int* label;       // [num_ranks], distance to room, -1: none; cut: number among the live
+  int* met;         // [K], the level in which a search met the expert, -1: not yet
+  int* target;      // [K], the place that its tokens may go to
+  unsigned* marks;  // [2][num_ranks / 32 + 1], ranks met in a level
+  int* sets;        // cut: [256]
   BlockScalars* scalars;
 
   LPLB_HOST_DEVICE static int words(int num_ranks) { return num_ranks / 32 + 1; }
 
   LPLB_HOST_DEVICE static int bytes(const DeviceTablesHeader& h) {
     return static_cast<int>(sizeof(BlockScalars)) +
-           4 * ((3 + h.mask_words) * h.num_replicated + (4 + h.mask_words) * h.num_ranks +
-                h.num_places + 3 * words(h.num_ranks) + (h.num_live <= kMaxCutRanks ? 256 : 0));
+           4 * (3 * h.num_replicated + 4 * h.num_ranks + h.num_places + 3 * words(h.num_ranks) +
+                (h.num_live <= kMaxCutRanks ? 256 : 0));
   }
 
   /// `memory` is aligned to 16 bytes.
@@ -259,8 +308,6 @@ struct BlockState {
       next += size;
       return array;
     };
-    s.givers = reinterpret_cast<unsigned*>(take(h.mask_words * h.num_replicated));
-    s.level_set = reinterpret_cast<unsigned*>(take(h.mask_words * h.num_ranks));
     s.want = take(h.num_replicated);
     s.met = take(h.num_replicated);
     s.target = take(h.num_replicated);
