@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kMaxSets = std::size_t{1} << kMaxCutRanks;
 constexpr int kSweeps = 4;
+constexpr Index kAskedColours = 6;
 
 /// All non-empty sets of kMaxCutRanks ranks, smaller ones first: sets of k ranks are
 /// order[begin[k]] ... order[begin[k + 1] - 1], ascending.
@@ -51,9 +52,7 @@ class Cut {
     raise_bound();
     update_capacity();
     share_evenly(t_, b_);
-    for (int i = 0; i < kSweeps && !fits(); ++i) {
-      for (Index k = 0; k < t_.num_replicated(); ++k) level_expert(t_, k, b_);
-    }
+    for (int i = 0; i < kSweeps && !fits(); ++i) sweep();
     if (!fits()) {
       make_slacks();
       // NOTE: once all ranks fit, the experts not yet fixed would be left as they are.
@@ -63,6 +62,17 @@ class Cut {
   }
 
  private:
+  /// Over all experts, or up to where the ranks fit, looked at behind every kAskedColours colours:
+  /// few ranks that share many experts have many, and fit soon.
+  void sweep() {
+    const Index count = t_.num_replicated();
+    for (Index k = 0; k < count; ++k) {
+      level_expert(t_, k, b_);
+      const bool ends_colour = k + 1 < count && t_.colour[k + 1] != t_.colour[k];
+      if (ends_colour && (t_.colour[k] + 1) % kAskedColours == 0 && fits()) return;
+    }
+  }
+
   std::size_t mask_of(Index k) const {
     std::size_t mask = 0;
     for (Index i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {

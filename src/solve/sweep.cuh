@@ -195,9 +195,18 @@ __device__ __forceinline__ void level_expert(const BlockTables& t, const BlockSt
   }
 }
 
-/// One sweep over all experts. Ends in a sync.
-template <class Team>
-__device__ void sweep(const BlockTables& t, const BlockState& s, const Team& team, bool beyond) {
+/// As in cut_cpu.cc; those that registers hold are not asked behind.
+inline constexpr int kAskedColours = 6;
+static_assert(kAskedColours >= kPairColours);
+struct NeverStop {
+  __device__ bool operator()() const { return false; }
+};
+
+/// One sweep over all experts, or up to where stop() holds, which is asked behind every
+/// kAskedColours colours. Ends in a sync.
+template <class Team, class Stop = NeverStop>
+__device__ void sweep(const BlockTables& t, const BlockState& s, const Team& team, bool beyond,
+                      Stop stop = {}) {
   int end = 0;
 #pragma unroll 1
   for (int colour = 1; colour <= t.num_colours; ++colour) {
@@ -208,6 +217,7 @@ __device__ void sweep(const BlockTables& t, const BlockState& s, const Team& tea
       level_expert(t, s, k, beyond);
     }
     team.sync();
+    if (colour % kAskedColours == 0 && stop()) return;
   }
 }
 
@@ -237,10 +247,11 @@ class Sweeper {
     return Team::kWords == 1 && uniform(t.has_pairs) != 0;
   }
 
-  /// One sweep. Ends in a sync.
-  __device__ __forceinline__ void sweep(bool beyond) {
+  /// sweep(). Ends in a sync.
+  template <class Stop = NeverStop>
+  __device__ __forceinline__ void sweep(bool beyond, Stop stop = {}) {
     if (!in_registers_) {
-      solvers::sweep(t_, s_, team_, beyond);
+      solvers::sweep(t_, s_, team_, beyond, stop);
       return;
     }
 #pragma unroll
