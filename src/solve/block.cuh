@@ -47,10 +47,15 @@ class WarpTeam {
   __device__ int max_of(int value, BlockScalars*) const { return __reduce_max_sync(~0u, value); }
   __device__ int min_of(int value, BlockScalars*) const { return __reduce_min_sync(~0u, value); }
   __device__ int sum_of(int value, BlockScalars*) const { return __reduce_add_sync(~0u, value); }
-  /// The threads for which `a` holds, and those for which `b` does.
+  /// The threads for which `a` holds, and those for which `b` does. A sync.
   __device__ void ballots(bool a, bool b, unsigned (&in_a)[1], unsigned (&in_b)[1], BlockScalars*) {
+    __syncwarp();
     in_a[0] = __ballot_sync(~0u, a);
     in_b[0] = __ballot_sync(~0u, b);
+  }
+  __device__ void ballot(bool a, unsigned (&in_a)[1], BlockScalars*) {
+    __syncwarp();
+    in_a[0] = __ballot_sync(~0u, a);
   }
   /// The union of all threads' `set`.
   __device__ void unite(unsigned (&set)[1], BlockScalars*) {
@@ -113,6 +118,18 @@ class BlockTeam {
       in_a[w] = words[w];
       in_b[w] = words[4 + w];
     }
+  }
+
+  __device__ void ballot(bool a, unsigned (&in_a)[4], BlockScalars* shared) {
+    unsigned* const words = next_words(shared);
+    const unsigned ballot_a = __ballot_sync(~0u, a);
+    if (is_first_lane()) words[warp()] = ballot_a;
+    sync();
+    const uint4 all = *reinterpret_cast<const uint4*>(words);
+    in_a[0] = all.x;
+    in_a[1] = all.y;
+    in_a[2] = all.z;
+    in_a[3] = all.w;
   }
 
   __device__ void unite(unsigned (&set)[4], BlockScalars* shared) {
@@ -231,22 +248,20 @@ struct BlockState {
   int* rank_load;   // out: [num_ranks]
   unsigned* proof;  // out: [num_ranks / 32 + 1], a bit a rank
 
-  int* room;            // [num_ranks], tokens that fit before a wave
-  int* label;           // [num_ranks], distance to room, -1: none; cut: number among the live
-  int* met;             // [K], the level in which a search met the expert, -1: not yet
-  int* target;          // [K], the place that its tokens may go to
-  unsigned* givers;     // [K, mask words], the ranks where the expert has tokens
-  unsigned* level_set;  // [num_ranks, mask words], the ranks of a level
-  unsigned* marks;      // [2][num_ranks / 32 + 1], ranks met in a level
-  int* sets;            // cut: [256]
+  int* room;        // [num_ranks], tokens that fit before a wave
+  int* label;       // [num_ranks], distance to room, -1: none; cut: number among the live
+  int* met;         // [K], the level in which a search met the expert, -1: not yet
+  int* target;      // [K], the place that its tokens may go to
+  unsigned* marks;  // [2][num_ranks / 32 + 1], ranks met in a level
+  int* sets;        // cut: [256]
   BlockScalars* scalars;
 
   LPLB_HOST_DEVICE static int words(int num_ranks) { return num_ranks / 32 + 1; }
 
   LPLB_HOST_DEVICE static int bytes(const DeviceTablesHeader& h) {
     return static_cast<int>(sizeof(BlockScalars)) +
-           4 * ((3 + h.mask_words) * h.num_replicated + (4 + h.mask_words) * h.num_ranks +
-                h.num_places + 3 * words(h.num_ranks) + (h.num_live <= kMaxCutRanks ? 256 : 0));
+           4 * (3 * h.num_replicated + 4 * h.num_ranks + h.num_places + 3 * words(h.num_ranks) +
+                (h.num_live <= kMaxCutRanks ? 256 : 0));
   }
 
   /// `memory` is aligned to 16 bytes.
@@ -259,8 +274,6 @@ struct BlockState {
       next += size;
       return array;
     };
-    s.givers = reinterpret_cast<unsigned*>(take(h.mask_words * h.num_replicated));
-    s.level_set = reinterpret_cast<unsigned*>(take(h.mask_words * h.num_ranks));
     s.want = take(h.num_replicated);
     s.met = take(h.num_replicated);
     s.target = take(h.num_replicated);

@@ -4,14 +4,14 @@
 #include "solve/sweep.cuh"
 
 // flow_cpu.cc for a team of a warp (up to 32 ranks) or of 128 threads (up to 128 ranks), step by
-// step with the same result. Sets of ranks are bit masks that all threads hold; thread g owns rank
-// g and the experts g, g + threads, ..., and asks with a few bit operations whether a level of the
-// search meets them.
+// step with the same result. Thread g owns rank g. Sets of ranks are bit masks: those that all
+// threads hold, and of each rank those of the experts that it has a place of, so that a level of
+// the search is a few bit operations and one exchange, and a wave reads little but what it moves.
 namespace lplb::solvers {
 
 inline constexpr int kFlowSweeps = 2;
 
-template <class Team, int kExperts>
+template <class Team, int kMostExperts>
 class MaskFlow {
  public:
   static constexpr int kWords = Team::kWords;
@@ -19,7 +19,7 @@ class MaskFlow {
   static constexpr int kHeldPlaces = 4;  // of the rank, in registers
 
   static __host__ __device__ bool takes(const DeviceTablesHeader& h) {
-    return h.mask_words == kWords && h.num_replicated <= kExperts * kThreads;
+    return h.mask_words == kWords && h.num_replicated <= kMostExperts;
   }
 
   __device__ MaskFlow(const BlockTables& tables, const BlockState& state, const Team& team)
@@ -31,14 +31,6 @@ class MaskFlow {
                tables.part_of[min(team.thread(), tables.num_ranks - 1)] != kNoPlace) {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) own_[w] = rank_ / 32 == w ? 1u << (rank_ % 32) : 0;
-    const int begin = lives_ ? t_.incident_begin[rank_] : 0;
-    const int end = lives_ ? t_.incident_begin[rank_ + 1] : 0;
-#pragma unroll
-    for (int i = 0; i < kHeldPlaces; ++i) {
-      const bool is_place = begin + i < end;
-      held_place_[i] = is_place ? t_.incident[begin + i] : 0;
-      held_owner_[i] = is_place ? t_.incident_owner[begin + i] : -1;
-    }
   }
 
   /// All threads of the team call it, with `want` and `fixed` filled and synchronised. At most
@@ -60,7 +52,7 @@ class MaskFlow {
         is_optimal = false;
         break;
       }
-      if (steps == 0) find_givers();
+      if (steps == 0) hold_places();
       const int last_level = search();
       if (last_level > 0) {
         carry(last_level);
@@ -85,15 +77,6 @@ class MaskFlow {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) any |= a[w] & b[w];
     return any != 0;
-  }
-
-  /// Calls body(k) for the experts that this thread owns.
-  template <class Body>
-  __device__ __forceinline__ void for_experts(Body body) const {
-#pragma unroll
-    for (int i = 0; i < kExperts; ++i) {
-      if (rank_ + i * kThreads < t_.num_replicated) body(rank_ + i * kThreads);
-    }
   }
 
   /// Of each part the mean rounded up, of each rank its fixed load; the first of the greatest,
@@ -124,12 +107,11 @@ class MaskFlow {
     return team_.any(lives_ && s_.rank_load[rank_] > bound_);
   }
 
-  /// Who is overloaded, who has room. False where no rank is overloaded.
+  /// Who is overloaded, who has room. False where no rank is overloaded. A sync.
   __device__ __forceinline__ bool start_search() {
     const int room = lives_ ? bound_ - s_.rank_load[rank_] : 0;
     if (lives_) s_.room[rank_] = room;
     label_ = room > 0 ? 0 : -1;
-    for_experts([&](int k) { s_.met[k] = -1; });
     team_.ballots(room<0, room> 0, over_, labelled_, s_.scalars);
     unsigned any = 0;
 #pragma unroll
@@ -137,75 +119,66 @@ class MaskFlow {
     return any != 0;
   }
 
-  /// `givers` of all experts; from then on waves keep them.
-  __device__ __forceinline__ void find_givers() {
-    for_experts([&](int k) {
-      unsigned givers[kWords];
+  /// What waves read of the tables, again and again.
+  __device__ __forceinline__ void hold_places() {
+    const int begin = lives_ ? t_.incident_begin[rank_] : 0;
+    const int count = lives_ ? t_.incident_begin[rank_ + 1] - begin : 0;
+    rest_begin_ = begin + kHeldPlaces;
+    rest_end_ = begin + count;
 #pragma unroll
-      for (int w = 0; w < kWords; ++w) givers[w] = 0;
-      const int end = t_.place_begin[k + 1];
-#pragma unroll 1
-      for (int p = t_.place_begin[k]; p < end; ++p) {
-        const int rank = t_.place_rank[p];
-        const unsigned bit = s_.take[p] > 0 ? 1u << (rank % 32) : 0;
-#pragma unroll
-        for (int w = 0; w < kWords; ++w) givers[w] |= kWords == 1 || rank / 32 == w ? bit : 0;
-      }
-#pragma unroll
-      for (int w = 0; w < kWords; ++w) s_.givers[k * kWords + w] = givers[w];
-    });
-    team_.sync();
-  }
-
-  /// Flow::search(): the last level, or 0 where an overloaded rank was not reached.
-  __device__ __forceinline__ int search() {
-    unsigned ranks[kExperts][kWords];
-    unsigned givers[kExperts][kWords];
-#pragma unroll
-    for (int i = 0; i < kExperts; ++i) {
-      const int k = rank_ + i * kThreads;
+    for (int i = 0; i < kHeldPlaces; ++i) {
+      // NOTE: a place that is not there has an expert without ranks, which nothing meets.
+      const int at = begin + min(i, max(count - 1, 0));
+      const int k = t_.incident_owner[at];
+      place_[i] = t_.incident[at];
+      span_[i] = t_.place_begin[k] | t_.place_begin[k + 1] << 16;
+      before_[i] = 0;
+      int sum = 0;
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
-        const bool is_expert = k < t_.num_replicated;
-        ranks[i][w] = is_expert ? t_.expert_ranks[k * kWords + w] : 0;
-        givers[i][w] = is_expert ? s_.givers[k * kWords + w] : 0;
+        ranks_[i][w] = i < count ? t_.expert_ranks[k * kWords + w] : 0;
+        before_[i] |= static_cast<unsigned>(sum) << 8 * w;
+        sum += __popc(ranks_[i][w]);
       }
+    }
+  }
+
+  /// Flow::search(): the last level, or 0 where an overloaded rank was not reached. NOTE: the takes
+  /// that are read here are those that carry() finds: a wave adds nothing to a place that gives.
+  __device__ __forceinline__ int search() {
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) reach_[w] = nearer_[w] = 0;
+#pragma unroll
+    for (int i = 0; i < kHeldPlaces; ++i) {
+      has_[i] = s_.take[place_[i]];
+#pragma unroll
+      for (int w = 0; w < kWords; ++w) reach_[w] |= has_[i] > 0 ? ranks_[i][w] : 0;
+    }
+#pragma unroll 1
+    for (int i = rest_begin_; i < rest_end_; ++i) {
+      if (s_.take[t_.incident[i]] == 0) continue;
+      const int k = t_.incident_owner[i];
+#pragma unroll
+      for (int w = 0; w < kWords; ++w) reach_[w] |= t_.expert_ranks[k * kWords + w];
     }
     unsigned frontier[kWords];
 #pragma unroll
     for (int w = 0; w < kWords; ++w) frontier[w] = labelled_[w];
 #pragma unroll 1
     for (int level = 0;; ++level) {
-      unsigned met_ranks[kWords];
+      const bool is_next = label_ < 0 && meet(reach_, frontier);
+      label_ = is_next ? level + 1 : label_;
 #pragma unroll
-      for (int w = 0; w < kWords; ++w) {
-        met_ranks[w] = 0;
-        if (rank_ == 0) s_.level_set[level * kWords + w] = frontier[w];
-      }
-#pragma unroll
-      for (int i = 0; i < kExperts; ++i) {
-        // NOTE: an expert that was met has no ranks any more.
-        const bool met = meet(ranks[i], frontier);
-        if (met) s_.met[rank_ + i * kThreads] = level;
-#pragma unroll
-        for (int w = 0; w < kWords; ++w) {
-          met_ranks[w] |= met ? givers[i][w] : 0;
-          ranks[i][w] = met ? 0 : ranks[i][w];
-        }
-      }
-      team_.unite(met_ranks, s_.scalars);
+      for (int w = 0; w < kWords; ++w) nearer_[w] = is_next ? frontier[w] : nearer_[w];
+      team_.ballot(is_next, frontier, s_.scalars);
       unsigned grown = 0;
       unsigned pending = 0;
-      bool is_mine = false;
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
-        frontier[w] = met_ranks[w] & ~labelled_[w];
         labelled_[w] |= frontier[w];
-        is_mine |= (frontier[w] & own_[w]) != 0;
         grown |= frontier[w];
         pending |= over_[w] & ~labelled_[w];
       }
-      label_ = is_mine ? level + 1 : label_;
       if (pending == 0) return level + 1;
       if (grown == 0) return 0;
     }
@@ -213,78 +186,123 @@ class MaskFlow {
 
   /// Flow::carry(). Ends in a sync.
   __device__ __forceinline__ void carry(int last_level) {
-    team_.sync();
+    find_targets();
 #pragma unroll 1
     for (int level = last_level; level > 0; --level) {
-      if (label_ == level) {
-        int left = s_.rank_load[rank_] - bound_;
-        if (left > 0) {
-          if (level == 1) left = give_all(level - 1, left, true);
-          if (left > 0) left = give_all(level - 1, left, false);
-          s_.rank_load[rank_] = bound_ + left;
-        }
+      const int load = label_ == level ? s_.rank_load[rank_] : 0;
+      if (load > bound_) {
+        int left = load - bound_;
+        if (level == 1) left = fill_rooms(left);
+        s_.rank_load[rank_] = bound_ + give_all(left);
       }
       team_.sync();
     }
   }
 
-  /// NOTE: only this thread writes the takes of the rank's places in this level, and those that it
-  /// gives to are of ranks that nobody reads in it.
-  __device__ __forceinline__ int give_all(int met_level, int left, bool within_room) {
-    unsigned eligible = 0;  // bit i: held place i may give
+  /// Of each held place the target, the first of its expert's places that are nearer to room.
+  /// `has_` becomes 0 where there is none.
+  __device__ __forceinline__ void find_targets() {
+    several_ = 0;
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
-      const bool is_place = held_owner_[i] >= 0;
-      const int met = is_place ? s_.met[held_owner_[i]] : -1;
-      const int has = is_place ? s_.take[held_place_[i]] : 0;
-      eligible |= met == met_level && has > 0 ? 1u << i : 0;
+      unsigned here = 0;  // of the first word that has any
+      unsigned ranks = 0;
+      int word = 0;
+      bool is_several = false;
+#pragma unroll
+      for (int w = kWords - 1; w >= 0; --w) {
+        const unsigned found = ranks_[i][w] & nearer_[w];
+        is_several |= found != 0 && here != 0;
+        ranks = found != 0 ? ranks_[i][w] : ranks;
+        word = found != 0 ? w : word;
+        here = found != 0 ? found : here;
+      }
+      is_several |= (here & (here - 1)) != 0;
+      const unsigned below = (here & (0u - here)) - 1;
+      const int place =
+          (span_[i] & 0xFFFF) + (before_[i] >> 8 * word & 0xFF) + __popc(ranks & below);
+      const int taker = 32 * word + __popc(below);
+      target_[i] = here != 0 ? place | taker << 16 : 0;
+      has_[i] = here != 0 ? has_[i] : 0;
+      several_ |= is_several ? 1u << i : 0;
     }
-    const int begin = t_.incident_begin[rank_];
-#pragma unroll 1
-    for (; eligible != 0 && left > 0; eligible &= eligible - 1) {
-      const int i = begin + __ffs(eligible) - 1;
-      left = give(t_.incident[i], t_.incident_owner[i], met_level, left, within_room);
+  }
+
+  __device__ __forceinline__ void hand_over(int to, int taker, int tokens) {
+    atomicAdd(&s_.take[to], tokens);
+    atomicAdd(&s_.rank_load[taker], tokens);
+  }
+
+  /// The same from held place i to its target; returns what is left.
+  __device__ __forceinline__ int give_held(int i, int tokens, int left) {
+    if (tokens > 0) {
+      has_[i] -= tokens;
+      s_.take[place_[i]] = has_[i];
+      hand_over(target_[i] & 0xFFFF, target_[i] >> 16, tokens);
     }
-    const int end = t_.incident_begin[rank_ + 1];
+    return left - tokens;
+  }
+
+  /// To all nearer places within room, of a rank next to room. Returns what is left.
+  __device__ __forceinline__ int fill_rooms(int left) {
+    int room[kHeldPlaces];
+#pragma unroll
+    for (int i = 0; i < kHeldPlaces; ++i) room[i] = max(s_.room[target_[i] >> 16], 0);
+#pragma unroll
+    for (int i = 0; i < kHeldPlaces; ++i) {
+      left = give_held(i, min(min(left, has_[i]), room[i]), left);
+      if ((several_ >> i & 1) != 0 && left > 0 && has_[i] > 0) {
+        const int begin = (target_[i] & 0xFFFF) + 1;
+        const int tokens = give_along(begin, span_[i] >> 16, min(left, has_[i]), true);
+        has_[i] -= tokens;
+        s_.take[place_[i]] = has_[i];
+        left -= tokens;
+      }
+    }
+    return give_rest(left, true);
+  }
+
+  /// As much as there is, to the target of each place. Returns what is left.
+  __device__ __forceinline__ int give_all(int left) {
+#pragma unroll
+    for (int i = 0; i < kHeldPlaces; ++i) left = give_held(i, min(left, has_[i]), left);
+    return give_rest(left, false);
+  }
+
+  /// From the places that are not held.
+  __device__ __forceinline__ int give_rest(int left, bool within_room) {
 #pragma unroll 1
-    for (int i = begin + kHeldPlaces; i < end && left > 0; ++i) {
+    for (int i = rest_begin_; i < rest_end_ && left > 0; ++i) {
+      const int place = t_.incident[i];
+      const int has = s_.take[place];
+      if (has == 0) continue;
       const int k = t_.incident_owner[i];
-      if (s_.met[k] == met_level) left = give(t_.incident[i], k, met_level, left, within_room);
+      const int tokens =
+          give_along(t_.place_begin[k], t_.place_begin[k + 1], min(left, has), within_room);
+      s_.take[place] = has - tokens;
+      left -= tokens;
     }
     return left;
   }
 
-  /// From a place of expert k to its places on ranks of the level in which it was met: within room
-  /// to each, else to the first. Returns what is left.
-  __device__ __forceinline__ int give(int from, int k, int met_level, int left, bool within_room) {
-    int before = t_.place_begin[k];  // of the word's places
-    int has = s_.take[from];
-#pragma unroll
-    for (int w = 0; w < kWords; ++w) {
-      const unsigned ranks = t_.expert_ranks[k * kWords + w];
-      unsigned here = ranks & s_.level_set[met_level * kWords + w];
+  /// Up to `most` tokens to the places [to, end) that are nearer to room: within room to each, else
+  /// all to the first. Returns how many.
+  __device__ __forceinline__ int give_along(int to, int end, int most, bool within_room) {
+    int left = most;
 #pragma unroll 1
-      for (; here != 0 && left > 0; here &= here - 1) {
-        const int taker = w * 32 + __ffs(here) - 1;
-        const unsigned bit = here & (0u - here);
-        const int tokens = min(min(left, has), within_room ? s_.room[taker] : left);
-        if (tokens == 0) continue;
-        atomicAdd(&s_.take[before + __popc(ranks & (bit - 1))], tokens);
-        atomicAdd(&s_.rank_load[taker], tokens);
-        atomicOr(&s_.givers[k * kWords + w], bit);
-        has -= tokens;
-        left -= tokens;
-        if (has == 0) break;
-        if (!within_room) break;
-      }
-      before += __popc(ranks);
-      if (!within_room && (ranks & s_.level_set[met_level * kWords + w]) != 0) break;
+    for (; to < end && left > 0; ++to) {
+      const int taker = t_.place_rank[to];
+      // NOTE: not nearer_[taker / 32], for which all of this object would lie in memory.
+      const unsigned bit = 1u << (taker % 32);
+      unsigned met = 0;
+#pragma unroll
+      for (int w = 0; w < kWords; ++w) met |= nearer_[w] & (taker / 32 == w ? bit : 0);
+      if (met == 0) continue;
+      const int tokens = within_room ? min(left, s_.room[taker]) : left;
+      hand_over(to, taker, tokens);
+      left -= tokens;
     }
-    s_.take[from] = has;
-    if (has == 0) {
-      atomicAnd(&s_.givers[k * kWords + rank_ / 32 % kWords], ~(1u << (rank_ % 32)));
-    }
-    return left;
+    return most - left;
   }
 
   /// Flow::raise_to_closure().
@@ -292,20 +310,13 @@ class MaskFlow {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) proof_[w] = over_[w] & ~labelled_[w];
     unsigned grown = 1;
+    bool is_inside = false;
 #pragma unroll 1
     while (grown != 0) {
+      is_inside = meet(proof_, own_);
       unsigned joined[kWords];
 #pragma unroll
-      for (int w = 0; w < kWords; ++w) joined[w] = 0;
-      for_experts([&](int k) {
-        unsigned givers = 0;
-#pragma unroll
-        for (int w = 0; w < kWords; ++w) givers |= s_.givers[k * kWords + w] & proof_[w];
-#pragma unroll
-        for (int w = 0; w < kWords; ++w) {
-          joined[w] |= givers != 0 ? t_.expert_ranks[k * kWords + w] : 0;
-        }
-      });
+      for (int w = 0; w < kWords; ++w) joined[w] = is_inside ? reach_[w] : 0;
       team_.unite(joined, s_.scalars);
       grown = 0;
 #pragma unroll
@@ -315,12 +326,8 @@ class MaskFlow {
       }
     }
     int count = 0;
-    bool is_inside = false;
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) {
-      count += __popc(proof_[w]);
-      is_inside |= (proof_[w] & own_[w]) != 0;
-    }
+    for (int w = 0; w < kWords; ++w) count += __popc(proof_[w]);
     const int load = team_.sum_of(is_inside ? s_.rank_load[rank_] : 0, s_.scalars);
     bound_ = t_.divide_up(load, count);
     team_.sync();
@@ -339,9 +346,23 @@ class MaskFlow {
   const bool lives_;
   int bound_ = 0;
   int label_ = -1;  // of the rank
-  int held_place_[kHeldPlaces];
-  int held_owner_[kHeldPlaces];  // -1: no place
-  unsigned own_[kWords];         // the rank's bit
+
+  // Of the rank's places: the first few, and where the others are in `incident`.
+  int place_[kHeldPlaces];
+  int span_[kHeldPlaces];                // of the expert's places: begin, and end << 16
+  unsigned ranks_[kHeldPlaces][kWords];  // of the expert
+  unsigned before_[kHeldPlaces];         // a byte a word: ranks in the words before it
+  int rest_begin_ = 0;
+  int rest_end_ = 0;
+
+  // Of the rank in a wave.
+  int has_[kHeldPlaces];     // tokens that the place may give
+  int target_[kHeldPlaces];  // the place that takes them, and its rank << 16
+  unsigned several_ = 0;     // bit i: more than one place could take them
+  unsigned reach_[kWords];   // the ranks that it can give to
+  unsigned nearer_[kWords];  // those of the level that it was met from
+
+  unsigned own_[kWords];  // the rank's bit
   unsigned over_[kWords];
   unsigned labelled_[kWords];
   unsigned proof_[kWords];

@@ -104,8 +104,8 @@ __device__ inline int slot_tokens(const DeviceSlot& slot, const int* take, const
   return each + (slot.index < tokens - each * slot.count ? 1 : 0);
 }
 
-using Flow32 = MaskFlow<WarpTeam, 2>;
-using Flow128 = MaskFlow<BlockTeam, 1>;
+using Flow32 = MaskFlow<WarpTeam, 64>;
+using Flow128 = MaskFlow<BlockTeam, 128>;
 
 /// The solvers' forms; all give the same result where they can be used.
 enum class Form {
