@@ -113,11 +113,8 @@ class BlockTeam {
       words[4 + warp()] = ballot_b;
     }
     sync();
-#pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      in_a[w] = words[w];
-      in_b[w] = words[4 + w];
-    }
+    read_set(words, in_a);
+    read_set(words + 4, in_b);
   }
 
   __device__ void ballot(bool a, unsigned (&in_a)[4], BlockScalars* shared) {
@@ -125,11 +122,7 @@ class BlockTeam {
     const unsigned ballot_a = __ballot_sync(~0u, a);
     if (is_first_lane()) words[warp()] = ballot_a;
     sync();
-    const uint4 all = *reinterpret_cast<const uint4*>(words);
-    in_a[0] = all.x;
-    in_a[1] = all.y;
-    in_a[2] = all.z;
-    in_a[3] = all.w;
+    read_set(words, in_a);
   }
 
   __device__ void unite(unsigned (&set)[4], BlockScalars* shared) {
@@ -158,6 +151,14 @@ class BlockTeam {
   __device__ bool is_first_lane() const { return thread_ % kLanes == 0; }
   __device__ int warp() const { return thread_ / kLanes; }
 
+  static __device__ void read_set(const unsigned* words, unsigned (&set)[4]) {
+    const uint4 all = *reinterpret_cast<const uint4*>(words);
+    set[0] = all.x;
+    set[1] = all.y;
+    set[2] = all.z;
+    set[3] = all.w;
+  }
+
   /// Words for one exchange, which writes all that it reads. NOTE: two take turns: while some
   /// threads still read those of the last exchange, others write these; who writes the former again
   /// has passed the sync that all come to after reading.
@@ -182,6 +183,7 @@ struct BlockTables {
   int num_colours;
   int num_parts;
   int num_live;
+  int most_places;  ///< of an expert
   bool has_pairs;  ///< no expert has more than two places, no colour more experts than a warp lanes
   const std::uint16_t* colour_begin;
   const std::uint16_t* place_begin;
@@ -202,6 +204,7 @@ struct BlockTables {
     num_colours = h.num_colours;
     num_parts = h.num_parts;
     num_live = h.num_live;
+    most_places = h.most_places;
     has_pairs = h.most_places <= 2 && h.most_experts <= kLanes && h.num_colours <= kPairColours;
     const auto ids = [image](int offset) {
       return reinterpret_cast<const std::uint16_t*>(image + offset);

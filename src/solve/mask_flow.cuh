@@ -38,12 +38,7 @@ class MaskFlow {
   __device__ __forceinline__ BlockOutcome run(int max_steps) {
     share_evenly(t_, s_, team_);
     raise_to_first_bound();
-    Sweeper<Team> sweeper(t_, s_, team_);
-#pragma unroll 1
-    for (int i = 0; i < kFlowSweeps && any_overloaded(); ++i) {
-      if (!team_.any(sweeper.sweep())) break;
-    }
-    sweeper.finish();
+    if (any_overloaded()) sweep();
     int steps = 0;
     bool is_optimal = true;
 #pragma unroll 1
@@ -79,9 +74,27 @@ class MaskFlow {
     return any != 0;
   }
 
+  __device__ __forceinline__ void sweep() {
+    if (!Sweeper<Team>::keeps_pairs(t_) && ExpertSweeper<Team>::takes(t_, team_)) {
+      ExpertSweeper<Team> sweeper(t_, s_, team_);
+      sweep_with(sweeper);
+    } else {
+      Sweeper<Team> sweeper(t_, s_, team_);
+      sweep_with(sweeper);
+    }
+  }
+
+  template <class Sweeps>
+  __device__ __forceinline__ void sweep_with(Sweeps& sweeps) {
+#pragma unroll 1
+    for (int i = 0; i < kFlowSweeps && (i == 0 || any_overloaded()); ++i) sweeps.sweep();
+    sweeps.finish();
+  }
+
   /// Of each part the mean rounded up, of each rank its fixed load; the first of the greatest,
   /// parts before ranks.
   __device__ __forceinline__ void raise_to_first_bound() {
+    if (t_.num_parts == 1 && raise_to_mean()) return;
     int* const part_load = s_.room;
     if (rank_ < t_.num_parts) part_load[rank_] = 0;
     if (rank_ == 0) {
@@ -101,6 +114,15 @@ class MaskFlow {
     unsigned unused[kWords];
     team_.ballots(lives_ && (first == part || first == kMaxRanks + rank_), false, proof_, unused,
                   s_.scalars);
+  }
+
+  /// Where all ranks are one part; false where a rank's fixed load is more.
+  __device__ __forceinline__ bool raise_to_mean() {
+    const int load = team_.sum_of(lives_ ? s_.rank_load[rank_] : 0, s_.scalars);
+    bound_ = t_.divide_up(load, t_.num_live);
+    unsigned above[kWords];
+    team_.ballots(lives_, lives_ && s_.fixed[rank_] > bound_, proof_, above, s_.scalars);
+    return !meet(above, above);
   }
 
   __device__ __forceinline__ bool any_overloaded() const {
@@ -205,26 +227,36 @@ class MaskFlow {
     several_ = 0;
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
-      unsigned here = 0;  // of the first word that has any
-      unsigned ranks = 0;
-      int word = 0;
-      bool is_several = false;
+      unsigned found[kWords];
+      unsigned ranks[kWords];
 #pragma unroll
-      for (int w = kWords - 1; w >= 0; --w) {
-        const unsigned found = ranks_[i][w] & nearer_[w];
-        is_several |= found != 0 && here != 0;
-        ranks = found != 0 ? ranks_[i][w] : ranks;
-        word = found != 0 ? w : word;
-        here = found != 0 ? found : here;
+      for (int w = 0; w < kWords; ++w) {
+        found[w] = ranks_[i][w] & nearer_[w];
+        ranks[w] = ranks_[i][w];
       }
-      is_several |= (here & (here - 1)) != 0;
-      const unsigned below = (here & (0u - here)) - 1;
-      const int place =
-          (span_[i] & 0xFFFF) + (before_[i] >> 8 * word & 0xFF) + __popc(ranks & below);
-      const int taker = 32 * word + __popc(below);
-      target_[i] = here != 0 ? place | taker << 16 : 0;
-      has_[i] = here != 0 ? has_[i] : 0;
-      several_ |= is_several ? 1u << i : 0;
+      // Halves the words until the first that has any is found[0].
+      int word = 0;
+      unsigned others = 0;
+#pragma unroll
+      for (int half = kWords / 2; half > 0; half /= 2) {
+        unsigned low = 0;
+#pragma unroll
+        for (int w = 0; w < half; ++w) low |= found[w];
+        word += low != 0 ? 0 : half;
+#pragma unroll
+        for (int w = 0; w < half; ++w) {
+          others |= low != 0 ? found[w + half] : 0;
+          found[w] = low != 0 ? found[w] : found[w + half];
+          ranks[w] = low != 0 ? ranks[w] : ranks[w + half];
+        }
+      }
+      const bool is_met = found[0] != 0;
+      const unsigned below = (found[0] - 1) & ~found[0];
+      const int before = static_cast<int>(__byte_perm(before_[i], 0, 0x4440 + word));
+      const int place = (span_[i] & 0xFFFF) + before + __popc(ranks[0] & below);
+      target_[i] = is_met ? place | (32 * word + __popc(below)) << 16 : 0;
+      has_[i] = is_met ? has_[i] : 0;
+      several_ |= (others | (found[0] & (found[0] - 1))) != 0 ? 1u << i : 0;
     }
   }
 

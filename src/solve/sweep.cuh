@@ -157,7 +157,7 @@ template <class Team>
 class Sweeper {
  public:
   __device__ __forceinline__ Sweeper(const BlockTables& t, const BlockState& s, const Team& team)
-      : t_(t), s_(s), team_(team), in_registers_(Team::kWords == 1 && uniform(t.has_pairs) != 0) {
+      : t_(t), s_(s), team_(team), in_registers_(keeps_pairs(t)) {
     if (!in_registers_) return;
 #pragma unroll
     for (int c = 0; c < kPairColours; ++c) {
@@ -173,10 +173,16 @@ class Sweeper {
     }
   }
 
-  /// One sweep; whether a take of this thread's changed. Ends in a sync.
-  __device__ __forceinline__ bool sweep() {
-    if (!in_registers_) return solvers::sweep(t_, s_, team_);
-    bool changed = false;
+  static __device__ __forceinline__ bool keeps_pairs(const BlockTables& t) {
+    return Team::kWords == 1 && uniform(t.has_pairs) != 0;
+  }
+
+  /// One sweep. Ends in a sync.
+  __device__ __forceinline__ void sweep() {
+    if (!in_registers_) {
+      solvers::sweep(t_, s_, team_);
+      return;
+    }
 #pragma unroll
     for (int c = 0; c < kPairColours; ++c) {
       if (c < t_.num_colours && place_[c] >= 0) {
@@ -185,12 +191,10 @@ class Sweeper {
         const int x = level_two(want_[c], a, b);
         s_.rank_load[first_[c]] = a + x;
         s_.rank_load[second_[c]] = b + (want_[c] - x);
-        changed |= x != take_[c];
         take_[c] = x;
       }
       __syncwarp();
     }
-    return changed;
   }
 
   /// Writes what the registers hold. Ends in a sync.
@@ -215,6 +219,114 @@ class Sweeper {
   int second_[kPairColours];
   int want_[kPairColours];
   int take_[kPairColours];
+};
+
+/// The same for a team with a thread for each expert, which has few places: all of the expert but
+/// its ranks' loads is in registers.
+template <class Team>
+class ExpertSweeper {
+ public:
+  static constexpr int kMostPlaces = 8;
+
+  static __device__ __forceinline__ bool takes(const BlockTables& t, const Team& team) {
+    return t.num_replicated <= team.num_threads() && t.most_places <= kMostPlaces;
+  }
+
+  __device__ __forceinline__ ExpertSweeper(const BlockTables& t, const BlockState& s,
+                                           const Team& team)
+      : t_(t), s_(s), team_(team) {
+    const int k = team.thread();
+    const bool is_expert = k < t.num_replicated;
+    begin_ = is_expert ? t.place_begin[k] : 0;
+    count_ = is_expert ? t.place_begin[k + 1] - begin_ : 0;
+    want_ = is_expert ? s.want[k] : 0;
+#pragma unroll
+    for (int i = 0; i < kMostPlaces; ++i) {
+      const int place = begin_ + min(i, max(count_ - 1, 0));
+      rank_[i] = t.place_rank[place];
+      take_[i] = i < count_ ? s.take[place] : 0;
+    }
+  }
+
+  /// One sweep. Ends in a sync.
+  __device__ __forceinline__ void sweep() {
+    int begin = 0;
+    int end = t_.colour_begin[1];
+#pragma unroll 1
+    for (int colour = 1; colour <= t_.num_colours; ++colour) {
+      const int next_end = t_.colour_begin[min(colour + 1, t_.num_colours)];
+      if (team_.thread() >= begin && team_.thread() < end) {
+        if (t_.most_places == 2) {
+          level_pair();
+        } else {
+          level();
+        }
+      }
+      team_.sync();
+      begin = end;
+      end = next_end;
+    }
+  }
+
+  /// Writes what the registers hold. A sync must follow.
+  __device__ __forceinline__ void finish() const {
+#pragma unroll
+    for (int i = 0; i < kMostPlaces; ++i) {
+      if (i < count_) s_.take[begin_ + i] = take_[i];
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void level_pair() {
+    const int a = s_.rank_load[rank_[0]] - take_[0];
+    const int b = s_.rank_load[rank_[1]] - take_[1];
+    take_[0] = level_two(want_, a, b);
+    take_[1] = want_ - take_[0];
+    s_.rank_load[rank_[0]] = a + take_[0];
+    s_.rank_load[rank_[1]] = b + take_[1];
+  }
+
+  /// As level_places(), which see.
+  __device__ __forceinline__ void level() {
+    int other[kMostPlaces];
+    unsigned stay = 0;  // bit i: place i
+#pragma unroll
+    for (int i = 0; i < kMostPlaces; ++i) {
+      other[i] = i < count_ ? s_.rank_load[rank_[i]] - take_[i] : 0x7FFFFFFF;
+      stay |= take_[i] > 0 ? 1u << i : 0;
+    }
+    if (stay == 0) return;  // no tokens
+    int filled;
+    int level;
+    for (;;) {
+      filled = want_;
+#pragma unroll
+      for (int i = 0; i < kMostPlaces; ++i) filled += (stay >> i & 1) != 0 ? other[i] : 0;
+      level = t_.divide(filled, __popc(stay));
+      unsigned next = 0;
+#pragma unroll
+      for (int i = 0; i < kMostPlaces; ++i) next |= other[i] <= level ? 1u << i : 0;
+      if (next == stay) break;
+      stay = next;
+    }
+    int extra = filled - level * __popc(stay);
+#pragma unroll
+    for (int i = 0; i < kMostPlaces; ++i) {
+      const bool stays = (stay >> i & 1) != 0;
+      take_[i] = stays ? level - other[i] + (extra > 0 ? 1 : 0) : 0;
+      extra -= stays ? 1 : 0;
+      if (i < count_) s_.rank_load[rank_[i]] = other[i] + take_[i];
+    }
+  }
+
+  const BlockTables& t_;
+  const BlockState& s_;
+  const Team& team_;
+  int begin_;
+  int count_;
+  int want_;
+  int rank_[kMostPlaces];
+  int take_[kMostPlaces];
 };
 
 /// share_evenly(): take, and rank_load from `fixed`. Ends in a sync.
