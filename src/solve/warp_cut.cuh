@@ -36,7 +36,7 @@ class WarpCut {
     both.sync();
     bound_ = s_.scalars->most;
 #pragma unroll 1
-    for (int i = 0; i < kCutSweeps && !fits(); ++i) sweeper.sweep();
+    for (int i = 0; i < kCutSweeps && !fits(); ++i) sweeper.sweep(false);
     sweeper.finish();
     load_ = rank_ >= 0 ? s_.rank_load[rank_] : 0;
     if (!fits_in_registers()) {
