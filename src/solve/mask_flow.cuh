@@ -172,8 +172,9 @@ class MaskFlow {
     rest_end_ = begin + count;
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
-      // NOTE: a place that is not there has an expert without ranks, which nothing meets.
-      const int at = begin + min(i, max(count - 1, 0));
+      // NOTE: a place that is not there is one that is, of an expert without ranks: nothing meets
+      // it.
+      const int at = count > 0 ? begin + min(i, count - 1) : 0;
       const int k = t_.incident_owner[at];
       place_[i] = t_.incident[at];
       span_[i] = t_.place_begin[k] | t_.place_begin[k + 1] << 16;

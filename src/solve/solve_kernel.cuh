@@ -138,8 +138,11 @@ __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockSta
 
 #ifdef __CUDACC__
 /// One instance a block. Dynamic shared memory: the image, then BlockState::bytes().
+/// NOTE: with the number of blocks that share a multiprocessor. Without it the compiler may spill
+/// registers so that more can.
 template <Form kForm>
-__global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128)
+__global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128,
+                                  kForm == Form::kCut || kForm == Form::kFlow32 ? 5 : 1)
     solve_kernel(const SolveArgs args) {
   extern __shared__ uint4 memory[];
   __shared__ int sum_high, sum_low, negative;

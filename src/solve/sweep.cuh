@@ -15,16 +15,16 @@ __device__ __forceinline__ int level_two(int w, int a, int b) {
 /// The same, from `took`, or beyond level; level_expert() has the rule.
 __device__ __forceinline__ int level_pair(int w, int a, int b, int took, bool beyond) {
   const int x = level_two(w, a, b);
-  const int second = w - x + ((took - x) >> 1);
-  // NOTE: unsigned: it may be past 2^31 where it is too much.
-  return beyond && static_cast<unsigned>(second) <= static_cast<unsigned>(w) ? w - second : x;
+  // NOTE: unsigned: past 2^31 where it is too much, or negative.
+  const unsigned second = static_cast<unsigned>(w - x) + static_cast<unsigned>((took - x) >> 1);
+  return beyond && second <= static_cast<unsigned>(w) ? w - static_cast<int>(second) : x;
 }
 
 /// Deals what an expert's places take, in their order.
 class Dealer {
  public:
   __device__ __forceinline__ Dealer(int w, int level, int extra)
-      : level_(level), extra_(extra), left_(w) {}
+      : level_(level), extra_(extra), left_(static_cast<unsigned>(w)) {}
 
   /// level_uniform(): of the next place, beside `other`.
   __device__ __forceinline__ int deal(int other) {
@@ -36,20 +36,20 @@ class Dealer {
 
   /// go_beyond(): of the next place, not the first, that would take x and took `took`.
   __device__ __forceinline__ int go_beyond(int x, int took) {
-    const int more = x + ((x - took) >> 1);
-    // NOTE: unsigned: it may be past 2^31 where it is too much.
-    fits_ = fits_ && static_cast<unsigned>(more) <= static_cast<unsigned>(left_);
+    // NOTE: unsigned: past 2^31 where it is too much, or negative.
+    const unsigned more = static_cast<unsigned>(x) + static_cast<unsigned>((x - took) >> 1);
+    fits_ = fits_ && more <= left_;
     left_ -= more;
-    return more;
+    return static_cast<int>(more);
   }
   __device__ __forceinline__ bool fits() const { return fits_; }
   /// What is left for the first place.
-  __device__ __forceinline__ int left() const { return left_; }
+  __device__ __forceinline__ int left() const { return static_cast<int>(left_); }
 
  private:
   int level_;
   int extra_;
-  int left_;
+  unsigned left_;
   bool fits_ = true;
 };
 
