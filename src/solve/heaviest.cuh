@@ -6,18 +6,17 @@
 // Flow::raise_to_heaviest() for a team: the best bound that some of the heaviest ranks prove.
 namespace lplb::solvers {
 
-struct HeaviestRanks {
-  int bound;
-  int last;  ///< they are those with `room` up to this
-};
-
 inline constexpr int kHeavy = 32;  // as Flow's
 inline constexpr int kLight = 1 << 16;
 
+struct HeaviestRanks {
+  int bound;
+  int last;  ///< they are those with `room` up to this, where the bound is more than it was
+};
+
 /// All threads call it, with `rank_load` synchronised, and a bound that some rank exceeds. Sets
-/// `room` of live ranks to their number in the order of their loads, the heaviest first, and adds
-/// kLight where a rank is no help. Takes `label` and two values of `scalars`; a sync
-/// must follow before these are written again.
+/// `room` to the ranks' numbers in the order of their loads, the heaviest first, and adds kLight
+/// where a rank is no help. Takes `label` and two values of `scalars`.
 template <class Team>
 __device__ __forceinline__ HeaviestRanks find_heaviest(const BlockTables& t, const BlockState& s,
                                                        Team& team, int bound) {
@@ -25,25 +24,20 @@ __device__ __forceinline__ HeaviestRanks find_heaviest(const BlockTables& t, con
 #pragma unroll 1
     for (int i = team.thread(); i < count; i += team.num_threads()) body(i);
   };
-  int* const load = s.label;
-  for_each(t.num_ranks, [&](int g) { load[g] = t.part_of[g] != kNoPlace ? s.rank_load[g] : -1; });
+  int* const confined = s.label;  // to the first ranks in that order, and not to fewer
   if (team.thread() == 0) {
     s.scalars->most = -1;
     s.scalars->first = 0x7FFFFFFF;
   }
-  team.sync();
+  // NOTE: dead ranks, too: they have no load, so they are light.
   for_each(t.num_ranks, [&](int g) {
-    const int mine = load[g];
-    int heavier = 0;
+    const int load = s.rank_load[g];
+    int number = 0;
 #pragma unroll 8
-    for (int h = 0; h < t.num_ranks; ++h) heavier += load[h] > mine - (h < g ? 1 : 0) ? 1 : 0;
-    s.room[g] = mine < 0 ? -1 : heavier + (mine > bound - bound / kHeavy ? 0 : kLight);
-  });
-  team.sync();
-  int* const confined = s.label;  // to the first ranks in that order, and not to fewer
-  for_each(t.num_ranks, [&](int g) {
-    const int number = s.room[g];
-    if (number >= 0) confined[number % kLight] = number < kLight ? s.fixed[g] : 0;
+    for (int h = 0; h < t.num_ranks; ++h) number += s.rank_load[h] > load - (h < g ? 1 : 0) ? 1 : 0;
+    const bool is_light = load <= bound - bound / kHeavy;
+    s.room[g] = number + (is_light ? kLight : 0);
+    confined[number] = is_light ? 0 : s.fixed[g];
   });
   team.sync();
   for_each(t.num_replicated, [&](int k) {
@@ -68,6 +62,7 @@ __device__ __forceinline__ HeaviestRanks find_heaviest(const BlockTables& t, con
     before += total;
   }
   const int best = team.max_of(most, s.scalars);
+  if (best <= bound) return {best, -1};
   return {best, team.min_of(most == best ? last : 0x7FFFFFFF, s.scalars)};
 }
 

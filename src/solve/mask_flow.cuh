@@ -102,15 +102,12 @@ class MaskFlow {
     sweeps.finish();
   }
 
-  /// Flow::raise_to_heaviest(). Ends in a sync.
+  /// Flow::raise_to_heaviest().
   __device__ __forceinline__ void raise_to_heaviest() {
     const HeaviestRanks heaviest = find_heaviest(t_, s_, team_, bound_);
-    if (heaviest.bound > bound_) {
-      bound_ = heaviest.bound;
-      unsigned unused[kWords];
-      team_.ballots(lives_ && s_.room[rank_] <= heaviest.last, false, proof_, unused, s_.scalars);
-    }
-    team_.sync();
+    if (heaviest.bound <= bound_) return;
+    bound_ = heaviest.bound;
+    team_.ballot(lives_ && s_.room[rank_] <= heaviest.last, proof_, s_.scalars);
   }
 
   /// Of each part the mean rounded up, of each rank its fixed load; the first of the greatest,
