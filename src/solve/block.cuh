@@ -29,16 +29,6 @@ struct BlockScalars {
 };
 static_assert(sizeof(BlockScalars) % 16 == 0 && offsetof(BlockScalars, words) % 16 == 0);
 
-/// The sum of the values of a warp up to this lane's.
-__device__ inline int scan_lanes(int value, int lane) {
-#pragma unroll
-  for (int step = 1; step < kLanes; step *= 2) {
-    const int before = __shfl_sync(~0u, value, max(lane - step, 0));
-    value += lane >= step ? before : 0;
-  }
-  return value;
-}
-
 /// The threads that solve: one warp. Sets of ranks are one word.
 class WarpTeam {
  public:
@@ -57,12 +47,6 @@ class WarpTeam {
   __device__ int max_of(int value, BlockScalars*) const { return __reduce_max_sync(~0u, value); }
   __device__ int min_of(int value, BlockScalars*) const { return __reduce_min_sync(~0u, value); }
   __device__ int sum_of(int value, BlockScalars*) const { return __reduce_add_sync(~0u, value); }
-  /// The sum of the values up to this thread's, and of all.
-  __device__ int scan(int value, int* total, BlockScalars*) const {
-    const int sum = scan_lanes(value, thread_);
-    *total = __shfl_sync(~0u, sum, kLanes - 1);
-    return sum;
-  }
   /// The threads for which `a` holds, and those for which `b` does. A sync.
   __device__ void ballots(bool a, bool b, unsigned (&in_a)[1], unsigned (&in_b)[1], BlockScalars*) {
     __syncwarp();
@@ -117,21 +101,6 @@ class BlockTeam {
     sync();
     const uint4 sums = *reinterpret_cast<const uint4*>(words);
     return static_cast<int>(sums.x + sums.y + sums.z + sums.w);
-  }
-
-  __device__ int scan(int value, int* total, BlockScalars* shared) {
-    unsigned* const words = next_words(shared);
-    const int sum = scan_lanes(value, thread_ % kLanes);
-    if (thread_ % kLanes == kLanes - 1) words[warp()] = static_cast<unsigned>(sum);
-    sync();
-    int before = 0;
-    int all = 0;
-    for (int w = 0; w < num_threads_ / kLanes; ++w) {
-      before += w < warp() ? static_cast<int>(words[w]) : 0;
-      all += static_cast<int>(words[w]);
-    }
-    *total = all;
-    return before + sum;
   }
 
   __device__ void ballots(bool a, bool b, unsigned (&in_a)[4], unsigned (&in_b)[4],

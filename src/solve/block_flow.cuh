@@ -17,8 +17,9 @@ class BlockFlow {
   __device__ BlockOutcome run(int max_steps) {
     share_evenly(t_, s_, team_);
     raise_to_first_bound();
-    for (int i = 0; i < kFlowSweeps && any_overloaded(); ++i) sweep(t_, s_, team_, goes_beyond(i));
-    if (any_overloaded()) raise_to_heaviest();
+    for (int i = 0; i < kFlowSweeps && any_overloaded(); ++i) {
+      if (!team_.any(sweep(t_, s_, team_))) break;
+    }
     int steps = 0;
     bool is_optimal = true;
     while (start_search()) {
@@ -87,20 +88,6 @@ class BlockFlow {
     bool over = false;
     for_ranks([&](int g) { over |= s_.rank_load[g] > bound_; });
     return team_.any(over);
-  }
-
-  /// Flow::raise_to_heaviest(). Ends in a sync.
-  __device__ void raise_to_heaviest() {
-    const HeaviestRanks heaviest = find_heaviest(t_, s_, team_, bound_);
-    if (heaviest.bound > bound_) {
-      bound_ = heaviest.bound;
-      clear_proof();
-      team_.sync();
-      for_ranks([&](int g) {
-        if (s_.room[g] <= heaviest.last) add_bit(s_.proof, g);
-      });
-    }
-    team_.sync();
   }
 
   /// Labels of level 0, an empty search. False where no rank is overloaded.
@@ -258,7 +245,7 @@ class BlockFlow {
 
   const BlockTables& t_;
   const BlockState& s_;
-  BlockTeam team_;
+  const BlockTeam& team_;
   int bound_ = 0;
 };
 

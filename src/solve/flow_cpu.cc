@@ -3,23 +3,19 @@
 
 #include "solve/solvers.h"
 
-// Sweeps, then waves. The sweeps level one expert after another and come close, and order the ranks
-// so that the heaviest few are a cut that proves most of the bound. What is left above it is a
-// preflow's excess (Goldberg and Tarjan, J. ACM 35, 1988): labels are the exact distances to the
-// ranks that have room, made anew for each wave by a search backwards from these (as global
-// relabelling, Cherkassky and Goldberg 1997), and a wave (Tarjan 1984) carries all excess at once,
-// from the farthest ranks to the nearest. Where a rank above the bound has no way to room, the
-// ranks that it reaches are a cut: the bound rises to what that cut proves, as in Dinkelbach's
-// method, and the search goes on. NOTE: all that happens in one level, of the search or of a wave,
-// is independent of the order in which it is done, so that a block of threads does it in parallel
-// with the same result.
+// Sweeps, then waves. The sweeps level one expert after another and come close. What is left above
+// the bound is a preflow's excess (Goldberg and Tarjan, J. ACM 35, 1988): labels are the exact
+// distances to the ranks that have room, made anew for each wave by a search backwards from these
+// (as global relabelling, Cherkassky and Goldberg 1997), and a wave (Tarjan 1984) carries all
+// excess at once, from the farthest ranks to the nearest. Where a rank above the bound has no way
+// to room, the ranks that it reaches are a cut: the bound rises to what that cut proves, as in
+// Dinkelbach's method, and the search goes on. NOTE: all that happens in one level, of the search
+// or of a wave, is independent of the order in which it is done, so that a block of threads does it
+// in parallel with the same result.
 namespace lplb::solvers {
 namespace {
 
-constexpr int kSweeps = 4;
-constexpr Load kHeavy = 32;
-/// Those between the first and the last go beyond level (successive over-relaxation, Young 1954).
-constexpr bool goes_beyond(int sweep) { return sweep > 0 && sweep < kSweeps - 1; }
+constexpr int kMaxSweeps = 2;
 
 class Flow {
  public:
@@ -29,7 +25,6 @@ class Flow {
     share_evenly(t_, b_);
     raise_to_first_bound();
     sweep();
-    if (t_.cost.uniform() && any_overloaded()) raise_to_heaviest();
     while (any_overloaded()) {
       if (max_steps >= 0 && b_.steps >= max_steps) {
         b_.status = SolveStatus::kBounded;
@@ -82,63 +77,11 @@ class Flow {
   }
 
   void sweep() {
-    for (int i = 0; i < kSweeps && any_overloaded(); ++i) {
+    for (int i = 0; i < kMaxSweeps && any_overloaded(); ++i) {
       bool changed = false;
-      for (Index k = 0; k < t_.num_replicated(); ++k) {
-        changed |= level_expert(t_, k, b_, goes_beyond(i));
-      }
+      for (Index k = 0; k < t_.num_replicated(); ++k) changed |= level_expert(t_, k, b_);
       if (!changed) return;
     }
-  }
-
-  /// The best of the proofs that are some of the heaviest ranks: were loads level, one would be the
-  /// best there is. Ranks further below the bound than a part in kHeavy are no help.
-  void raise_to_heaviest() {
-    const Load least = b_.bound.tokens - b_.bound.tokens / kHeavy;
-    b_.found.clear();
-    for (const Index g : t_.live_ranks) {
-      b_.label[g] = -1;
-      if (b_.rank_load[g] > least) b_.found.push_back(g);
-    }
-    std::sort(b_.found.begin(), b_.found.end(), [this](Index g, Index h) {
-      return b_.rank_load[g] != b_.rank_load[h] ? b_.rank_load[g] > b_.rank_load[h] : g < h;
-    });
-    const std::size_t count = confine_to_heaviest();
-    if (count == 0) return;
-    std::fill(b_.in_proof.begin(), b_.in_proof.end(), 0);
-    for (std::size_t i = 0; i < count; ++i) b_.in_proof[b_.found[i]] = 1;
-    update_capacity();
-  }
-
-  /// Raises the bound to the best that the first of `found` prove; returns how many these are, 0
-  /// where it stays.
-  std::size_t confine_to_heaviest() {
-    std::vector<Load>& confined = b_.room;  // to the first of them, and not to fewer
-    for (std::size_t i = 0; i < b_.found.size(); ++i) {
-      b_.label[b_.found[i]] = static_cast<Index>(i);
-      confined[i] = b_.fixed_load[b_.found[i]];
-    }
-    for (Index k = 0; k < t_.num_replicated(); ++k) {
-      Index last = 0;
-      for (Index i = t_.place_begin[k]; i < t_.place_begin[k + 1] && last >= 0; ++i) {
-        const Index number = b_.label[t_.place[i].rank];
-        last = number < 0 ? -1 : std::max(last, number);
-      }
-      if (last >= 0) confined[last] += b_.want[k];
-    }
-    std::size_t count = 0;
-    Load load = 0;
-    Load slack = 0;  // below the bound; more than `total` is as good as that
-    for (std::size_t i = 0; i < b_.found.size(); ++i) {
-      load += confined[i];
-      slack = b_.bound.tokens < b_.total - slack ? slack + b_.bound.tokens : b_.total;
-      slack -= confined[i];
-      if (slack >= 0) continue;
-      b_.bound = raise_to_fit(t_.cost, {b_.found.data(), i + 1}, load, b_.heap);
-      count = i + 1;
-      slack = b_.bound.tokens * static_cast<Load>(count) - load;
-    }
-    return count;
   }
 
   Load excess(Index rank) const { return b_.rank_load[rank] - b_.capacity[rank]; }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "solve/heaviest.cuh"
 #include "solve/sweep.cuh"
 
 // flow_cpu.cc for a team of a warp (up to 32 ranks) or of 128 threads (up to 128 ranks), step by
@@ -10,9 +9,7 @@
 // the search is a few bit operations and one exchange, and a wave reads little but what it moves.
 namespace lplb::solvers {
 
-inline constexpr int kFlowSweeps = 4;
-/// As Flow's.
-__device__ inline bool goes_beyond(int sweep) { return sweep > 0 && sweep < kFlowSweeps - 1; }
+inline constexpr int kFlowSweeps = 2;
 
 template <class Team, int kMostExperts>
 class MaskFlow {
@@ -41,22 +38,16 @@ class MaskFlow {
   __device__ __forceinline__ BlockOutcome run(int max_steps) {
     share_evenly(t_, s_, team_);
     raise_to_first_bound();
-    if (any_overloaded()) {
-      sweep();
-      if (any_overloaded()) raise_to_heaviest();
-    }
+    if (any_overloaded()) sweep();
     int steps = 0;
     bool is_optimal = true;
 #pragma unroll 1
-    while (start_search(steps > 0)) {
+    while (start_search()) {
       if (steps == max_steps) {
         is_optimal = false;
         break;
       }
-      if (steps == 0) {
-        hold_places();
-        read_takes();
-      }
+      if (steps == 0) hold_places();
       const int last_level = search();
       if (last_level > 0) {
         carry(last_level);
@@ -96,18 +87,8 @@ class MaskFlow {
   template <class Sweeps>
   __device__ __forceinline__ void sweep_with(Sweeps& sweeps) {
 #pragma unroll 1
-    for (int i = 0; i < kFlowSweeps && (i == 0 || any_overloaded()); ++i) {
-      sweeps.sweep(goes_beyond(i));
-    }
+    for (int i = 0; i < kFlowSweeps && (i == 0 || any_overloaded()); ++i) sweeps.sweep();
     sweeps.finish();
-  }
-
-  /// Flow::raise_to_heaviest().
-  __device__ __forceinline__ void raise_to_heaviest() {
-    const HeaviestRanks heaviest = find_heaviest(t_, s_, team_, bound_);
-    if (heaviest.bound <= bound_) return;
-    bound_ = heaviest.bound;
-    team_.ballot(lives_ && s_.room[rank_] <= heaviest.last, proof_, s_.scalars);
   }
 
   /// Of each part the mean rounded up, of each rank its fixed load; the first of the greatest,
@@ -148,10 +129,9 @@ class MaskFlow {
     return team_.any(lives_ && s_.rank_load[rank_] > bound_);
   }
 
-  /// Who is overloaded, who has room; false where no rank is overloaded. A sync.
-  __device__ __forceinline__ bool start_search(bool holds_places) {
+  /// Who is overloaded, who has room. False where no rank is overloaded. A sync.
+  __device__ __forceinline__ bool start_search() {
     const int room = lives_ ? bound_ - s_.rank_load[rank_] : 0;
-    if (holds_places) read_takes();
     if (lives_) s_.room[rank_] = room;
     label_ = room > 0 ? 0 : -1;
     team_.ballots(room<0, room> 0, over_, labelled_, s_.scalars);
@@ -186,11 +166,11 @@ class MaskFlow {
     }
   }
 
-  /// What the rank's places have, and whom it could give to. NOTE: carry() finds these takes where
-  /// it gives: a wave adds nothing to a place that gives.
-  __device__ __forceinline__ void read_takes() {
+  /// Flow::search(): the last level, or 0 where an overloaded rank was not reached. NOTE: the takes
+  /// that are read here are those that carry() finds: a wave adds nothing to a place that gives.
+  __device__ __forceinline__ int search() {
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) reach_[w] = 0;
+    for (int w = 0; w < kWords; ++w) reach_[w] = nearer_[w] = 0;
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
       has_[i] = s_.take[place_[i]];
@@ -204,12 +184,6 @@ class MaskFlow {
 #pragma unroll
       for (int w = 0; w < kWords; ++w) reach_[w] |= t_.expert_ranks[k * kWords + w];
     }
-  }
-
-  /// Flow::search(): the last level, or 0 where an overloaded rank was not reached.
-  __device__ __forceinline__ int search() {
-#pragma unroll
-    for (int w = 0; w < kWords; ++w) nearer_[w] = 0;
     unsigned frontier[kWords];
 #pragma unroll
     for (int w = 0; w < kWords; ++w) frontier[w] = labelled_[w];

@@ -146,7 +146,7 @@ void Workspace::Buffers::resize(const Tables& t) {
   rank_load.resize(ranks);
   in_proof.resize(ranks);
   for (auto* v : {&capacity, &room}) v->resize(ranks);
-  for (auto* v : {&level_load, &level_x, &level_beyond}) v->resize(ranks);
+  for (auto* v : {&level_load, &level_x}) v->resize(ranks);
   level_speed.resize(ranks);
   for (auto* v : {&level_order, &label}) v->resize(ranks);
   target.resize(t.expert.size());

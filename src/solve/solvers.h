@@ -46,8 +46,7 @@ Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need
 void share_evenly(const Tables& tables, Buffers& buffers);
 
 /// Levels replicated expert k against the other loads in `buffers.rank_load`; updates take and
-/// rank_load. `beyond`: then on by half of what it moved, where that leaves no place below 0; of
-/// that, the first place gets what rounding leaves. Returns whether anything changed.
-bool level_expert(const Tables& tables, Index k, Buffers& buffers, bool beyond = false);
+/// rank_load. Returns whether anything changed.
+bool level_expert(const Tables& tables, Index k, Buffers& buffers);
 
 }  // namespace lplb::solvers

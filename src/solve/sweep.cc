@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <algorithm>
-
 #include "solve/level.h"
 #include "solve/solvers.h"
 
@@ -18,27 +16,7 @@ void share_evenly(const Tables& tables, Buffers& buffers) {
   }
 }
 
-namespace {
-
-/// Takes of a levelled expert, half as far again from `took` [k] as they are; as they are where one
-/// would be negative.
-void go_beyond(Index k, const Load* took, Load* x, Load* scratch) {
-  Load first = x[0];
-  bool fits = true;
-  for (Index i = 1; i < k; ++i) {
-    const Load more = (x[i] - took[i]) >> 1;
-    scratch[i] = x[i] + more;
-    first -= more;
-    fits = fits && scratch[i] >= 0;
-  }
-  if (!fits || first < 0) return;
-  x[0] = first;
-  std::copy(scratch + 1, scratch + k, x + 1);
-}
-
-}  // namespace
-
-bool level_expert(const Tables& tables, Index k, Buffers& buffers, bool beyond) {
+bool level_expert(const Tables& tables, Index k, Buffers& buffers) {
   const Index begin = tables.place_begin[k];
   const Index count = tables.place_begin[k + 1] - begin;
   const SplitProblem::Tables::Place* place = tables.place.data() + begin;
@@ -49,11 +27,7 @@ bool level_expert(const Tables& tables, Index k, Buffers& buffers, bool beyond) 
   if (count == 2 && tables.cost.uniform()) {
     const Load a = rank_load[place[0].rank] - take[0];
     const Load b = rank_load[place[1].rank] - take[1];
-    Load x = level_two(want, a, b);
-    if (beyond) {
-      const Load second = want - x + ((take[0] - x) >> 1);
-      if (second >= 0 && second <= want) x = want - second;
-    }
+    const Load x = level_two(want, a, b);
     const bool changed = x != take[0];
     take[0] = x;
     take[1] = want - x;
@@ -72,7 +46,6 @@ bool level_expert(const Tables& tables, Index k, Buffers& buffers, bool beyond) 
     for (Index i = 0; i < count; ++i) speed[i] = tables.cost.speed(place[i].rank);
     level_speeds(want, count, other, speed, x, buffers.level_order.data());
   }
-  if (beyond) go_beyond(count, take, x, buffers.level_beyond.data());
   bool changed = false;
   for (Index i = 0; i < count; ++i) {
     changed = changed || x[i] != take[i];

@@ -12,53 +12,12 @@ __device__ __forceinline__ int level_two(int w, int a, int b) {
   return min(max((twice >> 1) + (twice & 1), 0), w);
 }
 
-/// The same, from `took`, or beyond level; level_expert() has the rule.
-__device__ __forceinline__ int level_pair(int w, int a, int b, int took, bool beyond) {
-  const int x = level_two(w, a, b);
-  // NOTE: unsigned: past 2^31 where it is too much, or negative.
-  const unsigned second = static_cast<unsigned>(w - x) + static_cast<unsigned>((took - x) >> 1);
-  return beyond && second <= static_cast<unsigned>(w) ? w - static_cast<int>(second) : x;
-}
-
-/// Deals what an expert's places take, in their order.
-class Dealer {
- public:
-  __device__ __forceinline__ Dealer(int w, int level, int extra)
-      : level_(level), extra_(extra), left_(static_cast<unsigned>(w)) {}
-
-  /// level_uniform(): of the next place, beside `other`.
-  __device__ __forceinline__ int deal(int other) {
-    const bool stays = other <= level_;
-    const int x = stays ? level_ - other + (extra_ > 0 ? 1 : 0) : 0;
-    extra_ -= stays ? 1 : 0;
-    return x;
-  }
-
-  /// go_beyond(): of the next place, not the first, that would take x and took `took`.
-  __device__ __forceinline__ int go_beyond(int x, int took) {
-    // NOTE: unsigned: past 2^31 where it is too much, or negative.
-    const unsigned more = static_cast<unsigned>(x) + static_cast<unsigned>((x - took) >> 1);
-    fits_ = fits_ && more <= left_;
-    left_ -= more;
-    return static_cast<int>(more);
-  }
-  __device__ __forceinline__ bool fits() const { return fits_; }
-  /// What is left for the first place.
-  __device__ __forceinline__ int left() const { return static_cast<int>(left_); }
-
- private:
-  int level_;
-  int extra_;
-  unsigned left_;
-  bool fits_ = true;
-};
-
-/// level_expert() for places [begin, end) with `w` tokens.
+/// level_uniform() for places [begin, end) with `w` tokens. Returns whether a take changed.
 /// NOTE: it starts from the places that have tokens, mostly those that keep some; then one round
 /// finds that no other set fits. (Any start ends the same: the level of any set of places is at
 /// least the right one, and from there it only falls.)
-__device__ __forceinline__ void level_places(const BlockTables& t, const BlockState& s, int begin,
-                                             int end, int w, bool beyond) {
+__device__ __forceinline__ bool level_places(const BlockTables& t, const BlockState& s, int begin,
+                                             int end, int w) {
   int filled = w;
   int count = 0;
 #pragma unroll 4
@@ -68,7 +27,7 @@ __device__ __forceinline__ void level_places(const BlockTables& t, const BlockSt
     filled += took > 0 ? other : 0;
     count += took > 0 ? 1 : 0;
   }
-  if (count == 0) return;  // no tokens
+  if (count == 0) return false;  // no tokens
   int level;
   for (;;) {
     level = t.divide(filled, count);
@@ -84,115 +43,94 @@ __device__ __forceinline__ void level_places(const BlockTables& t, const BlockSt
     filled = next_filled;
     count = next_count;
   }
-  const int extra = filled - level * count;
-  int first = 0;
-  if (beyond) {
-    Dealer dealer(w, level, extra);
-#pragma unroll 1
-    for (int i = begin; i < end; ++i) {
-      const int took = s.take[i];
-      const int x = dealer.deal(s.rank_load[t.place_rank[i]] - took);
-      if (i > begin) dealer.go_beyond(x, took);
-    }
-    beyond = dealer.fits();
-    first = dealer.left();
-  }
-  Dealer dealer(w, level, extra);
+  int extra = filled - level * count;
+  bool changed = false;
 #pragma unroll 1
   for (int i = begin; i < end; ++i) {
     const int rank = t.place_rank[i];
     const int took = s.take[i];
     const int other = s.rank_load[rank] - took;
-    int x = dealer.deal(other);
-    if (beyond) x = i == begin ? first : dealer.go_beyond(x, took);
+    const bool stays = other <= level;
+    const int x = stays ? level - other + (extra > 0 ? 1 : 0) : 0;
+    extra -= stays ? 1 : 0;
+    if (x == took) continue;
     s.take[i] = x;
     s.rank_load[rank] = other + x;
+    changed = true;
   }
+  return changed;
 }
 
-/// The same for up to kMost places in registers: `take` becomes what the `count` places take,
-/// beside `other`.
+/// level_places() for up to kMost places, which are read once.
 template <int kMost>
-__device__ __forceinline__ void level_held(const BlockTables& t, int w, int count,
-                                           const int (&other)[kMost], int (&take)[kMost],
-                                           bool beyond) {
-  unsigned stay = 0;  // bit i: place i
-#pragma unroll
-  for (int i = 0; i < kMost; ++i) stay |= i < count && take[i] > 0 ? 1u << i : 0;
-  if (stay == 0) return;  // no tokens
-  int filled;
-  int level;
-  for (;;) {
-    filled = w;
-#pragma unroll
-    for (int i = 0; i < kMost; ++i) filled += (stay >> i & 1) != 0 ? other[i] : 0;
-    level = t.divide(filled, __popc(stay));
-    unsigned next = 0;
-#pragma unroll
-    for (int i = 0; i < kMost; ++i) next |= i < count && other[i] <= level ? 1u << i : 0;
-    if (next == stay) break;
-    stay = next;
-  }
-  Dealer dealer(w, level, filled - level * __popc(stay));
-  int x[kMost];
-  int more[kMost];
-#pragma unroll
-  for (int i = 0; i < kMost; ++i) {
-    x[i] = i < count ? dealer.deal(other[i]) : 0;
-    more[i] = i > 0 && i < count ? dealer.go_beyond(x[i], take[i]) : 0;
-  }
-  beyond = beyond && dealer.fits();
-#pragma unroll
-  for (int i = 0; i < kMost; ++i) {
-    take[i] = !beyond ? x[i] : i == 0 ? dealer.left() : more[i];
-  }
-}
-
-/// The same for up to kMost places, which are read once.
-template <int kMost>
-__device__ __forceinline__ void level_few(const BlockTables& t, const BlockState& s, int begin,
-                                          int count, int w, bool beyond) {
+__device__ __forceinline__ bool level_few(const BlockTables& t, const BlockState& s, int begin,
+                                          int count, int w) {
   int rank[kMost];
-  int take[kMost];
+  int took[kMost];
   int other[kMost];
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
+    // NOTE: a place that is not there never stays.
     const int place = begin + min(i, count - 1);
     rank[i] = t.place_rank[place];
-    take[i] = s.take[place];
+    took[i] = s.take[place];
   }
-#pragma unroll
-  for (int i = 0; i < kMost; ++i) other[i] = s.rank_load[rank[i]] - take[i];
-  level_held<kMost>(t, w, count, other, take, beyond);
+  int filled = w;
+  int stay = 0;
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
-    if (i >= count) continue;
-    s.take[begin + i] = take[i];
-    s.rank_load[rank[i]] = other[i] + take[i];
+    other[i] = i < count ? s.rank_load[rank[i]] - took[i] : 0x7FFFFFFF;
+    const bool stays = i < count && took[i] > 0;
+    filled += stays ? other[i] : 0;
+    stay += stays ? 1 : 0;
   }
+  if (stay == 0) return false;  // no tokens
+  int level;
+  for (;;) {
+    level = t.divide(filled, stay);
+    int next_filled = w;
+    int next_stay = 0;
+#pragma unroll
+    for (int i = 0; i < kMost; ++i) {
+      next_filled += other[i] <= level ? other[i] : 0;
+      next_stay += other[i] <= level ? 1 : 0;
+    }
+    if (next_filled == filled && next_stay == stay) break;
+    filled = next_filled;
+    stay = next_stay;
+  }
+  int extra = filled - level * stay;
+  bool changed = false;
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) {
+    const bool stays = other[i] <= level;
+    const int x = stays ? level - other[i] + (extra > 0 ? 1 : 0) : 0;
+    extra -= stays ? 1 : 0;
+    if (i >= count || x == took[i]) continue;
+    s.take[begin + i] = x;
+    s.rank_load[rank[i]] = other[i] + x;
+    changed = true;
+  }
+  return changed;
 }
 
-__device__ __forceinline__ void level_expert(const BlockTables& t, const BlockState& s, int k,
-                                             bool beyond) {
+__device__ __forceinline__ bool level_expert(const BlockTables& t, const BlockState& s, int k) {
   const int begin = t.place_begin[k];
   const int end = t.place_begin[k + 1];
   const int w = s.want[k];
-  if (end - begin > 8) {
-    level_places(t, s, begin, end, w, beyond);
-  } else if (end - begin > 2) {
-    level_few<8>(t, s, begin, end - begin, w, beyond);
-  } else {
-    const int a = t.place_rank[begin];
-    const int b = t.place_rank[begin + 1];
-    const int took = s.take[begin];
-    const int other_a = s.rank_load[a] - took;
-    const int other_b = s.rank_load[b] - (w - took);
-    const int x = level_pair(w, other_a, other_b, took, beyond);
-    s.take[begin] = x;
-    s.take[begin + 1] = w - x;
-    s.rank_load[a] = other_a + x;
-    s.rank_load[b] = other_b + (w - x);
-  }
+  if (end - begin > 8) return level_places(t, s, begin, end, w);
+  if (end - begin > 2) return level_few<8>(t, s, begin, end - begin, w);
+  const int a = t.place_rank[begin];
+  const int b = t.place_rank[begin + 1];
+  const int took = s.take[begin];
+  const int other_a = s.rank_load[a] - took;
+  const int other_b = s.rank_load[b] - (w - took);
+  const int x = level_two(w, other_a, other_b);
+  s.take[begin] = x;
+  s.take[begin + 1] = w - x;
+  s.rank_load[a] = other_a + x;
+  s.rank_load[b] = other_b + (w - x);
+  return x != took;
 }
 
 /// As in cut_cpu.cc; those that registers hold are not asked behind.
@@ -203,10 +141,10 @@ struct NeverStop {
 };
 
 /// One sweep over all experts, or up to where stop() holds, which is asked behind every
-/// kAskedColours colours. Ends in a sync.
+/// kAskedColours colours; returns whether a take of this thread's changed. Ends in a sync.
 template <class Team, class Stop = NeverStop>
-__device__ void sweep(const BlockTables& t, const BlockState& s, const Team& team, bool beyond,
-                      Stop stop = {}) {
+__device__ bool sweep(const BlockTables& t, const BlockState& s, const Team& team, Stop stop = {}) {
+  bool changed = false;
   int end = 0;
 #pragma unroll 1
   for (int colour = 1; colour <= t.num_colours; ++colour) {
@@ -214,11 +152,12 @@ __device__ void sweep(const BlockTables& t, const BlockState& s, const Team& tea
     end = t.colour_begin[colour];
 #pragma unroll 1
     for (int k = begin + team.thread(); k < end; k += team.num_threads()) {
-      level_expert(t, s, k, beyond);
+      changed |= level_expert(t, s, k);
     }
     team.sync();
-    if (colour % kAskedColours == 0 && stop()) return;
+    if (colour % kAskedColours == 0 && stop()) break;
   }
+  return changed;
 }
 
 /// The sweeps of a team. A warp whose experts are pairs keeps them in registers, an expert a lane
@@ -247,11 +186,11 @@ class Sweeper {
     return Team::kWords == 1 && uniform(t.has_pairs) != 0;
   }
 
-  /// sweep(). Ends in a sync.
+  /// One sweep, or up to where stop() holds. Ends in a sync.
   template <class Stop = NeverStop>
-  __device__ __forceinline__ void sweep(bool beyond, Stop stop = {}) {
+  __device__ __forceinline__ void sweep(Stop stop = {}) {
     if (!in_registers_) {
-      solvers::sweep(t_, s_, team_, beyond, stop);
+      solvers::sweep(t_, s_, team_, stop);
       return;
     }
 #pragma unroll
@@ -259,7 +198,7 @@ class Sweeper {
       if (c < t_.num_colours && place_[c] >= 0) {
         const int a = s_.rank_load[first_[c]] - take_[c];
         const int b = s_.rank_load[second_[c]] - (want_[c] - take_[c]);
-        const int x = level_pair(want_[c], a, b, take_[c], beyond);
+        const int x = level_two(want_[c], a, b);
         s_.rank_load[first_[c]] = a + x;
         s_.rank_load[second_[c]] = b + (want_[c] - x);
         take_[c] = x;
@@ -320,7 +259,7 @@ class ExpertSweeper {
   }
 
   /// One sweep. Ends in a sync.
-  __device__ __forceinline__ void sweep(bool beyond) {
+  __device__ __forceinline__ void sweep() {
     int begin = 0;
     int end = t_.colour_begin[1];
 #pragma unroll 1
@@ -328,9 +267,9 @@ class ExpertSweeper {
       const int next_end = t_.colour_begin[min(colour + 1, t_.num_colours)];
       if (team_.thread() >= begin && team_.thread() < end) {
         if (t_.most_places == 2) {
-          level_two_places(beyond);
+          level_pair();
         } else {
-          level_all(beyond);
+          level();
         }
       }
       team_.sync();
@@ -348,22 +287,44 @@ class ExpertSweeper {
   }
 
  private:
-  __device__ __forceinline__ void level_two_places(bool beyond) {
+  __device__ __forceinline__ void level_pair() {
     const int a = s_.rank_load[rank_[0]] - take_[0];
     const int b = s_.rank_load[rank_[1]] - take_[1];
-    take_[0] = level_pair(want_, a, b, take_[0], beyond);
+    take_[0] = level_two(want_, a, b);
     take_[1] = want_ - take_[0];
     s_.rank_load[rank_[0]] = a + take_[0];
     s_.rank_load[rank_[1]] = b + take_[1];
   }
 
-  __device__ __forceinline__ void level_all(bool beyond) {
+  /// As level_places(), which see.
+  __device__ __forceinline__ void level() {
     int other[kMostPlaces];
-#pragma unroll
-    for (int i = 0; i < kMostPlaces; ++i) other[i] = s_.rank_load[rank_[i]] - take_[i];
-    level_held<kMostPlaces>(t_, want_, count_, other, take_, beyond);
+    unsigned stay = 0;  // bit i: place i
 #pragma unroll
     for (int i = 0; i < kMostPlaces; ++i) {
+      other[i] = i < count_ ? s_.rank_load[rank_[i]] - take_[i] : 0x7FFFFFFF;
+      stay |= take_[i] > 0 ? 1u << i : 0;
+    }
+    if (stay == 0) return;  // no tokens
+    int filled;
+    int level;
+    for (;;) {
+      filled = want_;
+#pragma unroll
+      for (int i = 0; i < kMostPlaces; ++i) filled += (stay >> i & 1) != 0 ? other[i] : 0;
+      level = t_.divide(filled, __popc(stay));
+      unsigned next = 0;
+#pragma unroll
+      for (int i = 0; i < kMostPlaces; ++i) next |= other[i] <= level ? 1u << i : 0;
+      if (next == stay) break;
+      stay = next;
+    }
+    int extra = filled - level * __popc(stay);
+#pragma unroll
+    for (int i = 0; i < kMostPlaces; ++i) {
+      const bool stays = (stay >> i & 1) != 0;
+      take_[i] = stays ? level - other[i] + (extra > 0 ? 1 : 0) : 0;
+      extra -= stays ? 1 : 0;
       if (i < count_) s_.rank_load[rank_[i]] = other[i] + take_[i];
     }
   }

@@ -37,7 +37,7 @@ class WarpCut {
     bound_ = s_.scalars->most;
 #pragma unroll 1
     for (int i = 0; i < kCutSweeps && !fits(); ++i) {
-      sweeper.sweep(false, [&] { return fits(); });
+      sweeper.sweep([&] { return fits(); });
     }
     sweeper.finish();
     load_ = rank_ >= 0 ? s_.rank_load[rank_] : 0;

@@ -33,8 +33,8 @@ struct Workspace::Buffers {
   std::int64_t steps = 0;
 
   // Scratch.
-  std::vector<Load> capacity, room;                     // flow: [num_ranks]
-  std::vector<Load> level_load, level_x, level_beyond;  // [most places of an expert]
+  std::vector<Load> capacity, room;       // flow: [num_ranks]
+  std::vector<Load> level_load, level_x;  // [most places of an expert]
   std::vector<double> level_speed;
   std::vector<Index> level_order;
   std::vector<Index> label;        // flow: [num_ranks], distance to room, -1: none
