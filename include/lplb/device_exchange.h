@@ -123,15 +123,15 @@ std::shared_ptr<DeviceExchange> make_nccl_exchange(void* nccl_comm, std::size_t 
 
 /// Ranks of several NVLink domains, numbered domain by domain: rank d * L + l is the l-th of the L
 /// ranks of domain d. `rail` is among the l-th ranks of all domains, in order of domain, over
-/// whatever reaches them (make_nccl_exchange(), say); `domain` among the ranks of this rank's own. A
-/// round first sends this rank's counts along the rail, then within the domain what has come along
-/// the rails: each count crosses between two domains once. Three kernels or collectives on the
-/// caller's stream, between one that counts and one that plans.
+/// whatever reaches them (make_nccl_exchange(), say); `domain` among the ranks of this rank's own.
+/// A round first sends this rank's counts along the rail, then within the domain what has come
+/// along the rails: each count crosses between two domains once. Three kernels or collectives on
+/// the caller's stream, between one that counts and one that plans.
 ///
 /// max_counts() is the most that both have room for: `domain` carries rail's num_ranks() times as
-/// many, and one more. A rank that lacks a count in a round gets -1 in place of all of them, so that
-/// a planner refuses the batch; stats() and DeviceGather::outcome say so. Both exchanges are this
-/// one's alone. Throws ArgumentError where one is null or there is no room, CudaError.
+/// many, and one more. A rank that lacks a count in a round gets -1 in place of all of them, so
+/// that a planner refuses the batch; stats() and DeviceGather::outcome say so. Both exchanges are
+/// this one's alone. Throws ArgumentError where one is null or there is no room, CudaError.
 std::shared_ptr<DeviceExchange> make_two_level_exchange(std::shared_ptr<DeviceExchange> rail,
                                                         std::shared_ptr<DeviceExchange> domain);
 
