@@ -172,14 +172,19 @@ def run_way(me: Rank, way: str) -> None:
             one.close()
 
 
-def run_late(me: Rank) -> None:
+def start_with_deadline(me: Rank) -> tuple[lplb.Planner, torch.Tensor, NDArray[np.int64]]:
+    """A planner that does not wait for long, a batch, and what that is mapped to."""
     planner = lplb.Planner(make_placement(me.size), group=dist.group.WORLD, timeout=DEADLINE,
                            backend="cuda", num_topk=TOPK, max_tokens=1000)
     if planner.exchange_stats().way == "collective":
         raise Unsupported(planner.exchange_stats().reason)
     tokens = me.tokens(1)
     want, _ = me.reference(planner.placement(), tokens)
-    ids = on_gpu(tokens[me.rank])
+    return planner, on_gpu(tokens[me.rank]), want
+
+
+def run_late(me: Rank) -> None:
+    planner, ids, want = start_with_deadline(me)
     for batch in range(10):
         dist.barrier()
         if batch == 4 and me.rank == 1:
@@ -198,13 +203,7 @@ def run_late(me: Rank) -> None:
 
 
 def run_killed(me: Rank) -> None:
-    planner = lplb.Planner(make_placement(me.size), group=dist.group.WORLD, timeout=DEADLINE,
-                           backend="cuda", num_topk=TOPK, max_tokens=1000)
-    if planner.exchange_stats().way == "collective":
-        raise Unsupported(planner.exchange_stats().reason)
-    tokens = me.tokens(1)
-    want, _ = me.reference(planner.placement(), tokens)
-    ids = on_gpu(tokens[me.rank])
+    planner, ids, want = start_with_deadline(me)
     for _ in range(10):
         dist.barrier()
         assert (planner.run(ids).cpu().numpy() == want).all()
@@ -212,11 +211,12 @@ def run_killed(me: Rank) -> None:
     if me.rank == me.size - 1:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(1)
+    tokens = ids.cpu().numpy()
     started = time.monotonic()
     for _ in range(5):
         mapped = planner.run(ids).cpu().numpy()
-        live = tokens[me.rank] >= 0
-        assert (planner.placement().physical_to_logical[mapped[live]] == tokens[me.rank][live]).all()
+        live = tokens >= 0
+        assert (planner.placement().physical_to_logical[mapped[live]] == tokens[live]).all()
         assert (mapped[~live] == -1).all()
     assert time.monotonic() - started < 5
     found = planner.exchange_stats()
