@@ -163,8 +163,9 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
     }
   }
   for (std::size_t g = 0; g < all.size(); ++g) {
-    if (!all[g][kDevice].empty())
+    if (!all[g][kDevice].empty()) {
       throw ExchangeError(fmt::format("rank {}: {}", g, all[g][kDevice]));
+    }
   }
 
   std::string reasons;
