@@ -61,54 +61,63 @@ __device__ __forceinline__ bool level_places(const BlockTables& t, const BlockSt
   return changed;
 }
 
+/// level_places() for an expert whose places are in registers: `take` becomes what each takes,
+/// beside `other`; of places that are not there `other` is 0x7FFFFFFF and `take` 0.
+template <int kMost>
+__device__ __forceinline__ void level_held(const BlockTables& t, int w, const int (&other)[kMost],
+                                           int (&take)[kMost]) {
+  unsigned stay = 0;  // bit i: place i
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) stay |= take[i] > 0 ? 1u << i : 0;
+  if (stay == 0) return;  // no tokens
+  int filled;
+  int level;
+  for (;;) {
+    filled = w;
+#pragma unroll
+    for (int i = 0; i < kMost; ++i) filled += (stay >> i & 1) != 0 ? other[i] : 0;
+    level = t.divide(filled, __popc(stay));
+    unsigned next = 0;
+#pragma unroll
+    for (int i = 0; i < kMost; ++i) next |= other[i] <= level ? 1u << i : 0;
+    if (next == stay) break;
+    stay = next;
+  }
+  int extra = filled - level * __popc(stay);
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) {
+    const bool stays = (stay >> i & 1) != 0;
+    take[i] = stays ? level - other[i] + (extra > 0 ? 1 : 0) : 0;
+    extra -= stays ? 1 : 0;
+  }
+}
+
 /// level_places() for up to kMost places, which are read once.
 template <int kMost>
 __device__ __forceinline__ bool level_few(const BlockTables& t, const BlockState& s, int begin,
                                           int count, int w) {
   int rank[kMost];
   int took[kMost];
+  int take[kMost];
   int other[kMost];
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
-    // NOTE: a place that is not there never stays.
     const int place = begin + min(i, count - 1);
     rank[i] = t.place_rank[place];
-    took[i] = s.take[place];
+    took[i] = i < count ? s.take[place] : 0;
+    take[i] = took[i];
   }
-  int filled = w;
-  int stay = 0;
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
     other[i] = i < count ? s.rank_load[rank[i]] - took[i] : 0x7FFFFFFF;
-    const bool stays = i < count && took[i] > 0;
-    filled += stays ? other[i] : 0;
-    stay += stays ? 1 : 0;
   }
-  if (stay == 0) return false;  // no tokens
-  int level;
-  for (;;) {
-    level = t.divide(filled, stay);
-    int next_filled = w;
-    int next_stay = 0;
-#pragma unroll
-    for (int i = 0; i < kMost; ++i) {
-      next_filled += other[i] <= level ? other[i] : 0;
-      next_stay += other[i] <= level ? 1 : 0;
-    }
-    if (next_filled == filled && next_stay == stay) break;
-    filled = next_filled;
-    stay = next_stay;
-  }
-  int extra = filled - level * stay;
+  level_held(t, w, other, take);
   bool changed = false;
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
-    const bool stays = other[i] <= level;
-    const int x = stays ? level - other[i] + (extra > 0 ? 1 : 0) : 0;
-    extra -= stays ? 1 : 0;
-    if (i >= count || x == took[i]) continue;
-    s.take[begin + i] = x;
-    s.rank_load[rank[i]] = other[i] + x;
+    if (i >= count || take[i] == took[i]) continue;
+    s.take[begin + i] = take[i];
+    s.rank_load[rank[i]] = other[i] + take[i];
     changed = true;
   }
   return changed;
@@ -296,35 +305,15 @@ class ExpertSweeper {
     s_.rank_load[rank_[1]] = b + take_[1];
   }
 
-  /// As level_places(), which see.
   __device__ __forceinline__ void level() {
     int other[kMostPlaces];
-    unsigned stay = 0;  // bit i: place i
 #pragma unroll
     for (int i = 0; i < kMostPlaces; ++i) {
       other[i] = i < count_ ? s_.rank_load[rank_[i]] - take_[i] : 0x7FFFFFFF;
-      stay |= take_[i] > 0 ? 1u << i : 0;
     }
-    if (stay == 0) return;  // no tokens
-    int filled;
-    int level;
-    for (;;) {
-      filled = want_;
-#pragma unroll
-      for (int i = 0; i < kMostPlaces; ++i) filled += (stay >> i & 1) != 0 ? other[i] : 0;
-      level = t_.divide(filled, __popc(stay));
-      unsigned next = 0;
-#pragma unroll
-      for (int i = 0; i < kMostPlaces; ++i) next |= other[i] <= level ? 1u << i : 0;
-      if (next == stay) break;
-      stay = next;
-    }
-    int extra = filled - level * __popc(stay);
+    level_held(t_, want_, other, take_);
 #pragma unroll
     for (int i = 0; i < kMostPlaces; ++i) {
-      const bool stays = (stay >> i & 1) != 0;
-      take_[i] = stays ? level - other[i] + (extra > 0 ? 1 : 0) : 0;
-      extra -= stays ? 1 : 0;
       if (i < count_) s_.rank_load[rank_[i]] = other[i] + take_[i];
     }
   }
