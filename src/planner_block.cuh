@@ -30,7 +30,6 @@ class PlanBlock : public PlanEntries {
     if (thread() == 0) {
       scalars_() = {};
       outcome_() = {};
-      common().total = 0;
     }
   }
 
@@ -243,9 +242,9 @@ class PlanBlock : public PlanEntries {
   struct Scalars {
     int odd;  ///< a count or a sum is not within [0, safe_count]: the sums may have overflowed
     int negative, misplaced;
-    int large;  ///< a sum past 2^31 - 1, of a column or of all
-    int lost;   ///< the exchange was not complete
-    int unused[3];
+    int large;                 ///< a sum past 2^31 - 1, of a column or of all
+    int lost;                  ///< the exchange was not complete
+    unsigned long long total;  ///< of sum_wide()
   };
 
   __device__ int* own() const { return &at<int>(a_.layout.own); }
@@ -259,7 +258,6 @@ class PlanBlock : public PlanEntries {
     solvers::BlockOutcome outcome;
     Scalars scalars;
     device::PeerRound::SharedVerdict verdict;
-    unsigned long long total;  ///< of sum_wide()
   };
   static_assert(sizeof(Common) <= kPlanCommonBytes);
   __device__ Common& common() const { return at<Common>(a_.layout.common); }
@@ -271,7 +269,7 @@ class PlanBlock : public PlanEntries {
 
   /// negative and large, from sums that cannot overflow. Rare. Ends in a barrier.
   __device__ __forceinline__ void sum_wide() {
-    unsigned long long* const total = &common().total;
+    unsigned long long* const total = &scalars_().total;
     LPLB_ROLLED
     for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
       long long sum = own()[c];

@@ -307,20 +307,15 @@ class PlanEntries : public PlanMemory {
     if (k < 0) return;
     const int begin = list<std::uint16_t>(h_.replica_begin)[k];
     const int physical = map::find_physical(segments() + begin, number);
-    const long long e = first_ + from + (item >> kCodeBits);
-    if (a_.id_bytes == 8) {
-      put(static_cast<std::int64_t*>(a_.physical_idx), e, physical);
-    } else {
-      put(static_cast<std::int32_t*>(a_.physical_idx), e, physical);
-    }
+    put(first_ + from + (item >> kCodeBits), physical);
   }
 
-  template <class Id>
-  __device__ __forceinline__ void put(Id* to, long long e, int physical) const {
+  /// Where entry e goes.
+  __device__ __forceinline__ void put(long long e, int physical) const {
     if (a_.rank_idx != nullptr) {
-      physical = split(a_.rank_idx, sizeof(Id), e, physical, h_.slots_per_rank);
+      physical = split(a_.rank_idx, a_.id_bytes, e, physical, h_.slots_per_rank);
     }
-    to[e] = physical;
+    device::store_id(a_.physical_idx, a_.id_bytes, e, physical);
   }
 
   /// Rows of a chunk, `left` entries from `e` on. What waits is written too, and once more later.
@@ -335,7 +330,7 @@ class PlanEntries : public PlanMemory {
     }
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
-      if (i * device::kRow < left) put(to, e + i * device::kRow, physical[i]);
+      if (i * device::kRow < left) put(e + i * device::kRow, physical[i]);
     }
   }
 
