@@ -41,8 +41,7 @@ __global__ void __launch_bounds__(kGatherThreads)
 
 void prepare_gather() {
   cudaFuncAttributes attributes{};
-  LPLB_CUDA_CHECK(
-      cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(gather_kernel)));
+  LPLB_CUDA_CHECK(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(gather_kernel)));
 }
 
 void launch_gather(const PeerArgs& args, const DeviceGather& gather, StreamHandle stream) {

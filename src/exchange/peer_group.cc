@@ -24,18 +24,8 @@ class PeerChannel : public DeviceExchange {
   }
 
   DeviceExchangeStats stats(StreamHandle stream) override {
-    auto* const cuda_stream = static_cast<cudaStream_t>(stream);
-    LPLB_CUDA_CHECK(cudaMemcpyAsync(control_.get(), args_.own + args_.channel,
-                                    sizeof(ExchangeControl), cudaMemcpyDeviceToHost, cuda_stream));
-    LPLB_CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
-    const ExchangeControl& c = *control_.get();
-    DeviceExchangeStats stats;
-    stats.rounds = static_cast<std::int64_t>(c.rounds);
-    stats.timed_out = static_cast<std::int64_t>(c.timed_out);
-    stats.behind = static_cast<std::int64_t>(c.behind);
-    stats.mismatched = static_cast<std::int64_t>(c.mismatched);
-    stats.last_missing = stats.complete() == stats.rounds ? -1 : c.missing;
-    return stats;
+    const auto* const control = reinterpret_cast<const ExchangeControl*>(args_.own + args_.channel);
+    return read_stats(control, control_.get(), stream);
   }
 
  private:
@@ -64,6 +54,21 @@ struct PeerGroup::State {
   std::unique_ptr<PeerMemory> memory;
   std::vector<char> handed_out;
 };
+
+DeviceExchangeStats read_stats(const ExchangeControl* control, ExchangeControl* pinned,
+                               StreamHandle stream) {
+  auto* const cuda_stream = static_cast<cudaStream_t>(stream);
+  LPLB_CUDA_CHECK(cudaMemcpyAsync(pinned, control, sizeof(ExchangeControl), cudaMemcpyDeviceToHost,
+                                  cuda_stream));
+  LPLB_CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
+  DeviceExchangeStats stats;
+  stats.rounds = static_cast<std::int64_t>(pinned->rounds);
+  stats.timed_out = static_cast<std::int64_t>(pinned->timed_out);
+  stats.behind = static_cast<std::int64_t>(pinned->behind);
+  stats.mismatched = static_cast<std::int64_t>(pinned->mismatched);
+  stats.last_missing = stats.complete() == stats.rounds ? -1 : pinned->missing;
+  return stats;
+}
 
 void check_gather(const DeviceExchange& exchange, const DeviceGather& g) {
   const std::size_t most = exchange.max_counts();

@@ -58,6 +58,11 @@ std::unique_ptr<Maker> make_fabric(const MakerGroup& group);
 std::unique_ptr<Maker> make_nccl(const MakerGroup& group);
 std::unique_ptr<Maker> make_nvshmem(const MakerGroup& group);
 
+/// Of `control` in device memory, by way of `pinned` memory of the host. Waits for the stream.
+/// Throws CudaError.
+DeviceExchangeStats read_stats(const ExchangeControl* control, ExchangeControl* pinned,
+                               StreamHandle stream);
+
 /// Throw ArgumentError.
 void check_gather(const DeviceExchange& exchange, const DeviceGather& gather);
 void check_group(Index num_ranks, Index rank, const PeerGroupOptions& options);

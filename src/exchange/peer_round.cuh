@@ -25,6 +25,18 @@ __device__ inline ExchangeLine load_line(const void* line) {
   return {{word(a), word(b)}};
 }
 
+/// Counts a round that ended with a verdict; on one thread. NOTE: atomic only so that this thread
+/// need not wait for what the counters were.
+__device__ inline void count_round(ExchangeControl& c, std::uint32_t verdict) {
+  atomicAdd(&c.rounds, 1ull);
+  if (verdict == 0) return;
+  // One reason a round; which of several was seen first does not matter.
+  atomicAdd((verdict & kVerdictMismatched) != 0 ? &c.mismatched
+            : (verdict & kVerdictBehind) != 0   ? &c.behind
+                                                : &c.timed_out,
+            1ull);
+}
+
 /// One round of a channel: an all-gather of `num_counts` integers a rank, by stores to the peers'
 /// buffers that carry count and epoch together, and loads of this rank's own. Without fence or
 /// barrier; the words of docs/design/0008 say why that is safe.
@@ -107,17 +119,9 @@ class PeerRound {
   /// Ends the round; on one thread of one block, after that barrier.
   __device__ void finish() const {
     ExchangeControl& c = control();
-    const std::uint32_t bits = verdict();
     c.epoch = epoch_;
-    // NOTE: atomic only so that this thread need not wait for what they were.
-    atomicAdd(&c.rounds, 1ull);
-    if (bits == 0) return;
-    c.missing = shared_.missing;
-    // One reason a round; which of several was seen first does not matter.
-    atomicAdd((bits & kVerdictMismatched) != 0 ? &c.mismatched
-              : (bits & kVerdictBehind) != 0   ? &c.behind
-                                               : &c.timed_out,
-              1ull);
+    if (verdict() != 0) c.missing = shared_.missing;
+    count_round(c, verdict());
   }
 
  private:

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "exchange/peer_test_kernels.h"
-
 #include "core/device.h"
+#include "exchange/peer_test_kernels.h"
 
 namespace lplb::testing {
 namespace {
@@ -21,7 +20,8 @@ __device__ void wait(const RoundLog* log, int rank, unsigned most_ns) {
 __global__ void prepare_kernel(const RoundLog* log, int rank, unsigned most_ns, std::int32_t* mine,
                                int num_counts) {
   wait(log, rank, most_ns);
-  for (int c = threadIdx.x; c < num_counts; c += kThreads) mine[c] = test_count(log->round, rank, c);
+  for (int c = threadIdx.x; c < num_counts; c += kThreads)
+    mine[c] = test_count(log->round, rank, c);
 }
 
 __global__ void delay_kernel(const RoundLog* log, int rank, unsigned most_ns) {

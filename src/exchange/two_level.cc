@@ -22,7 +22,7 @@ class TwoLevelExchange : public DeviceExchange {
         host_control_(1) {
     prepare_two_level();
     device::Stream stream;
-    LPLB_CUDA_CHECK(cudaMemsetAsync(control_.get(), 0, sizeof(TwoLevelControl), stream.get()));
+    LPLB_CUDA_CHECK(cudaMemsetAsync(control_.get(), 0, sizeof(ExchangeControl), stream.get()));
     LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
   }
 
@@ -56,16 +56,7 @@ class TwoLevelExchange : public DeviceExchange {
   }
 
   DeviceExchangeStats stats(StreamHandle stream) override {
-    auto* const cuda_stream = static_cast<cudaStream_t>(stream);
-    LPLB_CUDA_CHECK(cudaMemcpyAsync(host_control_.get(), control_.get(), sizeof(TwoLevelControl),
-                                    cudaMemcpyDeviceToHost, cuda_stream));
-    LPLB_CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
-    const TwoLevelControl& c = *host_control_.get();
-    DeviceExchangeStats stats;
-    stats.rounds = static_cast<std::int64_t>(c.rounds);
-    stats.timed_out = static_cast<std::int64_t>(c.timed_out);
-    stats.behind = static_cast<std::int64_t>(c.behind);
-    stats.mismatched = static_cast<std::int64_t>(c.mismatched);
+    DeviceExchangeStats stats = read_stats(control_.get(), host_control_.get(), stream);
     // NOTE: what another rank lacked along its rail only that rank knows.
     const Index lanes = domain_->num_ranks();
     const Index lane = domain_->stats(stream).last_missing;
@@ -85,8 +76,8 @@ class TwoLevelExchange : public DeviceExchange {
   device::Array<std::int32_t> row_;      // [num_domains, num_counts], and the rail's outcome
   device::Array<std::int32_t> rows_;     // those of the domain's ranks
   device::Array<std::int32_t> outcome_;  // of the domain's round
-  device::Array<TwoLevelControl> control_;
-  device::HostArray<TwoLevelControl> host_control_;
+  device::Array<ExchangeControl> control_;
+  device::HostArray<ExchangeControl> host_control_;
 };
 
 }  // namespace

@@ -3,18 +3,11 @@
 
 #include <cstdint>
 
+#include "exchange/peer_layout.h"
 #include "lplb/device_exchange.h"
 
 // Between the exchange of two levels and its kernel.
 namespace lplb {
-
-/// What has become of its rounds, in device memory; written by one thread a round.
-struct TwoLevelControl {
-  unsigned long long rounds;
-  unsigned long long timed_out;
-  unsigned long long behind;
-  unsigned long long mismatched;
-};
 
 struct TwoLevelArgs {
   /// [num_lanes, num_domains * num_counts + 1]: what each rank of the domain got along its rail,
@@ -23,7 +16,7 @@ struct TwoLevelArgs {
   const std::int32_t* outcome;  ///< of the domain's round
   std::int32_t* all;            ///< DeviceGather's
   std::int32_t* all_outcome;    ///< DeviceGather's
-  TwoLevelControl* control;
+  ExchangeControl* control;     ///< its counters alone
   int num_domains;
   int num_lanes;
   int num_counts;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/launch.cuh"
-#include "exchange/peer_layout.h"
+#include "exchange/peer_round.cuh"
 #include "exchange/two_level.h"
 
 namespace lplb {
@@ -12,13 +12,12 @@ constexpr int kTwoLevelThreads = 512;
 __global__ void __launch_bounds__(kTwoLevelThreads)
     two_level_kernel(const __grid_constant__ TwoLevelArgs args) {
   const int row = args.num_domains * args.num_counts;
+  const int of_domain = *args.outcome;
   __shared__ int verdict;
-  if (threadIdx.x == 0) verdict = *args.outcome;
-  __syncthreads();
-  const bool is_domain_whole = verdict == 0;
+  if (threadIdx.x == 0) verdict = of_domain;
   __syncthreads();
   // NOTE: of a round that is not whole the rows say nothing.
-  for (int lane = threadIdx.x; is_domain_whole && lane < args.num_lanes; lane += kTwoLevelThreads) {
+  for (int lane = threadIdx.x; of_domain == 0 && lane < args.num_lanes; lane += kTwoLevelThreads) {
     const int outcome = args.rows[lane * (row + 1) + row];
     if (outcome != 0) atomicOr(&verdict, outcome);
   }
@@ -34,13 +33,7 @@ __global__ void __launch_bounds__(kTwoLevelThreads)
   }
   if (threadIdx.x != 0) return;
   if (args.all_outcome != nullptr) *args.all_outcome = verdict;
-  TwoLevelControl& c = *args.control;
-  ++c.rounds;
-  if (verdict == 0) return;
-  // One reason a round, as PeerRound::finish() has it.
-  ++((verdict & kVerdictMismatched) != 0 ? c.mismatched
-     : (verdict & kVerdictBehind) != 0   ? c.behind
-                                         : c.timed_out);
+  device::count_round(*args.control, static_cast<std::uint32_t>(verdict));
 }
 
 }  // namespace
