@@ -9,7 +9,8 @@ Each rank has N tokens of a batch, routed as the trace's batch was: top-8 of 64 
 their recorded popularity. The layer is run three times a batch: experts in order, without replicas;
 with the replicas that EPLB gives the 8 batches before, tokens divided evenly; the same replicas with
 LPLB's split. Prints, for each, the mean imbalance, the median milliseconds of a step and its parts on
-the rank that took longest, and the 10th and 90th percentile of the step. All-to-all by torch.distributed, experts (SwiGLU) by grouped matrix products.
+the rank that took longest, and the 10th and 90th percentile of the step. All-to-all by
+torch.distributed, experts (SwiGLU) by grouped matrix products.
 --cpu: sizes and transport to try the program with, not to measure.
 """
 
