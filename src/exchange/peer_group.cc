@@ -70,6 +70,12 @@ DeviceExchangeStats read_stats(const ExchangeControl* control, ExchangeControl* 
   return stats;
 }
 
+unsigned long long deadline_ns(std::chrono::microseconds deadline) {
+  // NOTE: what passes 30 days would overflow in nanoseconds, or seem endless.
+  const auto most = std::min<std::chrono::microseconds>(deadline, std::chrono::hours(24 * 30));
+  return static_cast<unsigned long long>(std::chrono::nanoseconds(most).count());
+}
+
 void check_gather(const DeviceExchange& exchange, const DeviceGather& g) {
   const std::size_t most = exchange.max_counts();
   check_argument(g.num_counts >= 1 && g.num_counts <= most, "num_counts",
@@ -141,13 +147,10 @@ std::shared_ptr<DeviceExchange> PeerGroup::channel(Index index) {
   check_argument(s.handed_out[index] == 0, "index", "channel {} has been handed out already",
                  index);
   auto* const own = static_cast<unsigned char*>(s.memory->buffers()[s.rank]);
-  // NOTE: what passes 30 days would overflow in nanoseconds, or seem endless.
-  const auto deadline =
-      std::min<std::chrono::microseconds>(s.options.deadline, std::chrono::hours(24 * 30));
   const PeerArgs args{own,
                       reinterpret_cast<const unsigned long long*>(own),
                       s.layout.channel(index),
-                      static_cast<unsigned long long>(std::chrono::nanoseconds(deadline).count()),
+                      deadline_ns(s.options.deadline),
                       s.layout,
                       s.rank};
   auto channel = std::make_shared<PeerChannel>(state_, args, s.options.max_counts);

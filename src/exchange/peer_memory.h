@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -62,6 +63,9 @@ std::unique_ptr<Maker> make_nvshmem(const MakerGroup& group);
 /// Throws CudaError.
 DeviceExchangeStats read_stats(const ExchangeControl* control, ExchangeControl* pinned,
                                StreamHandle stream);
+
+/// As kernels take it.
+unsigned long long deadline_ns(std::chrono::microseconds deadline);
 
 /// Throw ArgumentError.
 void check_gather(const DeviceExchange& exchange, const DeviceGather& gather);
