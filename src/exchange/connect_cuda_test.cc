@@ -8,73 +8,23 @@
 #include <map>
 #include <string>
 
-#include "exchange/nccl_library.h"
-#include "exchange/peer_test_group.h"
-#include "exchange/shared_library.h"
-#include "support/process_group.h"
+#include "exchange/scenario_test_support.h"
 
-// Ranks that are processes, two on one device or one a device. What a rank does is a scenario: a
-// process of its own, which ends with 0 where all was well, kUnsupported where the machine lacks
-// something (it says what), else 1.
+// Ranks that are processes, two on one device or one a device.
 namespace lplb {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::check_rounds;
+using testing::expect_well;
+using testing::gather_of;
+using testing::NcclComm;
 using testing::ProcessGroup;
-using testing::ProcessRole;
+using testing::require;
+using testing::Trouble;
 using testing::VirtualRank;
 
-constexpr int kUnsupported = 77;
 constexpr std::size_t kCounts = 128;
-
-/// What of a scenario did not hold; checked by the process that started the ranks.
-class Trouble : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-void require(bool ok, const std::string& what) {
-  if (!ok) throw Trouble(what);
-}
-
-AllGatherBytes gather_of(ProcessGroup& group) {
-  return [&group](std::span<const std::byte> mine) { return group.all_gather(mine); };
-}
-
-/// An NCCL communicator of the group.
-class NcclComm {
- public:
-  explicit NcclComm(ProcessGroup& group) : library_("libnccl.so.2") {
-    struct UniqueId {
-      char bytes[128];
-    };
-    UniqueId id{};
-    if (group.rank() == 0) {
-      NcclLibrary::require().check(library_.get<int(UniqueId*)>("ncclGetUniqueId")(&id),
-                                   "ncclGetUniqueId");
-    }
-    const auto all = group.all_gather(std::as_bytes(std::span(&id, 1)));
-    std::memcpy(&id, all[0].data(), sizeof(id));
-    NcclLibrary::require().check(library_.get<int(void**, int, UniqueId, int)>("ncclCommInitRank")(
-                                     &comm_, group.num_ranks(), id, group.rank()),
-                                 "ncclCommInitRank");
-  }
-  ~NcclComm() { (void)library_.get<int(void*)>("ncclCommDestroy")(comm_); }
-  NcclComm(const NcclComm&) = delete;
-  NcclComm& operator=(const NcclComm&) = delete;
-  void* get() const { return comm_; }
-
- private:
-  SharedLibrary library_;
-  void* comm_ = nullptr;
-};
-
-void check_rounds(VirtualRank& rank, std::int64_t rounds) {
-  rank.wait();
-  const DeviceExchangeStats stats = rank.stats();
-  require(stats.rounds == rounds, "rounds: " + std::to_string(stats.rounds));
-  require(stats.complete() == rounds, "complete: " + std::to_string(stats.complete()));
-  require(rank.log().wrong == 0, "wrong counts: " + std::to_string(rank.log().wrong));
-}
 
 /// Rounds over a transport, on one device or one a rank.
 void run_rounds(ProcessGroup& group, const std::string& transport, int rounds) {
@@ -167,12 +117,10 @@ void run_two_level(ProcessGroup& group, int rounds) {
   group.barrier();
 }
 
-int run_rank(const ProcessRole& role) try {
-  ::alarm(100);  // a rank that hangs ends by itself
-  ProcessGroup group(role.rank, role.num_ranks, role.file);
-  const bool one_device = role.scenario.starts_with("one-");
-  LPLB_CUDA_CHECK(cudaSetDevice(one_device ? 0 : role.rank));
-  const std::string scenario = one_device ? role.scenario.substr(4) : role.scenario;
+void run_scenario(const std::string& name, ProcessGroup& group) {
+  const bool one_device = name.starts_with("one-");
+  LPLB_CUDA_CHECK(cudaSetDevice(one_device ? 0 : group.rank()));
+  const std::string scenario = one_device ? name.substr(4) : name;
   // NOTE: processes of one device take turns, milliseconds each.
   if (scenario == "killed") {
     run_killed(group);
@@ -185,13 +133,6 @@ int run_rank(const ProcessRole& role) try {
   } else {
     run_rounds(group, scenario, one_device ? 100 : 10000);
   }
-  return 0;
-} catch (const ExchangeError& error) {
-  std::fprintf(stderr, "rank %d, %s: %s\n", role.rank, role.scenario.c_str(), error.what());
-  return kUnsupported;
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "rank %d, %s: %s\n", role.rank, role.scenario.c_str(), error.what());
-  return 1;
 }
 
 class ConnectCuda : public ::testing::Test {
@@ -201,22 +142,7 @@ class ConnectCuda : public ::testing::Test {
   }
 };
 
-class ConnectMultiCuda : public ::testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    if (cuda_support().devices.size() < 2) {
-      GTEST_SKIP() << "needs two GPUs, found " << cuda_support().devices.size();
-    }
-  }
-};
-
-void expect_well(const std::string& scenario, int num_ranks) {
-  for (const int status : testing::run_ranks(scenario, num_ranks)) {
-    ASSERT_TRUE(WIFEXITED(status)) << "ended by signal " << WTERMSIG(status);
-    if (WEXITSTATUS(status) == kUnsupported) GTEST_SKIP() << "see what the ranks said above";
-    EXPECT_EQ(WEXITSTATUS(status), 0);
-  }
-}
+class ConnectMultiCuda : public testing::TwoDevices {};
 
 TEST_F(ConnectCuda, TwoProcessesOfOneDeviceByIpc) { expect_well("one-ipc", 2); }
 
@@ -245,18 +171,6 @@ TEST_P(ConnectKilledMultiCuda, TheOthersEndWithinTheDeadline) {
 }
 
 }  // namespace
-
-/// For main(): -1 where this process is to run the tests.
-int run_as_rank() {
-  const ProcessRole role = ProcessRole::of_this_process();
-  return role.scenario.empty() ? -1 : run_rank(role);
-}
-
 }  // namespace lplb
 
-int main(int argc, char** argv) {
-  const int status = lplb::run_as_rank();
-  if (status >= 0) return status;
-  ::testing::InitGoogleTest(&argc, argv);
-  return RUN_ALL_TESTS();
-}
+int main(int argc, char** argv) { return lplb::testing::run_main(argc, argv, lplb::run_scenario); }

@@ -55,6 +55,11 @@ def code_of(line):
     return line.split("//")[0]
 
 
+def is_test(path):
+    """A test, which may use what it likes, or a part of one."""
+    return path.endswith(("_test.cc", "_test_support.h"))
+
+
 def includes_of(lines):
     """(line number, what is included) of a file."""
     for number, line in enumerate(lines, 1):
@@ -101,8 +106,7 @@ def stages(root, _cxx):
     above["core"] = [*STAGES, "simulate", "placement", "io"]
     for folder, forbidden in above.items():
         for path, lines in files_of(root, CODE, [f"src/{folder}"]):
-            # A test may use what it likes.
-            if path.endswith(("_test.cc", "_test_support.h")):
+            if is_test(path):
                 continue
             for number, name in includes_of(lines):
                 if name.split("/")[0] in forbidden:
@@ -116,7 +120,7 @@ def quiet_library(root, _cxx):
         r"exit|_exit|quick_exit|assert|system|getenv)\s*(\(|<<)|\bfmt::print\b|"
         r"#\s*include\s*<(iostream|cassert|print)>")
     for path, lines in files_of(root, CODE, ["src", "include"]):
-        if path.endswith("_test.cc"):
+        if is_test(path):
             continue
         for number, line in enumerate(lines, 1):
             found = loud.search(code_of(line))

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+
+#include "exchange/nccl_test_comm.h"
+#include "exchange/peer_test_group.h"
+#include "support/process_group.h"
+
+// Tests whose ranks are processes. What a rank does is a scenario: a process of its own, which ends
+// with 0 where all was well, kUnsupported where the machine lacks something (it says what), else 1.
+namespace lplb::testing {
+
+inline constexpr int kUnsupported = 77;
+
+/// What of a scenario did not hold; checked by the process that started the ranks.
+class Trouble : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+inline void require(bool ok, const std::string& what) {
+  if (!ok) throw Trouble(what);
+}
+
+inline AllGatherBytes gather_of(ProcessGroup& group) {
+  return [&group](std::span<const std::byte> mine) { return group.all_gather(mine); };
+}
+
+inline void check_rounds(VirtualRank& rank, std::int64_t rounds) {
+  rank.wait();
+  const DeviceExchangeStats stats = rank.stats();
+  require(stats.rounds == rounds, "rounds: " + std::to_string(stats.rounds));
+  require(stats.complete() == rounds, "complete: " + std::to_string(stats.complete()));
+  require(rank.log().wrong == 0, "wrong counts: " + std::to_string(rank.log().wrong));
+}
+
+/// Runs the scenario and says how it went.
+using Scenario = void (*)(const std::string& name, ProcessGroup& group);
+inline int run_rank(const ProcessRole& role, Scenario run) try {
+  ::alarm(100);  // a rank that hangs ends by itself
+  ProcessGroup group(role.rank, role.num_ranks, role.file);
+  run(role.scenario, group);
+  return 0;
+} catch (const ExchangeError& error) {
+  std::fprintf(stderr, "rank %d, %s: %s\n", role.rank, role.scenario.c_str(), error.what());
+  return kUnsupported;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "rank %d, %s: %s\n", role.rank, role.scenario.c_str(), error.what());
+  return 1;
+}
+
+/// For main(): a rank, or the tests.
+inline int run_main(int argc, char** argv, Scenario run) {
+  const ProcessRole role = ProcessRole::of_this_process();
+  if (!role.scenario.empty()) return run_rank(role, run);
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
+
+/// With a scenario's name for parameter.
+class TwoDevices : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (cuda_support().devices.size() < 2) {
+      GTEST_SKIP() << "needs two GPUs, found " << cuda_support().devices.size();
+    }
+  }
+};
+
+/// Every rank's scenario ends well, or the test is skipped.
+inline void expect_well(const std::string& scenario, int num_ranks) {
+  for (const int status : run_ranks(scenario, num_ranks)) {
+    ASSERT_TRUE(WIFEXITED(status)) << "ended by signal " << WTERMSIG(status);
+    if (WEXITSTATUS(status) == kUnsupported) GTEST_SKIP() << "see what the ranks said above";
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+  }
+}
+
+}  // namespace lplb::testing
