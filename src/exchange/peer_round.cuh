@@ -37,15 +37,35 @@ __device__ inline void count_round(ExchangeControl& c, std::uint32_t verdict) {
             1ull);
 }
 
-/// One round of a channel: an all-gather of `num_counts` integers a rank, by stores to the peers'
+/// How lines reach a peer whose memory this device sees: by stores to it.
+class StoreWire {
+ public:
+  __device__ explicit StoreWire(const PeerArgs& args) : a_(args) {}
+
+  /// What can be known of a peer before there is anything to send.
+  __device__ unsigned long long look_up(int peer) const { return a_.peers[peer]; }
+  /// Where a warp is to put its lines for `peer`; then the whole warp calls send().
+  __device__ ExchangeLine* open(int, unsigned long long found, std::uint32_t epoch) const {
+    return reinterpret_cast<ExchangeLine*>(found + a_.channel + a_.layout.lines(epoch, a_.rank));
+  }
+  __device__ void send(int, int, std::uint32_t) const {}
+  /// Whether the round's lines of `from` may have come.
+  __device__ bool has_come(int) const { return true; }
+
+ private:
+  const PeerArgs& a_;
+};
+
+/// One round of a channel: an all-gather of `num_counts` integers a rank, by lines into the peers'
 /// buffers that carry count and epoch together, and loads of this rank's own. Without fence or
-/// barrier; the words of docs/design/0008 say why that is safe.
+/// barrier; the words of docs/design/0008 say why that is safe. How lines travel is the Wire's.
 ///
 /// A cluster's blocks share the work: each pushes to, and waits for, its part of the peers, so a
 /// warp takes a peer and a lane its lines. Call in order, all threads of each block:
 ///   begin(); push(); gather(); (barrier of the cluster) verdict(); on one thread finish().
 /// Shared state is one SharedVerdict a block, zero before any block's gather().
-class PeerRound {
+template <class Wire>
+class WireRound {
  public:
   /// In shared memory, at the same place in each block of the cluster.
   struct SharedVerdict {
@@ -53,8 +73,10 @@ class PeerRound {
     std::int32_t missing;
   };
 
-  __device__ PeerRound(const PeerArgs& args, SharedVerdict& shared, int block, int num_blocks)
+  __device__ WireRound(const PeerArgs& args, const Wire& wire, SharedVerdict& shared, int block,
+                       int num_blocks)
       : a_(args),
+        wire_(wire),
         shared_(shared),
         num_blocks_(num_blocks),
         warp_(block + num_blocks * (static_cast<int>(threadIdx.x) / kRow)),
@@ -63,7 +85,7 @@ class PeerRound {
   /// Starts what can be known before the counts: which round it is, where the first peer is.
   __device__ void begin() {
     epoch_ = next_epoch(control().epoch);
-    first_peer_ = warp_ < num_peers() ? a_.peers[peer(warp_)] : 0;
+    first_found_ = warp_ < num_peers() ? wire_.look_up(peer(warp_)) : 0;
   }
 
   /// Sends value(column) for the columns [0, num_counts) to the peers of this block.
@@ -72,9 +94,9 @@ class PeerRound {
     const int num_lines = lines_of(num_counts);
     LPLB_ROLLED
     for (int i = warp_; i < num_peers(); i += num_warps_) {
-      const unsigned long long to = i == warp_ ? first_peer_ : a_.peers[peer(i)];
-      auto* const lines =
-          reinterpret_cast<ExchangeLine*>(to + a_.channel + a_.layout.lines(epoch_, a_.rank));
+      const int to = peer(i);
+      ExchangeLine* const lines =
+          wire_.open(to, i == warp_ ? first_found_ : wire_.look_up(to), epoch_);
       LPLB_ROLLED
       for (int line = lane_id(); line < num_lines; line += kRow) {
         const int c = 2 * (line - 1);
@@ -88,6 +110,7 @@ class PeerRound {
         }
         store_line(lines + line, {a, epoch_}, {b, epoch_});
       }
+      wire_.send(to, num_lines, epoch_);
     }
   }
 
@@ -147,13 +170,14 @@ class PeerRound {
     unsigned waiting = (1u << count) - 1;
     while (true) {
       ExchangeLine line[kInFlight];
+      const bool has_come = wire_.has_come(from);
 #pragma unroll
       for (int i = 0; i < kInFlight; ++i) {
         if ((waiting >> i & 1) != 0) line[i] = load_line(lines + first + i * kRow);
       }
 #pragma unroll
       for (int i = 0; i < kInFlight; ++i) {
-        if ((waiting >> i & 1) == 0) continue;
+        if ((waiting >> i & 1) == 0 || !has_come) continue;
         const ExchangeWord a = line[i].word[0];
         const ExchangeWord b = line[i].word[1];
         if (a.epoch != epoch_ || b.epoch != epoch_) {
@@ -196,12 +220,20 @@ class PeerRound {
   }
 
   const PeerArgs& a_;
+  const Wire wire_;
   SharedVerdict& shared_;
   const int num_blocks_;
   const int warp_;  // the number of this one among all of the cluster, those of a block apart
   const int num_warps_;
   std::uint32_t epoch_ = 0;
-  unsigned long long first_peer_ = 0;
+  unsigned long long first_found_ = 0;
+};
+
+/// A round among ranks that see each other's memory.
+class PeerRound : public WireRound<StoreWire> {
+ public:
+  __device__ PeerRound(const PeerArgs& args, SharedVerdict& shared, int block, int num_blocks)
+      : WireRound(args, StoreWire(args), shared, block, num_blocks) {}
 };
 
 }  // namespace lplb::device
