@@ -6,7 +6,13 @@ include(CMakePackageConfigHelpers)
 
 set_target_properties(lplb PROPERTIES
   VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
-install(TARGETS lplb EXPORT lplbTargets
+set(_libraries lplb)
+foreach(_rail lplb_nvshmem lplb_gin)
+  if(TARGET ${_rail})
+    list(APPEND _libraries ${_rail})
+  endif()
+endforeach()
+install(TARGETS ${_libraries} EXPORT lplbTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}

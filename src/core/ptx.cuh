@@ -177,6 +177,13 @@ __device__ inline void load_words(const void* from, unsigned long long* a, unsig
                : "memory");
 }
 
+/// A number that another device adds to; what that one wrote before is seen after it.
+__device__ inline unsigned long long load_signal(const void* signal) {
+  unsigned long long value;
+  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(signal) : "memory");
+  return value;
+}
+
 /// Of a clock that all threads of the device share.
 __device__ inline unsigned long long now_ns() {
   unsigned long long now;

@@ -57,13 +57,9 @@ class TwoLevelExchange : public DeviceExchange {
 
   DeviceExchangeStats stats(StreamHandle stream) override {
     DeviceExchangeStats stats = read_stats(control_.get(), host_control_.get(), stream);
-    // NOTE: what another rank lacked along its rail only that rank knows.
-    const Index lanes = domain_->num_ranks();
-    const Index lane = domain_->stats(stream).last_missing;
-    const Index of_rail = rail_->stats(stream).last_missing;
-    stats.last_missing = lane >= 0      ? rail_->rank() * lanes + lane
-                         : of_rail >= 0 ? of_rail * lanes + domain_->rank()
-                                        : -1;
+    stats.last_missing = missing_of_levels(rail_->rank(), domain_->rank(), domain_->num_ranks(),
+                                           domain_->stats(stream).last_missing,
+                                           rail_->stats(stream).last_missing);
     return stats;
   }
 

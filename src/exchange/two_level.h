@@ -22,6 +22,14 @@ struct TwoLevelArgs {
   int num_counts;
 };
 
+/// The rank that a round lacked: one of the domain, else one of the rail; -1: none. `lane` of
+/// `num_lanes` in `domain` is this rank; NOTE: what another rank lacked only that one knows.
+inline Index missing_of_levels(Index domain, Index lane, Index num_lanes, Index missing_lane,
+                               Index missing_domain) {
+  if (missing_lane >= 0) return domain * num_lanes + missing_lane;
+  return missing_domain >= 0 ? missing_domain * num_lanes + lane : -1;
+}
+
 /// Loads the kernel, as prepare_gather() does. Throws CudaError.
 void prepare_two_level();
 /// Puts the rows in order of rank. Throws CudaError.

@@ -324,6 +324,10 @@ inline void load_words(const void* from, unsigned long long* a, unsigned long lo
   *b = std::atomic_ref(words[1]).load(std::memory_order_relaxed);
   if (*a == 0 || *b == 0) std::this_thread::yield();
 }
+inline unsigned long long load_signal(const void* signal) {
+  auto* const value = static_cast<unsigned long long*>(const_cast<void*>(signal));
+  return std::atomic_ref(*value).load(std::memory_order_acquire);
+}
 inline unsigned long long now_ns() {
   return static_cast<unsigned long long>(std::chrono::steady_clock::now().time_since_epoch() /
                                          std::chrono::nanoseconds(1));

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+#include "exchange/rail_exchange.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "lplb/error.h"
+#include "support/expect_refused.h"
+#include "support/thread_gather.h"
+
+// What needs no device: arguments, and that no rank is left behind where one fails.
+namespace lplb {
+namespace {
+
+using testing::expect_refused;
+using testing::ThreadGather;
+
+TEST(RailOptions, WhatDoesNotFitIsRefused) {
+  const AllGatherBytes gather = [](std::span<const std::byte>) {
+    return std::vector<std::vector<std::byte>>();
+  };
+  const RailOptions good{.domain = 1, .num_domains = 2, .max_counts = 24};
+  check_rail(good, nullptr, gather);
+  const auto refuse = [&](auto change, const char* problem) {
+    RailOptions options = good;
+    change(options);
+    expect_refused([&] { check_rail(options, nullptr, gather); }, problem);
+  };
+  refuse([](RailOptions& o) { o.num_domains = 0; }, "num_domains: 0 is not between 1 and 1024");
+  refuse([](RailOptions& o) { o.domain = 2; }, "domain: 2 is not between 0 and 1");
+  refuse([](RailOptions& o) { o.domain = -1; }, "domain: -1 is not between 0 and 1");
+  refuse([](RailOptions& o) { o.max_counts = 0; }, "max_counts: 0 is not between 1 and");
+  refuse([](RailOptions& o) { o.deadline = std::chrono::microseconds(0); },
+         "deadline: 0 us is not");
+  expect_refused([&] { check_rail(good, nullptr, AllGatherBytes()); }, "all_gather: is empty");
+}
+
+TEST(RailOptions, BytesAreThoseOfTheLayout) {
+  const RailOptions options{.domain = 0, .num_domains = 4, .max_counts = 24};
+  const RailLayout layout = layout_of(options);
+  // 2 halves of 13 lines for each of 4 domains come, and as many go; then 4 signals.
+  EXPECT_EQ(layout.lines.lines(1, 3), 256 + (4 + 3) * 13 * 16);
+  EXPECT_EQ(layout.to_send(0, 0), ExchangeLayout::aligned(256 + 2 * 4 * 13 * 16));
+  EXPECT_EQ(layout.to_send(1, 3), layout.to_send(0, 0) + (4 + 3) * 13 * 16);
+  EXPECT_EQ(layout.signals(), layout.to_send(1, 3) + 13 * 16);
+  EXPECT_EQ(rail_buffer_bytes(options), static_cast<std::size_t>(layout.bytes()));
+  EXPECT_GE(layout.bytes(), layout.signals() + 4 * 8);
+}
+
+/// Memory whose steps fail where they are told to.
+class FailingMemory : public RailMemory {
+ public:
+  enum class Step { kNone, kOffer, kAccept };
+  explicit FailingMemory(Step step) : step_(step) {}
+
+  Agreement::Bytes offer() override {
+    if (step_ == Step::kOffer) throw ExchangeError("no network");
+    return {};
+  }
+  void accept(const std::vector<Agreement::Bytes>&) override {
+    throw ExchangeError(step_ == Step::kAccept ? "no memory" : "unreached");
+  }
+  unsigned char* own() const override { return nullptr; }
+  void prepare() const override {}
+  void launch(const RailArgs&, StreamHandle) const override {}
+
+ private:
+  Step step_;
+};
+
+TEST(ConnectRail, WhereOneRankFailsAllAreToldWhichAndWhy) {
+  using Step = FailingMemory::Step;
+  const std::vector<std::pair<Step, const char*>> cases = {{Step::kOffer, "rank 1: no network"},
+                                                           {Step::kAccept, "rank 0: unreached"}};
+  for (const auto& [step, problem] : cases) {
+    constexpr Index kRanks = 3;
+    ThreadGather gather(kRanks);
+    std::vector<std::string> said(kRanks);
+    std::vector<std::thread> threads;
+    for (Index g = 0; g < kRanks; ++g) {
+      threads.emplace_back([&, g, failing = step] {
+        try {
+          connect_rail({.domain = g, .num_domains = kRanks, .max_counts = 8}, nullptr,
+                       gather.of_rank(g),
+                       std::make_unique<FailingMemory>(g == 1 ? failing : Step::kNone));
+        } catch (const ExchangeError& error) {
+          said[static_cast<std::size_t>(g)] = error.what();
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const std::string& text : said) {
+      EXPECT_EQ(text, std::string("no exchange along the rail: ") + problem);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lplb

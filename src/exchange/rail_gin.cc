@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+#include "exchange/rail_gin.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "core/check.h"
+#include "core/device.h"
+#include "exchange/nccl_library.h"
+#include "exchange/rail_exchange.h"
+#include "exchange/shared_library.h"
+
+// A rail of NCCL's GPU-initiated networking (GIN): puts into a window, each with a signal. NCCL is
+// the library that the process has loaded.
+namespace lplb {
+namespace {
+
+using CreateDevComm = ncclResult_t(ncclComm_t, const ncclDevCommRequirements_t*, ncclDevComm_t*);
+using DestroyDevComm = ncclResult_t(ncclComm_t, const ncclDevComm_t*);
+
+class GinRail : public RailMemory {
+ public:
+  GinRail(const RailOptions& options, const DeviceExchange* lanes, void* comm)
+      : options_(options),
+        rank_(rank_of(options, lanes)),
+        comm_(static_cast<ncclComm_t>(comm)),
+        nccl_(NcclLibrary::get()),
+        library_("libnccl.so.2") {}
+  ~GinRail() override {
+    if (has_comm_) {
+      (void)library_.get<DestroyDevComm>("ncclDevCommDestroy")(comm_, &network_.comm);
+    }
+    if (network_.window != nullptr) (void)nccl_.window_deregister(comm_, network_.window);
+    if (own_ != nullptr) (void)nccl_.mem_free(own_);
+  }
+  GinRail(const GinRail&) = delete;
+  GinRail& operator=(const GinRail&) = delete;
+
+  Agreement::Bytes offer() override {
+    device::require();
+    if (!nccl_.missing.empty()) throw ExchangeError("NCCL: " + nccl_.missing);
+    if (nccl_.version != NCCL_VERSION_CODE) {
+      throw ExchangeError(fmt::format("NCCL is {}, and the kernel was built with {}.{}.{}",
+                                      nccl_.version_text(), NCCL_MAJOR, NCCL_MINOR, NCCL_PATCH));
+    }
+    int num_ranks = 0;
+    int rank = 0;
+    nccl_.check(nccl_.comm_count(comm_, &num_ranks), "ncclCommCount");
+    nccl_.check(nccl_.comm_user_rank(comm_, &rank), "ncclCommUserRank");
+    if (num_ranks != rank_.num_ranks || rank != rank_.rank) {
+      throw ExchangeError(fmt::format("the communicator has rank {} of {}, expected rank {} of {}",
+                                      rank, num_ranks, rank_.rank, rank_.num_ranks));
+    }
+    constexpr std::size_t kPage = 4096;  // what windows are aligned to
+    bytes_ = (rail_buffer_bytes(options_) + kPage - 1) / kPage * kPage;
+    nccl_.check(nccl_.mem_alloc(&own_, bytes_), "ncclMemAlloc");
+    LPLB_CUDA_CHECK(cudaMemset(own_, 0, bytes_));
+    LPLB_CUDA_CHECK(cudaDeviceSynchronize());
+    return {};
+  }
+
+  void accept(const std::vector<Agreement::Bytes>&) override {
+    NcclLibrary::Window window = nullptr;
+    nccl_.check(nccl_.window_register(comm_, own_, bytes_, &window, NcclLibrary::kWindowSymmetric),
+                "ncclCommWindowRegister");
+    if (window == nullptr) {
+      throw ExchangeError("ncclCommWindowRegister: the communicator has no symmetric memory");
+    }
+    network_.window = static_cast<ncclWindow_t>(window);
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 29, 7)
+    ncclDevCommRequirements_t wanted = NCCL_DEV_COMM_REQUIREMENTS_INITIALIZER;
+    wanted.ginConnectionType = NCCL_GIN_CONNECTION_FULL;
+#else
+    ncclDevCommRequirements_t wanted{};
+    wanted.ginForceEnable = true;
+#endif
+    wanted.ginContextCount = 1;
+    wanted.ginSignalCount = options_.num_domains;
+    nccl_.check(library_.get<CreateDevComm>("ncclDevCommCreate")(comm_, &wanted, &network_.comm),
+                "ncclDevCommCreate with GIN");
+    has_comm_ = true;
+    network_.first_rank = rank_.lane();
+    network_.rank_stride = rank_.num_lanes;
+  }
+
+  unsigned char* own() const override { return static_cast<unsigned char*>(own_); }
+  void prepare() const override { prepare_gin_rail(); }
+  void launch(const RailArgs& args, StreamHandle stream) const override {
+    launch_gin_rail(args, network_, stream);
+  }
+
+ private:
+  const RailOptions options_;
+  const RailRank rank_;
+  const ncclComm_t comm_;
+  const NcclLibrary& nccl_;
+  const SharedLibrary library_;
+  std::size_t bytes_ = 0;
+  void* own_ = nullptr;
+  GinRailArgs network_{};
+  bool has_comm_ = false;
+};
+
+}  // namespace
+
+std::shared_ptr<DeviceExchange> make_gin_exchange(const RailOptions& options,
+                                                  std::shared_ptr<DeviceExchange> lanes,
+                                                  const AllGatherBytes& all_gather,
+                                                  void* nccl_comm) {
+  check_rail(options, lanes.get(), all_gather);
+  check_argument(nccl_comm != nullptr, "nccl_comm", "is null");
+  auto memory = std::make_unique<GinRail>(options, lanes.get(), nccl_comm);
+  return connect_rail(options, std::move(lanes), all_gather, std::move(memory));
+}
+
+}  // namespace lplb

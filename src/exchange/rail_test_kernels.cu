@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+#include "exchange/rail_kernel.cuh"
+#include "exchange/rail_test_network.cuh"
+
+namespace lplb::testing {
+
+void prepare_memory_rail() { prepare_rail<MemoryNetwork>(); }
+
+void launch_memory_rail(const RailArgs& args, const MemoryNetworkArgs& network, void* stream) {
+  launch_rail(args, MemoryNetwork{network}, stream);
+}
+
+}  // namespace lplb::testing
