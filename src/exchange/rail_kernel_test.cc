@@ -23,8 +23,7 @@ constexpr int kThreads = 64;
 class EmulatedRanks {
  public:
   EmulatedRanks(int num_domains, int num_lanes, int max_counts)
-      : num_domains_(num_domains),
-        num_lanes_(num_lanes),
+      : num_lanes_(num_lanes),
         rail_(RailLayout::of(num_domains, max_counts)),
         domain_(ExchangeLayout::of(num_lanes, num_domains * max_counts + 1)),
         ranks_(static_cast<std::size_t>(num_domains * num_lanes)) {
@@ -124,7 +123,6 @@ class EmulatedRanks {
   }
   int count(int rank, int column) const { return round_ * 10000 + rank * 100 + column; }
 
-  const int num_domains_;
   const int num_lanes_;
   const RailLayout rail_;
   const ExchangeLayout domain_;
