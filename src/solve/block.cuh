@@ -25,9 +25,8 @@ struct BlockScalars {
   int count;        ///< of a cut
   int grown_level;  ///< the last level of a search that met a rank
   int unused[3];
-  unsigned words[2][16];  ///< what the warps of a team tell each other, in turn
 };
-static_assert(sizeof(BlockScalars) % 16 == 0 && offsetof(BlockScalars, words) % 16 == 0);
+static_assert(sizeof(BlockScalars) % 16 == 0);
 
 /// The threads that solve: one warp. Sets of ranks are one word.
 class WarpTeam {
@@ -46,21 +45,6 @@ class WarpTeam {
   }
   __device__ int max_of(int value, BlockScalars*) const { return __reduce_max_sync(~0u, value); }
   __device__ int min_of(int value, BlockScalars*) const { return __reduce_min_sync(~0u, value); }
-  __device__ int sum_of(int value, BlockScalars*) const { return __reduce_add_sync(~0u, value); }
-  /// The threads for which `a` holds, and those for which `b` does. A sync.
-  __device__ void ballots(bool a, bool b, unsigned (&in_a)[1], unsigned (&in_b)[1], BlockScalars*) {
-    __syncwarp();
-    in_a[0] = __ballot_sync(~0u, a);
-    in_b[0] = __ballot_sync(~0u, b);
-  }
-  __device__ void ballot(bool a, unsigned (&in_a)[1], BlockScalars*) {
-    __syncwarp();
-    in_a[0] = __ballot_sync(~0u, a);
-  }
-  /// The union of all threads' `set`.
-  __device__ void unite(unsigned (&set)[1], BlockScalars*) {
-    set[0] = __reduce_or_sync(~0u, set[0]);
-  }
 
  private:
   int thread_;
@@ -94,82 +78,11 @@ class BlockTeam {
     return shared->first;
   }
 
-  __device__ int sum_of(int value, BlockScalars* shared) {
-    unsigned* const words = next_words(shared);
-    const int sum = __reduce_add_sync(~0u, value);
-    if (is_first_lane()) words[warp()] = static_cast<unsigned>(sum);
-    sync();
-    const uint4 sums = *reinterpret_cast<const uint4*>(words);
-    return static_cast<int>(sums.x + sums.y + sums.z + sums.w);
-  }
-
-  __device__ void ballots(bool a, bool b, unsigned (&in_a)[4], unsigned (&in_b)[4],
-                          BlockScalars* shared) {
-    unsigned* const words = next_words(shared);
-    const unsigned ballot_a = __ballot_sync(~0u, a);
-    const unsigned ballot_b = __ballot_sync(~0u, b);
-    if (is_first_lane()) {
-      words[warp()] = ballot_a;
-      words[4 + warp()] = ballot_b;
-    }
-    sync();
-    read_set(words, in_a);
-    read_set(words + 4, in_b);
-  }
-
-  __device__ void ballot(bool a, unsigned (&in_a)[4], BlockScalars* shared) {
-    unsigned* const words = next_words(shared);
-    const unsigned ballot_a = __ballot_sync(~0u, a);
-    if (is_first_lane()) words[warp()] = ballot_a;
-    sync();
-    read_set(words, in_a);
-  }
-
-  __device__ void unite(unsigned (&set)[4], BlockScalars* shared) {
-    unsigned* const words = next_words(shared);
-    unsigned mine = 0;  // lane w < 4 has word w of the warp's union
-#pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      const unsigned united = __reduce_or_sync(~0u, set[w]);
-      mine = thread_ % kLanes == w ? united : mine;
-    }
-    if (thread_ % kLanes < 4) words[4 * warp() + thread_ % kLanes] = mine;
-    sync();
-    uint4 all = {0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const uint4 of_warp = reinterpret_cast<const uint4*>(words)[i];
-      all = {all.x | of_warp.x, all.y | of_warp.y, all.z | of_warp.z, all.w | of_warp.w};
-    }
-    set[0] = all.x;
-    set[1] = all.y;
-    set[2] = all.z;
-    set[3] = all.w;
-  }
-
  private:
   __device__ bool is_first_lane() const { return thread_ % kLanes == 0; }
-  __device__ int warp() const { return thread_ / kLanes; }
-
-  static __device__ void read_set(const unsigned* words, unsigned (&set)[4]) {
-    const uint4 all = *reinterpret_cast<const uint4*>(words);
-    set[0] = all.x;
-    set[1] = all.y;
-    set[2] = all.z;
-    set[3] = all.w;
-  }
-
-  /// Words for one exchange, which writes all that it reads. NOTE: two take turns: while some
-  /// threads still read those of the last exchange, others write these; who writes the former again
-  /// has passed the sync that all come to after reading.
-  __device__ unsigned* next_words(BlockScalars* shared) {
-    turn_ = 1 - turn_;
-    return shared->words[turn_];
-  }
 
   int thread_;
   int num_threads_;
-  int turn_ = 0;
 };
 
 /// Colours that a warp can sweep in registers.
@@ -257,12 +170,18 @@ struct BlockState {
   int* target;      // [K], the place that its tokens may go to
   unsigned* marks;  // [2][num_ranks / 32 + 1], ranks met in a level
   int* sets;        // cut: [256]
+  uint4* reach;     // [kReachRows] where sets of ranks are more than one word
   BlockScalars* scalars;
 
   LPLB_HOST_DEVICE static int words(int num_ranks) { return num_ranks / 32 + 1; }
 
+  static constexpr int kReachRows = 128;
+  LPLB_HOST_DEVICE static int reach_bytes(const DeviceTablesHeader& h) {
+    return h.mask_words > 1 ? kReachRows * static_cast<int>(sizeof(uint4)) : 0;
+  }
+
   LPLB_HOST_DEVICE static int bytes(const DeviceTablesHeader& h) {
-    return static_cast<int>(sizeof(BlockScalars)) +
+    return static_cast<int>(sizeof(BlockScalars)) + reach_bytes(h) +
            4 * (3 * h.num_replicated + 4 * h.num_ranks + h.num_places + 3 * words(h.num_ranks) +
                 (h.num_live <= kMaxCutRanks ? 256 : 0));
   }
@@ -271,7 +190,8 @@ struct BlockState {
   __device__ static BlockState carve(unsigned char* memory, const DeviceTablesHeader& h) {
     BlockState s;
     s.scalars = reinterpret_cast<BlockScalars*>(memory);
-    int* next = reinterpret_cast<int*>(memory + sizeof(BlockScalars));
+    s.reach = reinterpret_cast<uint4*>(memory + sizeof(BlockScalars));
+    int* next = reinterpret_cast<int*>(memory + sizeof(BlockScalars) + reach_bytes(h));
     const auto take = [&next](int size) {
       int* array = next;
       next += size;

@@ -4,9 +4,10 @@
 #include "solve/sweep.cuh"
 
 // flow_cpu.cc for a team of a warp (up to 32 ranks) or of 128 threads (up to 128 ranks), step by
-// step with the same result. Thread g owns rank g. Sets of ranks are bit masks: those that all
-// threads hold, and of each rank those of the experts that it has a place of, so that a level of
-// the search is a few bit operations and one exchange, and a wave reads little but what it moves.
+// step with the same result. Thread g owns rank g, and a wave moves what is on it. Sets of ranks
+// are bit masks, the same on all threads: each warp searches alone, all warps alike, with ranks l,
+// 32 + l, ... in lane l, so that a level of the search is a few bit operations and a ballot for
+// each word, and no warp waits for another.
 namespace lplb::solvers {
 
 inline constexpr int kFlowSweeps = 2;
@@ -30,7 +31,11 @@ class MaskFlow {
         lives_(team.thread() < tables.num_ranks &&
                tables.part_of[min(team.thread(), tables.num_ranks - 1)] != kNoPlace) {
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) own_[w] = rank_ / 32 == w ? 1u << (rank_ % 32) : 0;
+    for (int w = 0; w < kWords; ++w) {
+      own_[w] = rank_ / kLanes == w ? 1u << lane() : 0;
+      const bool lives = rank_of(w) < t_.num_ranks && t_.part_of[known_rank(w)] != kNoPlace;
+      live_[w] = __ballot_sync(~0u, lives);
+    }
   }
 
   /// All threads of the team call it, with `want` and `fixed` filled and synchronised. At most
@@ -41,6 +46,8 @@ class MaskFlow {
     if (any_overloaded()) sweep();
     int steps = 0;
     bool is_optimal = true;
+    bool has_moved = true;
+    read_loads();
 #pragma unroll 1
     while (start_search()) {
       if (steps == max_steps) {
@@ -48,9 +55,12 @@ class MaskFlow {
         break;
       }
       if (steps == 0) hold_places();
+      if (has_moved) share_reach();
       const int last_level = search();
-      if (last_level > 0) {
+      has_moved = last_level > 0;
+      if (has_moved) {
         carry(last_level);
+        read_loads();
       } else {
         raise_to_closure();
       }
@@ -66,6 +76,16 @@ class MaskFlow {
   }
 
  private:
+  __device__ __forceinline__ int lane() const { return rank_ % kLanes; }
+  /// The rank that the lane has in word w, and one to read in its place, for there may be no such.
+  __device__ __forceinline__ int rank_of(int w) const { return w * kLanes + lane(); }
+  __device__ __forceinline__ int known_rank(int w) const {
+    return min(rank_of(w), t_.num_ranks - 1);
+  }
+  __device__ __forceinline__ bool is_in(const unsigned (&set)[kWords], int w) const {
+    return (set[w] >> lane() & 1) != 0;
+  }
+
   static __device__ __forceinline__ bool meet(const unsigned (&a)[kWords],
                                               const unsigned (&b)[kWords]) {
     unsigned any = 0;
@@ -89,6 +109,7 @@ class MaskFlow {
 #pragma unroll 1
     for (int i = 0; i < kFlowSweeps && (i == 0 || any_overloaded()); ++i) sweeps.sweep();
     sweeps.finish();
+    team_.sync();
   }
 
   /// Of each part the mean rounded up, of each rank its fixed load; the first of the greatest,
@@ -111,33 +132,54 @@ class MaskFlow {
     bound_ = team_.max_of(max(mean, alone), s_.scalars);
     int first = mean == bound_ ? rank_ : alone == bound_ ? kMaxRanks + rank_ : 0x7FFFFFFF;
     first = team_.min_of(first, s_.scalars);
-    unsigned unused[kWords];
-    team_.ballots(lives_ && (first == part || first == kMaxRanks + rank_), false, proof_, unused,
-                  s_.scalars);
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) {
+      const bool is_first =
+          first == t_.part_of[known_rank(w)] || first == kMaxRanks + known_rank(w);
+      proof_[w] = __ballot_sync(~0u, is_first) & live_[w];
+    }
   }
 
   /// Where all ranks are one part; false where a rank's fixed load is more.
   __device__ __forceinline__ bool raise_to_mean() {
-    const int load = team_.sum_of(lives_ ? s_.rank_load[rank_] : 0, s_.scalars);
-    bound_ = t_.divide_up(load, t_.num_live);
-    unsigned above[kWords];
-    team_.ballots(lives_, lives_ && s_.fixed[rank_] > bound_, proof_, above, s_.scalars);
-    return !meet(above, above);
+    read_loads();
+    bound_ = t_.divide_up(sum_over(live_), t_.num_live);
+    bool is_above = false;
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) {
+      is_above |= is_in(live_, w) && s_.fixed[known_rank(w)] > bound_;
+      proof_[w] = live_[w];
+    }
+    return !__any_sync(~0u, is_above);
+  }
+
+  /// Of the lane's ranks. No thread writes one before the next sync.
+  __device__ __forceinline__ void read_loads() {
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) load_[w] = s_.rank_load[known_rank(w)];
+  }
+
+  /// The loads of a set of ranks, together.
+  __device__ __forceinline__ int sum_over(const unsigned (&set)[kWords]) const {
+    int sum = 0;
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) sum += is_in(set, w) ? load_[w] : 0;
+    return __reduce_add_sync(~0u, sum);
   }
 
   __device__ __forceinline__ bool any_overloaded() const {
     return team_.any(lives_ && s_.rank_load[rank_] > bound_);
   }
 
-  /// Who is overloaded, who has room. False where no rank is overloaded. A sync.
+  /// Who is overloaded, who has room. False where no rank is overloaded.
   __device__ __forceinline__ bool start_search() {
-    const int room = lives_ ? bound_ - s_.rank_load[rank_] : 0;
-    if (lives_) s_.room[rank_] = room;
-    label_ = room > 0 ? 0 : -1;
-    team_.ballots(room<0, room> 0, over_, labelled_, s_.scalars);
     unsigned any = 0;
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) any |= over_[w];
+    for (int w = 0; w < kWords; ++w) {
+      over_[w] = __ballot_sync(~0u, load_[w] > bound_) & live_[w];
+      labelled_[w] = __ballot_sync(~0u, load_[w] < bound_) & live_[w];
+      any |= over_[w];
+    }
     return any != 0;
   }
 
@@ -166,45 +208,75 @@ class MaskFlow {
     }
   }
 
-  /// Flow::search(): the last level, or 0 where an overloaded rank was not reached. NOTE: the takes
-  /// that are read here are those that carry() finds: a wave adds nothing to a place that gives.
-  __device__ __forceinline__ int search() {
+  /// Whom each rank can give to, and what it has. A sync. NOTE: the takes that are read here are
+  /// those that carry() finds: a wave adds nothing to a place that gives.
+  __device__ __forceinline__ void share_reach() {
+    unsigned own[kWords];
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) reach_[w] = nearer_[w] = 0;
+    for (int w = 0; w < kWords; ++w) own[w] = 0;
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
       has_[i] = s_.take[place_[i]];
 #pragma unroll
-      for (int w = 0; w < kWords; ++w) reach_[w] |= has_[i] > 0 ? ranks_[i][w] : 0;
+      for (int w = 0; w < kWords; ++w) own[w] |= has_[i] > 0 ? ranks_[i][w] : 0;
     }
 #pragma unroll 1
     for (int i = rest_begin_; i < rest_end_; ++i) {
       if (s_.take[t_.incident[i]] == 0) continue;
       const int k = t_.incident_owner[i];
 #pragma unroll
-      for (int w = 0; w < kWords; ++w) reach_[w] |= t_.expert_ranks[k * kWords + w];
+      for (int w = 0; w < kWords; ++w) own[w] |= t_.expert_ranks[k * kWords + w];
     }
-    unsigned frontier[kWords];
+    // NOTE: loads, not rooms, which are others after a raised bound.
+    if (lives_) s_.room[rank_] = s_.rank_load[rank_];
+    if constexpr (kWords == 1) {
+      reach_[0][0] = own[0];
+      team_.sync();
+    } else {
+      s_.reach[rank_] = uint4{own[0], own[1], own[2], kWords > 3 ? own[kWords - 1] : 0};
+      team_.sync();
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) frontier[w] = labelled_[w];
-#pragma unroll 1
-    for (int level = 0;; ++level) {
-      const bool is_next = label_ < 0 && meet(reach_, frontier);
-      label_ = is_next ? level + 1 : label_;
+      for (int v = 0; v < kWords; ++v) {
+        const uint4 reach = s_.reach[rank_of(v)];
+        reach_[v][0] = reach.x;
+        reach_[v][1] = reach.y;
+        reach_[v][2] = reach.z;
+        if (kWords > 3) reach_[v][kWords - 1] = reach.w;
+      }
+    }
+  }
+
+  /// Flow::search(): the last level, or 0 where an overloaded rank was not reached. NOTE: of a rank
+  /// that is met `nearer_` has all that were met before, of which it can give to the last alone:
+  /// who can give to one that was met before has been met before.
+  __device__ __forceinline__ int search() {
+    label_ = 0;
 #pragma unroll
-      for (int w = 0; w < kWords; ++w) nearer_[w] = is_next ? frontier[w] : nearer_[w];
-      team_.ballot(is_next, frontier, s_.scalars);
-      unsigned grown = 0;
-      unsigned pending = 0;
+    for (int w = 0; w < kWords; ++w) nearer_[w] = 0;
+    int level = 0;
+    unsigned grown;
+    unsigned pending;
+    do {
+      ++level;
+      // NOTE: a rank that is never met gets the last level: it has no more than the bound, and is
+      // given nothing.
+      const bool is_met = meet(labelled_, own_);
+      label_ = is_met ? label_ : level;
+      unsigned met[kWords];
+#pragma unroll
+      for (int v = 0; v < kWords; ++v) met[v] = __ballot_sync(~0u, meet(reach_[v], labelled_));
+      grown = 0;
+      pending = 0;
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
-        labelled_[w] |= frontier[w];
-        grown |= frontier[w];
+        nearer_[w] = is_met ? nearer_[w] : labelled_[w];
+        grown |= met[w] & ~labelled_[w];
+        labelled_[w] |= met[w];
         pending |= over_[w] & ~labelled_[w];
       }
-      if (pending == 0) return level + 1;
-      if (grown == 0) return 0;
-    }
+    } while (pending != 0 && grown != 0);
+    label_ = lives_ ? label_ : 0;
+    return pending == 0 ? level : 0;
   }
 
   /// Flow::carry(). Ends in a sync.
@@ -280,7 +352,7 @@ class MaskFlow {
   __device__ __forceinline__ int fill_rooms(int left) {
     int room[kHeldPlaces];
 #pragma unroll
-    for (int i = 0; i < kHeldPlaces; ++i) room[i] = max(s_.room[target_[i] >> 16], 0);
+    for (int i = 0; i < kHeldPlaces; ++i) room[i] = max(bound_ - s_.room[target_[i] >> 16], 0);
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
       left = give_held(i, min(min(left, has_[i]), room[i]), left);
@@ -331,7 +403,7 @@ class MaskFlow {
 #pragma unroll
       for (int w = 0; w < kWords; ++w) met |= nearer_[w] & (taker / 32 == w ? bit : 0);
       if (met == 0) continue;
-      const int tokens = within_room ? min(left, s_.room[taker]) : left;
+      const int tokens = within_room ? min(left, bound_ - s_.room[taker]) : left;
       hand_over(to, taker, tokens);
       left -= tokens;
     }
@@ -342,34 +414,35 @@ class MaskFlow {
   __device__ __forceinline__ void raise_to_closure() {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) proof_[w] = over_[w] & ~labelled_[w];
-    unsigned grown = 1;
-    bool is_inside = false;
-#pragma unroll 1
-    while (grown != 0) {
-      is_inside = meet(proof_, own_);
+    unsigned grown;
+    do {
       unsigned joined[kWords];
 #pragma unroll
-      for (int w = 0; w < kWords; ++w) joined[w] = is_inside ? reach_[w] : 0;
-      team_.unite(joined, s_.scalars);
+      for (int w = 0; w < kWords; ++w) joined[w] = 0;
+#pragma unroll
+      for (int v = 0; v < kWords; ++v) {
+#pragma unroll
+        for (int w = 0; w < kWords; ++w) joined[w] |= is_in(proof_, v) ? reach_[v][w] : 0;
+      }
       grown = 0;
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
+        joined[w] = __reduce_or_sync(~0u, joined[w]);
         grown |= joined[w] & ~proof_[w];
         proof_[w] |= joined[w];
       }
-    }
+    } while (grown != 0);
     int count = 0;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) count += __popc(proof_[w]);
-    const int load = team_.sum_of(is_inside ? s_.rank_load[rank_] : 0, s_.scalars);
-    bound_ = t_.divide_up(load, count);
-    team_.sync();
+    bound_ = t_.divide_up(sum_over(proof_), count);
   }
 
-  __device__ __forceinline__ int heaviest_load() {
-    if (rank_ == 0) s_.scalars->most = -1;
-    team_.sync();
-    return team_.max_of(lives_ ? s_.rank_load[rank_] : 0, s_.scalars);
+  __device__ __forceinline__ int heaviest_load() const {
+    int most = 0;
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) most = max(most, is_in(live_, w) ? load_[w] : 0);
+    return __reduce_max_sync(~0u, most);
   }
 
   const BlockTables& t_;
@@ -378,7 +451,7 @@ class MaskFlow {
   const int rank_;  // of this thread, its number
   const bool lives_;
   int bound_ = 0;
-  int label_ = -1;  // of the rank
+  int label_ = 0;  // of the rank, where it is not next to none
 
   // Of the rank's places: the first few, and where the others are in `incident`.
   int place_[kHeldPlaces];
@@ -392,10 +465,14 @@ class MaskFlow {
   int has_[kHeldPlaces];     // tokens that the place may give
   int target_[kHeldPlaces];  // the place that takes them, and its rank << 16
   unsigned several_ = 0;     // bit i: more than one place could take them
-  unsigned reach_[kWords];   // the ranks that it can give to
-  unsigned nearer_[kWords];  // those of the level that it was met from
+  unsigned nearer_[kWords];  // the ranks that were met before it
 
-  unsigned own_[kWords];  // the rank's bit
+  // Of the lane's ranks, one in each word.
+  int load_[kWords];                // before the step
+  unsigned reach_[kWords][kWords];  // the ranks that it can give to
+
+  unsigned own_[kWords];  // the bit of this thread's rank
+  unsigned live_[kWords];
   unsigned over_[kWords];
   unsigned labelled_[kWords];
   unsigned proof_[kWords];
