@@ -409,6 +409,8 @@ class PlanBlock : public PlanEntries {
       switch (static_cast<Form>(h_.solver_form)) {
         case Form::kFlow32:
           return run_form<Form::kFlow32>();
+        case Form::kFlow96:
+          return run_form<Form::kFlow96>();
         case Form::kFlow128:
           return run_form<Form::kFlow128>();
         default:

@@ -137,7 +137,7 @@ std::size_t max_state_bytes(const PlanLimits& limits) {
   worst.num_ranks = limits.num_ranks;
   worst.num_replicated = limits.max_replicated();
   worst.num_places = limits.max_replicas();
-  worst.mask_words = limits.num_ranks <= 32 ? 1 : limits.num_ranks <= 128 ? 4 : 0;
+  worst.mask_words = solvers::mask_words(limits.num_ranks);
   return static_cast<std::size_t>(solvers::BlockState::bytes(worst));
 }
 

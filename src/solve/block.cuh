@@ -17,6 +17,9 @@
 // runs.
 namespace lplb::solvers {
 
+/// Threads of a team where sets of ranks are more than one word: one for each rank.
+inline constexpr int kMaskThreads = 128;
+
 /// Single values that the threads of a team share.
 struct BlockScalars {
   int most;         ///< of a reduction
@@ -28,10 +31,10 @@ struct BlockScalars {
 };
 static_assert(sizeof(BlockScalars) % 16 == 0);
 
-/// The threads that solve: one warp. Sets of ranks are one word.
+/// The threads that solve: one warp.
 class WarpTeam {
  public:
-  static constexpr int kWords = 1;
+  static constexpr bool kIsWarp = true;
 
   __device__ explicit WarpTeam(int thread) : thread_(thread) {}
   __device__ int thread() const { return thread_; }
@@ -50,11 +53,10 @@ class WarpTeam {
   int thread_;
 };
 
-/// The threads that solve: the first `num_threads` of a block, a multiple of 32. Sets of ranks are
-/// four words, for teams of 128.
+/// The threads that solve: the first `num_threads` of a block, a multiple of 32.
 class BlockTeam {
  public:
-  static constexpr int kWords = 4;
+  static constexpr bool kIsWarp = false;
 
   __device__ BlockTeam(int thread, int num_threads) : thread_(thread), num_threads_(num_threads) {}
 
@@ -170,14 +172,13 @@ struct BlockState {
   int* target;      // [K], the place that its tokens may go to
   unsigned* marks;  // [2][num_ranks / 32 + 1], ranks met in a level
   int* sets;        // cut: [256]
-  uint4* reach;     // [kReachRows] where sets of ranks are more than one word
+  uint4* reach;     // [kMaskThreads] where sets of ranks are more than one word
   BlockScalars* scalars;
 
   LPLB_HOST_DEVICE static int words(int num_ranks) { return num_ranks / 32 + 1; }
 
-  static constexpr int kReachRows = 128;
   LPLB_HOST_DEVICE static int reach_bytes(const DeviceTablesHeader& h) {
-    return h.mask_words > 1 ? kReachRows * static_cast<int>(sizeof(uint4)) : 0;
+    return h.mask_words > 1 ? kMaskThreads * static_cast<int>(sizeof(uint4)) : 0;
   }
 
   LPLB_HOST_DEVICE static int bytes(const DeviceTablesHeader& h) {

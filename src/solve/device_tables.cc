@@ -154,7 +154,7 @@ void DeviceImage::assign(const Tables& t) {
   header.num_colours = static_cast<std::int32_t>(colours.size()) - 1;
   header.num_parts = t.num_parts();
   header.num_live = static_cast<std::int32_t>(t.live_ranks.size());
-  header.mask_words = t.num_ranks <= 32 ? 1 : t.num_ranks <= 128 ? 4 : 0;
+  header.mask_words = mask_words(t.num_ranks);
   header.experts = writer.add(list_experts(t));
   header.colour_begin = writer.add(colours);
   header.place_begin = writer.add(narrow_all(t.place_begin));

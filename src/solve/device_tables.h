@@ -56,13 +56,18 @@ struct DeviceTablesHeader {
   std::int32_t solver_bytes;
   std::int32_t slots;         ///< DeviceSlot [num_physical]
   std::int32_t bytes;         ///< of the whole image
-  std::int32_t mask_words;    ///< words of a set of ranks: 1, 4, or 0 where there are more than 128
+  std::int32_t mask_words;    ///< mask_words()
   std::int32_t most_experts;  ///< of a colour
   std::int32_t most_places;   ///< of an expert
   std::int32_t unused;
 };
 inline constexpr std::int32_t kExpertsOffset = sizeof(DeviceTablesHeader);
 static_assert(kExpertsOffset % 16 == 0);
+
+/// Words of a set of ranks, or 0 where there are too many for sets.
+inline std::int32_t mask_words(Index num_ranks) {
+  return num_ranks <= 32 ? 1 : num_ranks <= 96 ? 3 : num_ranks <= 128 ? 4 : 0;
+}
 
 /// The image of `tables`.
 struct DeviceImage {

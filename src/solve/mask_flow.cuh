@@ -3,7 +3,7 @@
 
 #include "solve/sweep.cuh"
 
-// flow_cpu.cc for a team of a warp (up to 32 ranks) or of 128 threads (up to 128 ranks), step by
+// flow_cpu.cc for a team of a warp (up to 32 ranks) or of kMaskThreads (up to 128 ranks), step by
 // step with the same result. Thread g owns rank g, and a wave moves what is on it. Sets of ranks
 // are bit masks, the same on all threads: each warp searches alone, all warps alike, with ranks l,
 // 32 + l, ... in lane l, so that a level of the search is a few bit operations and a ballot for
@@ -12,11 +12,10 @@ namespace lplb::solvers {
 
 inline constexpr int kFlowSweeps = 2;
 
-template <class Team, int kMostExperts>
+/// Of sets of kWords words: the placement's.
+template <class Team, int kWords, int kMostExperts>
 class MaskFlow {
  public:
-  static constexpr int kWords = Team::kWords;
-  static constexpr int kThreads = kWords * kLanes;
   static constexpr int kHeldPlaces = 4;  // of the rank, in registers
 
   static __host__ __device__ bool takes(const DeviceTablesHeader& h) {
@@ -301,35 +300,30 @@ class MaskFlow {
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
       unsigned found[kWords];
-      unsigned ranks[kWords];
 #pragma unroll
-      for (int w = 0; w < kWords; ++w) {
-        found[w] = ranks_[i][w] & nearer_[w];
-        ranks[w] = ranks_[i][w];
-      }
-      // Halves the words until the first that has any is found[0].
-      int word = 0;
+      for (int w = 0; w < kWords; ++w) found[w] = ranks_[i][w] & nearer_[w];
+      // The first word that has any, and what is behind it.
+      int word = kWords - 1;
+      unsigned bits = found[kWords - 1];
+      unsigned of = ranks_[i][kWords - 1];
       unsigned others = 0;
+      unsigned behind = bits;
 #pragma unroll
-      for (int half = kWords / 2; half > 0; half /= 2) {
-        unsigned low = 0;
-#pragma unroll
-        for (int w = 0; w < half; ++w) low |= found[w];
-        word += low != 0 ? 0 : half;
-#pragma unroll
-        for (int w = 0; w < half; ++w) {
-          others |= low != 0 ? found[w + half] : 0;
-          found[w] = low != 0 ? found[w] : found[w + half];
-          ranks[w] = low != 0 ? ranks[w] : ranks[w + half];
-        }
+      for (int w = kWords - 2; w >= 0; --w) {
+        const bool has_any = found[w] != 0;
+        word = has_any ? w : word;
+        bits = has_any ? found[w] : bits;
+        of = has_any ? ranks_[i][w] : of;
+        others = has_any ? behind : others;
+        behind |= found[w];
       }
-      const bool is_met = found[0] != 0;
-      const unsigned below = (found[0] - 1) & ~found[0];
+      const bool is_met = bits != 0;
+      const unsigned below = (bits - 1) & ~bits;
       const int before = static_cast<int>(__byte_perm(before_[i], 0, 0x4440 + word));
-      const int place = (span_[i] & 0xFFFF) + before + __popc(ranks[0] & below);
+      const int place = (span_[i] & 0xFFFF) + before + __popc(of & below);
       target_[i] = is_met ? place | (32 * word + __popc(below)) << 16 : 0;
       has_[i] = is_met ? has_[i] : 0;
-      several_ |= (others | (found[0] & (found[0] - 1))) != 0 ? 1u << i : 0;
+      several_ |= (others | (bits & (bits - 1))) != 0 ? 1u << i : 0;
     }
   }
 

@@ -29,7 +29,8 @@ struct Kernels {
                                           cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)));
   }
 };
-using AllKernels = Kernels<Form::kCut, Form::kFlow32, Form::kFlow128, Form::kFlowBlock>;
+using AllKernels =
+    Kernels<Form::kCut, Form::kFlow32, Form::kFlow96, Form::kFlow128, Form::kFlowBlock>;
 
 int most_shared_memory() {
   int device = 0;
@@ -44,13 +45,14 @@ int most_shared_memory() {
 Form choose_form(const DeviceTablesHeader& h, Solver solver) {
   if (solver == Solver::kCut) return Form::kCut;
   if (Flow32::takes(h)) return Form::kFlow32;
+  if (Flow96::takes(h)) return Form::kFlow96;
   if (Flow128::takes(h)) return Form::kFlow128;
   return Form::kFlowBlock;
 }
 
 int team_threads(const DeviceTablesHeader& h, Form form) {
   if (form == Form::kCut) return kCutThreads;
-  if (form == Form::kFlow128) return Flow128::kThreads;
+  if (form == Form::kFlow96 || form == Form::kFlow128) return kMaskThreads;
   if (form != Form::kFlowBlock) return kLanes;
   const int threads = std::max(h.most_experts, h.num_live);
   return std::min((threads + kLanes - 1) / kLanes, kMaxTeamWarps) * kLanes;

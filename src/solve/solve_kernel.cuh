@@ -104,14 +104,16 @@ __device__ inline int slot_tokens(const DeviceSlot& slot, const int* take, const
   return each + (slot.index < tokens - each * slot.count ? 1 : 0);
 }
 
-using Flow32 = MaskFlow<WarpTeam, 64>;
-using Flow128 = MaskFlow<BlockTeam, 128>;
+using Flow32 = MaskFlow<WarpTeam, 1, 64>;
+using Flow96 = MaskFlow<BlockTeam, 3, kMaskThreads>;
+using Flow128 = MaskFlow<BlockTeam, 4, kMaskThreads>;
 
 /// The solvers' forms; all give the same result where they can be used.
 enum class Form {
   kCut,        ///< two warps, up to 8 live ranks
   kFlow32,     ///< one warp, up to 32 ranks and 64 replicated experts
-  kFlow128,    ///< 128 threads, up to 128 ranks and 128 replicated experts
+  kFlow96,     ///< 128 threads, up to 96 ranks and 128 replicated experts
+  kFlow128,    ///< the same, up to 128 ranks
   kFlowBlock,  ///< a team of warps, any size
 };
 
@@ -128,6 +130,8 @@ __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockSta
     return WarpCut(tables, state, thread).run();
   } else if constexpr (kForm == Form::kFlow32) {
     return Flow32(tables, state, WarpTeam(thread)).run(max_steps);
+  } else if constexpr (kForm == Form::kFlow96) {
+    return Flow96(tables, state, BlockTeam(thread, team_threads)).run(max_steps);
   } else if constexpr (kForm == Form::kFlow128) {
     return Flow128(tables, state, BlockTeam(thread, team_threads)).run(max_steps);
   } else {

@@ -192,7 +192,7 @@ class Sweeper {
   }
 
   static __device__ __forceinline__ bool keeps_pairs(const BlockTables& t) {
-    return Team::kWords == 1 && uniform(t.has_pairs) != 0;
+    return Team::kIsWarp && uniform(t.has_pairs) != 0;
   }
 
   /// One sweep, or up to where stop() holds. Ends in a sync.
