@@ -44,6 +44,32 @@ __device__ inline int opaque(int value) {
   return value;
 }
 
+/// Of a word in shared memory, in bytes. hold_address() is as opaque().
+using SharedAddress = std::uint32_t;
+__device__ inline SharedAddress hold_address(const void* pointer) {
+  SharedAddress address = shared_address(pointer);
+  asm volatile("" : "+r"(address));
+  return address;
+}
+__device__ inline int load_shared(SharedAddress from) {
+  int value;
+  asm volatile("ld.shared.s32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
+  return value;
+}
+/// Where `condition` holds, without a branch.
+__device__ inline void store_shared_if(bool condition, SharedAddress to, int value) {
+  asm volatile(
+      "{\n\t.reg .pred p;\n\t"
+      "setp.ne.s32 p, %0, 0;\n\t"
+      "@p st.shared.s32 [%1], %2;\n\t}" ::"r"(static_cast<int>(condition)),
+      "r"(to), "r"(value)
+      : "memory");
+}
+/// Other threads may add there too.
+__device__ inline void add_shared(SharedAddress to, int value) {
+  asm volatile("red.shared.add.s32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
+}
+
 /// A barrier of the first `num_threads` threads of the block, whole warps.
 __device__ inline void sync_team(int num_threads) {
   asm volatile("bar.sync 1, %0;" ::"r"(num_threads) : "memory");

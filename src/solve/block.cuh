@@ -163,10 +163,10 @@ struct BlockState {
   int* want;        // in: [K]
   int* fixed;       // in: [num_ranks]
   int* take;        // out: [num_places]
-  int* rank_load;   // out: [num_ranks]
+  int* rank_load;   // out: [num_ranks], and one of nobody
   unsigned* proof;  // out: [num_ranks / 32 + 1], a bit a rank
 
-  int* room;        // [num_ranks], tokens that fit before a wave
+  int* room;        // [num_ranks + 1], tokens that fit before a wave; mask_flow.cuh: the loads then
   int* label;       // [num_ranks], distance to room, -1: none; cut: number among the live
   int* met;         // [K], the level in which a search met the expert, -1: not yet
   int* target;      // [K], the place that its tokens may go to
@@ -183,7 +183,7 @@ struct BlockState {
 
   LPLB_HOST_DEVICE static int bytes(const DeviceTablesHeader& h) {
     return static_cast<int>(sizeof(BlockScalars)) + reach_bytes(h) +
-           4 * (3 * h.num_replicated + 4 * h.num_ranks + h.num_places + 3 * words(h.num_ranks) +
+           4 * (3 * h.num_replicated + 4 * h.num_ranks + 2 + h.num_places + 3 * words(h.num_ranks) +
                 (h.num_live <= kMaxCutRanks ? 256 : 0));
   }
 
@@ -202,8 +202,8 @@ struct BlockState {
     s.met = take(h.num_replicated);
     s.target = take(h.num_replicated);
     s.fixed = take(h.num_ranks);
-    s.rank_load = take(h.num_ranks);
-    s.room = take(h.num_ranks);
+    s.rank_load = take(h.num_ranks + 1);
+    s.room = take(h.num_ranks + 1);
     s.label = take(h.num_ranks);
     s.take = take(h.num_places);
     s.proof = reinterpret_cast<unsigned*>(take(words(h.num_ranks)));

@@ -55,6 +55,7 @@ class MaskFlow {
       }
       if (steps == 0) hold_places();
       if (has_moved) share_reach();
+      read_reach();
       const int last_level = search();
       has_moved = last_level > 0;
       if (has_moved) {
@@ -64,12 +65,6 @@ class MaskFlow {
         raise_to_closure();
       }
       ++steps;
-    }
-    if (rank_ == 0) {
-#pragma unroll
-      for (int w = 0; w <= kWords; ++w) {
-        if (w < BlockState::words(t_.num_ranks)) s_.proof[w] = w < kWords ? proof_[w] : 0;
-      }
     }
     return {bound_, is_optimal ? bound_ : heaviest_load(), steps, is_optimal ? 1 : 0};
   }
@@ -131,12 +126,14 @@ class MaskFlow {
     bound_ = team_.max_of(max(mean, alone), s_.scalars);
     int first = mean == bound_ ? rank_ : alone == bound_ ? kMaxRanks + rank_ : 0x7FFFFFFF;
     first = team_.min_of(first, s_.scalars);
+    unsigned proof[kWords];
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
       const bool is_first =
           first == t_.part_of[known_rank(w)] || first == kMaxRanks + known_rank(w);
-      proof_[w] = __ballot_sync(~0u, is_first) & live_[w];
+      proof[w] = __ballot_sync(~0u, is_first) & live_[w];
     }
+    put_proof(proof);
   }
 
   /// Where all ranks are one part; false where a rank's fixed load is more.
@@ -147,9 +144,17 @@ class MaskFlow {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
       is_above |= is_in(live_, w) && s_.fixed[known_rank(w)] > bound_;
-      proof_[w] = live_[w];
     }
+    put_proof(live_);
     return !__any_sync(~0u, is_above);
+  }
+
+  __device__ __forceinline__ void put_proof(const unsigned (&set)[kWords]) const {
+    if (rank_ != 0) return;
+#pragma unroll
+    for (int w = 0; w <= kWords; ++w) {
+      if (w < BlockState::words(t_.num_ranks)) s_.proof[w] = w < kWords ? set[w] : 0;
+    }
   }
 
   /// Of the lane's ranks. No thread writes one before the next sync.
@@ -186,6 +191,9 @@ class MaskFlow {
   __device__ __forceinline__ void hold_places() {
     const int begin = lives_ ? t_.incident_begin[rank_] : 0;
     const int count = lives_ ? t_.incident_begin[rank_ + 1] - begin : 0;
+    const device::SharedAddress takes = device::hold_address(s_.take);
+    loads_ = device::hold_address(s_.rank_load);
+    to_room_ = device::hold_address(s_.room) - loads_;
     rest_begin_ = begin + kHeldPlaces;
     rest_end_ = begin + count;
 #pragma unroll
@@ -194,8 +202,8 @@ class MaskFlow {
       // it.
       const int at = count > 0 ? begin + min(i, count - 1) : 0;
       const int k = t_.incident_owner[at];
-      place_[i] = t_.incident[at];
-      span_[i] = t_.place_begin[k] | t_.place_begin[k + 1] << 16;
+      place_[i] = takes + 4 * t_.incident[at];
+      first_[i] = takes + 4 * t_.place_begin[k];
       before_[i] = 0;
       int sum = 0;
 #pragma unroll
@@ -215,7 +223,7 @@ class MaskFlow {
     for (int w = 0; w < kWords; ++w) own[w] = 0;
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
-      has_[i] = s_.take[place_[i]];
+      has_[i] = device::load_shared(place_[i]);
 #pragma unroll
       for (int w = 0; w < kWords; ++w) own[w] |= has_[i] > 0 ? ranks_[i][w] : 0;
     }
@@ -234,6 +242,12 @@ class MaskFlow {
     } else {
       s_.reach[rank_] = uint4{own[0], own[1], own[2], kWords > 3 ? own[kWords - 1] : 0};
       team_.sync();
+    }
+  }
+
+  /// The same of the lane's ranks. NOTE: at every search, so that no register holds it over a wave.
+  __device__ __forceinline__ void read_reach() {
+    if constexpr (kWords > 1) {
 #pragma unroll
       for (int v = 0; v < kWords; ++v) {
         const uint4 reach = s_.reach[rank_of(v)];
@@ -282,15 +296,19 @@ class MaskFlow {
   __device__ __forceinline__ void carry(int last_level) {
     find_targets();
 #pragma unroll 1
-    for (int level = last_level; level > 0; --level) {
-      const int load = label_ == level ? s_.rank_load[rank_] : 0;
-      if (load > bound_) {
-        int left = load - bound_;
-        if (level == 1) left = fill_rooms(left);
-        s_.rank_load[rank_] = bound_ + give_all(left);
-      }
+    for (int level = last_level; level > 1; --level) {
+      const int left = excess_of(level);
+      if (left > 0) *own_load() = bound_ + give_all(left);
       team_.sync();
     }
+    const int left = excess_of(1);
+    if (left > 0) *own_load() = bound_ + give_all(fill_rooms(left));
+    team_.sync();
+  }
+
+  __device__ __forceinline__ int* own_load() const { return &s_.rank_load[rank_]; }
+  __device__ __forceinline__ int excess_of(int level) const {
+    return label_ == level ? *own_load() - bound_ : 0;
   }
 
   /// Of each held place the target, the first of its expert's places that are nearer to room.
@@ -302,69 +320,106 @@ class MaskFlow {
       unsigned found[kWords];
 #pragma unroll
       for (int w = 0; w < kWords; ++w) found[w] = ranks_[i][w] & nearer_[w];
-      // The first word that has any, and what is behind it.
-      int word = kWords - 1;
-      unsigned bits = found[kWords - 1];
-      unsigned of = ranks_[i][kWords - 1];
-      unsigned others = 0;
-      unsigned behind = bits;
-#pragma unroll
-      for (int w = kWords - 2; w >= 0; --w) {
-        const bool has_any = found[w] != 0;
-        word = has_any ? w : word;
-        bits = has_any ? found[w] : bits;
-        of = has_any ? ranks_[i][w] : of;
-        others = has_any ? behind : others;
-        behind |= found[w];
-      }
-      const bool is_met = bits != 0;
-      const unsigned below = (bits - 1) & ~bits;
-      const int before = static_cast<int>(__byte_perm(before_[i], 0, 0x4440 + word));
-      const int place = (span_[i] & 0xFFFF) + before + __popc(of & below);
-      target_[i] = is_met ? place | (32 * word + __popc(below)) << 16 : 0;
+      bool has_others;
+      const bool is_met = choose_first(i, found, target_[i], taker_[i], has_others);
+      const device::SharedAddress nobody = loads_ + 4 * static_cast<unsigned>(t_.num_ranks);
+      target_[i] = is_met ? target_[i] : nobody;
+      taker_[i] = is_met ? taker_[i] : nobody;
       has_[i] = is_met ? has_[i] : 0;
-      several_ |= (others | (bits & (bits - 1))) != 0 ? 1u << i : 0;
+      several_ |= has_others ? 1u << i : 0;
     }
   }
 
-  __device__ __forceinline__ void hand_over(int to, int taker, int tokens) {
-    atomicAdd(&s_.take[to], tokens);
-    atomicAdd(&s_.rank_load[taker], tokens);
+  /// The first of `found`, ranks of the expert of held place i: its place, its load, whether there
+  /// are others. False, and any addresses, where there is none.
+  __device__ __forceinline__ bool choose_first(int i, const unsigned (&found)[kWords],
+                                               device::SharedAddress& place,
+                                               device::SharedAddress& load,
+                                               bool& has_others) const {
+    int word = kWords - 1;
+    unsigned bits = found[kWords - 1];
+    unsigned of = ranks_[i][kWords - 1];
+    unsigned others = 0;
+    unsigned behind = bits;
+#pragma unroll
+    for (int w = kWords - 2; w >= 0; --w) {
+      const bool has_any = found[w] != 0;
+      word = has_any ? w : word;
+      bits = has_any ? found[w] : bits;
+      of = has_any ? ranks_[i][w] : of;
+      others = has_any ? behind : others;
+      behind |= found[w];
+    }
+    const unsigned below = (bits - 1) & ~bits;
+    const unsigned before = __byte_perm(before_[i], 0, 0x4440 + static_cast<unsigned>(word));
+    place = first_[i] + 4 * (before + static_cast<unsigned>(__popc(of & below)));
+    load = loads_ + 4 * static_cast<unsigned>(kLanes * word + __popc(below));
+    has_others = (others | (bits & (bits - 1))) != 0;
+    return bits != 0;
   }
 
-  /// The same from held place i to its target; returns what is left.
-  __device__ __forceinline__ int give_held(int i, int tokens, int left) {
-    if (tokens > 0) {
-      has_[i] -= tokens;
-      s_.take[place_[i]] = has_[i];
-      hand_over(target_[i] & 0xFFFF, target_[i] >> 16, tokens);
-    }
+  /// From held place i; returns what is left.
+  __device__ __forceinline__ int give(int i, device::SharedAddress to, device::SharedAddress taker,
+                                      int tokens, int left) {
+    has_[i] -= tokens;
+    device::store_shared_if(tokens > 0, place_[i], has_[i]);
+    // NOTE: 0 tokens too, for a condition here would be a branch.
+    device::add_shared(to, tokens);
+    device::add_shared(taker, tokens);
     return left - tokens;
+  }
+
+  /// What fits, of a rank next to room. NOTE: that was before the wave, for all givers alike.
+  __device__ __forceinline__ int room_at(device::SharedAddress taker) const {
+    return max(bound_ - device::load_shared(taker + to_room_), 0);
   }
 
   /// To all nearer places within room, of a rank next to room. Returns what is left.
   __device__ __forceinline__ int fill_rooms(int left) {
     int room[kHeldPlaces];
 #pragma unroll
-    for (int i = 0; i < kHeldPlaces; ++i) room[i] = max(bound_ - s_.room[target_[i] >> 16], 0);
+    for (int i = 0; i < kHeldPlaces; ++i) room[i] = room_at(taker_[i]);
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
-      left = give_held(i, min(min(left, has_[i]), room[i]), left);
-      if ((several_ >> i & 1) != 0 && left > 0 && has_[i] > 0) {
-        const int begin = (target_[i] & 0xFFFF) + 1;
-        const int tokens = give_along(begin, span_[i] >> 16, min(left, has_[i]), true);
-        has_[i] -= tokens;
-        s_.take[place_[i]] = has_[i];
-        left -= tokens;
-      }
+      left = give(i, target_[i], taker_[i], min(min(left, has_[i]), room[i]), left);
+      if ((several_ >> i & 1) != 0 && left > 0 && has_[i] > 0) left = fill_others(i, left);
     }
     return give_rest(left, true);
+  }
+
+  /// The same to the places behind the target of held place i.
+  __device__ __forceinline__ int fill_others(int i, int left) {
+    unsigned found[kWords];
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) found[w] = ranks_[i][w] & nearer_[w];
+    bool has_others = true;
+#pragma unroll 1
+    while (has_others && left > 0 && has_[i] > 0) {
+      drop_first(found);
+      device::SharedAddress to;
+      device::SharedAddress taker;
+      choose_first(i, found, to, taker, has_others);
+      left = give(i, to, taker, min(min(left, has_[i]), room_at(taker)), left);
+    }
+    return left;
+  }
+
+  static __device__ __forceinline__ void drop_first(unsigned (&found)[kWords]) {
+    unsigned before = 0;
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) {
+      const unsigned all = found[w];
+      found[w] = before == 0 ? all & (all - 1) : all;
+      before |= all;
+    }
   }
 
   /// As much as there is, to the target of each place. Returns what is left.
   __device__ __forceinline__ int give_all(int left) {
 #pragma unroll
-    for (int i = 0; i < kHeldPlaces; ++i) left = give_held(i, min(left, has_[i]), left);
+    for (int i = 0; i < kHeldPlaces; ++i) {
+      left = give(i, target_[i], taker_[i], min(left, has_[i]), left);
+    }
     return give_rest(left, false);
   }
 
@@ -398,7 +453,8 @@ class MaskFlow {
       for (int w = 0; w < kWords; ++w) met |= nearer_[w] & (taker / 32 == w ? bit : 0);
       if (met == 0) continue;
       const int tokens = within_room ? min(left, bound_ - s_.room[taker]) : left;
-      hand_over(to, taker, tokens);
+      atomicAdd(&s_.take[to], tokens);
+      atomicAdd(&s_.rank_load[taker], tokens);
       left -= tokens;
     }
     return most - left;
@@ -406,8 +462,9 @@ class MaskFlow {
 
   /// Flow::raise_to_closure().
   __device__ __forceinline__ void raise_to_closure() {
+    unsigned proof[kWords];
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) proof_[w] = over_[w] & ~labelled_[w];
+    for (int w = 0; w < kWords; ++w) proof[w] = over_[w] & ~labelled_[w];
     unsigned grown;
     do {
       unsigned joined[kWords];
@@ -416,20 +473,21 @@ class MaskFlow {
 #pragma unroll
       for (int v = 0; v < kWords; ++v) {
 #pragma unroll
-        for (int w = 0; w < kWords; ++w) joined[w] |= is_in(proof_, v) ? reach_[v][w] : 0;
+        for (int w = 0; w < kWords; ++w) joined[w] |= is_in(proof, v) ? reach_[v][w] : 0;
       }
       grown = 0;
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
         joined[w] = __reduce_or_sync(~0u, joined[w]);
-        grown |= joined[w] & ~proof_[w];
-        proof_[w] |= joined[w];
+        grown |= joined[w] & ~proof[w];
+        proof[w] |= joined[w];
       }
     } while (grown != 0);
     int count = 0;
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) count += __popc(proof_[w]);
-    bound_ = t_.divide_up(sum_over(proof_), count);
+    for (int w = 0; w < kWords; ++w) count += __popc(proof[w]);
+    bound_ = t_.divide_up(sum_over(proof), count);
+    put_proof(proof);
   }
 
   __device__ __forceinline__ int heaviest_load() const {
@@ -448,18 +506,22 @@ class MaskFlow {
   int label_ = 0;  // of the rank, where it is not next to none
 
   // Of the rank's places: the first few, and where the others are in `incident`.
-  int place_[kHeldPlaces];
-  int span_[kHeldPlaces];                // of the expert's places: begin, and end << 16
-  unsigned ranks_[kHeldPlaces][kWords];  // of the expert
-  unsigned before_[kHeldPlaces];         // a byte a word: ranks in the words before it
+  // NOTE: addresses, each in a register, so that nothing is computed where a gift waits for it.
+  device::SharedAddress loads_ = 0;
+  device::SharedAddress to_room_ = 0;  // from a rank's load
+  device::SharedAddress place_[kHeldPlaces];
+  device::SharedAddress first_[kHeldPlaces];  // place of the expert
+  unsigned ranks_[kHeldPlaces][kWords];       // of the expert
+  unsigned before_[kHeldPlaces];              // a byte a word: ranks in the words before it
   int rest_begin_ = 0;
   int rest_end_ = 0;
 
   // Of the rank in a wave.
-  int has_[kHeldPlaces];     // tokens that the place may give
-  int target_[kHeldPlaces];  // the place that takes them, and its rank << 16
-  unsigned several_ = 0;     // bit i: more than one place could take them
-  unsigned nearer_[kWords];  // the ranks that were met before it
+  int has_[kHeldPlaces];                       // tokens that the place may give
+  device::SharedAddress target_[kHeldPlaces];  // the place that takes them
+  device::SharedAddress taker_[kHeldPlaces];   // and its rank's load
+  unsigned several_ = 0;                       // bit i: more than one place could take them
+  unsigned nearer_[kWords];                    // the ranks that were met before it
 
   // Of the lane's ranks, one in each word.
   int load_[kWords];                // before the step
@@ -469,7 +531,6 @@ class MaskFlow {
   unsigned live_[kWords];
   unsigned over_[kWords];
   unsigned labelled_[kWords];
-  unsigned proof_[kWords];
 };
 
 }  // namespace lplb::solvers

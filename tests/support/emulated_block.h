@@ -280,6 +280,18 @@ inline void close_copies() {}
 inline int opaque(int value) { return value; }
 inline void wait_for_older_copies() {}
 
+using SharedAddress = std::uintptr_t;
+inline SharedAddress hold_address(const void* pointer) {
+  return reinterpret_cast<SharedAddress>(pointer);
+}
+inline int load_shared(SharedAddress from) { return *reinterpret_cast<const int*>(from); }
+inline void store_shared_if(bool condition, SharedAddress to, int value) {
+  if (condition) *reinterpret_cast<int*>(to) = value;
+}
+inline void add_shared(SharedAddress to, int value) {
+  atomicAdd(reinterpret_cast<int*>(to), value);
+}
+
 inline void arrive_at_cluster() {
   emulated::arrival =
       std::make_unique<std::barrier<>::arrival_token>(emulated::cluster->barrier.arrive());
