@@ -144,8 +144,12 @@ struct BlockTables {
   /// n / count for 0 <= n < 2^31, count >= 1, rounded down. The product with the rounded reciprocal
   /// is at most one too small.
   __device__ int divide(int n, int count) const {
-    if (count == 1) return n;
-    if (count > kLanes) return static_cast<int>(static_cast<unsigned>(n) / count);
+    if (count > kMostReciprocal) return static_cast<int>(static_cast<unsigned>(n) / count);
+    return divide_by_few(n, count);
+  }
+
+  /// The same for count <= kMostReciprocal, without a branch.
+  __device__ int divide_by_few(int n, int count) const {
     const int quotient = static_cast<int>(__umulhi(static_cast<unsigned>(n), reciprocal[count]));
     return quotient + (n - quotient * count >= count ? 1 : 0);
   }
@@ -153,6 +157,10 @@ struct BlockTables {
   /// The same, rounded up.
   __device__ int divide_up(int n, int count) const {
     const int quotient = divide(n, count);
+    return quotient + (quotient * count != n ? 1 : 0);
+  }
+  __device__ int divide_up_by_few(int n, int count) const {
+    const int quotient = divide_by_few(n, count);
     return quotient + (quotient * count != n ? 1 : 0);
   }
 };

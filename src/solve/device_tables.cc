@@ -40,11 +40,9 @@ class ImageWriter {
   std::vector<unsigned char>& bytes_;
 };
 
-constexpr std::array<std::uint32_t, kLanes + 1> kReciprocals = [] {
-  std::array<std::uint32_t, kLanes + 1> table{};
-  for (std::uint64_t n = 2; n <= kLanes; ++n) {
-    table[n] = static_cast<std::uint32_t>((std::uint64_t{1} << 32) / n);
-  }
+constexpr std::array<std::uint32_t, kMostReciprocal + 1> kReciprocals = [] {
+  std::array<std::uint32_t, kMostReciprocal + 1> table{};
+  for (std::uint32_t n = 1; n <= kMostReciprocal; ++n) table[n] = UINT32_MAX / n;
   return table;
 }();
 
@@ -167,7 +165,10 @@ void DeviceImage::assign(const Tables& t) {
   header.live_rank = writer.add(narrow_all(t.live_ranks));
   header.expert_ranks = writer.add(list_rank_sets(t, header.mask_words));
   header.live_set = writer.add(list_live_sets(t));
-  header.reciprocal = writer.add(std::span<const std::uint32_t>(kReciprocals));
+  header.reciprocal =
+      writer.add(std::span<const std::uint32_t>(kReciprocals)
+                     .first(static_cast<std::size_t>(
+                         std::clamp<Index>(t.num_ranks, kMaxCutRanks, kMostReciprocal) + 1)));
   header.solver_bytes = writer.size();
   header.slots = writer.add(list_slots(t));
   header.bytes = writer.size();

@@ -13,6 +13,7 @@
 namespace lplb::solvers {
 
 inline constexpr int kLanes = 32;
+inline constexpr int kMostReciprocal = 128;
 
 /// Where a slot's tokens come from: `index`-th of `count` slots that share what one place takes (or
 /// one fixed expert has) evenly, the first ones taking the odd tokens.
@@ -52,7 +53,8 @@ struct DeviceTablesHeader {
   std::int32_t live_rank;       ///< uint16 [num_live], ascending
   std::int32_t expert_ranks;    ///< uint32 [num_replicated, mask_words]: bit r: it has a place on r
   std::int32_t live_set;    ///< uint16 [num_replicated]: bit i: on live rank i; 0 beyond 8 ranks
-  std::int32_t reciprocal;  ///< uint32 [kLanes + 1]: floor(2^32 / n), [0] and [1] are unused
+  std::int32_t reciprocal;  ///< uint32 [n + 1]: floor((2^32 - 1) / i), [0] is unused; n: num_ranks,
+                            ///< at least kMaxCutRanks, at most kMostReciprocal
   std::int32_t solver_bytes;
   std::int32_t slots;         ///< DeviceSlot [num_physical]
   std::int32_t bytes;         ///< of the whole image

@@ -121,7 +121,7 @@ class MaskFlow {
     if (lives_) atomicAdd(&part_load[part], s_.rank_load[rank_]);
     team_.sync();
     const int mean =
-        rank_ < t_.num_parts ? t_.divide_up(part_load[rank_], t_.part_size[rank_]) : -1;
+        rank_ < t_.num_parts ? t_.divide_up_by_few(part_load[rank_], t_.part_size[rank_]) : -1;
     const int alone = lives_ ? s_.fixed[rank_] : -1;
     bound_ = team_.max_of(max(mean, alone), s_.scalars);
     int first = mean == bound_ ? rank_ : alone == bound_ ? kMaxRanks + rank_ : 0x7FFFFFFF;
@@ -139,7 +139,7 @@ class MaskFlow {
   /// Where all ranks are one part; false where a rank's fixed load is more.
   __device__ __forceinline__ bool raise_to_mean() {
     read_loads();
-    bound_ = t_.divide_up(sum_over(live_), t_.num_live);
+    bound_ = t_.divide_up_by_few(sum_over(live_), t_.num_live);
     bool is_above = false;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
@@ -486,7 +486,7 @@ class MaskFlow {
     int count = 0;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) count += __popc(proof[w]);
-    bound_ = t_.divide_up(sum_over(proof), count);
+    bound_ = t_.divide_up_by_few(sum_over(proof), count);
     put_proof(proof);
   }
 

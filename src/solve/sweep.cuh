@@ -61,34 +61,52 @@ __device__ __forceinline__ bool level_places(const BlockTables& t, const BlockSt
   return changed;
 }
 
+/// A set of an expert's places: what they carry with its `w` tokens, how many they are, the most
+/// that one of them has beside it, and the least that another place has.
+struct PlaceSet {
+  int filled;
+  int count;
+  int most = 0;
+  int least = 0x7FFFFFFF;
+
+  template <int kMost, class IsIn>
+  __device__ __forceinline__ PlaceSet(int w, const int (&other)[kMost], IsIn is_in)
+      : filled(w), count(0) {
+#pragma unroll
+    for (int i = 0; i < kMost; ++i) {
+      const bool in = is_in(i);
+      filled += in ? other[i] : 0;
+      count += in ? 1 : 0;
+      most = max(most, in ? other[i] : 0);
+      least = min(least, in ? 0x7FFFFFFF : other[i]);
+    }
+  }
+
+  /// Whether those up to `level` are these. (Where one more has just as much, the level and what is
+  /// left over are the same with it.)
+  __device__ __forceinline__ bool fits(int level) const { return most <= level && least >= level; }
+};
+
 /// level_places() for an expert whose places are in registers: `take` becomes what each takes,
 /// beside `other`; of places that are not there `other` is 0x7FFFFFFF and `take` 0.
 template <int kMost>
 __device__ __forceinline__ void level_held(const BlockTables& t, int w, const int (&other)[kMost],
                                            int (&take)[kMost]) {
-  unsigned stay = 0;  // bit i: place i
-#pragma unroll
-  for (int i = 0; i < kMost; ++i) stay |= take[i] > 0 ? 1u << i : 0;
-  if (stay == 0) return;  // no tokens
-  int filled;
-  int level;
-  for (;;) {
-    filled = w;
-#pragma unroll
-    for (int i = 0; i < kMost; ++i) filled += (stay >> i & 1) != 0 ? other[i] : 0;
-    level = t.divide(filled, __popc(stay));
-    unsigned next = 0;
-#pragma unroll
-    for (int i = 0; i < kMost; ++i) next |= other[i] <= level ? 1u << i : 0;
-    if (next == stay) break;
-    stay = next;
+  PlaceSet set(w, other, [&](int i) { return take[i] > 0; });
+  if (set.count == 0) return;  // no tokens
+  int level = t.divide_by_few(set.filled, set.count);
+#pragma unroll 1
+  while (!set.fits(level)) {
+    set = PlaceSet(w, other, [&](int i) { return other[i] <= level; });
+    level = t.divide_by_few(set.filled, set.count);
   }
-  int extra = filled - level * __popc(stay);
+  const int extra = set.filled - level * set.count;
+  int before = 0;  // places that keep some
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
-    const bool stays = (stay >> i & 1) != 0;
-    take[i] = stays ? level - other[i] + (extra > 0 ? 1 : 0) : 0;
-    extra -= stays ? 1 : 0;
+    const bool stays = other[i] <= level;
+    take[i] = max(level - other[i], 0) + (stays && before < extra ? 1 : 0);
+    before += stays ? 1 : 0;
   }
 }
 
@@ -346,11 +364,14 @@ __device__ void share_evenly(const BlockTables& t, const BlockState& s, const Te
     const int w = count > 0 ? s.want[k] : 0;
     const int each = t.divide(w, max(count, 1));
     const int extra = w - each * count;
+    int rank = t.place_rank[begin];
 #pragma unroll 1
     for (int i = 0; i < count; ++i) {
+      const int next_rank = t.place_rank[begin + min(i + 1, count - 1)];
       const int x = each + (i < extra ? 1 : 0);
       s.take[begin + i] = x;
-      atomicAdd(&s.rank_load[t.place_rank[begin + i]], x);
+      atomicAdd(&s.rank_load[rank], x);
+      rank = next_rank;
     }
     __syncwarp();
   }

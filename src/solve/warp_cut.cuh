@@ -114,7 +114,7 @@ class WarpCut {
 #pragma unroll
     for (int more = 0; more < 4; ++more) {
       const int size = least_size + more;
-      level[more] = size == 0 ? -1 : t_.divide_up(heaviest[more], max(size, 1));
+      level[more] = size == 0 ? -1 : t_.divide_up_by_few(heaviest[more], max(size, 1));
       most = max(most, level[more]);
     }
     const int bound = __reduce_max_sync(~0u, most);
