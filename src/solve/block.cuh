@@ -171,7 +171,7 @@ struct BlockState {
   int* want;        // in: [K]
   int* fixed;       // in: [num_ranks]
   int* take;        // out: [num_places]
-  int* rank_load;   // out: [num_ranks], and one of nobody
+  int* rank_load;   // out: [num_ranks]; then that of nobody, 0x7FFFFFFF
   unsigned* proof;  // out: [num_ranks / 32 + 1], a bit a rank
 
   int* room;        // [num_ranks + 1], tokens that fit before a wave; mask_flow.cuh: the loads then

@@ -70,16 +70,24 @@ struct PlaceSet {
   int least = 0x7FFFFFFF;
 
   template <int kMost, class IsIn>
-  __device__ __forceinline__ PlaceSet(int w, const int (&other)[kMost], IsIn is_in)
-      : filled(w), count(0) {
+  __device__ __forceinline__ PlaceSet(int w, const int (&other)[kMost], IsIn is_in) : filled(w) {
+    unsigned members = 0;
 #pragma unroll
     for (int i = 0; i < kMost; ++i) {
       const bool in = is_in(i);
       filled += in ? other[i] : 0;
-      count += in ? 1 : 0;
+      members |= in ? member(i) : 0;
       most = max(most, in ? other[i] : 0);
       least = min(least, in ? 0x7FFFFFFF : other[i]);
     }
+    count = static_cast<int>(count_up(members) >> 28);
+  }
+
+  /// A set of up to 8 places in four bits each, and how many of it there are up to each place: no
+  /// sum waits for another.
+  static __device__ __forceinline__ unsigned member(int i) { return 1u << 4 * i; }
+  static __device__ __forceinline__ unsigned count_up(unsigned members) {
+    return members * 0x11111111u;
   }
 
   /// Whether those up to `level` are these. (Where one more has just as much, the level and what is
@@ -92,6 +100,7 @@ struct PlaceSet {
 template <int kMost>
 __device__ __forceinline__ void level_held(const BlockTables& t, int w, const int (&other)[kMost],
                                            int (&take)[kMost]) {
+  static_assert(kMost <= 8);
   PlaceSet set(w, other, [&](int i) { return take[i] > 0; });
   if (set.count == 0) return;  // no tokens
   int level = t.divide_by_few(set.filled, set.count);
@@ -100,13 +109,17 @@ __device__ __forceinline__ void level_held(const BlockTables& t, int w, const in
     set = PlaceSet(w, other, [&](int i) { return other[i] <= level; });
     level = t.divide_by_few(set.filled, set.count);
   }
-  const int extra = set.filled - level * set.count;
-  int before = 0;  // places that keep some
+  const auto extra = static_cast<unsigned>(set.filled - level * set.count);
+  unsigned stay = 0;
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) stay |= other[i] <= level ? PlaceSet::member(i) : 0;
+  // The first `extra` of these get one more: bit 3 of the place's four, where as many or fewer stay
+  // up to it.
+  const unsigned first = PlaceSet::count_up(extra) + 0x88888888u - PlaceSet::count_up(stay);
+  const unsigned more = first & stay << 3;
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
-    const bool stays = other[i] <= level;
-    take[i] = max(level - other[i], 0) + (stays && before < extra ? 1 : 0);
-    before += stays ? 1 : 0;
+    take[i] = max(level - other[i], 0) + static_cast<int>(more >> (4 * i + 3) & 1);
   }
 }
 
@@ -280,7 +293,8 @@ class ExpertSweeper {
 #pragma unroll
     for (int i = 0; i < kMostPlaces; ++i) {
       const int place = begin_ + min(i, max(count_ - 1, 0));
-      rank_[i] = t.place_rank[place];
+      // NOTE: a place that is not there is on nobody, who carries more than any level.
+      rank_[i] = i < count_ ? t.place_rank[place] : t.num_ranks;
       take_[i] = i < count_ ? s.take[place] : 0;
     }
   }
@@ -326,9 +340,7 @@ class ExpertSweeper {
   __device__ __forceinline__ void level() {
     int other[kMostPlaces];
 #pragma unroll
-    for (int i = 0; i < kMostPlaces; ++i) {
-      other[i] = i < count_ ? s_.rank_load[rank_[i]] - take_[i] : 0x7FFFFFFF;
-    }
+    for (int i = 0; i < kMostPlaces; ++i) other[i] = s_.rank_load[rank_[i]] - take_[i];
     level_held(t_, want_, other, take_);
 #pragma unroll
     for (int i = 0; i < kMostPlaces; ++i) {
@@ -346,7 +358,7 @@ class ExpertSweeper {
   int take_[kMostPlaces];
 };
 
-/// share_evenly(): take, and rank_load from `fixed`. Ends in a sync.
+/// share_evenly(): take, and rank_load from `fixed`, nobody's as well. Ends in a sync.
 template <class Team>
 __device__ void share_evenly(const BlockTables& t, const BlockState& s, const Team& team) {
   // NOTE: all threads take every turn, so that warps stay together.
@@ -355,6 +367,7 @@ __device__ void share_evenly(const BlockTables& t, const BlockState& s, const Te
     const int g = first + team.thread();
     if (g < t.num_ranks) s.rank_load[g] = s.fixed[g];
   }
+  if (team.thread() == 0) s.rank_load[t.num_ranks] = 0x7FFFFFFF;
   team.sync();
 #pragma unroll 1
   for (int first = 0; first < t.num_replicated; first += team.num_threads()) {
