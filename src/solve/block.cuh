@@ -150,7 +150,10 @@ struct BlockTables {
 
   /// The same for count <= kMostReciprocal, without a branch.
   __device__ int divide_by_few(int n, int count) const {
-    const int quotient = static_cast<int>(__umulhi(static_cast<unsigned>(n), reciprocal[count]));
+    return divide_by_few(n, count, reciprocal[count]);
+  }
+  __device__ static int divide_by_few(int n, int count, unsigned of_count) {
+    const int quotient = static_cast<int>(__umulhi(static_cast<unsigned>(n), of_count));
     return quotient + (n - quotient * count >= count ? 1 : 0);
   }
 

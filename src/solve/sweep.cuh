@@ -61,66 +61,69 @@ __device__ __forceinline__ bool level_places(const BlockTables& t, const BlockSt
   return changed;
 }
 
-/// A set of an expert's places: what they carry with its `w` tokens, how many they are, the most
-/// that one of them has beside it, and the least that another place has.
-struct PlaceSet {
+/// Sets of up to 8 places, four bits each. The product has in each place's four how many are in the
+/// set up to it: no sum waits for another.
+__device__ __forceinline__ unsigned member(int i) { return 1u << 4 * i; }
+__device__ __forceinline__ unsigned count_up(unsigned set) { return set * 0x11111111u; }
+__device__ __forceinline__ int count_of(unsigned set) { return count_up(set) >> 28; }
+template <int kMost, class IsIn>
+__device__ __forceinline__ unsigned members(IsIn is_in) {
+  static_assert(kMost <= 8);
+  unsigned set = 0;
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) set |= is_in(i) ? member(i) : 0;
+  return set;
+}
+
+/// Of a set of an expert's places: what they carry with its `w` tokens, the most that one of them
+/// has beside it, and the least that another place has.
+struct PlaceSums {
   int filled;
-  int count;
   int most = 0;
   int least = 0x7FFFFFFF;
 
   template <int kMost, class IsIn>
-  __device__ __forceinline__ PlaceSet(int w, const int (&other)[kMost], IsIn is_in) : filled(w) {
-    unsigned members = 0;
+  __device__ __forceinline__ PlaceSums(int w, const int (&other)[kMost], IsIn is_in) : filled(w) {
 #pragma unroll
     for (int i = 0; i < kMost; ++i) {
-      const bool in = is_in(i);
-      filled += in ? other[i] : 0;
-      members |= in ? member(i) : 0;
-      most = max(most, in ? other[i] : 0);
-      least = min(least, in ? 0x7FFFFFFF : other[i]);
+      filled += is_in(i) ? other[i] : 0;
+      most = max(most, is_in(i) ? other[i] : 0);
+      least = min(least, is_in(i) ? 0x7FFFFFFF : other[i]);
     }
-    count = static_cast<int>(count_up(members) >> 28);
   }
 
-  /// A set of up to 8 places in four bits each, and how many of it there are up to each place: no
-  /// sum waits for another.
-  static __device__ __forceinline__ unsigned member(int i) { return 1u << 4 * i; }
-  static __device__ __forceinline__ unsigned count_up(unsigned members) {
-    return members * 0x11111111u;
-  }
-
-  /// Whether those up to `level` are these. (Where one more has just as much, the level and what is
-  /// left over are the same with it.)
-  __device__ __forceinline__ bool fits(int level) const { return most <= level && least >= level; }
+  /// Whether those up to `level` are the set. (Where one more has just as much, the level and what
+  /// is left over are the same with it.)
+  __device__ __forceinline__ bool fit(int level) const { return most <= level && least >= level; }
 };
 
 /// level_places() for an expert whose places are in registers: `take` becomes what each takes,
-/// beside `other`; of places that are not there `other` is 0x7FFFFFFF and `take` 0.
+/// beside `other`; of places that are not there `other` is 0x7FFFFFFF. It starts from `set`, any
+/// but none, with the reciprocal of how many these are. Returns those that stay.
 template <int kMost>
-__device__ __forceinline__ void level_held(const BlockTables& t, int w, const int (&other)[kMost],
-                                           int (&take)[kMost]) {
-  static_assert(kMost <= 8);
-  PlaceSet set(w, other, [&](int i) { return take[i] > 0; });
-  if (set.count == 0) return;  // no tokens
-  int level = t.divide_by_few(set.filled, set.count);
+__device__ __forceinline__ unsigned level_held(const BlockTables& t, int w,
+                                               const int (&other)[kMost], unsigned set,
+                                               unsigned reciprocal, int (&take)[kMost]) {
+  PlaceSums sums(w, other, [&](int i) { return (set & member(i)) != 0; });
+  int count = count_of(set);
+  int level = t.divide_by_few(sums.filled, count, reciprocal);
 #pragma unroll 1
-  while (!set.fits(level)) {
-    set = PlaceSet(w, other, [&](int i) { return other[i] <= level; });
-    level = t.divide_by_few(set.filled, set.count);
+  while (!sums.fit(level)) {
+    const auto stays = [&](int i) { return other[i] <= level; };
+    count = count_of(members<kMost>(stays));
+    sums = PlaceSums(w, other, stays);
+    level = t.divide_by_few(sums.filled, count);
   }
-  const auto extra = static_cast<unsigned>(set.filled - level * set.count);
-  unsigned stay = 0;
-#pragma unroll
-  for (int i = 0; i < kMost; ++i) stay |= other[i] <= level ? PlaceSet::member(i) : 0;
+  const auto extra = static_cast<unsigned>(sums.filled - level * count);
+  const unsigned stay = members<kMost>([&](int i) { return other[i] <= level; });
   // The first `extra` of these get one more: bit 3 of the place's four, where as many or fewer stay
   // up to it.
-  const unsigned first = PlaceSet::count_up(extra) + 0x88888888u - PlaceSet::count_up(stay);
-  const unsigned more = first & stay << 3;
+  const unsigned more = (count_up(extra) + 0x88888888u - count_up(stay)) & stay << 3;
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
     take[i] = max(level - other[i], 0) + static_cast<int>(more >> (4 * i + 3) & 1);
   }
+  return stay;
 }
 
 /// level_places() for up to kMost places, which are read once.
@@ -142,7 +145,10 @@ __device__ __forceinline__ bool level_few(const BlockTables& t, const BlockState
   for (int i = 0; i < kMost; ++i) {
     other[i] = i < count ? s.rank_load[rank[i]] - took[i] : 0x7FFFFFFF;
   }
-  level_held(t, w, other, take);
+  // NOTE: it starts from the places that have tokens, mostly those that keep some.
+  const unsigned set = members<kMost>([&](int i) { return took[i] > 0; });
+  if (set == 0) return false;  // no tokens
+  level_held(t, w, other, set, t.reciprocal[count_of(set)], take);
   bool changed = false;
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
@@ -297,6 +303,8 @@ class ExpertSweeper {
       rank_[i] = i < count_ ? t.place_rank[place] : t.num_ranks;
       take_[i] = i < count_ ? s.take[place] : 0;
     }
+    set_ = members<kMostPlaces>([&](int i) { return take_[i] > 0; });
+    reciprocal_ = t.reciprocal[count_of(set_)];
   }
 
   /// One sweep. Ends in a sync.
@@ -341,11 +349,13 @@ class ExpertSweeper {
     int other[kMostPlaces];
 #pragma unroll
     for (int i = 0; i < kMostPlaces; ++i) other[i] = s_.rank_load[rank_[i]] - take_[i];
-    level_held(t_, want_, other, take_);
+    if (set_ == 0) return;  // no tokens
+    set_ = level_held(t_, want_, other, set_, reciprocal_, take_);
 #pragma unroll
     for (int i = 0; i < kMostPlaces; ++i) {
       if (i < count_) s_.rank_load[rank_[i]] = other[i] + take_[i];
     }
+    reciprocal_ = t_.reciprocal[count_of(set_)];
   }
 
   const BlockTables& t_;
@@ -356,6 +366,8 @@ class ExpertSweeper {
   int want_;
   int rank_[kMostPlaces];
   int take_[kMostPlaces];
+  unsigned set_;  // where the next sweep starts from
+  unsigned reciprocal_;
 };
 
 /// share_evenly(): take, and rank_load from `fixed`, nobody's as well. Ends in a sync.
