@@ -129,6 +129,7 @@ void choose_form(const solvers::DeviceTablesHeader& tables, Solver solver, PlanH
   const solvers::Form form = solvers::choose_form(tables, solver);
   header->solver_form = static_cast<std::int32_t>(form);
   // NOTE: others are left for PlanBlock::sum_ranks().
+  static_assert(kPlanThreads / 2 >= solvers::kMaskThreads);
   header->solver_threads = std::min(solvers::team_threads(tables, form), kPlanThreads / 2);
 }
 

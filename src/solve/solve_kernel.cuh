@@ -122,7 +122,8 @@ enum class Form {
 Form choose_form(const DeviceTablesHeader& h, Solver solver);
 int team_threads(const DeviceTablesHeader& h, Form form);
 
-/// Runs a solver with the first `team_threads` threads of a block; outcome on the first.
+/// Runs a solver with the first `team_threads` threads of a block; outcome on the first. NOTE:
+/// where a form says how many these are, a barrier does not wait for the number.
 template <Form kForm>
 __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockState& state,
                                        int thread, int team_threads, int max_steps) {
@@ -131,9 +132,9 @@ __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockSta
   } else if constexpr (kForm == Form::kFlow32) {
     return Flow32(tables, state, WarpTeam(thread)).run(max_steps);
   } else if constexpr (kForm == Form::kFlow96) {
-    return Flow96(tables, state, BlockTeam(thread, team_threads)).run(max_steps);
+    return Flow96(tables, state, BlockTeam(thread, kMaskThreads)).run(max_steps);
   } else if constexpr (kForm == Form::kFlow128) {
-    return Flow128(tables, state, BlockTeam(thread, team_threads)).run(max_steps);
+    return Flow128(tables, state, BlockTeam(thread, kMaskThreads)).run(max_steps);
   } else {
     const BlockTeam team(thread, team_threads);
     return BlockFlow(tables, state, team).run(max_steps);
