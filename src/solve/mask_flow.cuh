@@ -53,7 +53,10 @@ class MaskFlow {
         is_optimal = false;
         break;
       }
-      if (steps == 0) hold_places();
+      if (steps == 0) {
+        hold_places();
+        read_takes();
+      }
       if (has_moved) share_reach();
       read_reach();
       const int last_level = search();
@@ -61,6 +64,7 @@ class MaskFlow {
       if (has_moved) {
         carry(last_level);
         read_loads();
+        read_takes();
       } else {
         raise_to_closure();
       }
@@ -215,15 +219,20 @@ class MaskFlow {
     }
   }
 
-  /// Whom each rank can give to, and what it has. A sync. NOTE: the takes that are read here are
-  /// those that carry() finds: a wave adds nothing to a place that gives.
+  /// Of the rank, before a wave. NOTE: these are the takes that carry() finds: a wave adds nothing
+  /// to a place that gives.
+  __device__ __forceinline__ void read_takes() {
+#pragma unroll
+    for (int i = 0; i < kHeldPlaces; ++i) has_[i] = device::load_shared(place_[i]);
+  }
+
+  /// Whom each rank can give to, and what it carries. A sync.
   __device__ __forceinline__ void share_reach() {
     unsigned own[kWords];
 #pragma unroll
     for (int w = 0; w < kWords; ++w) own[w] = 0;
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
-      has_[i] = device::load_shared(place_[i]);
 #pragma unroll
       for (int w = 0; w < kWords; ++w) own[w] |= has_[i] > 0 ? ranks_[i][w] : 0;
     }
