@@ -56,6 +56,9 @@ __device__ inline int load_shared(SharedAddress from) {
   asm volatile("ld.shared.s32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
   return value;
 }
+__device__ inline void store_shared(SharedAddress to, int value) {
+  asm volatile("st.shared.s32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
+}
 /// Where `condition` holds, without a branch.
 __device__ inline void store_shared_if(bool condition, SharedAddress to, int value) {
   asm volatile(

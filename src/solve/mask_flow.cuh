@@ -197,6 +197,7 @@ class MaskFlow {
     const int count = lives_ ? t_.incident_begin[rank_ + 1] - begin : 0;
     const device::SharedAddress takes = device::hold_address(s_.take);
     loads_ = device::hold_address(s_.rank_load);
+    own_load_ = loads_ + 4 * static_cast<unsigned>(lives_ ? rank_ : t_.num_ranks);
     to_room_ = device::hold_address(s_.room) - loads_;
     rest_begin_ = begin + kHeldPlaces;
     rest_end_ = begin + count;
@@ -244,7 +245,7 @@ class MaskFlow {
       for (int w = 0; w < kWords; ++w) own[w] |= t_.expert_ranks[k * kWords + w];
     }
     // NOTE: loads, not rooms, which are others after a raised bound.
-    if (lives_) s_.room[rank_] = s_.rank_load[rank_];
+    if (lives_) device::store_shared(own_load_ + to_room_, device::load_shared(own_load_));
     if constexpr (kWords == 1) {
       reach_[0][0] = own[0];
       team_.sync();
@@ -307,17 +308,16 @@ class MaskFlow {
 #pragma unroll 1
     for (int level = last_level; level > 1; --level) {
       const int left = excess_of(level);
-      if (left > 0) *own_load() = bound_ + give_all(left);
+      if (left > 0) device::store_shared(own_load_, bound_ + give_all(left));
       team_.sync();
     }
     const int left = excess_of(1);
-    if (left > 0) *own_load() = bound_ + give_all(fill_rooms(left));
+    if (left > 0) device::store_shared(own_load_, bound_ + give_all(fill_rooms(left)));
     team_.sync();
   }
 
-  __device__ __forceinline__ int* own_load() const { return &s_.rank_load[rank_]; }
   __device__ __forceinline__ int excess_of(int level) const {
-    return label_ == level ? *own_load() - bound_ : 0;
+    return label_ == level ? device::load_shared(own_load_) - bound_ : 0;
   }
 
   /// Of each held place the target, the first of its expert's places that are nearer to room.
@@ -517,6 +517,7 @@ class MaskFlow {
   // Of the rank's places: the first few, and where the others are in `incident`.
   // NOTE: addresses, each in a register, so that nothing is computed where a gift waits for it.
   device::SharedAddress loads_ = 0;
+  device::SharedAddress own_load_ = 0;
   device::SharedAddress to_room_ = 0;  // from a rank's load
   device::SharedAddress place_[kHeldPlaces];
   device::SharedAddress first_[kHeldPlaces];  // place of the expert

@@ -285,6 +285,7 @@ inline SharedAddress hold_address(const void* pointer) {
   return reinterpret_cast<SharedAddress>(pointer);
 }
 inline int load_shared(SharedAddress from) { return *reinterpret_cast<const int*>(from); }
+inline void store_shared(SharedAddress to, int value) { *reinterpret_cast<int*>(to) = value; }
 inline void store_shared_if(bool condition, SharedAddress to, int value) {
   if (condition) *reinterpret_cast<int*>(to) = value;
 }
