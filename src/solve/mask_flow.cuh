@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "solve/rank_places.cuh"
 #include "solve/sweep.cuh"
 
 // flow_cpu.cc for a team of a warp (up to 32 ranks) or of kMaskThreads (up to 128 ranks), step by
@@ -16,8 +17,6 @@ inline constexpr int kFlowSweeps = 2;
 template <class Team, int kWords, int kMostExperts>
 class MaskFlow {
  public:
-  static constexpr int kHeldPlaces = 4;  // of the rank, in registers
-
   static __host__ __device__ bool takes(const DeviceTablesHeader& h) {
     return h.mask_words == kWords && h.num_replicated <= kMostExperts;
   }
@@ -28,7 +27,8 @@ class MaskFlow {
         team_(team),
         rank_(team.thread()),
         lives_(team.thread() < tables.num_ranks &&
-               tables.part_of[min(team.thread(), tables.num_ranks - 1)] != kNoPlace) {
+               tables.part_of[min(team.thread(), tables.num_ranks - 1)] != kNoPlace),
+        places_(tables, state) {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
       own_[w] = rank_ / kLanes == w ? 1u << lane() : 0;
@@ -54,8 +54,8 @@ class MaskFlow {
         break;
       }
       if (steps == 0) {
-        hold_places();
-        read_takes();
+        places_.hold(rank_, lives_);
+        places_.read_takes();
       }
       if (has_moved) share_reach();
       read_reach();
@@ -64,7 +64,7 @@ class MaskFlow {
       if (has_moved) {
         carry(last_level);
         read_loads();
-        read_takes();
+        places_.read_takes();
       } else {
         raise_to_closure();
       }
@@ -191,61 +191,12 @@ class MaskFlow {
     return any != 0;
   }
 
-  /// What waves read of the tables, again and again.
-  __device__ __forceinline__ void hold_places() {
-    const int begin = lives_ ? t_.incident_begin[rank_] : 0;
-    const int count = lives_ ? t_.incident_begin[rank_ + 1] - begin : 0;
-    const device::SharedAddress takes = device::hold_address(s_.take);
-    loads_ = device::hold_address(s_.rank_load);
-    own_load_ = loads_ + 4 * static_cast<unsigned>(lives_ ? rank_ : t_.num_ranks);
-    to_room_ = device::hold_address(s_.room) - loads_;
-    rest_begin_ = begin + kHeldPlaces;
-    rest_end_ = begin + count;
-#pragma unroll
-    for (int i = 0; i < kHeldPlaces; ++i) {
-      // NOTE: a place that is not there is one that is, of an expert without ranks: nothing meets
-      // it.
-      const int at = count > 0 ? begin + min(i, count - 1) : 0;
-      const int k = t_.incident_owner[at];
-      place_[i] = takes + 4 * t_.incident[at];
-      first_[i] = takes + 4 * t_.place_begin[k];
-      before_[i] = 0;
-      int sum = 0;
-#pragma unroll
-      for (int w = 0; w < kWords; ++w) {
-        ranks_[i][w] = i < count ? t_.expert_ranks[k * kWords + w] : 0;
-        before_[i] |= static_cast<unsigned>(sum) << 8 * w;
-        sum += __popc(ranks_[i][w]);
-      }
-    }
-  }
-
-  /// Of the rank, before a wave. NOTE: these are the takes that carry() finds: a wave adds nothing
-  /// to a place that gives.
-  __device__ __forceinline__ void read_takes() {
-#pragma unroll
-    for (int i = 0; i < kHeldPlaces; ++i) has_[i] = device::load_shared(place_[i]);
-  }
-
   /// Whom each rank can give to, and what it carries. A sync.
   __device__ __forceinline__ void share_reach() {
     unsigned own[kWords];
-#pragma unroll
-    for (int w = 0; w < kWords; ++w) own[w] = 0;
-#pragma unroll
-    for (int i = 0; i < kHeldPlaces; ++i) {
-#pragma unroll
-      for (int w = 0; w < kWords; ++w) own[w] |= has_[i] > 0 ? ranks_[i][w] : 0;
-    }
-#pragma unroll 1
-    for (int i = rest_begin_; i < rest_end_; ++i) {
-      if (s_.take[t_.incident[i]] == 0) continue;
-      const int k = t_.incident_owner[i];
-#pragma unroll
-      for (int w = 0; w < kWords; ++w) own[w] |= t_.expert_ranks[k * kWords + w];
-    }
+    places_.find_reach(own);
     // NOTE: loads, not rooms, which are others after a raised bound.
-    if (lives_) device::store_shared(own_load_ + to_room_, device::load_shared(own_load_));
+    if (lives_) places_.note_load();
     if constexpr (kWords == 1) {
       reach_[0][0] = own[0];
       team_.sync();
@@ -304,169 +255,20 @@ class MaskFlow {
 
   /// Flow::carry(). Ends in a sync.
   __device__ __forceinline__ void carry(int last_level) {
-    find_targets();
+    places_.find_targets(nearer_);
 #pragma unroll 1
     for (int level = last_level; level > 1; --level) {
       const int left = excess_of(level);
-      if (left > 0) device::store_shared(own_load_, bound_ + give_all(left));
+      if (left > 0) places_.put_load(bound_ + places_.give_all(left));
       team_.sync();
     }
     const int left = excess_of(1);
-    if (left > 0) device::store_shared(own_load_, bound_ + give_all(fill_rooms(left)));
+    if (left > 0) places_.put_load(bound_ + places_.give_all(places_.fill_rooms(left, bound_)));
     team_.sync();
   }
 
   __device__ __forceinline__ int excess_of(int level) const {
-    return label_ == level ? device::load_shared(own_load_) - bound_ : 0;
-  }
-
-  /// Of each held place the target, the first of its expert's places that are nearer to room.
-  /// `has_` becomes 0 where there is none.
-  __device__ __forceinline__ void find_targets() {
-    several_ = 0;
-#pragma unroll
-    for (int i = 0; i < kHeldPlaces; ++i) {
-      unsigned found[kWords];
-#pragma unroll
-      for (int w = 0; w < kWords; ++w) found[w] = ranks_[i][w] & nearer_[w];
-      bool has_others;
-      const bool is_met = choose_first(i, found, target_[i], taker_[i], has_others);
-      const device::SharedAddress nobody = loads_ + 4 * static_cast<unsigned>(t_.num_ranks);
-      target_[i] = is_met ? target_[i] : nobody;
-      taker_[i] = is_met ? taker_[i] : nobody;
-      has_[i] = is_met ? has_[i] : 0;
-      several_ |= has_others ? 1u << i : 0;
-    }
-  }
-
-  /// The first of `found`, ranks of the expert of held place i: its place, its load, whether there
-  /// are others. False, and any addresses, where there is none.
-  __device__ __forceinline__ bool choose_first(int i, const unsigned (&found)[kWords],
-                                               device::SharedAddress& place,
-                                               device::SharedAddress& load,
-                                               bool& has_others) const {
-    int word = kWords - 1;
-    unsigned bits = found[kWords - 1];
-    unsigned of = ranks_[i][kWords - 1];
-    unsigned others = 0;
-    unsigned behind = bits;
-#pragma unroll
-    for (int w = kWords - 2; w >= 0; --w) {
-      const bool has_any = found[w] != 0;
-      word = has_any ? w : word;
-      bits = has_any ? found[w] : bits;
-      of = has_any ? ranks_[i][w] : of;
-      others = has_any ? behind : others;
-      behind |= found[w];
-    }
-    const unsigned below = (bits - 1) & ~bits;
-    const unsigned before = __byte_perm(before_[i], 0, 0x4440 + static_cast<unsigned>(word));
-    place = first_[i] + 4 * (before + static_cast<unsigned>(__popc(of & below)));
-    load = loads_ + 4 * static_cast<unsigned>(kLanes * word + __popc(below));
-    has_others = (others | (bits & (bits - 1))) != 0;
-    return bits != 0;
-  }
-
-  /// From held place i; returns what is left.
-  __device__ __forceinline__ int give(int i, device::SharedAddress to, device::SharedAddress taker,
-                                      int tokens, int left) {
-    has_[i] -= tokens;
-    device::store_shared_if(tokens > 0, place_[i], has_[i]);
-    // NOTE: 0 tokens too, for a condition here would be a branch.
-    device::add_shared(to, tokens);
-    device::add_shared(taker, tokens);
-    return left - tokens;
-  }
-
-  /// What fits, of a rank next to room. NOTE: that was before the wave, for all givers alike.
-  __device__ __forceinline__ int room_at(device::SharedAddress taker) const {
-    return max(bound_ - device::load_shared(taker + to_room_), 0);
-  }
-
-  /// To all nearer places within room, of a rank next to room. Returns what is left.
-  __device__ __forceinline__ int fill_rooms(int left) {
-    int room[kHeldPlaces];
-#pragma unroll
-    for (int i = 0; i < kHeldPlaces; ++i) room[i] = room_at(taker_[i]);
-#pragma unroll
-    for (int i = 0; i < kHeldPlaces; ++i) {
-      left = give(i, target_[i], taker_[i], min(min(left, has_[i]), room[i]), left);
-      if ((several_ >> i & 1) != 0 && left > 0 && has_[i] > 0) left = fill_others(i, left);
-    }
-    return give_rest(left, true);
-  }
-
-  /// The same to the places behind the target of held place i.
-  __device__ __forceinline__ int fill_others(int i, int left) {
-    unsigned found[kWords];
-#pragma unroll
-    for (int w = 0; w < kWords; ++w) found[w] = ranks_[i][w] & nearer_[w];
-    bool has_others = true;
-#pragma unroll 1
-    while (has_others && left > 0 && has_[i] > 0) {
-      drop_first(found);
-      device::SharedAddress to;
-      device::SharedAddress taker;
-      choose_first(i, found, to, taker, has_others);
-      left = give(i, to, taker, min(min(left, has_[i]), room_at(taker)), left);
-    }
-    return left;
-  }
-
-  static __device__ __forceinline__ void drop_first(unsigned (&found)[kWords]) {
-    unsigned before = 0;
-#pragma unroll
-    for (int w = 0; w < kWords; ++w) {
-      const unsigned all = found[w];
-      found[w] = before == 0 ? all & (all - 1) : all;
-      before |= all;
-    }
-  }
-
-  /// As much as there is, to the target of each place. Returns what is left.
-  __device__ __forceinline__ int give_all(int left) {
-#pragma unroll
-    for (int i = 0; i < kHeldPlaces; ++i) {
-      left = give(i, target_[i], taker_[i], min(left, has_[i]), left);
-    }
-    return give_rest(left, false);
-  }
-
-  /// From the places that are not held.
-  __device__ __forceinline__ int give_rest(int left, bool within_room) {
-#pragma unroll 1
-    for (int i = rest_begin_; i < rest_end_ && left > 0; ++i) {
-      const int place = t_.incident[i];
-      const int has = s_.take[place];
-      if (has == 0) continue;
-      const int k = t_.incident_owner[i];
-      const int tokens =
-          give_along(t_.place_begin[k], t_.place_begin[k + 1], min(left, has), within_room);
-      s_.take[place] = has - tokens;
-      left -= tokens;
-    }
-    return left;
-  }
-
-  /// Up to `most` tokens to the places [to, end) that are nearer to room: within room to each, else
-  /// all to the first. Returns how many.
-  __device__ __forceinline__ int give_along(int to, int end, int most, bool within_room) {
-    int left = most;
-#pragma unroll 1
-    for (; to < end && left > 0; ++to) {
-      const int taker = t_.place_rank[to];
-      // NOTE: not nearer_[taker / 32], for which all of this object would lie in memory.
-      const unsigned bit = 1u << (taker % 32);
-      unsigned met = 0;
-#pragma unroll
-      for (int w = 0; w < kWords; ++w) met |= nearer_[w] & (taker / 32 == w ? bit : 0);
-      if (met == 0) continue;
-      const int tokens = within_room ? min(left, bound_ - s_.room[taker]) : left;
-      atomicAdd(&s_.take[to], tokens);
-      atomicAdd(&s_.rank_load[taker], tokens);
-      left -= tokens;
-    }
-    return most - left;
+    return label_ == level ? places_.load() - bound_ : 0;
   }
 
   /// Flow::raise_to_closure().
@@ -512,26 +314,9 @@ class MaskFlow {
   const int rank_;  // of this thread, its number
   const bool lives_;
   int bound_ = 0;
-  int label_ = 0;  // of the rank, where it is not next to none
-
-  // Of the rank's places: the first few, and where the others are in `incident`.
-  // NOTE: addresses, each in a register, so that nothing is computed where a gift waits for it.
-  device::SharedAddress loads_ = 0;
-  device::SharedAddress own_load_ = 0;
-  device::SharedAddress to_room_ = 0;  // from a rank's load
-  device::SharedAddress place_[kHeldPlaces];
-  device::SharedAddress first_[kHeldPlaces];  // place of the expert
-  unsigned ranks_[kHeldPlaces][kWords];       // of the expert
-  unsigned before_[kHeldPlaces];              // a byte a word: ranks in the words before it
-  int rest_begin_ = 0;
-  int rest_end_ = 0;
-
-  // Of the rank in a wave.
-  int has_[kHeldPlaces];                       // tokens that the place may give
-  device::SharedAddress target_[kHeldPlaces];  // the place that takes them
-  device::SharedAddress taker_[kHeldPlaces];   // and its rank's load
-  unsigned several_ = 0;                       // bit i: more than one place could take them
-  unsigned nearer_[kWords];                    // the ranks that were met before it
+  RankPlaces<kWords> places_;
+  int label_ = 0;            // of the rank
+  unsigned nearer_[kWords];  // the ranks that were met before it
 
   // Of the lane's ranks, one in each word.
   int load_[kWords];                // before the step
