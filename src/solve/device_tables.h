@@ -26,7 +26,7 @@ struct DeviceSlot {
 inline constexpr std::uint16_t kNoPlace = 0xFFFF;
 
 /// What a logical expert is to the solvers.
-struct DeviceExpert {
+struct alignas(4) DeviceExpert {
   std::uint16_t is_fixed;
   std::uint16_t index;  ///< its rank where fixed, else k
 };

@@ -142,6 +142,17 @@ __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockSta
 }
 
 #ifdef __CUDACC__
+/// Starts the copies of bytes [begin, end) of the image, multiples of 16, as one group.
+__device__ inline void copy_image(unsigned char* to, const unsigned char* from, int begin,
+                                  int end) {
+  const int step = static_cast<int>(blockDim.x) * 16;
+#pragma unroll 1
+  for (int i = begin + static_cast<int>(threadIdx.x) * 16; i < end; i += step) {
+    device::copy_16(to + i, from + i);
+  }
+  device::close_copies();
+}
+
 /// One instance a block. Dynamic shared memory: the image, then BlockState::bytes().
 /// NOTE: with the number of blocks that share a multiprocessor. Without it the compiler may spill
 /// registers so that more can.
@@ -158,12 +169,10 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128,
 
   const DeviceTablesHeader& h = args.header;
   const BlockState state = BlockState::carve(image + h.bytes, h);
-  // Everything that comes from global memory at once.
+  // Everything that comes from global memory at once; what no solver reads is waited for last.
   LoadIntake intake(args);
-#pragma unroll 1
-  for (int i = thread; i < h.bytes / 16; i += num_threads) {
-    memory[i] = reinterpret_cast<const uint4*>(args.image)[i];
-  }
+  copy_image(image, args.image, 0, h.solver_bytes);
+  copy_image(image, args.image, h.solver_bytes, h.bytes);
   if (thread == 0) sum_high = sum_low = negative = 0;
 #pragma unroll 1
   for (int g = thread; g < h.num_ranks; g += num_threads) state.fixed[g] = 0;
@@ -177,6 +186,7 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128,
     atomicAdd(&sum_low, low);
     if (bad) atomicOr(&negative, 1);
   }
+  device::wait_for_older_copies();
   __syncthreads();
   const long long total = (static_cast<long long>(sum_high) << 16) + sum_low;
   const bool refused = negative != 0 || total > 0x7FFFFFFF;
@@ -192,6 +202,7 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128,
   } else if (thread == 0 && args.outcome != nullptr) {
     args.outcome[batch] = {kDeviceRefused, 0, 0, 0};
   }
+  device::wait_for_copies();
   __syncthreads();
 
   if (args.physical_load != nullptr) {
