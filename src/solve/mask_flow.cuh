@@ -40,9 +40,7 @@ class MaskFlow {
   /// All threads of the team call it, with `want` and `fixed` filled and synchronised. At most
   /// `max_steps` >= 0 waves and raised bounds.
   __device__ __forceinline__ BlockOutcome run(int max_steps) {
-    share_evenly(t_, s_, team_);
-    raise_to_first_bound();
-    if (any_overloaded()) sweep();
+    share_and_sweep();
     int steps = 0;
     bool is_optimal = true;
     bool has_moved = true;
@@ -92,22 +90,31 @@ class MaskFlow {
     return any != 0;
   }
 
-  __device__ __forceinline__ void sweep() {
+  /// All that needs no search: takes, loads and the bound. Ends in a sync.
+  __device__ __forceinline__ void share_and_sweep() {
+    // NOTE: the bound in each branch, so that no register holds experts in the other.
     if (!Sweeper<Team>::keeps_pairs(t_) && ExpertSweeper<Team>::takes(t_, team_)) {
       ExpertSweeper<Team> sweeper(t_, s_, team_);
-      sweep_with(sweeper);
+      sweeper.share();
+      raise_to_first_bound();
+      if (any_overloaded()) sweep_with(sweeper);
+      sweeper.finish();
     } else {
-      Sweeper<Team> sweeper(t_, s_, team_);
-      sweep_with(sweeper);
+      share_evenly(t_, s_, team_);
+      raise_to_first_bound();
+      if (any_overloaded()) {
+        Sweeper<Team> sweeper(t_, s_, team_);
+        sweep_with(sweeper);
+        sweeper.finish();
+      }
     }
+    team_.sync();
   }
 
   template <class Sweeps>
   __device__ __forceinline__ void sweep_with(Sweeps& sweeps) {
 #pragma unroll 1
     for (int i = 0; i < kFlowSweeps && (i == 0 || any_overloaded()); ++i) sweeps.sweep();
-    sweeps.finish();
-    team_.sync();
   }
 
   /// Of each part the mean rounded up, of each rank its fixed load; the first of the greatest,

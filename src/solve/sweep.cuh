@@ -206,6 +206,46 @@ __device__ bool sweep(const BlockTables& t, const BlockState& s, const Team& tea
   return changed;
 }
 
+/// rank_load = `fixed`, and nobody's.
+template <class Team>
+__device__ __forceinline__ void put_fixed_loads(const BlockTables& t, const BlockState& s,
+                                                const Team& team) {
+  // NOTE: all threads take every turn, so that warps stay together.
+#pragma unroll 1
+  for (int first = 0; first < t.num_ranks; first += team.num_threads()) {
+    const int g = first + team.thread();
+    if (g < t.num_ranks) s.rank_load[g] = s.fixed[g];
+  }
+  if (team.thread() == 0) s.rank_load[t.num_ranks] = 0x7FFFFFFF;
+}
+
+/// share_evenly(): take, and rank_load from `fixed`, nobody's as well. Ends in a sync.
+template <class Team>
+__device__ void share_evenly(const BlockTables& t, const BlockState& s, const Team& team) {
+  put_fixed_loads(t, s, team);
+  team.sync();
+#pragma unroll 1
+  for (int first = 0; first < t.num_replicated; first += team.num_threads()) {
+    const int k = first + team.thread();
+    const int begin = k < t.num_replicated ? t.place_begin[k] : 0;
+    const int count = k < t.num_replicated ? t.place_begin[k + 1] - begin : 0;
+    const int w = count > 0 ? s.want[k] : 0;
+    const int each = t.divide(w, max(count, 1));
+    const int extra = w - each * count;
+    int rank = t.place_rank[begin];
+#pragma unroll 1
+    for (int i = 0; i < count; ++i) {
+      const int next_rank = t.place_rank[begin + min(i + 1, count - 1)];
+      const int x = each + (i < extra ? 1 : 0);
+      s.take[begin + i] = x;
+      atomicAdd(&s.rank_load[rank], x);
+      rank = next_rank;
+    }
+    __syncwarp();
+  }
+  team.sync();
+}
+
 /// The sweeps of a team. A warp whose experts are pairs keeps them in registers, an expert a lane
 /// and colour: sweeps then cost two reads and two writes a colour.
 template <class Team>
@@ -288,23 +328,34 @@ class ExpertSweeper {
     return t.num_replicated <= team.num_threads() && t.most_places <= kMostPlaces;
   }
 
-  __device__ __forceinline__ ExpertSweeper(const BlockTables& t, const BlockState& s,
-                                           const Team& team)
-      : t_(t), s_(s), team_(team) {
-    const int k = team.thread();
-    const bool is_expert = k < t.num_replicated;
-    begin_ = is_expert ? t.place_begin[k] : 0;
-    count_ = is_expert ? t.place_begin[k + 1] - begin_ : 0;
-    want_ = is_expert ? s.want[k] : 0;
+  __device__ ExpertSweeper(const BlockTables& t, const BlockState& s, const Team& team)
+      : t_(t), s_(s), team_(team) {}
+
+  /// share_evenly(), with all takes in registers. Ends in a sync.
+  __device__ __forceinline__ void share() {
+    put_fixed_loads(t_, s_, team_);
+    const int k = team_.thread();
+    const bool is_expert = k < t_.num_replicated;
+    begin_ = is_expert ? t_.place_begin[k] : 0;
+    count_ = is_expert ? t_.place_begin[k + 1] - begin_ : 0;
+    want_ = is_expert ? s_.want[k] : 0;
+    const int each = t_.divide_by_few(want_, max(count_, 1));
+    const int extra = want_ - each * count_;
 #pragma unroll
     for (int i = 0; i < kMostPlaces; ++i) {
       const int place = begin_ + min(i, max(count_ - 1, 0));
       // NOTE: a place that is not there is on nobody, who carries more than any level.
-      rank_[i] = i < count_ ? t.place_rank[place] : t.num_ranks;
-      take_[i] = i < count_ ? s.take[place] : 0;
+      rank_[i] = i < count_ ? t_.place_rank[place] : t_.num_ranks;
+      take_[i] = i < count_ ? each + (i < extra ? 1 : 0) : 0;
+    }
+    team_.sync();
+#pragma unroll
+    for (int i = 0; i < kMostPlaces; ++i) {
+      if (i < count_) atomicAdd(&s_.rank_load[rank_[i]], take_[i]);
     }
     set_ = members<kMostPlaces>([&](int i) { return take_[i] > 0; });
-    reciprocal_ = t.reciprocal[count_of(set_)];
+    reciprocal_ = t_.reciprocal[count_of(set_)];
+    team_.sync();
   }
 
   /// One sweep. Ends in a sync.
@@ -369,38 +420,5 @@ class ExpertSweeper {
   unsigned set_;  // where the next sweep starts from
   unsigned reciprocal_;
 };
-
-/// share_evenly(): take, and rank_load from `fixed`, nobody's as well. Ends in a sync.
-template <class Team>
-__device__ void share_evenly(const BlockTables& t, const BlockState& s, const Team& team) {
-  // NOTE: all threads take every turn, so that warps stay together.
-#pragma unroll 1
-  for (int first = 0; first < t.num_ranks; first += team.num_threads()) {
-    const int g = first + team.thread();
-    if (g < t.num_ranks) s.rank_load[g] = s.fixed[g];
-  }
-  if (team.thread() == 0) s.rank_load[t.num_ranks] = 0x7FFFFFFF;
-  team.sync();
-#pragma unroll 1
-  for (int first = 0; first < t.num_replicated; first += team.num_threads()) {
-    const int k = first + team.thread();
-    const int begin = k < t.num_replicated ? t.place_begin[k] : 0;
-    const int count = k < t.num_replicated ? t.place_begin[k + 1] - begin : 0;
-    const int w = count > 0 ? s.want[k] : 0;
-    const int each = t.divide(w, max(count, 1));
-    const int extra = w - each * count;
-    int rank = t.place_rank[begin];
-#pragma unroll 1
-    for (int i = 0; i < count; ++i) {
-      const int next_rank = t.place_rank[begin + min(i + 1, count - 1)];
-      const int x = each + (i < extra ? 1 : 0);
-      s.take[begin + i] = x;
-      atomicAdd(&s.rank_load[rank], x);
-      rank = next_rank;
-    }
-    __syncwarp();
-  }
-  team.sync();
-}
 
 }  // namespace lplb::solvers
