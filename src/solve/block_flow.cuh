@@ -31,7 +31,7 @@ class BlockFlow {
       if (last_level > 0) {
         carry(last_level);
       } else {
-        raise_to_closure();
+        draw(raise_to_closure());
       }
       ++steps;
     }
@@ -188,51 +188,87 @@ class BlockFlow {
     return left;
   }
 
-  /// Flow::raise_to_closure(). `proof` grows from the overloaded ranks without a label.
-  __device__ void raise_to_closure() {
-    clear_proof();
+  /// Flow::raise_to_closure(). Returns the last level of the closure. A sync.
+  __device__ int raise_to_closure() {
     if (team_.thread() == 0) s_.scalars->sum = s_.scalars->count = 0;
+    for_ranks([&](int g) { s_.label[g] = s_.room[g] < 0 && s_.label[g] < 0 ? 0 : -1; });
+    for_each(2 * BlockState::words(t_.num_ranks), [&](int i) { s_.marks[i] = 0; });
     team_.sync();
-    for_ranks([&](int g) {
-      if (s_.room[g] < 0 && s_.label[g] < 0) add_bit(s_.proof, g);
-    });
-    team_.sync();
-    // NOTE: a round may see what it adds itself; that only shortens the way to the same closure.
-    bool grew = true;
-    while (grew) {
+    const int words = BlockState::words(t_.num_ranks);
+    int level = 0;
+    for (bool grew = true; grew; ++level) {
+      unsigned* const marks = s_.marks + (level % 2) * words;
+      unsigned* const next_marks = s_.marks + ((level + 1) % 2) * words;
+      for_each(t_.num_replicated, [&](int k) { mark_takers(k, level, marks); });
+      team_.sync();
       grew = false;
-      for_each(t_.num_replicated, [&](int k) { grew |= add_takers(k); });
+      for_ranks([&](int g) {
+        if (s_.label[g] >= 0 || !has_bit(marks, g)) return;
+        s_.label[g] = level + 1;
+        grew = true;
+      });
+      for_each(words, [&](int i) { next_marks[i] = 0; });
       grew = team_.any(grew);
     }
+    clear_proof();
+    team_.sync();
     for_ranks([&](int g) {
-      if (!has_bit(s_.proof, g)) return;
+      if (s_.label[g] < 0) return;
+      add_bit(s_.proof, g);
       atomicAdd(&s_.scalars->sum, s_.rank_load[g]);
       atomicAdd(&s_.scalars->count, 1);
     });
     team_.sync();
     bound_ = t_.divide_up(s_.scalars->sum, s_.scalars->count);
+    for_ranks([&](int g) { s_.room[g] = bound_ - s_.rank_load[g]; });
     team_.sync();
+    return level - 1;
   }
 
-  __device__ bool add_takers(int k) {
+  /// The ranks that expert k's places of this level could give to.
+  __device__ void mark_takers(int k, int level, unsigned* marks) {
     const int begin = t_.place_begin[k];
     const int end = t_.place_begin[k + 1];
     bool gives = false;
     for (int i = begin; i < end && !gives; ++i) {
-      gives = s_.take[i] > 0 && in_proof(t_.place_rank[i]);
+      gives = s_.take[i] > 0 && s_.label[t_.place_rank[i]] == level;
     }
-    bool grew = false;
     for (int i = begin; i < end && gives; ++i) {
-      if (in_proof(t_.place_rank[i])) continue;
-      add_bit(s_.proof, t_.place_rank[i]);
-      grew = true;
+      if (s_.label[t_.place_rank[i]] < 0) add_bit(marks, t_.place_rank[i]);
     }
-    return grew;
   }
 
-  /// Reads a bit that others may be setting.
-  __device__ bool in_proof(int rank) const {
-    return (atomicOr(&s_.proof[rank / 32], 0u) >> (rank % 32) & 1) != 0;
+  /// Flow::draw(). Ends in a sync.
+  __device__ void draw(int last_level) {
+    for (int level = last_level - 1; level >= 0; --level) {
+      for_ranks([&](int g) {
+        if (s_.label[g] != level) return;
+        s_.rank_load[g] -= give_away(g, level + 1);
+        s_.room[g] = bound_ - s_.rank_load[g];
+      });
+      team_.sync();
+    }
+  }
+
+  /// Flow::give_away(); returns how many tokens.
+  __device__ int give_away(int rank, int level) {
+    int given = 0;
+    for (int i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
+      const int from = t_.incident[i];
+      const int k = t_.incident_owner[i];
+      int has = s_.take[from];
+      for (int to = t_.place_begin[k]; to < t_.place_begin[k + 1] && has > 0; ++to) {
+        const int taker = t_.place_rank[to];
+        if (s_.label[taker] != level) continue;
+        const int tokens = min(has, s_.room[taker]);
+        atomicAdd(&s_.take[to], tokens);
+        atomicAdd(&s_.rank_load[taker], tokens);
+        has -= tokens;
+        given += tokens;
+      }
+      s_.take[from] = has;
+    }
+    return given;
   }
 
   __device__ int heaviest_load() {

@@ -9,9 +9,10 @@
 // (as global relabelling, Cherkassky and Goldberg 1997), and a wave (Tarjan 1984) carries all
 // excess at once, from the farthest ranks to the nearest. Where a rank above the bound has no way
 // to room, the ranks that it reaches are a cut: the bound rises to what that cut proves, as in
-// Dinkelbach's method, and the search goes on. NOTE: all that happens in one level, of the search
-// or of a wave, is independent of the order in which it is done, so that a block of threads does it
-// in parallel with the same result.
+// Dinkelbach's method. All of them have a little room then, which waves would fill rank by rank; so
+// they draw on those that they were reached from, the farthest first. NOTE: all that happens in one
+// level, of the search or of a wave, is independent of the order in which it is done, so that a
+// block of threads does it in parallel with the same result.
 namespace lplb::solvers {
 namespace {
 
@@ -34,6 +35,7 @@ class Flow {
         carry();
       } else {
         raise_to_closure();
+        draw();
       }
       ++b_.steps;
     }
@@ -172,31 +174,36 @@ class Flow {
         if (b_.label[taker] != level - 1) continue;
         Load tokens = std::min(left, b_.take[from]);
         if (within_room) tokens = std::min(tokens, b_.room[taker]);
-        b_.take[from] -= tokens;
-        b_.take[to] += tokens;
-        b_.rank_load[rank] -= tokens;
-        b_.rank_load[taker] += tokens;
+        move(from, to, tokens);
         left -= tokens;
       }
     }
   }
 
   /// Nothing that these ranks carry could be elsewhere: the overloaded ones without a way to room,
-  /// and all that they could give to. They prove a higher bound.
+  /// and all that they could give to. They prove a higher bound. `found` lists them by their
+  /// distance from the overloaded ones, which `label` has.
   void raise_to_closure() {
-    std::fill(b_.in_proof.begin(), b_.in_proof.end(), 0);
     b_.found.clear();
     for (const Index g : t_.live_ranks) {
-      if (excess(g) > 0 && b_.label[g] < 0) {
-        b_.in_proof[g] = 1;
-        b_.found.push_back(g);
-      }
+      const bool is_first = excess(g) > 0 && b_.label[g] < 0;
+      b_.label[g] = is_first ? 0 : -1;
+      if (is_first) b_.found.push_back(g);
     }
-    for (std::size_t i = 0; i < b_.found.size(); ++i) add_takers(b_.found[i]);
+    b_.level_begin.assign(1, 0);
+    for (Index level = 0; static_cast<std::size_t>(b_.level_begin.back()) < b_.found.size();
+         ++level) {
+      const auto begin = static_cast<std::size_t>(b_.level_begin.back());
+      const std::size_t end = b_.found.size();
+      b_.level_begin.push_back(static_cast<Index>(end));
+      for (std::size_t i = begin; i < end; ++i) label_takers(b_.found[i], level);
+    }
+    std::fill(b_.in_proof.begin(), b_.in_proof.end(), 0);
     set_.clear();
     Load load = 0;
     for (const Index g : t_.live_ranks) {
-      if (b_.in_proof[g] == 0) continue;
+      if (b_.label[g] < 0) continue;
+      b_.in_proof[g] = 1;
       load += b_.rank_load[g];
       set_.push_back(g);
     }
@@ -204,17 +211,50 @@ class Flow {
     update_capacity();
   }
 
-  void add_takers(Index rank) {
+  void label_takers(Index rank, Index level) {
     for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
       if (b_.take[t_.incident[i]] == 0) continue;
       const Index k = t_.place_owner[t_.incident[i]];
       for (Index to = t_.place_begin[k]; to < t_.place_begin[k + 1]; ++to) {
         const Index taker = t_.place[to].rank;
-        if (b_.in_proof[taker] != 0) continue;
-        b_.in_proof[taker] = 1;
+        if (b_.label[taker] >= 0) continue;
+        b_.label[taker] = level + 1;
         b_.found.push_back(taker);
       }
     }
+  }
+
+  /// The ranks of the closure fill the room that the raised bound leaves them, the farthest first,
+  /// from those of the level before, which have the more room for it then.
+  void draw() {
+    for (const Index g : b_.found) b_.room[g] = -excess(g);
+    for (auto level = static_cast<Index>(b_.level_begin.size()) - 3; level >= 0; --level) {
+      for (Index i = b_.level_begin[level]; i < b_.level_begin[level + 1]; ++i) {
+        const Index g = b_.found[i];
+        give_away(g, level + 1);
+        b_.room[g] = -excess(g);
+      }
+    }
+  }
+
+  /// To all places of `level`, within the room there, as it was before for all givers alike.
+  void give_away(Index rank, Index level) {
+    for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
+      const Index from = t_.incident[i];
+      const Index k = t_.place_owner[from];
+      for (Index to = t_.place_begin[k]; to < t_.place_begin[k + 1]; ++to) {
+        const Index taker = t_.place[to].rank;
+        if (b_.label[taker] != level) continue;
+        move(from, to, std::min(b_.take[from], b_.room[taker]));
+      }
+    }
+  }
+
+  void move(Index from, Index to, Load tokens) {
+    b_.take[from] -= tokens;
+    b_.take[to] += tokens;
+    b_.rank_load[t_.place[from].rank] -= tokens;
+    b_.rank_load[t_.place[to].rank] += tokens;
   }
 
   const Tables& t_;

@@ -43,7 +43,6 @@ class MaskFlow {
     share_and_sweep();
     int steps = 0;
     bool is_optimal = true;
-    bool has_moved = true;
     read_loads();
 #pragma unroll 1
     while (start_search()) {
@@ -55,17 +54,16 @@ class MaskFlow {
         places_.hold(rank_, lives_);
         places_.read_takes();
       }
-      if (has_moved) share_reach();
+      share_reach();
       read_reach();
       const int last_level = search();
-      has_moved = last_level > 0;
-      if (has_moved) {
+      if (last_level > 0) {
         carry(last_level);
-        read_loads();
-        places_.read_takes();
       } else {
-        raise_to_closure();
+        draw(raise_to_closure());
       }
+      read_loads();
+      places_.read_takes();
       ++steps;
     }
     return {bound_, is_optimal ? bound_ : heaviest_load(), steps, is_optimal ? 1 : 0};
@@ -202,7 +200,7 @@ class MaskFlow {
   __device__ __forceinline__ void share_reach() {
     unsigned own[kWords];
     places_.find_reach(own);
-    // NOTE: loads, not rooms, which are others after a raised bound.
+    // NOTE: loads, not rooms, which are others once the bound is raised.
     if (lives_) places_.note_load();
     if constexpr (kWords == 1) {
       reach_[0][0] = own[0];
@@ -278,13 +276,20 @@ class MaskFlow {
     return label_ == level ? places_.load() - bound_ : 0;
   }
 
-  /// Flow::raise_to_closure().
-  __device__ __forceinline__ void raise_to_closure() {
+  /// Flow::raise_to_closure(). Returns the last level of the closure. Of a rank in it `nearer_` has
+  /// those that the next level has.
+  __device__ __forceinline__ int raise_to_closure() {
     unsigned proof[kWords];
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) proof[w] = over_[w] & ~labelled_[w];
+    for (int w = 0; w < kWords; ++w) {
+      proof[w] = over_[w] & ~labelled_[w];
+      nearer_[w] = 0;
+    }
+    label_ = -1;
+    int level = -1;
     unsigned grown;
     do {
+      ++level;
       unsigned joined[kWords];
 #pragma unroll
       for (int w = 0; w < kWords; ++w) joined[w] = 0;
@@ -293,11 +298,14 @@ class MaskFlow {
 #pragma unroll
         for (int w = 0; w < kWords; ++w) joined[w] |= is_in(proof, v) ? reach_[v][w] : 0;
       }
+      const bool is_new = label_ < 0 && meet(proof, own_);
+      label_ = is_new ? level : label_;
       grown = 0;
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
-        joined[w] = __reduce_or_sync(~0u, joined[w]);
-        grown |= joined[w] & ~proof[w];
+        joined[w] = __reduce_or_sync(~0u, joined[w]) & ~proof[w];
+        nearer_[w] = is_new ? joined[w] : nearer_[w];
+        grown |= joined[w];
         proof[w] |= joined[w];
       }
     } while (grown != 0);
@@ -306,6 +314,22 @@ class MaskFlow {
     for (int w = 0; w < kWords; ++w) count += __popc(proof[w]);
     bound_ = t_.divide_up_by_few(sum_over(proof), count);
     put_proof(proof);
+    return level;
+  }
+
+  /// Flow::draw(). Ends in a sync.
+  __device__ __forceinline__ void draw(int last_level) {
+    places_.find_targets(nearer_);
+#pragma unroll 1
+    for (int level = last_level - 1; level >= 0; --level) {
+      if (label_ == level) {
+        constexpr int kAll = 0x7FFFFFFF;
+        const int given = kAll - places_.fill_rooms(kAll, bound_);
+        places_.put_load(places_.load() - given);
+        places_.note_load();
+      }
+      team_.sync();
+    }
   }
 
   __device__ __forceinline__ int heaviest_load() const {
@@ -323,7 +347,7 @@ class MaskFlow {
   int bound_ = 0;
   RankPlaces<kWords> places_;
   int label_ = 0;            // of the rank
-  unsigned nearer_[kWords];  // the ranks that were met before it
+  unsigned nearer_[kWords];  // the ranks that it can give to, and others that it cannot
 
   // Of the lane's ranks, one in each word.
   int load_[kWords];                // before the step
