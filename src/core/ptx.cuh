@@ -77,7 +77,11 @@ __device__ inline void add_shared(SharedAddress to, int value) {
 __device__ inline void sync_team(int num_threads) {
   asm volatile("bar.sync 1, %0;" ::"r"(num_threads) : "memory");
 }
-/// The same; whether any thread's `predicate` holds.
+/// For those of them that need not wait: the others, in sync_team(), wait for this too.
+__device__ inline void arrive_at_team(int num_threads) {
+  asm volatile("bar.arrive 1, %0;" ::"r"(num_threads) : "memory");
+}
+/// As sync_team(); whether any thread's `predicate` holds.
 __device__ inline bool any_in_team(int num_threads, bool predicate) {
   int result;
   asm volatile(

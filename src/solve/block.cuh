@@ -63,6 +63,8 @@ class BlockTeam {
   __device__ int thread() const { return thread_; }
   __device__ int num_threads() const { return num_threads_; }
   __device__ void sync() const { device::sync_team(num_threads_); }
+  /// Its part of the others' next sync(), without waiting.
+  __device__ void arrive() const { device::arrive_at_team(num_threads_); }
   __device__ bool any(bool predicate) const { return device::any_in_team(num_threads_, predicate); }
 
   /// Reductions, on all threads. NOTE: each value of BlockScalars is used once, or reset between

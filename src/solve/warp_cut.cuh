@@ -27,7 +27,7 @@ class WarpCut {
     if (thread_ >= kLanes) {
       sum_confined_loads();
       raise_bound();
-      both.sync();
+      both.arrive();
       return {};
     }
     const WarpTeam team(lane_);
