@@ -317,11 +317,11 @@ class MaskFlow {
     return level;
   }
 
-  /// Flow::draw(). Ends in a sync.
+  /// Flow::draw(). Ends in a sync. NOTE: of one level too, behind which reaches are shared anew.
   __device__ __forceinline__ void draw(int last_level) {
     places_.find_targets(nearer_);
 #pragma unroll 1
-    for (int level = last_level - 1; level >= 0; --level) {
+    for (int level = max(last_level, 1) - 1; level >= 0; --level) {
       if (label_ == level) {
         constexpr int kAll = 0x7FFFFFFF;
         const int given = kAll - places_.fill_rooms(kAll, bound_);

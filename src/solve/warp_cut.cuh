@@ -171,6 +171,7 @@ class WarpCut {
       others &= ~(1u << here);
       const int took = s_.take[place];
       const int tokens = commit(1u << here, others, took, left);
+      __syncwarp();  // all lanes have read it
       set_take(place, here, tokens);
       left -= tokens;
     }
