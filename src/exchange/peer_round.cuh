@@ -207,7 +207,7 @@ class WireRound {
   /// Tells all blocks.
   __device__ bool lose(ExchangeVerdict why, int from) {
     if (num_blocks_ == 1) {
-      shared_.missing = from;
+      atomicMax(&shared_.missing, from);
       atomicOr(&shared_.bits, static_cast<std::uint32_t>(why));
       return false;
     }

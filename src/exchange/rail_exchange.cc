@@ -34,6 +34,9 @@ class RailExchange : public DeviceExchange {
     memory_->prepare();
     device::Stream stream;
     LPLB_CUDA_CHECK(cudaMemsetAsync(control_.get(), 0, sizeof(ExchangeControl), stream.get()));
+    // Of a round that is lost it is sent on too, whatever is in it.
+    LPLB_CUDA_CHECK(
+        cudaMemsetAsync(row_.get(), 0, row_.capacity() * sizeof(std::int32_t), stream.get()));
     LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
   }
 

@@ -22,6 +22,9 @@ class TwoLevelExchange : public DeviceExchange {
         host_control_(1) {
     prepare_two_level();
     device::Stream stream;
+    // Of a round that is lost the row is sent on too, whatever is in it.
+    LPLB_CUDA_CHECK(
+        cudaMemsetAsync(row_.get(), 0, row_.capacity() * sizeof(std::int32_t), stream.get()));
     LPLB_CUDA_CHECK(cudaMemsetAsync(control_.get(), 0, sizeof(ExchangeControl), stream.get()));
     LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
   }
