@@ -102,9 +102,8 @@ CudaTiming time_gather(Index num_ranks, std::size_t num_counts) {
   GraphTimer timer;
   CudaTiming timing = summarize(timer.times_us(
       [&] {
-        peers.first->all_gather(timer.stream(), {.mine = mine.data(),
-                                                 .all = all.data(),
-                                                 .num_counts = num_counts});
+        peers.first->all_gather(timer.stream(),
+                                {.mine = mine.data(), .all = all.data(), .num_counts = num_counts});
       },
       kRounds, kReplays, kWarmUp, [&] { peers.start(); }));
   peers.wait();
@@ -166,13 +165,16 @@ void add_exchanges(const std::vector<Case>& cases, std::vector<CudaBenchmark>& b
   for (const Case& c : cases) {
     if (c.name != "cube8x2") continue;  // once, whatever traces there are
     for (const Index num_ranks : {2, 4, 8, 16}) {
-      benchmarks.push_back({"exchange/" + std::to_string(num_ranks) + "x24", {3.5}, {2.2},
-                            [num_ranks] { return time_gather(num_ranks, 24); }});
+      benchmarks.push_back(
+          {"exchange/" + std::to_string(num_ranks) + "x24", {3.5}, {2.2}, [num_ranks] {
+             return time_gather(num_ranks, 24);
+           }});
     }
     benchmarks.push_back({"exchange/8x256", {}, {}, [] { return time_gather(8, 256); }});
     for (const std::int64_t tokens : {128, 4096}) {
-      benchmarks.push_back({"exchange/plan/cube8x2/" + std::to_string(tokens), {}, {},
-                            [tokens] { return time_plan(tokens); }});
+      benchmarks.push_back({"exchange/plan/cube8x2/" + std::to_string(tokens), {}, {}, [tokens] {
+                              return time_plan(tokens);
+                            }});
     }
   }
 }

@@ -29,10 +29,11 @@ struct RailOptions {
 /// and one that plans.
 ///
 /// `lanes`: a channel of a PeerGroup among the ranks of this domain, with room for num_domains *
-/// max_counts + 1 counts, this exchange's alone; null: every domain is one rank. `all_gather`: among
-/// all num_domains * L ranks, in order, used here alone. NVSHMEM is started where it is not up (the
-/// world is then all ranks, in order); a world that is up is joined where it has a PE for each rank,
-/// in order, or one for each rank of the rail, in order of domain (DeepEP's normal mode).
+/// max_counts + 1 counts, this exchange's alone; null: every domain is one rank. `all_gather`:
+/// among all num_domains * L ranks, in order, used here alone. NVSHMEM is started where it is not
+/// up (the world is then all ranks, in order); a world that is up is joined where it has a PE for
+/// each rank, in order, or one for each rank of the rail, in order of domain (DeepEP's normal
+/// mode).
 ///
 /// Collective. What fails on one rank fails on all: ExchangeError says where and why. The memory,
 /// rail_buffer_bytes() of symmetric memory, is freed when the exchange ends, which is collective in

@@ -60,9 +60,9 @@ class TwoLevelExchange : public DeviceExchange {
 
   DeviceExchangeStats stats(StreamHandle stream) override {
     DeviceExchangeStats stats = read_stats(control_.get(), host_control_.get(), stream);
-    stats.last_missing = missing_of_levels(rail_->rank(), domain_->rank(), domain_->num_ranks(),
-                                           domain_->stats(stream).last_missing,
-                                           rail_->stats(stream).last_missing);
+    stats.last_missing =
+        missing_of_levels(rail_->rank(), domain_->rank(), domain_->num_ranks(),
+                          domain_->stats(stream).last_missing, rail_->stats(stream).last_missing);
     return stats;
   }
 

@@ -347,9 +347,7 @@ inline unsigned long long now_ns() {
 }
 
 inline void sync_team(int num_threads) { emulated::block->team(num_threads).arrive_and_wait(); }
-inline void arrive_at_team(int num_threads) {
-  (void)emulated::block->team(num_threads).arrive();
-}
+inline void arrive_at_team(int num_threads) { (void)emulated::block->team(num_threads).arrive(); }
 inline bool any_in_team(int num_threads, bool predicate) {
   emulated::Block& block = *emulated::block;
   if (predicate) block.votes.store(1, std::memory_order_relaxed);
