@@ -60,6 +60,15 @@ std::vector<std::vector<std::string>> Agreement::tell(const std::vector<std::str
   return texts;
 }
 
+void Agreement::require_same(const std::vector<std::vector<std::string>>& told, std::size_t index) {
+  for (std::size_t g = 1; g < told.size(); ++g) {
+    if (told[g][index] != told[0][index]) {
+      throw ExchangeError(
+          fmt::format("rank {} connects {}; rank 0 {}", g, told[g][index], told[0][index]));
+    }
+  }
+}
+
 std::string Agreement::share(const std::string& trouble, const Bytes& mine,
                              std::vector<Bytes>* results) const {
   const std::string text(reinterpret_cast<const char*>(mine.data()), mine.size());

@@ -22,6 +22,10 @@ class Agreement {
   /// What each rank says, as many texts as the others: [num_ranks][count]. Throws ExchangeError.
   std::vector<std::vector<std::string>> tell(const std::vector<std::string>& mine) const;
 
+  /// Of what tell() returned: throws ExchangeError where a rank's text `index`, which says what it
+  /// connects, is not that of rank 0.
+  static void require_same(const std::vector<std::vector<std::string>>& told, std::size_t index);
+
   /// Runs `step`, then tells the others what went wrong, and what came of it. Returns the first
   /// rank's trouble, empty: none had any.
   template <class Step>

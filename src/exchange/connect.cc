@@ -74,12 +74,7 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
     mine.push_back(no_device.empty() ? missing_by([&] { return kind.missing(group); }) : no_device);
   }
   const auto all = agreement.tell(mine);
-  for (std::size_t g = 1; g < all.size(); ++g) {
-    if (all[g][kArguments] != all[0][kArguments]) {
-      throw ExchangeError(
-          fmt::format("rank {} connects {}; rank 0 {}", g, all[g][kArguments], all[0][kArguments]));
-    }
-  }
+  Agreement::require_same(all, kArguments);
   for (std::size_t g = 0; g < all.size(); ++g) {
     if (!all[g][kDevice].empty()) {
       throw ExchangeError(fmt::format("rank {}: {}", g, all[g][kDevice]));

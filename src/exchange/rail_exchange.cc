@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "exchange/rail_exchange.h"
 
-#include <algorithm>
+#include <fmt/format.h>
+
 #include <string>
 #include <utility>
 
@@ -121,6 +122,9 @@ std::shared_ptr<DeviceExchange> connect_rail(const RailOptions& options,
                                              const AllGatherBytes& all_gather,
                                              std::unique_ptr<RailMemory> memory) {
   const Agreement agreement(rank_of(options, lanes.get()).num_ranks, all_gather);
+  Agreement::require_same(agreement.tell({fmt::format("{} domains, max_counts {}",
+                                                      options.num_domains, options.max_counts)}),
+                          0);
   std::vector<Agreement::Bytes> offers, done;
   std::shared_ptr<DeviceExchange> exchange;
   RailMemory& mine = *memory;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "exchange/rail_exchange.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <thread>
 
@@ -69,31 +69,47 @@ class FailingMemory : public RailMemory {
   Step step_;
 };
 
+/// What each of three ranks is told; `connect(rank, gather)` throws.
+template <class Connect>
+std::vector<std::string> told(Connect connect) {
+  constexpr Index kRanks = 3;
+  ThreadGather gather(kRanks);
+  std::vector<std::string> said(kRanks);
+  std::vector<std::thread> threads;
+  for (Index g = 0; g < kRanks; ++g) {
+    threads.emplace_back([&, g] {
+      try {
+        connect(g, gather.of_rank(g));
+      } catch (const ExchangeError& error) {
+        said[static_cast<std::size_t>(g)] = error.what();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return said;
+}
+
 TEST(ConnectRail, WhereOneRankFailsAllAreToldWhichAndWhy) {
   using Step = FailingMemory::Step;
   const std::vector<std::pair<Step, const char*>> cases = {{Step::kOffer, "rank 1: no network"},
                                                            {Step::kAccept, "rank 0: unreached"}};
   for (const auto& [step, problem] : cases) {
-    constexpr Index kRanks = 3;
-    ThreadGather gather(kRanks);
-    std::vector<std::string> said(kRanks);
-    std::vector<std::thread> threads;
-    for (Index g = 0; g < kRanks; ++g) {
-      threads.emplace_back([&, g, failing = step] {
-        try {
-          connect_rail({.domain = g, .num_domains = kRanks, .max_counts = 8}, nullptr,
-                       gather.of_rank(g),
-                       std::make_unique<FailingMemory>(g == 1 ? failing : Step::kNone));
-        } catch (const ExchangeError& error) {
-          said[static_cast<std::size_t>(g)] = error.what();
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    for (const std::string& text : said) {
-      EXPECT_EQ(text, std::string("no exchange along the rail: ") + problem);
-    }
+    const auto said = told([failing = step](Index g, const AllGatherBytes& gather) {
+      connect_rail({.domain = g, .num_domains = 3, .max_counts = 8}, nullptr, gather,
+                   std::make_unique<FailingMemory>(g == 1 ? failing : Step::kNone));
+    });
+    EXPECT_THAT(said, ::testing::Each(std::string("no exchange along the rail: ") + problem));
   }
+}
+
+TEST(ConnectRail, RanksThatDisagreeAreAllRefused) {
+  const auto said = told([](Index g, const AllGatherBytes& gather) {
+    const std::size_t max_counts = g == 2 ? 9 : 8;
+    connect_rail({.domain = g, .num_domains = 3, .max_counts = max_counts}, nullptr, gather,
+                 std::make_unique<FailingMemory>(FailingMemory::Step::kNone));
+  });
+  EXPECT_THAT(said, ::testing::Each("rank 2 connects 3 domains, max_counts 9; rank 0 3 domains, "
+                                    "max_counts 8"));
 }
 
 }  // namespace
