@@ -177,6 +177,23 @@ TEST_P(EmulatedSolver, EqualsCpuOnWorkloads) {
   if (form != Form::kCut) expect_equal({name, workload.placement, workload.loads[0]}, form, 1);
 }
 
+TEST(DeviceImage, HasAReciprocalOfEachCountThatIsDividedBy) {
+  for (const Index num_ranks : {1, 2, 7, 8, 9, 33, 128, 200}) {
+    std::vector<Index> map(static_cast<std::size_t>(num_ranks));
+    for (Index g = 0; g < num_ranks; ++g) map[static_cast<std::size_t>(g)] = g;
+    const SplitProblem problem(make_placement(num_ranks, num_ranks, map));
+    DeviceImage image;
+    image.assign(problem.tables());
+    const DeviceTablesHeader& h = image.header();
+    // cut divides by the sizes of all sets of 8, whatever ranks there are.
+    const int most = std::min(std::max(static_cast<int>(num_ranks), 8), kMostReciprocal);
+    ASSERT_GE(h.solver_bytes - h.reciprocal, 4 * (most + 1)) << num_ranks;
+    const auto* const table =
+        reinterpret_cast<const std::uint32_t*>(image.bytes.data() + h.reciprocal);
+    for (int n = 1; n <= most; ++n) EXPECT_EQ(table[n], UINT32_MAX / static_cast<unsigned>(n)) << n;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, EmulatedSolver,
                          ::testing::Values(EmulatedCase{"cut", Form::kCut},
                                            EmulatedCase{"flow32", Form::kFlow32},
