@@ -49,6 +49,14 @@ struct Launch {
   Launch& operator=(const Launch&) = delete;
 };
 
+/// Loads a kernel. NOTE: at its first launch that would wait for all others of the device, which
+/// may wait for it. Throws CudaError.
+template <class Args>
+void load(void (*kernel)(Args)) {
+  cudaFuncAttributes attributes{};
+  LPLB_CUDA_CHECK(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)));
+}
+
 /// Launches a kernel of one argument. Throws CudaError.
 template <class Args>
 void launch(void (*kernel)(Args), const LaunchShape& shape, cudaStream_t stream, Args args) {

@@ -39,10 +39,7 @@ __global__ void __launch_bounds__(kGatherThreads)
 
 }  // namespace
 
-void prepare_gather() {
-  cudaFuncAttributes attributes{};
-  LPLB_CUDA_CHECK(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(gather_kernel)));
-}
+void prepare_gather() { device::load(gather_kernel); }
 
 void launch_gather(const PeerArgs& args, const DeviceGather& gather, StreamHandle stream) {
   device::launch(gather_kernel, {.num_blocks = 1, .num_threads = kGatherThreads},

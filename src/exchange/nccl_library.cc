@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "core/device.h"
 #include "exchange/shared_library.h"
 
 namespace lplb {
@@ -59,6 +60,40 @@ void NcclLibrary::check(Result result, const char* call) const {
   throw ExchangeError(fmt::format("{}: {}{}{}", call, error_string(result),
                                   detail != nullptr && *detail != 0 ? ": " : "",
                                   detail != nullptr ? detail : ""));
+}
+
+std::string NcclLibrary::find_other_rank(Comm comm, int rank, int num_ranks) const {
+  int its_count = 0;
+  int its_rank = 0;
+  check(comm_count(comm, &its_count), "ncclCommCount");
+  check(comm_user_rank(comm, &its_rank), "ncclCommUserRank");
+  if (its_count == num_ranks && its_rank == rank) return "";
+  return fmt::format("the communicator has rank {} of {}, expected rank {} of {}", its_rank,
+                     its_count, rank, num_ranks);
+}
+
+void* NcclLibrary::allocate(std::size_t* bytes) const {
+  constexpr std::size_t kPage = 4096;  // what windows are aligned to
+  *bytes = (*bytes + kPage - 1) / kPage * kPage;
+  void* memory = nullptr;
+  check(mem_alloc(&memory, *bytes), "ncclMemAlloc");
+  try {
+    LPLB_CUDA_CHECK(cudaMemset(memory, 0, *bytes));
+    LPLB_CUDA_CHECK(cudaDeviceSynchronize());
+  } catch (...) {
+    (void)mem_free(memory);
+    throw;
+  }
+  return memory;
+}
+
+NcclLibrary::Window NcclLibrary::register_memory(Comm comm, void* memory, std::size_t bytes) const {
+  Window window = nullptr;
+  check(window_register(comm, memory, bytes, &window, kWindowSymmetric), "ncclCommWindowRegister");
+  if (window == nullptr) {
+    throw ExchangeError("ncclCommWindowRegister: the communicator has no symmetric memory");
+  }
+  return window;
 }
 
 std::string NcclLibrary::version_text() const {

@@ -40,6 +40,15 @@ struct NcclLibrary {
   /// As get(), but throws ExchangeError where there is none.
   static const NcclLibrary& require();
   std::string version_text() const;
+
+  /// How the communicator's rank is another one than expected; empty: it is not. Throws
+  /// ExchangeError.
+  std::string find_other_rank(Comm comm, int rank, int num_ranks) const;
+  /// Zeroed memory for a window, of `*bytes` rounded up to what windows take; mem_free() frees it.
+  /// Throws ExchangeError or CudaError.
+  void* allocate(std::size_t* bytes) const;
+  /// Symmetric, collective. Throws ExchangeError.
+  Window register_memory(Comm comm, void* memory, std::size_t bytes) const;
 };
 
 }  // namespace lplb

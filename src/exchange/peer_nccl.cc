@@ -22,12 +22,7 @@ class NcclMemory : public PeerMemory {
       : nccl_(NcclLibrary::require()), own_(own), comm_(group.nccl_comm) {
     bytes_ = bytes;
     try {
-      nccl_.check(
-          nccl_.window_register(comm_, own_, bytes, &window_, NcclLibrary::kWindowSymmetric),
-          "ncclCommWindowRegister");
-      if (window_ == nullptr) {
-        throw ExchangeError("ncclCommWindowRegister: the communicator has no symmetric memory");
-      }
+      window_ = nccl_.register_memory(comm_, own_, bytes);
       for (Index g = 0; g < group.num_ranks; ++g) {
         void* there = nullptr;
         nccl_.check(nccl_.peer_pointer(window_, 0, g, &there), "ncclGetPeerDevicePointer");
@@ -67,12 +62,8 @@ class NcclMaker : public Maker {
   NcclMaker& operator=(const NcclMaker&) = delete;
 
   std::vector<std::byte> offer(std::size_t bytes) override {
-    const NcclLibrary& nccl = NcclLibrary::require();
-    constexpr std::size_t kPage = 4096;  // what windows are aligned to
-    bytes_ = (bytes + kPage - 1) / kPage * kPage;
-    nccl.check(nccl.mem_alloc(&own_, bytes_), "ncclMemAlloc");
-    LPLB_CUDA_CHECK(cudaMemset(own_, 0, bytes_));
-    LPLB_CUDA_CHECK(cudaDeviceSynchronize());
+    bytes_ = bytes;
+    own_ = NcclLibrary::require().allocate(&bytes_);
     return {};
   }
   std::unique_ptr<PeerMemory> accept(const std::vector<std::vector<std::byte>>&) override {
@@ -139,17 +130,7 @@ std::string find_missing_for_nccl(const MakerGroup& group) {
     return fmt::format("NCCL {} has no ncclGetPeerDevicePointer(), which 2.29 has",
                        nccl.version_text());
   }
-  int num_ranks = 0;
-  int rank = 0;
-  if (nccl.comm_count(group.nccl_comm, &num_ranks) != 0 ||
-      nccl.comm_user_rank(group.nccl_comm, &rank) != 0) {
-    return "the communicator does not answer";
-  }
-  if (num_ranks != group.num_ranks || rank != group.rank) {
-    return fmt::format("the communicator has rank {} of {}, expected rank {} of {}", rank,
-                       num_ranks, group.rank, group.num_ranks);
-  }
-  return "";
+  return nccl.find_other_rank(group.nccl_comm, group.rank, group.num_ranks);
 }
 
 std::unique_ptr<Maker> make_nccl(const MakerGroup& group) {

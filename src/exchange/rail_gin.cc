@@ -44,30 +44,15 @@ class GinRail : public RailMemory {
       throw ExchangeError(fmt::format("NCCL is {}, and the kernel was built with {}.{}.{}",
                                       nccl_.version_text(), NCCL_MAJOR, NCCL_MINOR, NCCL_PATCH));
     }
-    int num_ranks = 0;
-    int rank = 0;
-    nccl_.check(nccl_.comm_count(comm_, &num_ranks), "ncclCommCount");
-    nccl_.check(nccl_.comm_user_rank(comm_, &rank), "ncclCommUserRank");
-    if (num_ranks != rank_.num_ranks || rank != rank_.rank) {
-      throw ExchangeError(fmt::format("the communicator has rank {} of {}, expected rank {} of {}",
-                                      rank, num_ranks, rank_.rank, rank_.num_ranks));
-    }
-    constexpr std::size_t kPage = 4096;  // what windows are aligned to
-    bytes_ = (rail_buffer_bytes(options_) + kPage - 1) / kPage * kPage;
-    nccl_.check(nccl_.mem_alloc(&own_, bytes_), "ncclMemAlloc");
-    LPLB_CUDA_CHECK(cudaMemset(own_, 0, bytes_));
-    LPLB_CUDA_CHECK(cudaDeviceSynchronize());
+    const std::string other = nccl_.find_other_rank(comm_, rank_.rank, rank_.num_ranks);
+    if (!other.empty()) throw ExchangeError(other);
+    bytes_ = rail_buffer_bytes(options_);
+    own_ = nccl_.allocate(&bytes_);
     return {};
   }
 
   void accept(const std::vector<Agreement::Bytes>&) override {
-    NcclLibrary::Window window = nullptr;
-    nccl_.check(nccl_.window_register(comm_, own_, bytes_, &window, NcclLibrary::kWindowSymmetric),
-                "ncclCommWindowRegister");
-    if (window == nullptr) {
-      throw ExchangeError("ncclCommWindowRegister: the communicator has no symmetric memory");
-    }
-    network_.window = static_cast<ncclWindow_t>(window);
+    network_.window = static_cast<ncclWindow_t>(nccl_.register_memory(comm_, own_, bytes_));
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 29, 7)
     ncclDevCommRequirements_t wanted = NCCL_DEV_COMM_REQUIREMENTS_INITIALIZER;
     wanted.ginConnectionType = NCCL_GIN_CONNECTION_FULL;

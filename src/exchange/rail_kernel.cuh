@@ -24,9 +24,7 @@ __global__ void __launch_bounds__(kRailThreads)
 
 template <class Network>
 void prepare_rail() {
-  cudaFuncAttributes attributes{};
-  LPLB_CUDA_CHECK(
-      cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(rail_kernel<Network>)));
+  device::load(rail_kernel<Network>);
 }
 
 template <class Network>

@@ -38,11 +38,7 @@ __global__ void __launch_bounds__(kTwoLevelThreads)
 
 }  // namespace
 
-void prepare_two_level() {
-  cudaFuncAttributes attributes{};
-  LPLB_CUDA_CHECK(
-      cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(two_level_kernel)));
-}
+void prepare_two_level() { device::load(two_level_kernel); }
 
 void launch_two_level(const TwoLevelArgs& args, StreamHandle stream) {
   device::launch(two_level_kernel, {.num_blocks = 1, .num_threads = kTwoLevelThreads},
