@@ -69,8 +69,8 @@ class PreparedCounts : public Exchange {
   Index num_ranks() const override { return num_ranks_; }
   Index rank() const override { return 0; }
   void reserve(std::size_t) override {}
-  ExchangeStatus all_gather(const PackedLayout&, std::span<const Load>,
-                            std::span<Load> all) override {
+  void post(const PackedLayout&, std::span<const Load>) override {}
+  ExchangeStatus collect(std::span<Load> all) override {
     std::copy(next->begin(), next->end(), all.begin());
     return ExchangeStatus::kComplete;
   }

@@ -89,9 +89,11 @@ class HostRank {
     Index num_ranks() const override { return given.num_ranks(); }
     Index rank() const override { return given.rank(); }
     void reserve(std::size_t) override {}
-    ExchangeStatus all_gather(const PackedLayout& layout, std::span<const Load> mine,
-                              std::span<Load> all) override {
-      return status == ExchangeStatus::kComplete ? given.all_gather(layout, mine, all) : status;
+    void post(const PackedLayout& layout, std::span<const Load> mine) override {
+      given.post(layout, mine);
+    }
+    ExchangeStatus collect(std::span<Load> all) override {
+      return status == ExchangeStatus::kComplete ? given.collect(all) : status;
     }
     GivenCounts given;
     ExchangeStatus status = ExchangeStatus::kComplete;

@@ -43,11 +43,13 @@ class FakeExchange : public Exchange {
   FakeExchange(Index num_ranks, Index rank) : num_ranks_(num_ranks), rank_(rank) {}
   Index num_ranks() const override { return num_ranks_; }
   Index rank() const override { return rank_; }
-  void reserve(std::size_t max_counts) override { reserved = max_counts; }
-  ExchangeStatus all_gather(const PackedLayout& layout, std::span<const Load> mine,
-                            std::span<Load> all) override {
+  void reserve(std::size_t max_counts) override { mine_.reserve(reserved = max_counts); }
+  void post(const PackedLayout&, std::span<const Load> mine) override {
+    mine_.assign(mine.begin(), mine.end());
+  }
+  ExchangeStatus collect(std::span<Load> all) override {
     std::fill(all.begin(), all.end(), 0);
-    std::copy(mine.begin(), mine.end(), all.begin() + rank_ * layout.size());
+    std::copy(mine_.begin(), mine_.end(), all.begin() + rank_ * mine_.size());
     deliver(all);
     return status;
   }
@@ -58,6 +60,7 @@ class FakeExchange : public Exchange {
 
  private:
   Index num_ranks_, rank_;
+  std::vector<Load> mine_;
 };
 
 TEST(Planner, SplitsABatchOverTheGroup) {

@@ -35,21 +35,27 @@ void GivenCounts::set(std::span<const Load> counts, Index num_logical) {
   num_logical_ = num_logical;
 }
 
-ExchangeStatus GivenCounts::all_gather(const PackedLayout& layout, std::span<const Load> mine,
-                                       std::span<Load> all) {
-  check_gather(*this, layout, mine, all);
-  check_argument(static_cast<std::size_t>(num_logical_) == layout.home.size(), "counts",
+void GivenCounts::post(const PackedLayout& layout, std::span<const Load> mine) {
+  check_post(*this, layout, mine);
+  layout_ = layout;
+  mine_.assign(mine.begin(), mine.end());
+}
+
+ExchangeStatus GivenCounts::collect(std::span<Load> all) {
+  check_collect(*this, mine_.size(), all);
+  check_argument(static_cast<std::size_t>(num_logical_) == layout_.home.size(), "counts",
                  "are set for {} experts, expected {}: call set() before the batch", num_logical_,
-                 layout.home.size());
+                 layout_.home.size());
   const auto columns = static_cast<std::size_t>(num_logical_);
   for (Index g = 0; g < num_ranks_; ++g) {
-    const std::span<Load> row = all.subspan(g * layout.size(), layout.size());
+    const std::span<Load> row = all.subspan(g * layout_.size(), layout_.size());
     if (g == rank_) {
-      std::copy(mine.begin(), mine.end(), row.begin());
+      std::copy(mine_.begin(), mine_.end(), row.begin());
     } else {
-      layout.pack(std::span<const Load>(counts_).subspan(g * columns, columns), row);
+      layout_.pack(std::span<const Load>(counts_).subspan(g * columns, columns), row);
     }
   }
+  mine_.clear();
   return ExchangeStatus::kComplete;
 }
 

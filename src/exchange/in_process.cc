@@ -10,13 +10,28 @@ namespace lplb {
 
 using Clock = std::chrono::steady_clock;
 
-/// Batches are numbered by each member's calls, from 1. They are decided in order: nobody leaves a
-/// batch before it is complete or has failed, so a rank's new call is for a batch <= current + 1,
-/// and whatever is below `current` is decided.
+/// Batches are numbered by each member's calls, from 1. They are decided in order: a rank posts a
+/// batch once it has collected the one before, so when it comes to batch n, n - 1 is complete or
+/// has failed. Two batches are under way at most: ranks that post n while others have yet to
+/// collect n - 1, whose rows are in the other slot.
 struct InProcessGroup::Shared {
   Shared(Index ranks, std::chrono::microseconds wait) : num_ranks(ranks), deadline(wait) {
     handed_out.assign(static_cast<std::size_t>(ranks), 0);
   }
+
+  struct Slot {
+    std::int64_t batch = 0;
+    Index arrived = 0;  // ranks that have posted it
+    // What the first of them brought, to compare with.
+    Index first_rank = 0;
+    std::size_t first_size = 0;
+    std::uint64_t first_fingerprint = 0;
+    std::vector<Load> rows;  // [num_ranks, size]
+    Index readers = 0;  // ranks that have yet to copy the complete batch: rows stay as they are
+
+    void make_room(std::size_t counts) { rows.resize(std::max(rows.size(), counts)); }
+  };
+  Slot& slot(std::int64_t batch) { return slots[batch % 2]; }
 
   const Index num_ranks;
   const std::chrono::microseconds deadline;
@@ -25,19 +40,9 @@ struct InProcessGroup::Shared {
   std::condition_variable changed;
   std::vector<char> handed_out;  // [num_ranks]
   std::string ended;             // why the group is at its end; empty while it is not
-
-  std::int64_t current = 0;    // the batch that gathers, or was the last to
-  std::int64_t completed = 0;  // the last that all ranks came to
-  std::int64_t failed = 0;     // the last that a rank gave up
-  Index arrived = 0;           // ranks in `current`
-
-  // What the first rank of `current` brought, to compare with.
-  Index first_rank = 0;
-  std::size_t first_size = 0;
-  std::uint64_t first_fingerprint = 0;
-
-  std::vector<Load> rows;  // [num_ranks, size]: of `current`
-  Index readers = 0;       // ranks that have yet to copy a complete batch: rows stay as they are
+  std::int64_t completed = 0;    // the last batch that all ranks came to
+  std::int64_t failed = 0;       // the last that a rank gave up
+  Slot slots[2];
 
   /// With the mutex held.
   void end(std::string why) {
@@ -64,98 +69,107 @@ class InProcessGroup::Member : public Exchange {
   Index rank() const override { return rank_; }
 
   void reserve(std::size_t max_counts) override {
-    std::unique_lock lock(shared_->mutex);
-    make_room(max_counts, lock);
+    const std::lock_guard lock(shared_->mutex);
+    for (Shared::Slot& slot : shared_->slots) {
+      // NOTE: rows that are read must not move.
+      if (slot.readers == 0) slot.make_room(max_counts * static_cast<std::size_t>(num_ranks()));
+    }
   }
 
-  ExchangeStatus all_gather(const PackedLayout& layout, std::span<const Load> mine,
-                            std::span<Load> all) override {
-    check_gather(*this, layout, mine, all);
-    const auto give_up = Clock::now() + shared_->deadline;
+  void post(const PackedLayout& layout, std::span<const Load> mine) override {
+    check_post(*this, layout, mine);
+    check_argument(posted_ == 0, "mine", "is posted before the last batch is collected");
     Shared& s = *shared_;
+    const auto give_up = Clock::now() + s.deadline;
     std::unique_lock lock(s.mutex);
-    if (!s.ended.empty()) throw ExchangeError(s.ended);
-    const std::int64_t batch = ++batch_;
-    make_room(layout.size(), lock);
-    if (!enter(batch, give_up, lock)) return ExchangeStatus::kTimedOut;
-    compare(layout);
-    std::copy(mine.begin(), mine.end(), s.rows.begin() + rank_ * layout.size());
-    if (++s.arrived == s.num_ranks) {
-      s.completed = batch;
-      s.readers = s.num_ranks;
-      s.changed.notify_all();
+    ++batch_;
+    posted_ = layout.size();
+    Shared::Slot& slot = s.slot(batch_);
+    // Else collect() finds what has become of the batch.
+    if (enter(give_up, lock) && is_alike(slot, layout)) {
+      slot.make_room(layout.size() * static_cast<std::size_t>(s.num_ranks));
+      std::copy(mine.begin(), mine.end(), slot.rows.begin() + rank_ * layout.size());
+      if (++slot.arrived == s.num_ranks) {
+        s.completed = batch_;
+        slot.readers = s.num_ranks;
+        s.changed.notify_all();
+      }
     }
-    if (!leave(batch, give_up, lock)) return ExchangeStatus::kTimedOut;
+  }
+
+  ExchangeStatus collect(std::span<Load> all) override {
+    check_collect(*this, posted_, all);
+    Shared& s = *shared_;
+    const auto give_up = Clock::now() + s.deadline;
+    std::unique_lock lock(s.mutex);
+    posted_ = 0;
+    if (!await(give_up, lock)) return ExchangeStatus::kTimedOut;
 
     // Outside the lock: readers > 0 keeps the rows as they are.
+    Shared::Slot& slot = s.slot(batch_);
     lock.unlock();
-    std::copy_n(s.rows.begin(), all.size(), all.begin());
+    std::copy_n(slot.rows.begin(), all.size(), all.begin());
     lock.lock();
-    if (--s.readers == 0) s.changed.notify_all();
+    if (--slot.readers == 0) s.changed.notify_all();
     return ExchangeStatus::kComplete;
   }
 
  private:
-  /// Joins the batch, the first rank opens it. False where it is over, or some rank had not yet
-  /// read the last complete one in time.
-  bool enter(std::int64_t batch, Clock::time_point give_up, std::unique_lock<std::mutex>& lock) {
+  /// Joins the batch, the first rank opens it. False where it or the group is over, or some rank
+  /// had not yet read what was in its slot in time.
+  bool enter(Clock::time_point give_up, std::unique_lock<std::mutex>& lock) {
     Shared& s = *shared_;
-    const auto may_go_on = [&] { return s.readers == 0 || s.failed >= batch || !s.ended.empty(); };
-    if (!s.changed.wait_until(lock, give_up, may_go_on)) s.fail(batch);
-    if (!s.ended.empty()) throw ExchangeError(s.ended);
-    if (s.failed >= batch) return false;
-    if (s.current < batch) {
-      s.current = batch;
-      s.arrived = 0;
+    Shared::Slot& slot = s.slot(batch_);
+    const auto may_go_on = [&] {
+      return slot.readers == 0 || s.failed >= batch_ || !s.ended.empty();
+    };
+    if (!s.changed.wait_until(lock, give_up, may_go_on)) s.fail(batch_);
+    if (s.failed >= batch_ || !s.ended.empty()) return false;
+    if (slot.batch < batch_) {
+      slot.batch = batch_;
+      slot.arrived = 0;
     }
     return true;
   }
 
   /// Ranks that differ in what they exchange must not go on.
-  void compare(const PackedLayout& layout) {
+  bool is_alike(Shared::Slot& slot, const PackedLayout& layout) {
     Shared& s = *shared_;
-    if (s.arrived == 0) {
-      s.first_rank = rank_;
-      s.first_size = layout.size();
-      s.first_fingerprint = layout.fingerprint;
-    } else if (layout.fingerprint != s.first_fingerprint || layout.size() != s.first_size) {
+    if (slot.arrived == 0) {
+      slot.first_rank = rank_;
+      slot.first_size = layout.size();
+      slot.first_fingerprint = layout.fingerprint;
+    } else if (layout.fingerprint != slot.first_fingerprint || layout.size() != slot.first_size) {
       const auto side = [&](Index rank, std::size_t size) {
         return fmt::format("rank {} exchanges {} counts, {} of replicated experts", rank, size,
                            size - static_cast<std::size_t>(s.num_ranks));
       };
       s.end(fmt::format("the ranks' placements differ: {}; {}{}", side(rank_, layout.size()),
-                        side(s.first_rank, s.first_size),
-                        layout.size() == s.first_size
+                        side(slot.first_rank, slot.first_size),
+                        layout.size() == slot.first_size
                             ? ", but not the same ones or not in the same places"
                             : ""));
-      throw ExchangeError(s.ended);
+      return false;
     }
+    return true;
   }
 
   /// Waits for the outcome of the batch.
-  bool leave(std::int64_t batch, Clock::time_point give_up, std::unique_lock<std::mutex>& lock) {
+  bool await(Clock::time_point give_up, std::unique_lock<std::mutex>& lock) {
     Shared& s = *shared_;
     const auto decided = [&] {
-      return s.completed >= batch || s.failed >= batch || !s.ended.empty();
+      return s.completed >= batch_ || s.failed >= batch_ || !s.ended.empty();
     };
-    if (!s.changed.wait_until(lock, give_up, decided)) s.fail(batch);
-    if (s.completed >= batch) return true;  // no later batch can be complete without this rank
+    if (!s.changed.wait_until(lock, give_up, decided)) s.fail(batch_);
+    if (s.completed >= batch_) return true;  // no later batch can be complete without this rank
     if (!s.ended.empty()) throw ExchangeError(s.ended);
     return false;
-  }
-
-  /// Rows of a batch that gathers stay; those that are read must not move.
-  void make_room(std::size_t counts, std::unique_lock<std::mutex>& lock) {
-    Shared& s = *shared_;
-    const std::size_t needed = counts * static_cast<std::size_t>(s.num_ranks);
-    if (s.rows.size() >= needed) return;
-    s.changed.wait(lock, [&] { return s.readers == 0; });
-    if (s.rows.size() < needed) s.rows.resize(needed);
   }
 
   const std::shared_ptr<Shared> shared_;
   const Index rank_;
   std::int64_t batch_ = 0;
+  std::size_t posted_ = 0;  // counts of the batch that is to be collected; 0: none
 };
 
 InProcessGroup::InProcessGroup(Index num_ranks, std::chrono::microseconds deadline) {

@@ -96,10 +96,10 @@ __global__ void __launch_bounds__(kThreads) segment_kernel(const MapArgs<Id> arg
         args.counts + logical, args.num_logical,    args.quota,         replicas, count,
         args.num_ranks,        args.ranks_per_node, args.slots_per_rank};
     assign_exactly(batch, args.rank, segments);
-  } else if (divide_in_proportion(replicas, count, args.quota, Load{own}, args.rank, logical,
-                                  segments) == 0) {
-    divide_evenly(replicas, count, args.alive, args.slots_per_rank, Load{own}, logical + args.rank,
-                  segments);
+  } else {
+    divide_by_split(
+        replicas, count, [&](Index i) { return args.quota[replicas[i]]; }, args.alive,
+        args.slots_per_rank, Load{own}, args.rank, logical, segments);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -27,7 +28,8 @@ std::vector<Load> shares(const std::vector<Load>& quota, Load tokens, Index rank
   std::vector<Index> replicas(quota.size());
   for (Index i = 0; i < n; ++i) replicas[i] = i;
   std::vector<map::Segment> segments(quota.size());
-  const Index written = map::divide_in_proportion(replicas.data(), n, quota.data(), tokens, rank,
+  const auto quota_of = [&](Index i) { return quota[i]; };
+  const Index written = map::divide_in_proportion(replicas.data(), n, quota_of, tokens, rank,
                                                   expert, segments.data());
   std::vector<Load> share(quota.size(), 0);
   Load begin = 0;
@@ -87,7 +89,39 @@ TEST(MapInProportion, SaysSoWhereTheSplitHasNoTokens) {
   const std::vector<Index> replicas = {0, 1};
   const std::vector<Load> quota = {0, 0};
   map::Segment segment;
-  EXPECT_EQ(map::divide_in_proportion(replicas.data(), 2, quota.data(), 4, 0, 0, &segment), 0);
+  const auto quota_of = [&](Index i) { return quota[i]; };
+  EXPECT_EQ(map::divide_in_proportion(replicas.data(), 2, quota_of, Load{4}, 0, 0, &segment), 0);
+}
+
+// As the planner's kernels have it, up to the largest sums that they take.
+TEST(MapInProportion, IsTheSameInIntegersOf32Bits) {
+  constexpr int kMost = std::numeric_limits<int>::max();
+  std::mt19937 random(31);
+  for (int repeat = 0; repeat < 5000; ++repeat) {
+    const int bits = static_cast<int>(random() % 31);
+    std::vector<Load> quota(1 + random() % 9);
+    Load left = kMost >> bits;
+    for (Load& q : quota) {
+      q = static_cast<Load>(random() % static_cast<std::uint64_t>(left + 1));
+      left -= q;
+    }
+    if (left == kMost >> bits) quota[0] = 1;
+    const int tokens = repeat % 7 == 0 ? kMost : static_cast<int>(random() >> (1 + random() % 31));
+    const auto rank = static_cast<Index>(random() % kMaxRanks);
+    const auto expert = static_cast<Index>(random() % kMaxPhysical);
+    const std::vector<Load> want = shares(quota, tokens, rank, expert);
+    std::vector<Index> replicas(quota.size());
+    std::iota(replicas.begin(), replicas.end(), 0);
+    std::vector<map::BasicSegment<int>> segments(quota.size());
+    const Index written = map::divide_in_proportion(
+        replicas.data(), static_cast<Index>(quota.size()),
+        [&](Index i) { return static_cast<int>(quota[i]); }, tokens, rank, expert, segments.data());
+    std::vector<Load> share(quota.size(), 0);
+    for (Index i = 0; i < written; ++i) {
+      share[segments[i].physical] = segments[i].end - (i > 0 ? segments[i - 1].end : 0);
+    }
+    ASSERT_EQ(share, want);
+  }
 }
 
 // One token a rank: rounding each rank alike would send all of them to one replica. The same over

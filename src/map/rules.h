@@ -223,30 +223,57 @@ LPLB_HOST_DEVICE inline Index divide_evenly(const Index* replicas, Index num_rep
   return out.count;
 }
 
-/// Only the group's sum is known: `tokens` in proportion to the quotas (whose sum fits a Load),
-/// each replica off by less than one token; no segment where that sum is 0. The i-th boundary is
-/// floor(tokens * Q_i / Q + phase) with Q_i the sum of the first i quotas: ranks and experts round
-/// at different phases, or else small counts would all go the same way. The phases are Roberts' R2
-/// sequence ("The unreasonable effectiveness of quasirandom sequences", 2018). O(num_replicas).
+/// What holds a product of two sums of Tokens, and a sum more.
+template <class Tokens>
+struct Product;
+template <>
+struct Product<int> {
+  using type = std::uint64_t;
+};
+template <>
+struct Product<Load> {
+  using type = Uint128;
+};
+
+/// Only the group's sum is known: `tokens` in proportion to quota(i), that of the i-th replica
+/// (their sum fits Tokens), each replica off by less than one token; no segment where that sum is
+/// 0. The i-th boundary is floor(tokens * Q_i / Q + phase) with Q_i the sum of the first i quotas:
+/// ranks and experts round at different phases, or else small counts would all go the same way. The
+/// phases are Roberts' R2 sequence ("The unreasonable effectiveness of quasirandom sequences",
+/// 2018). O(num_replicas).
+template <class Tokens, class Quota>
 LPLB_HOST_DEVICE inline Index divide_in_proportion(const Index* replicas, Index num_replicas,
-                                                   const Load* quota, Load tokens, Index rank,
-                                                   Index expert, Segment* segments) {
-  using Wide = Uint128;  // (2^63)^2 + 2^63 fits
-  Load sum = 0;
-  for (Index i = 0; i < num_replicas; ++i) sum += quota[replicas[i]];
+                                                   Quota quota, Tokens tokens, Index rank,
+                                                   Index expert, BasicSegment<Tokens>* segments) {
+  using Wide = typename Product<Tokens>::type;
+  Tokens sum = 0;
+  for (Index i = 0; i < num_replicas; ++i) sum += quota(i);
   if (sum == 0) return 0;
   const Wide total = static_cast<Wide>(sum);
   const std::uint32_t turn = static_cast<std::uint32_t>(rank) * 3242174889u +
                              static_cast<std::uint32_t>(expert) * 2447445414u;
   const Wide phase = (total * turn) >> 32;  // < total
-  SegmentWriter<Load> out{segments};
-  Load before = 0;
+  SegmentWriter<Tokens> out{segments};
+  Tokens before = 0;
   for (Index i = 0; i < num_replicas; ++i) {
-    before += quota[replicas[i]];
+    before += quota(i);
     const Wide boundary = (static_cast<Wide>(tokens) * static_cast<Wide>(before) + phase) / total;
-    out.add(static_cast<Load>(boundary) - out.end, replicas[i]);
+    out.add(static_cast<Tokens>(boundary) - out.end, replicas[i]);
   }
   return out.count;
+}
+
+/// The same, and evenly where the split has no tokens of the expert. `alive` as in divide_evenly().
+template <class Tokens, class Quota>
+LPLB_HOST_DEVICE inline Index divide_by_split(const Index* replicas, Index num_replicas,
+                                              Quota quota, const char* alive, Index slots_per_rank,
+                                              Tokens tokens, Index rank, Index expert,
+                                              BasicSegment<Tokens>* segments) {
+  const Index written =
+      divide_in_proportion(replicas, num_replicas, quota, tokens, rank, expert, segments);
+  if (written > 0 || tokens == 0) return written;
+  return divide_evenly(replicas, num_replicas, alive, slots_per_rank, tokens, expert + rank,
+                       segments);
 }
 
 }  // namespace lplb::map

@@ -52,10 +52,8 @@ void TokenMap::assign_exactly(const Placement& placement, const GroupCounts& gro
 
 namespace {
 
-Index evenly(const Placement& placement, Index expert, Load tokens, Index rank, Segment* room) {
-  const char* alive = placement.rank_alive.empty() ? nullptr : placement.rank_alive.data();
-  return divide_evenly(placement.replicas(expert).data(), placement.replica_count[expert], alive,
-                       placement.slots_per_rank(), tokens, expert + rank, room);
+const char* alive(const Placement& placement) {
+  return placement.rank_alive.empty() ? nullptr : placement.rank_alive.data();
 }
 
 }  // namespace
@@ -64,7 +62,9 @@ void TokenMap::divide_evenly(const Placement& placement, const Load* own, Index 
   start(placement);
   for (Index e = 0; e < placement.num_logical_experts; ++e) {
     if (placement.replica_count[e] == 1 || own[e] == 0) continue;
-    open(e, evenly(placement, e, own[e], rank, room()));
+    open(e, map::divide_evenly(placement.replicas(e).data(), placement.replica_count[e],
+                               alive(placement), placement.slots_per_rank(), own[e], e + rank,
+                               room()));
   }
 }
 
@@ -73,10 +73,10 @@ void TokenMap::divide_in_proportion(const Placement& placement, const Load* own,
   start(placement);
   for (Index e = 0; e < placement.num_logical_experts; ++e) {
     if (placement.replica_count[e] == 1 || own[e] == 0) continue;
-    Index written = map::divide_in_proportion(
-        placement.replicas(e).data(), placement.replica_count[e], quota, own[e], rank, e, room());
-    if (written == 0) written = evenly(placement, e, own[e], rank, room());
-    open(e, written);
+    const Index* const replicas = placement.replicas(e).data();
+    open(e, divide_by_split(
+                replicas, placement.replica_count[e], [&](Index i) { return quota[replicas[i]]; },
+                alive(placement), placement.slots_per_rank(), own[e], rank, e, room()));
   }
 }
 
