@@ -15,28 +15,59 @@ BatchStatus Planner::State::run(std::span<const Id> topk_idx, std::span<Id> phys
   check_batch(topk_idx.size(), physical_idx.size());
   const CountStatus seen = count_tokens(topk_idx, counts);
   layout.pack(counts, mine);
-  BatchStatus status = BatchStatus::kDegraded;
-  if (exchange->all_gather(layout, mine, all) == ExchangeStatus::kComplete) {
-    sum_counts();
-    solve(problem, load, split, workspace, options.solve);
-    token_map.assign_exactly(placement,
-                             {all.data(), static_cast<std::ptrdiff_t>(layout.size()), true},
-                             split.physical_load.data(), rank);
-    status = record_solved();
-  } else {
-    token_map.divide_evenly(placement, counts.data(), rank);
-    ++stats.degraded;
-  }
+  const BatchStatus status = options.staleness == 0 ? plan() : plan_by_the_last();
   token_map.apply(topk_idx, physical_idx);
   stats.out_of_range += seen.out_of_range;
   ++stats.batches;
   return status;
 }
 
+BatchStatus Planner::State::plan() {
+  if (exchange->all_gather(layout, mine, all) != ExchangeStatus::kComplete) {
+    return divide_evenly(BatchStatus::kDegraded);
+  }
+  sum_counts(mine);
+  solve(problem, load, split, workspace, options.solve);
+  token_map.assign_exactly(placement,
+                           {all.data(), static_cast<std::ptrdiff_t>(layout.size()), true},
+                           split.physical_load.data(), rank);
+  return record_solved();
+}
+
+/// With staleness. NOTE: what was posted is collected whatever has become of its layout, and before
+/// the next is posted: an exchange has room for two batches.
+BatchStatus Planner::State::plan_by_the_last() {
+  const bool has_last = !posted.empty();
+  const bool fits = has_last && posted_fingerprint == layout.fingerprint;
+  ExchangeStatus outcome = ExchangeStatus::kComplete;
+  if (has_last) {
+    all.resize(posted.size() * static_cast<std::size_t>(placement.num_ranks));
+    outcome = exchange->collect(all);
+    std::swap(last, posted);
+    posted.clear();
+  }
+  exchange->post(layout, mine);
+  posted.assign(mine.begin(), mine.end());
+  posted_fingerprint = layout.fingerprint;
+  if (!fits) return divide_evenly(BatchStatus::kUnplanned);
+  if (outcome != ExchangeStatus::kComplete) return divide_evenly(BatchStatus::kDegraded);
+  sum_counts(last);
+  solve(problem, load, split, workspace, options.solve);
+  token_map.divide_in_proportion(placement, counts.data(), split.physical_load.data(), rank);
+  return record_solved();
+}
+
+BatchStatus Planner::State::divide_evenly(BatchStatus why) {
+  token_map.divide_evenly(placement, counts.data(), rank);
+  ++(why == BatchStatus::kUnplanned ? stats.unplanned : stats.degraded);
+  return why;
+}
+
 /// Sums what the ranks counted, and turns it into a load per expert that the solver cannot tell
 /// from the real one: what a rank's single-replica experts have together is put on one of them.
-/// Counts come from other ranks, and the map trusts them: they are checked here.
-void Planner::State::sum_counts() {
+/// Counts come from other ranks, and the map trusts them: they are checked here. `own` [size]: this
+/// rank's.
+void Planner::State::sum_counts(std::span<const Load> own) {
   const std::size_t size = layout.size();
   Load sign = 0;
   Load total = 0;
@@ -49,7 +80,7 @@ void Planner::State::sum_counts() {
     }
   }
   for (const Load sum : sums) overflow |= __builtin_add_overflow(total, sum, &total);
-  bool sound = std::equal(mine.begin(), mine.end(), all.begin() + rank * size);
+  bool sound = std::equal(own.begin(), own.end(), all.begin() + rank * size);
 
   std::size_t k = 0;
   std::fill(load.begin(), load.end(), 0);

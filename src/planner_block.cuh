@@ -87,34 +87,64 @@ class PlanBlock : public PlanEntries {
   /// threads of the cluster's `num_blocks` blocks call it, with all totals there; the rows are
   /// there after a barrier of the cluster.
   __device__ void exchange(device::PeerRound& round, int num_totals, int num_blocks) {
-    const unsigned long long fingerprint =
-        static_cast<unsigned long long>(h_.fingerprint[1]) << 32 | h_.fingerprint[0];
-    round.push(h_.num_columns, fingerprint, [&](int column) {
+    push(round, num_totals);
+    take_rows(round, h_.num_columns, joined(h_.fingerprint), num_blocks);
+  }
+  __device__ void push(const device::PeerRound& round, int num_totals) {
+    round.push(h_.num_columns, joined(h_.fingerprint), [&](int column) {
       int sum = 0;
       LPLB_ROLLED
       for (int block = 0; block < num_totals; ++block) sum += received(block)[column];
       return sum;
     });
-    const bool to_memory = a_.layout.has_rows == 0 || a_.trace.own != nullptr;
-    round.gather(h_.num_columns, fingerprint, [&](int rank, int column, int count) {
-      const int at = rank * h_.num_columns + column;
-      if (to_memory) a_.gathered[at] = count;
-      if (a_.layout.has_rows == 0) return;
-      int* const row = &at_rows()[at];
-      if (num_blocks == 1) {
-        *row = count;
-        return;
-      }
-      LPLB_ROLLED
-      for (int to = 0; to < num_blocks; ++to) device::store_in_block(row, to, count);
-    });
-    __syncwarp();  // lanes come one by one; a barrier of the cluster wants whole warps
   }
+
+  /// With staleness: reads what is known of the batch before. After open_image(), there for all
+  /// behind a barrier.
+  __device__ void open_last() {
+    if (thread() != 0) return;
+    const PlanLast last = *a_.last;
+    const bool fits = last.is_there != 0 && last.layout[0] == h_.layout[0] &&
+                      last.layout[1] == h_.layout[1] && a_.all_counts != nullptr;
+    common().last = last;
+    if (!fits) scalars_().lost = kNoLast;
+  }
+  /// The end of that batch's round, as exchange(), all blocks of the cluster having started. Of a
+  /// layout that has gone only word that the peers have read what this round is to overwrite.
+  __device__ void take_last_rows(device::PeerRound& round, int num_blocks) {
+    const PlanLast& last = common().last;
+    if (last.is_there == 0) return;
+    const unsigned long long fingerprint = joined(last.fingerprint);
+    if (!has_last()) {
+      take_rows(round, 0, fingerprint, num_blocks);
+      return;
+    }
+    take_rows(round, h_.num_columns, fingerprint, num_blocks);
+    LPLB_ROLLED
+    for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
+      const int at = a_.rank * h_.num_columns + c;
+      const int count = a_.packed[c];
+      if (a_.layout.has_rows != 0) at_rows()[at] = count;
+      if (keeps_rows() && blockIdx.x == 0) a_.gathered[at] = count;
+    }
+  }
+  /// On one thread of each block, once all have come from there: how it ended.
+  __device__ void end_last(const device::PeerRound& round) {
+    if (common().last.is_there == 0) return;
+    if (has_last()) note_verdict(round.verdict());
+    if (blockIdx.x == 0) round.count();
+  }
+  /// Whether there are counts to plan with, complete or not.
+  __device__ bool has_last() { return scalars_().lost != kNoLast; }
+  /// With all of the batch before read: keeps this one's in its place. All threads of a block.
+  __device__ void keep_last();
 
   /// Of a round that this block takes part in.
   __device__ device::PeerRound::SharedVerdict& verdict() const { return common().verdict; }
   /// After that barrier, on one thread of each block.
-  __device__ void note_verdict(std::uint32_t verdict) { scalars_().lost = verdict != 0 ? 1 : 0; }
+  __device__ void note_verdict(std::uint32_t verdict) {
+    scalars_().lost = verdict != 0 ? kLostRound : 0;
+  }
 
   /// The totals to memory.
   __device__ void put_totals(int* to) {
@@ -122,18 +152,22 @@ class PlanBlock : public PlanEntries {
     for (int c = thread(); c <= h_.num_columns; c += kPlanThreads) to[c] = totals()[c];
   }
 
-  /// group[column] = what the other ranks counted. Needs the rows, and all that was copied.
-  __device__ void add_other_ranks() {
+  /// group[column] = what the other ranks counted; kStale: all ranks. Needs the rows, and all that
+  /// was copied.
+  template <bool kStale>
+  __device__ void add_ranks() {
     if (a_.all_counts == nullptr) return;
+    const int skipped = kStale ? -1 : a_.rank;
     if (a_.layout.has_rows != 0) {
-      add_rows(at_rows());
+      add_rows(at_rows(), skipped);
     } else {
-      add_rows(a_.all_counts);
+      add_rows(a_.all_counts, skipped);
     }
   }
 
   /// own and group from the blocks' totals, what the solver takes, and whether it may. Needs the
-  /// totals in received(). Ends in a barrier.
+  /// totals in received(), and add_ranks(). Ends in a barrier.
+  template <bool kStale>
   __device__ void gather(int num_blocks) {
     const solvers::BlockState solver = state();
     LPLB_ROLLED
@@ -145,8 +179,8 @@ class PlanBlock : public PlanEntries {
         own_sum += block < num_blocks ? received(block)[c] : 0;
       }
       own()[c] = own_sum;
-      const int sum =
-          static_cast<int>(static_cast<unsigned>(group()[c]) + static_cast<unsigned>(own_sum));
+      const unsigned mine = kStale ? 0u : static_cast<unsigned>(own_sum);
+      const int sum = static_cast<int>(static_cast<unsigned>(group()[c]) + mine);
       group()[c] = sum;
       if (static_cast<unsigned>(sum) > static_cast<unsigned>(h_.safe_count)) note_odd_count();
       const int index = target & kTargetMask;
@@ -164,7 +198,7 @@ class PlanBlock : public PlanEntries {
       }
     }
     __syncthreads();
-    if (scalars_().odd != 0) sum_wide();
+    if (scalars_().odd != 0) sum_wide<kStale>();
   }
 
   __device__ bool has_bad_counts() { return (scalars_().negative | scalars_().misplaced) != 0; }
@@ -174,7 +208,7 @@ class PlanBlock : public PlanEntries {
 
   /// The first threads solve; the others make the sums that the segments and the map need. Ends in
   /// a barrier.
-  template <bool kCut>
+  template <bool kCut, bool kStale>
   __device__ void solve() {
     if (thread() < h_.solver_threads) {
       if (!is_degraded()) {
@@ -184,7 +218,7 @@ class PlanBlock : public PlanEntries {
     } else {
       const int worker = thread() - h_.solver_threads;
       const int num_workers = kPlanThreads - h_.solver_threads;
-      sum_ranks(worker, num_workers);
+      if constexpr (!kStale) sum_ranks(worker, num_workers);
       number_warps(worker, num_workers);
     }
     __syncthreads();
@@ -194,7 +228,7 @@ class PlanBlock : public PlanEntries {
   /// segments of each expert of which this rank has tokens, and what map() reads of them first.
   /// The first block's last warp, which has none but where there are very many, calls beside()
   /// first. Ends in a barrier.
-  template <class Beside>
+  template <bool kStale, class Beside>
   __device__ void make_segments(Beside beside) {
     const bool degraded = is_degraded();
     if (!degraded) {
@@ -204,6 +238,7 @@ class PlanBlock : public PlanEntries {
       __syncthreads();
     }
     if (blockIdx.x == 0 && thread() >= kPlanThreads - device::kRow) beside();
+    const int turn = kStale ? a_.rank : map_rank();
     const bool is_one_node = h_.ranks_per_node == h_.num_ranks;
     const int first_rank = is_one_node ? 0 : map_rank() / h_.ranks_per_node * h_.ranks_per_node;
     LPLB_ROLLED
@@ -214,7 +249,12 @@ class PlanBlock : public PlanEntries {
       const int* const physical = list<int>(h_.physical) + begin;
       if (degraded) {
         divide_evenly(physical, count, list<char>(h_.alive), h_.slots_per_rank, own()[k],
-                      list<std::uint16_t>(h_.logical)[k] + map_rank(), segments() + begin);
+                      list<std::uint16_t>(h_.logical)[k] + turn, segments() + begin);
+      } else if constexpr (kStale) {
+        map::divide_by_split(
+            physical, count, [&](int i) { return quota()[begin + i]; }, list<char>(h_.alive),
+            h_.slots_per_rank, own()[k], turn, list<std::uint16_t>(h_.logical)[k],
+            segments() + begin);
       } else {
         const map::SummedExpert<int> expert{physical,
                                             list<std::uint16_t>(h_.replica_rank) + begin,
@@ -242,11 +282,15 @@ class PlanBlock : public PlanEntries {
   __device__ void keep_trace();
 
  private:
+  enum Lost {
+    kLostRound = 1,  ///< the exchange was not complete
+    kNoLast,         ///< with staleness: there are no counts to plan with
+  };
   struct Scalars {
     int odd;  ///< a count or a sum is not within [0, safe_count]: the sums may have overflowed
     int negative, misplaced;
     int large;                 ///< a sum past 2^31 - 1, of a column or of all
-    int lost;                  ///< the exchange was not complete
+    int lost;                  ///< Lost
     unsigned long long total;  ///< of sum_wide()
   };
 
@@ -261,6 +305,7 @@ class PlanBlock : public PlanEntries {
     solvers::BlockOutcome outcome;
     Scalars scalars;
     device::PeerRound::SharedVerdict verdict;
+    PlanLast last;
   };
   static_assert(sizeof(Common) <= kPlanCommonBytes);
   __device__ Common& common() const { return at<Common>(a_.layout.common); }
@@ -270,15 +315,40 @@ class PlanBlock : public PlanEntries {
 
   __device__ void note_odd_count() { atomicOr(&scalars_().odd, 1); }
 
+  __device__ static unsigned long long joined(const std::uint32_t (&words)[2]) {
+    return static_cast<unsigned long long>(words[1]) << 32 | words[0];
+  }
+  /// Whether rows are in device memory too.
+  __device__ bool keeps_rows() const { return a_.layout.has_rows == 0 || a_.trace.own != nullptr; }
+  /// What the peers pushed in a round, of `num_columns` each.
+  __device__ void take_rows(device::PeerRound& round, int num_columns,
+                            unsigned long long fingerprint, int num_blocks) {
+    const bool to_memory = keeps_rows();
+    round.gather(num_columns, fingerprint, [&](int rank, int column, int count) {
+      const int at = rank * num_columns + column;
+      if (to_memory) a_.gathered[at] = count;
+      if (a_.layout.has_rows == 0) return;
+      int* const row = &at_rows()[at];
+      if (num_blocks == 1) {
+        *row = count;
+        return;
+      }
+      LPLB_ROLLED
+      for (int to = 0; to < num_blocks; ++to) device::store_in_block(row, to, count);
+    });
+    __syncwarp();  // lanes come one by one; a barrier of the cluster wants whole warps
+  }
+
   /// negative and large, from sums that cannot overflow. Rare. Ends in a barrier.
+  template <bool kStale>
   __device__ __forceinline__ void sum_wide() {
     unsigned long long* const total = &scalars_().total;
     LPLB_ROLLED
     for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
-      long long sum = own()[c];
+      long long sum = kStale ? 0 : own()[c];
       LPLB_ROLLED
       for (int g = 0; g < h_.num_ranks && a_.all_counts != nullptr; ++g) {
-        if (g == a_.rank) continue;
+        if (!kStale && g == a_.rank) continue;
         const int tokens = row_count(g, c);
         if (tokens < 0) atomicOr(&scalars_().negative, 1);
         sum += max(tokens, 0);
@@ -291,24 +361,25 @@ class PlanBlock : public PlanEntries {
     __syncthreads();
   }
 
-  /// `counts` [num_ranks, num_columns], in memory that the compiler knows.
-  __device__ __forceinline__ void add_rows(const int* counts) {
+  /// `counts` [num_ranks, num_columns], in memory that the compiler knows; of all ranks but one.
+  __device__ __forceinline__ void add_rows(const int* counts, int skipped) {
     const int column = thread() & ((1 << h_.column_bits) - 1);
     const int begin = (thread() >> h_.column_bits) * h_.stretch_ranks;
     const int end = min(begin + h_.stretch_ranks, h_.num_ranks);
     LPLB_ROLLED
     for (int c = column; c < h_.num_columns; c += kPlanThreads) {
-      add_ranks(counts + c, &group()[c], begin, end);
+      add_rows(counts + c, &group()[c], begin, end, skipped);
     }
   }
 
-  /// *group += the tokens of ranks [begin, end) of a column, this one's aside.
-  __device__ __forceinline__ void add_ranks(const int* counts, int* group, int begin, int end) {
+  /// *group += the tokens of ranks [begin, end) of a column, those of `skipped` aside.
+  __device__ __forceinline__ void add_rows(const int* counts, int* group, int begin, int end,
+                                           int skipped) {
     int sum = 0;
     unsigned most = 0;
 #pragma unroll 4
     for (int g = begin; g < end; ++g) {
-      const int tokens = g == a_.rank ? 0 : counts[g * h_.num_columns];
+      const int tokens = g == skipped ? 0 : counts[g * h_.num_columns];
       most = max(most, static_cast<unsigned>(tokens));
       sum = static_cast<int>(static_cast<unsigned>(sum) + static_cast<unsigned>(tokens));
     }

@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 
-#include "core/launch.cuh"
-#include "planner_batch.cuh"
+#include "planner_kernels.cuh"
 
 namespace lplb {
 namespace {
-
-template <bool kCut, bool kExchange>
-__global__ void __launch_bounds__(kPlanThreads, 1)
-    plan_kernel(const __grid_constant__ PlanArgs args) {
-  extern __shared__ uint4 memory[];
-  plan_batch<kCut, kExchange>(args, memory);
-}
 
 /// The first of three kernels: each block's totals.
 __global__ void __launch_bounds__(kPlanThreads, 1)
@@ -40,50 +32,6 @@ __global__ void __launch_bounds__(kPlanThreads)
   }
 }
 
-/// Copies the totals of all blocks from where count_kernel() left them. Ends in a barrier.
-__device__ void fetch_totals(PlanBlock& plan, const PlanArgs& args, int num_blocks) {
-  for (int block = 0; block < num_blocks; ++block) {
-    const int* const totals = args.block_totals + block * (args.layout.max_columns + 1);
-    for (int c = threadIdx.x; c <= plan.header().num_columns; c += kPlanThreads) {
-      plan.received(block)[c] = totals[c];
-    }
-  }
-  __syncthreads();
-}
-
-/// The second, one block: the segments.
-template <bool kCut, bool kExchange>
-__global__ void __launch_bounds__(kPlanThreads, 1)
-    solve_kernel(const __grid_constant__ PlanArgs args) {
-  extern __shared__ uint4 memory[];
-  device::let_next_kernel_start();
-  PlanBlock plan(args, memory);
-  plan.begin(false);
-  plan.open_image(!kExchange);
-  device::wait_for_copies();
-  __syncthreads();
-  if constexpr (kExchange) {
-    device::PeerRound round(args.peers, plan.verdict(), 0, 1);
-    if (threadIdx.x == 0) plan.verdict() = {};
-    round.begin();
-    device::wait_for_kernel();
-    fetch_totals(plan, args, args.num_blocks);
-    exchange(plan, round, args.num_blocks, 1);
-    if (threadIdx.x == 0) round.finish();
-  } else {
-    plan.add_other_ranks();
-    device::wait_for_kernel();
-    fetch_totals(plan, args, args.num_blocks);
-  }
-  plan.gather(args.num_blocks);
-  plan.solve<kCut>();
-  plan.make_segments([&] { plan.report(args.num_blocks); });
-  for (int i = threadIdx.x; i < plan.header().num_replicas; i += kPlanThreads) {
-    args.segments[i] = plan.segments()[i];
-  }
-  plan.keep_trace();
-}
-
 /// The third: counts once more, while the second solves, and maps.
 __global__ void __launch_bounds__(kPlanThreads, 1)
     map_kernel(const __grid_constant__ PlanArgs args) {
@@ -103,14 +51,12 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
   plan.map();
 }
 
-using Kernel = void (*)(PlanArgs);
+constexpr PlanKernels kExactKernels = make_plan_kernels<false>();
 
-constexpr Kernel kPlan[2][2] = {{plan_kernel<false, false>, plan_kernel<false, true>},
-                                {plan_kernel<true, false>, plan_kernel<true, true>}};
-constexpr Kernel kSolve[2][2] = {{solve_kernel<false, false>, solve_kernel<false, true>},
-                                 {solve_kernel<true, false>, solve_kernel<true, true>}};
-constexpr Kernel kKernels[] = {kPlan[0][0],  kPlan[0][1],  kPlan[1][0],  kPlan[1][1],  kSolve[0][0],
-                               kSolve[0][1], kSolve[1][0], kSolve[1][1], count_kernel, map_kernel};
+const PlanKernels& kernels_of(bool is_stale) {
+  return is_stale ? stale_plan_kernels() : kExactKernels;
+}
+const PlanKernels& kernels_of(const PlanArgs& args) { return kernels_of(args.last != nullptr); }
 
 /// Whether the exchange is within the kernel.
 int exchanges(const PlanArgs& args) { return args.peers.own != nullptr ? 1 : 0; }
@@ -147,20 +93,34 @@ std::int64_t most_plan_bytes() {
   return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - 2048;
 }
 
-void prepare_plan(std::size_t shared_bytes) {
-  for (const Kernel kernel : kKernels) {
-    cudaFuncAttributes now{};
-    LPLB_CUDA_CHECK(cudaFuncGetAttributes(&now, reinterpret_cast<const void*>(kernel)));
-    if (now.maxDynamicSharedSizeBytes >= static_cast<int>(shared_bytes)) continue;
-    LPLB_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         static_cast<int>(shared_bytes)));
+namespace {
+
+void allow(PlanKernel kernel, std::size_t shared_bytes) {
+  cudaFuncAttributes now{};
+  LPLB_CUDA_CHECK(cudaFuncGetAttributes(&now, reinterpret_cast<const void*>(kernel)));
+  if (now.maxDynamicSharedSizeBytes >= static_cast<int>(shared_bytes)) return;
+  LPLB_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                       cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       static_cast<int>(shared_bytes)));
+}
+
+}  // namespace
+
+void prepare_plan(std::size_t shared_bytes, bool is_stale) {
+  const PlanKernels& kernels = kernels_of(is_stale);
+  for (int cut = 0; cut < 2; ++cut) {
+    for (int exchange = 0; exchange < 2; ++exchange) {
+      allow(kernels.plan[cut][exchange], shared_bytes);
+      allow(kernels.solve[cut][exchange], shared_bytes);
+    }
   }
+  allow(count_kernel, shared_bytes);
+  allow(map_kernel, shared_bytes);
 }
 
 bool can_start_early() { return attribute(cudaDevAttrComputeCapabilityMajor) >= 9; }
 
-bool has_clusters(int num_blocks, std::size_t shared_bytes) {
+bool has_clusters(int num_blocks, std::size_t shared_bytes, bool is_stale) {
   if (num_blocks == 1) return true;
   if (attribute(cudaDevAttrClusterLaunch) == 0) return false;
   const device::Launch launch({.num_blocks = num_blocks,
@@ -169,13 +129,13 @@ bool has_clusters(int num_blocks, std::size_t shared_bytes) {
                                .cluster_blocks = num_blocks},
                               nullptr);
   int count = 0;
-  LPLB_CUDA_CHECK(cudaOccupancyMaxActiveClusters(&count, reinterpret_cast<const void*>(kPlan[0][0]),
-                                                 &launch.config));
+  LPLB_CUDA_CHECK(cudaOccupancyMaxActiveClusters(
+      &count, reinterpret_cast<const void*>(kernels_of(is_stale).plan[0][0]), &launch.config));
   return count > 0;
 }
 
 void launch_plan_cluster(const PlanArgs& args, bool is_cut, cudaStream_t stream) {
-  device::launch(kPlan[is_cut ? 1 : 0][exchanges(args)],
+  device::launch(kernels_of(args).plan[is_cut ? 1 : 0][exchanges(args)],
                  {.num_blocks = args.num_blocks,
                   .num_threads = kPlanThreads,
                   .shared_bytes = static_cast<std::size_t>(args.layout.bytes),
@@ -199,7 +159,7 @@ void launch_plan_kernels(const PlanArgs& args, bool is_cut, bool early, cudaStre
   device::launch(count_kernel, shape, stream, args);
   shape.is_early = early;
   shape.num_blocks = 1;
-  device::launch(kSolve[is_cut ? 1 : 0][exchanges(args)], shape, stream, args);
+  device::launch(kernels_of(args).solve[is_cut ? 1 : 0][exchanges(args)], shape, stream, args);
   shape.num_blocks = args.num_blocks;
   device::launch(map_kernel, shape, stream, args);
 }

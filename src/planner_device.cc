@@ -22,10 +22,16 @@ void check_aligned(const void* pointer, std::uintptr_t bytes, const char* name) 
                  bytes);
 }
 
-void check_no_capture(cudaStream_t stream, const char* what) {
+/// The capture that a stream is in; 0: none.
+unsigned long long capture_of(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  LPLB_CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
-  check_argument(status == cudaStreamCaptureStatusNone, "stream",
+  unsigned long long id = 0;
+  LPLB_CUDA_CHECK(cudaStreamGetCaptureInfo(stream, &status, &id));
+  return status == cudaStreamCaptureStatusNone ? 0 : id;
+}
+
+void check_no_capture(cudaStream_t stream, const char* what) {
+  check_argument(capture_of(stream) == 0, "stream",
                  "is being captured, expected {} outside of a capture", what);
 }
 
@@ -61,6 +67,10 @@ void DevicePlanner::State::check_batch(const DeviceBatch& batch) const {
   check_aligned(batch.num_valid_tokens, 4, "num_valid_tokens");
   check_aligned(batch.all_counts, 4, "all_counts");
   check_counts(batch.all_counts);
+  check_aligned(batch.packed, 4, "packed");
+  check_argument(batch.packed == nullptr || (is_stale() && device_options.exchange == nullptr),
+                 "packed", "is given, expected null: {}",
+                 is_stale() ? "the planner has an exchange" : "staleness is 0");
 }
 
 void DevicePlanner::State::check_counts(const std::int32_t* all_counts) const {
@@ -94,6 +104,10 @@ PlanArgs DevicePlanner::State::args_of(const DeviceBatch& batch) const {
     args.gathered = gathered_.get();
     args.all_counts = args.gathered;
   }
+  if (is_stale()) {
+    args.last = last_.get();
+    args.packed = device_options.exchange != nullptr ? mine_.get() : batch.packed;
+  }
   if (device_options.checks || device_options.keeps_split) {
     args.trace = {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()};
   }
@@ -103,12 +117,11 @@ PlanArgs DevicePlanner::State::args_of(const DeviceBatch& batch) const {
 void DevicePlanner::State::run(cudaStream_t stream, const DeviceBatch& batch) {
   check_batch(batch);
   const PlanArgs args = args_of(batch);
-  if (device_options.exchange != nullptr && peers_ == nullptr) {
+  if (beside_ != nullptr) {
+    join(stream);
+  } else if (device_options.exchange != nullptr && peers_ == nullptr) {
     launch_plan_count({args, mine_.get()}, stream);
-    device_options.exchange->all_gather(stream, {.mine = mine_.get(),
-                                                 .all = gathered_.get(),
-                                                 .num_counts = image.layout().size(),
-                                                 .fingerprint = image.fingerprint()});
+    gather(stream);
   }
   if (shape == PlanShape::kCluster) {
     launch_plan_cluster(args, is_cut_, stream);
@@ -116,6 +129,41 @@ void DevicePlanner::State::run(cudaStream_t stream, const DeviceBatch& batch) {
     launch_plan_kernels(args, is_cut_, starts_early_, stream);
   }
   if (device_options.checks) launch_plan_check(check_args(args), stream);
+  if (beside_ != nullptr) gather_beside(stream);
+}
+
+/// This rank's counts, which are in mine_, and the others'.
+void DevicePlanner::State::gather(cudaStream_t stream) {
+  device_options.exchange->all_gather(stream, {.mine = mine_.get(),
+                                               .all = gathered_.get(),
+                                               .num_counts = image.layout().size(),
+                                               .fingerprint = image.fingerprint()});
+}
+
+/// The same beside `stream`, behind the plan that has counted.
+void DevicePlanner::State::gather_beside(cudaStream_t stream) {
+  if (device_options.keeps_split) {
+    LPLB_CUDA_CHECK(cudaMemcpyAsync(last_counts_.get(), gathered_.get(),
+                                    gathered_.capacity() * sizeof(int), cudaMemcpyDeviceToDevice,
+                                    stream));
+  }
+  Beside& b = *beside_;
+  b.planned.record(stream);
+  b.planned.hold(b.stream.get());
+  gather(b.stream.get());
+  b.gathered.record(b.stream.get());
+  b.capture = capture_of(stream);
+  b.is_under_way = true;
+}
+
+void DevicePlanner::State::join(cudaStream_t stream) {
+  if (beside_ == nullptr || !beside_->is_under_way) return;
+  const unsigned long long capture = capture_of(stream);
+  check_argument(capture == 0 || beside_->capture != 0, "stream",
+                 "is being captured, expected join() between the batch before and the capture");
+  // A capture that has ended has ended its round too.
+  if (capture == beside_->capture) beside_->gathered.hold(stream);
+  beside_->is_under_way = false;
 }
 
 void DevicePlanner::State::count(cudaStream_t stream, const DeviceBatch& batch, int* packed) {
@@ -155,8 +203,9 @@ void DevicePlanner::State::write_quotas(cudaStream_t stream, const std::int32_t*
   check_aligned(all_counts, 4, "all_counts");
   check_counts(all_counts);
   check_quota_outputs(placement, outputs);
+  const int* const gathered = beside_ != nullptr ? last_counts_.get() : gathered_.get();
   launch_quotas({device_image_.get(),
-                 device_options.exchange != nullptr ? gathered_.get() : all_counts,
+                 device_options.exchange != nullptr ? gathered : all_counts,
                  rank,
                  {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()},
                  outputs},
@@ -182,13 +231,15 @@ DevicePlannerStats DevicePlanner::State::read(const PlanStatus& s, Index num_ran
   stats.solved = count(s.solved);
   stats.optimal = count(s.optimal);
   stats.degraded = count(s.degraded);
+  stats.unplanned = count(s.unplanned);
   stats.out_of_range = count(s.out_of_range);
   stats.overflows = count(s.overflows);
   stats.bad_counts = count(s.bad_counts);
   stats.lost = count(s.lost);
   stats.bad_valid = count(s.bad_valid);
   stats.check_failures = count(s.check_failures);
-  stats.last_status = s.last_degraded != 0                    ? BatchStatus::kDegraded
+  stats.last_status = s.last_outcome == kPlanUnplanned        ? BatchStatus::kUnplanned
+                      : s.last_outcome == kPlanDegraded       ? BatchStatus::kDegraded
                       : s.batches == 0 || s.last_optimal != 0 ? BatchStatus::kOptimal
                                                               : BatchStatus::kBounded;
   stats.last_max_load = s.last_max_load;
@@ -237,6 +288,7 @@ DevicePlanner& DevicePlanner::operator=(DevicePlanner&&) noexcept = default;
 void DevicePlanner::run(StreamHandle stream, const DeviceBatch& batch) {
   state_->run(static_cast<cudaStream_t>(stream), batch);
 }
+void DevicePlanner::join(StreamHandle stream) { state_->join(static_cast<cudaStream_t>(stream)); }
 void DevicePlanner::count(StreamHandle stream, const DeviceBatch& batch, std::int32_t* packed) {
   state_->count(static_cast<cudaStream_t>(stream), batch, packed);
 }

@@ -33,12 +33,23 @@ struct PlanStatus {
   unsigned long long bad_valid;
   unsigned long long lost;
   unsigned long long check_failures;
-  int last_degraded;
+  unsigned long long unplanned;
+  int last_outcome;  ///< PlanOutcome
   int last_optimal;
   int last_max_load;
   int last_bound;
   int last_total;
   int last_steps;
+};
+
+enum PlanOutcome { kPlanSolved, kPlanDegraded, kPlanUnplanned };
+
+/// With staleness: what the counts of the batch before were of. In device memory; written by one
+/// thread a batch.
+struct PlanLast {
+  std::uint32_t fingerprint[2];  ///< PlanHeader's, of then
+  std::uint32_t layout[2];       ///< likewise
+  std::int32_t is_there;         ///< there was one
 };
 
 /// Room for PlanBlock's single values.
@@ -107,6 +118,9 @@ struct PlanArgs {
   PlanStatus* status;
   PeerArgs peers;  ///< the exchange within the kernel; its `own` is null where there is none
   int* gathered;   ///< [num_ranks, max_columns]: all_counts, where the kernel gathers them itself
+  PlanLast* last;  ///< with staleness: all_counts are of the batch before. Null: of this one
+  int* packed;  ///< [max_columns], with staleness: this rank's counts, written; may be null. Where
+                ///< the kernel gathers, those of the batch before are in it
   PlanTrace trace;
   int* block_totals;      ///< kKernels: [kMaxPlanBlocks, max_columns + 1]
   PlanSegment* segments;  ///< kKernels: [max_replicas]
@@ -138,10 +152,10 @@ std::size_t max_state_bytes(const PlanLimits& limits);
 
 /// The most shared memory that a block of the kernels can have on the current device.
 std::int64_t most_plan_bytes();
-/// Allows the kernels so much; once a planner. Throws CudaError.
-void prepare_plan(std::size_t shared_bytes);
+/// Allows the kernels, with staleness or without, so much; once a planner. Throws CudaError.
+void prepare_plan(std::size_t shared_bytes, bool is_stale);
 /// Whether a cluster of so many blocks fits the current device.
-bool has_clusters(int num_blocks, std::size_t shared_bytes);
+bool has_clusters(int num_blocks, std::size_t shared_bytes, bool is_stale);
 
 /// Whether kernels can start before the one ahead has ended.
 bool can_start_early();

@@ -88,10 +88,10 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
                  "{} with {} ranks takes {} bytes of a block's shared memory, expected at most {}",
                  options.max_redundants, first.num_ranks, layout_.bytes, most_bytes);
   const auto shared_bytes = static_cast<std::size_t>(layout_.bytes);
-  prepare_plan(shared_bytes);
+  prepare_plan(shared_bytes, is_stale());
   starts_early_ = can_start_early();
   const bool clusters =
-      has_clusters(blocks_for(options.max_tokens * options.num_topk), shared_bytes);
+      has_clusters(blocks_for(options.max_tokens * options.num_topk), shared_bytes, is_stale());
   shape = device_options.shape;
   check_argument(shape != PlanShape::kCluster || clusters, "shape",
                  "is kCluster, but the device has no room for a cluster of {} blocks",
@@ -104,6 +104,14 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
   LPLB_CUDA_CHECK(cudaMemsetAsync(status_.get(), 0, sizeof(PlanStatus), stream.get()));
   // NOTE: kernels read whole stretches of it; what no image has reached is never used.
   LPLB_CUDA_CHECK(cudaMemsetAsync(device_image_.get(), 0, max_plan_bytes(limits_), stream.get()));
+  if (is_stale()) {
+    LPLB_CUDA_CHECK(cudaMemsetAsync(last_.get(), 0, sizeof(PlanLast), stream.get()));
+    // NOTE: read, and not looked at, where there is no batch before.
+    if (gathered_.capacity() > 0) {
+      LPLB_CUDA_CHECK(
+          cudaMemsetAsync(gathered_.get(), 0, gathered_.capacity() * sizeof(int), stream.get()));
+    }
+  }
   put_image(stream.get());
   LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
 }
@@ -118,6 +126,7 @@ void DevicePlanner::State::check_options() const {
   const Index most = kMaxPhysical - placement.num_logical_experts;
   check_argument(options.max_redundants >= 0 && options.max_redundants <= most, "max_redundants",
                  "{} is not between 0 and {}", options.max_redundants, most);
+  check_staleness(options.staleness);
   check_argument(options.solve.solver != Solver::kCut || placement.num_ranks <= kMaxCutRanks,
                  "solver", "\"cut\" takes up to {} ranks, not {}", kMaxCutRanks,
                  placement.num_ranks);
@@ -163,8 +172,13 @@ void DevicePlanner::State::allocate() {
   segments_.reserve(static_cast<std::size_t>(limits_.max_replicas()) + 1);
   if (device_options.exchange != nullptr) {
     gathered_.reserve(columns * static_cast<std::size_t>(limits_.num_ranks));
-    if (peers_ == nullptr) mine_.reserve(columns);
+    if (peers_ == nullptr || is_stale()) mine_.reserve(columns);
+    if (peers_ == nullptr && is_stale()) {
+      beside_ = std::make_unique<Beside>();
+      if (device_options.keeps_split) last_counts_.reserve(gathered_.capacity());
+    }
   }
+  if (is_stale()) last_.reserve(1);
   const auto physical = static_cast<std::size_t>(limits_.max_physical());
   const auto ranks = static_cast<std::size_t>(limits_.num_ranks);
   if (device_options.checks || device_options.keeps_split) {

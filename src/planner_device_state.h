@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <memory>
 #include <optional>
 
 #include "core/device.h"
@@ -24,11 +25,13 @@ struct DevicePlanner::State {
   std::optional<DevicePlannerStats> poll_stats(cudaStream_t stream);
   void write_quotas(cudaStream_t stream, const std::int32_t* all_counts,
                     const QuotaOutputs& outputs) const;
+  void join(cudaStream_t stream);
   int blocks_for(std::int64_t entries) const;
 
   Index rank;
   PlannerOptions options;
   DevicePlannerOptions device_options;
+  bool is_stale() const { return options.staleness != 0; }
   PlanShape shape = PlanShape::kAuto;
   Placement placement;
   PlanImage image;
@@ -37,6 +40,13 @@ struct DevicePlanner::State {
   struct Staging {
     device::HostArray<unsigned char> bytes;
     PlanEvent copied;  // passed before the first record
+  };
+  /// With staleness, of an exchange that is not within the kernel: rounds beside the batches.
+  struct Beside {
+    device::Stream stream;
+    PlanEvent planned, gathered;
+    unsigned long long capture = 0;  // that the round which is under way is part of; 0: none
+    bool is_under_way = false;
   };
   struct Checks {  // the first four also where the split is kept
     device::Array<int> own, quota, group, state, taken, met, rank_load, counts;
@@ -51,6 +61,8 @@ struct DevicePlanner::State {
   Index topk_of(const DeviceBatch& batch) const;
   void allocate();
   void put_image(cudaStream_t stream);
+  void gather(cudaStream_t stream);
+  void gather_beside(cudaStream_t stream);
   PlanArgs args_of(const DeviceBatch& batch) const;
   PlanCheckArgs check_args(const PlanArgs& args) const;
   static DevicePlannerStats read(const PlanStatus& status, Index num_ranks);
@@ -64,6 +76,9 @@ struct DevicePlanner::State {
   device::Array<int> block_totals_;
   const PeerArgs* peers_ = nullptr;     // of an exchange within the kernel
   device::Array<int> gathered_, mine_;  // with an exchange: all ranks' counts, this rank's
+  device::Array<PlanLast> last_;        // with staleness
+  device::Array<int> last_counts_;      // of all ranks, where gathered_ may be written beside
+  std::unique_ptr<Beside> beside_;
   device::Array<PlanSegment> segments_;
   Staging staging_[2];  // an update may be on its way while the next one is written
   int next_staging_ = 0;

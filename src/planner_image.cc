@@ -63,6 +63,11 @@ std::uint64_t fingerprint_of(const Placement& p, Solver solver) {
   return hash;
 }
 
+void set_words(std::uint64_t bits, std::uint32_t (&words)[2]) {
+  words[0] = static_cast<std::uint32_t>(bits);
+  words[1] = static_cast<std::uint32_t>(bits >> 32);
+}
+
 /// The arrays of PlanHeader.
 struct Arrays {
   std::vector<std::int32_t> codes, targets, physical;
@@ -153,9 +158,8 @@ void PlanImage::assign(const Placement& placement, Solver chosen) {
   h.slots_per_rank = placement.slots_per_rank();
   h.ranks_per_node = placement.num_ranks / placement.num_nodes;
   choose_form(solver, chosen, &h);
-  const std::uint64_t fingerprint = fingerprint_of(placement, chosen);
-  h.fingerprint[0] = static_cast<std::uint32_t>(fingerprint);
-  h.fingerprint[1] = static_cast<std::uint32_t>(fingerprint >> 32);
+  set_words(fingerprint_of(placement, chosen), h.fingerprint);
+  set_words(layout_.fingerprint, h.layout);
 
   bytes_.assign(sizeof(PlanHeader), 0);
   h.codes = append<std::int32_t>(bytes_, arrays.codes);

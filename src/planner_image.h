@@ -55,7 +55,7 @@ struct PlanHeader {
       stretch_ranks;  ///< ranks that a thread sums over where kPlanThreads share the columns
   std::uint32_t fingerprint[2];  ///< of the placement and the solver: ranks must agree on it
   std::int32_t safe_count;       ///< counts up to here sum to no more than 2^31 - 1
-  std::int32_t unused[2];
+  std::uint32_t layout[2];       ///< PackedLayout::fingerprint
   // Bytes from the start, multiples of 16.
   std::int32_t codes;     ///< int32 [num_logical + 2]: of ids from -1 on, the last of all others
   std::int32_t targets;   ///< int32 [num_columns]: PlanTarget | value

@@ -43,6 +43,7 @@ class EmulatedPlanner {
     args_.num_blocks = num_blocks;
     args_.max_steps = solvers::device_steps(placement.num_ranks, -1);
     gathered_.resize(static_cast<std::size_t>(placement.num_ranks * args_.layout.max_columns));
+    packed_.resize(static_cast<std::size_t>(args_.layout.max_columns));
     blocks_.resize(static_cast<std::size_t>(num_blocks));
     for (auto& block : blocks_) {
       block.resize(static_cast<std::size_t>(args_.layout.bytes) / sizeof(uint4) + 1);
@@ -66,6 +67,18 @@ class EmulatedPlanner {
     args_.num_valid_tokens = &num_valid_;
   }
 
+  /// From here on batches are split by the ones before.
+  void be_stale() {
+    args_.last = &last_;
+    args_.packed = packed_.data();
+  }
+  void update(const Placement& placement) {
+    image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
+    std::copy(image_.bytes().begin(), image_.bytes().end(), device_image_.begin());
+  }
+  /// This rank's counts, of the last batch.
+  std::span<const int> packed() const { return std::span(packed_).first(image_.layout().size()); }
+
   void give(const std::int32_t* all_counts) { args_.all_counts = all_counts; }
   void exchange(const PeerArgs& peers) {
     args_.peers = peers;
@@ -88,10 +101,10 @@ class EmulatedPlanner {
   void plan() {
     void* const memory = blocks_[blockIdx.x].data();
     const bool exchanges = args_.peers.own != nullptr;
-    if (is_cut_) {
-      exchanges ? plan_batch<true, true>(args_, memory) : plan_batch<true, false>(args_, memory);
+    if (args_.last != nullptr) {
+      is_cut_ ? plan<true, true>(exchanges, memory) : plan<false, true>(exchanges, memory);
     } else {
-      exchanges ? plan_batch<false, true>(args_, memory) : plan_batch<false, false>(args_, memory);
+      is_cut_ ? plan<true, false>(exchanges, memory) : plan<false, false>(exchanges, memory);
     }
   }
 
@@ -106,6 +119,12 @@ class EmulatedPlanner {
   const PlanImage& image() const { return image_; }
 
  private:
+  template <bool kCut, bool kStale>
+  void plan(bool exchanges, void* memory) {
+    exchanges ? plan_batch<kCut, true, kStale>(args_, memory)
+              : plan_batch<kCut, false, kStale>(args_, memory);
+  }
+
   bool is_cut_ = false;
   PlanImage image_;
   std::vector<unsigned char> device_image_;
@@ -113,7 +132,8 @@ class EmulatedPlanner {
   PlanArgs args_{};
   int num_valid_ = 0;
   std::vector<std::int64_t> entries_;
-  std::vector<int> gathered_;
+  std::vector<int> gathered_, packed_;
+  PlanLast last_{};
   std::vector<std::vector<uint4>> blocks_;
 };
 
@@ -274,6 +294,114 @@ TEST(EmulatedPlan, ARankThatStaysAwayIsGivenUp) {
     EXPECT_EQ(group.planner(0).status().last_total, 16);
     EXPECT_EQ(group.planner(1).status().last_total, 16);
   }
+}
+
+TEST(EmulatedPlan, WithStalenessEqualsTheMapInProportion) {
+  SplitMix64 random(21);
+  for (int i = 0; i < 6; ++i) {
+    const Placement p = testing::random_placement(random, i % 2 == 0 ? 8 : 20);
+    const Index rank = random.below(p.num_ranks);
+    EmulatedPlanner planner(p, rank, i < 4 ? 1 : 2, 4);
+    planner.be_stale();
+    const auto run = [&](const GroupBatch& batch) {
+      const auto& topk = batch.topk[static_cast<std::size_t>(rank)];
+      planner.set<std::int32_t>(topk, 2, static_cast<int>(topk.size() / 2));
+      planner.spoil_memory();
+      emulated::run_clusters({planner.memory()}, kPlanThreads,
+                             [&](std::size_t) { planner.plan(); });
+      const std::size_t size = planner.packed().size();
+      const auto row = std::span(batch.packed).subspan(static_cast<std::size_t>(rank) * size, size);
+      EXPECT_TRUE(std::equal(row.begin(), row.end(), planner.packed().begin()));
+      return planner.result();
+    };
+    GroupBatch last = draw_batch(p, {.num_topk = 2, .max_tokens = 300}, random);
+    run(last);
+    EXPECT_EQ(planner.status().unplanned, 1u);
+    EXPECT_EQ(planner.status().last_outcome, kPlanUnplanned);
+    for (int round = 0; round < 2; ++round) {
+      const GroupBatch batch = draw_batch(p, {.num_topk = 2, .max_tokens = 300}, random);
+      planner.give(last.packed.data());
+      const auto& topk = batch.topk[static_cast<std::size_t>(rank)];
+      ASSERT_EQ(run(batch), testing::map_by_the_last(p, last.counts, rank, topk)) << i;
+      last = batch;
+    }
+    EXPECT_EQ(planner.status().optimal, 2u);
+    EXPECT_EQ(planner.status().degraded, 0u);
+    // Counts of all ranks that cannot be are refused, this rank's own among them.
+    std::vector<std::int32_t> broken = last.packed;
+    broken[static_cast<std::size_t>(rank) * planner.packed().size()] = -1;
+    planner.give(broken.data());
+    run(last);
+    EXPECT_EQ(planner.status().bad_counts, 1u);
+    EXPECT_EQ(planner.status().last_outcome, kPlanDegraded);
+  }
+}
+
+// Ranks come one after another: none waits for one that is less than a batch behind.
+TEST(EmulatedPlan, RanksThatExchangeLateDoNotWaitWithinABatch) {
+  const auto placed = [](std::vector<Index> map) { return make_placement(3, 6, map); };
+  const Placement first = placed({0, 1, 2, 2, 3, 4, 4, 5, 0});
+  const Placement moved = placed({0, 2, 1, 2, 3, 4, 4, 5, 0});  // the same layout
+  const Placement other = placed({0, 1, 3, 2, 3, 4, 4, 5, 2});  // another
+  for (const int num_blocks : {1, 2}) {
+    SplitMix64 random(22);
+    EmulatedGroup group(first, num_blocks);
+    for (Index g = 0; g < 3; ++g) group.planner(g).be_stale();
+    GroupBatch last;
+    Placement p = first;
+    unsigned solved = 0;
+    for (int round = 0; round < 7; ++round) {
+      const bool starts = round == 0 || round == 5;
+      if (round == 3 || round == 5) {
+        p = round == 3 ? moved : other;
+        for (Index g = 0; g < 3; ++g) group.planner(g).update(p);
+      }
+      const GroupBatch batch = draw_batch(p, {.num_topk = 2, .max_tokens = 300}, random);
+      solved += starts ? 0 : 1;
+      for (Index i = 0; i < 3; ++i) {
+        const Index g = (round + i) % 3;
+        const auto& topk = batch.topk[static_cast<std::size_t>(g)];
+        group.planner(g).set<std::int32_t>(topk, 2, static_cast<int>(topk.size() / 2));
+        group.run({g});
+        ASSERT_EQ(group.planner(g).status().optimal, solved) << "round " << round;
+        if (starts) continue;
+        ASSERT_EQ(group.planner(g).result(), testing::map_by_the_last(p, last.counts, g, topk))
+            << "round " << round << ", rank " << g << ", " << num_blocks << " blocks";
+      }
+      last = batch;
+    }
+    EXPECT_EQ(group.planner(0).status().unplanned, 2u);
+    EXPECT_EQ(group.planner(0).status().lost, 0u);
+  }
+}
+
+// As if its counts of a batch had been late: the next batch goes without them.
+TEST(EmulatedPlan, ARankThatIsLateByABatchIsGivenUp) {
+  const Placement p = make_placement(2, 3, std::vector<Index>{0, 1, 0, 2});
+  EmulatedGroup group(p, 2);
+  const std::vector<std::int64_t> topk = {0, 0, 0, 0, 1, 2, 0, 0};
+  const auto run = [&](std::vector<Index> in) {
+    for (const Index g : in) group.planner(g).set<std::int32_t>(topk, 1, 8);
+    group.run(in);
+  };
+  for (const Index g : {0, 1}) group.planner(g).be_stale();
+  run({0});
+  group.set_deadline(std::chrono::milliseconds(20));
+  run({0});
+  run({0});
+  EXPECT_EQ(group.planner(0).status().unplanned, 1u);
+  EXPECT_EQ(group.planner(0).status().lost, 2u);
+  EXPECT_EQ(group.planner(0).status().degraded, 2u);
+  group.set_deadline(std::chrono::minutes(2));
+  run({1});  // its first
+  run({1});  // the round that this one wants is given up, and overwritten
+  EXPECT_EQ(group.planner(1).status().lost, 1u);
+  run({1});
+  EXPECT_EQ(group.planner(1).status().solved, 1u);
+  run({0, 1});
+  EXPECT_EQ(group.planner(0).status().solved, 1u);
+  EXPECT_EQ(group.planner(1).status().solved, 2u);
+  EXPECT_EQ(group.planner(0).status().last_total, 16);
 }
 
 }  // namespace

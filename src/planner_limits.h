@@ -21,4 +21,8 @@ inline void check_next_placement(const Placement& next, const Placement& first,
                  max_redundants);
 }
 
+inline void check_staleness(Index staleness) {
+  check_argument(staleness == 0 || staleness == 1, "staleness", "{} is not 0 or 1", staleness);
+}
+
 }  // namespace lplb

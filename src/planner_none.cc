@@ -45,6 +45,7 @@ DevicePlanner::~DevicePlanner() = default;
 DevicePlanner::DevicePlanner(DevicePlanner&&) noexcept = default;
 DevicePlanner& DevicePlanner::operator=(DevicePlanner&&) noexcept = default;
 void DevicePlanner::run(StreamHandle, const DeviceBatch&) { refuse(); }
+void DevicePlanner::join(StreamHandle) { refuse(); }
 void DevicePlanner::count(StreamHandle, const DeviceBatch&, std::int32_t*) { refuse(); }
 void DevicePlanner::check(StreamHandle, const DeviceBatch&) { refuse(); }
 void DevicePlanner::write_quotas(StreamHandle, const std::int32_t*, const QuotaOutputs&) {

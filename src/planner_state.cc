@@ -28,6 +28,7 @@ void Planner::State::check_options() const {
   const Index most = kMaxPhysical - placement.num_logical_experts;
   check_argument(options.max_redundants >= 0 && options.max_redundants <= most, "max_redundants",
                  "{} is not between 0 and {}", options.max_redundants, most);
+  check_staleness(options.staleness);
   check_argument(exchange != nullptr, "exchange", "is null");
   check_argument(exchange->num_ranks() == placement.num_ranks, "exchange",
                  "is of {} ranks, expected those of the placement ({})", exchange->num_ranks(),
@@ -63,7 +64,7 @@ void Planner::State::allocate() {
   layout.replicated.reserve(max_counts - num_ranks);
   carrier.resize(num_ranks);
   counts.assign(num_logical, 0);
-  mine.reserve(max_counts);
+  for (std::vector<Load>* row : {&mine, &posted, &last}) row->reserve(max_counts);
   all.reserve(max_counts * num_ranks);
   sums.reserve(max_counts);
   token_map.reserve(placement.num_logical_experts, static_cast<Index>(max_physical));

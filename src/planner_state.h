@@ -20,8 +20,12 @@ struct Planner::State {
 
   /// Lengths of a batch. Throws ArgumentError.
   void check_batch(std::size_t num_entries, std::size_t num_outputs) const;
+  /// Each makes the token map of the batch, whose counts are there.
+  BatchStatus plan();
+  BatchStatus plan_by_the_last();
+  BatchStatus divide_evenly(BatchStatus why);
   /// all -> load. Throws ExchangeError.
-  void sum_counts();
+  void sum_counts(std::span<const Load> own);
   BatchStatus record_solved();
 
   /// Against the limits. Throws ArgumentError.
@@ -46,6 +50,9 @@ struct Planner::State {
   std::vector<Load> load;    // [num_logical]
   Split split;
   Workspace workspace;
+  std::vector<Load> posted,
+      last;  // with staleness: mine of this batch, empty: none, and of the last
+  std::uint64_t posted_fingerprint = 0;
   map::TokenMap token_map;
   PlannerStats stats;
 

@@ -309,6 +309,7 @@ TEST(Planner, RefusesOptionsThatDoNotFit) {
   expect_refused(with(0, [](auto& o) { o.max_redundants = -1; }), "max_redundants: -1 is not betw");
   expect_refused(with(0, [](auto& o) { o.max_redundants = 4094; }),
                  "4094 is not between 0 and 4093");
+  expect_refused(with(0, [](auto& o) { o.staleness = 2; }), "staleness: 2 is not 0 or 1");
   expect_refused(with(0, nothing, nullptr), "exchange: is null");
   expect_refused(with(0, nothing, std::make_shared<FakeExchange>(3, 0)), "exchange: is of 3 ranks");
   expect_refused(with(1, nothing), "exchange: is that of rank 0, expected 1");

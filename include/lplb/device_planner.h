@@ -30,8 +30,9 @@ struct DevicePlannerOptions {
   bool keeps_split = false;
   /// How the planner learns the other ranks' counts, of the same rank and number of ranks, with
   /// room for the largest placement's counts; this planner's alone. A channel of a PeerGroup:
-  /// within the plan's kernel. Any other: between a kernel that counts and one that plans; what it
-  /// gathers is taken as complete. Null: they are given with each batch.
+  /// within the plan's kernel. Any other: between a kernel that counts and one that plans (with
+  /// staleness: behind the plan, on a stream beside the caller's); what it gathers is taken as
+  /// complete. Null: they are given with each batch.
   std::shared_ptr<DeviceExchange> exchange;
 };
 
@@ -54,7 +55,12 @@ struct DeviceBatch {
   /// row is ignored: the planner puts its own count in its place. Null: the planner's exchange
   /// gathers them; where it has none, every rank has the same tokens: they are split, and mapped
   /// alike on all ranks.
+  /// With staleness: of the batch before, this rank's row too; not looked at where that batch had
+  /// another PackedLayout, or there was none. Null: the exchange's, or there are none.
   const std::int32_t* all_counts = nullptr;
+  /// With staleness and without an exchange, [PackedLayout::size()], written: what this rank
+  /// counted, for all_counts of the next batch. May be null.
+  std::int32_t* packed = nullptr;
 };
 
 /// The status word: what happened since construction, and to the last batch.
@@ -63,6 +69,7 @@ struct DevicePlannerStats {
   std::int64_t solved = 0;        ///< split by the solver
   std::int64_t optimal = 0;       ///< of these, proven optimal
   std::int64_t degraded = 0;      ///< refused: each rank divided its own tokens evenly
+  std::int64_t unplanned = 0;     ///< with staleness: divided evenly, there was nothing to split by
   std::int64_t out_of_range = 0;  ///< ids that were bad input
   std::int64_t overflows = 0;     ///< degraded: the counts of all ranks sum past 2^31 - 1
   std::int64_t bad_counts = 0;    ///< degraded: a count was negative, or of another placement
@@ -83,10 +90,10 @@ struct DevicePlannerStats {
 /// planners share nothing. Not thread-safe; of the device that was current at construction.
 ///
 /// run() and update_placement() enqueue on the caller's stream and return: they do not synchronise,
-/// touch another stream or allocate on the device; run() does not allocate at all. It may be
-/// captured in a CUDA graph: replays read what the pointers then point to, and the placement that
-/// update_placement() put there last. Batches and updates of one planner must follow each other on
-/// the device: one stream, or events between.
+/// touch another stream (but see join()) or allocate on the device; run() does not allocate at all.
+/// It may be captured in a CUDA graph: replays read what the pointers then point to, and the
+/// placement that update_placement() put there last. Batches and updates of one planner must follow
+/// each other on the device: one stream, or events between.
 ///
 /// Results equal those of Planner, bit for bit.
 class DevicePlanner {
@@ -105,6 +112,13 @@ class DevicePlanner {
   /// ArgumentError, with nothing launched, or CudaError.
   void run(StreamHandle stream, const DeviceBatch& batch);
 
+  /// With staleness and an exchange that is not a PeerGroup's: the counts of the last batch travel
+  /// beside the stream that it ran on; the next run() waits for them there. join() has `stream`
+  /// wait for them: call it before a capture that batches have gone before, at the end of one (CUDA
+  /// ends it with an error else), and before the stream of the batches changes. Else it does
+  /// nothing. Throws ArgumentError for a capture that was begun without it.
+  void join(StreamHandle stream);
+
   /// This rank's counts of a batch, packed, into `packed` [layout().size()]: for an exchange of the
   /// user's own, whose result goes into all_counts. Two kernels. Throws as run().
   void count(StreamHandle stream, const DeviceBatch& batch, std::int32_t* packed);
@@ -116,7 +130,9 @@ class DevicePlanner {
 
   /// With DevicePlannerOptions::keeps_split: writes the split of the last batch to device memory,
   /// for runtimes that map tokens themselves. `all_counts` as the batch had it: null where the
-  /// planner has an exchange, whose counts are taken. One kernel. Throws ArgumentError.
+  /// planner has an exchange, whose counts are taken. One kernel. With staleness it is the split
+  /// that the batch was mapped by, of the tokens of the batch before: its shares are what counts.
+  /// Throws ArgumentError.
   void write_quotas(StreamHandle stream, const std::int32_t* all_counts,
                     const QuotaOutputs& outputs);
 

@@ -19,6 +19,12 @@ struct PlannerOptions {
   /// Replica slots that a later placement may have: num_physical - num_logical. 0: as many as the
   /// first placement. The same on every rank.
   Index max_redundants = 0;
+  /// 0 or 1, the same on every rank. 1: a batch is split as its counts are exchanged for the next
+  /// one. Each expert's tokens go to its replicas in proportion to the exact split of the batch
+  /// before, low discrepancy (map_tokens_in_proportion()); the first batch, and the first with
+  /// another PackedLayout, evenly (kUnplanned). No rank waits for one that is less than a batch
+  /// behind. It costs balance: half of the gain or more on recorded loads (docs/exchange.md).
+  Index staleness = 0;
 };
 
 /// What happened to one batch.
@@ -26,14 +32,18 @@ enum class BatchStatus {
   kOptimal,   ///< split proven optimal
   kBounded,   ///< solved, but the solver's step limit left a gap
   kDegraded,  ///< the exchange timed out: this rank divided its own tokens evenly
+  /// With staleness, of a batch that has none before it to be split by: divided evenly likewise
+  kUnplanned,
 };
 
-/// Counters since construction, and of the last batch that was solved.
+/// Counters since construction, and of the last batch that was solved; with staleness, of what the
+/// split made of the counts that it is of.
 struct PlannerStats {
   std::int64_t batches = 0;
   std::int64_t solved = 0;        ///< split by the solver
   std::int64_t optimal = 0;       ///< of these, proven optimal
   std::int64_t degraded = 0;      ///< divided evenly because a peer was late
+  std::int64_t unplanned = 0;     ///< divided evenly because there was no batch to be split by
   std::int64_t out_of_range = 0;  ///< ids that were bad input, over all batches
   double last_imbalance = 1;      ///< max / mean rank load
   double last_lower_bound = 0;
@@ -57,14 +67,15 @@ class Planner {
   /// Every rank of the group calls it once a batch.
   ///
   /// A solved batch is solved alike on every rank, from the same counts: over the group each
-  /// replica takes exactly its quota. Where the exchange times out (kDegraded) each rank divides
+  /// replica takes exactly its quota (with staleness, its share of this batch, off by less than one
+  /// token a rank). Where the exchange times out (kDegraded) each rank divides
   /// its own tokens of an expert evenly over the live replicas. Whether all ranks then degrade
   /// together is the exchange's promise: those of InProcessGroup do. In any case every token
   /// reaches a live replica of its expert; only the balance is at stake.
   ///
   /// Throws ArgumentError where lengths do not fit: the rank has then not taken part in the batch,
   /// and the group waits until it calls again. Throws ExchangeError where the exchange does, or
-  /// where it delivers counts that cannot be. Nothing is written then.
+  /// where it delivers counts that cannot be; the rank has taken part then. Nothing is written.
   BatchStatus run(std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx);
   BatchStatus run(std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx);
 
@@ -75,7 +86,8 @@ class Planner {
 
   const Placement& placement() const;
   const PlannerStats& stats() const;
-  /// The split of the last solved batch, for the whole group. Of the experts with one replica only
+  /// The split of the last solved batch (with staleness, of the counts that it was made from), for
+  /// the whole group. Of the experts with one replica only
   /// the sum over each rank is exchanged: their entries of physical_load are right as a sum over a
   /// rank, not one by one. All else, replicated experts included, is as solve() gives it.
   const Split& last_split() const;

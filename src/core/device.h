@@ -39,6 +39,8 @@ class Event {
 
   void record(cudaStream_t stream) { LPLB_CUDA_CHECK(cudaEventRecord(event_, stream)); }
   void wait() const { LPLB_CUDA_CHECK(cudaEventSynchronize(event_)); }
+  /// What is enqueued on the stream from here on waits for it.
+  void hold(cudaStream_t stream) const { LPLB_CUDA_CHECK(cudaStreamWaitEvent(stream, event_)); }
   bool has_passed() const {
     const cudaError_t status = cudaEventQuery(event_);
     if (status == cudaErrorNotReady) return false;

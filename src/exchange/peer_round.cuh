@@ -63,6 +63,9 @@ class StoreWire {
 /// A cluster's blocks share the work: each pushes to, and waits for, its part of the peers, so a
 /// warp takes a peer and a lane its lines. Call in order, all threads of each block:
 ///   begin(); push(); gather(); (barrier of the cluster) verdict(); on one thread finish().
+/// Or, where a round is pushed by one kernel and gathered by the next:
+///   resume(); gather(), unless it is the first; (barrier of the cluster) verdict(); advance();
+///   push(); on one thread count(), if it gathered, and close().
 /// Shared state is one SharedVerdict a block, zero before any block's gather().
 template <class Wire>
 class WireRound {
@@ -84,9 +87,16 @@ class WireRound {
 
   /// Starts what can be known before the counts: which round it is, where the first peer is.
   __device__ void begin() {
-    epoch_ = next_epoch(control().epoch);
+    resume();
+    advance();
+  }
+  /// Likewise, for the round that was pushed last.
+  __device__ void resume() {
+    epoch_ = control().epoch;
     first_found_ = warp_ < num_peers() ? wire_.look_up(peer(warp_)) : 0;
   }
+  /// To the next round.
+  __device__ void advance() { epoch_ = next_epoch(epoch_); }
 
   /// Sends value(column) for the columns [0, num_counts) to the peers of this block.
   template <class Value>
@@ -141,8 +151,13 @@ class WireRound {
 
   /// Ends the round; on one thread of one block, after that barrier.
   __device__ void finish() const {
+    close();
+    count();
+  }
+  /// Of this the part that the push ends, and the part that the verdict does.
+  __device__ void close() const { control().epoch = epoch_; }
+  __device__ void count() const {
     ExchangeControl& c = control();
-    c.epoch = epoch_;
     if (verdict() != 0) c.missing = shared_.missing;
     count_round(c, verdict());
   }

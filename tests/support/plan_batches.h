@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "lplb/exchange.h"
+#include "lplb/mapping.h"
+#include "lplb/solver.h"
 #include "support/instances.h"
 
 // Placements and batches that the planners of both backends are tested with.
@@ -64,6 +67,18 @@ inline GroupBatch draw_batch(const Placement& p, const BatchShape& shape, SplitM
     batch.topk.push_back(std::move(topk));
   }
   return batch;
+}
+
+/// What `rank` maps its tokens to by the exact split of `before` [num_ranks, num_logical], the
+/// counts of another batch.
+inline std::vector<std::int64_t> map_by_the_last(const Placement& p,
+                                                 const std::vector<Load>& before, Index rank,
+                                                 std::span<const std::int64_t> topk) {
+  std::vector<Load> sum(static_cast<std::size_t>(p.num_logical_experts), 0);
+  for (std::size_t i = 0; i < before.size(); ++i) sum[i % sum.size()] += before[i];
+  std::vector<std::int64_t> out(topk.size());
+  map_tokens_in_proportion(p, solve(p, sum).physical_load, rank, topk, out);
+  return out;
 }
 
 }  // namespace lplb::testing
