@@ -115,19 +115,20 @@ CudaTiming time_gather(Index num_ranks, std::size_t num_counts) {
   return timing;
 }
 
-/// Rank 0's plan; once more with the same counts given.
-CudaTiming time_plan(std::int64_t num_tokens) {
+/// Rank 0's plan, against what it takes with the same counts given and no staleness.
+CudaTiming time_plan(std::int64_t num_tokens, Index staleness) {
   const testing::Workload workload = testing::make_workload("cube8x2", 1);
   const Placement& p = workload.placement;
   const PackedLayout layout(p);
   PlanImage image;
   image.assign(p, Solver::kCut);
   VirtualPeers peers(p.num_ranks, layout.size(), image.fingerprint());
-  const PlannerOptions options{.max_tokens = num_tokens, .num_topk = kTopk};
+  PlannerOptions options{.max_tokens = num_tokens, .num_topk = kTopk};
+  DevicePlanner given(p, 0, options);
+  options.staleness = staleness;
   DevicePlannerOptions on_device;
   on_device.exchange = peers.first;
   DevicePlanner exchanged(p, 0, options, on_device);
-  DevicePlanner given(p, 0, options);
   const PlanBatch drawn(p, workload.loads[0], num_tokens, 0);
   std::vector<std::int32_t> rows;
   for (Index g = 0; g < p.num_ranks; ++g) {
@@ -148,6 +149,13 @@ CudaTiming time_plan(std::int64_t num_tokens) {
                                     kWarmUp, begin));
   };
   const double given_us = time(given, batch_given, [] {}).median_us;
+  if (staleness != 0) {
+    // The batch before is always this one: what it counted goes into its row of the given counts.
+    given.count(timer.stream(), batch, packed.data());
+    DevicePlanner model(p, 0, options);
+    for (int i = 0; i < 2; ++i) model.run(timer.stream(), batch_given);
+    LPLB_CUDA_CHECK(cudaStreamSynchronize(timer.stream()));
+  }
   const std::vector<std::int32_t> want = out.get();
   CudaTiming timing = time(exchanged, batch, [&] { peers.start(); });
   peers.wait();
@@ -172,9 +180,9 @@ void add_exchanges(const std::vector<Case>& cases, std::vector<CudaBenchmark>& b
     }
     benchmarks.push_back({"exchange/8x256", {}, {}, [] { return time_gather(8, 256); }});
     for (const std::int64_t tokens : {128, 4096}) {
-      benchmarks.push_back({"exchange/plan/cube8x2/" + std::to_string(tokens), {}, {}, [tokens] {
-                              return time_plan(tokens);
-                            }});
+      const std::string name = "exchange/plan/cube8x2/" + std::to_string(tokens);
+      benchmarks.push_back({name, {}, {}, [tokens] { return time_plan(tokens, 0); }});
+      benchmarks.push_back({name + "/stale", {}, {}, [tokens] { return time_plan(tokens, 1); }});
     }
   }
 }

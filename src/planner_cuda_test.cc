@@ -238,7 +238,7 @@ TEST_P(PlannerCuda, RefusedBatchesAreDividedEvenly) {
   DeviceRank device(p, 0, options(2, 300), device_options());
   HostRank host(p, 0, options(2, 300));
   const GroupBatch batch = draw_batch(p, {.num_topk = 2, .max_tokens = 300}, random);
-  const auto alone = host.run_alone(batch.topk[0]);
+  const auto alone = host.run_alone(batch.topk[0], batch.counts);
   const std::size_t size = device.planner.layout().size();
   ASSERT_GE(p.num_ranks, 2);
   // One count past the limit together with this rank's own, two of them, three that wrap around.

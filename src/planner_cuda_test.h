@@ -70,17 +70,25 @@ class HostRank {
  public:
   HostRank(const Placement& placement, Index rank, const PlannerOptions& options)
       : counts_(std::make_shared<Counts>(placement.num_ranks, rank)),
+        is_stale_(options.staleness != 0),
         planner(placement, rank, options, counts_) {}
 
+  /// `counts`: of this batch, with staleness too.
   std::vector<std::int64_t> run(const std::vector<std::int64_t>& topk,
                                 const std::vector<Load>& counts) {
-    counts_->given.set(counts, planner.placement().num_logical_experts);
     counts_->status = ExchangeStatus::kComplete;
-    return run(topk);
+    if (!is_stale_) give(counts);
+    const std::vector<std::int64_t> out = run(topk);
+    if (is_stale_) give(counts);
+    return out;
   }
-  std::vector<std::int64_t> run_alone(const std::vector<std::int64_t>& topk) {
+  /// The other ranks do not come (with staleness: did not, in the batch before).
+  std::vector<std::int64_t> run_alone(const std::vector<std::int64_t>& topk,
+                                      const std::vector<Load>& counts) {
     counts_->status = ExchangeStatus::kTimedOut;
-    return run(topk);
+    const std::vector<std::int64_t> out = run(topk);
+    give(counts);
+    return out;
   }
 
  private:
@@ -98,6 +106,9 @@ class HostRank {
     GivenCounts given;
     ExchangeStatus status = ExchangeStatus::kComplete;
   };
+  void give(const std::vector<Load>& counts) {
+    counts_->given.set(counts, planner.placement().num_logical_experts);
+  }
   std::vector<std::int64_t> run(const std::vector<std::int64_t>& topk) {
     std::vector<std::int64_t> out(topk.size());
     last_status = planner.run(topk, out);
@@ -105,6 +116,7 @@ class HostRank {
   }
 
   std::shared_ptr<Counts> counts_;
+  const bool is_stale_;
 
  public:
   Planner planner;

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include "planner_exchange_cuda_test.h"
+
 #include <gmock/gmock.h>
 
-#include <chrono>
-#include <cstdlib>
-
-#include "exchange/peer_test_group.h"
-#include "planner_cuda_test.h"
 #include "support/expect_refused.h"
 
 // DevicePlanners that exchange their counts, against Planner with all counts given: ranks are
@@ -15,12 +12,16 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::BatchShape;
+using testing::chained_placement;
 using testing::DeviceRank;
 using testing::draw_batch;
+using testing::ExchangingRanks;
 using testing::GroupBatch;
 using testing::HostRank;
 using testing::PlannerCuda;
+using testing::PooledBatches;
 using testing::random_placement;
+using testing::rounds_or;
 using testing::SplitMix64;
 
 class PlannerExchangeCuda : public PlannerCuda {};
@@ -30,84 +31,6 @@ INSTANTIATE_TEST_SUITE_P(All, PlannerExchangeCuda,
                          [](const ::testing::TestParamInfo<PlanShape>& test) {
                            return test.param == PlanShape::kCluster ? "cluster" : "kernels";
                          });
-
-int rounds_or(int quick) {
-  const char* const text = std::getenv("LPLB_EXCHANGE_ROUNDS");
-  return text != nullptr ? std::atoi(text) : quick;
-}
-
-/// 8 experts a rank, 6 of which have a replica on the rank before: what a rank maps depends on all
-/// ranks' counts.
-Placement chained_placement(Index num_ranks) {
-  std::vector<Index> map;
-  for (Index g = 0; g < num_ranks; ++g) {
-    for (Index e = 0; e < 8; ++e) map.push_back(g * 8 + e);
-    for (Index r = 0; r < 6; ++r) map.push_back((g + 1) % num_ranks * 8 + r);
-  }
-  return make_placement(num_ranks, 8 * num_ranks, map);
-}
-
-/// All ranks of a group, each with its planner on the device and its model on the CPU.
-class Group {
- public:
-  Group(const Placement& p, const PlannerOptions& options, DevicePlannerOptions device_options,
-        std::chrono::microseconds deadline = 10s)
-      : groups_(
-            PeerGroup::in_process(std::vector<int>(static_cast<std::size_t>(p.num_ranks), 0),
-                                  {.max_counts = static_cast<std::size_t>(most_counts(p, options)),
-                                   .deadline = deadline})) {
-    for (Index g = 0; g < p.num_ranks; ++g) {
-      exchanges.push_back(groups_[static_cast<std::size_t>(g)].channel(0));
-      device_options.exchange = exchanges.back();
-      device.push_back(std::make_unique<DeviceRank>(p, g, options, device_options));
-      host.push_back(std::make_unique<HostRank>(p, g, options));
-    }
-  }
-
-  void set(const GroupBatch& batch, int id_bytes = 4) {
-    for (std::size_t g = 0; g < device.size(); ++g) {
-      device[g]->set(batch.topk[g], batch.packed, id_bytes);
-      device[g]->batch.all_counts = nullptr;
-    }
-  }
-  void run(std::size_t num_ranks) {
-    for (std::size_t g = 0; g < num_ranks; ++g) {
-      device[g]->planner.run(device[g]->stream.get(), device[g]->batch);
-    }
-  }
-  /// `lost`: so far.
-  void expect_solved(const GroupBatch& batch, std::int64_t lost = 0) {
-    for (std::size_t g = 0; g < device.size(); ++g) {
-      EXPECT_EQ(device[g]->stats().lost, g == 7 ? 0 : lost);
-      ASSERT_EQ(device[g]->result(), host[g]->run(batch.topk[g], batch.counts)) << "rank " << g;
-      EXPECT_EQ(device[g]->stats().last_status, host[g]->last_status);
-      EXPECT_EQ(device[g]->stats().check_failures, 0);
-    }
-  }
-  void expect_degraded(const GroupBatch& batch, std::size_t g) {
-    ASSERT_EQ(device[g]->result(), host[g]->run_alone(batch.topk[g])) << "rank " << g;
-    EXPECT_EQ(device[g]->stats().last_status, BatchStatus::kDegraded);
-    EXPECT_EQ(device[g]->stats().check_failures, 0);
-  }
-  void update(const Placement& next) {
-    for (std::size_t g = 0; g < device.size(); ++g) {
-      device[g]->planner.update_placement(next, device[g]->stream.get());
-      host[g]->planner.update_placement(next);
-    }
-  }
-
-  std::vector<std::shared_ptr<DeviceExchange>> exchanges;
-  std::vector<std::unique_ptr<DeviceRank>> device;
-  std::vector<std::unique_ptr<HostRank>> host;
-
- private:
-  static Index most_counts(const Placement& p, const PlannerOptions& options) {
-    const Index redundants = options.max_redundants != 0 ? options.max_redundants
-                                                         : p.num_physical() - p.num_logical_experts;
-    return p.num_ranks + std::min(redundants, p.num_logical_experts);
-  }
-  std::vector<PeerGroup> groups_;
-};
 
 TEST_P(PlannerExchangeCuda, EqualsCpuOnRandomGroups) {
   SplitMix64 random(11);
@@ -120,7 +43,7 @@ TEST_P(PlannerExchangeCuda, EqualsCpuOnRandomGroups) {
     if (repeat % 3 == 1) limits.solve.solver = Solver::kFlow;
     DevicePlannerOptions on_device = device_options(repeat % 2 == 0);
     on_device.max_blocks = p.num_ranks > 8 ? 2 : 4;
-    Group group(p, limits, on_device);
+    ExchangingRanks group(p, limits, on_device);
     for (int i = 0; i < 3; ++i) {
       const GroupBatch batch = draw_batch(p, shape, random);
       group.set(batch, i == 1 ? 8 : 4);
@@ -143,7 +66,7 @@ TEST_P(PlannerExchangeCuda, PlacementsChangeBetweenBatches) {
   };
   PlannerOptions limits = options(4, 500);
   limits.max_redundants = 24;
-  Group group(spread(1, 2), limits, device_options());
+  ExchangingRanks group(spread(1, 2), limits, device_options());
   for (int i = 0; i < 12; ++i) {
     const Placement p = spread(1 + i % 5, 1 + i % 3);
     group.update(p);
@@ -159,7 +82,7 @@ TEST_P(PlannerExchangeCuda, ARankThatIsLeftOutDegradesTheOthersUntilItIsBack) {
   SplitMix64 random(13);
   const Placement p = chained_placement(8);
   const BatchShape shape{.num_topk = 8, .max_tokens = 600};
-  Group group(p, options(8, 600), device_options(), 5ms);
+  ExchangingRanks group(p, options(8, 600), device_options(), 5ms);
   for (int i = 0; i < 2; ++i) {
     const GroupBatch batch = draw_batch(p, shape, random);
     group.set(batch);
@@ -181,7 +104,7 @@ TEST_P(PlannerExchangeCuda, ARankThatIsLeftOutDegradesTheOthersUntilItIsBack) {
 TEST_P(PlannerExchangeCuda, ARankWithAnotherPlacementIsNoticed) {
   SplitMix64 random(14);
   const Placement p = testing::make_workload("cube8x2", 1).placement;
-  Group group(p, options(8, 100), device_options());
+  ExchangingRanks group(p, options(8, 100), device_options());
   // The same experts are replicated, elsewhere: the packed counts look alike.
   std::vector<Index> map = p.physical_to_logical;
   const Index slots = p.slots_per_rank();
@@ -198,76 +121,6 @@ TEST_P(PlannerExchangeCuda, ARankWithAnotherPlacementIsNoticed) {
   }
 }
 
-/// Batches whose results are known, run again and again on all ranks.
-class Pool {
- public:
-  Pool(Group& group, const Placement& p, const BatchShape& shape, int size, SplitMix64& random)
-      : group_(group) {
-    for (std::size_t g = 0; g < group.device.size(); ++g) {
-      logs_.push_back(std::make_unique<testing::DeviceVector<testing::RoundLog>>(
-          std::vector<testing::RoundLog>(1)));
-      out_.push_back(std::make_unique<testing::DeviceVector<std::int32_t>>(
-          std::vector<std::int32_t>(static_cast<std::size_t>(shape.max_tokens * shape.num_topk))));
-    }
-    const auto num_logical = static_cast<std::size_t>(p.num_logical_experts);
-    std::size_t changed = 0;
-    for (int i = 0; i < size; ++i) {
-      const GroupBatch batch = draw_batch(p, shape, random);
-      auto& entry = entries_.emplace_back();
-      for (std::size_t g = 0; g < group.device.size(); ++g) {
-        const auto& topk = batch.topk[g];
-        const auto want = group.host[g]->run(topk, batch.counts);
-        std::vector<Load> own(batch.counts.size(), 0);
-        const auto row = static_cast<std::ptrdiff_t>(g * num_logical);
-        std::copy_n(batch.counts.begin() + row, num_logical, own.begin() + row);
-        changed += group.host[g]->run(topk, own) != want ? 1 : 0;
-        entry.tokens.push_back(static_cast<std::int64_t>(topk.size()) / shape.num_topk);
-        entry.topk.push_back(std::make_unique<testing::DeviceVector<std::int32_t>>(
-            std::vector<std::int32_t>(topk.begin(), topk.end())));
-        entry.want.push_back(std::make_unique<testing::DeviceVector<std::int32_t>>(
-            std::vector<std::int32_t>(want.begin(), want.end())));
-      }
-    }
-    // Without the others' counts much would be mapped elsewhere.
-    EXPECT_GT(changed, static_cast<std::size_t>(size) * group.device.size() / 4);
-  }
-
-  void enqueue(int round, std::size_t g, unsigned most_ns) {
-    const Entry& entry = entries_[static_cast<std::size_t>(round) % entries_.size()];
-    const auto stream = group_.device[g]->stream.get();
-    testing::launch_delay(logs_[g]->data(), static_cast<int>(g), most_ns, stream);
-    DeviceBatch batch;
-    batch.topk_idx = entry.topk[g]->data();
-    batch.num_tokens = entry.tokens[g];
-    batch.physical_idx = out_[g]->data();
-    group_.device[g]->planner.run(stream, batch);
-    const std::size_t entries = entry.want[g]->size();
-    testing::launch_compare(logs_[g]->data(), out_[g]->data(), entry.want[g]->data(),
-                            static_cast<int>(entries), stream);
-  }
-
-  void expect_right(long rounds) {
-    for (std::size_t g = 0; g < logs_.size(); ++g) {
-      LPLB_CUDA_CHECK(cudaStreamSynchronize(group_.device[g]->stream.get()));
-      const testing::RoundLog log = logs_[g]->get()[0];
-      EXPECT_EQ(log.round, static_cast<unsigned long long>(rounds));
-      EXPECT_EQ(log.wrong, 0u) << "rank " << g;
-      EXPECT_EQ(group_.device[g]->stats().lost, 0);
-      EXPECT_EQ(group_.device[g]->stats().batches, rounds);
-    }
-  }
-
- private:
-  struct Entry {
-    std::vector<std::int64_t> tokens;
-    std::vector<std::unique_ptr<testing::DeviceVector<std::int32_t>>> topk, want;
-  };
-  Group& group_;
-  std::vector<std::unique_ptr<testing::DeviceVector<testing::RoundLog>>> logs_;
-  std::vector<std::unique_ptr<testing::DeviceVector<std::int32_t>>> out_;
-  std::vector<Entry> entries_;
-};
-
 TEST_P(PlannerExchangeCuda, ManyRoundsEqualCpu) {
   SplitMix64 random(15);
   for (const Index num_ranks : {2, 4, 8, 16}) {
@@ -275,8 +128,8 @@ TEST_P(PlannerExchangeCuda, ManyRoundsEqualCpu) {
     const Placement p = chained_placement(num_ranks);
     DevicePlannerOptions on_device = device_options(false);
     on_device.max_blocks = num_ranks < 16 ? 4 : 2;
-    Group group(p, options(4, 2500), on_device);
-    Pool pool(group, p, {.num_topk = 4, .max_tokens = 2500}, 16, random);
+    ExchangingRanks group(p, options(4, 2500), on_device);
+    PooledBatches pool(group, p, {.num_topk = 4, .max_tokens = 2500}, 16, random);
     const int rounds = rounds_or(1000);
     for (int round = 0; round < rounds; ++round) {
       for (std::size_t g = 0; g < group.device.size(); ++g) {
@@ -296,8 +149,8 @@ TEST_P(PlannerExchangeCuda, GraphsAreReplayed) {
   constexpr int kRounds = 10;
   SplitMix64 random(16);
   const Placement p = chained_placement(8);
-  Group group(p, options(8, 600), device_options(false));
-  Pool pool(group, p, {.num_topk = 8, .max_tokens = 600}, kRounds, random);
+  ExchangingRanks group(p, options(8, 600), device_options(false));
+  PooledBatches pool(group, p, {.num_topk = 8, .max_tokens = 600}, kRounds, random);
   std::vector<std::unique_ptr<testing::CapturedGraph>> graphs;
   for (std::size_t g = 0; g < 8; ++g) {
     auto& graph = graphs.emplace_back(
@@ -365,7 +218,7 @@ TEST_P(PlannerExchangeCuda, QuotasAreOfTheCountsThatTravelled) {
   const Placement p = chained_placement(8);
   DevicePlannerOptions keeping = device_options(false);
   keeping.keeps_split = true;
-  Group group(p, options(8, 300), keeping);
+  ExchangingRanks group(p, options(8, 300), keeping);
   const GroupBatch batch = draw_batch(p, {.num_topk = 8, .max_tokens = 300}, random);
   group.set(batch);
   group.run(8);
