@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +20,7 @@ from lplb._placement import Placement
 
 # What ranks must agree on, in the order in which a difference is told.
 AGREED = ("num_ranks", "num_logical_experts", "num_layers", "num_physical_experts", "placement",
-          "solver", "max_steps", "exchange")
+          "solver", "max_steps", "exchange", "staleness")
 
 # Seconds that a rank waits for the others at least, whatever `timeout` is: where placements are
 # compared or memory is given up; and at the first batch on a GPU, to which ranks come when they are
@@ -105,50 +106,128 @@ class Exchange:
         except RuntimeError:
             return 0
 
-    def host_gather(self, layer: int) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
-        """A function that gathers rows of counts in the host's memory."""
+    def start(self, everyone: torch.Tensor, mine: torch.Tensor) -> Any:
+        """An all-gather of rows that goes on by itself, and the work to wait() for; both stay as they
+        are until then. On a GPU behind the current stream, which wait() alone has wait for it."""
+        check_group(self.group)
+        return dist.all_gather_into_tensor(everyone.view(-1), mine, group=self.group, async_op=True)
 
-        def gather(mine: NDArray[np.int64]) -> NDArray[np.int64]:
-            # The row says what it is of, so that ranks which have lost step are found out.
-            row = torch.empty(len(mine) + 1, dtype=torch.int64)
-            row[0] = layer
-            row[1:] = torch.from_numpy(mine)
-            everyone = torch.empty((self.size, len(row)), dtype=torch.int64)
-            self._gather(everyone, row, f"the counts of layer {layer}", 0)
-            layers = everyone[:, 0].tolist()
-            if any(other != layer for other in layers):
-                raise RuntimeError(f"group: the ranks run layers {layers}, expected all to run {layer}")
-            return everyone[:, 1:].contiguous().numpy()
-
-        return gather
-
-    def device_gather(self, everyone: torch.Tensor, mine: torch.Tensor) -> None:
-        """The same in a GPU's memory, on the current stream, without waiting."""
+    @contextmanager
+    def in_time(self, what: str, seconds: float) -> Iterator[None]:
+        """Tells what went wrong in it as a RuntimeError."""
         try:
-            dist.all_gather_into_tensor(everyone, mine, group=self.group)
-        except (RuntimeError, ValueError) as error:
-            raise RuntimeError(f"group: the counts could not be exchanged: {error}") from error
-
-    def _gather(self, everyone: torch.Tensor, mine: torch.Tensor, what: str, at_least: float) -> None:
-        seconds = max(self.timeout, at_least)
-        try:
-            check_group(self.group)
-            work = dist.all_gather_into_tensor(everyone.view(-1), mine, group=self.group,
-                                               async_op=True)
-            if work is not None:
-                work.wait(timedelta(seconds=seconds))
+            yield
         except (RuntimeError, ValueError) as error:
             raise RuntimeError(f"group: rank {self.rank} did not get {what} within "
                                f"{seconds:g} s: a rank has ended, is late, or the group is "
                                f"closed ({error})") from error
+
+    def _gather(self, everyone: torch.Tensor, mine: torch.Tensor, what: str, at_least: float) -> None:
+        seconds = max(self.timeout, at_least)
+        with self.in_time(what, seconds):
+            work = self.start(everyone, mine)
+            if work is not None:
+                work.wait(timedelta(seconds=seconds))
+
+
+class HostRounds:
+    """A layer's all-gathers in the host's memory, as _lplb.HostPlanner calls for them: post(), then
+    collect(). With staleness it plans a batch between the two."""
+
+    def __init__(self, exchange: Exchange, layer: int) -> None:
+        self._exchange = exchange
+        self._layer = layer
+        self._what = f"the counts of layer {layer}"
+        self._work: Any = None
+        self._everyone = torch.empty(0)
+
+    def post(self, mine: NDArray[np.int64]) -> None:
+        # The row says what it is of, so that ranks which have lost step are found out.
+        row = torch.empty(len(mine) + 1, dtype=torch.int64)
+        row[0] = self._layer
+        row[1:] = torch.from_numpy(mine)
+        self._everyone = torch.empty((self._exchange.size, len(row)), dtype=torch.int64)
+        with self._exchange.in_time(self._what, self._exchange.timeout):
+            self._work = self._exchange.start(self._everyone, row)
+
+    def collect(self) -> NDArray[np.int64]:
+        """Waits `timeout` from here on. Where that is not enough the round is still under way."""
+        seconds = self._exchange.timeout
+        with self._exchange.in_time(self._what, seconds):
+            self._work.wait(timedelta(seconds=seconds))
+        self._work = None
+        layers = self._everyone[:, 0].tolist()
+        if any(other != self._layer for other in layers):
+            raise RuntimeError(f"group: the ranks run layers {layers}, expected all to run {self._layer}")
+        return self._everyone[:, 1:].contiguous().numpy()
+
+
+class DeviceRounds:
+    """The same in a GPU's memory, on the current stream and without waiting there: a kernel writes
+    `mine`, another one reads `everyone`. Without an exchange of one rank."""
+
+    def __init__(self, exchange: Exchange | None, max_counts: int, device: torch.device) -> None:
+        self._exchange = exchange
+        self._size = exchange.size if exchange is not None else 1
+        self.mine = torch.zeros(max_counts, dtype=torch.int32, device=device)
+        self.everyone = torch.zeros(self._size * max_counts, dtype=torch.int32, device=device)
+        self._work: Any = None
+        self._in_capture = False  # what is under way began in one
+
+    @property
+    def bytes(self) -> int:
+        return self.mine.nbytes + self.everyone.nbytes
+
+    def gather(self, num_counts: int) -> None:
+        """Once it has passed on the stream, all rows are there."""
+        assert self._exchange is not None
+        try:
+            dist.all_gather_into_tensor(*self._rows(num_counts), group=self._exchange.group)
+        except (RuntimeError, ValueError) as error:
+            raise _not_exchanged(error) from error
+
+    def start(self, num_counts: int) -> None:
+        """The same beside the stream, behind what is in it; until join() the rows are NCCL's."""
+        everyone, mine = self._rows(num_counts)
+        if self._exchange is None:
+            everyone.copy_(mine)
+            return
+        try:
+            self._work = self._exchange.start(everyone, mine)
+        except (RuntimeError, ValueError) as error:
+            raise _not_exchanged(error) from error
+        self._in_capture = torch.cuda.is_current_stream_capturing()
+
+    def join(self) -> None:
+        """Has the current stream wait for what is under way."""
+        if self._work is None:
+            return
+        in_capture = torch.cuda.is_current_stream_capturing()
+        if in_capture and not self._in_capture:
+            raise RuntimeError("planner: counts of a batch from before the capture are under way, "
+                               "expected Planner.join() between the two")
+        work, self._work = self._work, None
+        if in_capture != self._in_capture:
+            return  # a capture that has ended has ended its rounds too
+        try:
+            work.wait()
+        except (RuntimeError, ValueError) as error:
+            raise _not_exchanged(error) from error
+
+    def _rows(self, num_counts: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.everyone[:self._size * num_counts], self.mine[:num_counts]
+
+
+def _not_exchanged(error: Exception) -> RuntimeError:
+    return RuntimeError(f"group: the counts could not be exchanged: {error}")
 
 
 def _shown(name: str, value: int) -> str:
     return f'"{EXCHANGES[value]}"' if name == "exchange" else str(value)
 
 
-def facts_of(placements: Sequence[Placement], solver: str, max_steps: int,
-             exchange: str) -> dict[str, int]:
+def facts_of(placements: Sequence[Placement], solver: str, max_steps: int, exchange: str,
+             staleness: int) -> dict[str, int]:
     """What :meth:`Exchange.agree` compares."""
     return {
         "num_ranks": placements[0].num_ranks,
@@ -159,4 +238,5 @@ def facts_of(placements: Sequence[Placement], solver: str, max_steps: int,
         "solver": int.from_bytes(solver.encode()[:7], "little"),
         "max_steps": max_steps,
         "exchange": EXCHANGES.index(exchange),
+        "staleness": staleness,
     }

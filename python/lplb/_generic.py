@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from lplb import _lplb
 from lplb._arrays import check_int, describe, kind_of
+from lplb._counts import (address_on_device, counts_shape, host_exchange, is_alone,
+                          needs_counts)
+from lplb._results import Quotas
 
 if TYPE_CHECKING:
     from lplb._planner import Planner
@@ -44,6 +47,12 @@ def check_valid(num_valid: int, num_tokens: int) -> int:
     return num_valid
 
 
+def check_entries(planner: Planner, num_entries: int) -> None:
+    if num_entries > planner._max_entries:
+        raise ValueError(f"topk_idx: has {num_entries} entries, expected at most "
+                         f"{planner._max_entries} (max_tokens x num_topk)")
+
+
 def _interface(array: Any, name: str) -> dict[str, Any]:
     found: dict[str, Any] = array.__cuda_array_interface__
     if found.get("strides") is not None and not getattr(array.flags, "c_contiguous", False):
@@ -74,13 +83,22 @@ def run(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, layer:
             raise ValueError("out: is not contiguous and writeable")
     width = check_ids("topk_idx", ids)
     num_tokens, num_topk = shape_of(ids.shape)
-    planner._check_entries(ids.size)
+    check_entries(planner, ids.size)
     valid = num_tokens
     if num_valid_tokens is not None:
         valid = check_valid(int(np.asarray(num_valid_tokens).item()), num_tokens)
     planner._host[layer].run(ids.ctypes.data, width, ids.size, valid * num_topk, out.ctypes.data,
-                             planner._remembers, planner._host_gather(layer, all_counts))
+                             planner._remembers, host_exchange(planner, layer, all_counts))
     return out
+
+
+def run_quotas(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, layer: int,
+               all_counts: Any) -> tuple[Any, Quotas]:
+    if hasattr(topk_idx, "__cuda_array_interface__"):
+        raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor or an array "
+                        "on the CPU")
+    ids = run(planner, topk_idx, out, num_valid_tokens, layer, None, all_counts)
+    return ids, Quotas(*planner._host[layer].quotas(planner.max_replicas))
 
 
 def _host_ids(topk_idx: Any) -> NDArray[Any]:
@@ -108,17 +126,23 @@ def _run_gpu(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, l
                             f"{type(topk_idx).__name__}")
         out = cupy.empty_like(topk_idx)
     _check_out(out, topk_idx)
+    if is_alone(planner):
+        raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor with staleness "
+                        "on one rank")
     counts = 0
-    if planner._exchange is None and not planner._same_tokens and planner.num_ranks > 1:
-        if all_counts is None:
-            raise ValueError("all_counts: is None, expected counts of all ranks, or same_tokens=True")
-        counts = _interface(all_counts, "all_counts")["data"][0]
+    if needs_counts(planner):
+        shape = counts_shape(planner, layer, all_counts)
+        if all_counts is not None:
+            found = _interface(all_counts, "all_counts")
+            if found["shape"] != shape:
+                raise ValueError(f"all_counts: has shape {list(found['shape'])}, expected {list(shape)}")
+            counts = found["data"][0]
     if stream is None:
         stream = cupy.cuda.get_current_stream().ptr if cupy is not None else 0
     index = topk_idx.device.id if cupy is not None else max(planner._gpu_index, 0)
     if planner._gpu_index != index:
         planner._start_gpu(index)
-    if planner._exchange is not None and planner._peers is None:
+    if planner._gathers:
         raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor where counts go "
                         "by the collective")
     num_tokens, num_topk = shape_of(tuple(topk_idx.shape))
@@ -129,12 +153,14 @@ def _run_gpu(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, l
         if str(num_valid_tokens.dtype) != "int32":
             raise TypeError(f"num_valid_tokens: has dtype {num_valid_tokens.dtype}, expected int32")
         valid = _interface(num_valid_tokens, "num_valid_tokens")["data"][0]
+    if needs_counts(planner):
+        counts = address_on_device(planner, layer, counts, shape)
     gpu = planner._gpu[layer]
     ids = _interface(topk_idx, "topk_idx")["data"][0]
     batch = (stream, ids, width, num_tokens, num_topk, valid)
     if planner._remembers:
         gpu.count(*batch, 0, True)
-    gpu.run(*batch, _interface(out, "out")["data"][0], counts)
+    gpu.run(*batch, _interface(out, "out")["data"][0], counts, 0)
     return out
 
 

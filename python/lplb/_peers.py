@@ -117,7 +117,7 @@ def start(planner: Planner, exchange: Exchange) -> None:
 def stats_of(planner: Planner, layers: Sequence[int]) -> ExchangeStats:
     """Of a planner with a group that has started on a GPU."""
     if planner._peers is None:
-        taken = sum(t.numel() * t.element_size() for pair in planner._buffers for t in pair)
+        taken = sum(rounds.bytes for rounds in planner._rounds)
         return ExchangeStats("collective", taken, planner._reason)
     stream = planner._current_stream()
     found = [planner._gpu[i].exchange_stats(stream) for i in layers]

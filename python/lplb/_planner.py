@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from lplb import _lplb
-from lplb._arrays import check_int, describe, to_numpy, torch_if_loaded
+from lplb._arrays import check_int, torch_if_loaded
 from lplb._comm import check_exchange, read_comm
+from lplb._counts import check_staleness, is_alone
 from lplb._placement import Placement
-from lplb._results import (ExchangeStats, PlannerStats, Quotas, add_up, as_layers, check_next,
-                           check_placements, own_rank)
+from lplb._results import (ExchangeStats, PlannerStats, Quotas, add_up, as_layers, check_batch,
+                           check_next, check_placements, own_rank)
 
 if TYPE_CHECKING:
-    from lplb._exchange import Exchange
+    from lplb._exchange import DeviceRounds, Exchange, HostRounds
     from lplb._peers import Peers
 
 # By handle, for the operators that torch.compile calls.
@@ -88,6 +89,11 @@ class Planner:
         An ncclComm_t of the group for "nccl", beside `group`. Of a `Buffer`, `ElasticBuffer` or
         `EPBuffer` its group and its communicator are taken; its memory is not used. It must outlive
         the planner, or close().
+    staleness : int
+        1: a batch is split as its counts are exchanged for the next one. Each expert's tokens go to its
+        replicas in proportion to the exact split of the batch before; the first batch, and the first
+        with other replicated experts, evenly (stats().unplanned). No rank waits for one that is less
+        than a batch behind. It costs half of the gain or more: for slow links (docs/exchange.md).
 
     Notes
     -----
@@ -98,6 +104,9 @@ class Planner:
     allocates nothing but the result. It can be captured in a CUDA graph, and under torch.compile it
     is the operator torch.ops.lplb.plan; the compiler may merge two calls on the same tensor, which
     would give the same ids. Batches and updates of one layer must follow each other on the device.
+
+    Staleness: a call has an effect on the next one. The compiler keeps all of them, in order (the
+    operator is plan_late). Activation checkpointing must not run it again: the ids would be others.
 
     Examples
     --------
@@ -126,7 +135,7 @@ class Planner:
                  same_tokens: bool = False, solver: str = "auto", max_steps: int = -1,
                  keep_history: bool = False, window: int = 0, decay: float = 1.0,
                  quotas: bool = False, timeout: float = 10.0, checks: bool = False,
-                 exchange: str = "auto", comm: Any = None) -> None:
+                 exchange: str = "auto", comm: Any = None, staleness: int = 0) -> None:
         self._placements = as_layers(placement, num_layers)
         if backend not in ("auto", "cpu", "cuda"):
             raise ValueError(f'backend: is {backend!r}, expected "auto", "cpu" or "cuda"')
@@ -134,6 +143,7 @@ class Planner:
             raise ValueError(f"timeout: is {timeout}, expected more than 0 seconds")
         self._backend = backend
         self._same_tokens = same_tokens
+        self._staleness = check_staleness(staleness, same_tokens)
         self._remembers = keep_history or window != 0 or decay != 1.0
         self._keeps_split = quotas
         self._checks = checks
@@ -141,13 +151,16 @@ class Planner:
         self._kept_comm = comm  # its communicator lives as long
         self._comm = read_comm(comm, group)
         self._exchange: Exchange | None = None
+        self._host_rounds: list[HostRounds] = []
         self._peers: Peers | None = None
         self._reason = ""  # why it is None
         if self._comm.group is not None and not same_tokens:
-            from lplb._exchange import Exchange, facts_of
+            from lplb._exchange import Exchange, HostRounds, facts_of
 
             self._exchange = Exchange(self._comm.group, timeout)
-            self._exchange.agree(facts_of(self._placements, solver, max_steps, exchange))
+            self._facts = (solver, max_steps, exchange, self._staleness)
+            self._exchange.agree(facts_of(self._placements, *self._facts))
+            self._host_rounds = [HostRounds(self._exchange, i) for i in range(self.num_layers)]
         elif exchange not in ("auto", "collective") and not same_tokens:
             raise ValueError(f'exchange: is "{exchange}", expected a group of ranks to connect')
         first = self._placements[0]
@@ -156,20 +169,18 @@ class Planner:
         self._max_redundants = check_int(max_redundants, "max_redundants", 0) or redundants
         #: Columns of run_quotas()'s tables: what no placement within the limits exceeds.
         self.max_replicas = max(p.max_replicas for p in self._placements)
-        self._max_entries = check_int(max_tokens, "max_tokens", 1) * check_int(num_topk, "num_topk", 1)
-        if self._max_entries > 2**31 - 1:
-            raise ValueError(f"max_tokens: is {max_tokens}, expected at most {(2**31 - 1) // num_topk} "
-                             f"of {num_topk} entries each")
-        self._limits = (max_tokens, num_topk,
-                        solver, check_int(max_steps, "max_steps"), self._max_redundants,
-                        check_int(window, "window"), float(decay))
+        self._max_entries = check_batch(max_tokens, num_topk)
+        self._limits = (max_tokens, num_topk, solver, check_int(max_steps, "max_steps"),
+                        self._max_redundants, self._staleness, check_int(window, "window"), float(decay))
         # Also where only a GPU is used: they check the arguments.
         self._host = [_lplb.HostPlanner(p, self.rank, same_tokens, *self._limits)
                       for p in self._placements]
         self._gpu: list[_lplb.GpuPlanner] = []
         self._gpu_index = -1
         self._closed = False
-        self._buffers: list[Any] = []
+        self._gathers = False  # on the GPU counts go between kernels, through what follows
+        self._rounds: list[DeviceRounds] = []
+        self._last_sizes = [0] * self.num_layers  # packed_size of the last batch; with staleness
         self._torch: Any = torch_if_loaded()
         self._handle = next(_handles)
         PLANNERS[self._handle] = self
@@ -215,6 +226,7 @@ class Planner:
             A cudaStream_t, for arrays that are not PyTorch's. Default: CuPy's current one, else 0.
         all_counts : array of int (int32 on a GPU), [num_ranks, packed_size], optional
             What each rank counted (count()), where there is no group. This rank's row is ignored.
+            With staleness those of the batch before, this rank's too; None: there are none.
 
         Returns
         -------
@@ -245,12 +257,9 @@ class Planner:
         if torch is not None and isinstance(topk_idx, torch.Tensor):
             ids, tables = torch.run_quotas(self, topk_idx, out, num_valid_tokens, layer, all_counts)
             return ids, Quotas(*tables)
-        if hasattr(topk_idx, "__cuda_array_interface__"):
-            raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor or an array "
-                            "on the CPU")
-        ids = self.run(topk_idx, out, num_valid_tokens, layer=layer, all_counts=all_counts)
-        return ids, Quotas(*self._host[layer].quotas(self.max_replicas),
-                           np.ones(1, dtype=np.int32))
+        from lplb import _generic
+
+        return _generic.run_quotas(self, topk_idx, out, num_valid_tokens, layer, all_counts)
 
     def run_dense(self, probs: Any, routing_map: Any, *, layer: int = 0,
                   all_counts: Any = None) -> tuple[Any, Any]:
@@ -306,13 +315,11 @@ class Planner:
         if self._exchange is not None:
             from lplb._exchange import facts_of
 
-            self._exchange.agree(facts_of(new, self._limits[2], self._limits[3], self._way))
+            self._exchange.agree(facts_of(new, *self._facts))
         # All ranks have the same placements now, and fail alike; before anything has changed.
         for p in wanted:
-            check_next(p, self._placements[0], self._max_redundants)
-            if self._keeps_split and p.max_replicas > self.max_replicas:
-                raise ValueError(f"placement: has {p.max_replicas} replicas of an expert, expected at "
-                                 f"most {self.max_replicas}")
+            check_next(p, self._placements[0], self._max_redundants,
+                       self.max_replicas if self._keeps_split else None)
         for i in layers:
             if self._gpu:
                 self._gpu[i].update_placement(self._current_stream(), new[i])
@@ -320,6 +327,16 @@ class Planner:
             self._placements[i] = new[i]
         if not self._keeps_split:
             self.max_replicas = max(p.max_replicas for p in self._placements)
+
+    def join(self) -> None:
+        """Has the current stream wait for the counts of all layers that are under way beside it.
+
+        That is with staleness and exchange "collective"; else it does nothing. Call it between eager
+        batches and the capture or a replay of a CUDA graph (a batch in a capture raises RuntimeError
+        where it is missing), and as the last thing in a capture.
+        """
+        if self._rounds:
+            self._torch.join(self)
 
     def stats(self, layer: int | None = None, *, wait: bool = True) -> PlannerStats | None:
         """Counters of one layer, or of all. On a GPU it waits for the stream.
@@ -366,9 +383,10 @@ class Planner:
             from lplb import _peers
 
             _peers.close(self)
+        self.join()
         self._gpu_index = -1
-        self._gpu.clear()
-        self._buffers.clear()
+        self._gpu.clear()  # waits for the device: nothing uses what follows any more
+        self._rounds.clear()
 
     def load_history(self, layer: int | None = None) -> Any:
         """The load of past batches on this rank: [num_layers, num_logical_experts], or one row.
@@ -419,29 +437,14 @@ class Planner:
             from lplb import _peers
 
             _peers.start(self, self._exchange)
-            if self._peers is None and self._torch is not None:
-                self._buffers = self._torch.exchange_buffers(self, index)
+        self._gathers = self._peers is None and (self._exchange is not None or is_alone(self))
+        if self._gathers:
+            from lplb import _torch
+
+            self._rounds = _torch.device_rounds(self, index)
         self._gpu_index = index
 
     def _make_gpu(self, layer: int, channel: _lplb.PeerChannel | None) -> _lplb.GpuPlanner:
         # It takes the rank of the map: all alike where tokens are the same.
         return _lplb.GpuPlanner(self._placements[layer], self.rank, *self._limits, self._keeps_split,
                                 self._checks, channel)
-
-    def _check_entries(self, num_entries: int) -> None:
-        if num_entries > self._max_entries:
-            raise ValueError(f"topk_idx: has {num_entries} entries, expected at most "
-                             f"{self._max_entries} (max_tokens x num_topk)")
-
-    def _host_gather(self, layer: int, all_counts: Any) -> Any:
-        """What HostPlanner.run() takes as `gather`."""
-        if self._same_tokens or self.num_ranks == 1:
-            return None
-        if self._exchange is not None:
-            return self._exchange.host_gather(layer)
-        shape = (self.num_ranks, self._placements[layer].packed_size)
-        if all_counts is None:
-            raise ValueError("all_counts: is None, expected counts of all ranks, or a planner with a "
-                             "group or same_tokens=True")
-        rows = to_numpy(all_counts, "all_counts", np.int64, shape)
-        return lambda _mine: rows

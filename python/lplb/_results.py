@@ -20,8 +20,9 @@ class PlannerStats:
     """Counters since construction, over layers, and of the last batch that was solved.
 
     degraded: batches that could not be solved (a rank's counts cannot be, or sum past 2^31 - 1 on a
-    GPU, or did not come: lost): each rank divided its own tokens evenly. out_of_range: ids that were
-    bad input.
+    GPU, or did not come: lost): each rank divided its own tokens evenly. unplanned: with staleness,
+    batches divided so because there was none before to be split by. out_of_range: ids that were bad
+    input.
     last_imbalance: largest over mean rank load; of several layers the largest.
     """
 
@@ -29,6 +30,7 @@ class PlannerStats:
     solved: int = 0
     optimal: int = 0
     degraded: int = 0
+    unplanned: int = 0
     out_of_range: int = 0
     overflows: int = 0
     bad_counts: int = 0
@@ -76,7 +78,10 @@ class Quotas(NamedTuple):
 
     quota_end : [E, X] int32 · source_prefix : [E] int32 · alloc : [R, E] int32, tokens of an expert
     that a rank takes · shares : [E, X] float32, quota / tokens · solved : [1] int32, 0 for a degraded
-    batch, whose quotas divide this rank's own tokens evenly.
+    or unplanned batch, whose quotas divide this rank's own tokens evenly.
+
+    With staleness it is the split that the batch was mapped by, of the tokens of the batch before: its
+    shares are what counts.
     """
 
     quota_end: Any
@@ -113,7 +118,8 @@ def check_placements(placement: Any, num_layers: int) -> list[Placement]:
     return found
 
 
-def check_next(placement: Placement, first: Placement, max_redundants: int) -> None:
+def check_next(placement: Placement, first: Placement, max_redundants: int,
+               max_replicas: int | None) -> None:
     """Raises ValueError where a planner made for `first` has no room for `placement`."""
     mine = (placement.num_logical_experts, placement.num_ranks)
     wanted = (first.num_logical_experts, first.num_ranks)
@@ -124,6 +130,18 @@ def check_next(placement: Placement, first: Placement, max_redundants: int) -> N
     if redundants > max_redundants:
         raise ValueError(f"placement: has {redundants} redundant slots, expected at most "
                          f"max_redundants ({max_redundants})")
+    if max_replicas is not None and placement.max_replicas > max_replicas:
+        raise ValueError(f"placement: has {placement.max_replicas} replicas of an expert, expected at "
+                         f"most {max_replicas}")
+
+
+def check_batch(max_tokens: Any, num_topk: Any) -> int:
+    """The entries of the largest batch."""
+    entries = check_int(max_tokens, "max_tokens", 1) * check_int(num_topk, "num_topk", 1)
+    if entries > 2**31 - 1:
+        raise ValueError(f"max_tokens: is {max_tokens}, expected at most {(2**31 - 1) // num_topk} "
+                         f"of {num_topk} entries each")
+    return entries
 
 
 def own_rank(rank: int | None, exchange: Exchange | None, num_ranks: int, same_tokens: bool) -> int:

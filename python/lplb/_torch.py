@@ -12,10 +12,12 @@ from torch.compiler import is_compiling
 
 from lplb import _lplb
 from lplb._arrays import describe
-from lplb._generic import check_valid, shape_of
+from lplb._counts import address_on_device, counts_shape, host_exchange, needs_counts
+from lplb._generic import check_entries, check_valid, shape_of
 from lplb._planner import PLANNERS
 
 if TYPE_CHECKING:
+    from lplb._exchange import DeviceRounds
     from lplb._planner import Planner
 
 WIDTH = {torch.int32: 4, torch.uint32: 4, torch.int64: 8}
@@ -54,19 +56,20 @@ def run(planner: Planner, topk_idx: Tensor, out: Tensor | None, num_valid_tokens
 
 
 def _plan_into(planner: Planner, topk_idx: Tensor, width: int, num_valid_tokens: Any, layer: int,
-               all_counts: Tensor | None, out: Tensor) -> int:
-    """Returns the address of the counts of all ranks, on a GPU; 0 where the kernel gathers them."""
+               all_counts: Tensor | None, out: Tensor, tables: list[Tensor] | None = None) -> None:
+    """`tables`: where the batch's quotas go, on a GPU."""
     if not 0 <= layer < len(planner._placements):
         planner._layer(layer)
     if not topk_idx.is_cuda:
         _plan_on_host(planner, topk_idx, width, num_valid_tokens, layer, all_counts, out)
-        return 0
+        return
     index = topk_idx.get_device()
     if index != planner._gpu_index:
         _start_gpu(planner, index)
     if _get_device() != index:
         with torch.cuda.device(index):
-            return _plan_into(planner, topk_idx, width, num_valid_tokens, layer, all_counts, out)
+            _plan_into(planner, topk_idx, width, num_valid_tokens, layer, all_counts, out, tables)
+        return
     num_tokens, num_topk = shape_of(topk_idx.shape)
     valid = 0
     if num_valid_tokens is not None:
@@ -78,27 +81,51 @@ def _plan_into(planner: Planner, topk_idx: Tensor, width: int, num_valid_tokens:
             num_tokens = rest
     gpu = planner._gpu[layer]
     batch = (raw_stream(index), topk_idx.data_ptr(), width, num_tokens, num_topk, valid)
+    if planner._gathers:
+        plan = _plan_late if planner._staleness else _plan_gathered
+        plan(planner, layer, batch, out, tables)
+        return
     counts = 0
-    if planner._exchange is not None and planner._peers is None:
-        counts = _exchange(planner, layer, gpu, batch)
-    else:
-        if planner._exchange is None and not planner._same_tokens and planner.num_ranks > 1:
-            counts = _check_counts(planner, layer, all_counts, index)
-        if planner._remembers:
-            gpu.count(*batch, 0, True)
-    gpu.run(*batch, out.data_ptr(), counts)
-    return counts
+    if needs_counts(planner):
+        counts = _check_counts(planner, layer, all_counts, index)
+    if planner._remembers:
+        gpu.count(*batch, 0, True)
+    gpu.run(*batch, out.data_ptr(), counts, 0)
+    if tables is not None:
+        _write_quotas(planner, layer, batch[0], counts, tables)
 
 
-def _exchange(planner: Planner, layer: int, gpu: _lplb.GpuPlanner,
-              batch: tuple[int, int, int, int, int, int]) -> int:
-    assert planner._exchange is not None
-    mine, everyone = planner._buffers[layer]
-    size = planner._placements[layer].packed_size
-    gpu.count(*batch, mine.data_ptr(), planner._remembers)
-    planner._exchange.device_gather(everyone[:planner.num_ranks * size], mine[:size])
-    address: int = everyone.data_ptr()
-    return address
+Batch = tuple[int, int, int, int, int, int]
+
+
+def _plan_gathered(planner: Planner, layer: int, batch: Batch, out: Tensor,
+                   tables: list[Tensor] | None) -> None:
+    """With a collective between a kernel that counts and one that plans."""
+    rounds, gpu = planner._rounds[layer], planner._gpu[layer]
+    gpu.count(*batch, rounds.mine.data_ptr(), planner._remembers)
+    rounds.gather(planner._placements[layer].packed_size)
+    counts = rounds.everyone.data_ptr()
+    gpu.run(*batch, out.data_ptr(), counts, 0)
+    if tables is not None:
+        _write_quotas(planner, layer, batch[0], counts, tables)
+
+
+def _plan_late(planner: Planner, layer: int, batch: Batch, out: Tensor,
+               tables: list[Tensor] | None) -> None:
+    """With staleness: the plan by the rows of the batch before, then a collective beside the stream."""
+    rounds, gpu = planner._rounds[layer], planner._gpu[layer]
+    rounds.join()
+    counts = rounds.everyone.data_ptr()
+    if planner._remembers:
+        gpu.count(*batch, 0, True)
+    gpu.run(*batch, out.data_ptr(), counts, rounds.mine.data_ptr())
+    if tables is not None:  # which reads the rows
+        _write_quotas(planner, layer, batch[0], counts, tables)
+    rounds.start(planner._placements[layer].packed_size)
+
+
+def _write_quotas(planner: Planner, layer: int, stream: int, counts: int, tables: list[Tensor]) -> None:
+    planner._gpu[layer].quotas(stream, counts, planner.max_replicas, *(t.data_ptr() for t in tables))
 
 
 def _plan_on_host(planner: Planner, topk_idx: Tensor, width: int, num_valid_tokens: Any, layer: int,
@@ -106,13 +133,13 @@ def _plan_on_host(planner: Planner, topk_idx: Tensor, width: int, num_valid_toke
     if planner._backend == "cuda":
         raise ValueError('topk_idx: is on the CPU, expected a GPU (backend="cuda")')
     num_tokens, num_topk = shape_of(topk_idx.shape)
-    planner._check_entries(num_tokens * num_topk)
+    check_entries(planner, num_tokens * num_topk)
     valid = num_tokens
     if num_valid_tokens is not None:
         valid = check_valid(int(num_valid_tokens), num_tokens)
     planner._host[layer].run(topk_idx.data_ptr(), width, num_tokens * num_topk,
                              valid * num_topk, out.data_ptr(), planner._remembers,
-                             planner._host_gather(layer, all_counts))
+                             host_exchange(planner, layer, all_counts))
 
 
 def _check_ids(topk_idx: Tensor, name: str = "topk_idx") -> int:
@@ -148,17 +175,16 @@ def _check_valid_tensor(value: Tensor, index: int) -> int:
 
 
 def _check_counts(planner: Planner, layer: int, all_counts: Tensor | None, index: int) -> int:
+    shape = counts_shape(planner, layer, all_counts)
     if all_counts is None:
-        raise ValueError("all_counts: is None, expected counts of all ranks, or a planner with a "
-                         "group or same_tokens=True")
-    shape = (planner.num_ranks, planner._placements[layer].packed_size)
+        return address_on_device(planner, layer, 0, shape)
     if not isinstance(all_counts, Tensor) or all_counts.dtype != torch.int32:
         raise TypeError(f"all_counts: is {describe(all_counts)}, expected torch.int32 {list(shape)}")
     if tuple(all_counts.shape) != shape or not all_counts.is_contiguous():
         raise ValueError(f"all_counts: is {describe(all_counts)}, expected contiguous {list(shape)}")
     if all_counts.get_device() != index:
         raise ValueError(f"all_counts: is on {all_counts.device}, expected cuda:{index}")
-    return all_counts.data_ptr()
+    return address_on_device(planner, layer, all_counts.data_ptr(), shape)
 
 
 def _start_gpu(planner: Planner, index: int) -> None:
@@ -169,14 +195,19 @@ def _start_gpu(planner: Planner, index: int) -> None:
         planner._start_gpu(index)
 
 
-def exchange_buffers(planner: Planner, index: int) -> list[tuple[Tensor, Tensor]]:
-    """This rank's row of counts and all ranks', a layer, for the largest placement."""
+def device_rounds(planner: Planner, index: int) -> list[DeviceRounds]:
+    """A layer's each, with room for the largest placement."""
+    from lplb._exchange import DeviceRounds
+
     replicated = min(planner.num_logical_experts, planner._max_redundants)
-    size = replicated + planner.num_ranks
-    device = torch.device("cuda", index)
-    return [(torch.zeros(size, dtype=torch.int32, device=device),
-             torch.zeros(planner.num_ranks * size, dtype=torch.int32, device=device))
-            for _ in planner._placements]
+    size, device = replicated + planner.num_ranks, torch.device("cuda", index)
+    return [DeviceRounds(planner._exchange, size, device) for _ in planner._placements]
+
+
+def join(planner: Planner) -> None:
+    with torch.cuda.device(planner._gpu_index):
+        for rounds in planner._rounds:
+            rounds.join()
 
 
 def count(planner: Planner, topk_idx: Tensor, num_valid_tokens: Any, layer: int) -> Tensor:
@@ -228,25 +259,22 @@ def load_history(planner: Planner, layer: int | None) -> Tensor:
 def run_quotas(planner: Planner, topk_idx: Tensor, out: Tensor | None, num_valid_tokens: Any,
                layer: int, all_counts: Tensor | None) -> tuple[Tensor, list[Tensor]]:
     if is_compiling() or type(topk_idx) is not Tensor:
-        ids, *tables = torch.ops.lplb.plan_quotas(
-            topk_idx, _valid_tensor(num_valid_tokens, topk_idx), all_counts, planner._handle, layer)
+        arguments = _arguments(planner, topk_idx, num_valid_tokens, layer, all_counts)
+        ids, *tables = torch.ops.lplb.plan_quotas(*arguments) if not planner._staleness else \
+            torch.ops.lplb.plan_quotas_late(*arguments, _TURN)
         return (ids if out is None else out.copy_(ids)), tables
     width = _check_ids(topk_idx)
     if out is None:
         out = torch.empty_like(topk_idx)
     elif out is not topk_idx:
         _check_out(out, topk_idx)
-    if topk_idx.is_cuda and not planner._keeps_split:
-        raise ValueError("quotas: is False, expected Planner(quotas=True)")
-    counts = _plan_into(planner, topk_idx, width, num_valid_tokens, layer, all_counts, out)
     if not topk_idx.is_cuda:
-        tables = [torch.from_numpy(t) for t in planner._host[layer].quotas(planner.max_replicas)]
-        return out, [*tables, torch.ones(1, dtype=torch.int32)]
+        _plan_into(planner, topk_idx, width, num_valid_tokens, layer, all_counts, out)
+        return out, [torch.from_numpy(t) for t in planner._host[layer].quotas(planner.max_replicas)]
+    if not planner._keeps_split:
+        raise ValueError("quotas: is False, expected Planner(quotas=True)")
     tables = _quota_tables(planner, topk_idx)
-    index = topk_idx.get_device()
-    with torch.cuda.device(index):
-        planner._gpu[layer].quotas(raw_stream(index), counts, planner.max_replicas,
-                                   *(t.data_ptr() for t in tables))
+    _plan_into(planner, topk_idx, width, num_valid_tokens, layer, all_counts, out, tables)
     return out, tables
 
 
@@ -268,13 +296,25 @@ def _valid_tensor(num_valid_tokens: Any, topk_idx: Tensor) -> Tensor | None:
     return torch.full((1,), num_valid_tokens, dtype=torch.int32, device=topk_idx.device)
 
 
+Arguments = tuple[Tensor, Tensor | None, Tensor | None, int, int]
+
+
+def _arguments(planner: Planner, topk_idx: Tensor, num_valid_tokens: Any, layer: int,
+               all_counts: Tensor | None) -> Arguments:
+    return topk_idx, _valid_tensor(num_valid_tokens, topk_idx), all_counts, planner._handle, layer
+
+
 def _run_traced(planner: Planner, topk_idx: Tensor, out: Tensor | None, num_valid_tokens: Any,
                 layer: int, all_counts: Tensor | None) -> Tensor:
-    valid = _valid_tensor(num_valid_tokens, topk_idx)
+    arguments = _arguments(planner, topk_idx, num_valid_tokens, layer, all_counts)
+    ops = torch.ops.lplb
     if out is None:
-        ids: Tensor = torch.ops.lplb.plan(topk_idx, valid, all_counts, planner._handle, layer)
+        ids: Tensor = ops.plan_late(*arguments, _TURN) if planner._staleness else ops.plan(*arguments)
         return ids
-    torch.ops.lplb.plan_into(topk_idx, valid, all_counts, planner._handle, layer, out)
+    if planner._staleness:
+        ops.plan_into_late(*arguments, out, _TURN)
+    else:
+        ops.plan_into(*arguments, out)
     return out
 
 
@@ -316,14 +356,32 @@ def _fake_plan_quotas(topk_idx: Tensor, num_valid_tokens: Tensor | None,
     return (topk_idx.new_empty(topk_idx.shape), *_quota_tables(PLANNERS[planner], topk_idx))
 
 
+# Declared as written to by the operators of planners with staleness, whose calls depend on those
+# before: so that the compiler keeps all of them, in order. Nothing is in it.
+with torch.inference_mode(False):
+    _TURN = torch.zeros(1, dtype=torch.int32)
+
+
+def _without_turn(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *arguments: function(*arguments[:-1])
+
+
 _make_library: Any = torch.library.Library  # without type annotations
-_ARGUMENTS = "Tensor topk_idx, Tensor? num_valid_tokens, Tensor? all_counts, int planner, int layer"
 _library: Any = _make_library("lplb", "DEF")
-for _name, _signature, _function, _fake in (
-        ("plan", f"({_ARGUMENTS}) -> Tensor", _plan, _fake_plan),
-        ("plan_into", f"({_ARGUMENTS}, Tensor(a!) out) -> ()", _plan_to, _fake_plan_into),
-        ("plan_quotas", f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-         _plan_quotas, _fake_plan_quotas)):
-    _library.define(_name + _signature, tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(_name, _function, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"lplb::{_name}", _fake, lib=_library)
+
+
+def _define(name: str, signature: str, function: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    _library.define(name + signature, tags=(torch.Tag.pt2_compliant_tag,))
+    _library.impl(name, function, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"lplb::{name}", fake, lib=_library)
+
+
+_ARGUMENTS = "Tensor topk_idx, Tensor? num_valid_tokens, Tensor? all_counts, int planner, int layer"
+for _name, _more, _result, _function, _fake in (
+        ("plan", "", "Tensor", _plan, _fake_plan),
+        ("plan_into", ", Tensor(a!) out", "()", _plan_to, _fake_plan_into),
+        ("plan_quotas", "", "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", _plan_quotas,
+         _fake_plan_quotas)):
+    _define(_name, f"({_ARGUMENTS}{_more}) -> {_result}", _function, _fake)
+    _define(f"{_name}_late", f"({_ARGUMENTS}{_more}, Tensor(b!) turn) -> {_result}",
+            _without_turn(_function), _without_turn(_fake))

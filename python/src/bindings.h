@@ -78,6 +78,7 @@ Facts planner_facts(const Stats& s) {
   d["solved"] = s.solved;
   d["optimal"] = s.optimal;
   d["degraded"] = s.degraded;
+  d["unplanned"] = s.unplanned;
   d["out_of_range"] = s.out_of_range;
   d["last_lower_bound"] = static_cast<double>(s.last_lower_bound);
   d["last_imbalance"] = s.last_imbalance;

@@ -50,20 +50,23 @@ Facts to_dict(const DeviceExchangeStats& s) {
 class GpuPlanner {
  public:
   GpuPlanner(const Placement& placement, Index rank, std::int64_t max_tokens, Index num_topk,
-             const std::string& solver, std::int64_t max_steps, Index max_redundants, Index window,
-             double decay, bool keeps_split, bool checks, std::shared_ptr<DeviceExchange> channel)
+             const std::string& solver, std::int64_t max_steps, Index max_redundants,
+             Index staleness, Index window, double decay, bool keeps_split, bool checks,
+             std::shared_ptr<DeviceExchange> channel)
       : channel_(std::move(channel)),
-        planner_(placement, rank,
-                 planner_options(max_tokens, num_topk, solver, max_steps, max_redundants),
-                 {.checks = checks, .keeps_split = keeps_split, .exchange = channel_}),
+        planner_(
+            placement, rank,
+            planner_options(max_tokens, num_topk, solver, max_steps, max_redundants, staleness),
+            {.checks = checks, .keeps_split = keeps_split, .exchange = channel_}),
         counter_(placement, max_redundants, {window, decay}) {}
 
   void run(std::uintptr_t stream, std::uintptr_t topk_idx, int id_bytes, std::int64_t num_tokens,
            Index num_topk, std::uintptr_t num_valid_tokens, std::uintptr_t physical_idx,
-           std::uintptr_t all_counts) {
+           std::uintptr_t all_counts, std::uintptr_t packed) {
     DeviceBatch batch = to_batch(topk_idx, id_bytes, num_tokens, num_topk, num_valid_tokens);
     batch.physical_idx = pointer<void>(physical_idx);
     batch.all_counts = pointer<const std::int32_t>(all_counts);
+    batch.packed = pointer<std::int32_t>(packed);
     locked(mutex_, [&] { planner_.run(pointer<void>(stream), batch); });
   }
 
@@ -141,12 +144,12 @@ void bind_device(nb::module_& m) {
   m.def("cuda_info", &cuda_info);
   nb::class_<GpuPlanner>(m, "GpuPlanner")
       .def(nb::init<const Placement&, Index, std::int64_t, Index, const std::string&, std::int64_t,
-                    Index, Index, double, bool, bool, std::shared_ptr<DeviceExchange>>(),
+                    Index, Index, Index, double, bool, bool, std::shared_ptr<DeviceExchange>>(),
            "placement"_a, "rank"_a, "max_tokens"_a, "num_topk"_a, "solver"_a, "max_steps"_a,
-           "max_redundants"_a, "window"_a, "decay"_a, "keeps_split"_a, "checks"_a,
+           "max_redundants"_a, "staleness"_a, "window"_a, "decay"_a, "keeps_split"_a, "checks"_a,
            "channel"_a.none())
       .def("run", &GpuPlanner::run, "stream"_a, "topk_idx"_a, "id_bytes"_a, "num_tokens"_a,
-           "num_topk"_a, "num_valid_tokens"_a, "physical_idx"_a, "all_counts"_a)
+           "num_topk"_a, "num_valid_tokens"_a, "physical_idx"_a, "all_counts"_a, "packed"_a)
       .def("count", &GpuPlanner::count, "stream"_a, "topk_idx"_a, "id_bytes"_a, "num_tokens"_a,
            "num_topk"_a, "num_valid_tokens"_a, "packed"_a, "remember"_a)
       .def("quotas", &GpuPlanner::quotas, "stream"_a, "all_counts"_a, "max_replicas"_a,

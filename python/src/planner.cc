@@ -4,6 +4,8 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "bindings.h"
 #include "planner_options.h"
@@ -11,8 +13,9 @@
 namespace lplb::python {
 namespace {
 
-/// The counts of all ranks, from a function of Python's or, without one, as where every rank has
-/// the same tokens: all of them then map what rank 0 alone would.
+/// The counts of all ranks, from an object of Python's: `post(mine)`, [size] int64, then
+/// `collect()`, [num_ranks, size] int64, or None where there are none. Without one as where every
+/// rank has the same tokens: all of them then map what rank 0 alone would.
 class PythonExchange : public Exchange {
  public:
   PythonExchange(Index num_ranks, Index rank) : num_ranks_(num_ranks), rank_(rank) {}
@@ -20,64 +23,75 @@ class PythonExchange : public Exchange {
   Index rank() const override { return rank_; }
   void reserve(std::size_t) override {}
 
-  /// `gather`: [size] int64 of this rank -> [num_ranks, size] int64. Null: none.
-  void set(nb::handle gather) { gather_ = gather; }
+  /// For the calls that follow. Null: none.
+  void set(nb::handle peers) { peers_ = peers; }
 
-  ExchangeStatus all_gather(const PackedLayout& layout, std::span<const Load> mine,
-                            std::span<Load> all) override {
-    if (gather_.ptr() == nullptr) {
+  void post(const PackedLayout&, std::span<const Load> mine) override {
+    posted.assign(mine.begin(), mine.end());
+    if (peers_.ptr() == nullptr) return;
+    const nb::gil_scoped_acquire acquire;
+    peers_.attr("post")(to_array(posted));
+  }
+
+  /// kTimedOut where there are none; what Python raises it throws.
+  ExchangeStatus collect(std::span<Load> all) override {
+    if (peers_.ptr() == nullptr) {
       std::fill(all.begin(), all.end(), 0);
-    } else {
-      gather(layout, mine, all);
+    } else if (!collect_rows(all)) {
+      return ExchangeStatus::kTimedOut;
     }
-    const std::size_t at = layout.size() * static_cast<std::size_t>(rank_);
-    std::copy(mine.begin(), mine.end(), all.begin() + static_cast<std::ptrdiff_t>(at));
-    counts.assign(all.begin(), all.end());
+    const std::size_t at = posted.size() * static_cast<std::size_t>(rank_);
+    std::copy(posted.begin(), posted.end(), all.begin() + static_cast<std::ptrdiff_t>(at));
+    collected.assign(all.begin(), all.end());
     return ExchangeStatus::kComplete;
   }
 
-  std::vector<Load> counts;  ///< of the last batch: [num_ranks, PackedLayout::size()]
+  std::vector<Load> posted;     ///< by the last batch: [PackedLayout::size()]
+  std::vector<Load> collected;  ///< likewise: [num_ranks, size]
 
  private:
-  void gather(const PackedLayout& layout, std::span<const Load> mine, std::span<Load> all) const {
+  bool collect_rows(std::span<Load> all) const {
     const nb::gil_scoped_acquire acquire;
-    const auto rows = nb::cast<ArrayIn<Load>>(
-        gather_(to_array(std::vector<Load>(mine.begin(), mine.end()), {layout.size()})));
+    const nb::object found = peers_.attr("collect")();
+    if (found.is_none()) return false;
+    const auto rows = nb::cast<ArrayIn<Load>>(found);
     if (rows.ndim() != 2 || rows.size() != all.size()) {
       throw ExchangeError("the exchange delivered " + std::to_string(rows.size()) +
                           " counts, expected " + std::to_string(all.size()));
     }
     std::copy(rows.data(), rows.data() + rows.size(), all.begin());
+    return true;
   }
 
   Index num_ranks_;
   Index rank_;
-  nb::handle gather_;
+  nb::handle peers_;
 };
 
-/// quota_end, source_prefix, alloc, shares.
+/// quota_end, source_prefix, alloc, shares, solved.
 using Tables = nb::typed<nb::tuple, ArrayOut<std::int32_t>, ArrayOut<std::int32_t>,
-                         ArrayOut<std::int32_t>, ArrayOut<float>>;
+                         ArrayOut<std::int32_t>, ArrayOut<float>, ArrayOut<std::int32_t>>;
 
 /// A layer's planner on the CPU. A call from another thread waits for the one before it.
 class HostPlanner {
  public:
   HostPlanner(const Placement& placement, Index rank, bool same_tokens, std::int64_t max_tokens,
               Index num_topk, const std::string& solver, std::int64_t max_steps,
-              Index max_redundants, Index window, double decay)
+              Index max_redundants, Index staleness, Index window, double decay)
       : rank_(same_tokens ? 0 : rank),
         exchange_(std::make_shared<PythonExchange>(placement.num_ranks, rank_)),
-        planner_(placement, rank_,
-                 planner_options(max_tokens * num_topk, 1, solver, max_steps, max_redundants),
-                 exchange_),
+        planner_(
+            placement, rank_,
+            planner_options(max_tokens * num_topk, 1, solver, max_steps, max_redundants, staleness),
+            exchange_),
         history_(placement.num_logical_experts, {window, decay}),
         counts_(static_cast<std::size_t>(placement.num_logical_experts)) {}
 
   void run(std::uintptr_t topk_idx, int id_bytes, std::int64_t num_entries, std::int64_t num_valid,
-           std::uintptr_t physical_idx, bool remember, nb::object gather) {
+           std::uintptr_t physical_idx, bool remember, nb::object exchange) {
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
-    exchange_->set(gather.is_none() ? nb::handle() : nb::handle(gather));
+    exchange_->set(exchange.is_none() ? nb::handle() : nb::handle(exchange));
     if (id_bytes == 8) {
       run_ids<std::int64_t>(topk_idx, num_entries, num_valid, physical_idx, remember);
     } else {
@@ -88,12 +102,14 @@ class HostPlanner {
   void update_placement(const Placement& placement) {
     locked(mutex_, [&] {
       planner_.update_placement(placement);
-      has_split_ = false;
+      last_.reset();
     });
   }
 
   Facts stats() {
-    const PlannerStats s = locked(mutex_, [&] { return planner_.stats(); });
+    PlannerStats s = locked(mutex_, [&] { return planner_.stats(); });
+    // A rank that does not come is an error here: what was not complete was not there.
+    s.unplanned += std::exchange(s.degraded, 0);
     const double max_load = locked(mutex_, [&] { return planner_.last_split().max_load; });
     Facts d = planner_facts(s);
     d["last_max_load"] = s.solved == 0 ? 0 : max_load;
@@ -101,11 +117,11 @@ class HostPlanner {
   }
 
   Tables quotas(Index max_replicas) {
-    std::vector<std::int32_t> end, prefix, alloc;
+    std::vector<std::int32_t> end, prefix, alloc, solved(1);
     std::vector<float> shares;
     std::size_t logical = 0, ranks = 0, columns = 0;
     locked(mutex_, [&] {
-      if (!has_split_) throw ArgumentError("quotas", "no batch has run with this placement");
+      if (!last_) throw ArgumentError("quotas", "no batch has run with this placement");
       const Placement& p = planner_.placement();
       logical = static_cast<std::size_t>(p.num_logical_experts);
       ranks = static_cast<std::size_t>(p.num_ranks);
@@ -114,12 +130,13 @@ class HostPlanner {
       prefix.resize(logical);
       alloc.resize(ranks * logical);
       shares.resize(logical * columns);
-      write_quotas(p, PackedLayout(p), exchange_->counts, planner_.last_split().physical_load,
-                   rank_, {max_replicas, end.data(), prefix.data(), alloc.data(), shares.data()});
+      write_last(
+          {max_replicas, end.data(), prefix.data(), alloc.data(), shares.data(), solved.data()});
     });
     return nb::make_tuple(to_array(std::move(end), {logical, columns}), to_array(std::move(prefix)),
                           to_array(std::move(alloc), {ranks, logical}),
-                          to_array(std::move(shares), {logical, columns}));
+                          to_array(std::move(shares), {logical, columns}),
+                          to_array(std::move(solved)));
   }
 
   ArrayOut<double> history() {
@@ -138,10 +155,21 @@ class HostPlanner {
     Id* const out = pointer<Id>(physical_idx);
     // Before the run, which may write to where it reads from.
     if (remember) count_tokens(in, counts_);
-    planner_.run(in, std::span<Id>(out, valid));
+    last_ = planner_.run(in, std::span<Id>(out, valid));
     std::fill(out + num_valid, out + num_entries, static_cast<Id>(-1));
     if (remember) history_.add(counts_);
-    has_split_ = true;
+  }
+
+  /// Of the last batch.
+  void write_last(const QuotaOutputs& outputs) const {
+    const Placement& p = planner_.placement();
+    const PackedLayout layout(p);
+    if (*last_ == BatchStatus::kOptimal || *last_ == BatchStatus::kBounded) {
+      write_quotas(p, layout, exchange_->collected, planner_.last_split().physical_load, rank_,
+                   outputs);
+    } else {
+      write_even_quotas(p, layout, exchange_->posted, rank_, outputs);
+    }
   }
 
   Index rank_;
@@ -149,7 +177,7 @@ class HostPlanner {
   Planner planner_;
   LoadHistory history_;
   std::vector<Load> counts_;
-  bool has_split_ = false;
+  std::optional<BatchStatus> last_;  // of the last batch; none with this placement
   std::mutex mutex_;
 };
 
@@ -158,11 +186,11 @@ class HostPlanner {
 void bind_planner(nb::module_& m) {
   nb::class_<HostPlanner>(m, "HostPlanner")
       .def(nb::init<const Placement&, Index, bool, std::int64_t, Index, const std::string&,
-                    std::int64_t, Index, Index, double>(),
+                    std::int64_t, Index, Index, Index, double>(),
            "placement"_a, "rank"_a, "same_tokens"_a, "max_tokens"_a, "num_topk"_a, "solver"_a,
-           "max_steps"_a, "max_redundants"_a, "window"_a, "decay"_a)
+           "max_steps"_a, "max_redundants"_a, "staleness"_a, "window"_a, "decay"_a)
       .def("run", &HostPlanner::run, "topk_idx"_a, "id_bytes"_a, "num_entries"_a, "num_valid"_a,
-           "physical_idx"_a, "remember"_a, "gather"_a.none())
+           "physical_idx"_a, "remember"_a, "exchange"_a.none())
       .def("update_placement", &HostPlanner::update_placement, "placement"_a)
       .def("stats", &HostPlanner::stats)
       .def("quotas", &HostPlanner::quotas, "max_replicas"_a)

@@ -10,13 +10,14 @@ namespace lplb::python {
 
 inline PlannerOptions planner_options(std::int64_t max_tokens, Index num_topk,
                                       const std::string& solver, std::int64_t max_steps,
-                                      Index max_redundants) {
+                                      Index max_redundants, Index staleness) {
   PlannerOptions options;
   options.max_tokens = max_tokens;
   options.num_topk = num_topk;
   options.solve.solver = parse_solver(solver);
   options.solve.max_steps = max_steps;
   options.max_redundants = max_redundants;
+  options.staleness = staleness;
   return options;
 }
 

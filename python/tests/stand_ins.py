@@ -79,7 +79,7 @@ def pretend_a_gpu(missing: str = "") -> None:
     library.PeerGroup = FakeGroup
     library.GpuPlanner = FakeGpuPlanner
     for_torch: Any = _torch
-    for_torch.exchange_buffers = lambda planner, index: []
+    for_torch.device_rounds = lambda planner, index: []
     for_torch.raw_stream = lambda index: 0
     cuda: Any = torch.cuda
     cuda.synchronize = lambda device=None: None
