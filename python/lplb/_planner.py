@@ -91,8 +91,8 @@ class Planner:
         the planner, or close().
     staleness : int
         1: a batch is split as its counts are exchanged for the next one. Each expert's tokens go to its
-        replicas in proportion to the exact split of the batch before; the first batch, and the first
-        with other replicated experts, evenly (stats().unplanned). No rank waits for one that is less
+        replicas in proportion to the exact split of the batch before; the first batch, and as a rule
+        the first with another placement, evenly (stats().unplanned). No rank waits for one that is less
         than a batch behind. It costs half of the gain or more: for slow links (docs/exchange.md).
 
     Notes

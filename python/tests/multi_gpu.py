@@ -5,9 +5,10 @@
 usage: multi_gpu.py [--devices 0,1] [SCENARIO...]
 
 A scenario is a value of Planner's `exchange`; "deep_ep": a communicator as DeepEP's buffers have it;
-"killed": a process ends without a word; "late": a rank comes after the deadline; "dropped": planners
-that nobody closes, when Python ends too. Without arguments all are run. A device may be named twice:
-then the ranks take turns on it, over gloo, which suits "ipc", "auto", "late", "dropped" and "killed".
+"stale": planners with staleness, within the kernel and by the collective; "killed": a process ends
+without a word; "late": a rank comes after the deadline; "dropped": planners that nobody closes, when
+Python ends too. Without arguments all are run. A device may be named twice: then the ranks take turns
+on it, over gloo, which suits "ipc", "auto", "stale", "late", "dropped" and "killed".
 
 Each ends in a line "passed NAME", "skipped NAME: reason" (the machine or a library lacks something) or
 "failed NAME". The last line has the totals; the status is 1 where one failed.
@@ -37,7 +38,7 @@ from ranks import make_placement
 from stand_ins import ElasticBuffer
 
 SCENARIOS = ("collective", "auto", "ipc", "fabric", "nccl", "nvshmem", "symmetric_memory", "deep_ep",
-             "late", "dropped", "killed")
+             "stale", "late", "dropped", "killed")
 UNSUPPORTED = 77
 SECONDS = 150
 DEADLINE = 0.25  # of a batch, where ranks are late or gone
@@ -172,6 +173,90 @@ def run_way(me: Rank, way: str) -> None:
             one.close()
 
 
+class StaleModel:
+    """The CPU's planner with staleness; each rank can draw the others' tokens."""
+
+    def __init__(self, me: Rank, placement: lplb.Placement, **options: Any) -> None:
+        self.me = me
+        self.planner = lplb.Planner(placement, rank=me.rank, backend="cpu", **options)
+        self.last: list[Any] = [None] * self.planner.num_layers
+
+    def run_quotas(self, tokens: list[NDArray[np.int64]], layer: int) -> tuple[Any, Any]:
+        placement = self.planner.placement(layer)
+        found = self.planner.run_quotas(tokens[self.me.rank], layer=layer, all_counts=self.last[layer])
+        self.last[layer] = np.stack([placement.pack(lplb.count(ids, self.me.num_experts))
+                                     for ids in tokens])
+        return found
+
+
+def check_stale_graph(me: Rank, planner: lplb.Planner, model: StaleModel) -> None:
+    """A captured batch, replayed with other tokens, and eager ones between."""
+    batch = torch.full((900, TOPK), -1, dtype=torch.int64, device="cuda")
+    out = torch.empty_like(batch)
+    planner.join()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        planner.run(batch, out)
+        planner.join()
+    for number in range(30):
+        tokens = me.tokens(number)
+        own = tokens[me.rank]
+        batch.fill_(-1)
+        batch[:len(own)].copy_(torch.from_numpy(own))
+        if number % 5 == 4:
+            planner.run(batch, out)
+            planner.join()
+        else:
+            graph.replay()
+        want, _ = model.run_quotas(tokens, 0)
+        got = out.cpu().numpy()
+        assert (got[:len(own)] == want).all() and (got[len(own):] == -1).all(), f"replay {number}"
+
+
+def check_stale(me: Rank, way: str) -> None:
+    options: dict[str, Any] = {"staleness": 1, "num_layers": 2, "num_topk": TOPK, "max_tokens": 1000,
+                               "max_redundants": 8 * me.size}
+    placement = make_placement(me.size)
+    model = StaleModel(me, placement, **options)
+    planner = lplb.Planner(placement, group=dist.group.WORLD, exchange=way, timeout=20.0, quotas=True,
+                           backend="cuda", **options)
+    found = planner.exchange_stats()
+    if me.shares_device and found.way == "collective":
+        raise Unsupported(found.reason)
+    for batch in range(40):
+        if batch == 20:
+            for one in (planner, model.planner):
+                one.update_placement([make_placement(me.size, 1)] * 2)
+        tokens = me.tokens(batch)
+        got, tables = planner.run_quotas(on_gpu(tokens[me.rank]), layer=batch % 2)
+        want, quotas = model.run_quotas(tokens, batch % 2)
+        assert (got.cpu().numpy() == want).all(), f"{way}, batch {batch}"
+        for name in ("quota_end", "source_prefix", "alloc", "solved"):
+            assert getattr(tables, name).tolist() == getattr(quotas, name).tolist(), name
+    # Without waiting in between: the ranks drift apart as far as the rounds allow.
+    ids = on_gpu(tokens[me.rank])
+    for batch in range(200):
+        planner.run(ids, layer=batch % 2)
+    for layer in range(2):
+        model.run_quotas(tokens, layer)
+        want, _ = model.run_quotas(tokens, layer)
+        assert (planner.run(ids, layer=layer).cpu().numpy() == want).all(), layer
+    check_stale_graph(me, planner, model)
+    stats = planner.stats()
+    assert stats is not None and (stats.unplanned, stats.lost, stats.degraded) == (4, 0, 0), stats
+    found = planner.exchange_stats()
+    if me.rank == 0:
+        print(f"  stale, {way}: {found}", flush=True)
+    planner.run(ids)
+    planner.close()
+
+
+def run_stale(me: Rank) -> None:
+    for way in ("auto",) if me.shares_device else ("auto", "collective"):
+        check_stale(me, way)
+
+
 def start_with_deadline(me: Rank) -> tuple[lplb.Planner, torch.Tensor, NDArray[np.int64]]:
     """A planner that does not wait for long, a batch, and what that is mapped to."""
     planner = lplb.Planner(make_placement(me.size), group=dist.group.WORLD, timeout=DEADLINE,
@@ -271,6 +356,8 @@ def run_rank(scenario: str, me: Rank, folder: str) -> int:
             run_late(me)
         elif scenario == "dropped":
             run_dropped(me)
+        elif scenario == "stale":
+            run_stale(me)
         else:
             run_way(me, scenario)
     except Unsupported as reason:

@@ -56,3 +56,14 @@ def make_placement(size: int, shift: int = 0) -> lplb.Placement:
 
 def world() -> Any:
     return torch.distributed.group.WORLD
+
+
+def signal(folder: str, name: str) -> None:
+    pathlib.Path(folder, name).touch()
+
+
+def wait_for(folder: str, name: str) -> None:
+    deadline = time.monotonic() + 20
+    while not pathlib.Path(folder, name).exists():
+        assert time.monotonic() < deadline, f"no {name}"
+        time.sleep(0.01)

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import lplb
-from lplb import _lplb, _torch
+from lplb import _exchange, _lplb, _torch
 
 
 class FakeGroup:
@@ -84,6 +87,113 @@ def pretend_a_gpu(missing: str = "") -> None:
     cuda: Any = torch.cuda
     cuda.synchronize = lambda device=None: None
     cuda.device = contextlib.nullcontext
+
+
+def memory(address: int, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size == 0:
+        return np.empty(shape, dtype)
+    return np.frombuffer((ctypes.c_char * size).from_address(address), dtype).reshape(shape)
+
+
+class PlanningGpuPlanner:
+    """A GpuPlanner without a channel that works, at once, in the host's memory. With staleness it takes
+    `all_counts` as the kernel does: those of the batch before, this rank's too."""
+
+    #: What was called, in order.
+    calls: list[str] = []
+    #: Whether the last batch was given counts.
+    was_given = False
+
+    def __init__(self, placement: lplb.Placement, rank: int, max_tokens: int, num_topk: int,
+                 solver: str, max_steps: int, max_redundants: int, staleness: int, *_rest: Any) -> None:
+        assert _rest[-1] is None, "a channel"
+        self.planner = lplb.Planner(placement, rank=rank, max_redundants=max_redundants,
+                                    staleness=staleness, backend="cpu")
+        self.is_late = staleness != 0
+        self.last: tuple[lplb.Placement, NDArray[Any]] | None = None  # and its counts
+        self.tables: Any = None
+
+    def run(self, stream: int, topk_idx: int, id_bytes: int, num_tokens: int, num_topk: int,
+            num_valid_tokens: int, physical_idx: int, all_counts: int, packed: int) -> None:
+        PlanningGpuPlanner.calls.append("run")
+        ids = memory(topk_idx, (num_tokens, num_topk), np.int64)
+        mine = self.planner.count(ids)
+        PlanningGpuPlanner.was_given = all_counts != 0
+        shape = (self.planner.num_ranks, len(mine))
+        rows: Any = memory(all_counts, shape, np.int32) if all_counts else None
+        if self.is_late and self.last is not None:
+            if self.last[0] != self.planner.placement():
+                rows = None  # of another layout, as the placements of these tests are
+            elif rows is not None:
+                assert (rows[self.planner.rank] == self.last[1]).all()
+        mapped, self.tables = self.planner.run_quotas(ids, all_counts=rows)
+        memory(physical_idx, ids.shape, np.int64)[...] = mapped
+        self.last = self.planner.placement(), mine
+        if packed:
+            memory(packed, mine.shape, np.int32)[...] = mine
+
+    def count(self, stream: int, topk_idx: int, id_bytes: int, num_tokens: int, num_topk: int,
+              num_valid_tokens: int, packed: int, remember: bool) -> None:
+        PlanningGpuPlanner.calls.append("count")
+        if packed:
+            mine = self.planner.count(memory(topk_idx, (num_tokens, num_topk), np.int64))
+            memory(packed, mine.shape, np.int32)[...] = mine
+
+    def quotas(self, stream: int, all_counts: int, max_replicas: int, *tables: int) -> None:
+        PlanningGpuPlanner.calls.append("quotas")
+        for address, table in zip(tables, self.tables, strict=True):
+            memory(address, table.shape, table.dtype)[...] = table
+
+    def update_placement(self, stream: int, placement: lplb.Placement) -> None:
+        self.planner.update_placement(placement)
+
+
+class Tensor:
+    """A torch.Tensor of int64 that says it is on a GPU."""
+
+    is_cuda = True
+    dtype = torch.int64
+
+    def __init__(self, ids: Any) -> None:
+        self.held = torch.as_tensor(ids).contiguous()
+        self.shape = self.held.shape
+        self.data_ptr = self.held.data_ptr
+
+    def get_device(self) -> int:
+        return 0
+
+
+class Counts(torch.Tensor):
+    """Counts that say so."""
+
+    def get_device(self) -> int:
+        return 0
+
+
+def pretend_a_gpu_that_plans() -> None:
+    """Besides, with counts that go by the collective: between ranks that are processes, over gloo."""
+    pretend_a_gpu()
+    library: Any = _lplb
+    library.GpuPlanner = PlanningGpuPlanner
+    for_torch: Any = _torch
+    for_torch._get_device = lambda: 0
+    for_torch.device_rounds = lambda planner, index: [
+        _exchange.DeviceRounds(planner._exchange, 1000, torch.device("cpu"))
+        for _ in range(planner.num_layers)]
+    cuda: Any = torch.cuda
+    cuda.is_current_stream_capturing = lambda: False
+
+
+def plan_on_gpu(planner: Any, ids: NDArray[np.int64], layer: int = 0, with_quotas: bool = False,
+                all_counts: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], list[Any]]:
+    """run(), or run_quotas(), of ids that are said to be on a GPU."""
+    out: Any = Tensor(np.full_like(ids, -7))
+    tables = _torch._quota_tables(planner, out.held) if with_quotas else None
+    batch: Any = Tensor(ids)
+    counts = None if all_counts is None else torch.from_numpy(all_counts).int().as_subclass(Counts)
+    _torch._plan_into(planner, batch, 8, None, layer, counts, out, tables)
+    return out.held.numpy(), tables or []
 
 
 def start(planner: lplb.Planner) -> lplb.ExchangeStats:

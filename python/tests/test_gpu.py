@@ -119,11 +119,12 @@ def alone(tmp_path: Any) -> Any:
 WAYS = ["auto", "collective", "ipc", "fabric", "nccl", "symmetric_memory"]
 
 
-def make_alone(group: Any, way: str, **options: Any) -> lplb.Planner:
+def make_alone(group: Any, way: str, placement: lplb.Placement | None = None,
+               **options: Any) -> lplb.Planner:
     """A group of one rank; skips where the machine has no such way."""
     try:
-        return lplb.Planner(lplb.Placement(np.arange(64), 1), group=group, exchange=way, backend="cuda",
-                            **options)
+        return lplb.Planner(placement or lplb.Placement(np.arange(64), 1), group=group, exchange=way,
+                            backend="cuda", **options)
     except RuntimeError as error:
         if "cannot be used" in str(error):
             pytest.skip(str(error))
@@ -154,14 +155,16 @@ def test_a_group_of_one_exchanges(alone: Any, way: str) -> None:
         assert (make_alone(alone, way).run(batch) == batch).all()
 
 
+@pytest.mark.parametrize("staleness", [0, 1])
 @pytest.mark.parametrize("way", WAYS)
-def test_an_exchange_within_the_kernel_is_one_launch(alone: Any, way: str) -> None:
+def test_an_exchange_within_the_kernel_is_one_launch(alone: Any, way: str, staleness: int) -> None:
     if torch.cuda.get_device_capability()[0] < 9:
         pytest.skip("a device without clusters plans by three kernels")
-    planner = make_alone(alone, way)
+    planner = make_alone(alone, way, staleness=staleness)
     batch = on_gpu(512, 1)
     out = torch.empty_like(batch)
     planner.run(batch, out)
+    planner.join()
     torch.cuda.synchronize()
     try:
         graph = torch.cuda.CUDAGraph(keep_graph=True)
@@ -169,6 +172,7 @@ def test_an_exchange_within_the_kernel_is_one_launch(alone: Any, way: str) -> No
         pytest.skip("this PyTorch does not show graphs")
     with torch.cuda.graph(graph):
         planner.run(batch, out)
+        planner.join()
     nodes = ctypes.c_size_t()
     raw = ctypes.c_void_p(graph.raw_cuda_graph())
     assert ctypes.CDLL("libcuda.so.1").cuGraphGetNodes(raw, None, ctypes.byref(nodes)) == 0
@@ -180,7 +184,102 @@ def test_an_exchange_within_the_kernel_is_one_launch(alone: Any, way: str) -> No
     planner.close()
 
 
-@pytest.mark.parametrize("scenario", ["ipc", "auto", "late", "dropped", "killed"])
+def tables_of(quotas: lplb.Quotas) -> list[Any]:
+    return [table.tolist() for table in quotas]
+
+
+def test_staleness_equals_the_cpu(cube: lplb.Placement) -> None:
+    cpu = lplb.Planner(cube, rank=3, staleness=1, max_redundants=32, backend="cpu")
+    gpu = lplb.Planner(cube, rank=3, staleness=1, max_redundants=32, backend="cuda", quotas=True,
+                       checks=True, keep_history=True)
+    last: Any = None
+    for seed in range(12):
+        if seed == 5:
+            for planner in (cpu, gpu):
+                planner.update_placement(lplb.Placement(np.arange(96) % 64, 8))
+        if seed == 8:
+            last = None
+        ranks = [draw((1 + 300 * seed + 50 * r) % 2500, 8, 64, 100 * seed + r) for r in range(8)]
+        want, tables = cpu.run_quotas(ranks[3], all_counts=last)
+        rows = None if last is None else torch.from_numpy(last).int().cuda()
+        got, quotas = gpu.run_quotas(torch.from_numpy(ranks[3]).cuda(), all_counts=rows)
+        assert got.tolist() == want.tolist(), f"batch {seed}"
+        assert tables_of(quotas) == tables_of(tables), f"batch {seed}"
+        last = np.stack([gpu.placement().pack(lplb.count(ids, 64)) for ids in ranks])
+    a, b = cpu.stats(), gpu.stats()
+    assert a is not None and b is not None
+    assert (a.solved, a.unplanned, a.last_max_load) == (b.solved, b.unplanned, b.last_max_load)
+    assert (b.unplanned, b.degraded, b.check_failures) == (3, 0, 0)
+
+
+def test_a_late_batch_is_captured(cube: lplb.Placement) -> None:
+    cpu = lplb.Planner(cube, rank=2, staleness=1, backend="cpu")
+    gpu = lplb.Planner(cube, rank=2, staleness=1, backend="cuda")
+    batch, rows = on_gpu(256, 1), torch.zeros((8, cube.packed_size), dtype=torch.int32, device="cuda")
+    out = torch.empty_like(batch)
+    cpu.run(batch.cpu().numpy())
+    gpu.run(batch, out, all_counts=rows)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        gpu.run(batch, out, all_counts=rows)
+    last = [batch.cpu().numpy(), *(draw(256, 8, 64, r) for r in range(7))]
+    for seed in range(2, 6):
+        counts = np.stack([cube.pack(lplb.count(ids, 64)) for ids in last])
+        counts[[0, 2]] = counts[[2, 0]]  # this rank's tokens are the first in `last`
+        rows.copy_(torch.from_numpy(counts))
+        last = [draw(256, 8, 64, 10 * seed + r) for r in range(8)]
+        batch.copy_(torch.from_numpy(last[0]))
+        graph.replay()
+        assert out.tolist() == cpu.run(last[0], all_counts=counts).tolist(), f"replay {seed}"
+
+
+@pytest.mark.parametrize("way", [*WAYS, "no group"])
+def test_staleness_on_one_rank(alone: Any, way: str) -> None:
+    placement = lplb.Placement(np.arange(80) % 64, 1)
+    options: dict[str, Any] = {"staleness": 1, "max_redundants": 32}
+    cpu = lplb.Planner(placement, backend="cpu", **options)
+    options.update(quotas=True, keep_history=True)
+    gpu = lplb.Planner(placement, backend="cuda", **options) if way == "no group" else \
+        make_alone(alone, way, placement, **options)
+    for seed in range(6):
+        if seed == 3:
+            for planner in (cpu, gpu):
+                planner.update_placement(lplb.Placement(np.arange(96) % 64, 1))
+        ids = draw(10 + 300 * seed, 8, 64, seed)
+        want, tables = cpu.run_quotas(ids)
+        got, quotas = gpu.run_quotas(torch.from_numpy(ids).cuda())
+        assert got.tolist() == want.tolist(), f"batch {seed}"
+        assert tables_of(quotas) == tables_of(tables), f"batch {seed}"
+    batch = on_gpu(256, 1)
+    out = torch.empty_like(batch)
+    if gpu.exchange_stats().way == "collective":
+        with pytest.raises(RuntimeError, match="expected Planner.join"), \
+                torch.cuda.graph(torch.cuda.CUDAGraph()):
+            gpu.run(batch, out)
+    gpu.join()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        gpu.run(batch, out)
+        gpu.join()
+    for seed in range(6, 12):
+        ids = draw(256, 8, 64, seed)
+        batch.copy_(torch.from_numpy(ids))
+        if seed % 3 == 0:
+            out.copy_(gpu.run(batch))
+            gpu.join()
+        else:
+            graph.replay()
+        assert out.tolist() == cpu.run(ids).tolist(), f"batch {seed}"
+    a, b = cpu.stats(), gpu.stats()
+    assert a is not None and b is not None
+    assert (a.solved, a.unplanned) == (b.solved, b.unplanned) == (10, 2)
+    gpu.run(batch)
+    gpu.close()  # with counts under way
+
+
+@pytest.mark.parametrize("scenario", ["ipc", "auto", "stale", "late", "dropped", "killed"])
 def test_two_processes_on_one_gpu(scenario: str) -> None:
     script = pathlib.Path(__file__).with_name("multi_gpu.py")
     done = subprocess.run([sys.executable, script, "--devices", "0,0", scenario], capture_output=True,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lplb
-from conftest import draw
+from conftest import cuda_missing, draw
 
 SMALL = lplb.Placement([0, 1, 2, 0], num_ranks=2)  # expert 0 on both ranks
 WIDER = lplb.Placement([0, 1, 2, 2, 1, 0], num_ranks=2)
@@ -201,16 +201,21 @@ def make_layer(planner: lplb.Planner, counts: list[Any]) -> Any:
     return layer
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_the_compiler_keeps_all_calls_in_order(cube: lplb.Placement, backend: str) -> None:
+ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(bool(cuda_missing()), reason=cuda_missing() or "GPU")]
+
+
+@pytest.mark.parametrize(("device", "backend"), [
+    ("cpu", "eager"), ("cpu", "aot_eager"), pytest.param("cuda", "aot_eager", marks=ON_GPU),
+    pytest.param("cuda", "inductor", marks=ON_GPU)])
+def test_the_compiler_keeps_all_calls_in_order(cube: lplb.Placement, device: str, backend: str) -> None:
     torch = pytest.importorskip("torch")
-    counts = [torch.from_numpy(packed(cube, ranks)) for ranks in batches(3)]
-    planners = [lplb.Planner(cube, rank=1, staleness=1) for _ in range(2)]
+    counts = [torch.from_numpy(packed(cube, ranks)).int().to(device) for ranks in batches(3)]
+    planners = [lplb.Planner(cube, rank=1, staleness=1, quotas=True) for _ in range(2)]
     torch._dynamo.reset()
     compiled = torch.compile(make_layer(planners[0], counts), fullgraph=True, backend=backend)
     as_written = make_layer(planners[1], counts)
     for seed in range(3):
-        ids = torch.from_numpy(draw(200, 8, 64, seed))
+        ids = torch.from_numpy(draw(200, 8, 64, seed)).to(device)
         results = [layer(ids, torch.empty_like(ids)) for layer in (compiled, as_written)]
         for got, want in zip(*results, strict=True):
             assert (got == want).all()
