@@ -370,12 +370,15 @@ _make_library: Any = torch.library.Library  # without type annotations
 _library: Any = _make_library("lplb", "DEF")
 
 
-def _define(name: str, signature: str, function: Callable[..., Any], fake: Callable[..., Any]) -> None:
-    _library.define(name + signature, tags=(torch.Tag.pt2_compliant_tag,))
+def _define(name: str, signature: str, function: Callable[..., Any], fake: Callable[..., Any],
+            *tags: Any) -> None:
+    _library.define(name + signature, tags=(torch.Tag.pt2_compliant_tag, *tags))
     _library.impl(name, function, "CompositeExplicitAutograd")
     torch.library.register_fake(f"lplb::{name}", fake, lib=_library)
 
 
+# What they leave under way must not be captured without a join(): not by graphs of the compiler's own.
+_LATE_TAGS = [torch.Tag.cudagraph_unsafe] if hasattr(torch.Tag, "cudagraph_unsafe") else []
 _ARGUMENTS = "Tensor topk_idx, Tensor? num_valid_tokens, Tensor? all_counts, int planner, int layer"
 for _name, _more, _result, _function, _fake in (
         ("plan", "", "Tensor", _plan, _fake_plan),
@@ -384,4 +387,4 @@ for _name, _more, _result, _function, _fake in (
          _fake_plan_quotas)):
     _define(_name, f"({_ARGUMENTS}{_more}) -> {_result}", _function, _fake)
     _define(f"{_name}_late", f"({_ARGUMENTS}{_more}, Tensor(b!) turn) -> {_result}",
-            _without_turn(_function), _without_turn(_fake))
+            _without_turn(_function), _without_turn(_fake), *_LATE_TAGS)
