@@ -223,16 +223,42 @@ LPLB_HOST_DEVICE inline Index divide_evenly(const Index* replicas, Index num_rep
   return out.count;
 }
 
-/// What holds a product of two sums of Tokens, and a sum more.
+/// floor((tokens * part + phase) / total) for part <= total, with phase = floor(total * turn /
+/// 2^32).
 template <class Tokens>
-struct Product;
+class Proportion;
 template <>
-struct Product<int> {
-  using type = std::uint64_t;
+class Proportion<Load> {
+ public:
+  LPLB_HOST_DEVICE Proportion(Load total, std::uint32_t turn)
+      : total_(static_cast<Uint128>(total)), phase_((total_ * turn) >> 32) {}
+  LPLB_HOST_DEVICE Load of(Load tokens, Load part) const {  // (2^63)^2 + 2^63 fits
+    return static_cast<Load>((static_cast<Uint128>(tokens) * static_cast<Uint128>(part) + phase_) /
+                             total_);
+  }
+
+ private:
+  Uint128 total_, phase_;
 };
+/// NOTE: by a reciprocal, since kernels divide 64 bits slowly: the quotient is below 2^31 and off
+/// by one at most.
 template <>
-struct Product<Load> {
-  using type = Uint128;
+class Proportion<int> {
+ public:
+  LPLB_HOST_DEVICE Proportion(int total, std::uint32_t turn)
+      : total_(total),
+        phase_(static_cast<std::int64_t>((static_cast<std::uint64_t>(total) * turn) >> 32)),
+        inverse_(1.0 / total) {}
+  LPLB_HOST_DEVICE int of(int tokens, int part) const {
+    const std::int64_t product = std::int64_t{tokens} * part + phase_;
+    const auto quotient = static_cast<std::int64_t>(static_cast<double>(product) * inverse_);
+    const std::int64_t rest = product - quotient * total_;
+    return static_cast<int>(quotient + (rest >= total_ ? 1 : 0) - (rest < 0 ? 1 : 0));
+  }
+
+ private:
+  std::int64_t total_, phase_;
+  double inverse_;
 };
 
 /// Only the group's sum is known: `tokens` in proportion to quota(i), that of the i-th replica
@@ -245,20 +271,17 @@ template <class Tokens, class Quota>
 LPLB_HOST_DEVICE inline Index divide_in_proportion(const Index* replicas, Index num_replicas,
                                                    Quota quota, Tokens tokens, Index rank,
                                                    Index expert, BasicSegment<Tokens>* segments) {
-  using Wide = typename Product<Tokens>::type;
   Tokens sum = 0;
   for (Index i = 0; i < num_replicas; ++i) sum += quota(i);
   if (sum == 0) return 0;
-  const Wide total = static_cast<Wide>(sum);
   const std::uint32_t turn = static_cast<std::uint32_t>(rank) * 3242174889u +
                              static_cast<std::uint32_t>(expert) * 2447445414u;
-  const Wide phase = (total * turn) >> 32;  // < total
+  const Proportion<Tokens> proportion(sum, turn);
   SegmentWriter<Tokens> out{segments};
   Tokens before = 0;
   for (Index i = 0; i < num_replicas; ++i) {
     before += quota(i);
-    const Wide boundary = (static_cast<Wide>(tokens) * static_cast<Wide>(before) + phase) / total;
-    out.add(static_cast<Tokens>(boundary) - out.end, replicas[i]);
+    out.add(proportion.of(tokens, before) - out.end, replicas[i]);
   }
   return out.count;
 }
