@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "exchange/peer_round.cuh"
 #include "map/sums.h"
-#include "planner_entries.cuh"
-#include "solve/solve_kernel.cuh"
+#include "planner_rows.cuh"
 
 namespace lplb {
 
 /// A block's part of a batch, as steps that the kernels put together. Every thread of the block
 /// calls each step; a step says where it ends in a barrier of the block, and what it needs.
-class PlanBlock : public PlanEntries {
+class PlanBlock : public PlanRows {
  public:
-  using PlanEntries::PlanEntries;
+  using PlanRows::PlanRows;
 
   /// Starts the reads that need to know nothing, entries included (`with_entries`), and clears the
   /// counters.
@@ -53,118 +51,6 @@ class PlanBlock : public PlanEntries {
     for (int g = thread(); g < h_.num_ranks; g += kPlanThreads) fixed[g] = 0;
   }
 
-  /// Before a cluster's first barrier.
-  __device__ void open_mailbox() {
-    if (thread() == 0) device::open_mailbox(&mailbox_());
-  }
-
-  /// Hands this block's totals (of bad ids last) to all blocks, of which all have opened their
-  /// mailboxes.
-  __device__ void send_totals(int num_blocks) {
-    if (num_blocks == 1) {
-      received_ = a_.layout.totals;
-      return;
-    }
-    const int size = h_.num_columns + 1;
-    if (thread() == 0) {
-      device::expect_bytes(&mailbox_(), num_blocks * size * static_cast<int>(sizeof(int)));
-    }
-    // Each block has its share of the threads: there are 2, 4 or 8.
-    const int to = thread() & (num_blocks - 1);
-    const int bits = __ffs(num_blocks) - 1;
-    LPLB_ROLLED
-    for (int c = thread() >> bits; c < size; c += kPlanThreads >> bits) {
-      device::send_to_block(&mailbox_(), &received(static_cast<int>(blockIdx.x))[c], to,
-                            totals()[c]);
-    }
-  }
-  /// Until those of all blocks are in received().
-  __device__ void wait_for_totals(int num_blocks) {
-    if (num_blocks > 1) device::wait_for_mail(&mailbox_());
-  }
-
-  /// One round of the exchange, from this rank's `num_totals` totals in received() to the rows. All
-  /// threads of the cluster's `num_blocks` blocks call it, with all totals there; the rows are
-  /// there after a barrier of the cluster.
-  __device__ void exchange(device::PeerRound& round, int num_totals, int num_blocks) {
-    push(round, num_totals);
-    take_rows(round, h_.num_columns, joined(h_.fingerprint), num_blocks);
-  }
-  __device__ void push(const device::PeerRound& round, int num_totals) {
-    round.push(h_.num_columns, joined(h_.fingerprint), [&](int column) {
-      int sum = 0;
-      LPLB_ROLLED
-      for (int block = 0; block < num_totals; ++block) sum += received(block)[column];
-      return sum;
-    });
-  }
-
-  /// With staleness: reads what is known of the batch before. After open_image(), there for all
-  /// behind a barrier.
-  __device__ void open_last() {
-    if (thread() != 0) return;
-    const PlanLast last = *a_.last;
-    const bool fits = last.is_there != 0 && last.layout[0] == h_.layout[0] &&
-                      last.layout[1] == h_.layout[1] && a_.all_counts != nullptr;
-    common().last = last;
-    if (!fits) scalars_().lost = kNoLast;
-  }
-  /// The end of that batch's round, as exchange(), all blocks of the cluster having started. Of a
-  /// layout that has gone only word that the peers have read what this round is to overwrite.
-  __device__ void take_last_rows(device::PeerRound& round, int num_blocks) {
-    const PlanLast& last = common().last;
-    if (last.is_there == 0) return;
-    const unsigned long long fingerprint = joined(last.fingerprint);
-    if (!has_last()) {
-      take_rows(round, 0, fingerprint, num_blocks);
-      return;
-    }
-    take_rows(round, h_.num_columns, fingerprint, num_blocks);
-    LPLB_ROLLED
-    for (int c = thread(); c < h_.num_columns; c += kPlanThreads) {
-      const int at = a_.rank * h_.num_columns + c;
-      const int count = a_.packed[c];
-      if (a_.layout.has_rows != 0) at_rows()[at] = count;
-      if (keeps_rows() && blockIdx.x == 0) a_.gathered[at] = count;
-    }
-  }
-  /// On one thread of each block, once all have come from there: how it ended.
-  __device__ void end_last(const device::PeerRound& round) {
-    if (common().last.is_there == 0) return;
-    if (has_last()) note_verdict(round.verdict());
-    if (blockIdx.x == 0) round.count();
-  }
-  /// Whether there are counts to plan with, complete or not.
-  __device__ bool has_last() { return scalars_().lost != kNoLast; }
-  /// With all of the batch before read: keeps this one's in its place. All threads of a block.
-  __device__ void keep_last();
-
-  /// Of a round that this block takes part in.
-  __device__ device::PeerRound::SharedVerdict& verdict() const { return common().verdict; }
-  /// After that barrier, on one thread of each block.
-  __device__ void note_verdict(std::uint32_t verdict) {
-    scalars_().lost = verdict != 0 ? kLostRound : 0;
-  }
-
-  /// The totals to memory.
-  __device__ void put_totals(int* to) {
-    LPLB_ROLLED
-    for (int c = thread(); c <= h_.num_columns; c += kPlanThreads) to[c] = totals()[c];
-  }
-
-  /// group[column] = what the other ranks counted; kStale: all ranks. Needs the rows, and all that
-  /// was copied.
-  template <bool kStale>
-  __device__ void add_ranks() {
-    if (a_.all_counts == nullptr) return;
-    const int skipped = kStale ? -1 : a_.rank;
-    if (a_.layout.has_rows != 0) {
-      add_rows(at_rows(), skipped);
-    } else {
-      add_rows(a_.all_counts, skipped);
-    }
-  }
-
   /// own and group from the blocks' totals, what the solver takes, and whether it may. Needs the
   /// totals in received(), and add_ranks(). Ends in a barrier.
   template <bool kStale>
@@ -201,17 +87,12 @@ class PlanBlock : public PlanEntries {
     if (scalars_().odd != 0) sum_wide<kStale>();
   }
 
-  __device__ bool has_bad_counts() { return (scalars_().negative | scalars_().misplaced) != 0; }
-  __device__ bool is_degraded() {
-    return (scalars_().lost | scalars_().large) != 0 || has_bad_counts();
-  }
-
-  /// The first threads solve; the others make the sums that the segments and the map need. Ends in
-  /// a barrier.
-  template <bool kCut, bool kStale>
-  __device__ void solve() {
+  /// The first threads solve; the others make the sums that the segments and the map need, and one
+  /// of them, with kExchange, one verdict of the blocks'. Ends in a barrier.
+  template <bool kCut, bool kExchange, bool kStale>
+  __device__ void solve(int num_blocks) {
     if (thread() < h_.solver_threads) {
-      if (!is_degraded()) {
+      if (!is_refused()) {
         const solvers::BlockOutcome outcome = run_solver<kCut>();
         if (thread() == 0) outcome_() = outcome;
       }
@@ -220,6 +101,7 @@ class PlanBlock : public PlanEntries {
       const int num_workers = kPlanThreads - h_.solver_threads;
       if constexpr (!kStale) sum_ranks(worker, num_workers);
       number_warps(worker, num_workers);
+      if (kExchange && num_blocks > 1 && worker == num_workers - 1) join_verdicts(num_blocks);
     }
     __syncthreads();
     h_ = at<PlanHeader>(a_.layout.image);  // again, so that no register holds it over the solver
@@ -282,63 +164,9 @@ class PlanBlock : public PlanEntries {
   __device__ void keep_trace();
 
  private:
-  enum Lost {
-    kLostRound = 1,  ///< the exchange was not complete
-    kNoLast,         ///< with staleness: there are no counts to plan with
-  };
-  struct Scalars {
-    int odd;  ///< a count or a sum is not within [0, safe_count]: the sums may have overflowed
-    int negative, misplaced;
-    int large;                 ///< a sum past 2^31 - 1, of a column or of all
-    int lost;                  ///< Lost
-    unsigned long long total;  ///< of sum_wide()
-  };
-
-  __device__ int* own() const { return &at<int>(a_.layout.own); }
-  __device__ int* group() const { return &at<int>(a_.layout.group); }
   __device__ int* before_rank() const { return &at<int>(a_.layout.before_rank); }
   __device__ int* before_node() const { return &at<int>(a_.layout.before_node); }
   __device__ int* quota() const { return &at<int>(a_.layout.quota); }
-  /// Single values of a block.
-  struct Common {
-    device::Mailbox mailbox;
-    solvers::BlockOutcome outcome;
-    Scalars scalars;
-    device::PeerRound::SharedVerdict verdict;
-    PlanLast last;
-  };
-  static_assert(sizeof(Common) <= kPlanCommonBytes);
-  __device__ Common& common() const { return at<Common>(a_.layout.common); }
-  __device__ Scalars& scalars_() const { return common().scalars; }
-  __device__ device::Mailbox& mailbox_() const { return common().mailbox; }
-  __device__ solvers::BlockOutcome& outcome_() const { return common().outcome; }
-
-  __device__ void note_odd_count() { atomicOr(&scalars_().odd, 1); }
-
-  __device__ static unsigned long long joined(const std::uint32_t (&words)[2]) {
-    return static_cast<unsigned long long>(words[1]) << 32 | words[0];
-  }
-  /// Whether rows are in device memory too.
-  __device__ bool keeps_rows() const { return a_.layout.has_rows == 0 || a_.trace.own != nullptr; }
-  /// What the peers pushed in a round, of `num_columns` each.
-  __device__ void take_rows(device::PeerRound& round, int num_columns,
-                            unsigned long long fingerprint, int num_blocks) {
-    const bool to_memory = keeps_rows();
-    round.gather(num_columns, fingerprint, [&](int rank, int column, int count) {
-      const int at = rank * num_columns + column;
-      if (to_memory) a_.gathered[at] = count;
-      if (a_.layout.has_rows == 0) return;
-      int* const row = &at_rows()[at];
-      if (num_blocks == 1) {
-        *row = count;
-        return;
-      }
-      LPLB_ROLLED
-      for (int to = 0; to < num_blocks; ++to) device::store_in_block(row, to, count);
-    });
-    __syncwarp();  // lanes come one by one; a barrier of the cluster wants whole warps
-  }
-
   /// negative and large, from sums that cannot overflow. Rare. Ends in a barrier.
   template <bool kStale>
   __device__ __forceinline__ void sum_wide() {
@@ -359,54 +187,6 @@ class PlanBlock : public PlanEntries {
     __syncthreads();
     if (thread() == 0 && *total > INT32_MAX) scalars_().large = 1;
     __syncthreads();
-  }
-
-  /// `counts` [num_ranks, num_columns], in memory that the compiler knows; of all ranks but one.
-  __device__ __forceinline__ void add_rows(const int* counts, int skipped) {
-    const int column = thread() & ((1 << h_.column_bits) - 1);
-    const int begin = (thread() >> h_.column_bits) * h_.stretch_ranks;
-    const int end = min(begin + h_.stretch_ranks, h_.num_ranks);
-    LPLB_ROLLED
-    for (int c = column; c < h_.num_columns; c += kPlanThreads) {
-      add_rows(counts + c, &group()[c], begin, end, skipped);
-    }
-  }
-
-  /// *group += the tokens of ranks [begin, end) of a column, those of `skipped` aside.
-  __device__ __forceinline__ void add_rows(const int* counts, int* group, int begin, int end,
-                                           int skipped) {
-    int sum = 0;
-    unsigned most = 0;
-#pragma unroll 4
-    for (int g = begin; g < end; ++g) {
-      const int tokens = g == skipped ? 0 : counts[g * h_.num_columns];
-      most = max(most, static_cast<unsigned>(tokens));
-      sum = static_cast<int>(static_cast<unsigned>(sum) + static_cast<unsigned>(tokens));
-    }
-    if (most > static_cast<unsigned>(h_.safe_count)) note_odd_count();
-    if (begin < end) atomicAdd(reinterpret_cast<unsigned*>(group), static_cast<unsigned>(sum));
-  }
-
-  /// Of the counts of all ranks, which are in shared memory where that is large enough.
-  __device__ int row_count(int rank, int column) const {
-    const int i = rank * h_.num_columns + column;
-    return a_.layout.has_rows != 0 ? at_rows()[i] : a_.all_counts[i];
-  }
-  __device__ int* at_rows() const { return &at<int>(a_.layout.rows); }
-  __device__ void copy_rows() {
-    if (a_.layout.has_rows == 0 || a_.all_counts == nullptr) return;
-    int* const rows = &at<int>(a_.layout.rows);
-    const int size = h_.num_ranks * h_.num_columns;
-    const bool wide = reinterpret_cast<std::uintptr_t>(a_.all_counts) % 16 == 0;
-    const int quads = wide ? size / 4 : 0;
-    LPLB_ROLLED
-    for (int i = thread(); i < quads; i += kPlanThreads) {
-      device::copy_16(rows + 4 * i, a_.all_counts + 4 * i);
-    }
-    LPLB_ROLLED
-    for (int i = 4 * quads + thread(); i < size; i += kPlanThreads) {
-      device::copy_4(rows + i, a_.all_counts + i);
-    }
   }
 
   /// Where every rank has the same tokens, all of them map what they would on rank 0 alone.

@@ -204,9 +204,11 @@ void DevicePlanner::State::write_quotas(cudaStream_t stream, const std::int32_t*
   check_counts(all_counts);
   check_quota_outputs(placement, outputs);
   const int* const gathered = beside_ != nullptr ? last_counts_.get() : gathered_.get();
+  const int* const counts = device_options.exchange != nullptr ? gathered : all_counts;
   launch_quotas({device_image_.get(),
-                 device_options.exchange != nullptr ? gathered : all_counts,
-                 rank,
+                 counts,
+                 is_stale() || counts != nullptr ? rank : 0,  // as the map has it
+
                  {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()},
                  outputs},
                 placement.num_logical_experts, stream);

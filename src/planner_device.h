@@ -46,14 +46,15 @@ enum PlanOutcome { kPlanSolved, kPlanDegraded, kPlanUnplanned };
 
 /// With staleness: what the counts of the batch before were of. In device memory; written by one
 /// thread a batch.
-struct PlanLast {
+struct alignas(16) PlanLast {
   std::uint32_t fingerprint[2];  ///< PlanHeader's, of then
   std::uint32_t layout[2];       ///< likewise
   std::int32_t is_there;         ///< there was one
+  std::int32_t unused[3];
 };
 
 /// Room for PlanBlock's single values.
-inline constexpr int kPlanCommonBytes = 128;
+inline constexpr int kPlanCommonBytes = 192;
 
 /// The shared memory of a block: bytes from its start, multiples of 16, for the largest placement
 /// within the limits. The only copy of these offsets.

@@ -101,6 +101,46 @@ TEST_P(PlannerExchangeCuda, ARankThatIsLeftOutDegradesTheOthersUntilItIsBack) {
   group.expect_solved(batch, 2);
 }
 
+// Ranks that come about when the others give them up: blocks of a cluster see a round end
+// differently, and map its batch alike all the same.
+TEST_P(PlannerExchangeCuda, ABatchIsMappedByOneVerdict) {
+  SplitMix64 random(18);
+  const Placement p = chained_placement(4);
+  DevicePlannerOptions on_device = device_options();
+  on_device.max_blocks = 4;
+  ExchangingRanks group(p, options(8, 2500), on_device, 60us);
+  const GroupBatch batch =
+      draw_batch(p, {.num_topk = 8, .max_tokens = 2500, .skewed = true}, random);
+  group.set(batch);
+  testing::DeviceVector<testing::RoundLog> logs(std::vector<testing::RoundLog>(4));
+  std::vector<std::vector<std::int64_t>> exact, even;
+  for (std::size_t g = 0; g < 4; ++g) {
+    exact.push_back(group.host[g]->run(batch.topk[g], batch.counts));
+    even.push_back(group.host[g]->run_alone(batch.topk[g], batch.counts));
+  }
+  int solved = 0;
+  int degraded = 0;
+  for (int round = 0; round < 300; ++round) {
+    for (std::size_t g = 0; g < 4; ++g) {
+      const auto stream = group.device[g]->stream.get();
+      testing::launch_delay(logs.data() + g, static_cast<int>(g), round % 4 == 0 ? 0 : 150'000,
+                            stream);
+      group.device[g]->planner.run(stream, group.device[g]->batch);
+      testing::launch_compare(logs.data() + g, nullptr, nullptr, 0, stream);
+    }
+    for (std::size_t g = 0; g < 4; ++g) {
+      const auto got = group.device[g]->result();
+      const bool is_lost = group.device[g]->stats().last_status == BatchStatus::kDegraded;
+      ++(is_lost ? degraded : solved);
+      ASSERT_EQ(got, is_lost ? even[g] : exact[g]) << "round " << round << ", rank " << g;
+    }
+  }
+  EXPECT_GT(solved, 0);
+  EXPECT_GT(degraded, 0);
+  RecordProperty("solved", solved);
+  for (std::size_t g = 0; g < 4; ++g) EXPECT_EQ(group.device[g]->stats().check_failures, 0);
+}
+
 TEST_P(PlannerExchangeCuda, ARankWithAnotherPlacementIsNoticed) {
   SplitMix64 random(14);
   const Placement p = testing::make_workload("cube8x2", 1).placement;

@@ -33,36 +33,34 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
   extern __shared__ uint4 memory[];
   device::let_next_kernel_start();
   PlanBlock plan(args, memory);
+  device::PeerRound round(args.peers, plan.verdict(), 0, 1);
+  if constexpr (kExchange) {
+    if (threadIdx.x == 0) plan.verdict() = {};
+    kStale ? round.resume() : round.begin();
+  }
+  if constexpr (kStale) plan.begin_last();
   plan.begin(false);
   plan.open_image(!kExchange);
-  if constexpr (kStale) plan.open_last();
+  if constexpr (kStale) {
+    if (threadIdx.x == 0 && !plan.has_last()) plan.note_no_last();
+    if constexpr (kExchange) plan.take_last_rows(round);
+  }
   device::wait_for_copies();
   __syncthreads();
-  if constexpr (kExchange) {
-    device::PeerRound round(args.peers, plan.verdict(), 0, 1);
-    if (threadIdx.x == 0) plan.verdict() = {};
-    if constexpr (kStale) {
-      round.resume();
-      __syncthreads();
-      plan.take_last_rows(round, 1);
-      device::wait_for_kernel();
-      fetch_totals(plan, args, args.num_blocks);
-      exchange_late(plan, round, args.num_blocks, 1);
-      if (threadIdx.x == 0) round.close();
-    } else {
-      round.begin();
-      device::wait_for_kernel();
-      fetch_totals(plan, args, args.num_blocks);
-      exchange(plan, round, args.num_blocks, 1);
-      if (threadIdx.x == 0) round.finish();
-    }
-  } else {
+  if constexpr (!kExchange) {
     if (!kStale || plan.has_last()) plan.add_ranks<kStale>();
-    device::wait_for_kernel();
-    fetch_totals(plan, args, args.num_blocks);
   }
+  device::wait_for_kernel();
+  fetch_totals(plan, args, args.num_blocks);
+  if constexpr (kExchange && kStale) {
+    plan.send_verdict(1);
+    push_late(plan, round, args.num_blocks);
+  } else if constexpr (kExchange) {
+    exchange(plan, round, args.num_blocks, 1);
+  }
+  if (kExchange && threadIdx.x == 0) end_round<kStale>(plan, round);
   plan.gather<kStale>(args.num_blocks);
-  plan.solve<kCut, kStale>();
+  plan.solve<kCut, kExchange, kStale>(1);
   plan.make_segments<kStale>([&] { plan.report(args.num_blocks); });
   for (int i = threadIdx.x; i < plan.header().num_replicas; i += kPlanThreads) {
     args.segments[i] = plan.segments()[i];

@@ -30,15 +30,14 @@ __global__ void __launch_bounds__(kQuotaThreads) quota_kernel(const __grid_const
   const auto* const begin = reinterpret_cast<const std::uint16_t*>(a.image + h.replica_begin);
   expert.physical = reinterpret_cast<const int*>(a.image + h.physical) + begin[column];
   expert.num_replicas = begin[column + 1] - begin[column];
-  const int rank = a.all_counts != nullptr ? a.rank : 0;
   if (degraded) {
     const int own = a.trace.own[column];
     write_replicated(
-        expert, [&](Index i) { return even_quota(expert, i, own, e + rank); }, own, 0, a.outputs);
+        expert, [&](Index i) { return even_quota(expert, i, own, e + a.rank); }, own, 0, a.outputs);
     return;
   }
   int prefix = 0;
-  for (int g = 0; g < rank; ++g) prefix += a.all_counts[g * h.num_columns + column];
+  for (int g = 0; g < a.rank; ++g) prefix += a.all_counts[g * h.num_columns + column];
   write_replicated(
       expert, [&](Index i) { return a.trace.quota[expert.physical[i]]; }, a.trace.group[column],
       prefix, a.outputs);

@@ -25,14 +25,16 @@ __device__ inline void PlanBlock::report(int num_blocks) {
   atomicAdd(&status.batches, 1ull);
   if (bad != 0) atomicAdd(&status.out_of_range, bad);
   if (is_clamped()) atomicAdd(&status.bad_valid, 1ull);
-  status.last_outcome = !degraded ? kPlanSolved : has_last() ? kPlanDegraded : kPlanUnplanned;
-  if (!has_last()) {
+  const bool unplanned = scalars_().lost == kNoLast;
+  status.last_outcome = !degraded ? kPlanSolved : unplanned ? kPlanUnplanned : kPlanDegraded;
+  if (unplanned) {
     atomicAdd(&status.unplanned, 1ull);
   } else if (degraded) {
     atomicAdd(&status.degraded, 1ull);
-    atomicAdd(scalars_().lost != 0 ? &status.lost
-              : has_bad_counts()   ? &status.bad_counts
-                                   : &status.overflows,
+    const bool lost = (scalars_().lost | scalars_().lost_by_one) != 0;
+    atomicAdd(lost               ? &status.lost
+              : has_bad_counts() ? &status.bad_counts
+                                 : &status.overflows,
               1ull);
   } else {
     atomicAdd(&status.solved, 1ull);
@@ -43,15 +45,6 @@ __device__ inline void PlanBlock::report(int num_blocks) {
     status.last_total = total;
     status.last_steps = outcome_().steps;
   }
-}
-
-__device__ inline void PlanBlock::keep_last() {
-  LPLB_ROLLED
-  for (int c = thread(); c < h_.num_columns && a_.packed != nullptr; c += kPlanThreads) {
-    a_.packed[c] = own()[c];
-  }
-  if (thread() != 0) return;
-  *a_.last = {{h_.fingerprint[0], h_.fingerprint[1]}, {h_.layout[0], h_.layout[1]}, 1};
 }
 
 __device__ inline void PlanBlock::keep_trace() {

@@ -340,6 +340,37 @@ TEST_P(PlannerStaleCuda, QuotasAreOfTheBatchBefore) {
   }
 }
 
+// As the map has it: the odd token of an expert is not at the same replica on every rank.
+TEST_P(PlannerStaleCuda, QuotasOfTheFirstBatchAreEven) {
+  SplitMix64 random(40);
+  const Placement p = chained_placement(4);
+  const auto experts = static_cast<std::size_t>(p.num_logical_experts);
+  DevicePlannerOptions keeping = device_options(false);
+  keeping.keeps_split = true;
+  DeviceRank rank(p, 3, stale(8, 300), keeping);
+  GroupBatch batch;
+  while (batch.topk.empty() || batch.topk[3].empty()) {
+    batch = draw_batch(p, {.num_topk = 8, .max_tokens = 300}, random);
+  }
+  rank.set(batch.topk[3], {}, 4);
+  rank.batch.all_counts = nullptr;
+  std::vector<std::int32_t> taken(static_cast<std::size_t>(p.num_physical()), 0);
+  for (const std::int64_t id : rank.run()) {
+    if (id >= 0) ++taken[static_cast<std::size_t>(id)];
+  }
+  DeviceVector<std::int32_t> end(std::vector<std::int32_t>(experts * 2, -9));
+  rank.planner.write_quotas(rank.stream.get(), nullptr,
+                            {.max_replicas = 2, .quota_end = end.data()});
+  LPLB_CUDA_CHECK(cudaStreamSynchronize(rank.stream.get()));
+  const std::vector<std::int32_t> got = end.get();
+  for (Index e = 0; e < p.num_logical_experts; ++e) {
+    if (p.replica_count[e] == 1) continue;
+    EXPECT_EQ(got[static_cast<std::size_t>(2 * e)],
+              taken[static_cast<std::size_t>(p.replicas(e)[0])])
+        << e;
+  }
+}
+
 TEST_P(PlannerStaleCuda, RefusesWhatDoesNotFit) {
   const Placement p = testing::make_workload("cube8x2", 1).placement;
   PlannerOptions limits = stale(8, 10);

@@ -55,8 +55,9 @@ struct DeviceBatch {
   /// row is ignored: the planner puts its own count in its place. Null: the planner's exchange
   /// gathers them; where it has none, every rank has the same tokens: they are split, and mapped
   /// alike on all ranks.
-  /// With staleness: of the batch before, this rank's row too; not looked at where that batch had
-  /// another PackedLayout, or there was none. Null: the exchange's, or there are none.
+  /// With staleness: of the batch before, this rank's row too; of no effect where that batch had
+  /// another PackedLayout, or there was none, but read all the same. Null: the exchange's, or there
+  /// are none.
   const std::int32_t* all_counts = nullptr;
   /// With staleness and without an exchange, [PackedLayout::size()], written: what this rank
   /// counted, for all_counts of the next batch. May be null.

@@ -75,7 +75,7 @@ class Planner {
   ///
   /// Throws ArgumentError where lengths do not fit: the rank has then not taken part in the batch,
   /// and the group waits until it calls again. Throws ExchangeError where the exchange does, or
-  /// where it delivers counts that cannot be; the rank has taken part then. Nothing is written.
+  /// where it delivers counts that cannot be. Nothing is written then.
   BatchStatus run(std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx);
   BatchStatus run(std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx);
 

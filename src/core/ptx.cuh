@@ -163,41 +163,6 @@ __device__ inline void wait_for_mail([[maybe_unused]] Mailbox* box) {
 #endif
 }
 
-/// As arrive_at_cluster(); what this thread wrote before, to the shared memory of any block or to
-/// global memory, all threads see after they have waited.
-__device__ inline void release_to_cluster() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-#endif
-}
-
-/// Writes to the variable of `block` (its number in the cluster) that stands where `*shared` stands
-/// in this one; it is seen after such a barrier. NOTE: `block` has started, and not ended.
-__device__ inline void store_in_block([[maybe_unused]] int* shared, [[maybe_unused]] int block,
-                                      [[maybe_unused]] int value) {
-#if __CUDA_ARCH__ >= 900
-  std::uint32_t there;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-               : "=r"(there)
-               : "r"(shared_address(shared)), "r"(block));
-  asm volatile("st.shared::cluster.s32 [%0], %1;" ::"r"(there), "r"(value) : "memory");
-#endif
-}
-
-/// Sets bits of the variable of `block` likewise.
-__device__ inline void or_in_block([[maybe_unused]] std::uint32_t* shared,
-                                   [[maybe_unused]] int block,
-                                   [[maybe_unused]] std::uint32_t bits) {
-#if __CUDA_ARCH__ >= 900
-  std::uint32_t there;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-               : "=r"(there)
-               : "r"(shared_address(shared)), "r"(block));
-  asm volatile("red.relaxed.cluster.shared::cluster.or.b32 [%0], %1;" ::"r"(there), "r"(bits)
-               : "memory");
-#endif
-}
-
 /// Two words of 8 bytes, aligned to 16, in memory that other devices write and read: each word is
 /// whole, their order is not known.
 __device__ inline void store_words(void* to, unsigned long long a, unsigned long long b) {

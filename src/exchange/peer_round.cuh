@@ -60,17 +60,18 @@ class StoreWire {
 /// buffers that carry count and epoch together, and loads of this rank's own. Without fence or
 /// barrier; the words of docs/design/0008 say why that is safe. How lines travel is the Wire's.
 ///
-/// A cluster's blocks share the work: each pushes to, and waits for, its part of the peers, so a
-/// warp takes a peer and a lane its lines. Call in order, all threads of each block:
-///   begin(); push(); gather(); (barrier of the cluster) verdict(); on one thread finish().
+/// A cluster's blocks share the push, a warp a peer and a lane its lines; each gathers all for
+/// itself. Call in order, all threads of each block:
+///   begin(); push(); gather(); (barrier of the block) verdict(); on one thread finish().
 /// Or, where a round is pushed by one kernel and gathered by the next:
-///   resume(); gather(), unless it is the first; (barrier of the cluster) verdict(); advance();
-///   push(); on one thread count(), if it gathered, and close().
-/// Shared state is one SharedVerdict a block, zero before any block's gather().
+///   resume(); gather(), unless it is the first; advance(); push(); on one thread count(), if it
+///   gathered, and close(). Who pushes must know that all blocks have gathered.
+/// Shared state is one SharedVerdict a block, zero before its gather(). Where blocks come to
+/// different verdicts, none may use what it gathered: they are to tell each other.
 template <class Wire>
 class WireRound {
  public:
-  /// In shared memory, at the same place in each block of the cluster.
+  /// In shared memory.
   struct SharedVerdict {
     std::uint32_t bits;
     std::int32_t missing;
@@ -81,7 +82,6 @@ class WireRound {
       : a_(args),
         wire_(wire),
         shared_(shared),
-        num_blocks_(num_blocks),
         warp_(block + num_blocks * (static_cast<int>(threadIdx.x) / kRow)),
         num_warps_(num_blocks * (static_cast<int>(blockDim.x) / kRow)) {}
 
@@ -124,15 +124,16 @@ class WireRound {
     }
   }
 
-  /// Waits for the peers of this block and hands each count to store(rank, column, count). Returns
-  /// once all are there, the deadline has passed, or any block of the cluster knows that the round
-  /// is lost; then some counts may be missing.
+  /// Waits for all peers and hands each count to store(rank, column, count). Returns once all are
+  /// there, the deadline has passed, or the block knows that the round is lost; then some counts
+  /// may be missing.
   template <class Store>
   __device__ void gather(int num_counts, unsigned long long fingerprint, Store store) {
     const unsigned long long give_up = now_ns() + a_.deadline_ns;
     const int num_lines = lines_of(num_counts);
+    const int num_warps = static_cast<int>(blockDim.x) / kRow;
     LPLB_ROLLED
-    for (int i = warp_; i < num_peers(); i += num_warps_) {
+    for (int i = static_cast<int>(threadIdx.x) / kRow; i < num_peers(); i += num_warps) {
       const int from = peer(i);
       const auto* const lines = reinterpret_cast<const ExchangeLine*>(
           a_.own + a_.channel + a_.layout.lines(epoch_, from));
@@ -145,8 +146,7 @@ class WireRound {
     }
   }
 
-  /// ExchangeVerdict bits of all blocks, 0: complete. After a barrier of the cluster, the same in
-  /// every block.
+  /// ExchangeVerdict bits, 0: complete. After a barrier of the block.
   __device__ std::uint32_t verdict() const { return shared_.bits; }
 
   /// Ends the round; on one thread of one block, after that barrier.
@@ -219,25 +219,16 @@ class WireRound {
     }
   }
 
-  /// Tells all blocks.
+  /// Tells the block.
   __device__ bool lose(ExchangeVerdict why, int from) {
-    if (num_blocks_ == 1) {
-      atomicMax(&shared_.missing, from);
-      atomicOr(&shared_.bits, static_cast<std::uint32_t>(why));
-      return false;
-    }
-    LPLB_ROLLED
-    for (int to = 0; to < num_blocks_; ++to) {
-      store_in_block(&shared_.missing, to, from);
-      or_in_block(&shared_.bits, to, why);
-    }
+    atomicMax(&shared_.missing, from);
+    atomicOr(&shared_.bits, static_cast<std::uint32_t>(why));
     return false;
   }
 
   const PeerArgs& a_;
   const Wire wire_;
   SharedVerdict& shared_;
-  const int num_blocks_;
   const int warp_;  // the number of this one among all of the cluster, those of a block apart
   const int num_warps_;
   std::uint32_t epoch_ = 0;

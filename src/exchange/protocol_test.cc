@@ -18,13 +18,13 @@ namespace {
 constexpr int kRanks = 3;
 constexpr int kRounds = 4;
 constexpr int kPeers = kRanks - 1;
-constexpr int kWords = 2;  // of a line; also: the blocks that wait, each for its own lines
+constexpr int kWords = 2;  // of a line; also: the blocks of a rank, each of which waits for itself
 
 struct Protocol {
   int num_halves = 2;       ///< of a buffer, by the round's number
   bool exact = true;        ///< a word of a later round is not taken for this one
   bool whole_words = true;  ///< a word's count and epoch travel as one
-  bool agreed = true;       ///< all blocks of a rank make the same of a round
+  bool agreed = true;       ///< what one block of a rank has lost is lost for all
 };
 
 struct World {
@@ -88,9 +88,9 @@ class Search {
       for (int peer = 0; peer < kPeers; ++peer) {
         for (int w = 0; w < kWords; ++w) poll(state, me, peer, w);
       }
-      if (world_.deadlines && state.calm == 0) {
+      for (int w = 0; w < kWords && world_.deadlines && state.calm == 0; ++w) {
         State next = state;
-        give_up(next, me, -1);
+        if (!state.rank[me].is_decided(w)) give_up(next, me, w);
       }
     }
     if (!all_through && moves_ == before) problems_.insert("stuck");
@@ -140,12 +140,9 @@ class Search {
     go_on(next, me);
   }
 
-  /// Block `w` gives the round up, -1: all that still wait; with it all blocks, where they agree.
+  /// Block `w` gives the round up; the others go on for themselves.
   void give_up(State& next, int me, int w) {
-    Rank& r = next.rank[me];
-    for (int i = 0; i < kWords; ++i) {
-      if (protocol_.agreed || (!r.is_decided(i) && (w < 0 || i == w))) r.lost[i] = true;
-    }
+    next.rank[me].lost[w] = true;
     go_on(next, me);
   }
 
@@ -154,8 +151,9 @@ class Search {
     ++moves_;
     Rank& r = next.rank[me];
     if (r.is_decided(0) && r.is_decided(1)) {
-      if (r.lost[0] != r.lost[1]) problems_.insert("blocks disagree");
-      if (r.lost[0] && next.calm != 0 && r.round > next.calm) problems_.insert("lost round");
+      if (r.lost[0] != r.lost[1] && !protocol_.agreed) problems_.insert("blocks disagree");
+      if ((r.lost[0] || r.lost[1]) && next.calm != 0 && r.round > next.calm)
+        problems_.insert("lost round");
       r = Rank{.round = r.round + 1};
     }
     visit(next);

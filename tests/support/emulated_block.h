@@ -297,7 +297,6 @@ inline void arrive_at_cluster() {
   emulated::arrival =
       std::make_unique<std::barrier<>::arrival_token>(emulated::cluster->barrier.arrive());
 }
-inline void release_to_cluster() { arrive_at_cluster(); }
 inline void wait_for_cluster() { emulated::cluster->barrier.wait(std::move(*emulated::arrival)); }
 
 /// Bytes that have come, and 2^32 times those that are expected.
@@ -318,12 +317,6 @@ inline void wait_for_mail(Mailbox* box) {
     if (state != 0 && state >> 32 == (state & 0xFFFFFFFFu)) return;
     std::this_thread::yield();
   }
-}
-inline void store_in_block(int* shared, int to, int value) {
-  *emulated::in_block(shared, to) = value;
-}
-inline void or_in_block(std::uint32_t* shared, int to, std::uint32_t bits) {
-  std::atomic_ref(*emulated::in_block(shared, to)) |= bits;
 }
 
 inline void store_words(void* to, unsigned long long a, unsigned long long b) {
