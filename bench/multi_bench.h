@@ -32,7 +32,7 @@ class MultiBench {
   void say_head() const {
     say("%s, %d ranks, a process each; us, %d rounds\n", cuda_support().devices[0].name.c_str(),
         num_ranks_, kRounds * kReplays);
-    say("%-34s %10s %10s  %s\n", "what", "median", "p99", "note");
+    say("%-46s %10s %10s  %s\n", "what", "median", "p99", "note");
   }
   template <class... Args>
   void say(const char* format, Args... args) const {
@@ -43,7 +43,7 @@ class MultiBench {
   void report(const std::string& what, std::vector<double> times,
               const std::string& note = "") const {
     const CudaTiming t = summarize(std::move(times));
-    say("%-34s %10.3f %10.3f  %s\n", what.c_str(), t.median_us, t.p99_us, note.c_str());
+    say("%-46s %10.3f %10.3f  %s\n", what.c_str(), t.median_us, t.p99_us, note.c_str());
   }
 
   AllGatherBytes gather() const {

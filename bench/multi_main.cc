@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "bench/busy_kernel.h"
 #include "bench/multi_bench.h"
 #include "bench/plan_batch.h"
 #include "exchange/nccl_test_comm.h"
@@ -60,21 +61,31 @@ class Bench : public MultiBench {
     for (const std::int64_t tokens : {128, 4096}) {
       time_plan(tokens, "given", nullptr, true);
       time_plan(tokens, "exchanged", connect(), false);
-      if (nccl != nullptr) {
-        time_plan(tokens, "by NCCL between kernels", make_nccl_exchange(nccl->comm(), kMostCounts),
-                  false);
-      }
+      if (nccl != nullptr) time_plan(tokens, "by NCCL between kernels", by_nccl(*nccl), false);
+    }
+    report("other work alone", time_graphs([&] { launch_busy(kWork, timer_.stream()); }));
+    for (const std::int64_t tokens : {128, 4096}) {
+      time_beside_work(tokens, "exchanged", connect(), 0);
+      time_beside_work(tokens, "exchanged, staleness 1", connect(), 1);
+      if (nccl == nullptr) continue;
+      time_beside_work(tokens, "by NCCL", by_nccl(*nccl), 0);
+      time_beside_work(tokens, "by NCCL, staleness 1", by_nccl(*nccl), 1);
     }
     group_.barrier();
   }
 
  private:
   static constexpr std::size_t kMostCounts = 256;
+  static constexpr int kWork = 50;  // us
 
   std::shared_ptr<DeviceExchange> connect() {
     PeerGroup peers = PeerGroup::connect(rank_, num_ranks_, gather(), {.max_counts = kMostCounts});
     transport_ = transport_name(peers.transport());
     return peers.channel(0);
+  }
+
+  static std::shared_ptr<DeviceExchange> by_nccl(const NcclGroup& nccl) {
+    return make_nccl_exchange(nccl.comm(), kMostCounts);
   }
 
   void time_nccl(const NcclGroup& nccl) {
@@ -109,31 +120,47 @@ class Bench : public MultiBench {
     return make_placement(num_ranks_, kExperts, map);
   }
 
+  /// A rank's planner, and a batch of its own.
+  struct Work {
+    Work(const Placement& p, Index rank, std::int64_t tokens,
+         std::shared_ptr<DeviceExchange> exchange, Index staleness)
+        : planner(p, rank,
+                  {.max_tokens = tokens, .num_topk = PlanBatch::kTopk, .staleness = staleness},
+                  {.exchange = std::move(exchange)}) {
+      std::vector<Load> popularity(static_cast<std::size_t>(p.num_logical_experts));
+      for (std::size_t e = 0; e < popularity.size(); ++e) {
+        popularity[e] = static_cast<Load>(1000 / (1 + e % 32));
+      }
+      const PlanBatch drawn(p, popularity, tokens, static_cast<std::uint64_t>(rank));
+      topk.set(drawn.topk);
+      packed.set(drawn.packed);
+      out.set(drawn.topk);
+      batch.topk_idx = topk.data();
+      batch.num_tokens = tokens;
+      batch.physical_idx = out.data();
+    }
+
+    void expect_optimal(const std::string& name, cudaStream_t stream) {
+      const DevicePlannerStats stats = planner.stats(stream);
+      if (stats.optimal + stats.unplanned != stats.batches || stats.unplanned > 1) {
+        throw std::runtime_error(name + ": not all are optimal");
+      }
+    }
+
+    DevicePlanner planner;
+    DeviceVector<std::int32_t> topk, packed, out;
+    DeviceBatch batch;
+  };
+
   void time_plan(std::int64_t tokens, const std::string& how,
                  std::shared_ptr<DeviceExchange> exchange, bool given) {
-    const Placement p = placement();
-    PlannerOptions options;
-    options.max_tokens = tokens;
-    options.num_topk = PlanBatch::kTopk;
-    DevicePlannerOptions on_device;
-    on_device.exchange = std::move(exchange);
-    DevicePlanner planner(p, rank_, options, on_device);
-    std::vector<Load> popularity(static_cast<std::size_t>(p.num_logical_experts));
-    for (std::size_t e = 0; e < popularity.size(); ++e) {
-      popularity[e] = static_cast<Load>(1000 / (1 + e % 32));
-    }
-    const PlanBatch drawn(p, popularity, tokens, static_cast<std::uint64_t>(rank_));
-    const DeviceVector<std::int32_t> topk(drawn.topk), packed(drawn.packed), out(drawn.topk);
-    DeviceBatch batch;
-    batch.topk_idx = topk.data();
-    batch.num_tokens = tokens;
-    batch.physical_idx = out.data();
-    if (given) batch.all_counts = packed.data();
+    Work work(placement(), rank_, tokens, std::move(exchange), 0);
+    if (given) work.batch.all_counts = work.packed.data();
     double host_us = 0;
     int calls = 0;
     const auto run = [&] {
       const auto start = std::chrono::steady_clock::now();
-      planner.run(timer_.stream(), batch);
+      work.planner.run(timer_.stream(), work.batch);
       host_us += std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start)
                      .count();
       ++calls;
@@ -146,8 +173,21 @@ class Bench : public MultiBench {
     char note[64];
     std::snprintf(note, sizeof(note), "%.2f us of the host a call", host_us / calls);
     report(name + ", eager", std::move(eager), note);
-    const DevicePlannerStats stats = planner.stats(timer_.stream());
-    if (stats.optimal != stats.batches) throw std::runtime_error(name + ": not all are optimal");
+    work.expect_optimal(name, timer_.stream());
+    group_.barrier();
+  }
+
+  /// With other work between batches, in whose shadow an exchange can be.
+  void time_beside_work(std::int64_t tokens, const std::string& how,
+                        std::shared_ptr<DeviceExchange> exchange, Index staleness) {
+    Work work(placement(), rank_, tokens, std::move(exchange), staleness);
+    const std::string name = "plan and work, " + std::to_string(tokens) + " x 8, " + how;
+    report(name, time_graphs([&] {
+             work.planner.run(timer_.stream(), work.batch);
+             launch_busy(kWork, timer_.stream());
+             work.planner.join(timer_.stream());
+           }));
+    work.expect_optimal(name, timer_.stream());
     group_.barrier();
   }
 

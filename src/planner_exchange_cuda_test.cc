@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "planner_exchange_cuda_test.h"
+#include "planner_exchange_test_support.h"
 
 #include <gmock/gmock.h>
 

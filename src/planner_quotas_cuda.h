@@ -11,8 +11,8 @@ namespace lplb {
 struct QuotaArgs {
   const unsigned char* image;
   const std::int32_t* all_counts;  ///< null: every rank has the same tokens
-  Index rank;  ///< 0 where every rank has the same tokens
-  PlanTrace trace;  ///< of the batch
+  Index rank;                      ///< 0 where every rank has the same tokens
+  PlanTrace trace;                 ///< of the batch
   QuotaOutputs outputs;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <gmock/gmock.h>
 
-#include "planner_exchange_cuda_test.h"
+#include "planner_exchange_test_support.h"
 #include "support/expect_refused.h"
 
 // DevicePlanners with staleness 1 against Planner with it.
