@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include "planner_exchange_test_support.h"
-
 #include <gmock/gmock.h>
 
+#include "planner_exchange_test_support.h"
 #include "support/expect_refused.h"
 
 // DevicePlanners that exchange their counts, against Planner with all counts given: ranks are
