@@ -170,15 +170,7 @@ TEST_P(PlannerExchangeCuda, ManyRoundsEqualCpu) {
     ExchangingRanks group(p, options(4, 2500), on_device);
     PooledBatches pool(group, p, {.num_topk = 4, .max_tokens = 2500}, 16, random);
     const int rounds = rounds_or(1000);
-    for (int round = 0; round < rounds; ++round) {
-      for (std::size_t g = 0; g < group.device.size(); ++g) {
-        pool.enqueue(round, g, round % 3 == 0 ? 0 : 10000);
-        // The same placement again: the image is rewritten under the batches.
-        if (round % 100 == 99) {
-          group.device[g]->planner.update_placement(p, group.device[g]->stream.get());
-        }
-      }
-    }
+    pool.run(rounds);
     pool.expect_right(rounds);
     if (HasFailure()) return;
   }
@@ -190,17 +182,8 @@ TEST_P(PlannerExchangeCuda, GraphsAreReplayed) {
   const Placement p = chained_placement(8);
   ExchangingRanks group(p, options(8, 600), device_options(false));
   PooledBatches pool(group, p, {.num_topk = 8, .max_tokens = 600}, kRounds, random);
-  std::vector<std::unique_ptr<testing::CapturedGraph>> graphs;
-  for (std::size_t g = 0; g < 8; ++g) {
-    auto& graph = graphs.emplace_back(
-        std::make_unique<testing::CapturedGraph>(group.device[g]->stream.get()));
-    for (int round = 0; round < kRounds; ++round) pool.enqueue(round, g, 2000);
-    graph->end();
-  }
   const int replays = std::max(1, rounds_or(2000) / kRounds);
-  for (int i = 0; i < replays; ++i) {
-    for (const auto& graph : graphs) graph->launch();
-  }
+  pool.replay(replays);
   pool.expect_right(long{replays} * kRounds);
 }
 

@@ -146,6 +146,35 @@ class PooledBatches {
                    static_cast<int>(entry.want->size()), stream);
   }
 
+  /// Rounds of all ranks, delayed at random. Every hundredth puts the same placement into force
+  /// again: the image is rewritten under the batches.
+  void run(int rounds) {
+    for (int round = 0; round < rounds; ++round) {
+      for (std::size_t g = 0; g < entries_.size(); ++g) {
+        enqueue(round, g, round % 3 == 0 ? 0 : 10000);
+        if (round % 100 != 99) continue;
+        DevicePlanner& planner = group_.device[g]->planner;
+        planner.update_placement(Placement(planner.placement()), group_.device[g]->stream.get());
+      }
+    }
+  }
+  /// A graph a rank with each of the pool's batches, launched again and again.
+  void replay(int replays) {
+    std::vector<std::unique_ptr<CapturedGraph>> graphs;
+    for (std::size_t g = 0; g < entries_.size(); ++g) {
+      DevicePlanner& planner = group_.device[g]->planner;
+      const cudaStream_t stream = group_.device[g]->stream.get();
+      planner.join(stream);
+      auto& graph = graphs.emplace_back(std::make_unique<CapturedGraph>(stream));
+      for (std::size_t i = 0; i < entries_[g].size(); ++i) enqueue(static_cast<int>(i), g, 2000);
+      planner.join(stream);
+      graph->end();
+    }
+    for (int i = 0; i < replays; ++i) {
+      for (const auto& graph : graphs) graph->launch();
+    }
+  }
+
   void expect_right(long rounds) {
     for (std::size_t g = 0; g < logs_.size(); ++g) {
       LPLB_CUDA_CHECK(cudaStreamSynchronize(group_.device[g]->stream.get()));

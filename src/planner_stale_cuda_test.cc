@@ -10,7 +10,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::BatchShape;
-using testing::CapturedGraph;
 using testing::chained_placement;
 using testing::DeviceRank;
 using testing::DeviceVector;
@@ -234,14 +233,7 @@ TEST_P(PlannerStaleCuda, ManyRoundsEqualCpu) {
     PooledBatches pool(group, p, {.num_topk = 4, .max_tokens = 2500}, 16, random);
     pool.prime();
     const int rounds = rounds_or(1000);
-    for (int round = 0; round < rounds; ++round) {
-      for (std::size_t g = 0; g < group.device.size(); ++g) {
-        pool.enqueue(round, g, round % 3 == 0 ? 0 : 10000);
-        if (round % 100 == 99) {
-          group.device[g]->planner.update_placement(p, group.device[g]->stream.get());
-        }
-      }
-    }
+    pool.run(rounds);
     pool.expect_right(rounds);
     if (HasFailure()) return;
   }
@@ -257,19 +249,8 @@ TEST_P(PlannerStaleCuda, GraphsAreReplayed) {
     ExchangingRanks group(p, stale(8, 600), device_options(false), 10s, within ? nullptr : outside);
     PooledBatches pool(group, p, {.num_topk = 8, .max_tokens = 600}, kRounds, random);
     pool.prime();
-    std::vector<std::unique_ptr<CapturedGraph>> graphs;
-    for (std::size_t g = 0; g < group.device.size(); ++g) {
-      const cudaStream_t stream = group.device[g]->stream.get();
-      group.device[g]->planner.join(stream);
-      auto& graph = graphs.emplace_back(std::make_unique<CapturedGraph>(stream));
-      for (int round = 0; round < kRounds; ++round) pool.enqueue(round, g, 2000);
-      group.device[g]->planner.join(stream);
-      graph->end();
-    }
     const int replays = std::max(1, rounds_or(1000) / kRounds);
-    for (int i = 0; i < replays; ++i) {
-      for (const auto& graph : graphs) graph->launch();
-    }
+    pool.replay(replays);
     // Outside of a graph again.
     for (int round = 0; round < 2; ++round) {
       for (std::size_t g = 0; g < group.device.size(); ++g) pool.enqueue(round, g, 2000);

@@ -55,9 +55,9 @@ struct DeviceBatch {
   /// row is ignored: the planner puts its own count in its place. Null: the planner's exchange
   /// gathers them; where it has none, every rank has the same tokens: they are split, and mapped
   /// alike on all ranks.
-  /// With staleness: of the batch before, this rank's row too; of no effect where that batch had
-  /// another PackedLayout, or there was none, but read all the same. Null: the exchange's, or there
-  /// are none.
+  /// With staleness: of the batch before, this rank's row too. Of no effect where that batch had
+  /// another PackedLayout, or there was none, but with room for this one's: it is read all the
+  /// same. Null: the exchange's, or there are none.
   const std::int32_t* all_counts = nullptr;
   /// With staleness and without an exchange, [PackedLayout::size()], written: what this rank
   /// counted, for all_counts of the next batch. May be null.
@@ -115,9 +115,9 @@ class DevicePlanner {
 
   /// With staleness and an exchange that is not a PeerGroup's: the counts of the last batch travel
   /// beside the stream that it ran on; the next run() waits for them there. join() has `stream`
-  /// wait for them: call it before a capture that batches have gone before, at the end of one (CUDA
-  /// ends it with an error else), and before the stream of the batches changes. Else it does
-  /// nothing. Throws ArgumentError for a capture that was begun without it.
+  /// wait for them: call it between a batch and a capture or a graph's launch, at the end of a
+  /// capture (CUDA ends it with an error else), and before the stream of the batches changes. Else
+  /// it does nothing. Throws ArgumentError for a capture that was begun without it.
   void join(StreamHandle stream);
 
   /// This rank's counts of a batch, packed, into `packed` [layout().size()]: for an exchange of the

@@ -68,10 +68,10 @@ class Planner {
   ///
   /// A solved batch is solved alike on every rank, from the same counts: over the group each
   /// replica takes exactly its quota (with staleness, its share of this batch, off by less than one
-  /// token a rank). Where the exchange times out (kDegraded) each rank divides
-  /// its own tokens of an expert evenly over the live replicas. Whether all ranks then degrade
-  /// together is the exchange's promise: those of InProcessGroup do. In any case every token
-  /// reaches a live replica of its expert; only the balance is at stake.
+  /// token a rank). Where the exchange times out (kDegraded) each rank divides its own tokens of an
+  /// expert evenly over the live replicas. Whether all ranks then degrade together is the
+  /// exchange's promise: those of InProcessGroup do. In any case every token reaches a live replica
+  /// of its expert; only the balance is at stake.
   ///
   /// Throws ArgumentError where lengths do not fit: the rank has then not taken part in the batch,
   /// and the group waits until it calls again. Throws ExchangeError where the exchange does, or
@@ -87,9 +87,9 @@ class Planner {
   const Placement& placement() const;
   const PlannerStats& stats() const;
   /// The split of the last solved batch (with staleness, of the counts that it was made from), for
-  /// the whole group. Of the experts with one replica only
-  /// the sum over each rank is exchanged: their entries of physical_load are right as a sum over a
-  /// rank, not one by one. All else, replicated experts included, is as solve() gives it.
+  /// the whole group. Of the experts with one replica only the sum over each rank is exchanged:
+  /// their entries of physical_load are right as a sum over a rank, not one by one. All else,
+  /// replicated experts included, is as solve() gives it.
   const Split& last_split() const;
 
  private:

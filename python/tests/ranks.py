@@ -67,3 +67,20 @@ def wait_for(folder: str, name: str) -> None:
     while not pathlib.Path(folder, name).exists():
         assert time.monotonic() < deadline, f"no {name}"
         time.sleep(0.01)
+
+
+def wait_for_others(folder: str, rank: int, size: int, word: str) -> None:
+    """Until each has signalled "RANK word"."""
+    for other in range(size):
+        if other != rank:
+            wait_for(folder, f"{other} {word}")
+
+
+def expect_told(errors: list[str], words: list[str], silent: int | None) -> None:
+    """What each rank ended with has all words; of the rank that is gone there is nothing."""
+    for rank, error in enumerate(errors):
+        if rank == silent:
+            assert not error
+            continue
+        for word in words:
+            assert word in error

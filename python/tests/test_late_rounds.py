@@ -15,7 +15,7 @@ import lplb
 torch = pytest.importorskip("torch")
 
 from lplb import _exchange
-from ranks import make_placement, run_ranks, signal, wait_for, world
+from ranks import make_placement, run_ranks, signal, wait_for_others, world
 from stand_ins import PlanningGpuPlanner, plan_on_gpu, pretend_a_gpu_that_plans, start
 from test_stale_ranks import Model, denser_placement, equal
 
@@ -72,9 +72,7 @@ def late_and_a_batch_apart(rank: int, size: int, folder: str) -> None:
     for batch in range(5):
         tokens = model.tokens(batch)
         if rank == 1:
-            for other in range(size):
-                if other != 1:
-                    wait_for(folder, f"{other} has planned {batch}")
+            wait_for_others(folder, 1, size, f"has planned {batch}")
         ids, _ = plan_on_gpu(planner, tokens[rank])
         signal(folder, f"{rank} has planned {batch}")
         assert (ids == model.run_quotas(tokens)[0]).all(), f"batch {batch}"
