@@ -281,8 +281,10 @@ std::optional<DevicePlannerStats> DevicePlanner::State::poll_stats(cudaStream_t 
 }
 
 DevicePlanner::DevicePlanner(const Placement& placement, Index rank, const PlannerOptions& options,
-                             const DevicePlannerOptions& device_options)
-    : state_(std::make_unique<State>(placement, rank, options, device_options)) {}
+                             const DevicePlannerOptions& device_options) {
+  device::require();  // before the state's events, whose failure would say less
+  state_ = std::make_unique<State>(placement, rank, options, device_options);
+}
 DevicePlanner::~DevicePlanner() = default;
 DevicePlanner::DevicePlanner(DevicePlanner&&) noexcept = default;
 DevicePlanner& DevicePlanner::operator=(DevicePlanner&&) noexcept = default;

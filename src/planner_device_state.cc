@@ -77,7 +77,6 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
     options.max_redundants = first.num_physical() - first.num_logical_experts;
   }
   check_options();
-  device::require();
   limits_ = {first.num_ranks, first.num_logical_experts, options.max_redundants};
   is_cut_ = options.solve.solver == Solver::kCut ||
             (options.solve.solver == Solver::kAuto && first.num_ranks <= kMaxCutRanks);

@@ -11,6 +11,9 @@
 #include <random>
 #include <string>
 
+#include "lplb/backend.h"
+#include "lplb/device_counter.h"
+#include "lplb/device_planner.h"
 #include "support/allocations.h"
 #include "support/instances.h"
 
@@ -360,6 +363,21 @@ TEST(Planner, RefusesCountsThatCannotBe) {
   Planner full(make_placement(2, 2, map), 0, small_batches(), exchange);
   exchange->deliver = [](std::span<Load> all) { all[7] = 3; };
   expect_refused([&] { full.run(topk, out); }, "counts that are not of this group's placement");
+}
+
+TEST(DeviceObjects, SayWhatIsMissing) {
+  const std::string& missing = cuda_support().missing;
+  if (missing.empty()) GTEST_SKIP() << "there is a GPU";
+  const auto expect_missing = [&](const std::function<void()>& make) {
+    try {
+      make();
+      ADD_FAILURE() << "made without a device";
+    } catch (const CudaError& e) {
+      EXPECT_EQ(e.what(), "backend cuda: " + missing);
+    }
+  };
+  expect_missing([] { DevicePlanner(two_ranks(), 0, small_batches()); });
+  expect_missing([] { DeviceCounter counter(two_ranks()); });
 }
 
 TEST(Planner, Moves) {

@@ -66,7 +66,6 @@ DeviceCounter::State::State(const Placement& placement, Index redundants,
   if (max_redundants == 0) max_redundants = placement.num_physical() - num_logical;
   check_history(history);
   check_placement(placement);
-  device::require();
   const auto experts = static_cast<std::size_t>(num_logical);
   state.reserve(1);
   columns.reserve(experts);
@@ -162,8 +161,10 @@ void DeviceCounter::State::count(cudaStream_t stream, const DeviceBatch& batch,
 }
 
 DeviceCounter::DeviceCounter(const Placement& placement, Index max_redundants,
-                             const LoadHistoryOptions& history)
-    : state_(std::make_unique<State>(placement, max_redundants, history)) {}
+                             const LoadHistoryOptions& history) {
+  device::require();  // before the state's events, whose failure would say less
+  state_ = std::make_unique<State>(placement, max_redundants, history);
+}
 DeviceCounter::~DeviceCounter() = default;
 DeviceCounter::DeviceCounter(DeviceCounter&&) noexcept = default;
 DeviceCounter& DeviceCounter::operator=(DeviceCounter&&) noexcept = default;
