@@ -22,6 +22,7 @@ using testing::PooledBatches;
 using testing::random_placement;
 using testing::rounds_or;
 using testing::SplitMix64;
+using testing::spread_placement;
 
 class PlannerExchangeCuda : public PlannerCuda {};
 
@@ -55,19 +56,11 @@ TEST_P(PlannerExchangeCuda, EqualsCpuOnRandomGroups) {
 
 TEST_P(PlannerExchangeCuda, PlacementsChangeBetweenBatches) {
   SplitMix64 random(12);
-  const auto spread = [](Index shift, Index redundants) {
-    std::vector<Index> map;
-    for (Index g = 0; g < 8; ++g) {
-      for (Index e = 0; e < 8; ++e) map.push_back(g * 8 + e);
-      for (Index r = 0; r < redundants; ++r) map.push_back((g + shift + r) % 8 * 8 + r);
-    }
-    return make_placement(8, 64, map);
-  };
   PlannerOptions limits = options(4, 500);
   limits.max_redundants = 24;
-  ExchangingRanks group(spread(1, 2), limits, device_options());
+  ExchangingRanks group(spread_placement(1, 2), limits, device_options());
   for (int i = 0; i < 12; ++i) {
-    const Placement p = spread(1 + i % 5, 1 + i % 3);
+    const Placement p = spread_placement(1 + i % 5, 1 + i % 3);
     group.update(p);
     const GroupBatch batch = draw_batch(p, {.num_topk = 4, .max_tokens = 500}, random);
     group.set(batch);

@@ -29,6 +29,17 @@ inline Placement chained_placement(Index num_ranks) {
   return make_placement(num_ranks, 8 * num_ranks, map);
 }
 
+/// Of 8 ranks with 8 experts each, `redundants` of them copies from as many ranks, from the
+/// `shift`-th next on.
+inline Placement spread_placement(Index shift, Index redundants) {
+  std::vector<Index> map;
+  for (Index g = 0; g < 8; ++g) {
+    for (Index e = 0; e < 8; ++e) map.push_back(g * 8 + e);
+    for (Index r = 0; r < redundants; ++r) map.push_back((g + shift + r) % 8 * 8 + r);
+  }
+  return make_placement(8, 64, map);
+}
+
 /// All ranks of a group, each with its planner on the device and its model on the CPU.
 class ExchangingRanks {
  public:

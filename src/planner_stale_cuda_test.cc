@@ -22,6 +22,7 @@ using testing::PooledBatches;
 using testing::random_placement;
 using testing::rounds_or;
 using testing::SplitMix64;
+using testing::spread_placement;
 
 class PlannerStaleCuda : public testing::PlannerCuda {
  protected:
@@ -147,21 +148,14 @@ TEST_P(PlannerStaleCuda, NoRankWaitsForOneThatIsLessThanABatchBehind) {
 
 TEST_P(PlannerStaleCuda, PlacementsChangeBetweenBatches) {
   SplitMix64 random(34);
-  const auto spread = [](Index shift, Index redundants) {
-    std::vector<Index> map;
-    for (Index g = 0; g < 8; ++g) {
-      for (Index e = 0; e < 8; ++e) map.push_back(g * 8 + e);
-      for (Index r = 0; r < redundants; ++r) map.push_back((g + shift + r) % 8 * 8 + r);
-    }
-    return make_placement(8, 64, map);
-  };
   PlannerOptions limits = stale(4, 500);
   limits.max_redundants = 24;
   for (const bool within : {true, false}) {
-    ExchangingRanks group(spread(1, 2), limits, device_options(), 10s, within ? nullptr : outside);
+    ExchangingRanks group(spread_placement(1, 2), limits, device_options(), 10s,
+                          within ? nullptr : outside);
     for (int i = 0; i < 16; ++i) {
       // Another layout, the same with replicas elsewhere, or no update.
-      if (i % 2 == 1) group.update(spread(1 + i % 5, 1 + i / 4 % 3));
+      if (i % 2 == 1) group.update(spread_placement(1 + i % 5, 1 + i / 4 % 3));
       const GroupBatch batch = draw_batch(group.device[0]->planner.placement(),
                                           {.num_topk = 4, .max_tokens = 500}, random);
       group.set(batch);
