@@ -375,6 +375,36 @@ TEST(EmulatedPlan, RanksThatExchangeLateDoNotWaitWithinABatch) {
   }
 }
 
+// More peers than a block has warps, and more lines of each than a warp has lanes. Late, so that
+// the ranks need not run at the same time.
+TEST(EmulatedPlan, AWarpGathersFromSeveralPeers) {
+  constexpr Index kRanks = 20;
+  static_assert(kRanks > kPlanWarps + 1);
+  std::vector<Index> map;
+  for (Index g = 0; g < kRanks; ++g) {
+    for (Index e = 0; e < 5; ++e) map.push_back(g * 5 + e);
+    for (Index e = 0; e < 4; ++e) map.push_back((g + 1) % kRanks * 5 + e);
+  }
+  const Placement p = make_placement(kRanks, 5 * kRanks, map);
+  ASSERT_GT(PackedLayout(p).size(), 2 * device::kRow);
+  SplitMix64 random(23);
+  EmulatedGroup group(p, 1);
+  for (Index g = 0; g < kRanks; ++g) group.planner(g).be_stale();
+  GroupBatch last;
+  for (unsigned round = 0; round < 3; ++round) {
+    const GroupBatch batch = draw_batch(p, {.num_topk = 2, .max_tokens = 100}, random);
+    for (Index g = 0; g < kRanks; ++g) {
+      const auto& topk = batch.topk[static_cast<std::size_t>(g)];
+      group.planner(g).set<std::int32_t>(topk, 2, static_cast<int>(topk.size() / 2));
+      group.run({g});
+      ASSERT_EQ(group.planner(g).status().optimal, round);
+      if (round == 0) continue;
+      ASSERT_EQ(group.planner(g).result(), testing::map_by_the_last(p, last.counts, g, topk)) << g;
+    }
+    last = batch;
+  }
+}
+
 // As if its counts of a batch had been late: the next batch goes without them.
 TEST(EmulatedPlan, ARankThatIsLateByABatchIsGivenUp) {
   const Placement p = make_placement(2, 3, std::vector<Index>{0, 1, 0, 2});
