@@ -37,7 +37,7 @@ void GivenCounts::set(std::span<const Load> counts, Index num_logical) {
 
 void GivenCounts::post(const PackedLayout& layout, std::span<const Load> mine) {
   check_post(*this, layout, mine);
-  layout_ = layout;
+  if (layout_.fingerprint != layout.fingerprint) layout_ = layout;
   mine_.assign(mine.begin(), mine.end());
 }
 
