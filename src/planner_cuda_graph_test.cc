@@ -22,9 +22,7 @@ class PlannerGraphCuda : public testing::PlannerCuda {};
 
 INSTANTIATE_TEST_SUITE_P(All, PlannerGraphCuda,
                          ::testing::Values(PlanShape::kCluster, PlanShape::kKernels),
-                         [](const ::testing::TestParamInfo<PlanShape>& test) {
-                           return test.param == PlanShape::kCluster ? "cluster" : "kernels";
-                         });
+                         testing::plan_shape_name);
 
 /// A batch of `tokens` for `rank`, whatever the others have.
 GroupBatch full_batch(const Placement& p, Index rank, Index num_topk, std::size_t tokens,

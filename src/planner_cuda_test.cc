@@ -21,9 +21,7 @@ using testing::SplitMix64;
 
 INSTANTIATE_TEST_SUITE_P(All, PlannerCuda,
                          ::testing::Values(PlanShape::kCluster, PlanShape::kKernels),
-                         [](const ::testing::TestParamInfo<PlanShape>& test) {
-                           return test.param == PlanShape::kCluster ? "cluster" : "kernels";
-                         });
+                         testing::plan_shape_name);
 
 void expect_equal_stats(DeviceRank& device, const HostRank& host) {
   const DevicePlannerStats got = device.stats();

@@ -123,6 +123,10 @@ class HostRank {
   BatchStatus last_status = BatchStatus::kOptimal;
 };
 
+inline std::string plan_shape_name(const ::testing::TestParamInfo<PlanShape>& test) {
+  return test.param == PlanShape::kCluster ? "cluster" : "kernels";
+}
+
 /// Runs each test in both shapes.
 class PlannerCuda : public ::testing::TestWithParam<PlanShape> {
  protected:

@@ -28,9 +28,7 @@ class PlannerExchangeCuda : public PlannerCuda {};
 
 INSTANTIATE_TEST_SUITE_P(All, PlannerExchangeCuda,
                          ::testing::Values(PlanShape::kCluster, PlanShape::kKernels),
-                         [](const ::testing::TestParamInfo<PlanShape>& test) {
-                           return test.param == PlanShape::kCluster ? "cluster" : "kernels";
-                         });
+                         testing::plan_shape_name);
 
 TEST_P(PlannerExchangeCuda, EqualsCpuOnRandomGroups) {
   SplitMix64 random(11);
@@ -45,10 +43,7 @@ TEST_P(PlannerExchangeCuda, EqualsCpuOnRandomGroups) {
     on_device.max_blocks = p.num_ranks > 8 ? 2 : 4;
     ExchangingRanks group(p, limits, on_device);
     for (int i = 0; i < 3; ++i) {
-      const GroupBatch batch = draw_batch(p, shape, random);
-      group.set(batch, i == 1 ? 8 : 4);
-      group.run(group.device.size());
-      group.expect_solved(batch);
+      group.expect_drawn_solved(shape, random, i == 1 ? 8 : 4);
       if (HasFatalFailure() || HasFailure()) return;
     }
   }
@@ -60,12 +55,8 @@ TEST_P(PlannerExchangeCuda, PlacementsChangeBetweenBatches) {
   limits.max_redundants = 24;
   ExchangingRanks group(spread_placement(1, 2), limits, device_options());
   for (int i = 0; i < 12; ++i) {
-    const Placement p = spread_placement(1 + i % 5, 1 + i % 3);
-    group.update(p);
-    const GroupBatch batch = draw_batch(p, {.num_topk = 4, .max_tokens = 500}, random);
-    group.set(batch);
-    group.run(8);
-    group.expect_solved(batch);
+    group.update(spread_placement(1 + i % 5, 1 + i % 3));
+    group.expect_drawn_solved({.num_topk = 4, .max_tokens = 500}, random);
     if (HasFailure()) return;
   }
 }
@@ -238,25 +229,12 @@ TEST_P(PlannerExchangeCuda, QuotasAreOfTheCountsThatTravelled) {
   group.set(batch);
   group.run(8);
   group.expect_solved(batch);
-  const std::vector<Load> counts(batch.packed.begin(), batch.packed.end());
-  const auto experts = static_cast<std::size_t>(p.num_logical_experts);
-  for (Index g = 0; g < p.num_ranks; ++g) {
-    SCOPED_TRACE(g);
-    DeviceRank& rank = *group.device[static_cast<std::size_t>(g)];
-    std::vector<std::int32_t> want_end(experts * 2), want_prefix(experts);
-    write_quotas(p, PackedLayout(p), counts,
-                 group.host[static_cast<std::size_t>(g)]->planner.last_split().physical_load, g,
-                 {2, want_end.data(), want_prefix.data()});
-    testing::DeviceVector<std::int32_t> end, prefix;
-    end.set(std::vector<std::int32_t>(experts * 2, -9));
-    prefix.set(std::vector<std::int32_t>(experts, -9));
-    rank.planner.write_quotas(rank.stream.get(), nullptr, {2, end.data(), prefix.data()});
-    LPLB_CUDA_CHECK(cudaStreamSynchronize(rank.stream.get()));
-    EXPECT_EQ(end.get(), want_end);
-    EXPECT_EQ(prefix.get(), want_prefix);
+  group.expect_quotas(batch);
+  const testing::DeviceVector<std::int32_t> some(std::vector<std::int32_t>(1));
+  for (const auto& rank : group.device) {
     testing::expect_refused(
         [&] {
-          rank.planner.write_quotas(rank.stream.get(), end.data(), {2, end.data()});
+          rank->planner.write_quotas(rank->stream.get(), some.data(), {2, some.data()});
         },
         "all_counts");
   }

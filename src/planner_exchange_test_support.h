@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "exchange/peer_test_group.h"
-#include "planner_cuda_test.h"
+#include "planner_quotas_test_support.h"
 
 // Groups of DevicePlanners that exchange their counts, each with its model on the CPU.
 namespace lplb::testing {
@@ -81,6 +81,24 @@ class ExchangingRanks {
       ASSERT_EQ(device[g]->result(), host[g]->run(batch.topk[g], batch.counts)) << "rank " << g;
       EXPECT_EQ(device[g]->stats().last_status, host[g]->last_status);
       EXPECT_EQ(device[g]->stats().check_failures, 0);
+    }
+  }
+  /// Runs a batch on all ranks that is drawn for their placement.
+  void expect_drawn_solved(const BatchShape& shape, SplitMix64& random, int id_bytes = 4) {
+    const GroupBatch batch = draw_batch(device[0]->planner.placement(), shape, random);
+    set(batch, id_bytes);
+    run(device.size());
+    expect_solved(batch);
+  }
+  /// The quotas that each rank writes are of the last split, and of `batch`.
+  void expect_quotas(const GroupBatch& batch) {
+    const std::vector<Load> counts(batch.packed.begin(), batch.packed.end());
+    for (std::size_t g = 0; g < device.size(); ++g) {
+      const Placement& p = device[g]->planner.placement();
+      HostTables want(p, p.max_replicas);
+      write_quotas(p, PackedLayout(p), counts, host[g]->planner.last_split().physical_load,
+                   static_cast<Index>(g), want.outputs(p.max_replicas));
+      EXPECT_TRUE(from_device(*device[g], p.max_replicas) == want) << "rank " << g;
     }
   }
   void expect_degraded(const GroupBatch& batch, std::size_t g) {

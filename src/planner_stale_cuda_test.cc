@@ -35,9 +35,7 @@ class PlannerStaleCuda : public testing::PlannerCuda {
 
 INSTANTIATE_TEST_SUITE_P(All, PlannerStaleCuda,
                          ::testing::Values(PlanShape::kCluster, PlanShape::kKernels),
-                         [](const ::testing::TestParamInfo<PlanShape>& test) {
-                           return test.param == PlanShape::kCluster ? "cluster" : "kernels";
-                         });
+                         testing::plan_shape_name);
 
 /// Runs within the plan's kernel no more: as an exchange of the user's.
 class Outside : public DeviceExchange {
@@ -117,10 +115,7 @@ TEST_P(PlannerStaleCuda, RanksThatExchangeEqualCpu) {
       ExchangingRanks group(p, stale(shape.num_topk, shape.max_tokens), on_device, 10s,
                             within ? nullptr : outside);
       for (int i = 0; i < 4; ++i) {
-        const GroupBatch batch = draw_batch(p, shape, random);
-        group.set(batch, i == 1 ? 8 : 4);
-        group.run(group.device.size());
-        group.expect_solved(batch);
+        group.expect_drawn_solved(shape, random, i == 1 ? 8 : 4);
         if (HasFatalFailure() || HasFailure()) return;
       }
     }
@@ -156,11 +151,7 @@ TEST_P(PlannerStaleCuda, PlacementsChangeBetweenBatches) {
     for (int i = 0; i < 16; ++i) {
       // Another layout, the same with replicas elsewhere, or no update.
       if (i % 2 == 1) group.update(spread_placement(1 + i % 5, 1 + i / 4 % 3));
-      const GroupBatch batch = draw_batch(group.device[0]->planner.placement(),
-                                          {.num_topk = 4, .max_tokens = 500}, random);
-      group.set(batch);
-      group.run(8);
-      group.expect_solved(batch);
+      group.expect_drawn_solved({.num_topk = 4, .max_tokens = 500}, random);
       if (HasFailure()) return;
     }
     const DevicePlannerStats stats = group.device[0]->stats();
@@ -286,32 +277,7 @@ TEST_P(PlannerStaleCuda, QuotasAreOfTheBatchBefore) {
       group.run(4);
       group.expect_solved(batch);
     }
-    const auto experts = static_cast<std::size_t>(p.num_logical_experts);
-    const std::vector<Load> counts(batches[1].packed.begin(), batches[1].packed.end());
-    for (Index g = 0; g < p.num_ranks; ++g) {
-      SCOPED_TRACE(g);
-      DeviceRank& rank = *group.device[static_cast<std::size_t>(g)];
-      std::vector<std::int32_t> want_end(experts * 2), want_prefix(experts);
-      std::vector<float> want_shares(experts * 2);
-      write_quotas(p, PackedLayout(p), counts,
-                   group.host[static_cast<std::size_t>(g)]->planner.last_split().physical_load, g,
-                   {.max_replicas = 2,
-                    .quota_end = want_end.data(),
-                    .source_prefix = want_prefix.data(),
-                    .shares = want_shares.data()});
-      DeviceVector<std::int32_t> end(std::vector<std::int32_t>(experts * 2, -9));
-      DeviceVector<std::int32_t> prefix(std::vector<std::int32_t>(experts, -9));
-      DeviceVector<float> shares(std::vector<float>(experts * 2, -9));
-      rank.planner.write_quotas(rank.stream.get(), nullptr,
-                                {.max_replicas = 2,
-                                 .quota_end = end.data(),
-                                 .source_prefix = prefix.data(),
-                                 .shares = shares.data()});
-      LPLB_CUDA_CHECK(cudaStreamSynchronize(rank.stream.get()));
-      EXPECT_EQ(end.get(), want_end);
-      EXPECT_EQ(prefix.get(), want_prefix);
-      EXPECT_EQ(shares.get(), want_shares);
-    }
+    group.expect_quotas(batches[1]);
   }
 }
 
@@ -319,7 +285,6 @@ TEST_P(PlannerStaleCuda, QuotasAreOfTheBatchBefore) {
 TEST_P(PlannerStaleCuda, QuotasOfTheFirstBatchAreEven) {
   SplitMix64 random(40);
   const Placement p = chained_placement(4);
-  const auto experts = static_cast<std::size_t>(p.num_logical_experts);
   DevicePlannerOptions keeping = device_options(false);
   keeping.keeps_split = true;
   DeviceRank rank(p, 3, stale(8, 300), keeping);
@@ -333,11 +298,7 @@ TEST_P(PlannerStaleCuda, QuotasOfTheFirstBatchAreEven) {
   for (const std::int64_t id : rank.run()) {
     if (id >= 0) ++taken[static_cast<std::size_t>(id)];
   }
-  DeviceVector<std::int32_t> end(std::vector<std::int32_t>(experts * 2, -9));
-  rank.planner.write_quotas(rank.stream.get(), nullptr,
-                            {.max_replicas = 2, .quota_end = end.data()});
-  LPLB_CUDA_CHECK(cudaStreamSynchronize(rank.stream.get()));
-  const std::vector<std::int32_t> got = end.get();
+  const std::vector<std::int32_t> got = testing::from_device(rank, 2).quota_end;
   for (Index e = 0; e < p.num_logical_experts; ++e) {
     if (p.replica_count[e] == 1) continue;
     EXPECT_EQ(got[static_cast<std::size_t>(2 * e)],
