@@ -14,8 +14,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "oracle"))
 
-import numpy as np  # noqa: E402
-from split_lp import quiet_highs, split_lp  # noqa: E402
+import numpy as np
+from split_lp import quiet_highs, split_lp
 
 INTEGER_BATCHES = 8  # of the 64: the integer program takes milliseconds
 
@@ -87,8 +87,13 @@ def measure_workload(workload):
         ("plain", split_lp(placement, plain=True), loads, solve_anew, quiet_highs()),
         ("tuned", split_lp(placement), loads, solve_again, tuned_highs),
         ("whole", split_lp(placement), loads, solve_whole, whole_highs),
-        ("integer", split_lp(placement, integer=True), loads[:INTEGER_BATCHES], solve_anew,
-         exact_highs),
+        (
+            "integer",
+            split_lp(placement, integer=True),
+            loads[:INTEGER_BATCHES],
+            solve_anew,
+            exact_highs,
+        ),
     ]
     rows, plain_optima = [], None
     for form, program, batches, how, highs in forms:
@@ -99,8 +104,13 @@ def measure_workload(workload):
             expected = math.ceil(other * (1 - 1e-9)) if whole else other
             if abs(one - expected) > 1e-6 * other:
                 sys.exit(f"{workload['name']}: {form} finds {one}, expected {expected}")
-        rows.append({"name": f"highs/{workload['name']}/{form}", "seconds": seconds,
-                     "batches": len(batches)})
+        rows.append(
+            {
+                "name": f"highs/{workload['name']}/{form}",
+                "seconds": seconds,
+                "batches": len(batches),
+            }
+        )
     return rows
 
 

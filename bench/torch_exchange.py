@@ -55,10 +55,10 @@ def main():
     torch.cuda.synchronize()
     dist.barrier()
     rows = {
-        "all_gather_into_tensor, 256 int32":
-            lambda: dist.all_gather_into_tensor(everyone, mine),
-        "symm_mem.one_shot_all_reduce, 256 float":
-            lambda: torch.ops.symm_mem.one_shot_all_reduce(shared, "sum", name),
+        "all_gather_into_tensor, 256 int32": lambda: dist.all_gather_into_tensor(everyone, mine),
+        "symm_mem.one_shot_all_reduce, 256 float": lambda: torch.ops.symm_mem.one_shot_all_reduce(
+            shared, "sum", name
+        ),
     }
     for what, launch in rows.items():
         dist.barrier()

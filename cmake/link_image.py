@@ -45,8 +45,7 @@ class Linker:
         for path in inputs:
             data = pathlib.Path(path).read_bytes()
             kind = FATBIN if path.endswith(".fatbin") else LTOIR
-            self.call("AddData", self.handle, kind, data, ctypes.c_size_t(len(data)),
-                      path.encode())
+            self.call("AddData", self.handle, kind, data, ctypes.c_size_t(len(data)), path.encode())
         self.call("Complete", self.handle)
         size = ctypes.c_size_t()
         self.call("GetLinkedCubinSize", self.handle, ctypes.byref(size))
@@ -66,8 +65,9 @@ def main():
         cubin = pathlib.Path(f"{args.out}.sm_{arch}.cubin")
         cubin.write_bytes(Linker(args.nvjitlink, arch).link(args.inputs))
         images.append(f"--image3=kind=elf,sm={arch},file={cubin}")
-    subprocess.run([args.fatbinary, "-64", "--compress-all", f"--create={args.out}", *images],
-                   check=True)
+    subprocess.run(
+        [args.fatbinary, "-64", "--compress-all", f"--create={args.out}", *images], check=True
+    )
 
 
 if __name__ == "__main__":

@@ -51,16 +51,30 @@ class MathDx:
         size = (rows, rows, 2) if function == POTRS else (rows, rows)
         arrangement = (0, 0) if function == POTRS else (0,)  # by columns
         for operator, values in (
-                (SIZE, size), (TYPE, (0,)), (PRECISION, (PRECISION_F64,)), (SM, (TARGET_SM,)),
-                (EXECUTION, (EXECUTION_BLOCK,)), (BLOCK_DIM, (threads, 1, 1)), (API, (0,)),
-                (FUNCTION, (function,)), (ARRANGEMENT, arrangement), (FILL_MODE, (FILL_LOWER,))):
+            (SIZE, size),
+            (TYPE, (0,)),
+            (PRECISION, (PRECISION_F64,)),
+            (SM, (TARGET_SM,)),
+            (EXECUTION, (EXECUTION_BLOCK,)),
+            (BLOCK_DIM, (threads, 1, 1)),
+            (API, (0,)),
+            (FUNCTION, (function,)),
+            (ARRANGEMENT, arrangement),
+            (FILL_MODE, (FILL_LOWER,)),
+        ):
             if len(values) == 1:
-                self.call("cusolverdxSetOperatorInt64", handle, operator,
-                          ctypes.c_longlong(values[0]))
+                self.call(
+                    "cusolverdxSetOperatorInt64", handle, operator, ctypes.c_longlong(values[0])
+                )
             else:
                 array = (ctypes.c_longlong * len(values))(*values)
-                self.call("cusolverdxSetOperatorInt64s", handle, operator,
-                          ctypes.c_size_t(len(values)), array)
+                self.call(
+                    "cusolverdxSetOperatorInt64s",
+                    handle,
+                    operator,
+                    ctypes.c_size_t(len(values)),
+                    array,
+                )
         return handle
 
     def fetch(self, handle, what):

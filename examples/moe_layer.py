@@ -53,7 +53,9 @@ class MoeLayer(nn.Module):
         self.experts = placement.physical_to_logical.reshape(-1, slots)[rank].tolist()
         self.router = seeded((placement.num_logical_experts, HIDDEN), 1000)
         self.up = nn.Parameter(torch.stack([seeded((HIDDEN, INNER), e) for e in self.experts]))
-        self.down = nn.Parameter(torch.stack([seeded((INNER, HIDDEN), 500 + e) for e in self.experts]))
+        self.down = nn.Parameter(
+            torch.stack([seeded((INNER, HIDDEN), 500 + e) for e in self.experts])
+        )
         self.taken = 0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,8 +71,9 @@ class MoeLayer(nn.Module):
         counts = sent.tolist(), got.tolist()
         rows = Exchange.apply(x.repeat_interleave(TOPK, 0)[order], *counts)
         slots = Exchange.apply(slot[order].double()[:, None], *counts)[:, 0].long()
-        results: Tensor = Exchange.apply(self.compute(rows, slots % self.placement.slots_per_rank),
-                                 *reversed(counts))
+        results: Tensor = Exchange.apply(
+            self.compute(rows, slots % self.placement.slots_per_rank), *reversed(counts)
+        )
         back: Tensor = torch.empty_like(results).index_copy(0, order, results)
         return (back.view(-1, TOPK, HIDDEN) * weight[..., None]).sum(1)
 
@@ -79,15 +82,18 @@ class MoeLayer(nn.Module):
         result = torch.zeros_like(rows)
         for slot in range(len(self.experts)):
             mine = (slots == slot).nonzero()[:, 0]
-            result = result.index_add(0, mine, (rows[mine] @ self.up[slot]).relu() @ self.down[slot])
+            result = result.index_add(
+                0, mine, (rows[mine] @ self.up[slot]).relu() @ self.down[slot]
+            )
         return result
 
     def reduce_gradients(self) -> tuple[Tensor, Tensor]:
         """The gradients of all logical experts, replicas' summed: the same on every rank."""
         total = []
         for parameter in (self.up, self.down):
-            gradient = torch.zeros((self.placement.num_logical_experts, *parameter.shape[1:]),
-                                   dtype=parameter.dtype)
+            gradient = torch.zeros(
+                (self.placement.num_logical_experts, *parameter.shape[1:]), dtype=parameter.dtype
+            )
             assert parameter.grad is not None
             gradient.index_add_(0, torch.tensor(self.experts), parameter.grad)
             dist.all_reduce(gradient)
@@ -121,8 +127,9 @@ def run_rank(rank: int, num_ranks: int, num_tokens: int, store: str) -> None:
 
     # Past load, summed over the ranks, says which experts get replicas.
     past = seeded((num_tokens, HIDDEN), 7 + rank)
-    history = torch.bincount((past @ plain.router.T).topk(TOPK).indices.reshape(-1),
-                             minlength=num_experts)
+    history = torch.bincount(
+        (past @ plain.router.T).topk(TOPK).indices.reshape(-1), minlength=num_experts
+    )
     dist.all_reduce(history)
     maps = lplb.rebalance_experts(history[None], num_experts + 4 * num_ranks, 1, 1, num_ranks)
     placement = lplb.Placement(maps[0][0], num_ranks)
@@ -138,7 +145,9 @@ def run_rank(rank: int, num_ranks: int, num_tokens: int, store: str) -> None:
         torch.testing.assert_close(mine, theirs)
     if rank == 0:
         print("outputs and gradients are equal")
-        print(f"imbalance (largest / mean tokens of a rank): {before:.3f} before, {after:.3f} after")
+        print(
+            f"imbalance (largest / mean tokens of a rank): {before:.3f} before, {after:.3f} after"
+        )
         stats = planner.stats()
         assert stats is not None
         print(f"proven optimal: {stats.optimal} of {stats.batches} batches")
@@ -154,8 +163,10 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         store = os.path.join(folder, "store")
-        ranks = [context.Process(target=run_rank, args=(r, options.ranks, options.tokens, store))
-                 for r in range(options.ranks)]
+        ranks = [
+            context.Process(target=run_rank, args=(r, options.ranks, options.tokens, store))
+            for r in range(options.ranks)
+        ]
         for process in ranks:
             process.start()
         for process in ranks:

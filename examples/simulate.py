@@ -23,8 +23,8 @@ import matplotlib
 
 matplotlib.use("Agg")  # a file, no window
 
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 # Colours that stay apart for colour-blind readers and in grey (Okabe and Ito).
 COLOURS = ["#999999", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"]

@@ -9,7 +9,8 @@ import re
 
 # Words in comments that are code: with an underscore, a call, a qualified name, a constant.
 CODE_WORD = re.compile(
-    r"(?<![\w`.:/])(?:[A-Za-z]\w*::~?\w+(?:\(\))?|\w+\(\)|[A-Za-z]\w*_\w+|k[A-Z]\w+)(?![\w`(])")
+    r"(?<![\w`.:/])(?:[A-Za-z]\w*::~?\w+(?:\(\))?|\w+\(\)|[A-Za-z]\w*_\w+|k[A-Z]\w+)(?![\w`(])"
+)
 
 
 class Item:
@@ -40,8 +41,11 @@ def name_of(code):
     'operator==()'
     """
     text = " ".join(line.strip() for line in code)
-    found = re.match(r"(?:class|struct|enum class) (\w+)", text) or \
-        re.match(r"using (\w+)", text) or re.match(r"#define (\w+)", text)
+    found = (
+        re.match(r"(?:class|struct|enum class) (\w+)", text)
+        or re.match(r"using (\w+)", text)
+        or re.match(r"#define (\w+)", text)
+    )
     if found:
         return found.group(1)
     found = re.match(r"[^(=]*?(operator[^\s(]+|~?\w+)\s*\(", text)
@@ -104,8 +108,12 @@ def public_members(code):
 def is_special(item):
     """Destructors, moves and copies: no reader looks for them."""
     text = " ".join(item.code)
-    return not item.comment and ("~" in text or "&&)" in text or "operator=" in text
-                                 or re.match(r"(struct|class|using) \w+;|using ", text) is not None)
+    return not item.comment and (
+        "~" in text
+        or "&&)" in text
+        or "operator=" in text
+        or re.match(r"(struct|class|using) \w+;|using ", text) is not None
+    )
 
 
 def grouped(lines):
@@ -113,7 +121,7 @@ def grouped(lines):
     result, place = [], 0
     for item in items_of(lines):
         size = len(item.code)
-        place = next(i for i in range(place, len(lines)) if lines[i:i + size] == item.code)
+        place = next(i for i in range(place, len(lines)) if lines[i : i + size] == item.code)
         glued = place > 0 and bool(lines[place - 1].strip())
         place += size
         if is_special(item):
@@ -161,12 +169,17 @@ def page(name, text):
     """
     before, _, rest = text.partition("namespace lplb {\n")
     items = grouped(rest.rpartition("}  // namespace lplb")[0].splitlines())
-    macros = [line for line in before.splitlines()
-              if line.startswith(("#define", "// ")) and "SPDX" not in line]
+    macros = [
+        line
+        for line in before.splitlines()
+        if line.startswith(("#define", "// ")) and "SPDX" not in line
+    ]
     if any(line.startswith("#define") for line in macros):
         items = grouped(macros) + items
     if not items:
         return None, []
     head = f"# {name}\n\n```cpp\n#include <lplb/{name}>\n```\n\n"
-    return (head + "\n".join(section(item, 2) for item in items),
-            [name for item in items for name in item.names])
+    return (
+        head + "\n".join(section(item, 2) for item in items),
+        [name for item in items for name in item.names],
+    )

@@ -38,7 +38,8 @@ def pages(root):
             result[f"docs/{name}"] = name
     for path in sorted((root / "docs/site/pages").rglob("*.*")):
         result[path.relative_to(root).as_posix()] = path.relative_to(
-            root / "docs/site/pages").as_posix()
+            root / "docs/site/pages"
+        ).as_posix()
     for path in sorted((root / "include/lplb").glob("*.h")):
         result[path.relative_to(root).as_posix()] = f"cpp/{path.stem}.md"
     result["docs/design"] = "design/index.md"
@@ -86,20 +87,38 @@ def cpp_pages(root):
         result[f"cpp/{header.stem}.md"] = text
         shown = ", ".join(f"`{name}`" for name in dict.fromkeys(names)) or "all the others"
         rows.append(f"| [{header.name}]({header.stem}.md) | {shown} |")
-    result["cpp/index.md"] = "\n".join([
-        "# C++ reference", "",
-        "`#include <lplb/lplb.h>` and link `lplb::lplb`. Everything is in namespace `lplb`. What "
-        "can go wrong is thrown, see [error.h](error.md).", "",
-        "| header | declares |", "|---|---|", *rows, ""])
+    result["cpp/index.md"] = "\n".join(
+        [
+            "# C++ reference",
+            "",
+            "`#include <lplb/lplb.h>` and link `lplb::lplb`. Everything is in namespace `lplb`. What "
+            "can go wrong is thrown, see [error.h](error.md).",
+            "",
+            "| header | declares |",
+            "|---|---|",
+            *rows,
+            "",
+        ]
+    )
     return result
 
 
 def design_index(root):
     """The page that lists the decisions."""
-    rows = [f"- [{title_of(path.read_text())}]({path.name})"
-            for path in sorted((root / "docs/design").glob("[0-9]*.md"))]
-    return "\n".join(["# Design decisions", "", "Each with its context, the choice, what was "
-                      "rejected, and its price.", "", *rows, ""])
+    rows = [
+        f"- [{title_of(path.read_text())}]({path.name})"
+        for path in sorted((root / "docs/design").glob("[0-9]*.md"))
+    ]
+    return "\n".join(
+        [
+            "# Design decisions",
+            "",
+            "Each with its context, the choice, what was rejected, and its price.",
+            "",
+            *rows,
+            "",
+        ]
+    )
 
 
 def python_modules(root):
@@ -107,7 +126,9 @@ def python_modules(root):
     names = [path.stem for path in sorted((root / "python/lplb").glob("[a-z]*.py"))]
     return "".join(
         f"\n## lplb.{name}\n\n::: lplb.{name}\n    options:\n      heading_level: 3\n"
-        "      show_root_heading: false\n      show_root_toc_entry: false\n" for name in names)
+        "      show_root_heading: false\n      show_root_toc_entry: false\n"
+        for name in names
+    )
 
 
 def stage(root, target):

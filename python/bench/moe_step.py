@@ -85,8 +85,9 @@ def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
 class Layer(nn.Module):
     """The experts of one rank's slots. The router's choice comes from outside."""
 
-    def __init__(self, placement: lplb.Placement, options: argparse.Namespace,
-                 device: torch.device) -> None:
+    def __init__(
+        self, placement: lplb.Placement, options: argparse.Namespace, device: torch.device
+    ) -> None:
         super().__init__()
         self.placement = placement
         slots = placement.slots_per_rank
@@ -151,22 +152,33 @@ def place(way: str, past: Tensor, num_ranks: int, replicas: int) -> lplb.Placeme
     return lplb.Placement(lplb.rebalance_experts(past, slots, 1, 1, num_ranks)[0][0], num_ranks)
 
 
-def measure(options: argparse.Namespace, device: torch.device, loads: Tensor,
-            found: dict[str, list[list[float]]], imbalance: dict[str, list[float]]) -> None:
+def measure(
+    options: argparse.Namespace,
+    device: torch.device,
+    loads: Tensor,
+    found: dict[str, list[list[float]]],
+    imbalance: dict[str, list[float]],
+) -> None:
     """The loads [batches, experts] of one layer of the trace; adds to what was found."""
     rank, num_ranks = dist.get_rank(), dist.get_world_size()
     for batch in range(HISTORY, HISTORY + options.batches + 1):  # the first one warms up
-        past = loads[batch - HISTORY:batch].sum(0, keepdim=True)
+        past = loads[batch - HISTORY : batch].sum(0, keepdim=True)
         random = torch.Generator().manual_seed(1000 * batch + rank)
         popularity = loads[batch].double().clamp(min=1e-3).expand(options.tokens, -1)
         topk_idx = torch.multinomial(popularity, TOPK, generator=random).to(device)
         x = torch.randn(options.tokens, options.hidden, generator=random).to(
-            device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+            device, torch.bfloat16 if device.type == "cuda" else torch.float32
+        )
         for way in WAYS:
             placement = place(way, past, num_ranks, options.replicas)
             layer = Layer(placement, options, device)
-            planner = lplb.Planner(placement, group=dist.group.WORLD, num_topk=TOPK,
-                                   max_tokens=options.tokens) if way == SPLIT else None
+            planner = (
+                lplb.Planner(
+                    placement, group=dist.group.WORLD, num_topk=TOPK, max_tokens=options.tokens
+                )
+                if way == SPLIT
+                else None
+            )
             table = divide_evenly(placement, device)
             if planner is not None:
                 planner.run(topk_idx)  # the first batch allocates
@@ -200,14 +212,19 @@ def measure(options: argparse.Namespace, device: torch.device, loads: Tensor,
 
 
 def show(found: dict[str, list[list[float]]], imbalance: dict[str, list[float]]) -> None:
-    print(f"{'way':20} {'imbalance':>9}" + "".join(f" {part + ' ms':>12}" for part in PARTS)
-          + f" {'p10':>8} {'p90':>8}")
+    print(
+        f"{'way':20} {'imbalance':>9}"
+        + "".join(f" {part + ' ms':>12}" for part in PARTS)
+        + f" {'p10':>8} {'p90':>8}"
+    )
     for way in WAYS:
         medians = [statistics.median(step[i] for step in found[way]) for i in range(len(PARTS))]
         spread = statistics.quantiles([step[-1] for step in found[way]], n=10)
-        print(f"{way:20} {statistics.mean(imbalance[way]):9.3f}"
-              + "".join(f" {median:12.3f}" for median in medians)
-              + f" {spread[0]:8.3f} {spread[-1]:8.3f}")
+        print(
+            f"{way:20} {statistics.mean(imbalance[way]):9.3f}"
+            + "".join(f" {median:12.3f}" for median in medians)
+            + f" {spread[0]:8.3f} {spread[-1]:8.3f}"
+        )
 
 
 def main() -> None:
@@ -230,14 +247,18 @@ def main() -> None:
         dist.init_process_group("nccl", device_id=device)
     if dist.get_rank() == 0:
         name = "CPU" if options.cpu else torch.cuda.get_device_name(device)
-        print(f"{dist.get_world_size()} x {name}, torch {torch.__version__}: {options.tokens} tokens "
-              f"a rank x top-{TOPK}, hidden {options.hidden}, width {options.inner}, "
-              f"{options.replicas} replicas a rank; slowest rank, medians")
+        print(
+            f"{dist.get_world_size()} x {name}, torch {torch.__version__}: {options.tokens} tokens "
+            f"a rank x top-{TOPK}, hidden {options.hidden}, width {options.inner}, "
+            f"{options.replicas} replicas a rank; slowest rank, medians"
+        )
     found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     imbalance: dict[str, list[float]] = {way: [] for way in WAYS}
     batches = read_loads(options.trace)
     for layer in options.layers:
-        measure(options, device, torch.tensor([batch[layer] for batch in batches]), found, imbalance)
+        measure(
+            options, device, torch.tensor([batch[layer] for batch in batches]), found, imbalance
+        )
     if dist.get_rank() == 0:
         show(found, imbalance)
     dist.destroy_process_group()

@@ -56,8 +56,9 @@ def main() -> None:
     placement = lplb.Placement(maps[0][0], num_ranks=8)
     planner = lplb.Planner(placement, same_tokens=True, backend="cuda")
     history = lplb.Planner(placement, same_tokens=True, backend="cuda", keep_history=True)
-    topk_idx = torch.randint(0, 256, (options.tokens, options.topk), device="cuda",
-                             dtype=torch.int32)
+    topk_idx = torch.randint(
+        0, 256, (options.tokens, options.topk), device="cuda", dtype=torch.int32
+    )
     out = torch.empty_like(topk_idx)
     valid = torch.tensor([options.tokens], dtype=torch.int32, device="cuda")
     calls: dict[str, Callable[[], object]] = {
@@ -70,10 +71,19 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         dist.init_process_group("nccl", init_method=f"file://{folder}/store", rank=0, world_size=1)
-        grouped = [lplb.Planner(lplb.Placement(np.arange(256), 1), group=dist.group.WORLD,
-                                exchange=way, backend="cuda") for way in ("auto", "collective")]
+        grouped = [
+            lplb.Planner(
+                lplb.Placement(np.arange(256), 1),
+                group=dist.group.WORLD,
+                exchange=way,
+                backend="cuda",
+            )
+            for way in ("auto", "collective")
+        ]
         for one in grouped:
-            calls[f"run(topk_idx, out), by {one.exchange_stats().way}"] = partial(one.run, topk_idx, out)
+            calls[f"run(topk_idx, out), by {one.exchange_stats().way}"] = partial(
+                one.run, topk_idx, out
+            )
         print_calls(calls, options)
         for one in grouped:
             one.close()
@@ -81,8 +91,10 @@ def main() -> None:
 
 
 def print_calls(calls: dict[str, Callable[[], object]], options: argparse.Namespace) -> None:
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, Python "
-          f"{sys.version.split()[0]}, {options.tokens} x {options.topk} int32")
+    print(
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}, Python "
+        f"{sys.version.split()[0]}, {options.tokens} x {options.topk} int32"
+    )
     repeats = max(options.calls // CALLS_IN_FLIGHT, 5)
     too_slow = False
     for name, call in calls.items():

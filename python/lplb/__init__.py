@@ -7,8 +7,15 @@ has least, in microseconds. :func:`rebalance_experts` and :func:`place_on_topolo
 
 from lplb import topology
 from lplb._lplb import Topology, cuda_info, version
-from lplb._placement import (Move, Placement, keep_slots, layers_of, moves, place_on_topology,
-                             rebalance_experts)
+from lplb._placement import (
+    Move,
+    Placement,
+    keep_slots,
+    layers_of,
+    moves,
+    place_on_topology,
+    rebalance_experts,
+)
 from lplb._planner import Planner
 from lplb._results import ExchangeStats, PlannerStats, Quotas
 from lplb._simulate import SimulateReport, simulate
@@ -17,8 +24,27 @@ from lplb._split import Split, count, imbalance, map_tokens, solve, split_evenly
 __version__ = version()
 
 __all__ = [
-    "ExchangeStats", "Move", "Placement", "Planner", "PlannerStats", "Quotas", "SimulateReport",
-    "Split", "Topology", "__version__", "count", "cuda_info", "imbalance", "keep_slots", "layers_of",
-    "map_tokens", "moves", "place_on_topology", "rebalance_experts", "simulate", "solve",
-    "split_evenly", "topology",
+    "ExchangeStats",
+    "Move",
+    "Placement",
+    "Planner",
+    "PlannerStats",
+    "Quotas",
+    "SimulateReport",
+    "Split",
+    "Topology",
+    "__version__",
+    "count",
+    "cuda_info",
+    "imbalance",
+    "keep_slots",
+    "layers_of",
+    "map_tokens",
+    "moves",
+    "place_on_topology",
+    "rebalance_experts",
+    "simulate",
+    "solve",
+    "split_evenly",
+    "topology",
 ]

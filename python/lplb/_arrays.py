@@ -21,7 +21,7 @@ def torch_if_loaded() -> ModuleType | None:
 
 
 def kind_of(value: Any) -> str:
-    """"torch", "cupy" or "numpy", by the package that the array comes from."""
+    """ "torch", "cupy" or "numpy", by the package that the array comes from."""
     package = type(value).__module__.split(".", 1)[0]
     if package in ("torch", "cupy"):
         return package
@@ -50,7 +50,9 @@ def _to_host(value: Any) -> Any:
     return value
 
 
-def to_numpy(value: Any, name: str, dtype: Any, shape: tuple[int | None, ...] | None = None) -> NDArray[Any]:
+def to_numpy(
+    value: Any, name: str, dtype: Any, shape: tuple[int | None, ...] | None = None
+) -> NDArray[Any]:
     """`value` as a contiguous array of `dtype` in the host's memory.
 
     Integers may come as any integers that fit; floats as any numbers. None in `shape` takes any
@@ -67,18 +69,26 @@ def to_numpy(value: Any, name: str, dtype: Any, shape: tuple[int | None, ...] | 
     if array.dtype.kind == "b" and wanted == np.uint8:
         array = array.astype(np.uint8)
     if array.dtype.kind not in allowed:
-        raise TypeError(f"{name}: has dtype {array.dtype}, expected "
-                        f"{'integers' if allowed == 'iu' else 'numbers'}")
-    if shape is not None and (array.ndim != len(shape) or any(
-            want is not None and got != want for got, want in zip(array.shape, shape, strict=True))):
+        raise TypeError(
+            f"{name}: has dtype {array.dtype}, expected "
+            f"{'integers' if allowed == 'iu' else 'numbers'}"
+        )
+    if shape is not None and (
+        array.ndim != len(shape)
+        or any(
+            want is not None and got != want for got, want in zip(array.shape, shape, strict=True)
+        )
+    ):
         expected = ["any" if n is None else n for n in shape]
         raise ValueError(f"{name}: has shape {list(array.shape)}, expected {expected}")
     if wanted.kind in "iu" and array.dtype != wanted and array.size:
         limits = np.iinfo(wanted)
         low, high = int(array.min()), int(array.max())
         if low < limits.min or high > limits.max:
-            raise ValueError(f"{name}: has {low if low < limits.min else high}, expected "
-                             f"{limits.min} to {limits.max}")
+            raise ValueError(
+                f"{name}: has {low if low < limits.min else high}, expected "
+                f"{limits.min} to {limits.max}"
+            )
     return np.ascontiguousarray(array, dtype=wanted)
 
 

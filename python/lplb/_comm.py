@@ -41,20 +41,35 @@ def read_comm(comm: Any, group: Any) -> Comm:
         if comm <= 0:
             raise ValueError(f"comm: is {comm}, expected the address of an ncclComm_t")
         if group is None:
-            raise ValueError("comm: is an ncclComm_t alone, expected a group beside it, over which the "
-                             "ranks agree")
+            raise ValueError(
+                "comm: is an ncclComm_t alone, expected a group beside it, over which the "
+                "ranks agree"
+            )
         return Comm(group, comm)
     found = getattr(comm, "group", None)
     handle = getattr(comm, "nccl_comm_handle", None)
     if found is None and not callable(getattr(handle, "get", None)):
-        raise TypeError(f"comm: is {describe(comm)}, expected an ncclComm_t as an int, or a DeepEP "
-                        "buffer: an attribute `group`, or `nccl_comm_handle.get()`")
+        raise TypeError(
+            f"comm: is {describe(comm)}, expected an ncclComm_t as an int, or a DeepEP "
+            "buffer: an attribute `group`, or `nccl_comm_handle.get()`"
+        )
     if found is None and group is None:
-        raise ValueError(f"comm: a {type(comm).__name__} without a `group`, expected a group beside it")
-    if found is not None and group is not None and found is not group \
-            and (found.rank(), found.size()) != (group.rank(), group.size()):
-        raise ValueError(f"group: is rank {group.rank()} of {group.size()}, expected that of comm's "
-                         f"group: rank {found.rank()} of {found.size()}")
+        raise ValueError(
+            f"comm: a {type(comm).__name__} without a `group`, expected a group beside it"
+        )
+    if (
+        found is not None
+        and group is not None
+        and found is not group
+        and (found.rank(), found.size()) != (group.rank(), group.size())
+    ):
+        raise ValueError(
+            f"group: is rank {group.rank()} of {group.size()}, expected that of comm's "
+            f"group: rank {found.rank()} of {found.size()}"
+        )
     nccl_comm = handle.get() if handle is not None and callable(getattr(handle, "get", None)) else 0
-    return Comm(found if group is None else group, int(nccl_comm or 0),
-                (getattr(comm, "num_rdma_bytes", None) or 0) > 0)
+    return Comm(
+        found if group is None else group,
+        int(nccl_comm or 0),
+        (getattr(comm, "num_rdma_bytes", None) or 0) > 0,
+    )

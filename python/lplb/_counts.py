@@ -52,8 +52,10 @@ def counts_shape(planner: Planner, layer: int, all_counts: Any) -> tuple[int, in
     Raises ValueError where they are None and must not be.
     """
     if all_counts is None and not planner._staleness:
-        raise ValueError("all_counts: is None, expected counts of all ranks, or a planner with a group "
-                         "or same_tokens=True")
+        raise ValueError(
+            "all_counts: is None, expected counts of all ranks, or a planner with a group "
+            "or same_tokens=True"
+        )
     return planner.num_ranks, planner._last_sizes[layer] or planner._placements[layer].packed_size
 
 

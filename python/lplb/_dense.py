@@ -20,17 +20,22 @@ def _check(planner: Planner, probs: Tensor, routing_map: Tensor) -> None:
     if not isinstance(routing_map, Tensor) or routing_map.dtype != torch.bool:
         raise TypeError(f"routing_map: is {describe(routing_map)}, expected a tensor of torch.bool")
     if probs.dim() != 2 or probs.shape[1] != planner.num_logical_experts:
-        raise ValueError(f"probs: has shape {list(probs.shape)}, expected [T, num_logical_experts "
-                         f"({planner.num_logical_experts})]")
+        raise ValueError(
+            f"probs: has shape {list(probs.shape)}, expected [T, num_logical_experts "
+            f"({planner.num_logical_experts})]"
+        )
     if routing_map.shape != probs.shape:
-        raise ValueError(f"routing_map: has shape {list(routing_map.shape)}, expected that of probs "
-                         f"{list(probs.shape)}")
+        raise ValueError(
+            f"routing_map: has shape {list(routing_map.shape)}, expected that of probs "
+            f"{list(probs.shape)}"
+        )
     if routing_map.device != probs.device:
         raise ValueError(f"routing_map: is on {routing_map.device}, expected {probs.device}")
 
 
-def run_dense(planner: Planner, probs: Tensor, routing_map: Tensor, layer: int,
-              all_counts: Tensor | None) -> tuple[Tensor, Tensor]:
+def run_dense(
+    planner: Planner, probs: Tensor, routing_map: Tensor, layer: int, all_counts: Tensor | None
+) -> tuple[Tensor, Tensor]:
     _check(planner, probs, routing_map)
     num_tokens, num_logical = probs.shape
     num_physical = planner.placement(layer).num_physical_experts

@@ -19,8 +19,17 @@ from lplb._comm import EXCHANGES
 from lplb._placement import Placement
 
 # What ranks must agree on, in the order in which a difference is told.
-AGREED = ("num_ranks", "num_logical_experts", "num_layers", "num_physical_experts", "placement",
-          "solver", "max_steps", "exchange", "staleness")
+AGREED = (
+    "num_ranks",
+    "num_logical_experts",
+    "num_layers",
+    "num_physical_experts",
+    "placement",
+    "solver",
+    "max_steps",
+    "exchange",
+    "staleness",
+)
 
 # Seconds that a rank waits for the others at least, whatever `timeout` is: where placements are
 # compared or memory is given up; and at the first batch on a GPU, to which ranks come when they are
@@ -42,7 +51,9 @@ def fingerprint(placements: Sequence[Placement]) -> int:
 def check_group(group: Any) -> None:
     """Raises TypeError unless `group` is a process group, RuntimeError where it is closed."""
     if not isinstance(group, dist.ProcessGroup):
-        raise TypeError(f"group: is {type(group).__name__}, expected a torch.distributed.ProcessGroup")
+        raise TypeError(
+            f"group: is {type(group).__name__}, expected a torch.distributed.ProcessGroup"
+        )
     if not dist.is_initialized():
         raise RuntimeError("group: torch.distributed is not initialised, or closed")
 
@@ -62,8 +73,11 @@ class Exchange:
 
     def agree(self, facts: dict[str, int]) -> None:
         """Raises ValueError on all ranks where one of `facts` differs, and says whose."""
-        mine = torch.tensor([facts[name] for name in AGREED], dtype=torch.int64,
-                            device="cuda" if self.is_nccl else "cpu")
+        mine = torch.tensor(
+            [facts[name] for name in AGREED],
+            dtype=torch.int64,
+            device="cuda" if self.is_nccl else "cpu",
+        )
         everyone = torch.empty((self.size, len(AGREED)), dtype=torch.int64, device=mine.device)
         self._gather(everyone, mine, "the agreement of all ranks", AGREE_SECONDS)
         table = everyone.cpu().numpy()
@@ -73,16 +87,23 @@ class Exchange:
             if common == self.size:
                 continue
             usual = next(v for v in values.tolist() if (values == v).sum() == common)
-            odd = [f"rank {r} has {_shown(name, v)}" for r, v in enumerate(values.tolist())
-                   if v != usual]
-            raise ValueError(f"{name}: differs between the ranks of the group: {', '.join(odd)}, "
-                             f"expected {_shown(name, usual)}")
+            odd = [
+                f"rank {r} has {_shown(name, v)}"
+                for r, v in enumerate(values.tolist())
+                if v != usual
+            ]
+            raise ValueError(
+                f"{name}: differs between the ranks of the group: {', '.join(odd)}, "
+                f"expected {_shown(name, usual)}"
+            )
 
     def all_gather_bytes(self, mine: bytes) -> list[bytes]:
         """What each rank gave, which may differ in length. For set-up."""
         device = "cuda" if self.is_nccl else "cpu"
         sizes = torch.empty(self.size, dtype=torch.int64, device=device)
-        self._gather(sizes, torch.tensor([len(mine)], device=device), "word of all ranks", START_SECONDS)
+        self._gather(
+            sizes, torch.tensor([len(mine)], device=device), "word of all ranks", START_SECONDS
+        )
         most = max(int(sizes.max()), 1)
         row = torch.frombuffer(bytearray(mine.ljust(most, b"\0")), dtype=torch.uint8).to(device)
         everyone = torch.empty((self.size, most), dtype=torch.uint8, device=device)
@@ -118,11 +139,15 @@ class Exchange:
         try:
             yield
         except (RuntimeError, ValueError) as error:
-            raise RuntimeError(f"group: rank {self.rank} did not get {what} within "
-                               f"{seconds:g} s: a rank has ended, is late, or the group is "
-                               f"closed ({error})") from error
+            raise RuntimeError(
+                f"group: rank {self.rank} did not get {what} within "
+                f"{seconds:g} s: a rank has ended, is late, or the group is "
+                f"closed ({error})"
+            ) from error
 
-    def _gather(self, everyone: torch.Tensor, mine: torch.Tensor, what: str, at_least: float) -> None:
+    def _gather(
+        self, everyone: torch.Tensor, mine: torch.Tensor, what: str, at_least: float
+    ) -> None:
         seconds = max(self.timeout, at_least)
         with self.in_time(what, seconds):
             work = self.start(everyone, mine)
@@ -158,7 +183,9 @@ class HostRounds:
         self._work = None
         layers = self._everyone[:, 0].tolist()
         if any(other != self._layer for other in layers):
-            raise RuntimeError(f"group: the ranks run layers {layers}, expected all to run {self._layer}")
+            raise RuntimeError(
+                f"group: the ranks run layers {layers}, expected all to run {self._layer}"
+            )
         return self._everyone[:, 1:].contiguous().numpy()
 
 
@@ -204,8 +231,10 @@ class DeviceRounds:
             return
         in_capture = torch.cuda.is_current_stream_capturing()
         if in_capture and not self._in_capture:
-            raise RuntimeError("planner: counts of a batch from before the capture are under way, "
-                               "expected Planner.join() between the two")
+            raise RuntimeError(
+                "planner: counts of a batch from before the capture are under way, "
+                "expected Planner.join() between the two"
+            )
         work, self._work = self._work, None
         if in_capture != self._in_capture:
             return  # a capture that has ended has ended its rounds too
@@ -215,7 +244,7 @@ class DeviceRounds:
             raise _not_exchanged(error) from error
 
     def _rows(self, num_counts: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.everyone[:self._size * num_counts], self.mine[:num_counts]
+        return self.everyone[: self._size * num_counts], self.mine[:num_counts]
 
 
 def _not_exchanged(error: Exception) -> RuntimeError:
@@ -226,8 +255,9 @@ def _shown(name: str, value: int) -> str:
     return f'"{EXCHANGES[value]}"' if name == "exchange" else str(value)
 
 
-def facts_of(placements: Sequence[Placement], solver: str, max_steps: int, exchange: str,
-             staleness: int) -> dict[str, int]:
+def facts_of(
+    placements: Sequence[Placement], solver: str, max_steps: int, exchange: str, staleness: int
+) -> dict[str, int]:
     """What :meth:`Exchange.agree` compares."""
     return {
         "num_ranks": placements[0].num_ranks,

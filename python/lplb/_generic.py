@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from lplb import _lplb
 from lplb._arrays import check_int, describe, kind_of
-from lplb._counts import (address_on_device, counts_shape, host_exchange, is_alone,
-                          needs_counts)
+from lplb._counts import address_on_device, counts_shape, host_exchange, is_alone, needs_counts
 from lplb._results import Quotas
 
 if TYPE_CHECKING:
@@ -43,14 +42,18 @@ def shape_of(shape: tuple[int, ...]) -> tuple[int, int]:
 def check_valid(num_valid: int, num_tokens: int) -> int:
     """`num_valid` within the batch."""
     if not 0 <= num_valid <= num_tokens:
-        raise ValueError(f"num_valid_tokens: is {num_valid}, expected 0 to num_tokens ({num_tokens})")
+        raise ValueError(
+            f"num_valid_tokens: is {num_valid}, expected 0 to num_tokens ({num_tokens})"
+        )
     return num_valid
 
 
 def check_entries(planner: Planner, num_entries: int) -> None:
     if num_entries > planner._max_entries:
-        raise ValueError(f"topk_idx: has {num_entries} entries, expected at most "
-                         f"{planner._max_entries} (max_tokens x num_topk)")
+        raise ValueError(
+            f"topk_idx: has {num_entries} entries, expected at most "
+            f"{planner._max_entries} (max_tokens x num_topk)"
+        )
 
 
 def _interface(array: Any, name: str) -> dict[str, Any]:
@@ -65,8 +68,15 @@ def _check_out(out: Any, topk_idx: Any) -> None:
         raise ValueError(f"out: is {describe(out)}, expected {describe(topk_idx)} like topk_idx")
 
 
-def run(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, layer: int,
-        stream: int | None, all_counts: Any) -> Any:
+def run(
+    planner: Planner,
+    topk_idx: Any,
+    out: Any,
+    num_valid_tokens: Any,
+    layer: int,
+    stream: int | None,
+    all_counts: Any,
+) -> Any:
     layer = planner._layer(layer)
     if hasattr(topk_idx, "__cuda_array_interface__"):
         return _run_gpu(planner, topk_idx, out, num_valid_tokens, layer, stream, all_counts)
@@ -87,16 +97,25 @@ def run(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, layer:
     valid = num_tokens
     if num_valid_tokens is not None:
         valid = check_valid(int(np.asarray(num_valid_tokens).item()), num_tokens)
-    planner._host[layer].run(ids.ctypes.data, width, ids.size, valid * num_topk, out.ctypes.data,
-                             planner._remembers, host_exchange(planner, layer, all_counts))
+    planner._host[layer].run(
+        ids.ctypes.data,
+        width,
+        ids.size,
+        valid * num_topk,
+        out.ctypes.data,
+        planner._remembers,
+        host_exchange(planner, layer, all_counts),
+    )
     return out
 
 
-def run_quotas(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, layer: int,
-               all_counts: Any) -> tuple[Any, Quotas]:
+def run_quotas(
+    planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, layer: int, all_counts: Any
+) -> tuple[Any, Quotas]:
     if hasattr(topk_idx, "__cuda_array_interface__"):
-        raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor or an array "
-                        "on the CPU")
+        raise TypeError(
+            f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor or an array on the CPU"
+        )
     ids = run(planner, topk_idx, out, num_valid_tokens, layer, None, all_counts)
     return ids, Quotas(*planner._host[layer].quotas(planner.max_replicas))
 
@@ -116,26 +135,38 @@ def _host_ids(topk_idx: Any) -> NDArray[Any]:
     return ids
 
 
-def _run_gpu(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, layer: int,
-             stream: int | None, all_counts: Any) -> Any:
+def _run_gpu(
+    planner: Planner,
+    topk_idx: Any,
+    out: Any,
+    num_valid_tokens: Any,
+    layer: int,
+    stream: int | None,
+    all_counts: Any,
+) -> Any:
     cupy = sys.modules.get("cupy") if kind_of(topk_idx) == "cupy" else None
     width = check_ids("topk_idx", topk_idx)
     if out is None:
         if cupy is None:
-            raise TypeError("out: is None, expected an array on the GPU beside a "
-                            f"{type(topk_idx).__name__}")
+            raise TypeError(
+                f"out: is None, expected an array on the GPU beside a {type(topk_idx).__name__}"
+            )
         out = cupy.empty_like(topk_idx)
     _check_out(out, topk_idx)
     if is_alone(planner):
-        raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor with staleness "
-                        "on one rank")
+        raise TypeError(
+            f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor with staleness "
+            "on one rank"
+        )
     counts = 0
     if needs_counts(planner):
         shape = counts_shape(planner, layer, all_counts)
         if all_counts is not None:
             found = _interface(all_counts, "all_counts")
             if found["shape"] != shape:
-                raise ValueError(f"all_counts: has shape {list(found['shape'])}, expected {list(shape)}")
+                raise ValueError(
+                    f"all_counts: has shape {list(found['shape'])}, expected {list(shape)}"
+                )
             counts = found["data"][0]
     if stream is None:
         stream = cupy.cuda.get_current_stream().ptr if cupy is not None else 0
@@ -143,8 +174,10 @@ def _run_gpu(planner: Planner, topk_idx: Any, out: Any, num_valid_tokens: Any, l
     if planner._gpu_index != index:
         planner._start_gpu(index)
     if planner._gathers:
-        raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor where counts go "
-                        "by the collective")
+        raise TypeError(
+            f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor where counts go "
+            "by the collective"
+        )
     num_tokens, num_topk = shape_of(tuple(topk_idx.shape))
     valid = 0
     if isinstance(num_valid_tokens, (int, np.integer)):
@@ -169,8 +202,9 @@ def count(planner: Planner, topk_idx: Any, num_valid_tokens: Any, layer: int) ->
     num_tokens, num_topk = shape_of(ids.shape)
     if num_valid_tokens is not None:
         valid = check_valid(check_int(num_valid_tokens, "num_valid_tokens"), num_tokens)
-        ids = ids.reshape(-1)[:valid * num_topk]
+        ids = ids.reshape(-1)[: valid * num_topk]
     flat = ids.reshape(-1)
-    load, _ = _lplb.count_tokens(flat.view(np.int32) if flat.dtype == np.uint32 else flat,
-                                 planner.num_logical_experts, "cpu")
+    load, _ = _lplb.count_tokens(
+        flat.view(np.int32) if flat.dtype == np.uint32 else flat, planner.num_logical_experts, "cpu"
+    )
     return planner.placement(layer).pack(load)

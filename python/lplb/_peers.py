@@ -54,8 +54,9 @@ class Peers:
         self._memory = None
 
 
-def connect(exchange: Exchange, way: str, comm: Comm, num_layers: int,
-            max_counts: int) -> tuple[Peers | None, str]:
+def connect(
+    exchange: Exchange, way: str, comm: Comm, num_layers: int, max_counts: int
+) -> tuple[Peers | None, str]:
     """Collective, on each rank's current device. None: counts go by the collective, and why.
 
     `way` is one of EXCHANGES and the same on every rank. Raises RuntimeError on all ranks where a
@@ -71,8 +72,10 @@ def connect(exchange: Exchange, way: str, comm: Comm, num_layers: int,
     told = exchange.tell([sizes, _lplb.cuda_info()["missing"]])
     for rank, (theirs, _) in enumerate(told):
         if theirs != told[0][0]:
-            raise ValueError(f"exchange: rank {rank} exchanges {theirs}, rank 0 {told[0][0]}: "
-                             "max_redundants or comm differ")
+            raise ValueError(
+                f"exchange: rank {rank} exchanges {theirs}, rank 0 {told[0][0]}: "
+                "max_redundants or comm differ"
+            )
     reasons = [_first_trouble([lack for _, lack in told])]
     if not reasons[0]:
         reasons = []
@@ -97,10 +100,12 @@ def start(planner: Planner, exchange: Exchange) -> None:
     made: list[_lplb.GpuPlanner] = []
     try:
         for layer in range(num_layers):
-            made.append(planner._make_gpu(layer, peers.channel(layer) if peers is not None else None))
+            made.append(
+                planner._make_gpu(layer, peers.channel(layer) if peers is not None else None)
+            )
     except Exception as caught:
         error = caught
-    trouble = _first_trouble([text for text, in exchange.tell([_text_of(error)])])
+    trouble = _first_trouble([text for (text,) in exchange.tell([_text_of(error)])])
     if not trouble:
         planner._peers, planner._reason, planner._gpu = peers, reason, made
         return
@@ -121,11 +126,17 @@ def stats_of(planner: Planner, layers: Sequence[int]) -> ExchangeStats:
         return ExchangeStats("collective", taken, planner._reason)
     stream = planner._current_stream()
     found = [planner._gpu[i].exchange_stats(stream) for i in layers]
-    total = {name: sum(one[name] for one in found)
-             for name in ("rounds", "complete", "timed_out", "behind", "mismatched")}
+    total = {
+        name: sum(one[name] for one in found)
+        for name in ("rounds", "complete", "timed_out", "behind", "mismatched")
+    }
     missing = [one["last_missing"] for one in found if one["last_missing"] >= 0]
-    return ExchangeStats(planner._peers.way, planner._peers.bytes, **total,
-                         last_missing=missing[-1] if missing else -1)
+    return ExchangeStats(
+        planner._peers.way,
+        planner._peers.bytes,
+        **total,
+        last_missing=missing[-1] if missing else -1,
+    )
 
 
 def close(planner: Planner) -> None:
@@ -160,21 +171,36 @@ def _together(exchange: Exchange, step: Callable[[], T]) -> tuple[T | None, str]
         result = step()
     except Exception as caught:
         error = caught
-    reason = _first_trouble([text for text, in exchange.tell([_text_of(error)])])
+    reason = _first_trouble([text for (text,) in exchange.tell([_text_of(error)])])
     return (result if not reason else None), reason
 
 
-def _by_library(exchange: Exchange, way: str, nccl_comm: int, num_layers: int,
-                max_counts: int) -> tuple[Peers | None, str]:
+def _by_library(
+    exchange: Exchange, way: str, nccl_comm: int, num_layers: int, max_counts: int
+) -> tuple[Peers | None, str]:
     if way == "nccl" and nccl_comm == 0:
         nccl_comm = exchange.nccl_comm()
-    return _together(exchange, lambda: Peers(_lplb.PeerGroup.connect(
-        exchange.rank, exchange.size, exchange.all_gather_bytes, max_counts, num_layers,
-        exchange.timeout, way, nccl_comm), way))
+    return _together(
+        exchange,
+        lambda: Peers(
+            _lplb.PeerGroup.connect(
+                exchange.rank,
+                exchange.size,
+                exchange.all_gather_bytes,
+                max_counts,
+                num_layers,
+                exchange.timeout,
+                way,
+                nccl_comm,
+            ),
+            way,
+        ),
+    )
 
 
-def _by_symmetric_memory(exchange: Exchange, way: str, _nccl_comm: int, num_layers: int,
-                         max_counts: int) -> tuple[Peers | None, str]:
+def _by_symmetric_memory(
+    exchange: Exchange, way: str, _nccl_comm: int, num_layers: int, max_counts: int
+) -> tuple[Peers | None, str]:
     size = _lplb.peer_buffer_bytes(exchange.size, max_counts, num_layers)
     memory, reason = _together(exchange, lambda: _allocate(size))
     if memory is None:
@@ -185,18 +211,30 @@ def _by_symmetric_memory(exchange: Exchange, way: str, _nccl_comm: int, num_laye
         return None, reason
     # A tensor may begin anywhere in what its rank has shared.
     mine = memory.data_ptr() - pointers[exchange.rank]
-    offsets = [int(text) for text, in exchange.tell([str(mine)])]
-    return _together(exchange, lambda: Peers(_lplb.PeerGroup.from_pointers(
-        exchange.rank, [p + o for p, o in zip(pointers, offsets, strict=True)], max_counts,
-        num_layers, exchange.timeout), way, memory))
+    offsets = [int(text) for (text,) in exchange.tell([str(mine)])]
+    return _together(
+        exchange,
+        lambda: Peers(
+            _lplb.PeerGroup.from_pointers(
+                exchange.rank,
+                [p + o for p, o in zip(pointers, offsets, strict=True)],
+                max_counts,
+                num_layers,
+                exchange.timeout,
+            ),
+            way,
+            memory,
+        ),
+    )
 
 
 def _allocate(size: int) -> torch.Tensor:
     from torch.distributed import _symmetric_memory as symmetric
 
     rounded = -(-size // ALIGNMENT) * ALIGNMENT
-    memory = symmetric.empty(rounded, dtype=torch.uint8,
-                             device=torch.device("cuda", torch.cuda.current_device()))
+    memory = symmetric.empty(
+        rounded, dtype=torch.uint8, device=torch.device("cuda", torch.cuda.current_device())
+    )
     memory.zero_()
     torch.cuda.synchronize()  # the peers write only after this rank has told of it
     return memory
@@ -212,12 +250,15 @@ def _rendezvous(exchange: Exchange, memory: torch.Tensor) -> list[int]:
     handle = symmetric.rendezvous(memory, name)
     pointers = [int(p) for p in handle.buffer_ptrs]
     if (handle.rank, len(pointers)) != (exchange.rank, exchange.size):
-        raise RuntimeError(f"symmetric memory of rank {handle.rank} of {len(pointers)}, expected rank "
-                           f"{exchange.rank} of {exchange.size}")
+        raise RuntimeError(
+            f"symmetric memory of rank {handle.rank} of {len(pointers)}, expected rank "
+            f"{exchange.rank} of {exchange.size}"
+        )
     if 0 in pointers:
         raise RuntimeError(f"the symmetric memory of rank {pointers.index(0)} is out of reach")
     begin = memory.data_ptr() - pointers[exchange.rank]
     if not 0 <= begin <= handle.buffer_size - memory.numel():
-        raise RuntimeError(f"symmetric memory of {handle.buffer_size} bytes, in which the tensor begins "
-                           f"at {begin}")
+        raise RuntimeError(
+            f"symmetric memory of {handle.buffer_size} bytes, in which the tensor begins at {begin}"
+        )
     return pointers

@@ -58,19 +58,29 @@ class Placement(_lplb.Placement):
     [[0, 3], [1, 6], [2, 4], [5, 7]]
     """
 
-    def __init__(self, physical_to_logical: Any, num_ranks: int,
-                 num_logical_experts: int | None = None, *, num_nodes: int = 1,
-                 rank_speed: Any = None, rank_alive: Any = None) -> None:
+    def __init__(
+        self,
+        physical_to_logical: Any,
+        num_ranks: int,
+        num_logical_experts: int | None = None,
+        *,
+        num_nodes: int = 1,
+        rank_speed: Any = None,
+        rank_alive: Any = None,
+    ) -> None:
         experts = to_numpy(physical_to_logical, "physical_to_logical", np.int32, (None,))
         if num_logical_experts is None:
             num_logical_experts = int(experts.max()) + 1 if experts.size else 0
         speed = [] if rank_speed is None else rank_speed
         alive = [] if rank_alive is None else rank_alive
-        super().__init__(experts, check_int(num_ranks, "num_ranks"),
-                         check_int(num_logical_experts, "num_logical_experts"),
-                         check_int(num_nodes, "num_nodes"),
-                         to_numpy(speed, "rank_speed", np.float64, (None,)),
-                         to_numpy(alive, "rank_alive", np.uint8, (None,)))
+        super().__init__(
+            experts,
+            check_int(num_ranks, "num_ranks"),
+            check_int(num_logical_experts, "num_logical_experts"),
+            check_int(num_nodes, "num_nodes"),
+            to_numpy(speed, "rank_speed", np.float64, (None,)),
+            to_numpy(alive, "rank_alive", np.uint8, (None,)),
+        )
 
     def redundancy_mapping(self) -> NDArray[np.int32]:
         """As DeepEP 2.5 takes it (`EPBuffer.lb_prefetch_weights()`), a node's rows for that node.
@@ -82,22 +92,43 @@ class Placement(_lplb.Placement):
         return super().redundancy_mapping()
 
     def __repr__(self) -> str:
-        return (f"Placement({self.num_logical_experts} experts in {self.num_physical_experts} slots "
-                f"on {self.num_ranks} ranks)")
+        return (
+            f"Placement({self.num_logical_experts} experts in {self.num_physical_experts} slots "
+            f"on {self.num_ranks} ranks)"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.physical_to_logical, self.num_ranks, self.num_logical_experts,
-                          self.num_nodes, self.rank_speed, self.rank_alive)
+        return _rebuild, (
+            self.physical_to_logical,
+            self.num_ranks,
+            self.num_logical_experts,
+            self.num_nodes,
+            self.rank_speed,
+            self.rank_alive,
+        )
 
 
-def _rebuild(physical_to_logical: Any, num_ranks: int, num_logical_experts: int, num_nodes: int,
-             rank_speed: Any, rank_alive: Any) -> Placement:
-    return Placement(physical_to_logical, num_ranks, num_logical_experts, num_nodes=num_nodes,
-                     rank_speed=rank_speed, rank_alive=rank_alive)
+def _rebuild(
+    physical_to_logical: Any,
+    num_ranks: int,
+    num_logical_experts: int,
+    num_nodes: int,
+    rank_speed: Any,
+    rank_alive: Any,
+) -> Placement:
+    return Placement(
+        physical_to_logical,
+        num_ranks,
+        num_logical_experts,
+        num_nodes=num_nodes,
+        rank_speed=rank_speed,
+        rank_alive=rank_alive,
+    )
 
 
-def layers_of(physical_to_logical: Any, num_ranks: int, num_logical_experts: int | None = None,
-              **options: Any) -> list[Placement]:
+def layers_of(
+    physical_to_logical: Any, num_ranks: int, num_logical_experts: int | None = None, **options: Any
+) -> list[Placement]:
     """A :class:`Placement` for each row of `physical_to_logical` [num_layers, num_physical].
 
     Other arguments as :class:`Placement` takes them.
@@ -106,8 +137,15 @@ def layers_of(physical_to_logical: Any, num_ranks: int, num_logical_experts: int
     return [Placement(row, num_ranks, num_logical_experts, **options) for row in rows]
 
 
-def rebalance_experts(weight: Any, num_replicas: int, num_groups: int, num_nodes: int,
-                      num_gpus: int, *, num_threads: int = 1) -> tuple[Any, Any, Any]:
+def rebalance_experts(
+    weight: Any,
+    num_replicas: int,
+    num_groups: int,
+    num_nodes: int,
+    num_gpus: int,
+    *,
+    num_threads: int = 1,
+) -> tuple[Any, Any, Any]:
     """EPLB: replicates the experts with most load, and packs the replicas onto ranks.
 
     Signature and results of deepseek-ai/EPLB, to the bit, ties included; a few microseconds a layer.
@@ -141,15 +179,28 @@ def rebalance_experts(weight: Any, num_replicas: int, num_groups: int, num_nodes
     """
     load = to_numpy(weight, "weight", np.float64, (None, None))
     maps = _lplb.rebalance_experts(
-        load, load.shape[0], load.shape[1], check_int(num_replicas, "num_replicas"),
-        check_int(num_groups, "num_groups"), check_int(num_nodes, "num_nodes"),
-        check_int(num_gpus, "num_gpus"), check_int(num_threads, "num_threads"))
+        load,
+        load.shape[0],
+        load.shape[1],
+        check_int(num_replicas, "num_replicas"),
+        check_int(num_groups, "num_groups"),
+        check_int(num_nodes, "num_nodes"),
+        check_int(num_gpus, "num_gpus"),
+        check_int(num_threads, "num_threads"),
+    )
     first, second, third = (like(weight, m.astype(np.int64)) for m in maps)
     return first, second, third
 
 
-def place_on_topology(weight: Any, topology: Topology | str, redundants: int, num_ranks: int, *,
-                      num_nodes: int = 1, num_threads: int = 1) -> tuple[Any, Any, Any]:
+def place_on_topology(
+    weight: Any,
+    topology: Topology | str,
+    redundants: int,
+    num_ranks: int,
+    *,
+    num_nodes: int = 1,
+    num_threads: int = 1,
+) -> tuple[Any, Any, Any]:
     """Replicates the heaviest experts of each rank along a topology's edges.
 
     Parameters
@@ -179,9 +230,15 @@ def place_on_topology(weight: Any, topology: Topology | str, redundants: int, nu
     if isinstance(topology, str):
         topology = _lplb.topology_parse(topology)
     maps = _lplb.place_on_topology(
-        load, load.shape[0], load.shape[1], topology, check_int(redundants, "redundants"),
-        check_int(num_ranks, "num_ranks"), check_int(num_nodes, "num_nodes"),
-        check_int(num_threads, "num_threads"))
+        load,
+        load.shape[0],
+        load.shape[1],
+        topology,
+        check_int(redundants, "redundants"),
+        check_int(num_ranks, "num_ranks"),
+        check_int(num_nodes, "num_nodes"),
+        check_int(num_threads, "num_threads"),
+    )
     first, second, third = (like(weight, m.astype(np.int64)) for m in maps)
     return first, second, third
 
@@ -233,8 +290,14 @@ def keep_slots(old: Placement, new: Placement) -> Placement:
     [0, 1, 2, 3]
     """
     kept = _lplb.keep_slots(old, new)
-    return _rebuild(kept.physical_to_logical, kept.num_ranks, kept.num_logical_experts,
-                    kept.num_nodes, kept.rank_speed, kept.rank_alive)
+    return _rebuild(
+        kept.physical_to_logical,
+        kept.num_ranks,
+        kept.num_logical_experts,
+        kept.num_nodes,
+        kept.rank_speed,
+        kept.rank_alive,
+    )
 
 
 _stay = keep_slots

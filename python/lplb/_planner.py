@@ -15,8 +15,17 @@ from lplb._arrays import check_int, torch_if_loaded
 from lplb._comm import check_exchange, read_comm
 from lplb._counts import check_staleness, is_alone
 from lplb._placement import Placement
-from lplb._results import (ExchangeStats, PlannerStats, Quotas, add_up, as_layers, check_batch,
-                           check_next, check_placements, own_rank)
+from lplb._results import (
+    ExchangeStats,
+    PlannerStats,
+    Quotas,
+    add_up,
+    as_layers,
+    check_batch,
+    check_next,
+    check_placements,
+    own_rank,
+)
 
 if TYPE_CHECKING:
     from lplb._exchange import DeviceRounds, Exchange, HostRounds
@@ -129,13 +138,30 @@ class Planner:
             return cast("Planner", original.Planner(*args, **kwargs))
         return super().__new__(cls)
 
-    def __init__(self, placement: Placement | Sequence[Placement], *, rank: int | None = None,
-                 group: Any = None, backend: str = "auto", num_layers: int | None = None,
-                 num_topk: int = 8, max_tokens: int = 32768, max_redundants: int = 0,
-                 same_tokens: bool = False, solver: str = "auto", max_steps: int = -1,
-                 keep_history: bool = False, window: int = 0, decay: float = 1.0,
-                 quotas: bool = False, timeout: float = 10.0, checks: bool = False,
-                 exchange: str = "auto", comm: Any = None, staleness: int = 0) -> None:
+    def __init__(
+        self,
+        placement: Placement | Sequence[Placement],
+        *,
+        rank: int | None = None,
+        group: Any = None,
+        backend: str = "auto",
+        num_layers: int | None = None,
+        num_topk: int = 8,
+        max_tokens: int = 32768,
+        max_redundants: int = 0,
+        same_tokens: bool = False,
+        solver: str = "auto",
+        max_steps: int = -1,
+        keep_history: bool = False,
+        window: int = 0,
+        decay: float = 1.0,
+        quotas: bool = False,
+        timeout: float = 10.0,
+        checks: bool = False,
+        exchange: str = "auto",
+        comm: Any = None,
+        staleness: int = 0,
+    ) -> None:
         self._placements = as_layers(placement, num_layers)
         if backend not in ("auto", "cpu", "cuda"):
             raise ValueError(f'backend: is {backend!r}, expected "auto", "cpu" or "cuda"')
@@ -170,11 +196,20 @@ class Planner:
         #: Columns of run_quotas()'s tables: what no placement within the limits exceeds.
         self.max_replicas = max(p.max_replicas for p in self._placements)
         self._max_entries = check_batch(max_tokens, num_topk)
-        self._limits = (max_tokens, num_topk, solver, check_int(max_steps, "max_steps"),
-                        self._max_redundants, self._staleness, check_int(window, "window"), float(decay))
+        self._limits = (
+            max_tokens,
+            num_topk,
+            solver,
+            check_int(max_steps, "max_steps"),
+            self._max_redundants,
+            self._staleness,
+            check_int(window, "window"),
+            float(decay),
+        )
         # Also where only a GPU is used: they check the arguments.
-        self._host = [_lplb.HostPlanner(p, self.rank, same_tokens, *self._limits)
-                      for p in self._placements]
+        self._host = [
+            _lplb.HostPlanner(p, self.rank, same_tokens, *self._limits) for p in self._placements
+        ]
         self._gpu: list[_lplb.GpuPlanner] = []
         self._gpu_index = -1
         self._closed = False
@@ -206,8 +241,16 @@ class Planner:
         """The placement of the next batch."""
         return self._placements[self._layer(layer)]
 
-    def run(self, topk_idx: Any, out: Any = None, num_valid_tokens: Any = None, *, layer: int = 0,
-            stream: int | None = None, all_counts: Any = None) -> Any:
+    def run(
+        self,
+        topk_idx: Any,
+        out: Any = None,
+        num_valid_tokens: Any = None,
+        *,
+        layer: int = 0,
+        stream: int | None = None,
+        all_counts: Any = None,
+    ) -> Any:
         """Plans one batch. Every rank calls it once a batch, also with no tokens.
 
         Parameters
@@ -247,8 +290,15 @@ class Planner:
 
         return _generic.run(self, topk_idx, out, num_valid_tokens, layer, stream, all_counts)
 
-    def run_quotas(self, topk_idx: Any, out: Any = None, num_valid_tokens: Any = None, *,
-                   layer: int = 0, all_counts: Any = None) -> tuple[Any, Quotas]:
+    def run_quotas(
+        self,
+        topk_idx: Any,
+        out: Any = None,
+        num_valid_tokens: Any = None,
+        *,
+        layer: int = 0,
+        all_counts: Any = None,
+    ) -> tuple[Any, Quotas]:
         """As run(), and the batch's split: `(physical ids, Quotas)`, on the tokens' device.
 
         PyTorch and NumPy. On a GPU the planner must have been made with quotas=True.
@@ -261,8 +311,9 @@ class Planner:
 
         return _generic.run_quotas(self, topk_idx, out, num_valid_tokens, layer, all_counts)
 
-    def run_dense(self, probs: Any, routing_map: Any, *, layer: int = 0,
-                  all_counts: Any = None) -> tuple[Any, Any]:
+    def run_dense(
+        self, probs: Any, routing_map: Any, *, layer: int = 0, all_counts: Any = None
+    ) -> tuple[Any, Any]:
         """Plans a batch that is given densely, as Megatron-style dispatchers have it. PyTorch.
 
         Parameters
@@ -298,8 +349,9 @@ class Planner:
 
         return _generic.count(self, topk_idx, num_valid_tokens, layer)
 
-    def update_placement(self, placement: Placement | Sequence[Placement], *,
-                         layer: int | None = None) -> None:
+    def update_placement(
+        self, placement: Placement | Sequence[Placement], *, layer: int | None = None
+    ) -> None:
         """Plans with another placement from the next batch on. Every rank does it between the same two.
 
         One placement for `layer`, or (layer None) one for each layer. Same ranks and logical experts,
@@ -318,8 +370,12 @@ class Planner:
             self._exchange.agree(facts_of(new, *self._facts))
         # All ranks have the same placements now, and fail alike; before anything has changed.
         for p in wanted:
-            check_next(p, self._placements[0], self._max_redundants,
-                       self.max_replicas if self._keeps_split else None)
+            check_next(
+                p,
+                self._placements[0],
+                self._max_redundants,
+                self.max_replicas if self._keeps_split else None,
+            )
         for i in layers:
             if self._gpu:
                 self._gpu[i].update_placement(self._current_stream(), new[i])
@@ -427,8 +483,9 @@ class Planner:
         if self._backend == "cpu":
             raise ValueError('topk_idx: is on a GPU, expected the CPU (backend="cpu")')
         if self._gpu:
-            raise ValueError(f"topk_idx: is on GPU {index}, expected GPU {self._gpu_index}, where "
-                             "the planner is")
+            raise ValueError(
+                f"topk_idx: is on GPU {index}, expected GPU {self._gpu_index}, where the planner is"
+            )
         if self._closed:
             raise RuntimeError("planner: is closed")
         if self._exchange is None:
@@ -446,5 +503,11 @@ class Planner:
 
     def _make_gpu(self, layer: int, channel: _lplb.PeerChannel | None) -> _lplb.GpuPlanner:
         # It takes the rank of the map: all alike where tokens are the same.
-        return _lplb.GpuPlanner(self._placements[layer], self.rank, *self._limits, self._keeps_split,
-                                self._checks, channel)
+        return _lplb.GpuPlanner(
+            self._placements[layer],
+            self.rank,
+            *self._limits,
+            self._keeps_split,
+            self._checks,
+            channel,
+        )

@@ -118,37 +118,47 @@ def check_placements(placement: Any, num_layers: int) -> list[Placement]:
     return found
 
 
-def check_next(placement: Placement, first: Placement, max_redundants: int,
-               max_replicas: int | None) -> None:
+def check_next(
+    placement: Placement, first: Placement, max_redundants: int, max_replicas: int | None
+) -> None:
     """Raises ValueError where a planner made for `first` has no room for `placement`."""
     mine = (placement.num_logical_experts, placement.num_ranks)
     wanted = (first.num_logical_experts, first.num_ranks)
     if mine != wanted:
-        raise ValueError(f"placement: is of {mine[0]} experts on {mine[1]} ranks, expected {wanted[0]} "
-                         f"on {wanted[1]}")
+        raise ValueError(
+            f"placement: is of {mine[0]} experts on {mine[1]} ranks, expected {wanted[0]} "
+            f"on {wanted[1]}"
+        )
     redundants = placement.num_physical_experts - placement.num_logical_experts
     if redundants > max_redundants:
-        raise ValueError(f"placement: has {redundants} redundant slots, expected at most "
-                         f"max_redundants ({max_redundants})")
+        raise ValueError(
+            f"placement: has {redundants} redundant slots, expected at most "
+            f"max_redundants ({max_redundants})"
+        )
     if max_replicas is not None and placement.max_replicas > max_replicas:
-        raise ValueError(f"placement: has {placement.max_replicas} replicas of an expert, expected at "
-                         f"most {max_replicas}")
+        raise ValueError(
+            f"placement: has {placement.max_replicas} replicas of an expert, expected at "
+            f"most {max_replicas}"
+        )
 
 
 def check_batch(max_tokens: Any, num_topk: Any) -> int:
     """The entries of the largest batch."""
     entries = check_int(max_tokens, "max_tokens", 1) * check_int(num_topk, "num_topk", 1)
     if entries > 2**31 - 1:
-        raise ValueError(f"max_tokens: is {max_tokens}, expected at most {(2**31 - 1) // num_topk} "
-                         f"of {num_topk} entries each")
+        raise ValueError(
+            f"max_tokens: is {max_tokens}, expected at most {(2**31 - 1) // num_topk} "
+            f"of {num_topk} entries each"
+        )
     return entries
 
 
 def own_rank(rank: int | None, exchange: Exchange | None, num_ranks: int, same_tokens: bool) -> int:
     if exchange is not None:
         if exchange.size != num_ranks:
-            raise ValueError(f"group: has {exchange.size} ranks, expected those of the placement "
-                             f"({num_ranks})")
+            raise ValueError(
+                f"group: has {exchange.size} ranks, expected those of the placement ({num_ranks})"
+            )
         if rank is not None and rank != exchange.rank:
             raise ValueError(f"rank: is {rank}, expected that in the group ({exchange.rank})")
         return exchange.rank
@@ -164,16 +174,23 @@ def as_layers(placement: Any, num_layers: int | None) -> list[Placement]:
         count = 1 if num_layers is None else check_int(num_layers, "num_layers", 1)
         return [check_placement(placement)] * count
     if not isinstance(placement, Sequence) or not placement:
-        raise TypeError(f"placement: is {describe(placement)}, expected an lplb.Placement, or a list "
-                        "of one a layer")
+        raise TypeError(
+            f"placement: is {describe(placement)}, expected an lplb.Placement, or a list "
+            "of one a layer"
+        )
     layers = [check_placement(p) for p in placement]
     if num_layers is not None and num_layers != len(layers):
-        raise ValueError(f"num_layers: is {num_layers}, expected the number of placements "
-                         f"({len(layers)})")
+        raise ValueError(
+            f"num_layers: is {num_layers}, expected the number of placements ({len(layers)})"
+        )
     for p in layers:
-        if (p.num_ranks, p.num_logical_experts) != (layers[0].num_ranks,
-                                                    layers[0].num_logical_experts):
-            raise ValueError(f"placement: is of {p.num_logical_experts} experts on {p.num_ranks} "
-                             f"ranks, expected those of the first layer "
-                             f"({layers[0].num_logical_experts} on {layers[0].num_ranks})")
+        if (p.num_ranks, p.num_logical_experts) != (
+            layers[0].num_ranks,
+            layers[0].num_logical_experts,
+        ):
+            raise ValueError(
+                f"placement: is of {p.num_logical_experts} experts on {p.num_ranks} "
+                f"ranks, expected those of the first layer "
+                f"({layers[0].num_logical_experts} on {layers[0].num_ranks})"
+            )
     return layers

@@ -28,11 +28,21 @@ class SimulateReport(dict[str, Any]):
         raise KeyError(name)
 
 
-def simulate(trace: str | os.PathLike[str], *, num_ranks: int = 8, num_nodes: int = 1,
-             num_groups: int = 1, redundants: int = 2,
-             policies: Sequence[str] = ("none", "eplb", "eplb+lplb"), batch_tokens: int = 0,
-             window: int = 8, rebalance_every: int = 1, solver: str = "auto", jobs: int = 1,
-             seed: int = 0) -> SimulateReport:
+def simulate(
+    trace: str | os.PathLike[str],
+    *,
+    num_ranks: int = 8,
+    num_nodes: int = 1,
+    num_groups: int = 1,
+    redundants: int = 2,
+    policies: Sequence[str] = ("none", "eplb", "eplb+lplb"),
+    batch_tokens: int = 0,
+    window: int = 8,
+    rebalance_every: int = 1,
+    solver: str = "auto",
+    jobs: int = 1,
+    seed: int = 0,
+) -> SimulateReport:
     """Replays a trace through placement and split policies: what a balancer would have been worth.
 
     Parameters
@@ -62,9 +72,18 @@ def simulate(trace: str | os.PathLike[str], *, num_ranks: int = 8, num_nodes: in
     'none'
     """
     text, html = _lplb.simulate(
-        os.fspath(trace), check_int(num_ranks, "num_ranks"), check_int(num_nodes, "num_nodes"),
-        check_int(num_groups, "num_groups"), check_int(redundants, "redundants"), list(policies),
-        check_int(batch_tokens, "batch_tokens"), check_int(window, "window"),
-        check_int(rebalance_every, "rebalance_every"), solver, check_int(jobs, "jobs"),
-        check_int(seed, "seed"), "lplb.simulate()")
+        os.fspath(trace),
+        check_int(num_ranks, "num_ranks"),
+        check_int(num_nodes, "num_nodes"),
+        check_int(num_groups, "num_groups"),
+        check_int(redundants, "redundants"),
+        list(policies),
+        check_int(batch_tokens, "batch_tokens"),
+        check_int(window, "window"),
+        check_int(rebalance_every, "rebalance_every"),
+        solver,
+        check_int(jobs, "jobs"),
+        check_int(seed, "seed"),
+        "lplb.simulate()",
+    )
     return SimulateReport(text, html)

@@ -58,8 +58,16 @@ class Split:
             raise RuntimeError(f"split: {problem}")
 
 
-def solve(placement: Placement, load: Any, *, solver: str = "auto", max_steps: int = -1,
-          tolerance: float = 1e-6, max_iterations: int = 60, backend: str = "cpu") -> Split:
+def solve(
+    placement: Placement,
+    load: Any,
+    *,
+    solver: str = "auto",
+    max_steps: int = -1,
+    tolerance: float = 1e-6,
+    max_iterations: int = 60,
+    backend: str = "cpu",
+) -> Split:
     """Splits each expert's tokens over its replicas so that the fullest rank has least.
 
     Parameters
@@ -90,11 +98,29 @@ def solve(placement: Placement, load: Any, *, solver: str = "auto", max_steps: i
     (8.0, 'optimal', [6, 2, 4, 4])
     """
     tokens = to_numpy(load, "load", np.int64, (placement.num_logical_experts,))
-    split = _lplb.solve(placement, tokens, solver, check_int(max_steps, "max_steps"), tolerance,
-                        max_iterations, backend)
-    return Split(split.status, split.solver, split.backend, split.max_load, split.lower_bound,
-                 split.steps, like(load, split.bottleneck_ranks), like(load, split.rank_load),
-                 like(load, split.physical_load), placement, tokens, split)
+    split = _lplb.solve(
+        placement,
+        tokens,
+        solver,
+        check_int(max_steps, "max_steps"),
+        tolerance,
+        max_iterations,
+        backend,
+    )
+    return Split(
+        split.status,
+        split.solver,
+        split.backend,
+        split.max_load,
+        split.lower_bound,
+        split.steps,
+        like(load, split.bottleneck_ranks),
+        like(load, split.rank_load),
+        like(load, split.physical_load),
+        placement,
+        tokens,
+        split,
+    )
 
 
 def split_evenly(placement: Placement, load: Any) -> Any:
@@ -114,8 +140,11 @@ def split_evenly(placement: Placement, load: Any) -> Any:
 
 def _ids(value: Any, name: str = "topk_idx") -> np.ndarray[Any, Any]:
     """`value` as int32 or int64; uint32 as the int32 of the same bits."""
-    array = to_numpy(value, name, np.uint32) if str(getattr(value, "dtype", "")).endswith("uint32") \
+    array = (
+        to_numpy(value, name, np.uint32)
+        if str(getattr(value, "dtype", "")).endswith("uint32")
         else None
+    )
     if array is not None:
         return array.view(np.int32)
     wide = str(getattr(value, "dtype", "int64")).endswith("int64")
@@ -134,13 +163,23 @@ def count(topk_idx: Any, num_logical_experts: int, *, backend: str = "cpu") -> A
     >>> lplb.count([[0, 2], [2, -1]], 3).tolist()
     [1, 0, 2]
     """
-    load, _ = _lplb.count_tokens(_ids(topk_idx).reshape(-1),
-                                 check_int(num_logical_experts, "num_logical_experts", 1), backend)
+    load, _ = _lplb.count_tokens(
+        _ids(topk_idx).reshape(-1),
+        check_int(num_logical_experts, "num_logical_experts", 1),
+        backend,
+    )
     return like(topk_idx, load)
 
 
-def map_tokens(placement: Placement, counts: Any, physical_load: Any, rank: int, topk_idx: Any, *,
-               backend: str = "cpu") -> Any:
+def map_tokens(
+    placement: Placement,
+    counts: Any,
+    physical_load: Any,
+    rank: int,
+    topk_idx: Any,
+    *,
+    backend: str = "cpu",
+) -> Any:
     """The physical expert of each of a rank's tokens, so that over the group quotas are met exactly.
 
     As many tokens as possible stay on their rank, then on their node. Equal input gives equal output.
@@ -178,8 +217,9 @@ def map_tokens(placement: Placement, counts: Any, physical_load: Any, rank: int,
     if counts is None:
         mapped = _lplb.map_tokens_in_proportion(placement, quotas, rank, ids.reshape(-1), backend)
     else:
-        table = to_numpy(counts, "counts", np.int64,
-                         (placement.num_ranks, placement.num_logical_experts))
+        table = to_numpy(
+            counts, "counts", np.int64, (placement.num_ranks, placement.num_logical_experts)
+        )
         mapped = _lplb.map_tokens(placement, table, quotas, rank, ids.reshape(-1), backend)
     mapped = mapped.reshape(ids.shape)
     if kind_of(topk_idx) != "torch" and str(getattr(topk_idx, "dtype", "")) == "uint32":

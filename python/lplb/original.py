@@ -60,9 +60,14 @@ ep_group, deep_ep_initialized
     1
     """
 
-    def __init__(self, redundant_to_original: Any, n_routed_experts: int,
-                 n_logical_routed_experts: int, ep_size: int | None = None,
-                 group: Any = None) -> None:
+    def __init__(
+        self,
+        redundant_to_original: Any,
+        n_routed_experts: int,
+        n_logical_routed_experts: int,
+        ep_size: int | None = None,
+        group: Any = None,
+    ) -> None:
         table = to_numpy(redundant_to_original, "redundant_to_original", np.int32, (None, None))
         self._topology = _lplb.topology_custom(table, table.shape[0], table.shape[1], "r2o")
         if group is not None:
@@ -72,8 +77,9 @@ ep_group, deep_ep_initialized
         self.ep_group = group
         self.ep_size = check_int(ep_size if ep_size is not None else group.size(), "ep_size", 1)
         self.n_routed_experts = check_int(n_routed_experts, "n_routed_experts", 1)
-        self.n_logical_routed_experts = check_int(n_logical_routed_experts,
-                                                  "n_logical_routed_experts", 1)
+        self.n_logical_routed_experts = check_int(
+            n_logical_routed_experts, "n_logical_routed_experts", 1
+        )
         self.group_size, self.num_redundants = table.shape
         self._check_sizes()
         self.n_group = self.ep_size // self.group_size
@@ -83,7 +89,11 @@ ep_group, deep_ep_initialized
         self.combined_redundant_experts = self._redundants // self.num_redundants
         given = redundant_to_original
         self._device = given.device if isinstance(given, Tensor) else torch.device("cpu")
-        if self._device.type == "cpu" and not _lplb.cuda_info()["missing"] and torch.cuda.is_available():
+        if (
+            self._device.type == "cpu"
+            and not _lplb.cuda_info()["missing"]
+            and torch.cuda.is_available()
+        ):
             self._device = torch.device("cuda", torch.cuda.current_device())
         self.r2o = torch.from_numpy(table).to(self._device)
         self.o2r = self.r2o.argsort(dim=0).int().contiguous()
@@ -107,19 +117,27 @@ ep_group, deep_ep_initialized
         group = getattr(buffer, "group", None)
         if not isinstance(group, torch.distributed.ProcessGroup):
             group = None
-            missing = (f"buffer: a {type(buffer).__name__} has no attribute `group` that is a "
-                       "torch.distributed.ProcessGroup")
+            missing = (
+                f"buffer: a {type(buffer).__name__} has no attribute `group` that is a "
+                "torch.distributed.ProcessGroup"
+            )
             if self.ep_group is None:
                 raise ValueError(f"{missing}, and the planner has no group of its own")
             if not callable(getattr(getattr(buffer, "nccl_comm_handle", None), "get", None)):
-                warnings.warn(f"{missing}, nor an `nccl_comm_handle.get()`; counts go over the "
-                              "planner's own group", stacklevel=2)
+                warnings.warn(
+                    f"{missing}, nor an `nccl_comm_handle.get()`; counts go over the "
+                    "planner's own group",
+                    stacklevel=2,
+                )
                 return
         elif group.size() != self.ep_size:
-            raise ValueError(f"buffer: its group has {group.size()} ranks, expected ep_size "
-                             f"({self.ep_size})")
+            raise ValueError(
+                f"buffer: its group has {group.size()} ranks, expected ep_size ({self.ep_size})"
+            )
         before = self.planner
-        self.planner = self._make(before.placement(), self.ep_group if group is None else group, buffer)
+        self.planner = self._make(
+            before.placement(), self.ep_group if group is None else group, buffer
+        )
         self.ep_group = self.planner.group
         self.deep_ep_initialized = True
         before.close()
@@ -149,8 +167,9 @@ ep_group, deep_ep_initialized
         slices = torch.arange(flat.numel(), device=flat.device) // max(-(-flat.numel() // n_sms), 1)
         known = (flat >= 0) & (flat < self.n_logical_routed_experts)
         place = slices * self.n_logical_routed_experts + torch.where(known, flat.long(), 0)
-        counts = torch.zeros(n_sms * self.n_logical_routed_experts, dtype=torch.int32,
-                             device=flat.device)
+        counts = torch.zeros(
+            n_sms * self.n_logical_routed_experts, dtype=torch.int32, device=flat.device
+        )
         counts.scatter_add_(0, place, known.int())
         by_sm = counts.view(n_sms, -1).cumsum(0, dtype=torch.int32)
         return by_sm[-1].clone(), by_sm
@@ -165,25 +184,31 @@ ep_group, deep_ep_initialized
         """
         self._check_counter(avail_counter)
         if workload.numel() != self.n_logical_routed_experts:
-            raise ValueError(f"workload: is {describe(workload)}, expected n_logical_routed_experts "
-                             f"({self.n_logical_routed_experts}) integers")
+            raise ValueError(
+                f"workload: is {describe(workload)}, expected n_logical_routed_experts "
+                f"({self.n_logical_routed_experts}) integers"
+            )
         load = workload.reshape(-1).to(torch.int32)
         if self.ep_group is not None:
             load = load.clone()
             torch.distributed.all_reduce(load, group=self.ep_group)
         quotas = self._solve(load)
-        avail_counter.add_(quotas.solved.to(avail_counter.dtype).view(avail_counter.shape)
-                           * self.n_group)
+        avail_counter.add_(
+            quotas.solved.to(avail_counter.dtype).view(avail_counter.shape) * self.n_group
+        )
         experts = self._combined.to(load.device)
         end = quotas.quota_end[:, :2].long()
-        kept = torch.where(self._original_is_first.to(load.device), end[:, 0], end[:, 1] - end[:, 0])
+        kept = torch.where(
+            self._original_is_first.to(load.device), end[:, 0], end[:, 1] - end[:, 0]
+        )
         total = end[:, 1][experts].sum(2)
         share = torch.where(total > 0, kept[experts].sum(2) / total.clamp_min(1), 1.0).float()
         shape = (self.n_group, self.group_size, self.n_local_logical_routed_experts)
         return share, (load.float() / load.max().clamp_min(1)).view(shape)
 
-    def weighted_select_target(self, idx: Tensor, o_weight: Tensor, local_workload_by_sm: Tensor,
-                               n_sms: int) -> Tensor:
+    def weighted_select_target(
+        self, idx: Tensor, o_weight: Tensor, local_workload_by_sm: Tensor, n_sms: int
+    ) -> Tensor:
         """The physical expert of each entry, as idx in shape and dtype; -1 stays -1.
 
         Of each expert's entries on this rank the original gets `o_weight` (clamped to 0..1), to within
@@ -196,14 +221,17 @@ ep_group, deep_ep_initialized
         known = (flat >= 0) & (flat < self.n_logical_routed_experts)
         expert = torch.where(known, flat, self.n_logical_routed_experts).long()
         order = torch.argsort(expert, stable=True)
-        counts = torch.zeros(self.n_logical_routed_experts + 1, dtype=torch.long,
-                             device=flat.device).scatter_add_(0, expert, torch.ones_like(expert))
+        counts = torch.zeros(
+            self.n_logical_routed_experts + 1, dtype=torch.long, device=flat.device
+        ).scatter_add_(0, expert, torch.ones_like(expert))
         begin = counts.cumsum(0) - counts
         number = torch.empty_like(expert)
         number[order] = torch.arange(flat.numel(), device=flat.device) - begin[expert[order]]
         expert = torch.where(known, flat, 0).long()
         variable = self._variable.to(flat.device)[expert]
-        weight = o_weight.reshape(-1).to(flat.device, torch.float64).clamp(0, 1)[variable.clamp_min(0)]
+        weight = (
+            o_weight.reshape(-1).to(flat.device, torch.float64).clamp(0, 1)[variable.clamp_min(0)]
+        )
         # Rank and expert round in a direction of their own, or small counts would all go one way.
         phase = (expert * 0.5698402909980532 + self.planner.rank * 0.7548776662466927) % 1
         stays = ((number + 1) * weight + phase).floor() > (number * weight + phase).floor()
@@ -219,22 +247,26 @@ ep_group, deep_ep_initialized
         """
         self._check_counter(avail_counter)
         ids, quotas = self.planner.run_quotas(self._check_idx(idx))
-        avail_counter.add_(quotas.solved.to(avail_counter.dtype).view(avail_counter.shape)
-                           * self.n_group)
+        avail_counter.add_(
+            quotas.solved.to(avail_counter.dtype).view(avail_counter.shape) * self.n_group
+        )
         result: Tensor = ids
         return result
 
     def _check_sizes(self) -> None:
         for name, value, divisor in (
-                ("ep_size", self.ep_size, self.group_size),
-                ("n_routed_experts", self.n_routed_experts, self.ep_size),
-                ("n_logical_routed_experts", self.n_logical_routed_experts, self.ep_size)):
+            ("ep_size", self.ep_size, self.group_size),
+            ("n_routed_experts", self.n_routed_experts, self.ep_size),
+            ("n_logical_routed_experts", self.n_logical_routed_experts, self.ep_size),
+        ):
             if value % divisor != 0:
                 raise ValueError(f"{name}: is {value}, expected a multiple of {divisor}")
         redundants = (self.n_routed_experts - self.n_logical_routed_experts) // self.ep_size
         if redundants < 0 or redundants % self.num_redundants != 0:
-            raise ValueError(f"n_routed_experts: leaves {redundants} redundants a rank, expected a "
-                             f"multiple of num_redundants ({self.num_redundants})")
+            raise ValueError(
+                f"n_routed_experts: leaves {redundants} redundants a rank, expected a "
+                f"multiple of num_redundants ({self.num_redundants})"
+            )
 
     def _check_idx(self, idx: Tensor) -> Tensor:
         if not isinstance(idx, Tensor) or idx.dtype not in (torch.int32, torch.int64):
@@ -242,14 +274,25 @@ ep_group, deep_ep_initialized
         return idx.contiguous()
 
     def _check_counter(self, counter: Tensor) -> None:
-        if not isinstance(counter, Tensor) or counter.dtype not in (torch.int32, torch.int64) \
-                or counter.numel() != 1:
-            raise TypeError(f"avail_counter: is {describe(counter)}, expected one torch.int32 or "
-                            "torch.int64")
+        if (
+            not isinstance(counter, Tensor)
+            or counter.dtype not in (torch.int32, torch.int64)
+            or counter.numel() != 1
+        ):
+            raise TypeError(
+                f"avail_counter: is {describe(counter)}, expected one torch.int32 or torch.int64"
+            )
 
     def _make(self, placement: Placement, group: Any, buffer: Any = None) -> new.Planner:
-        return new.Planner(placement, group=group, comm=buffer, same_tokens=group is None,
-                           num_topk=1, max_tokens=2**31 - 1, quotas=True)
+        return new.Planner(
+            placement,
+            group=group,
+            comm=buffer,
+            same_tokens=group is None,
+            num_topk=1,
+            max_tokens=2**31 - 1,
+            quotas=True,
+        )
 
     def _make_solver(self, placement: Placement) -> new.Planner:
         """Splits a load that is known already: as the counts of a rank beside an empty one."""
@@ -257,8 +300,11 @@ ep_group, deep_ep_initialized
 
     def _solve(self, load: Tensor) -> Quotas:
         placement = self._solver.placement()
-        counts = torch.zeros((self.ep_size, placement.packed_size), device=load.device,
-                             dtype=torch.int32 if load.is_cuda else torch.int64)
+        counts = torch.zeros(
+            (self.ep_size, placement.packed_size),
+            device=load.device,
+            dtype=torch.int32 if load.is_cuda else torch.int64,
+        )
         counts[-1].scatter_add_(0, self._columns.to(load.device), load.to(counts.dtype))
         nothing = torch.empty((0, 1), dtype=torch.int32, device=load.device)
         return self._solver.run_quotas(nothing, all_counts=counts)[1]
@@ -271,17 +317,24 @@ ep_group, deep_ep_initialized
         else:
             load = to_numpy(workload, "workload", np.float64).reshape(-1)
             if load.size != self.n_logical_routed_experts:
-                raise ValueError(f"workload: has {load.size} entries, expected "
-                                 f"n_logical_routed_experts ({self.n_logical_routed_experts})")
-            placed = place_on_topology(load[None], self._topology, self._redundants, self.ep_size)[0]
-            own = placed[0].reshape(self.ep_size, -1)[:, :self.n_local_logical_routed_experts]
+                raise ValueError(
+                    f"workload: has {load.size} entries, expected "
+                    f"n_logical_routed_experts ({self.n_logical_routed_experts})"
+                )
+            placed = place_on_topology(load[None], self._topology, self._redundants, self.ep_size)[
+                0
+            ]
+            own = placed[0].reshape(self.ep_size, -1)[:, : self.n_local_logical_routed_experts]
         # Redundant j * D + d of rank g: the expert in that slot of rank r2o[g][d].
         base = np.arange(self.ep_size) // self.group_size * self.group_size
         r2o = self._topology.r2o[np.arange(self.ep_size) % self.group_size] + base[:, None]
         slots = np.arange(self._redundants)
         copies = own[r2o[:, slots % self.num_redundants], slots[None]]
-        return Placement(np.concatenate([own, copies], axis=1).reshape(-1), self.ep_size,
-                         self.n_logical_routed_experts)
+        return Placement(
+            np.concatenate([own, copies], axis=1).reshape(-1),
+            self.ep_size,
+            self.n_logical_routed_experts,
+        )
 
     def _set_tables(self, placement: Placement) -> None:
         device, slots = self._device, self.n_local_routed_experts
@@ -292,12 +345,14 @@ ep_group, deep_ep_initialized
         log2phy = np.full((self.n_logical_routed_experts, 2), -1, dtype=np.int32)
         log2phy[phy2log[is_original], 0] = physical[is_original]
         log2phy[phy2log[~is_original], 1] = physical[~is_original]
-        rows = phy2log.reshape(self.ep_size, slots)[:, :self._redundants]
-        combined = rows.reshape(self.n_group, self.group_size, self.combined_redundant_experts,
-                                self.num_redundants).astype(np.int64)
+        rows = phy2log.reshape(self.ep_size, slots)[:, : self._redundants]
+        combined = rows.reshape(
+            self.n_group, self.group_size, self.combined_redundant_experts, self.num_redundants
+        ).astype(np.int64)
         variable = np.full(self.n_logical_routed_experts, -1, dtype=np.int64)
         names = np.arange(self.ep_size * self.num_redundants).reshape(
-            self.n_group, self.group_size, 1, self.num_redundants)
+            self.n_group, self.group_size, 1, self.num_redundants
+        )
         variable[combined.reshape(-1)] = np.broadcast_to(names, combined.shape).reshape(-1)
         home = np.where(placement.replica_count > 1, -1, log2phy[:, 0] // slots)
         replicated = np.cumsum(home < 0) - 1
@@ -310,4 +365,5 @@ ep_group, deep_ep_initialized
         self._variable = torch.from_numpy(variable).to(device)
         self._columns = torch.from_numpy(columns.astype(np.int64)).to(device)
         self._original_is_first = torch.from_numpy(
-            (log2phy[:, 1] < 0) | (log2phy[:, 0] < log2phy[:, 1])).to(device)
+            (log2phy[:, 1] < 0) | (log2phy[:, 0] < log2phy[:, 1])
+        ).to(device)

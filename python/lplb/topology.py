@@ -53,5 +53,5 @@ def custom(r2o: Any, name: str = "r2o") -> Topology:
 
 
 def parse(name: str) -> Topology:
-    """"cube", "hypercube", "torus:MxN", "ring:N" or "r2o:FILE"."""
+    """ "cube", "hypercube", "torus:MxN", "ring:N" or "r2o:FILE"."""
     return _lplb.topology_parse(name)

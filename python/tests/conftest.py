@@ -28,8 +28,9 @@ def cube() -> lplb.Placement:
     return lplb.Placement(maps[0][0], num_ranks=8)
 
 
-def draw(num_tokens: int, num_topk: int, num_experts: int, seed: int,
-         dtype: Any = np.int64) -> NDArray[Any]:
+def draw(
+    num_tokens: int, num_topk: int, num_experts: int, seed: int, dtype: Any = np.int64
+) -> NDArray[Any]:
     """Skewed routing, with -1 among it."""
     random = np.random.default_rng(seed)
     weight = random.lognormal(0, 1, num_experts)

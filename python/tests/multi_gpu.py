@@ -31,14 +31,26 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-
-import lplb
-from lplb import _exchange
 from ranks import make_placement
 from stand_ins import ElasticBuffer
 
-SCENARIOS = ("collective", "auto", "ipc", "fabric", "nccl", "nvshmem", "symmetric_memory", "deep_ep",
-             "stale", "late", "dropped", "killed")
+import lplb
+from lplb import _exchange
+
+SCENARIOS = (
+    "collective",
+    "auto",
+    "ipc",
+    "fabric",
+    "nccl",
+    "nvshmem",
+    "symmetric_memory",
+    "deep_ep",
+    "stale",
+    "late",
+    "dropped",
+    "killed",
+)
 UNSUPPORTED = 77
 SECONDS = 150
 DEADLINE = 0.25  # of a batch, where ranks are late or gone
@@ -68,7 +80,9 @@ class Rank:
             drawn.append(ids)
         return drawn
 
-    def reference(self, placement: lplb.Placement, tokens: list[NDArray[np.int64]]) -> tuple[Any, Any]:
+    def reference(
+        self, placement: lplb.Placement, tokens: list[NDArray[np.int64]]
+    ) -> tuple[Any, Any]:
         """The CPU's plan of this rank: ids, and quotas."""
         counts = np.stack([placement.pack(lplb.count(ids, self.num_experts)) for ids in tokens])
         planner = lplb.Planner(placement, rank=self.rank, backend="cpu")
@@ -123,15 +137,22 @@ def check_graph(me: Rank, planner: lplb.Planner, replays: bool) -> None:
         want, _ = me.reference(placement, tokens)
         for _ in range(3):
             batch.fill_(-1)
-            batch[:len(own)].copy_(torch.from_numpy(own))
+            batch[: len(own)].copy_(torch.from_numpy(own))
             graph.replay()
             got = out.cpu().numpy()
-            assert (got[:len(own)] == want).all() and (got[len(own):] == -1).all(), f"replay {number}"
+            assert (got[: len(own)] == want).all() and (got[len(own) :] == -1).all(), (
+                f"replay {number}"
+            )
 
 
 def run_way(me: Rank, way: str) -> None:
     group = dist.group.WORLD
-    options: dict[str, Any] = {"exchange": way, "timeout": 20.0, "num_topk": TOPK, "max_tokens": 1000}
+    options: dict[str, Any] = {
+        "exchange": way,
+        "timeout": 20.0,
+        "num_topk": TOPK,
+        "max_tokens": 1000,
+    }
     expected = way
     if way == "deep_ep":
         comm = _exchange.Exchange(group, 20.0).nccl_comm()
@@ -141,16 +162,29 @@ def run_way(me: Rank, way: str) -> None:
         expected = "nccl"
     placement = make_placement(me.size)
     try:
-        planner = lplb.Planner(placement, group=group, num_layers=2, quotas=True, keep_history=True,
-                               backend="cuda", **options)
+        planner = lplb.Planner(
+            placement,
+            group=group,
+            num_layers=2,
+            quotas=True,
+            keep_history=True,
+            backend="cuda",
+            **options,
+        )
     except RuntimeError as error:
         if "cannot be used" in str(error):
             raise Unsupported(str(error)) from error
         raise
     other = None
     if not me.shares_device:
-        other = lplb.Planner(placement, group=group, num_layers=2, num_topk=TOPK, max_tokens=1000,
-                             exchange="collective")
+        other = lplb.Planner(
+            placement,
+            group=group,
+            num_layers=2,
+            num_topk=TOPK,
+            max_tokens=1000,
+            exchange="collective",
+        )
     rounds = check_batches(me, planner, other)
     found = planner.exchange_stats()
     stats = planner.stats()
@@ -165,7 +199,9 @@ def run_way(me: Rank, way: str) -> None:
         assert (found.rounds, found.complete, found.last_missing) == (rounds, rounds, -1), found
         assert found.bytes > 0
     # Another group beside the first one.
-    second = lplb.Planner(placement, group=group, max_redundants=8 * me.size, backend="cuda", **options)
+    second = lplb.Planner(
+        placement, group=group, max_redundants=8 * me.size, backend="cuda", **options
+    )
     # A collective in a graph has the size of its time.
     check_graph(me, second, replays=found.way != "collective")
     for one in (second, planner, other):
@@ -183,9 +219,12 @@ class StaleModel:
 
     def run_quotas(self, tokens: list[NDArray[np.int64]], layer: int) -> tuple[Any, Any]:
         placement = self.planner.placement(layer)
-        found = self.planner.run_quotas(tokens[self.me.rank], layer=layer, all_counts=self.last[layer])
-        self.last[layer] = np.stack([placement.pack(lplb.count(ids, self.me.num_experts))
-                                     for ids in tokens])
+        found = self.planner.run_quotas(
+            tokens[self.me.rank], layer=layer, all_counts=self.last[layer]
+        )
+        self.last[layer] = np.stack(
+            [placement.pack(lplb.count(ids, self.me.num_experts)) for ids in tokens]
+        )
         return found
 
 
@@ -203,7 +242,7 @@ def check_stale_graph(me: Rank, planner: lplb.Planner, model: StaleModel) -> Non
         tokens = me.tokens(number)
         own = tokens[me.rank]
         batch.fill_(-1)
-        batch[:len(own)].copy_(torch.from_numpy(own))
+        batch[: len(own)].copy_(torch.from_numpy(own))
         if number % 5 == 4:
             planner.run(batch, out)
             planner.join()
@@ -211,16 +250,28 @@ def check_stale_graph(me: Rank, planner: lplb.Planner, model: StaleModel) -> Non
             graph.replay()
         want, _ = model.run_quotas(tokens, 0)
         got = out.cpu().numpy()
-        assert (got[:len(own)] == want).all() and (got[len(own):] == -1).all(), f"replay {number}"
+        assert (got[: len(own)] == want).all() and (got[len(own) :] == -1).all(), f"replay {number}"
 
 
 def check_stale(me: Rank, way: str) -> None:
-    options: dict[str, Any] = {"staleness": 1, "num_layers": 2, "num_topk": TOPK, "max_tokens": 1000,
-                               "max_redundants": 8 * me.size}
+    options: dict[str, Any] = {
+        "staleness": 1,
+        "num_layers": 2,
+        "num_topk": TOPK,
+        "max_tokens": 1000,
+        "max_redundants": 8 * me.size,
+    }
     placement = make_placement(me.size)
     model = StaleModel(me, placement, **options)
-    planner = lplb.Planner(placement, group=dist.group.WORLD, exchange=way, timeout=20.0, quotas=True,
-                           backend="cuda", **options)
+    planner = lplb.Planner(
+        placement,
+        group=dist.group.WORLD,
+        exchange=way,
+        timeout=20.0,
+        quotas=True,
+        backend="cuda",
+        **options,
+    )
     found = planner.exchange_stats()
     if me.shares_device and found.way == "collective":
         raise Unsupported(found.reason)
@@ -259,8 +310,14 @@ def run_stale(me: Rank) -> None:
 
 def start_with_deadline(me: Rank) -> tuple[lplb.Planner, torch.Tensor, NDArray[np.int64]]:
     """A planner that does not wait for long, a batch, and what that is mapped to."""
-    planner = lplb.Planner(make_placement(me.size), group=dist.group.WORLD, timeout=DEADLINE,
-                           backend="cuda", num_topk=TOPK, max_tokens=1000)
+    planner = lplb.Planner(
+        make_placement(me.size),
+        group=dist.group.WORLD,
+        timeout=DEADLINE,
+        backend="cuda",
+        num_topk=TOPK,
+        max_tokens=1000,
+    )
     if planner.exchange_stats().way == "collective":
         raise Unsupported(planner.exchange_stats().reason)
     tokens = me.tokens(1)
@@ -320,8 +377,14 @@ def run_dropped(me: Rank) -> None:
     for way in ("auto", "nccl", "symmetric_memory"):
         for keeps in (False, True):
             try:
-                planner = lplb.Planner(make_placement(me.size), group=dist.group.WORLD, exchange=way,
-                                       backend="cuda", num_topk=TOPK, max_tokens=1000)
+                planner = lplb.Planner(
+                    make_placement(me.size),
+                    group=dist.group.WORLD,
+                    exchange=way,
+                    backend="cuda",
+                    num_topk=TOPK,
+                    max_tokens=1000,
+                )
             except RuntimeError as error:
                 if "cannot be used" not in str(error):
                     raise
@@ -346,8 +409,13 @@ def run_rank(scenario: str, me: Rank, folder: str) -> int:
     # Where a process dies NCCL would end the others.
     gloo = me.shares_device or scenario in ("killed", "late")
     options: dict[str, Any] = {} if gloo else {"device_id": torch.device("cuda", me.device)}
-    dist.init_process_group("gloo" if gloo else "nccl", init_method=f"file://{folder}/store",
-                            rank=me.rank, world_size=me.size, **options)
+    dist.init_process_group(
+        "gloo" if gloo else "nccl",
+        init_method=f"file://{folder}/store",
+        rank=me.rank,
+        world_size=me.size,
+        **options,
+    )
     status = 0
     try:
         if scenario == "killed":
@@ -377,9 +445,22 @@ def run_rank(scenario: str, me: Rank, folder: str) -> int:
 def run_scenario(scenario: str, devices: list[int]) -> str:
     """The line that tells how it went."""
     with tempfile.TemporaryDirectory() as folder:
-        ranks = [subprocess.Popen([sys.executable, __file__, "--devices", ",".join(map(str, devices)),
-                                   "--rank", str(rank), "--folder", folder, scenario])
-                 for rank in range(len(devices))]
+        ranks = [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    __file__,
+                    "--devices",
+                    ",".join(map(str, devices)),
+                    "--rank",
+                    str(rank),
+                    "--folder",
+                    folder,
+                    scenario,
+                ]
+            )
+            for rank in range(len(devices))
+        ]
         deadline = time.monotonic() + SECONDS
         for process in ranks:
             try:
@@ -412,7 +493,9 @@ def main() -> int:
             parser.error(f"{scenario}: expected one of {', '.join(SCENARIOS)}")
     devices = [int(device) for device in options.devices.split(",")]
     if options.rank >= 0:
-        me = Rank(options.rank, len(devices), devices[options.rank], len(set(devices)) < len(devices))
+        me = Rank(
+            options.rank, len(devices), devices[options.rank], len(set(devices)) < len(devices)
+        )
         return run_rank(options.scenarios[0], me, options.folder)
     lines = []
     found = torch.cuda.device_count()
@@ -422,7 +505,9 @@ def main() -> int:
         else:
             lines.append(run_scenario(scenario, devices))
         print(lines[-1], flush=True)
-    totals = [sum(line.startswith(word) for line in lines) for word in ("passed", "failed", "skipped")]
+    totals = [
+        sum(line.startswith(word) for line in lines) for word in ("passed", "failed", "skipped")
+    ]
     print("{} passed, {} failed, {} skipped".format(*totals))
     return 1 if totals[1] else 0
 

@@ -20,8 +20,9 @@ def child(function: Callable[..., None], rank: int, size: int, folder: str) -> N
     """One rank: its outcome goes to a file."""
     torch.set_num_threads(1)
     torch.cuda.is_available = lambda: False  # a GPU's context does not survive a fork
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank,
-                                         world_size=size)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size
+    )
     try:
         function(rank, size, folder)
     except Exception:
@@ -33,8 +34,9 @@ def child(function: Callable[..., None], rank: int, size: int, folder: str) -> N
 def run_ranks(function: Callable[..., None], size: int, folder: pathlib.Path) -> list[str]:
     """Runs `size` ranks; returns their errors, "" where there was none."""
     context = torch.multiprocessing.get_context("fork")
-    ranks = [context.Process(target=child, args=(function, r, size, str(folder)))
-             for r in range(size)]
+    ranks = [
+        context.Process(target=child, args=(function, r, size, str(folder))) for r in range(size)
+    ]
     for process in ranks:
         process.start()
     deadline = time.monotonic() + 60
@@ -48,8 +50,9 @@ def run_ranks(function: Callable[..., None], size: int, folder: pathlib.Path) ->
 
 
 def make_placement(size: int, shift: int = 0) -> lplb.Placement:
-    maps = lplb.place_on_topology(np.arange(16 * size)[None] + 1, f"ring:{size}", redundants=4,
-                                  num_ranks=size)
+    maps = lplb.place_on_topology(
+        np.arange(16 * size)[None] + 1, f"ring:{size}", redundants=4, num_ranks=size
+    )
     rows = maps[0][0].reshape(size, -1)
     return lplb.Placement(np.roll(rows, shift, 0).reshape(-1), size)
 

@@ -30,22 +30,32 @@ class FakeGroup:
         self.is_open = self.is_connected = True
 
     @staticmethod
-    def connect(rank: int, num_ranks: int, gather: Callable[[bytes], list[bytes]], max_counts: int,
-                num_channels: int, deadline: float, transport: str, nccl_comm: int) -> FakeGroup:
+    def connect(
+        rank: int,
+        num_ranks: int,
+        gather: Callable[[bytes], list[bytes]],
+        max_counts: int,
+        num_channels: int,
+        deadline: float,
+        transport: str,
+        nccl_comm: int,
+    ) -> FakeGroup:
         FakeGroup.calls.append(dict(locals()))
         told = [text.decode() for text in gather(FakeGroup.lacks.get(transport, "").encode())]
         assert len(told) == num_ranks
         for g, text in enumerate(told):
             if text:
-                raise RuntimeError("the ranks cannot see each other's memory: "
-                                   f"{transport}: rank {g}: {text}")
+                raise RuntimeError(
+                    f"the ranks cannot see each other's memory: {transport}: rank {g}: {text}"
+                )
         if transport in FakeGroup.fails:
             raise RuntimeError(FakeGroup.fails[transport])
         return FakeGroup()
 
     @staticmethod
-    def from_pointers(rank: int, buffers: list[int], max_counts: int, num_channels: int,
-                      deadline: float) -> FakeGroup:
+    def from_pointers(
+        rank: int, buffers: list[int], max_counts: int, num_channels: int, deadline: float
+    ) -> FakeGroup:
         FakeGroup.calls.append(dict(locals()))
         return FakeGroup()
 
@@ -71,8 +81,14 @@ class FakeGpuPlanner:
 
     def exchange_stats(self, stream: int) -> dict[str, Any]:
         layer = self.channel[1]
-        return {"rounds": 10, "complete": 10 - layer, "timed_out": layer, "behind": 0, "mismatched": 0,
-                "last_missing": 5 if layer == 1 else -1}
+        return {
+            "rounds": 10,
+            "complete": 10 - layer,
+            "timed_out": layer,
+            "behind": 0,
+            "mismatched": 0,
+            "last_missing": 5 if layer == 1 else -1,
+        }
 
 
 def pretend_a_gpu(missing: str = "") -> None:
@@ -105,17 +121,38 @@ class PlanningGpuPlanner:
     #: Whether the last batch was given counts.
     was_given = False
 
-    def __init__(self, placement: lplb.Placement, rank: int, max_tokens: int, num_topk: int,
-                 solver: str, max_steps: int, max_redundants: int, staleness: int, *_rest: Any) -> None:
+    def __init__(
+        self,
+        placement: lplb.Placement,
+        rank: int,
+        max_tokens: int,
+        num_topk: int,
+        solver: str,
+        max_steps: int,
+        max_redundants: int,
+        staleness: int,
+        *_rest: Any,
+    ) -> None:
         assert _rest[-1] is None, "a channel"
-        self.planner = lplb.Planner(placement, rank=rank, max_redundants=max_redundants,
-                                    staleness=staleness, backend="cpu")
+        self.planner = lplb.Planner(
+            placement, rank=rank, max_redundants=max_redundants, staleness=staleness, backend="cpu"
+        )
         self.is_late = staleness != 0
         self.last: tuple[lplb.Placement, NDArray[Any]] | None = None  # and its counts
         self.tables: Any = None
 
-    def run(self, stream: int, topk_idx: int, id_bytes: int, num_tokens: int, num_topk: int,
-            num_valid_tokens: int, physical_idx: int, all_counts: int, packed: int) -> None:
+    def run(
+        self,
+        stream: int,
+        topk_idx: int,
+        id_bytes: int,
+        num_tokens: int,
+        num_topk: int,
+        num_valid_tokens: int,
+        physical_idx: int,
+        all_counts: int,
+        packed: int,
+    ) -> None:
         PlanningGpuPlanner.calls.append("run")
         ids = memory(topk_idx, (num_tokens, num_topk), np.int64)
         mine = self.planner.count(ids)
@@ -133,8 +170,17 @@ class PlanningGpuPlanner:
         if packed:
             memory(packed, mine.shape, np.int32)[...] = mine
 
-    def count(self, stream: int, topk_idx: int, id_bytes: int, num_tokens: int, num_topk: int,
-              num_valid_tokens: int, packed: int, remember: bool) -> None:
+    def count(
+        self,
+        stream: int,
+        topk_idx: int,
+        id_bytes: int,
+        num_tokens: int,
+        num_topk: int,
+        num_valid_tokens: int,
+        packed: int,
+        remember: bool,
+    ) -> None:
         PlanningGpuPlanner.calls.append("count")
         if packed:
             mine = self.planner.count(memory(topk_idx, (num_tokens, num_topk), np.int64))
@@ -180,13 +226,19 @@ def pretend_a_gpu_that_plans() -> None:
     for_torch._get_device = lambda: 0
     for_torch.device_rounds = lambda planner, index: [
         _exchange.DeviceRounds(planner._exchange, 1000, torch.device("cpu"))
-        for _ in range(planner.num_layers)]
+        for _ in range(planner.num_layers)
+    ]
     cuda: Any = torch.cuda
     cuda.is_current_stream_capturing = lambda: False
 
 
-def plan_on_gpu(planner: Any, ids: NDArray[np.int64], layer: int = 0, with_quotas: bool = False,
-                all_counts: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], list[Any]]:
+def plan_on_gpu(
+    planner: Any,
+    ids: NDArray[np.int64],
+    layer: int = 0,
+    with_quotas: bool = False,
+    all_counts: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64], list[Any]]:
     """run(), or run_quotas(), of ids that are said to be on a GPU."""
     out: Any = Tensor(np.full_like(ids, -7))
     tables = _torch._quota_tables(planner, out.held) if with_quotas else None

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import draw
 
 import lplb
-from conftest import draw
 
 torch = pytest.importorskip("torch")
 
@@ -31,8 +31,13 @@ def plan_together(rank: int, size: int, folder: str) -> None:
         layer = batch % 2
         ids = draw(50 * (rank + batch) if rank != 1 else 0, 4, 16 * size, 100 * batch + rank)
         mapped, quotas = planner.run_quotas(torch.from_numpy(ids), layer=layer)
-        np.savez(f"{folder}/batch{batch}rank{rank}", ids=ids, mapped=mapped.numpy(),
-                 quota_end=quotas.quota_end.numpy(), alloc=quotas.alloc.numpy())
+        np.savez(
+            f"{folder}/batch{batch}rank{rank}",
+            ids=ids,
+            mapped=mapped.numpy(),
+            quota_end=quotas.quota_end.numpy(),
+            alloc=quotas.alloc.numpy(),
+        )
         if batch == 1:
             planner.update_placement([make_placement(size, 1)] * 2)
 
@@ -73,23 +78,28 @@ def one_wants_another_exchange(rank: int, size: int, folder: str) -> None:
 
 
 def one_has_another_number_of_layers(rank: int, size: int, folder: str) -> None:
-    lplb.Planner(make_placement(size), group=world(), num_layers=3 if rank == 2 else 1,
-                 timeout=TIMEOUT)
+    lplb.Planner(
+        make_placement(size), group=world(), num_layers=3 if rank == 2 else 1, timeout=TIMEOUT
+    )
 
 
 def one_brings_other_ranks(rank: int, size: int, folder: str) -> None:
     lplb.Planner(make_placement(3 if rank == 2 else size), group=world(), timeout=TIMEOUT)
 
 
-@pytest.mark.parametrize(("function", "words"), [
-    (one_brings_another_placement, ["placement: differs", "rank 2 has"]),
-    (one_updates_to_another_placement, ["placement: differs", "rank 2 has"]),
-    (one_has_another_number_of_layers, ["num_layers: differs", "rank 2 has 3, expected 1"]),
-    (one_wants_another_exchange, ["exchange: differs", 'rank 2 has "ipc", expected "auto"']),
-    (one_brings_other_ranks, ["num_ranks: differs", "rank 2 has 3, expected 4"]),
-])
-def test_ranks_that_differ_are_told_on_all(function: Callable[..., None], words: list[str],
-                                           tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (one_brings_another_placement, ["placement: differs", "rank 2 has"]),
+        (one_updates_to_another_placement, ["placement: differs", "rank 2 has"]),
+        (one_has_another_number_of_layers, ["num_layers: differs", "rank 2 has 3, expected 1"]),
+        (one_wants_another_exchange, ["exchange: differs", 'rank 2 has "ipc", expected "auto"']),
+        (one_brings_other_ranks, ["num_ranks: differs", "rank 2 has 3, expected 4"]),
+    ],
+)
+def test_ranks_that_differ_are_told_on_all(
+    function: Callable[..., None], words: list[str], tmp_path: pathlib.Path
+) -> None:
     for error in run_ranks(function, 4, tmp_path):
         assert "ValueError" in error
         for word in words:
@@ -123,14 +133,18 @@ def the_group_is_closed(rank: int, size: int, folder: str) -> None:
     planner.run(torch.zeros((3, 1), dtype=torch.int64))
 
 
-@pytest.mark.parametrize(("function", "words", "silent"), [
-    (one_runs_another_layer, ["RuntimeError: group: the ranks run layers"], None),
-    (one_dies, ["RuntimeError: group: rank", "did not get the counts of layer 0"], 2),
-    (one_does_not_come, ["RuntimeError: group: rank", "within 3 s"], 2),
-    (the_group_is_closed, ["RuntimeError: group:", "closed"], None),
-])
-def test_ranks_that_are_lost_are_told_in_time(function: Callable[..., None], words: list[str],
-                                              silent: int | None, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("function", "words", "silent"),
+    [
+        (one_runs_another_layer, ["RuntimeError: group: the ranks run layers"], None),
+        (one_dies, ["RuntimeError: group: rank", "did not get the counts of layer 0"], 2),
+        (one_does_not_come, ["RuntimeError: group: rank", "within 3 s"], 2),
+        (the_group_is_closed, ["RuntimeError: group:", "closed"], None),
+    ],
+)
+def test_ranks_that_are_lost_are_told_in_time(
+    function: Callable[..., None], words: list[str], silent: int | None, tmp_path: pathlib.Path
+) -> None:
     started = time.monotonic()
     errors = run_ranks(function, 4, tmp_path)
     assert time.monotonic() - started < 5 * TIMEOUT

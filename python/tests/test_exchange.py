@@ -10,16 +10,25 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import cuda_missing
 
 import lplb
-from conftest import cuda_missing
 
 torch = pytest.importorskip("torch")
 
-from lplb import _exchange, _peers
 from ranks import make_placement, run_ranks, world
-from stand_ins import (Buffer, BufferWithoutGroup, ElasticBuffer, EPBuffer, FakeGpuPlanner, FakeGroup,
-                       pretend_a_gpu, start)
+from stand_ins import (
+    Buffer,
+    BufferWithoutGroup,
+    ElasticBuffer,
+    EPBuffer,
+    FakeGpuPlanner,
+    FakeGroup,
+    pretend_a_gpu,
+    start,
+)
+
+from lplb import _exchange, _peers
 
 LACK = "no peer access"
 
@@ -43,7 +52,7 @@ def all_can(rank: int, size: int, folder: str) -> None:
     found = start(planner)
     assert found == lplb.ExchangeStats("ipc", 4096, "", 20, 19, 1, 0, 0, 5)
     assert planner.exchange_stats(0).complete == 10
-    call, = FakeGroup.calls
+    (call,) = FakeGroup.calls
     # Room for the largest placement: of 16 experts a rank at most 100 have replicas.
     assert call["max_counts"] == min(16 * size, 100) + size
     assert (call["num_channels"], call["deadline"], call["nccl_comm"]) == (2, 0.0005, 0)
@@ -70,11 +79,12 @@ def one_fails_after_the_others(rank: int, size: int, folder: str) -> None:
 
 def one_lacks_all(rank: int, size: int, folder: str) -> None:
     pretend_a_gpu()
-    FakeGroup.lacks = {w: LACK for w in ("ipc", "fabric", "nccl")} if rank == 1 else {}
+    FakeGroup.lacks = dict.fromkeys(("ipc", "fabric", "nccl"), LACK) if rank == 1 else {}
     planner = make(size)
     found = start(planner)
-    assert found == lplb.ExchangeStats("collective", 0, "; ".join(
-        f"{w}: rank 1: {LACK}" for w in ("ipc", "fabric", "nccl")))
+    assert found == lplb.ExchangeStats(
+        "collective", 0, "; ".join(f"{w}: rank 1: {LACK}" for w in ("ipc", "fabric", "nccl"))
+    )
     assert [gpu.channel for gpu in planner._gpu] == [None, None]
     planner.close()
 
@@ -130,11 +140,22 @@ def deep_ep_gives_a_communicator(rank: int, size: int, folder: str) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize("function", [
-    tells, all_can, one_lacks_ipc, one_fails_after_the_others, one_lacks_all, one_has_no_gpu,
-    the_collective_is_named, deep_ep_gives_a_communicator])
-def test_all_ranks_take_the_same_way(function: Callable[..., None], size: int,
-                                     tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    "function",
+    [
+        tells,
+        all_can,
+        one_lacks_ipc,
+        one_fails_after_the_others,
+        one_lacks_all,
+        one_has_no_gpu,
+        the_collective_is_named,
+        deep_ep_gives_a_communicator,
+    ],
+)
+def test_all_ranks_take_the_same_way(
+    function: Callable[..., None], size: int, tmp_path: pathlib.Path
+) -> None:
     assert run_ranks(function, size, tmp_path) == [""] * size
 
 
@@ -166,14 +187,21 @@ def one_has_another_buffer(rank: int, size: int, folder: str) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize(("function", "words"), [
-    (one_lacks_what_is_named, f'RuntimeError: exchange: "ipc" cannot be used: ipc: rank 1: {LACK}'),
-    (one_fails_in_what_is_named, 'exchange: "nccl" cannot be used: rank 1: ncclMemAlloc: 2'),
-    (one_has_other_limits, "ValueError: exchange: rank 1 exchanges 2 layers of"),
-    (one_has_another_buffer, "ValueError: exchange: rank 1 exchanges 2 layers of"),
-])
-def test_all_ranks_raise_alike(function: Callable[..., None], words: str, size: int,
-                               tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (
+            one_lacks_what_is_named,
+            f'RuntimeError: exchange: "ipc" cannot be used: ipc: rank 1: {LACK}',
+        ),
+        (one_fails_in_what_is_named, 'exchange: "nccl" cannot be used: rank 1: ncclMemAlloc: 2'),
+        (one_has_other_limits, "ValueError: exchange: rank 1 exchanges 2 layers of"),
+        (one_has_another_buffer, "ValueError: exchange: rank 1 exchanges 2 layers of"),
+    ],
+)
+def test_all_ranks_raise_alike(
+    function: Callable[..., None], words: str, size: int, tmp_path: pathlib.Path
+) -> None:
     for error in run_ranks(function, size, tmp_path):
         assert words in error
 
@@ -253,8 +281,8 @@ def symmetric_memory(rank: int, size: int, folder: str) -> None:
     pretend_symmetric_memory(rank, size)
     planner = make(size, exchange="symmetric_memory")
     assert start(planner).way == "symmetric_memory"
-    call, = FakeGroup.calls
-    kept, = _peers._kept
+    (call,) = FakeGroup.calls
+    (kept,) = _peers._kept
     # Each rank's tensor begins elsewhere in what it shares.
     want = [0x1000000 * (g + 1) + 256 * (1 + g) for g in range(size)]
     want[rank] = kept.data_ptr()
@@ -281,23 +309,40 @@ def test_symmetric_memory_that_one_rank_lacks_is_told_to_all(tmp_path: pathlib.P
 
 @pytest.fixture
 def alone(tmp_path: Any) -> Any:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0,
-                                         world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
     yield torch.distributed.group.WORLD
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize(("options", "kind", "words"), [
-    ({"exchange": "nvlink"}, ValueError, "exchange: is 'nvlink', expected one of auto, collective, ipc"),
-    ({"exchange": "ipc"}, ValueError, 'exchange: is "ipc", expected a group of ranks'),
-    ({"comm": 77}, ValueError, "comm: is an ncclComm_t alone, expected a group beside it"),
-    ({"comm": 0}, ValueError, "comm: is 0, expected the address"),
-    ({"comm": True}, TypeError, "comm: is a bool, expected an ncclComm_t as an int, or a DeepEP buffer"),
-    ({"comm": object()}, TypeError, "comm: is a object, expected an ncclComm_t"),
-    ({"comm": BufferWithoutGroup(77)}, ValueError, "comm: a BufferWithoutGroup without a `group`"),
-])
-def test_bad_arguments_say_what_is_wrong(options: dict[str, Any], kind: type[Exception],
-                                         words: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        (
+            {"exchange": "nvlink"},
+            ValueError,
+            "exchange: is 'nvlink', expected one of auto, collective, ipc",
+        ),
+        ({"exchange": "ipc"}, ValueError, 'exchange: is "ipc", expected a group of ranks'),
+        ({"comm": 77}, ValueError, "comm: is an ncclComm_t alone, expected a group beside it"),
+        ({"comm": 0}, ValueError, "comm: is 0, expected the address"),
+        (
+            {"comm": True},
+            TypeError,
+            "comm: is a bool, expected an ncclComm_t as an int, or a DeepEP buffer",
+        ),
+        ({"comm": object()}, TypeError, "comm: is a object, expected an ncclComm_t"),
+        (
+            {"comm": BufferWithoutGroup(77)},
+            ValueError,
+            "comm: a BufferWithoutGroup without a `group`",
+        ),
+    ],
+)
+def test_bad_arguments_say_what_is_wrong(
+    options: dict[str, Any], kind: type[Exception], words: str
+) -> None:
     placement = lplb.Placement([0, 1, 2, 0], num_ranks=2)
     with pytest.raises(kind) as raised:
         lplb.Planner(placement, rank=0, **options)
@@ -315,9 +360,13 @@ def test_a_group_beside_a_buffer_must_be_its(alone: Any) -> None:
     buffer: Any = BufferWithoutGroup(None)
     buffer.group = Other()
     placement = lplb.Placement([0, 1], num_ranks=1)
-    with pytest.raises(ValueError, match="group: is rank 0 of 1, expected that of comm's group: rank 3"):
+    with pytest.raises(
+        ValueError, match="group: is rank 0 of 1, expected that of comm's group: rank 3"
+    ):
         lplb.Planner(placement, group=alone, comm=buffer)
-    with pytest.raises(TypeError, match="group: is Other, expected a torch.distributed.ProcessGroup"):
+    with pytest.raises(
+        TypeError, match="group: is Other, expected a torch.distributed.ProcessGroup"
+    ):
         lplb.Planner(placement, comm=buffer)
     buffer.group = alone
     planner = lplb.Planner(placement, group=alone, comm=buffer)

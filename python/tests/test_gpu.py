@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-import lplb
 from conftest import cuda_missing, draw
 
+import lplb
+
 torch = pytest.importorskip("torch")
-pytestmark = [pytest.mark.gpu,
-              pytest.mark.skipif(bool(cuda_missing()), reason=cuda_missing() or "GPU")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(bool(cuda_missing()), reason=cuda_missing() or "GPU"),
+]
 
 
 def on_gpu(num_tokens: int, seed: int, dtype: Any = np.int64) -> Any:
@@ -69,8 +71,10 @@ def test_a_captured_graph_replays_and_survives_a_placement(cube: lplb.Placement)
 def test_the_first_batch_must_not_be_captured(cube: lplb.Placement) -> None:
     planner = lplb.Planner(cube, same_tokens=True)
     batch = on_gpu(8, 1)
-    with pytest.raises(RuntimeError, match="within a capture"), \
-            torch.cuda.graph(torch.cuda.CUDAGraph()):
+    with (
+        pytest.raises(RuntimeError, match="within a capture"),
+        torch.cuda.graph(torch.cuda.CUDAGraph()),
+    ):
         planner.run(batch)
 
 
@@ -110,8 +114,9 @@ def test_streams_are_pytorchs(cube: lplb.Placement) -> None:
 
 @pytest.fixture
 def alone(tmp_path: Any) -> Any:
-    torch.distributed.init_process_group("nccl", init_method=f"file://{tmp_path}/store", rank=0,
-                                         world_size=1)
+    torch.distributed.init_process_group(
+        "nccl", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
     yield torch.distributed.group.WORLD
     torch.distributed.destroy_process_group()
 
@@ -119,12 +124,18 @@ def alone(tmp_path: Any) -> Any:
 WAYS = ["auto", "collective", "ipc", "fabric", "nccl", "symmetric_memory"]
 
 
-def make_alone(group: Any, way: str, placement: lplb.Placement | None = None,
-               **options: Any) -> lplb.Planner:
+def make_alone(
+    group: Any, way: str, placement: lplb.Placement | None = None, **options: Any
+) -> lplb.Planner:
     """A group of one rank; skips where the machine has no such way."""
     try:
-        return lplb.Planner(placement or lplb.Placement(np.arange(64), 1), group=group, exchange=way,
-                            backend="cuda", **options)
+        return lplb.Planner(
+            placement or lplb.Placement(np.arange(64), 1),
+            group=group,
+            exchange=way,
+            backend="cuda",
+            **options,
+        )
     except RuntimeError as error:
         if "cannot be used" in str(error):
             pytest.skip(str(error))
@@ -190,8 +201,16 @@ def tables_of(quotas: lplb.Quotas) -> list[Any]:
 
 def test_staleness_equals_the_cpu(cube: lplb.Placement) -> None:
     cpu = lplb.Planner(cube, rank=3, staleness=1, max_redundants=32, backend="cpu")
-    gpu = lplb.Planner(cube, rank=3, staleness=1, max_redundants=32, backend="cuda", quotas=True,
-                       checks=True, keep_history=True)
+    gpu = lplb.Planner(
+        cube,
+        rank=3,
+        staleness=1,
+        max_redundants=32,
+        backend="cuda",
+        quotas=True,
+        checks=True,
+        keep_history=True,
+    )
     last: Any = None
     for seed in range(12):
         if seed == 5:
@@ -215,7 +234,10 @@ def test_staleness_equals_the_cpu(cube: lplb.Placement) -> None:
 def test_a_late_batch_is_captured(cube: lplb.Placement) -> None:
     cpu = lplb.Planner(cube, rank=2, staleness=1, backend="cpu")
     gpu = lplb.Planner(cube, rank=2, staleness=1, backend="cuda")
-    batch, rows = on_gpu(256, 1), torch.zeros((8, cube.packed_size), dtype=torch.int32, device="cuda")
+    batch, rows = (
+        on_gpu(256, 1),
+        torch.zeros((8, cube.packed_size), dtype=torch.int32, device="cuda"),
+    )
     out = torch.empty_like(batch)
     cpu.run(batch.cpu().numpy())
     gpu.run(batch, out, all_counts=rows)
@@ -240,8 +262,11 @@ def test_staleness_on_one_rank(alone: Any, way: str) -> None:
     options: dict[str, Any] = {"staleness": 1, "max_redundants": 32}
     cpu = lplb.Planner(placement, backend="cpu", **options)
     options.update(quotas=True, keep_history=True)
-    gpu = lplb.Planner(placement, backend="cuda", **options) if way == "no group" else \
-        make_alone(alone, way, placement, **options)
+    gpu = (
+        lplb.Planner(placement, backend="cuda", **options)
+        if way == "no group"
+        else make_alone(alone, way, placement, **options)
+    )
     for seed in range(6):
         if seed == 3:
             for planner in (cpu, gpu):
@@ -254,8 +279,10 @@ def test_staleness_on_one_rank(alone: Any, way: str) -> None:
     batch = on_gpu(256, 1)
     out = torch.empty_like(batch)
     if gpu.exchange_stats().way == "collective":
-        with pytest.raises(RuntimeError, match="expected Planner.join"), \
-                torch.cuda.graph(torch.cuda.CUDAGraph()):
+        with (
+            pytest.raises(RuntimeError, match="expected Planner.join"),
+            torch.cuda.graph(torch.cuda.CUDAGraph()),
+        ):
             gpu.run(batch, out)
     gpu.join()
     torch.cuda.synchronize()
@@ -282,8 +309,9 @@ def test_staleness_on_one_rank(alone: Any, way: str) -> None:
 @pytest.mark.parametrize("scenario", ["ipc", "auto", "stale", "late", "dropped", "killed"])
 def test_two_processes_on_one_gpu(scenario: str) -> None:
     script = pathlib.Path(__file__).with_name("multi_gpu.py")
-    done = subprocess.run([sys.executable, script, "--devices", "0,0", scenario], capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        [sys.executable, script, "--devices", "0,0", scenario], capture_output=True, text=True
+    )
     if f"\nskipped {scenario}" in "\n" + done.stdout:
         pytest.skip(done.stdout)
     assert f"\npassed {scenario}" in "\n" + done.stdout, done.stdout + done.stderr

@@ -14,15 +14,24 @@ import lplb
 
 torch = pytest.importorskip("torch")
 
-from lplb import _exchange
 from ranks import make_placement, run_ranks, signal, wait_for_others, world
 from stand_ins import PlanningGpuPlanner, plan_on_gpu, pretend_a_gpu_that_plans, start
 from test_stale_ranks import Model, denser_placement, equal
 
+from lplb import _exchange
+
 
 def make(size: int, staleness: int, **options: Any) -> Any:
-    return lplb.Planner(make_placement(size), group=world(), exchange="collective", timeout=30,
-                        max_redundants=6 * size, quotas=True, staleness=staleness, **options)
+    return lplb.Planner(
+        make_placement(size),
+        group=world(),
+        exchange="collective",
+        timeout=30,
+        max_redundants=6 * size,
+        quotas=True,
+        staleness=staleness,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -80,7 +89,9 @@ def late_and_a_batch_apart(rank: int, size: int, folder: str) -> None:
 
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("function", [late, late_and_a_batch_apart])
-def test_beside_the_stream(function: Callable[..., None], size: int, tmp_path: pathlib.Path) -> None:
+def test_beside_the_stream(
+    function: Callable[..., None], size: int, tmp_path: pathlib.Path
+) -> None:
     assert run_ranks(function, size, tmp_path) == [""] * size
 
 
@@ -134,7 +145,9 @@ def test_what_is_under_way_is_waited_for_once(rounds: Any) -> None:
 def test_a_capture_takes_nothing_from_outside(rounds: Any) -> None:
     rounds.start(5)
     rounds.capture(True)
-    with pytest.raises(RuntimeError, match=r"from before the capture are under way, expected Planner.join"):
+    with pytest.raises(
+        RuntimeError, match=r"from before the capture are under way, expected Planner.join"
+    ):
         rounds.join()
     rounds.capture(False)
     rounds.join()

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import cuda_missing
 
 import lplb
-from conftest import cuda_missing
 
 torch = pytest.importorskip("torch")
 original = pytest.importorskip("lplb.original")
@@ -33,8 +33,9 @@ def history(seed: int = 42, experts: int = 256) -> Any:
 
 def test_both_faces_are_one_name() -> None:
     assert isinstance(make(), original.Planner)
-    named = Planner(redundant_to_original=RING, n_routed_experts=24,
-                    n_logical_routed_experts=16, ep_size=8)
+    named = Planner(
+        redundant_to_original=RING, n_routed_experts=24, n_logical_routed_experts=16, ep_size=8
+    )
     assert isinstance(named, original.Planner)
     assert isinstance(named.planner, lplb.Planner)
     assert (named.n_group, named.group_size, named.num_redundants) == (1, 8, 1)
@@ -91,11 +92,14 @@ def test_weighted_select_target_keeps_the_shares() -> None:
 
 # The original's table of cases. Its bounds on max/mean held for one seed; what holds for all of them
 # is the optimum of the same placement.
-@pytest.mark.parametrize(("r2o", "ranks", "redundants", "reorder"), [
-    (CUBE, 32, 2, True), (CUBE, 32, 4, False), (CUBE, 64, 2, True), (RING, 32, 1, True)])
+@pytest.mark.parametrize(
+    ("r2o", "ranks", "redundants", "reorder"),
+    [(CUBE, 32, 2, True), (CUBE, 32, 4, False), (CUBE, 64, 2, True), (RING, 32, 1, True)],
+)
 @pytest.mark.parametrize("counter_type", [torch.int32, torch.int64])
-def test_solve_probs_is_optimal(r2o: Any, ranks: int, redundants: int, reorder: bool,
-                                counter_type: Any) -> None:
+def test_solve_probs_is_optimal(
+    r2o: Any, ranks: int, redundants: int, reorder: bool, counter_type: Any
+) -> None:
     planner = make(r2o, ranks, redundants)
     phy2log, _, _ = planner.update_redundancy_mapping(history() if reorder else None)
     torch.manual_seed(3)
@@ -120,7 +124,7 @@ def loads_of(planner: Any, phy2log: Any, workload: Any, share: Any) -> Any:
     width = planner.combined_redundant_experts * planner.num_redundants
     own = planner.n_local_logical_routed_experts
     kept = share.double().repeat(1, 1, planner.combined_redundant_experts)
-    moved = (1 - kept)
+    moved = 1 - kept
     taken = tokens.clone()
     taken[:, :, :width] *= kept
     taken[:, :, own:] = 0
@@ -163,8 +167,9 @@ class OldBuffer:
 
 @pytest.fixture
 def world(tmp_path: Any) -> Any:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0,
-                                         world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
     yield torch.distributed.group.WORLD
     torch.distributed.destroy_process_group()
 
@@ -182,14 +187,17 @@ def test_init_from_deep_ep_takes_the_group_or_says_what_is_missing(world: Any) -
     assert not planner.deep_ep_initialized
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    ((CUBE, 320, 256), ["ep_size"]),
-    ((CUBE, 320, 256, 12), ["ep_size", "12", "8"]),
-    ((CUBE, 321, 256, 32), ["n_routed_experts", "321"]),
-    ((CUBE, 288, 256, 32), ["n_routed_experts", "1 redundants", "2"]),
-    ((torch.zeros(8, 2, dtype=torch.int32), 320, 256, 32), ["r2o"]),
-    ((torch.arange(8)[:, None], 320, 256, 32), ["r2o"]),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((CUBE, 320, 256), ["ep_size"]),
+        ((CUBE, 320, 256, 12), ["ep_size", "12", "8"]),
+        ((CUBE, 321, 256, 32), ["n_routed_experts", "321"]),
+        ((CUBE, 288, 256, 32), ["n_routed_experts", "1 redundants", "2"]),
+        ((torch.zeros(8, 2, dtype=torch.int32), 320, 256, 32), ["r2o"]),
+        ((torch.arange(8)[:, None], 320, 256, 32), ["r2o"]),
+    ],
+)
 def test_what_the_original_did_not_check_is_checked(arguments: Any, words: list[str]) -> None:
     with pytest.raises(ValueError) as raised:
         Planner(*arguments)
@@ -207,9 +215,14 @@ def test_bad_tensors_say_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="workload"):
         planner.solve_probs(torch.zeros(3, dtype=torch.int32, device=DEVICE), counter)
     with pytest.raises(ValueError, match="o_weight"):
-        planner.weighted_select_target(torch.zeros(3, dtype=torch.long, device=DEVICE),
-                                       torch.zeros(3, device=DEVICE), counter, 1)
+        planner.weighted_select_target(
+            torch.zeros(3, dtype=torch.long, device=DEVICE),
+            torch.zeros(3, device=DEVICE),
+            counter,
+            1,
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        np.testing.assert_array_equal(planner.run(
-            torch.full((3,), -1, device=DEVICE), counter).cpu(), [-1, -1, -1])
+        np.testing.assert_array_equal(
+            planner.run(torch.full((3,), -1, device=DEVICE), counter).cpu(), [-1, -1, -1]
+        )

@@ -19,8 +19,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def test_maps_follow_from_physical_to_logical() -> None:
     p = lplb.Placement([0, 1, 2, 0], num_ranks=2)
-    assert (p.num_ranks, p.num_nodes, p.num_logical_experts, p.num_physical_experts,
-            p.slots_per_rank, p.max_replicas) == (2, 1, 3, 4, 2, 2)
+    assert (
+        p.num_ranks,
+        p.num_nodes,
+        p.num_logical_experts,
+        p.num_physical_experts,
+        p.slots_per_rank,
+        p.max_replicas,
+    ) == (2, 1, 3, 4, 2, 2)
     assert p.physical_to_logical.tolist() == [0, 1, 2, 0]
     assert p.logical_to_physical.tolist() == [[0, 3], [1, -1], [2, -1]]
     assert p.replica_count.tolist() == [2, 1, 1]
@@ -41,25 +47,30 @@ def test_the_redundants_are_named_as_deep_ep_does() -> None:
 
 
 def test_options_survive_pickling() -> None:
-    p = lplb.Placement([0, 1, 1, 0], 4, num_nodes=2, rank_speed=[1, 2, 1, 2],
-                       rank_alive=[True, True, False, True])
+    p = lplb.Placement(
+        [0, 1, 1, 0], 4, num_nodes=2, rank_speed=[1, 2, 1, 2], rank_alive=[True, True, False, True]
+    )
     again = pickle.loads(pickle.dumps(p))
     assert again == p
     assert again.rank_alive.tolist() == [1, 1, 0, 1]
     assert again.rank_speed.tolist() == [1, 2, 1, 2]
 
 
-@pytest.mark.parametrize(("arguments", "error", "words"), [
-    (([0, 1, 2], 2), ValueError, ["3", "2"]),
-    (([0.5, 1.0], 2), TypeError, ["physical_to_logical", "float64", "integers"]),
-    (([[0, 1]], 2), ValueError, ["physical_to_logical", "[1, 2]"]),
-    (([0, 2, 2, 0], 2), ValueError, ["expert 1"]),
-    (([0, 1], 2.0), TypeError, ["num_ranks", "2.0", "integer"]),
-    (([0, 2**40], 2), ValueError, ["physical_to_logical", str(2**40)]),
-    ((None, 2), TypeError, ["physical_to_logical"]),
-])
-def test_bad_placements_say_what_is_wrong(arguments: Any, error: type[Exception],
-                                          words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (([0, 1, 2], 2), ValueError, ["3", "2"]),
+        (([0.5, 1.0], 2), TypeError, ["physical_to_logical", "float64", "integers"]),
+        (([[0, 1]], 2), ValueError, ["physical_to_logical", "[1, 2]"]),
+        (([0, 2, 2, 0], 2), ValueError, ["expert 1"]),
+        (([0, 1], 2.0), TypeError, ["num_ranks", "2.0", "integer"]),
+        (([0, 2**40], 2), ValueError, ["physical_to_logical", str(2**40)]),
+        ((None, 2), TypeError, ["physical_to_logical"]),
+    ],
+)
+def test_bad_placements_say_what_is_wrong(
+    arguments: Any, error: type[Exception], words: list[str]
+) -> None:
     with pytest.raises(error) as raised:
         lplb.Placement(*arguments)
     for word in words:
@@ -90,8 +101,9 @@ def test_rebalance_experts_gives_what_it_got() -> None:
     weight = torch.tensor([[90, 10, 20, 20]], dtype=torch.float16)
     maps = lplb.rebalance_experts(weight, 6, 1, 1, 2)
     assert all(isinstance(m, torch.Tensor) and m.dtype == torch.int64 for m in maps)
-    for got, want in zip(maps, lplb.rebalance_experts(weight.double().numpy(), 6, 1, 1, 2),
-                         strict=True):
+    for got, want in zip(
+        maps, lplb.rebalance_experts(weight.double().numpy(), 6, 1, 1, 2), strict=True
+    ):
         assert got.tolist() == want.tolist()
     with pytest.raises(ValueError, match="num_replicas"):
         lplb.rebalance_experts(weight, 5, 1, 1, 2)
@@ -113,8 +125,11 @@ def test_topologies() -> None:
 def test_moves_name_the_nearest_source() -> None:
     old = lplb.Placement([0, 1, 2, 3, 0, 2], 3)
     new = lplb.Placement([1, 0, 2, 3, 1, 2], 3)
-    assert sorted(lplb.moves(old, new)) == [(0, 0, 1, "same rank"), (1, 1, 0, "same rank"),
-                                            (1, 1, 4, "same node")]
+    assert sorted(lplb.moves(old, new)) == [
+        (0, 0, 1, "same rank"),
+        (1, 1, 0, "same rank"),
+        (1, 1, 4, "same node"),
+    ]
     kept = lplb.keep_slots(old, new)
     assert isinstance(kept, lplb.Placement)
     assert kept.physical_to_logical.tolist() == [0, 1, 2, 3, 1, 2]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import draw
 
 import lplb
-from conftest import draw
 
 
 def group_batch(p: lplb.Placement, seed: int = 0) -> tuple[list[Any], Any]:
@@ -108,19 +108,24 @@ def test_quotas_are_the_split(cube: lplb.Placement) -> None:
             assert quotas.quota_end[e].tolist() == [2**31 - 1] * 2
             assert quotas.alloc[slots[0] // 10, e] == -1
             continue
-        assert np.diff(quotas.quota_end[e], prepend=0).tolist() == best.physical_load[slots].tolist()
+        assert (
+            np.diff(quotas.quota_end[e], prepend=0).tolist() == best.physical_load[slots].tolist()
+        )
         assert quotas.source_prefix[e] == before[e]
         assert quotas.alloc[:, e].sum() == load[e]
-        np.testing.assert_allclose(quotas.shares[e], best.physical_load[slots] / max(load[e], 1),
-                                   rtol=1e-6)
+        np.testing.assert_allclose(
+            quotas.shares[e], best.physical_load[slots] / max(load[e], 1), rtol=1e-6
+        )
 
 
 def test_history(cube: lplb.Placement) -> None:
     batches = [draw(50, 4, 64, seed) for seed in range(5)]
     counts = [lplb.count(ids, 64) for ids in batches]
-    planners = [lplb.Planner(cube, same_tokens=True, keep_history=True),
-                lplb.Planner(cube, same_tokens=True, window=2),
-                lplb.Planner(cube, same_tokens=True, decay=0.5, num_layers=2)]
+    planners = [
+        lplb.Planner(cube, same_tokens=True, keep_history=True),
+        lplb.Planner(cube, same_tokens=True, window=2),
+        lplb.Planner(cube, same_tokens=True, decay=0.5, num_layers=2),
+    ]
     for planner in planners:
         for ids in batches:
             planner.run(ids)
@@ -148,17 +153,21 @@ def test_limits_of_a_new_placement(cube: lplb.Placement) -> None:
         planner.update_placement("cube", layer=0)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("call", "error", "words"), [
-    (lambda p, x: p.run(x.astype(np.float32)), TypeError, ["topk_idx", "float32", "int32"]),
-    (lambda p, x: p.run(x.T), ValueError, ["topk_idx", "contiguous"]),
-    (lambda p, x: p.run(x, x.astype(np.int32)), ValueError, ["out", "int32", "int64"]),
-    (lambda p, x: p.run(x, [1]), TypeError, ["out"]),
-    (lambda p, x: p.run(x, num_valid_tokens=11), ValueError, ["num_valid_tokens", "11", "10"]),
-    (lambda p, x: p.run("abc"), TypeError, ["topk_idx", "str"]),
-    (lambda p, x: p.run(np.zeros((40000, 8), np.int32)), ValueError, ["topk_idx", "320000"]),
-])
-def test_bad_batches_say_what_is_wrong(cube: lplb.Placement, call: Any, error: type[Exception],
-                                       words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda p, x: p.run(x.astype(np.float32)), TypeError, ["topk_idx", "float32", "int32"]),
+        (lambda p, x: p.run(x.T), ValueError, ["topk_idx", "contiguous"]),
+        (lambda p, x: p.run(x, x.astype(np.int32)), ValueError, ["out", "int32", "int64"]),
+        (lambda p, x: p.run(x, [1]), TypeError, ["out"]),
+        (lambda p, x: p.run(x, num_valid_tokens=11), ValueError, ["num_valid_tokens", "11", "10"]),
+        (lambda p, x: p.run("abc"), TypeError, ["topk_idx", "str"]),
+        (lambda p, x: p.run(np.zeros((40000, 8), np.int32)), ValueError, ["topk_idx", "320000"]),
+    ],
+)
+def test_bad_batches_say_what_is_wrong(
+    cube: lplb.Placement, call: Any, error: type[Exception], words: list[str]
+) -> None:
     planner = lplb.Planner(cube, same_tokens=True)
     with pytest.raises(error) as raised:
         call(planner, draw(10, 8, 64, 1))
@@ -167,20 +176,24 @@ def test_bad_batches_say_what_is_wrong(cube: lplb.Placement, call: Any, error: t
     assert planner.stats().batches == 0  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("options", "error", "words"), [
-    ({}, ValueError, ["rank", "None"]),
-    ({"rank": 8}, ValueError, ["rank", "8", "7"]),
-    ({"rank": 0, "backend": "tpu"}, ValueError, ["backend", "tpu"]),
-    ({"rank": 0, "num_topk": 0}, ValueError, ["num_topk", "0"]),
-    ({"rank": 0, "max_tokens": 2**31}, ValueError, ["max_tokens"]),
-    ({"rank": 0, "window": 2, "decay": 0.5}, ValueError, ["decay"]),
-    ({"rank": 0, "timeout": 0}, ValueError, ["timeout"]),
-    ({"rank": 0, "solver": "magic"}, ValueError, ["magic"]),
-    ({"rank": 0, "max_redundants": 1}, ValueError, ["max_redundants"]),
-    ({"group": "world"}, TypeError, ["group", "str", "ProcessGroup"]),
-])
-def test_bad_planners_say_what_is_wrong(cube: lplb.Placement, options: dict[str, Any],
-                                        error: type[Exception], words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({}, ValueError, ["rank", "None"]),
+        ({"rank": 8}, ValueError, ["rank", "8", "7"]),
+        ({"rank": 0, "backend": "tpu"}, ValueError, ["backend", "tpu"]),
+        ({"rank": 0, "num_topk": 0}, ValueError, ["num_topk", "0"]),
+        ({"rank": 0, "max_tokens": 2**31}, ValueError, ["max_tokens"]),
+        ({"rank": 0, "window": 2, "decay": 0.5}, ValueError, ["decay"]),
+        ({"rank": 0, "timeout": 0}, ValueError, ["timeout"]),
+        ({"rank": 0, "solver": "magic"}, ValueError, ["magic"]),
+        ({"rank": 0, "max_redundants": 1}, ValueError, ["max_redundants"]),
+        ({"group": "world"}, TypeError, ["group", "str", "ProcessGroup"]),
+    ],
+)
+def test_bad_planners_say_what_is_wrong(
+    cube: lplb.Placement, options: dict[str, Any], error: type[Exception], words: list[str]
+) -> None:
     pytest.importorskip("torch")
     with pytest.raises(error) as raised:
         lplb.Planner(cube, **options)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import draw
 
 import lplb
-from conftest import draw
 
 
 def test_solve_is_optimal_and_proven(cube: lplb.Placement) -> None:
@@ -21,8 +21,12 @@ def test_solve_is_optimal_and_proven(cube: lplb.Placement) -> None:
         assert split.max_load == split.lower_bound == split.rank_load.max()
         assert split.imbalance == lplb.imbalance(split.rank_load)
         bottleneck = set(split.bottleneck_ranks.tolist())
-        inside = sum(int(load[e]) for e in range(64) if {
-            p // cube.slots_per_rank for p in cube.logical_to_physical[e] if p >= 0} <= bottleneck)
+        inside = sum(
+            int(load[e])
+            for e in range(64)
+            if {p // cube.slots_per_rank for p in cube.logical_to_physical[e] if p >= 0}
+            <= bottleneck
+        )
         assert -(-inside // len(bottleneck)) == split.max_load
     near = lplb.solve(cube, load, solver="ipm")
     near.verify()
@@ -44,8 +48,9 @@ def test_results_are_of_the_kind_of_the_load(cube: lplb.Placement) -> None:
 def test_count_and_map(cube: lplb.Placement, dtype: Any) -> None:
     ranks = [draw(200, 4, 64, seed).astype(dtype) for seed in range(8)]
     counts = np.stack([lplb.count(ids, 64) for ids in ranks])
-    assert counts.sum() == sum(int((ids != dtype(-1) if dtype != np.uint32 else
-                                    ids != 2**32 - 1).sum()) for ids in ranks)
+    assert counts.sum() == sum(
+        int((ids != dtype(-1) if dtype != np.uint32 else ids != 2**32 - 1).sum()) for ids in ranks
+    )
     split = lplb.solve(cube, counts.sum(0))
     taken = np.zeros(80, dtype=np.int64)
     for rank, ids in enumerate(ranks):
@@ -84,19 +89,23 @@ def test_arrays_by_dlpack(cube: lplb.Placement) -> None:
     assert lplb.solve(cube, Foreign(load)).max_load == lplb.solve(cube, load).max_load
 
 
-@pytest.mark.parametrize(("call", "error", "words"), [
-    (lambda p: lplb.solve(p, [1, 2]), ValueError, ["load", "[2]", "[64]"]),
-    (lambda p: lplb.solve(p, [0.5] * 64), TypeError, ["load", "float64"]),
-    (lambda p: lplb.solve(p, [-1] * 64), ValueError, ["load", "-1"]),
-    (lambda p: lplb.solve(p, [1] * 64, solver="magic"), ValueError, ["magic"]),
-    (lambda p: lplb.solve(p, [1] * 64, backend="tpu"), ValueError, ["tpu"]),
-    (lambda p: lplb.count([0.5], 4), TypeError, ["topk_idx"]),
-    (lambda p: lplb.count([0], 0), ValueError, ["num_logical_experts"]),
-    (lambda p: lplb.map_tokens(p, [[1]], [1] * 80, 0, [0]), ValueError, ["counts"]),
-    (lambda p: lplb.map_tokens(p, None, [1], 0, [0]), ValueError, ["physical_load"]),
-])
-def test_bad_arguments_say_what_is_wrong(cube: lplb.Placement, call: Any, error: type[Exception],
-                                         words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda p: lplb.solve(p, [1, 2]), ValueError, ["load", "[2]", "[64]"]),
+        (lambda p: lplb.solve(p, [0.5] * 64), TypeError, ["load", "float64"]),
+        (lambda p: lplb.solve(p, [-1] * 64), ValueError, ["load", "-1"]),
+        (lambda p: lplb.solve(p, [1] * 64, solver="magic"), ValueError, ["magic"]),
+        (lambda p: lplb.solve(p, [1] * 64, backend="tpu"), ValueError, ["tpu"]),
+        (lambda p: lplb.count([0.5], 4), TypeError, ["topk_idx"]),
+        (lambda p: lplb.count([0], 0), ValueError, ["num_logical_experts"]),
+        (lambda p: lplb.map_tokens(p, [[1]], [1] * 80, 0, [0]), ValueError, ["counts"]),
+        (lambda p: lplb.map_tokens(p, None, [1], 0, [0]), ValueError, ["physical_load"]),
+    ],
+)
+def test_bad_arguments_say_what_is_wrong(
+    cube: lplb.Placement, call: Any, error: type[Exception], words: list[str]
+) -> None:
     with pytest.raises(error) as raised:
         call(cube)
     for word in words:
@@ -113,10 +122,15 @@ def test_cuda_without_a_gpu_is_an_error(cube: lplb.Placement) -> None:
 
 
 def test_simulate_reports_what_policies_are_worth() -> None:
-    report = lplb.simulate("synthetic:W2_zipf" if "W2_zipf" in str(lplb._lplb.synthetic_names())
-                           else "synthetic:" + lplb._lplb.synthetic_names()[2],
-                           policies=["none", "eplb+lplb"])
-    assert report.policy("eplb+lplb")["imbalance"]["mean"] < report.policy("none")["imbalance"]["mean"]
+    report = lplb.simulate(
+        "synthetic:W2_zipf"
+        if "W2_zipf" in str(lplb._lplb.synthetic_names())
+        else "synthetic:" + lplb._lplb.synthetic_names()[2],
+        policies=["none", "eplb+lplb"],
+    )
+    assert (
+        report.policy("eplb+lplb")["imbalance"]["mean"] < report.policy("none")["imbalance"]["mean"]
+    )
     assert report.html.lstrip().lower().startswith("<!doctype html")
     assert '"policies"' in report.json
     with pytest.raises(KeyError):

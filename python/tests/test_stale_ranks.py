@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import draw
 
 import lplb
-from conftest import draw
 
 torch = pytest.importorskip("torch")
 
@@ -31,29 +31,35 @@ def denser_placement(size: int) -> lplb.Placement:
 class Model:
     """What a rank's planner does, without a group: every rank can draw the others' tokens."""
 
-    def __init__(self, rank: int, placement: lplb.Placement, num_layers: int = 1,
-                 **options: Any) -> None:
+    def __init__(
+        self, rank: int, placement: lplb.Placement, num_layers: int = 1, **options: Any
+    ) -> None:
         self.rank = rank
         self.num_experts = placement.num_logical_experts
-        self.planner = lplb.Planner(placement, rank=rank, num_layers=num_layers, staleness=1,
-                                    backend="cpu", **options)
+        self.planner = lplb.Planner(
+            placement, rank=rank, num_layers=num_layers, staleness=1, backend="cpu", **options
+        )
         self.last: list[Any] = [None] * num_layers
 
     def tokens(self, batch: int) -> list[Any]:
-        return [draw((batch * 61 + r * 37) % 200, 4, self.num_experts, 100 * batch + r)
-                for r in range(self.planner.num_ranks)]
+        return [
+            draw((batch * 61 + r * 37) % 200, 4, self.num_experts, 100 * batch + r)
+            for r in range(self.planner.num_ranks)
+        ]
 
     def run_quotas(self, tokens: list[Any], layer: int = 0) -> tuple[Any, Any]:
         placement = self.planner.placement(layer)
         found = self.planner.run_quotas(tokens[self.rank], layer=layer, all_counts=self.last[layer])
-        self.last[layer] = np.stack([placement.pack(lplb.count(ids, self.num_experts))
-                                     for ids in tokens])
+        self.last[layer] = np.stack(
+            [placement.pack(lplb.count(ids, self.num_experts)) for ids in tokens]
+        )
         return found
 
 
 def equal(got: tuple[Any, Any], want: tuple[Any, Any]) -> bool:
     return bool((np.asarray(got[0]) == want[0]).all()) and all(
-        np.asarray(a).tolist() == b.tolist() for a, b in zip(got[1], want[1], strict=True))
+        np.asarray(a).tolist() == b.tolist() for a, b in zip(got[1], want[1], strict=True)
+    )
 
 
 def plan_together(rank: int, size: int, folder: str) -> None:
@@ -89,14 +95,16 @@ def ranks_are_a_batch_apart(rank: int, size: int, folder: str) -> None:
 
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("function", [plan_together, ranks_are_a_batch_apart])
-def test_every_rank_plans_by_the_batch_before(function: Callable[..., None], size: int,
-                                              tmp_path: pathlib.Path) -> None:
+def test_every_rank_plans_by_the_batch_before(
+    function: Callable[..., None], size: int, tmp_path: pathlib.Path
+) -> None:
     assert run_ranks(function, size, tmp_path) == [""] * size
 
 
 def make(size: int, **options: Any) -> lplb.Planner:
-    return lplb.Planner(make_placement(size), group=world(), timeout=TIMEOUT,
-                        **{"staleness": 1, **options})
+    return lplb.Planner(
+        make_placement(size), group=world(), timeout=TIMEOUT, **{"staleness": 1, **options}
+    )
 
 
 BATCH = np.zeros((3, 1), np.int64)
@@ -138,15 +146,19 @@ def the_group_is_closed(rank: int, size: int, folder: str) -> None:
     planner.run(BATCH)
 
 
-@pytest.mark.parametrize(("function", "words", "silent"), [
-    (one_is_not_late, ["ValueError: staleness: differs", "rank 2 has 0, expected 1"], None),
-    (one_dies, ["RuntimeError: group: rank", "did not get the counts of layer 0"], 2),
-    (one_does_not_come, ["RuntimeError: group: rank", "within 2 s"], 2),
-    (one_runs_another_layer, ["RuntimeError: group: the ranks run layers"], None),
-    (the_group_is_closed, ["RuntimeError: group:", "closed"], None),
-])
-def test_ranks_that_are_lost_are_told_in_time(function: Callable[..., None], words: list[str],
-                                              silent: int | None, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("function", "words", "silent"),
+    [
+        (one_is_not_late, ["ValueError: staleness: differs", "rank 2 has 0, expected 1"], None),
+        (one_dies, ["RuntimeError: group: rank", "did not get the counts of layer 0"], 2),
+        (one_does_not_come, ["RuntimeError: group: rank", "within 2 s"], 2),
+        (one_runs_another_layer, ["RuntimeError: group: the ranks run layers"], None),
+        (the_group_is_closed, ["RuntimeError: group:", "closed"], None),
+    ],
+)
+def test_ranks_that_are_lost_are_told_in_time(
+    function: Callable[..., None], words: list[str], silent: int | None, tmp_path: pathlib.Path
+) -> None:
     started = time.monotonic()
     errors = run_ranks(function, 4, tmp_path)
     assert time.monotonic() - started < 6 * TIMEOUT
@@ -155,15 +167,18 @@ def test_ranks_that_are_lost_are_told_in_time(function: Callable[..., None], wor
 
 def one_is_late(rank: int, size: int, folder: str) -> None:
     """The others may call again: nothing of the batch has been handed in."""
-    planner = lplb.Planner(make_placement(size), group=world(), staleness=1,
-                           timeout=0.3 if rank == 0 else 30)
+    planner = lplb.Planner(
+        make_placement(size), group=world(), staleness=1, timeout=0.3 if rank == 0 else 30
+    )
     model = Model(rank, make_placement(size))
     for batch in range(4):
         tokens = model.tokens(batch)
         if batch == 1 and rank == 1:
             wait_for(folder, "gave up")
         if batch == 2 and rank == 0:
-            with pytest.raises(RuntimeError, match="did not get the counts of layer 0 within 0.3 s"):
+            with pytest.raises(
+                RuntimeError, match="did not get the counts of layer 0 within 0.3 s"
+            ):
                 planner.run(tokens[rank])
             signal(folder, "gave up")
             wait_for(folder, "1 has planned 1")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import cuda_missing, draw
 
 import lplb
-from conftest import cuda_missing, draw
 
 SMALL = lplb.Placement([0, 1, 2, 0], num_ranks=2)  # expert 0 on both ranks
 WIDER = lplb.Placement([0, 1, 2, 2, 1, 0], num_ranks=2)
@@ -17,8 +17,10 @@ WIDER = lplb.Placement([0, 1, 2, 2, 1, 0], num_ranks=2)
 
 def batches(num: int, num_ranks: int = 8, num_experts: int = 64) -> list[list[Any]]:
     """Each rank's tokens of each batch."""
-    return [[draw(40 * (b + r) % 300, 4, num_experts, 100 * b + r) for r in range(num_ranks)]
-            for b in range(num)]
+    return [
+        [draw(40 * (b + r) % 300, 4, num_experts, 100 * b + r) for r in range(num_ranks)]
+        for b in range(num)
+    ]
 
 
 def counts_of(ranks: list[Any], num_experts: int = 64) -> Any:
@@ -39,9 +41,11 @@ def is_even(placement: lplb.Placement, ids: Any, mapped: Any) -> bool:
     live = ids >= 0
     taken = np.bincount(mapped[live], minlength=placement.num_physical_experts)
     slots = [[p for p in row if p >= 0] for row in placement.logical_to_physical]
-    return ((mapped >= 0) == live).all() and \
-        (placement.physical_to_logical[mapped[live]] == ids[live]).all() and \
-        all(np.ptp(taken[s]) <= 1 for s in slots)
+    return (
+        ((mapped >= 0) == live).all()
+        and (placement.physical_to_logical[mapped[live]] == ids[live]).all()
+        and all(np.ptp(taken[s]) <= 1 for s in slots)
+    )
 
 
 def kinds() -> list[Any]:
@@ -75,8 +79,10 @@ def test_a_batch_is_split_by_the_one_before(cube: lplb.Placement, kind: Any, ran
     best = lplb.solve(cube, counts_of(done[5]).sum(0))
     first = planner.stats(1)
     assert first is not None and first.last_max_load == best.max_load
-    assert planner.load_history(1).tolist() == \
-        sum(lplb.count(done[b][rank], 64) for b in (1, 3, 5, 7)).tolist()
+    assert (
+        planner.load_history(1).tolist()
+        == sum(lplb.count(done[b][rank], 64) for b in (1, 3, 5, 7)).tolist()
+    )
 
 
 def test_the_counts_of_the_batch_before() -> None:
@@ -84,8 +90,14 @@ def test_the_counts_of_the_batch_before() -> None:
     # Before the first batch there is none, whatever is said of it.
     assert planner.run([0, 0, 0, 0], all_counts=np.full((2, 3), 7)).tolist() == [0, 0, 3, 3]
     # Of that batch rank 1 had four tokens of expert 2: all of expert 0 belong on rank 0.
-    assert planner.run([0, 0, 1, -1, 7, 0], all_counts=[[4, 0, 0], [0, 0, 4]]).tolist() \
-        == [0, 0, 1, -1, -1, 0]
+    assert planner.run([0, 0, 1, -1, 7, 0], all_counts=[[4, 0, 0], [0, 0, 4]]).tolist() == [
+        0,
+        0,
+        1,
+        -1,
+        -1,
+        0,
+    ]
     # Of that one nothing on rank 1: two of expert 0 belong there, of three.
     assert planner.run([0] * 6, all_counts=[[3, 1, 0], [0, 0, 0]]).tolist() == [0, 0, 3, 3, 3, 3]
     assert planner.run([0, 0]).tolist() == [0, 3]
@@ -164,15 +176,23 @@ def test_counts_that_cannot_be_cost_the_batch_alone(cube: lplb.Placement) -> Non
     assert (got == by_the_last(cube, second, 0, third[0])).all()
 
 
-@pytest.mark.parametrize(("options", "error", "words"), [
-    ({"staleness": 2}, ValueError, "staleness: is 2, expected 0 or 1"),
-    ({"staleness": -1}, ValueError, "staleness: is -1, expected 0 or 1"),
-    ({"staleness": "1"}, TypeError, "staleness: is '1', expected an integer"),
-    ({"staleness": True}, TypeError, "staleness: is True, expected an integer"),
-    ({"staleness": 1, "same_tokens": True}, ValueError, "staleness: is 1, expected 0 with same_tokens"),
-])
-def test_bad_options_say_what_is_wrong(options: dict[str, Any], error: type[Exception],
-                                       words: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"staleness": 2}, ValueError, "staleness: is 2, expected 0 or 1"),
+        ({"staleness": -1}, ValueError, "staleness: is -1, expected 0 or 1"),
+        ({"staleness": "1"}, TypeError, "staleness: is '1', expected an integer"),
+        ({"staleness": True}, TypeError, "staleness: is True, expected an integer"),
+        (
+            {"staleness": 1, "same_tokens": True},
+            ValueError,
+            "staleness: is 1, expected 0 with same_tokens",
+        ),
+    ],
+)
+def test_bad_options_say_what_is_wrong(
+    options: dict[str, Any], error: type[Exception], words: str
+) -> None:
     with pytest.raises(error) as raised:
         lplb.Planner(SMALL, rank=0, **options)
     assert words in str(raised.value)
@@ -189,6 +209,7 @@ def test_join_does_nothing_here() -> None:
 
 def make_layer(planner: lplb.Planner, counts: list[Any]) -> Any:
     """Calls that a compiler could take for the same, or for nothing."""
+
     def layer(ids: Any, out: Any) -> Any:
         first = planner.run(ids)
         planner.run(ids)
@@ -204,10 +225,18 @@ def make_layer(planner: lplb.Planner, counts: list[Any]) -> Any:
 ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(bool(cuda_missing()), reason=cuda_missing() or "GPU")]
 
 
-@pytest.mark.parametrize(("device", "backend"), [
-    ("cpu", "eager"), ("cpu", "aot_eager"), pytest.param("cuda", "aot_eager", marks=ON_GPU),
-    pytest.param("cuda", "inductor", marks=ON_GPU)])
-def test_the_compiler_keeps_all_calls_in_order(cube: lplb.Placement, device: str, backend: str) -> None:
+@pytest.mark.parametrize(
+    ("device", "backend"),
+    [
+        ("cpu", "eager"),
+        ("cpu", "aot_eager"),
+        pytest.param("cuda", "aot_eager", marks=ON_GPU),
+        pytest.param("cuda", "inductor", marks=ON_GPU),
+    ],
+)
+def test_the_compiler_keeps_all_calls_in_order(
+    cube: lplb.Placement, device: str, backend: str
+) -> None:
     torch = pytest.importorskip("torch")
     counts = [torch.from_numpy(packed(cube, ranks)).int().to(device) for ranks in batches(3)]
     planners = [lplb.Planner(cube, rank=1, staleness=1, quotas=True) for _ in range(2)]
@@ -230,7 +259,13 @@ def test_operators_are_sound(cube: lplb.Placement) -> None:
     planner = lplb.Planner(cube, rank=0, staleness=1)
     batch = torch.from_numpy(draw(16, 8, 64, 2))
     arguments = (batch, None, None, planner._handle, 0)
-    for op, more in ((torch.ops.lplb.plan_late, ()), (torch.ops.lplb.plan_quotas_late, ()),
-                     (torch.ops.lplb.plan_into_late, (torch.empty_like(batch),))):
-        torch.library.opcheck(op.default, (*arguments, *more, _torch._TURN),
-                              test_utils=("test_schema", "test_faketensor"))
+    for op, more in (
+        (torch.ops.lplb.plan_late, ()),
+        (torch.ops.lplb.plan_quotas_late, ()),
+        (torch.ops.lplb.plan_into_late, (torch.empty_like(batch),)),
+    ):
+        torch.library.opcheck(
+            op.default,
+            (*arguments, *more, _torch._TURN),
+            test_utils=("test_schema", "test_faketensor"),
+        )

@@ -10,14 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import cuda_missing, draw
 
 import lplb
-from conftest import cuda_missing, draw
 
 torch = pytest.importorskip("torch")
 
-DEVICES = ["cpu", pytest.param("cuda", marks=[
-    pytest.mark.gpu, pytest.mark.skipif(bool(cuda_missing()), reason=cuda_missing() or "GPU")])]
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(bool(cuda_missing()), reason=cuda_missing() or "GPU"),
+        ],
+    ),
+]
 
 
 @pytest.fixture(params=DEVICES)
@@ -31,8 +39,11 @@ def test_tensors_map_as_arrays(cube: lplb.Placement, device: str, dtype: Any) ->
     ids = draw(300, 8, 64, 1)
     want = lplb.Planner(cube, same_tokens=True).run(ids, num_valid_tokens=250)
     planner = lplb.Planner(cube, same_tokens=True)
-    batch = torch.from_numpy(ids.astype(np.int32)).view(torch.uint32).to(device) \
-        if dtype == torch.uint32 else torch.from_numpy(ids).to(dtype).to(device)
+    batch = (
+        torch.from_numpy(ids.astype(np.int32)).view(torch.uint32).to(device)
+        if dtype == torch.uint32
+        else torch.from_numpy(ids).to(dtype).to(device)
+    )
     valid = torch.tensor([250], dtype=torch.int32, device=device)
     for num_valid in (250, valid):
         got = planner.run(batch, num_valid_tokens=num_valid)
@@ -110,10 +121,14 @@ def test_operators_are_sound(cube: lplb.Placement, device: str) -> None:
     planner.run(batch)
     checks = ("test_schema", "test_faketensor")
     for op in (torch.ops.lplb.plan, torch.ops.lplb.plan_quotas):
-        torch.library.opcheck(op.default, (batch, None, None, planner._handle, 0), test_utils=checks)
-    torch.library.opcheck(torch.ops.lplb.plan_into.default,
-                          (batch, None, None, planner._handle, 0, torch.empty_like(batch)),
-                          test_utils=checks)
+        torch.library.opcheck(
+            op.default, (batch, None, None, planner._handle, 0), test_utils=checks
+        )
+    torch.library.opcheck(
+        torch.ops.lplb.plan_into.default,
+        (batch, None, None, planner._handle, 0, torch.empty_like(batch)),
+        test_utils=checks,
+    )
 
 
 def dense_batch(device: str, seed: int = 0) -> tuple[Any, Any]:
@@ -146,31 +161,43 @@ def test_run_dense_has_gradients(cube: lplb.Placement, device: str) -> None:
     assert torch.autograd.gradcheck(lambda p: planner.run_dense(p, routing_map[:6])[0], probs)
 
 
-@pytest.mark.parametrize(("change", "error", "words"), [
-    (lambda p, m: (p > 0, m), TypeError, ["probs", "bool"]),
-    (lambda p, m: (p, m.float()), TypeError, ["routing_map", "float"]),
-    (lambda p, m: (p[:, :3], m), ValueError, ["probs", "3", "64"]),
-    (lambda p, m: (p, m[:5]), ValueError, ["routing_map", "5"]),
-])
-def test_bad_dense_batches(cube: lplb.Placement, change: Any, error: type[Exception],
-                           words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda p, m: (p > 0, m), TypeError, ["probs", "bool"]),
+        (lambda p, m: (p, m.float()), TypeError, ["routing_map", "float"]),
+        (lambda p, m: (p[:, :3], m), ValueError, ["probs", "3", "64"]),
+        (lambda p, m: (p, m[:5]), ValueError, ["routing_map", "5"]),
+    ],
+)
+def test_bad_dense_batches(
+    cube: lplb.Placement, change: Any, error: type[Exception], words: list[str]
+) -> None:
     with pytest.raises(error) as raised:
         lplb.Planner(cube, same_tokens=True).run_dense(*change(*dense_batch("cpu")))
     for word in words:
         assert word in str(raised.value)
 
 
-@pytest.mark.parametrize(("call", "error", "words"), [
-    (lambda p, x: p.run(x.float()), TypeError, ["topk_idx", "float32"]),
-    (lambda p, x: p.run(x.T), ValueError, ["topk_idx", "contiguous"]),
-    (lambda p, x: p.run(x, x.int()), ValueError, ["out", "int32", "int64"]),
-    (lambda p, x: p.run(x, torch.empty_like(x.T.contiguous()).T), ValueError, ["out", "contiguous"]),
-    (lambda p, x: p.run(x, num_valid_tokens=-1), ValueError, ["num_valid_tokens", "-1"]),
-    (lambda p, x: p.run(x, layer=1), ValueError, ["layer", "1"]),
-    (lambda p, x: p.run(x.to("meta")), ValueError, ["topk_idx", "meta"]),
-])
-def test_bad_tensors(cube: lplb.Placement, device: str, call: Any, error: type[Exception],
-                     words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda p, x: p.run(x.float()), TypeError, ["topk_idx", "float32"]),
+        (lambda p, x: p.run(x.T), ValueError, ["topk_idx", "contiguous"]),
+        (lambda p, x: p.run(x, x.int()), ValueError, ["out", "int32", "int64"]),
+        (
+            lambda p, x: p.run(x, torch.empty_like(x.T.contiguous()).T),
+            ValueError,
+            ["out", "contiguous"],
+        ),
+        (lambda p, x: p.run(x, num_valid_tokens=-1), ValueError, ["num_valid_tokens", "-1"]),
+        (lambda p, x: p.run(x, layer=1), ValueError, ["layer", "1"]),
+        (lambda p, x: p.run(x.to("meta")), ValueError, ["topk_idx", "meta"]),
+    ],
+)
+def test_bad_tensors(
+    cube: lplb.Placement, device: str, call: Any, error: type[Exception], words: list[str]
+) -> None:
     planner = lplb.Planner(cube, same_tokens=True)
     with pytest.raises(error) as raised:
         call(planner, torch.from_numpy(draw(10, 8, 64, 1)).to(device))
@@ -180,24 +207,38 @@ def test_bad_tensors(cube: lplb.Placement, device: str, call: Any, error: type[E
 
 def test_the_package_does_without_torch() -> None:
     folder = pathlib.Path(lplb.__file__).parents[1]
-    code = ("import sys; sys.modules['torch'] = None; import lplb, numpy as np; "
-            "p = lplb.Planner(lplb.Placement([0, 1, 1, 0], 2), rank=0, same_tokens=True); "
-            "print(p.run(np.array([0, 1])).tolist())")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env={"PYTHONPATH": str(folder)})
+    code = (
+        "import sys; sys.modules['torch'] = None; import lplb, numpy as np; "
+        "p = lplb.Planner(lplb.Placement([0, 1, 1, 0], 2), rank=0, same_tokens=True); "
+        "print(p.run(np.array([0, 1])).tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(folder)},
+    )
     assert done.stdout.strip() in ("[0, 1]", "[0, 2]", "[3, 1]", "[3, 2]")
     assert done.stderr == ""
 
 
 def test_nothing_leaks() -> None:
     """The extension tells at exit what Python has not freed."""
-    code = ("import lplb, numpy as np; from lplb import topology; t = topology.cube(); "
-            "maps = lplb.place_on_topology(np.ones((1, 16)), t, 1, 8); "
-            "p = lplb.Placement(maps[0][0], 8); planner = lplb.Planner(p, rank=1, window=2); "
-            "counts = np.zeros((8, p.packed_size), np.int64); "
-            "planner.run_quotas(np.zeros((4, 2), np.int64), all_counts=counts); "
-            "planner.load_history(); split = lplb.solve(p, [1] * 16); split.verify(); "
-            "lplb.moves(p, lplb.keep_slots(p, p)); planner.stats()")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env={"PYTHONPATH": str(pathlib.Path(lplb.__file__).parents[1])})
+    code = (
+        "import lplb, numpy as np; from lplb import topology; t = topology.cube(); "
+        "maps = lplb.place_on_topology(np.ones((1, 16)), t, 1, 8); "
+        "p = lplb.Placement(maps[0][0], 8); planner = lplb.Planner(p, rank=1, window=2); "
+        "counts = np.zeros((8, p.packed_size), np.int64); "
+        "planner.run_quotas(np.zeros((4, 2), np.int64), all_counts=counts); "
+        "planner.load_history(); split = lplb.solve(p, [1] * 16); split.verify(); "
+        "lplb.moves(p, lplb.keep_slots(p, p)); planner.stats()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(pathlib.Path(lplb.__file__).parents[1])},
+    )
     assert done.stderr == ""

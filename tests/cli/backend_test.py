@@ -32,26 +32,48 @@ class Backend(support.CommandTest):
 
     def test_cuda_is_refused_with_the_reason(self):
         for command, words in self.commands.items():
-            self.refused(command, *words, "--backend", "cuda", status=USAGE,
-                         says=["--backend: cuda is not available: ", self.reason])
+            self.refused(
+                command,
+                *words,
+                "--backend",
+                "cuda",
+                status=USAGE,
+                says=["--backend: cuda is not available: ", self.reason],
+            )
 
     def test_it_is_refused_before_files_are_read(self):
-        self.refused("solve", "--placement", "none.json", "--load", "none.json", "--backend", "cuda",
-                     status=USAGE, says=[self.reason])
+        self.refused(
+            "solve",
+            "--placement",
+            "none.json",
+            "--load",
+            "none.json",
+            "--backend",
+            "cuda",
+            status=USAGE,
+            says=[self.reason],
+        )
 
     def test_other_names_are_refused(self):
         for command, words in self.commands.items():
             for name in ("gpu", "CUDA", "cuda:0"):
-                self.refused(command, *words, "--backend", name, status=USAGE,
-                             says=["--backend: ", f'"{name}"', "auto, cpu or cuda"])
+                self.refused(
+                    command,
+                    *words,
+                    "--backend",
+                    name,
+                    status=USAGE,
+                    says=["--backend: ", f'"{name}"', "auto, cpu or cuda"],
+                )
 
     def test_auto_is_the_cpu_and_says_why(self):
         for command in ("solve", "plan"):
             words = [command, *self.commands[command], "--json", "-"]
             done = self.run_command(*words, "--backend", "auto")
             self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertEqual(done.stderr.decode(),
-                             f"lplb: backend cpu: cuda is not available: {self.reason}\n")
+            self.assertEqual(
+                done.stderr.decode(), f"lplb: backend cpu: cuda is not available: {self.reason}\n"
+            )
             self.assertEqual(done.stdout.decode(), self.ok(*words))
             self.assertEqual(done.stdout.decode(), self.ok(*words, "--backend", "cpu"))
 
@@ -70,11 +92,27 @@ class Backend(support.CommandTest):
         if "bench" not in self.commands:
             self.skipTest("no benchmarks in this build")
         self.refused("bench", "--trace", "none.jsonl", status=3, says=["none.jsonl"])
-        self.file("short.jsonl", json.dumps(
-            {"step": 0, "domain": "a", "num_tokens": 1, "num_topk": 2, "first_layer": 0,
-             "load": [[1, 1, 0, 0]]}) + "\n")
-        self.refused("bench", "--trace", "short.jsonl", status=USAGE,
-                     says=["--trace: short.jsonl holds 1 batches of 1024 tokens"])
+        self.file(
+            "short.jsonl",
+            json.dumps(
+                {
+                    "step": 0,
+                    "domain": "a",
+                    "num_tokens": 1,
+                    "num_topk": 2,
+                    "first_layer": 0,
+                    "load": [[1, 1, 0, 0]],
+                }
+            )
+            + "\n",
+        )
+        self.refused(
+            "bench",
+            "--trace",
+            "short.jsonl",
+            status=USAGE,
+            says=["--trace: short.jsonl holds 1 batches of 1024 tokens"],
+        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def ranks_of(placement, layer=0):
     slots = placement["physical_to_logical"]
     slots = slots[layer] if isinstance(slots[0], list) else slots
     per_rank = len(slots) // placement["num_ranks"]
-    return [slots[i:i + per_rank] for i in range(0, len(slots), per_rank)]
+    return [slots[i : i + per_rank] for i in range(0, len(slots), per_rank)]
 
 
 class Solve(support.CommandTest):
@@ -32,9 +32,11 @@ class Solve(support.CommandTest):
         self.assertEqual(rank_load, result["rank_load"])
         self.assertEqual(max(rank_load), result["max_load"])
         bottleneck = set(result["bottleneck_ranks"])
-        inside = sum(tokens for expert, tokens in enumerate(load)
-                     if all(slot // per_rank in bottleneck
-                            for slot, e in enumerate(slots) if e == expert))
+        inside = sum(
+            tokens
+            for expert, tokens in enumerate(load)
+            if all(slot // per_rank in bottleneck for slot, e in enumerate(slots) if e == expert)
+        )
         self.assertEqual(-(-inside // len(bottleneck)), result["lower_bound"])
         self.assertEqual(result["status"], "optimal")
         self.assertEqual(result["max_load"], result["lower_bound"])
@@ -47,9 +49,10 @@ class Solve(support.CommandTest):
     def test_keys_and_types_are_those_of_the_format(self):
         out = self.solve(SMALL, [[10, 3, 4]])
         self.assertEqual(list(out), ["num_ranks", "results"])
-        self.assertEqual(list(out["results"][0]),
-                         ["status", "max_load", "lower_bound", "bottleneck_ranks", "rank_load",
-                          "physical_load"])
+        self.assertEqual(
+            list(out["results"][0]),
+            ["status", "max_load", "lower_bound", "bottleneck_ranks", "rank_load", "physical_load"],
+        )
         self.assertIsInstance(out["results"][0]["max_load"], int)
         self.check(SMALL, [10, 3, 4], out["results"][0])
 
@@ -79,20 +82,29 @@ class Solve(support.CommandTest):
         placement = dict(SMALL, rank_speed=[1, 0.5])
         result = self.solve(placement, [[9, 0, 0]])["results"][0]
         self.assertEqual((result["rank_load"], result["max_load"]), ([6, 3], 6.0))
-        placement = {"num_ranks": 2, "num_logical_experts": 1, "physical_to_logical": [0, 0],
-                     "rank_alive": [False, True]}
+        placement = {
+            "num_ranks": 2,
+            "num_logical_experts": 1,
+            "physical_to_logical": [0, 0],
+            "rank_alive": [False, True],
+        }
         result = self.solve(placement, [[9]])["results"][0]
         self.assertEqual((result["rank_load"], result["max_load"]), ([0, 9], 9))
 
     def test_speeds_of_one_are_no_speeds(self):
         plain = self.solve(SMALL, [[10, 3, 4]])
-        self.assertEqual(plain, self.solve(dict(SMALL, rank_speed=[1, 1.0], num_nodes=2,
-                                                rank_alive=[True, True]), [[10, 3, 4]]))
+        self.assertEqual(
+            plain,
+            self.solve(
+                dict(SMALL, rank_speed=[1, 1.0], num_nodes=2, rank_alive=[True, True]), [[10, 3, 4]]
+            ),
+        )
 
     def test_standard_input_is_a_file(self):
         self.file("l.json", {"load": [[1, 2, 3]]})
-        out = self.json_of("solve", "--placement", "-", "--load", "l.json",
-                           stdin=json.dumps(SMALL).encode())
+        out = self.json_of(
+            "solve", "--placement", "-", "--load", "l.json", stdin=json.dumps(SMALL).encode()
+        )
         self.check(SMALL, [1, 2, 3], out["results"][0])
 
     def test_the_table_shows_what_the_json_says(self):
@@ -108,10 +120,21 @@ class Place(support.CommandTest):
     def test_eplb_gives_the_reference_vectors(self):
         for case in json.loads((ROOT / "tests/data/eplb_reference.json").read_text()):
             self.file("l.json", {"load": case["weight"]})
-            out = self.json_of("place", "--load", "l.json", "--policy", "eplb",
-                               "--num-replicas", case["num_replicas"],
-                               "--num-groups", case["num_groups"],
-                               "--num-nodes", case["num_nodes"], "--num-ranks", case["num_gpus"])
+            out = self.json_of(
+                "place",
+                "--load",
+                "l.json",
+                "--policy",
+                "eplb",
+                "--num-replicas",
+                case["num_replicas"],
+                "--num-groups",
+                case["num_groups"],
+                "--num-nodes",
+                case["num_nodes"],
+                "--num-ranks",
+                case["num_gpus"],
+            )
             self.assertEqual(out["physical_to_logical"], case["physical_to_logical"], case["name"])
             self.assertEqual(out["logical_to_physical"], case["logical_to_physical"], case["name"])
             self.assertEqual(out["replica_count"], case["expert_count"], case["name"])
@@ -119,12 +142,31 @@ class Place(support.CommandTest):
     def test_the_output_is_a_placement_file_that_all_commands_take(self):
         load = {"load": [[5.5, 1, 2, 3.25, 0, 0, 9e3, 1]] * 2}
         self.file("l.json", load)
-        self.ok("place", "--load", "l.json", "--num-replicas", "12", "--num-ranks", "4",
-                "--num-nodes", "2", "--json", "p.json")
+        self.ok(
+            "place",
+            "--load",
+            "l.json",
+            "--num-replicas",
+            "12",
+            "--num-ranks",
+            "4",
+            "--num-nodes",
+            "2",
+            "--json",
+            "p.json",
+        )
         placement = json.loads((self.folder / "p.json").read_text())
-        self.assertEqual(list(placement),
-                         ["num_ranks", "num_logical_experts", "num_nodes", "physical_to_logical",
-                          "logical_to_physical", "replica_count"])
+        self.assertEqual(
+            list(placement),
+            [
+                "num_ranks",
+                "num_logical_experts",
+                "num_nodes",
+                "physical_to_logical",
+                "logical_to_physical",
+                "replica_count",
+            ],
+        )
         self.file("t.json", {"load": [[1, 2, 3, 4, 5, 6, 7, 8]] * 2})
         out = self.json_of("solve", "--placement", "p.json", "--load", "t.json")
         self.assertEqual([sum(r["rank_load"]) for r in out["results"]], [36, 36])
@@ -149,19 +191,49 @@ class Place(support.CommandTest):
 
     def test_a_custom_topology_is_a_file(self):
         self.file("l.json", {"load": [[4, 3, 2, 1]]})
-        self.ok("place", "--load", "l.json", "--policy", "ring:4", "--redundants", 1, "--json",
-                "ring.json")
+        self.ok(
+            "place",
+            "--load",
+            "l.json",
+            "--policy",
+            "ring:4",
+            "--redundants",
+            1,
+            "--json",
+            "ring.json",
+        )
         self.file("r2o.json", {"r2o": [[1], [2], [3], [0]]})
-        self.ok("place", "--load", "l.json", "--policy", "r2o:r2o.json", "--redundants", 1,
-                "--json", "custom.json")
-        self.assertEqual((self.folder / "ring.json").read_text(),
-                         (self.folder / "custom.json").read_text())
+        self.ok(
+            "place",
+            "--load",
+            "l.json",
+            "--policy",
+            "r2o:r2o.json",
+            "--redundants",
+            1,
+            "--json",
+            "custom.json",
+        )
+        self.assertEqual(
+            (self.folder / "ring.json").read_text(), (self.folder / "custom.json").read_text()
+        )
 
     def moves(self, *args):
         self.file("l1.json", {"load": [[9, 1, 1, 1, 1, 1, 1, 8]]})
         self.file("l2.json", {"load": [[1, 1, 9, 1, 1, 7, 1, 1]]})
-        self.ok("place", "--load", "l1.json", "--num-replicas", "12", "--num-ranks", "4",
-                "--num-nodes", "2", "--json", "old.json")
+        self.ok(
+            "place",
+            "--load",
+            "l1.json",
+            "--num-replicas",
+            "12",
+            "--num-ranks",
+            "4",
+            "--num-nodes",
+            "2",
+            "--json",
+            "old.json",
+        )
         new = self.json_of("place", "--load", "l2.json", "--from", "old.json", *args)
         old = json.loads((self.folder / "old.json").read_text())
         return old, new
@@ -176,8 +248,13 @@ class Place(support.CommandTest):
                 self.assertEqual(before[move["source"]], move["logical"])
                 after[move["target"]] = move["logical"]
                 source, target = move["source"] // 3, move["target"] // 3
-                kind = ("same_rank" if source == target else
-                        "same_node" if source // 2 == target // 2 else "other_node")
+                kind = (
+                    "same_rank"
+                    if source == target
+                    else "same_node"
+                    if source // 2 == target // 2
+                    else "other_node"
+                )
                 self.assertEqual(move["kind"], kind)
             self.assertEqual(after, new["physical_to_logical"][0])
             self.assertGreater(len(new["moves"]), 0)
@@ -206,8 +283,12 @@ class Plan(support.CommandTest):
 
     def test_each_token_reaches_a_replica_and_quotas_are_met(self):
         rng = random.Random(11)
-        placement = {"num_ranks": 4, "num_logical_experts": 8, "num_nodes": 2,
-                     "physical_to_logical": [0, 1, 2, 2, 3, 0, 4, 5, 1, 6, 7, 0]}
+        placement = {
+            "num_ranks": 4,
+            "num_logical_experts": 8,
+            "num_nodes": 2,
+            "physical_to_logical": [0, 1, 2, 2, 3, 0, 4, 5, 1, 6, 7, 0],
+        }
         shape = (4, 50, 2)
         ids = [rng.choice([-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7]) for _ in range(400)]
         results = []
@@ -248,13 +329,27 @@ class Plan(support.CommandTest):
         self.file("p.json", SMALL)
         self.file("t.npy", npy("<i4", (2, 2, 1), [0, 0, 0, -1]))
         table = self.ok("plan", "--placement", "p.json", "--topk", "t.npy", "--out", "o.npy")
-        self.assertEqual(table.split("\n")[1].split()[:6], ["optimal", "2", "2", "1.3333", "3", "1"])
+        self.assertEqual(
+            table.split("\n")[1].split()[:6], ["optimal", "2", "2", "1.3333", "3", "1"]
+        )
 
 
 class Simulate(support.CommandTest):
-    ARGS = ("simulate", "--trace", "synthetic:W1_hot_expert_set", "--synthetic-num-logical-experts",
-            "64", "--synthetic-num-steps", "6", "--num-ranks", "8", "--redundants", "1",
-            "--policies", "none,eplb,eplb+lplb,cube+lplb")
+    ARGS = (
+        "simulate",
+        "--trace",
+        "synthetic:W1_hot_expert_set",
+        "--synthetic-num-logical-experts",
+        "64",
+        "--synthetic-num-steps",
+        "6",
+        "--num-ranks",
+        "8",
+        "--redundants",
+        "1",
+        "--policies",
+        "none,eplb,eplb+lplb,cube+lplb",
+    )
 
     def without_times(self, report):
         report["settings"].pop("jobs")
@@ -264,8 +359,9 @@ class Simulate(support.CommandTest):
 
     def test_the_report_has_the_policies_asked_for_whatever_the_jobs(self):
         one = self.json_of(*self.ARGS, "--jobs", "1")
-        self.assertEqual([p["name"] for p in one["policies"]],
-                         ["none", "eplb", "eplb+lplb", "cube+lplb"])
+        self.assertEqual(
+            [p["name"] for p in one["policies"]], ["none", "eplb", "eplb+lplb", "cube+lplb"]
+        )
         self.assertTrue(one["trace"]["synthetic"])
         for policy in one["policies"]:
             self.assertEqual(policy["solves"], policy["optimal"])
@@ -276,8 +372,9 @@ class Simulate(support.CommandTest):
     def test_table_json_and_page_come_from_one_run(self):
         table = self.ok(*self.ARGS, "--json", "r.json", "--html", "r.html")
         report = json.loads((self.folder / "r.json").read_text())
-        rows = {line.split()[0]: line.split() for line in table.splitlines()
-                if len(line.split()) == 10}
+        rows = {
+            line.split()[0]: line.split() for line in table.splitlines() if len(line.split()) == 10
+        }
         for policy in report["policies"]:
             self.assertEqual(rows[policy["name"]][1], f"{policy['imbalance']['mean']:.3f}")
         self.assertIn("synthetic, not recorded", table)
@@ -289,8 +386,13 @@ class Simulate(support.CommandTest):
         self.assertIn("synthetic:W1_hot_expert_set", page)
 
     def test_a_recorded_trace(self):
-        report = self.json_of("simulate", "--trace", ROOT / "data/traces/qwen3-30b-a3b.load.jsonl",
-                              "--policies", "none")
+        report = self.json_of(
+            "simulate",
+            "--trace",
+            ROOT / "data/traces/qwen3-30b-a3b.load.jsonl",
+            "--policies",
+            "none",
+        )
         self.assertEqual(report["trace"]["num_logical_experts"], 128)
         self.assertAlmostEqual(report["policies"][0]["imbalance"]["mean"], 1.462, places=3)
 
@@ -299,8 +401,9 @@ class Info(support.CommandTest):
     def test_it_says_what_there_is_and_why_something_is_not(self):
         info = self.json_of("info")
         version = (ROOT / "include/lplb/version.h").read_text()
-        parts = [version.split(f"LPLB_VERSION_{p} ")[1].split()[0]
-                 for p in ("MAJOR", "MINOR", "PATCH")]
+        parts = [
+            version.split(f"LPLB_VERSION_{p} ")[1].split()[0] for p in ("MAJOR", "MINOR", "PATCH")
+        ]
         self.assertEqual(info["version"], ".".join(parts))
         self.assertEqual(self.ok("--version"), f"lplb {info['version']}\n")
         self.assertTrue(info["backends"]["cpu"]["available"])
@@ -320,8 +423,7 @@ class Info(support.CommandTest):
         for buffer in exchange["buffers"]:
             ranks, lines = buffer["num_ranks"], 1 + (buffer["max_counts"] + 1) // 2
             channel = aligned(256 + 2 * 16 * ranks * lines)
-            self.assertEqual(buffer["bytes"],
-                             aligned(8 * ranks) + buffer["num_channels"] * channel)
+            self.assertEqual(buffer["bytes"], aligned(8 * ranks) + buffer["num_channels"] * channel)
             self.assertIn(str(buffer["bytes"]), table)
         self.assertEqual([b["num_channels"] for b in exchange["buffers"]], [1, 1, 58])
 

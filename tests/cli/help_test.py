@@ -32,7 +32,7 @@ class Help(support.CommandTest):
     def test_documented_options_are_there(self):
         expected = {
             "simulate": "trace num-ranks num-nodes redundants policies batch-tokens window "
-                        "rebalance-every backend jobs json html",
+            "rebalance-every backend jobs json html",
             "place": "load policy num-replicas num-groups num-nodes num-ranks redundants from json",
             "solve": "placement load solver backend json",
             "plan": "placement topk out backend json",
@@ -53,8 +53,11 @@ class Help(support.CommandTest):
 
     def test_the_page_is_what_the_command_prints(self):
         page = self.ok("--help-markdown")
-        self.assertEqual((ROOT / "docs/command.md").read_text(), page,
-                         "run: lplb --help-markdown > docs/command.md")
+        self.assertEqual(
+            (ROOT / "docs/command.md").read_text(),
+            page,
+            "run: lplb --help-markdown > docs/command.md",
+        )
         for command in COMMANDS:
             section = page.split(f"\n## lplb {command}\n")[1].split("\n## ")[0]
             self.assertLessEqual(self.listed(command), options_in(section))
@@ -68,8 +71,9 @@ class Help(support.CommandTest):
                 self.assertLessEqual(self.listed(command), names, (shell, command))
             if shutil.which(shell):
                 self.file("script", script)
-                done = subprocess.run([shell, "-n", self.folder / "script"], capture_output=True,
-                                      check=False)
+                done = subprocess.run(
+                    [shell, "-n", self.folder / "script"], capture_output=True, check=False
+                )
                 self.assertEqual((done.returncode, done.stderr), (0, b""), shell)
 
     def complete(self, line):
@@ -78,16 +82,21 @@ class Help(support.CommandTest):
             self.skipTest("no bash")
         self.file("script", self.ok("completion", "bash"))
         words = line.split(" ")
-        code = ('source ./script; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lplb; '
-                'printf "%s\\n" "${COMPREPLY[@]}"')
-        done = subprocess.run(["bash", "-c", code, "bash", *words], cwd=self.folder,
-                              capture_output=True, check=True)
+        code = (
+            'source ./script; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lplb; '
+            'printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(
+            ["bash", "-c", code, "bash", *words], cwd=self.folder, capture_output=True, check=True
+        )
         self.assertEqual(done.stderr, b"")
         return set(done.stdout.decode().split())
 
     def test_zsh_is_given_choices_with_their_colons_escaped(self):
-        self.assertIn(r":value:(eplb cube hypercube torus\:MxN ring\:N r2o\:FILE)",
-                      self.ok("completion", "zsh"))
+        self.assertIn(
+            r":value:(eplb cube hypercube torus\:MxN ring\:N r2o\:FILE)",
+            self.ok("completion", "zsh"),
+        )
 
     def test_bash_completes(self):
         self.assertEqual(self.complete("lplb s"), {"simulate", "solve"})

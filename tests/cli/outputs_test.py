@@ -25,8 +25,15 @@ class Outputs(support.CommandTest):
         self.file("t.npy", npy("<i4", (2, 1, 2), [0, 1, 2, -1]))
         self.solve = ("solve", "--placement", "p.json", "--load", "l.json")
         self.plan = ("plan", "--placement", "p.json", "--topk", "t.npy")
-        self.simulate = ("simulate", "--trace", "synthetic:W0_balanced", "--synthetic-num-steps",
-                         "2", "--policies", "none")
+        self.simulate = (
+            "simulate",
+            "--trace",
+            "synthetic:W0_balanced",
+            "--synthetic-num-steps",
+            "2",
+            "--policies",
+            "none",
+        )
         self.all = {
             "solve": self.solve,
             "plan": (*self.plan, "--out", "o.npy"),
@@ -49,12 +56,18 @@ class Outputs(support.CommandTest):
     def test_full_disk(self):
         for name, args in self.all.items():
             before = sorted(os.listdir(self.folder))
-            self.refused(*args, "--json", "/dev/full", status=OUTPUT,
-                         says=["/dev/full", "No space left"])
+            self.refused(
+                *args, "--json", "/dev/full", status=OUTPUT, says=["/dev/full", "No space left"]
+            )
             with open("/dev/full", "wb") as full:
                 for more in ((), ("--json", "-")):
-                    done = subprocess.run([support.COMMAND, *args, *more], cwd=self.folder,
-                                          stdout=full, stderr=subprocess.PIPE, check=False)
+                    done = subprocess.run(
+                        [support.COMMAND, *args, *more],
+                        cwd=self.folder,
+                        stdout=full,
+                        stderr=subprocess.PIPE,
+                        check=False,
+                    )
                     self.assertEqual(done.returncode, OUTPUT, (name, done.stderr))
                     self.assertEqual(done.stderr.count(b"\n"), 1)
                     self.assertIn(b"No space left", done.stderr)
@@ -65,16 +78,22 @@ class Outputs(support.CommandTest):
                 os.remove(self.folder / "o.npy")
         for words in (("--help",), ("--version",), ("solve", "--help"), ("completion", "bash")):
             with open("/dev/full", "wb") as full:
-                done = subprocess.run([support.COMMAND, *words], stdout=full,
-                                      stderr=subprocess.PIPE, check=False)
+                done = subprocess.run(
+                    [support.COMMAND, *words], stdout=full, stderr=subprocess.PIPE, check=False
+                )
             self.assertEqual(done.returncode, OUTPUT, (words, done.stderr))
 
     def test_closed_pipe(self):
         for args in self.all.values():
             reader, writer = os.pipe()
             os.close(reader)
-            done = subprocess.run([support.COMMAND, *args, "--json", "-"], cwd=self.folder,
-                                  stdout=writer, stderr=subprocess.PIPE, check=False)
+            done = subprocess.run(
+                [support.COMMAND, *args, "--json", "-"],
+                cwd=self.folder,
+                stdout=writer,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
             os.close(writer)
             self.assertEqual(done.returncode, OUTPUT, done.stderr)
             self.assertIn(b"Broken pipe", done.stderr)
@@ -82,19 +101,40 @@ class Outputs(support.CommandTest):
             self.assertFalse((self.folder / "o.npy").exists())
 
     def test_closed_standard_output(self):
-        done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", support.COMMAND, *self.plan,
-                               "--out", "o.npy", "--json", "-"], cwd=self.folder,
-                              stderr=subprocess.PIPE, check=False)
+        done = subprocess.run(
+            [
+                "sh",
+                "-c",
+                'exec "$@" >&-',
+                "sh",
+                support.COMMAND,
+                *self.plan,
+                "--out",
+                "o.npy",
+                "--json",
+                "-",
+            ],
+            cwd=self.folder,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
         self.assertEqual(done.returncode, OUTPUT, done.stderr)
         self.assertIn(b"standard output", done.stderr)
         self.assertFalse((self.folder / "o.npy").exists())
 
     def test_places_that_cannot_be_written(self):
         (self.folder / "folder").mkdir()
-        for option, args in (("--json", self.solve), ("--out", self.plan), ("--html", self.simulate),
-                             ("--json", self.simulate)):
-            for path, says in (("none/o", "No such file"), ("folder", "folder"),
-                               ("p.json/o", "Not a directory")):
+        for option, args in (
+            ("--json", self.solve),
+            ("--out", self.plan),
+            ("--html", self.simulate),
+            ("--json", self.simulate),
+        ):
+            for path, says in (
+                ("none/o", "No such file"),
+                ("folder", "folder"),
+                ("p.json/o", "Not a directory"),
+            ):
                 self.refused(*args, option, path, status=OUTPUT, says=[path, says])
 
     def test_places_without_permission(self):
@@ -108,20 +148,35 @@ class Outputs(support.CommandTest):
         self.assertEqual((self.folder / "kept.json").read_text(), "kept")
 
     def test_two_outputs_need_two_places(self):
-        self.refused(*self.plan, "--out", "o", "--json", "o", status=USAGE, says=["--out", "--json"])
+        self.refused(
+            *self.plan, "--out", "o", "--json", "o", status=USAGE, says=["--out", "--json"]
+        )
         self.refused(*self.plan, "--out", "o", "--json", "./o", status=USAGE, says=["--out"])
         self.refused(*self.simulate, "--html", "-", "--json", "-", status=USAGE, says=["--html"])
 
     def test_a_failure_leaves_what_was_there(self):
         self.file("o.json", "before")
         self.file("bad.json", "{")
-        self.refused("solve", "--placement", "p.json", "--load", "bad.json", "--json", "o.json",
-                     status=INPUT)
+        self.refused(
+            "solve", "--placement", "p.json", "--load", "bad.json", "--json", "o.json", status=INPUT
+        )
         self.assertEqual((self.folder / "o.json").read_text(), "before")
         limited = subprocess.run(
-            ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", support.COMMAND, *self.solve, "--json",
-             "o.json"], cwd=self.folder, capture_output=True, check=False,
-            preexec_fn=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
+            [
+                "sh",
+                "-c",
+                'ulimit -f 1; exec "$@"',
+                "sh",
+                support.COMMAND,
+                *self.solve,
+                "--json",
+                "o.json",
+            ],
+            cwd=self.folder,
+            capture_output=True,
+            check=False,
+            preexec_fn=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+        )
         self.assertEqual(limited.returncode, OUTPUT, limited.stderr)
         self.assertIn(b"File too large", limited.stderr)
         self.assertEqual((self.folder / "o.json").read_text(), "before")
@@ -147,14 +202,14 @@ class Outputs(support.CommandTest):
     def test_a_named_pipe_is_an_input_and_an_output(self):
         os.mkfifo(self.folder / "pipe")
         writer = threading.Thread(
-            target=lambda: (self.folder / "pipe").write_text(json.dumps(SMALL)))
+            target=lambda: (self.folder / "pipe").write_text(json.dumps(SMALL))
+        )
         writer.start()
         out = self.json_of("solve", "--placement", "pipe", "--load", "l.json")
         writer.join()
         self.assertEqual(len(out["results"]), 2000)
         got = []
-        reader = threading.Thread(
-            target=lambda: got.append((self.folder / "pipe").read_text()))
+        reader = threading.Thread(target=lambda: got.append((self.folder / "pipe").read_text()))
         reader.start()
         self.ok(*self.solve, "--json", "pipe")
         reader.join()
@@ -168,9 +223,12 @@ class Outputs(support.CommandTest):
         self.file("l.json", {"load": [[1, 2, 3]] * 200000})
         for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             before = sorted(os.listdir(self.folder))
-            process = subprocess.Popen([support.COMMAND, *self.solve, "--json", "o.json"],
-                                       cwd=self.folder, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.PIPE)
+            process = subprocess.Popen(
+                [support.COMMAND, *self.solve, "--json", "o.json"],
+                cwd=self.folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
             while sorted(os.listdir(self.folder)) == before and process.poll() is None:
                 time.sleep(0.0005)
             process.send_signal(signal_number)
@@ -184,16 +242,20 @@ class Outputs(support.CommandTest):
             self.assertEqual(process.returncode, -signal_number)
             self.assertLessEqual(left, {"o.json"})
             if left:
-                self.assertEqual(len(json.loads((self.folder / "o.json").read_text())["results"]),
-                                 200000)
+                self.assertEqual(
+                    len(json.loads((self.folder / "o.json").read_text())["results"]), 200000
+                )
                 os.remove(self.folder / "o.json")
 
     def test_a_signal_that_is_ignored_stays_so(self):
         os.mkfifo(self.folder / "pipe")
         process = subprocess.Popen(
-            [support.COMMAND, "info", "--json", "pipe"], cwd=self.folder,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+            [support.COMMAND, "info", "--json", "pipe"],
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        )
         time.sleep(0.5)  # it waits for a reader of the pipe
         process.send_signal(signal.SIGHUP)
         _, message = process.communicate(timeout=60)
@@ -203,17 +265,25 @@ class Outputs(support.CommandTest):
         if not self.json_of("info")["benchmarks"]:
             self.skipTest("this build has no benchmarks")
         with open("/dev/full", "wb") as full:
-            done = subprocess.run([support.COMMAND, "bench", "--filter", "solve/.*cube",
-                                   "--min-time", "0.001"], stdout=full, stderr=subprocess.PIPE,
-                                  check=False)
+            done = subprocess.run(
+                [support.COMMAND, "bench", "--filter", "solve/.*cube", "--min-time", "0.001"],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
         self.assertEqual((done.returncode, done.stderr.count(b"\n")), (OUTPUT, 1), done.stderr)
         self.assertIn(b"No space left", done.stderr)
 
     def test_a_terminal_is_no_input(self):
         leader, follower = pty.openpty()
-        done = subprocess.run([support.COMMAND, "solve", "--placement", "-", "--load", "l.json"],
-                              cwd=self.folder, stdin=follower, capture_output=True, timeout=60,
-                              check=False)
+        done = subprocess.run(
+            [support.COMMAND, "solve", "--placement", "-", "--load", "l.json"],
+            cwd=self.folder,
+            stdin=follower,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
         os.close(leader)
         os.close(follower)
         self.assertEqual(done.returncode, INPUT)
@@ -224,8 +294,13 @@ class Outputs(support.CommandTest):
         done = self.run_command(*args)
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         leader, follower = pty.openpty()
-        done = subprocess.run([support.COMMAND, *args, "--json", "-"], cwd=self.folder,
-                              stdout=subprocess.PIPE, stderr=follower, check=False)
+        done = subprocess.run(
+            [support.COMMAND, *args, "--json", "-"],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=follower,
+            check=False,
+        )
         os.close(follower)
         shown = os.read(leader, 1 << 16)
         os.close(leader)

@@ -29,9 +29,15 @@ class ScriptsTest(unittest.TestCase):
         path.chmod(0o755)
 
     def run_script(self, script, *args, cwd=None, **environment):
-        return subprocess.run([self.root / "scripts" / script, *args], cwd=cwd or self.root,
-                              env={**os.environ, **environment}, capture_output=True, text=True,
-                              timeout=60, check=False)
+        return subprocess.run(
+            [self.root / "scripts" / script, *args],
+            cwd=cwd or self.root,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
 
 class Run(ScriptsTest):
@@ -40,16 +46,25 @@ class Run(ScriptsTest):
         self.program(self.root / "scripts/setup", "")
         self.program(self.folder / "bin/cmake", "")
         self.program(self.root / "build/release/apps/lplb/lplb", 'echo "$@"')
-        done = self.run_script("run", *args, cwd=cwd,
-                               PATH=f"{self.folder / 'bin'}:{os.environ['PATH']}")
+        done = self.run_script(
+            "run", *args, cwd=cwd, PATH=f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         lines = done.stdout.splitlines()
         return lines[0].split(), lines[-1]
 
     def test_it_chooses_what_is_left_open(self):
         words, report = self.words()
-        self.assertEqual(words[:5], ["simulate", "--batch-tokens", "1024", "--trace",
-                                     "data/traces/deepseek-v2-lite.load.jsonl"])
+        self.assertEqual(
+            words[:5],
+            [
+                "simulate",
+                "--batch-tokens",
+                "1024",
+                "--trace",
+                "data/traces/deepseek-v2-lite.load.jsonl",
+            ],
+        )
         self.assertIn("none,eplb,eplb+lplb,cube+even,cube+lplb", words)
         self.assertEqual(report, "report: out/report.html")
         words, report = self.words(cwd=self.folder)
@@ -91,7 +106,9 @@ class Setup(ScriptsTest):
 
     def test_what_it_does_not_know(self):
         done = self.run_script("setup", "all")
-        self.assertEqual((done.returncode, done.stderr), (2, "setup: all: expected build, test or python\n"))
+        self.assertEqual(
+            (done.returncode, done.stderr), (2, "setup: all: expected build, test or python\n")
+        )
 
 
 if __name__ == "__main__":

@@ -24,18 +24,23 @@ def npy(dtype, shape, values, version=(1, 0), fortran=False):
     header += " " * (-(size + len(header) + 1) % 64) + "\n"
     code = {"<i4": "i", "<i8": "q", "|u1": "B", "<f4": "f", ">i4": "i"}[dtype]
     order = ">" if dtype[0] == ">" else "<"
-    return (b"\x93NUMPY" + bytes(version) + struct.pack(length, len(header)) + header.encode() +
-            struct.pack(f"{order}{len(values)}{code}", *values))
+    return (
+        b"\x93NUMPY"
+        + bytes(version)
+        + struct.pack(length, len(header))
+        + header.encode()
+        + struct.pack(f"{order}{len(values)}{code}", *values)
+    )
 
 
 def read_npy(data):
     """(dtype, shape, values) of a .npy file of int32 or int64."""
     assert data[:8] == b"\x93NUMPY\x01\x00", data[:8]
     (length,) = struct.unpack("<H", data[8:10])
-    assert (10 + length) % 64 == 0 and data[9 + length:10 + length] == b"\n"
-    header = eval(data[10:10 + length], {"__builtins__": {}})  # a dict of literals
+    assert (10 + length) % 64 == 0 and data[9 + length : 10 + length] == b"\n"
+    header = eval(data[10 : 10 + length], {"__builtins__": {}})  # a dict of literals
     assert header["fortran_order"] is False
-    body = data[10 + length:]
+    body = data[10 + length :]
     item = {"<i4": "i", "<i8": "q"}[header["descr"]]
     count = len(body) // struct.calcsize("<" + item)
     return header["descr"], header["shape"], struct.unpack(f"<{count}{item}", body)
@@ -57,8 +62,15 @@ class CommandTest(unittest.TestCase):
         return name
 
     def run_command(self, *args, stdin=b"", **options):
-        return subprocess.run([COMMAND, *map(str, args)], cwd=self.folder, input=stdin,
-                              capture_output=True, timeout=120, check=False, **options)
+        return subprocess.run(
+            [COMMAND, *map(str, args)],
+            cwd=self.folder,
+            input=stdin,
+            capture_output=True,
+            timeout=120,
+            check=False,
+            **options,
+        )
 
     def ok(self, *args, **options):
         """Standard output of a run that must succeed and say nothing on standard error."""

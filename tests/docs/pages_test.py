@@ -27,8 +27,11 @@ def public_code(text):
     body = text.partition("namespace lplb {\n")[2].rpartition("}  // namespace lplb")[0]
     body = re.sub(r"^ private:\n.*?^};", "};", body, flags=re.M | re.S)
     body = re.sub(r"//.*", "", body)
-    return "\n".join(line for line in body.splitlines()
-                     if not re.search(r"~|&&\)|operator=\(|^  (struct|class|using) [^{]*;", line))
+    return "\n".join(
+        line
+        for line in body.splitlines()
+        if not re.search(r"~|&&\)|operator=\(|^  (struct|class|using) [^{]*;", line)
+    )
 
 
 class CppReference(unittest.TestCase):
@@ -43,8 +46,9 @@ class CppReference(unittest.TestCase):
                 self.assertEqual((page, names), (None, []))
                 continue
             self.assertTrue(names, header.name)
-            self.assertEqual(words_of(public_code(text)) - words_of(page) - {"public"}, set(),
-                             header.name)
+            self.assertEqual(
+                words_of(public_code(text)) - words_of(page) - {"public"}, set(), header.name
+            )
 
     def test_nothing_private_is_on_a_page(self):
         page, _ = cpp_reference.page("planner.h", (ROOT / "include/lplb/planner.h").read_text())
@@ -52,7 +56,9 @@ class CppReference(unittest.TestCase):
         self.assertNotIn("~Planner", page)
 
     def test_a_header_with_everything_in_it(self):
-        page, names = cpp_reference.page("x.h", """\
+        page, names = cpp_reference.page(
+            "x.h",
+            """\
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -85,11 +91,14 @@ struct Seven {
 };
 
 }  // namespace lplb
-""")
+""",
+        )
         self.assertEqual(names, ["one()", "two()", "kThree", "Four", "Seven"])
-        self.assertIn("## one(), two()\n\nOne.\n\nOf `this` `[num_ranks]`, by `that_one()` or "
-                      "`kOther`.\n\n```cpp\nint one(int a,\n        int b = f(3));\nint two();\n```",
-                      page)
+        self.assertIn(
+            "## one(), two()\n\nOne.\n\nOf `this` `[num_ranks]`, by `that_one()` or "
+            "`kOther`.\n\n```cpp\nint one(int a,\n        int b = f(3));\nint two();\n```",
+            page,
+        )
         self.assertIn("## Four\n\nA class.\n\n```cpp\nclass Four : public Five;\n```", page)
         self.assertIn("### Four::run()\n\nRuns.\n\n```cpp\nvoid run() const { go(); }\n```", page)
         self.assertIn("///< at length\n};", page)
@@ -97,8 +106,12 @@ struct Seven {
 
 
 class Links(unittest.TestCase):
-    KNOWN = {"docs/a.md": "a.md", "docs/b/c.md": "b/c.md", "README.md": "index.md",
-             "include/lplb/x.h": "cpp/x.md"}
+    KNOWN = {
+        "docs/a.md": "a.md",
+        "docs/b/c.md": "b/c.md",
+        "README.md": "index.md",
+        "include/lplb/x.h": "cpp/x.md",
+    }
 
     def turned(self, text, source="docs/b/c.md"):
         with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +140,9 @@ class Links(unittest.TestCase):
         self.assertEqual(self.turned("[`x` of x](../../src/x.cc)"), "`x` of x")
 
     def test_a_link_to_nothing_is_an_error(self):
-        with self.assertRaisesRegex(ValueError, "docs/b/c.md: link to none.md, which does not exist"):
+        with self.assertRaisesRegex(
+            ValueError, "docs/b/c.md: link to none.md, which does not exist"
+        ):
             self.turned("[n](none.md)")
 
 

@@ -16,8 +16,19 @@ import subprocess
 import sys
 
 STAGES = ("count", "exchange", "solve", "map")
-FOLDERS = ("apps", "bench", "cmake", "docs", "examples", "fuzz", "include", "python", "scripts", "src",
-           "tests")
+FOLDERS = (
+    "apps",
+    "bench",
+    "cmake",
+    "docs",
+    "examples",
+    "fuzz",
+    "include",
+    "python",
+    "scripts",
+    "src",
+    "tests",
+)
 CODE = (".cc", ".h", ".cu", ".cuh")
 MAX_LINES = 450
 
@@ -87,10 +98,25 @@ def headers_alone(root, cxx):
 
     def compile_alone(header):
         return subprocess.run(
-            [cxx, "-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only",
-             "-I", str(root / "include"), "-x", "c++", "-"],
+            [
+                cxx,
+                "-std=c++20",
+                "-Wall",
+                "-Wextra",
+                "-Wpedantic",
+                "-Werror",
+                "-fsyntax-only",
+                "-I",
+                str(root / "include"),
+                "-x",
+                "c++",
+                "-",
+            ],
             input=f"#include <lplb/{header.name}>\n#include <lplb/{header.name}>\n",
-            capture_output=True, text=True, check=False)
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for header, result in zip(headers, pool.map(compile_alone, headers)):
@@ -101,8 +127,10 @@ def headers_alone(root, cxx):
 
 def stages(root, _cxx):
     """No stage includes a sibling; and what is below the stages includes none of them."""
-    above = {stage: [other for other in STAGES if other != stage] + ["simulate", "placement"]
-             for stage in STAGES}
+    above = {
+        stage: [other for other in STAGES if other != stage] + ["simulate", "placement"]
+        for stage in STAGES
+    }
     above["core"] = [*STAGES, "simulate", "placement", "io"]
     for folder, forbidden in above.items():
         for path, lines in files_of(root, CODE, [f"src/{folder}"]):
@@ -118,7 +146,8 @@ def quiet_library(root, _cxx):
     loud = re.compile(
         r"\b(std::)?(cout|cerr|clog|printf|fprintf|puts|fputs|putchar|perror|abort|terminate|"
         r"exit|_exit|quick_exit|assert|system|getenv)\s*(\(|<<)|\bfmt::print\b|"
-        r"#\s*include\s*<(iostream|cassert|print)>")
+        r"#\s*include\s*<(iostream|cassert|print)>"
+    )
     for path, lines in files_of(root, CODE, ["src", "include"]):
         if is_test(path):
             continue
@@ -130,8 +159,11 @@ def quiet_library(root, _cxx):
 
 def layout(root, _cxx):
     """Licence, length, line ends; and src/ holds folders beside the planner."""
-    code = [*files_of(root, (*CODE, ".py", ".cmake", ".sh")), *scripts_of(root),
-            *(file for file in files_of(root, (".txt",)) if file[0].endswith("CMakeLists.txt"))]
+    code = [
+        *files_of(root, (*CODE, ".py", ".cmake", ".sh")),
+        *scripts_of(root),
+        *(file for file in files_of(root, (".txt",)) if file[0].endswith("CMakeLists.txt")),
+    ]
     if not code:
         yield "no files"
     for path, lines in code:
@@ -162,8 +194,13 @@ def finished(root, _cxx):
             found = marks.search(line)
             if found:
                 yield f"{path}:{number}: {found.group(0)}"
-            elif path.endswith(CODE) and commented.match(line) and re.search(r"[=(]", line) \
-                    and not line.lstrip().startswith("///") and line.rstrip().endswith(";"):
+            elif (
+                path.endswith(CODE)
+                and commented.match(line)
+                and re.search(r"[=(]", line)
+                and not line.lstrip().startswith("///")
+                and line.rstrip().endswith(";")
+            ):
                 yield f"{path}:{number}: code in a comment"
 
 
@@ -178,8 +215,18 @@ def vocabulary(root, _cxx):
                     yield f"{path}:{number}: {found.group(0)}: here it is {ours}"
 
 
-CHECKS = {check.__name__: check for check in (
-    public_includes, headers_alone, stages, quiet_library, layout, finished, vocabulary)}
+CHECKS = {
+    check.__name__: check
+    for check in (
+        public_includes,
+        headers_alone,
+        stages,
+        quiet_library,
+        layout,
+        finished,
+        vocabulary,
+    )
+}
 
 
 def main():
@@ -189,8 +236,12 @@ def main():
     here = pathlib.Path(__file__).resolve().parent.parent.parent
     root = pathlib.Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else here
     cxx = sys.argv[3] if len(sys.argv) > 3 else "g++"
-    problems = [problem for check in CHECKS if name in ("all", check)
-                for problem in CHECKS[check](root, cxx)]
+    problems = [
+        problem
+        for check in CHECKS
+        if name in ("all", check)
+        for problem in CHECKS[check](root, cxx)
+    ]
     print("\n".join(problems))
     sys.exit(1 if problems else 0)
 

@@ -45,43 +45,75 @@ class FencesTest(unittest.TestCase):
                 self.assertEqual(self.problems(check), [])
 
     def test_public_includes(self):
-        for include in ("<cuda_runtime.h>", "<fmt/format.h>", "<nlohmann/json.hpp>",
-                        "<torch/all.h>", "<Python.h>", '"core/check.h"', '"lplb/missing.h"'):
+        for include in (
+            "<cuda_runtime.h>",
+            "<fmt/format.h>",
+            "<nlohmann/json.hpp>",
+            "<torch/all.h>",
+            "<Python.h>",
+            '"core/check.h"',
+            '"lplb/missing.h"',
+        ):
             with self.subTest(include):
-                self.falls("public_includes", "include/lplb/a.h:3:",
-                           **{"include__lplb__a.h": HEADER + f"#include {include}\n"})
+                self.falls(
+                    "public_includes",
+                    "include/lplb/a.h:3:",
+                    **{"include__lplb__a.h": HEADER + f"#include {include}\n"},
+                )
 
     def test_headers_alone(self):
-        self.falls("headers_alone", "include/lplb/a.h:1:",
-                   **{"include__lplb__a.h": HEADER + "lplb::Load load();\n"})
-        self.falls("headers_alone", "include/lplb/a.h:1:",
-                   **{"include__lplb__a.h": LICENCE + "struct Twice {};\n"})
+        self.falls(
+            "headers_alone",
+            "include/lplb/a.h:1:",
+            **{"include__lplb__a.h": HEADER + "lplb::Load load();\n"},
+        )
+        self.falls(
+            "headers_alone",
+            "include/lplb/a.h:1:",
+            **{"include__lplb__a.h": LICENCE + "struct Twice {};\n"},
+        )
 
     def test_stages(self):
         for stage in fences.STAGES:
             other = fences.STAGES[fences.STAGES.index(stage) - 1]
-            self.falls("stages", f"src/{stage}/a.cc:2:",
-                       **{f"src__{stage}__a.cc": LICENCE + f'#include "{other}/a.h"\n'})
-        self.falls("stages", "src/core/a.h:3:",
-                   **{"src__core__a.h": HEADER + '#include "io/json.h"\n'})
+            self.falls(
+                "stages",
+                f"src/{stage}/a.cc:2:",
+                **{f"src__{stage}__a.cc": LICENCE + f'#include "{other}/a.h"\n'},
+            )
+        self.falls(
+            "stages", "src/core/a.h:3:", **{"src__core__a.h": HEADER + '#include "io/json.h"\n'}
+        )
 
     def test_quiet_library(self):
-        for line in ("std::cout << 1;", "  printf(\"x\");", "std::abort();", "exit (1);",
-                     "assert(true);", "#include <iostream>", "fmt::print(text);"):
+        for line in (
+            "std::cout << 1;",
+            '  printf("x");',
+            "std::abort();",
+            "exit (1);",
+            "assert(true);",
+            "#include <iostream>",
+            "fmt::print(text);",
+        ):
             with self.subTest(line):
-                self.falls("quiet_library", "src/solve/a.cc:2:",
-                           **{"src__solve__a.cc": LICENCE + line + "\n"})
-        for line in ("static_assert(true);", "// exit(1)", "throw Error(\"abort()\");"):
+                self.falls(
+                    "quiet_library",
+                    "src/solve/a.cc:2:",
+                    **{"src__solve__a.cc": LICENCE + line + "\n"},
+                )
+        for line in ("static_assert(true);", "// exit(1)", 'throw Error("abort()");'):
             with self.subTest(line):
                 self.assertEqual(
-                    self.problems("quiet_library", **{"src__solve__a.cc": LICENCE + line}), [])
+                    self.problems("quiet_library", **{"src__solve__a.cc": LICENCE + line}), []
+                )
 
     def test_layout(self):
         self.falls("layout", "src/solve/a.cc:1:", **{"src__solve__a.cc": "int a;\n"})
         self.falls("layout", "src/CMakeLists.txt:1:", **{"src__CMakeLists.txt": "project(a)\n"})
-        self.falls("layout", "scripts/test:1:", **{"scripts__test": "#!/bin/sh\n"})
-        self.falls("layout", "src/solve/a.cc:451:",
-                   **{"src__solve__a.cc": LICENCE + "int a;\n" * 450})
+        self.falls("layout", "scripts/test:1:", scripts__test="#!/bin/sh\n")
+        self.falls(
+            "layout", "src/solve/a.cc:451:", **{"src__solve__a.cc": LICENCE + "int a;\n" * 450}
+        )
         self.falls("layout", "src/solve/a.cc:2:", **{"src__solve__a.cc": LICENCE + "int a; \n"})
         self.falls("layout", "src/solve/a.cc:2:", **{"src__solve__a.cc": LICENCE + "\tint a;\n"})
         self.falls("layout", "src/solve/a.h:1:", **{"src__solve__a.h": LICENCE})
@@ -90,15 +122,22 @@ class FencesTest(unittest.TestCase):
     def test_finished(self):
         for line in ("// TO" + "DO: later", "// FIX" + "ME", "#if" + " 0", "// x = f(y);"):
             with self.subTest(line):
-                self.falls("finished", "src/solve/a.cc:2:",
-                           **{"src__solve__a.cc": LICENCE + line + "\n"})
+                self.falls(
+                    "finished", "src/solve/a.cc:2:", **{"src__solve__a.cc": LICENCE + line + "\n"}
+                )
 
     def test_vocabulary(self):
-        self.falls("vocabulary", "src/solve/a.cc:2:",
-                   **{"src__solve__a.cc": LICENCE + "int world_size = 8;\n"})
+        self.falls(
+            "vocabulary",
+            "src/solve/a.cc:2:",
+            **{"src__solve__a.cc": LICENCE + "int world_size = 8;\n"},
+        )
         self.assertEqual(
-            self.problems("vocabulary",
-                          **{"src__solve__a.cc": LICENCE + "// world_size elsewhere\n"}), [])
+            self.problems(
+                "vocabulary", **{"src__solve__a.cc": LICENCE + "// world_size elsewhere\n"}
+            ),
+            [],
+        )
 
 
 if __name__ == "__main__":

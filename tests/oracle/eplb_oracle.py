@@ -19,8 +19,8 @@ def f32(x):
 def f32_sum(values):
     """The float32 sum of a list as PyTorch's contiguous reduction rounds it."""
     lanes = 8 if len(values) >= 8 else 1
-    vectors = [values[i:i + lanes] for i in range(0, len(values) - lanes + 1, lanes)]
-    tail = values[len(vectors) * lanes:]
+    vectors = [values[i : i + lanes] for i in range(0, len(values) - lanes + 1, lanes)]
+    tail = values[len(vectors) * lanes :]
 
     def add(a, b):
         return [f32(x + y) for x, y in zip(a, b)]
@@ -29,7 +29,7 @@ def f32_sum(values):
     rows = len(vectors) // 4
     total = []
     for k in range(4):
-        column = vectors[k:rows * 4:4]
+        column = vectors[k : rows * 4 : 4]
         blocks = zero
         while len(column) >= 16:
             block = zero
@@ -41,7 +41,7 @@ def f32_sum(values):
         for v in column:
             rest = add(rest, v)
         total.append(add(rest, blocks))
-    for v in vectors[rows * 4:]:
+    for v in vectors[rows * 4 :]:
         total[0] = add(total[0], v)
     for k in (1, 2, 3):
         total[0] = add(total[0], total[k])
@@ -155,7 +155,9 @@ def rebalance_layer(load, num_replicas, num_groups, num_nodes, num_ranks):
     groups_a_node = num_groups // num_nodes
     slots = [None] * num_replicas
     for node in range(num_nodes):
-        mine = [e for g in ordered[node * groups_a_node:(node + 1) * groups_a_node] for e in groups[g]]
+        mine = [
+            e for g in ordered[node * groups_a_node : (node + 1) * groups_a_node] for e in groups[g]
+        ]
         weights = [load[e] for e in mine]
         experts, ordinals, counts = replicate(weights, per_node)
         shares = [f32(weights[e] / counts[e]) for e in experts]

@@ -94,21 +94,37 @@ def lopsided(n):
 
 # (layers, experts, replicas, groups, nodes, ranks)
 SHAPES = [
-    ("few values", (3, 12, 16, 4, 2, 8)), ("zeros", (1, 64, 72, 8, 2, 8)),
-    ("equal", (1, 64, 80, 8, 4, 8)), ("equal", (1, 100, 120, 1, 1, 12)),
-    ("one hot", (2, 32, 64, 4, 2, 16)), ("few values", (2, 64, 96, 8, 2, 8)),
-    ("few values", (1, 256, 288, 8, 4, 32)), ("pairs", (2, 60, 72, 6, 3, 12)),
-    ("pairs", (1, 128, 160, 1, 1, 16)), ("tokens", (2, 64, 64, 8, 1, 8)),
-    ("tokens", (1, 256, 320, 8, 3, 64)), ("tokens", (1, 160, 192, 8, 8, 32)),
-    ("falling", (1, 96, 96, 1, 1, 8)), ("rising", (1, 96, 128, 12, 4, 8)),
-    ("pipes", (1, 120, 128, 1, 1, 16)), ("lopsided", (1, 128, 128, 1, 1, 8)),
-    ("lopsided", (1, 200, 240, 200, 2, 8)), ("skewed", (2, 64, 128, 1, 1, 16)),
-    ("fractions", (2, 72, 80, 4, 2, 8)), ("fractions", (1, 90, 96, 6, 3, 6)),
-    ("fractions", (1, 264, 288, 8, 4, 32)), ("above 2^24", (1, 280, 288, 8, 2, 16)),
-    ("above 2^24", (1, 62, 64, 2, 1, 8)), ("wide", (2, 84, 96, 6, 2, 8)),
-    ("tiny", (1, 40, 48, 1, 1, 8)), ("beyond float32", (2, 48, 64, 8, 2, 8)),
-    ("tokens", (2, 5, 5, 1, 1, 1)), ("tokens", (2, 5, 8, 1, 1, 8)), ("tokens", (1, 1, 16, 1, 1, 4)),
-    ("tokens", (1, 17, 20, 2, 3, 5)), ("fractions", (1, 1100, 1104, 2, 1, 16)),
+    ("few values", (3, 12, 16, 4, 2, 8)),
+    ("zeros", (1, 64, 72, 8, 2, 8)),
+    ("equal", (1, 64, 80, 8, 4, 8)),
+    ("equal", (1, 100, 120, 1, 1, 12)),
+    ("one hot", (2, 32, 64, 4, 2, 16)),
+    ("few values", (2, 64, 96, 8, 2, 8)),
+    ("few values", (1, 256, 288, 8, 4, 32)),
+    ("pairs", (2, 60, 72, 6, 3, 12)),
+    ("pairs", (1, 128, 160, 1, 1, 16)),
+    ("tokens", (2, 64, 64, 8, 1, 8)),
+    ("tokens", (1, 256, 320, 8, 3, 64)),
+    ("tokens", (1, 160, 192, 8, 8, 32)),
+    ("falling", (1, 96, 96, 1, 1, 8)),
+    ("rising", (1, 96, 128, 12, 4, 8)),
+    ("pipes", (1, 120, 128, 1, 1, 16)),
+    ("lopsided", (1, 128, 128, 1, 1, 8)),
+    ("lopsided", (1, 200, 240, 200, 2, 8)),
+    ("skewed", (2, 64, 128, 1, 1, 16)),
+    ("fractions", (2, 72, 80, 4, 2, 8)),
+    ("fractions", (1, 90, 96, 6, 3, 6)),
+    ("fractions", (1, 264, 288, 8, 4, 32)),
+    ("above 2^24", (1, 280, 288, 8, 2, 16)),
+    ("above 2^24", (1, 62, 64, 2, 1, 8)),
+    ("wide", (2, 84, 96, 6, 2, 8)),
+    ("tiny", (1, 40, 48, 1, 1, 8)),
+    ("beyond float32", (2, 48, 64, 8, 2, 8)),
+    ("tokens", (2, 5, 5, 1, 1, 1)),
+    ("tokens", (2, 5, 8, 1, 1, 8)),
+    ("tokens", (1, 1, 16, 1, 1, 4)),
+    ("tokens", (1, 17, 20, 2, 3, 5)),
+    ("fractions", (1, 1100, 1104, 2, 1, 16)),
 ]
 
 
@@ -118,7 +134,10 @@ def make_cases():
     for kind, (layers, experts, replicas, groups, nodes, ranks) in SHAPES:
         case = {
             "name": f"{kind} {layers}x{experts}->{replicas} g{groups} n{nodes} r{ranks}",
-            "num_replicas": replicas, "num_groups": groups, "num_nodes": nodes, "num_gpus": ranks,
+            "num_replicas": replicas,
+            "num_groups": groups,
+            "num_nodes": nodes,
+            "num_gpus": ranks,
             "weight": [loads(kind, experts, rnd) for _ in range(layers)],
         }
         result = eplb_oracle.rebalance_experts(case["weight"], replicas, groups, nodes, ranks)
@@ -132,11 +151,21 @@ def as_text(cases):
 
 
 def differences(cases, rebalance):
-    return [f"{case['name']}: {key}" for case in cases
-            for key, value in zip(RESULTS, rebalance(case["weight"], case["num_replicas"],
-                                                     case["num_groups"], case["num_nodes"],
-                                                     case["num_gpus"]))
-            if value != case[key]]
+    return [
+        f"{case['name']}: {key}"
+        for case in cases
+        for key, value in zip(
+            RESULTS,
+            rebalance(
+                case["weight"],
+                case["num_replicas"],
+                case["num_groups"],
+                case["num_nodes"],
+                case["num_gpus"],
+            ),
+        )
+        if value != case[key]
+    ]
 
 
 def main(arguments):
@@ -148,10 +177,15 @@ def main(arguments):
     elif arguments == ["--torch"]:
         import eplb
         import torch
+
         cases = json.loads(OUTPUT.read_text()) + reference
-        wrong = differences(cases, lambda weight, *shape: [
-            x.tolist() for x in eplb.rebalance_experts(torch.tensor(weight, dtype=torch.float64),
-                                                       *shape)])
+        wrong = differences(
+            cases,
+            lambda weight, *shape: [
+                x.tolist()
+                for x in eplb.rebalance_experts(torch.tensor(weight, dtype=torch.float64), *shape)
+            ],
+        )
         print(f"torch {torch.__version__}: {len(cases)} cases")
     elif not arguments:
         OUTPUT.write_text(as_text(make_cases()))

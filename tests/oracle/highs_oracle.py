@@ -19,7 +19,7 @@ import sys
 import tempfile
 
 try:
-    import highspy  # noqa: F401
+    import highspy
 except ImportError:
     print("skipped: this Python has no highspy")
     sys.exit(77)
@@ -30,8 +30,12 @@ BATCHES = 6
 
 
 def placement_of(num_ranks, experts, **optional):
-    return {"num_ranks": num_ranks, "num_logical_experts": max(experts) + 1,
-            "physical_to_logical": experts, **optional}
+    return {
+        "num_ranks": num_ranks,
+        "num_logical_experts": max(experts) + 1,
+        "physical_to_logical": experts,
+        **optional,
+    }
 
 
 def ring(n):
@@ -174,9 +178,22 @@ def main():
             expected = [optimum(placement, load) for load in loads]
             solvers = ["auto", "flow"] + ["cut"] * (placement["num_ranks"] <= 8)
             for solver in solvers:
-                run = subprocess.run([lplb, "solve", "--placement", placement_file, "--load",
-                                      load_file, "--solver", solver, "--json", "-"],
-                                     stdout=subprocess.PIPE, check=True)
+                run = subprocess.run(
+                    [
+                        lplb,
+                        "solve",
+                        "--placement",
+                        placement_file,
+                        "--load",
+                        load_file,
+                        "--solver",
+                        solver,
+                        "--json",
+                        "-",
+                    ],
+                    stdout=subprocess.PIPE,
+                    check=True,
+                )
                 results = json.loads(run.stdout)["results"]
                 if len(results) != len(loads):
                     sys.exit(f"{len(loads)} batches, {len(results)} results")

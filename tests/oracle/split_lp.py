@@ -25,7 +25,7 @@ class SplitLp:
     def set_load(self, load):
         """Writes the bounds of one batch into `lp`."""
         lower = np.zeros(self.lp.num_row_)
-        lower[self.num_ranks:] = -math.inf
+        lower[self.num_ranks :] = -math.inf
         upper = np.full(self.lp.num_row_, math.inf)
         column_upper = np.full(self.lp.num_col_, math.inf)
         for expert, row in self.carried_by:

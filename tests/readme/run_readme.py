@@ -147,9 +147,12 @@ class Page:
         if self.arguments.update:
             self.changes.append((line, len(shown), printed))
             return
-        self.problems.append(f"{self.path.name}:{line + 1}: {what}\n  shown:\n"
-                             + "".join(f"    {text}\n" for text in shown) + "  printed:\n"
-                             + "".join(f"    {text}\n" for text in printed))
+        self.problems.append(
+            f"{self.path.name}:{line + 1}: {what}\n  shown:\n"
+            + "".join(f"    {text}\n" for text in shown)
+            + "  printed:\n"
+            + "".join(f"    {text}\n" for text in printed)
+        )
 
     def run_console(self, block, folder, environment):
         for command, start, shown in commands_of(block):
@@ -162,54 +165,87 @@ class Page:
                 continue
             self.checked += 1
             result = subprocess.run(
-                ["bash", "-c", command], cwd=ROOT if in_project else folder, env=environment,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False,
-                stderr=subprocess.PIPE if in_project else subprocess.STDOUT)
+                ["bash", "-c", command],
+                cwd=ROOT if in_project else folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=False,
+                stderr=subprocess.PIPE if in_project else subprocess.STDOUT,
+            )
             expected = int(block.notes.get("exit", 0))
             if result.returncode != expected:
                 self.problems.append(
                     f"{self.path.name}:{block.first + start}: {command}: exit status "
                     f"{result.returncode}, expected {expected}\n{result.stdout}"
-                    f"{result.stderr or ''}")
+                    f"{result.stderr or ''}"
+                )
                 continue
-            self.compare(block.first + start, command, shown, result.stdout.splitlines(),
-                         block.notes)
+            self.compare(
+                block.first + start, command, shown, result.stdout.splitlines(), block.notes
+            )
 
     def run_program(self, block, output, folder):
         self.checked += 1
         source, program = folder / "program.cc", folder / "program"
         source.write_text("\n".join(block.lines) + "\n")
-        build = [self.arguments.cxx, "-std=c++20", "-Wall", "-Wextra", "-Werror", "-O1",
-                 f"-I{ROOT / 'include'}", source, "-o", program, self.arguments.library,
-                 *self.arguments.libs.split(), "-pthread"]
+        build = [
+            self.arguments.cxx,
+            "-std=c++20",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-O1",
+            f"-I{ROOT / 'include'}",
+            source,
+            "-o",
+            program,
+            self.arguments.library,
+            *self.arguments.libs.split(),
+            "-pthread",
+        ]
         result = subprocess.run(build, capture_output=True, text=True, check=False)
         if result.returncode != 0:
-            self.problems.append(f"{self.path.name}:{block.first + 1}: the program does not "
-                                 f"compile:\n{result.stderr}")
+            self.problems.append(
+                f"{self.path.name}:{block.first + 1}: the program does not "
+                f"compile:\n{result.stderr}"
+            )
             return
         result = subprocess.run([program], capture_output=True, text=True, check=False, timeout=60)
         if result.returncode != 0:
-            self.problems.append(f"{self.path.name}:{block.first + 1}: the program ends with "
-                                 f"status {result.returncode}:\n{result.stderr}")
+            self.problems.append(
+                f"{self.path.name}:{block.first + 1}: the program ends with "
+                f"status {result.returncode}:\n{result.stderr}"
+            )
             return
-        self.compare(output.first, "the program above", output.lines, result.stdout.splitlines(),
-                     output.notes)
+        self.compare(
+            output.first,
+            "the program above",
+            output.lines,
+            result.stdout.splitlines(),
+            output.notes,
+        )
 
     def check_first_program(self, block):
         if len(block.lines) > MAX_PROGRAM_LINES:
-            self.problems.append(f"{self.path.name}:{block.first + 1}: {len(block.lines)} lines, "
-                                 f"at most {MAX_PROGRAM_LINES}")
+            self.problems.append(
+                f"{self.path.name}:{block.first + 1}: {len(block.lines)} lines, "
+                f"at most {MAX_PROGRAM_LINES}"
+            )
         if self.arguments.example:
             example = pathlib.Path(self.arguments.example).read_text().splitlines()
             if [line for line in example if "SPDX-License-Identifier" not in line] != block.lines:
-                self.problems.append(f"{self.path.name}:{block.first + 1}: is not "
-                                     f"{self.arguments.example}")
+                self.problems.append(
+                    f"{self.path.name}:{block.first + 1}: is not {self.arguments.example}"
+                )
 
     def run(self):
         blocks = blocks_of(self.lines)
         environment = dict(os.environ)
-        environment["PATH"] = f"{pathlib.Path(self.arguments.lplb).resolve().parent}:" \
-                              f"{environment['PATH']}"
+        environment["PATH"] = (
+            f"{pathlib.Path(self.arguments.lplb).resolve().parent}:{environment['PATH']}"
+        )
         programs = 0
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
@@ -225,8 +261,10 @@ class Page:
                         self.check_first_program(block)
                     programs += 1
                     if after is None or after.kind != "text":
-                        self.problems.append(f"{self.path.name}:{block.first + 1}: no ```text "
-                                             "block with the program's output follows")
+                        self.problems.append(
+                            f"{self.path.name}:{block.first + 1}: no ```text "
+                            "block with the program's output follows"
+                        )
                         continue
                     self.run_program(block, after, folder)
         if self.checked == 0:
@@ -234,7 +272,7 @@ class Page:
 
     def update(self):
         for line, count, printed in reversed(self.changes):
-            self.lines[line:line + count] = printed
+            self.lines[line : line + count] = printed
         self.path.write_text("\n".join(self.lines) + "\n")
 
 

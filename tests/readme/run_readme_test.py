@@ -22,8 +22,16 @@ class MatcherTest(unittest.TestCase):
         self.assertTrue(matches("a  1\n", "a 1"))
 
     def test_different(self):
-        for shown, printed in (("a", "b"), ("a", "a\nb"), ("a\nb", "a"), ("", "a"), ("a", ""),
-                               ("1.036", "1.037"), ("a\n\nb", "a\nb"), ("a.c", "abc")):
+        for shown, printed in (
+            ("a", "b"),
+            ("a", "a\nb"),
+            ("a\nb", "a"),
+            ("", "a"),
+            ("a", ""),
+            ("1.036", "1.037"),
+            ("a\n\nb", "a\nb"),
+            ("a.c", "abc"),
+        ):
             with self.subTest(shown=shown, printed=printed):
                 self.assertFalse(matches(shown, printed))
 
@@ -55,8 +63,17 @@ class PageTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "page.md"
             path.write_text(text)
-            page = run_readme.Page(path, argparse.Namespace(
-                libs="", lplb="/nowhere/lplb", library="", cxx="false", example=None, update=update))
+            page = run_readme.Page(
+                path,
+                argparse.Namespace(
+                    libs="",
+                    lplb="/nowhere/lplb",
+                    library="",
+                    cxx="false",
+                    example=None,
+                    update=update,
+                ),
+            )
             page.run()
             if update:
                 page.update()
@@ -82,12 +99,17 @@ class PageTest(unittest.TestCase):
         self.assertEqual(len(self.problems("```console\n$ scripts/none" + ending)), 1)
 
     def test_program_that_does_not_compile(self):
-        self.assertEqual(len(self.problems(
-            "```cpp\nint main() {}\n```\n```text\n```\n```console\n$ true\n```\n")), 1)
+        self.assertEqual(
+            len(
+                self.problems("```cpp\nint main() {}\n```\n```text\n```\n```console\n$ true\n```\n")
+            ),
+            1,
+        )
 
     def test_program_without_output(self):
-        self.assertEqual(len(self.problems(
-            "```cpp\nint main() {}\n```\n```console\n$ true\n```\n")), 1)
+        self.assertEqual(
+            len(self.problems("```cpp\nint main() {}\n```\n```console\n$ true\n```\n")), 1
+        )
 
     def test_block_without_end(self):
         with self.assertRaises(ValueError):
@@ -96,7 +118,9 @@ class PageTest(unittest.TestCase):
             self.problems("```console\noutput\n```\n")
 
     def test_update(self):
-        self.assertEqual(self.problems("```console\n$ echo a; echo b\nX\n$ echo c\n```\n", True), [])
+        self.assertEqual(
+            self.problems("```console\n$ echo a; echo b\nX\n$ echo c\n```\n", True), []
+        )
         self.assertEqual(self.updated, "```console\n$ echo a; echo b\na\nb\n$ echo c\nc\n```\n")
 
     def test_links(self):

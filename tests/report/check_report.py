@@ -17,8 +17,17 @@ from pathlib import Path
 SKIPPED = 77
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # As many as there are colours.
-POLICIES = ["none", "eplb", "eplb+lplb", "cube+even", "cube+lplb", "hypercube+lplb",
-            "torus:4x4+even", "torus:4x4+lplb", "ring:16+lplb"]
+POLICIES = [
+    "none",
+    "eplb",
+    "eplb+lplb",
+    "cube+even",
+    "cube+lplb",
+    "hypercube+lplb",
+    "torus:4x4+even",
+    "torus:4x4+lplb",
+    "ring:16+lplb",
+]
 WIDTHS = (390, 1280)
 
 # Before the page's own script: what goes wrong in it, or in the probe, is kept.
@@ -121,12 +130,26 @@ def look(browser, page, width, folder):
     around = folder / f"{width}.html"
     around.write_text(
         f'<!DOCTYPE html><pre></pre><iframe width="{width}" height="900" style="border: 0" '
-        f'srcdoc="{html.escape(text)}"></iframe>', encoding="utf-8")
+        f'srcdoc="{html.escape(text)}"></iframe>',
+        encoding="utf-8",
+    )
     done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-         f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000", "--dump-dom",
-         around.as_uri()],
-        capture_output=True, text=True, timeout=120, check=False)
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--user-data-dir={folder / 'profile'}",
+            "--window-size=1400,1000",
+            "--dump-dom",
+            around.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     found = re.search(r"<pre>(.+?)</pre>", done.stdout, re.DOTALL)
     if found is None:
         sys.exit(f"check_report: nothing found at {width} px:\n{done.stderr[-2000:]}")
@@ -176,7 +199,9 @@ def check_readouts(found, report):
     check(len(found["heat"]) == 2, f"{len(found['heat'])} heat maps")
     for heat in found["heat"]:
         value = heat["values"][-buckets]  # the last rank, the first bucket
-        check(heat["shown"].startswith(f"rank 15, batch 0: {value:.3f} "), f"readout: {heat['shown']}")
+        check(
+            heat["shown"].startswith(f"rank 15, batch 0: {value:.3f} "), f"readout: {heat['shown']}"
+        )
     for policy in report["policies"]:
         shown = f"{policy['name']} {policy['over_time'][-1]:.3f}"
         check(shown in found["time"], f"{shown} is not in the readout: {found['time']}")
@@ -192,11 +217,27 @@ def main():
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         subprocess.run(
-            [sys.argv[1], "simulate", "--trace", "synthetic:W6_rotating_hotspot",
-             "--synthetic-num-layers", "12", "--synthetic-num-steps", "40", "--num-ranks", "16",
-             "--policies", ",".join(POLICIES), "--html", folder / "report.html",
-             "--json", folder / "report.json"],
-            check=True, stdout=subprocess.DEVNULL)
+            [
+                sys.argv[1],
+                "simulate",
+                "--trace",
+                "synthetic:W6_rotating_hotspot",
+                "--synthetic-num-layers",
+                "12",
+                "--synthetic-num-steps",
+                "40",
+                "--num-ranks",
+                "16",
+                "--policies",
+                ",".join(POLICIES),
+                "--html",
+                folder / "report.html",
+                "--json",
+                folder / "report.json",
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         page = (folder / "report.html").read_text(encoding="utf-8")
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         for width in WIDTHS:
@@ -206,8 +247,10 @@ def main():
             check_colours(found)
             check_sorting(found)
             check_readouts(found, report)
-            print(f"{width} px: {len(found['texts'])} labels, {len(found['sorts'])} columns sort, "
-                  f"contrast at least {min(t['worst']['ratio'] for t in found['themes']):.1f}")
+            print(
+                f"{width} px: {len(found['texts'])} labels, {len(found['sorts'])} columns sort, "
+                f"contrast at least {min(t['worst']['ratio'] for t in found['themes']):.1f}"
+            )
 
 
 if __name__ == "__main__":

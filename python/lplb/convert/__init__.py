@@ -21,11 +21,11 @@ numpy is enough to import this module. torch (2.6 or newer), safetensors, pyarro
 imported where a file of their kind is read, and a message names the one that is missing.
 """
 
-from .errors import ConvertError, OutputError
-from .opening import open_recording
-from .placement import Placement, read_placement, write_placement
-from .recording import Recording
-from .trace import Summary, sum_load, write_load, write_trace
+from lplb.convert.errors import ConvertError, OutputError
+from lplb.convert.opening import open_recording
+from lplb.convert.placement import Placement, read_placement, write_placement
+from lplb.convert.recording import Recording
+from lplb.convert.trace import Summary, sum_load, write_load, write_trace
 
 __all__ = [
     "ConvertError",

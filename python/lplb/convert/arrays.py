@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ConvertError, PathLike, fail, shown
-from .recording import Recording, count_ids
-from .values import IntArray, as_array, counts
+from lplb.convert.errors import ConvertError, PathLike, fail, shown
+from lplb.convert.recording import Recording, count_ids
+from lplb.convert.values import IntArray, as_array, counts
 
 # Tokens of a routing that are held at a time.
 _CHUNK = 65536

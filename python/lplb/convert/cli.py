@@ -8,11 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .errors import ConvertError, OutputError
-from .opening import open_recording
-from .placement import FORMS, read_placement, write_placement
-from .recording import Recording
-from .trace import describe, write_load, write_trace
+from lplb.convert.errors import ConvertError, OutputError
+from lplb.convert.opening import open_recording
+from lplb.convert.placement import FORMS, read_placement, write_placement
+from lplb.convert.recording import Recording
+from lplb.convert.trace import describe, write_load, write_trace
 
 _BAD_USE, _BAD_INPUT, _BAD_OUTPUT = 2, 3, 4
 

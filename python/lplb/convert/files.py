@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ConvertError, OutputError, PathLike, fail, first_line, need, shown
+from lplb.convert.errors import ConvertError, OutputError, PathLike, fail, first_line, need, shown
 
 # The first torch whose weights_only does what it says (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)

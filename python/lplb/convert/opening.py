@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from . import arrays, parquet, sglang, trtllm, vllm
-from .errors import ConvertError, PathLike, fail, shown
-from .files import (
+from lplb.convert import arrays, parquet, sglang, trtllm, vllm
+from lplb.convert.errors import ConvertError, PathLike, fail, shown
+from lplb.convert.files import (
     check_readable,
     open_safetensors,
     read_json,
@@ -18,8 +18,8 @@ from .files import (
     read_pt,
     read_tensor,
 )
-from .placement import read_placement
-from .recording import Recording
+from lplb.convert.placement import read_placement
+from lplb.convert.recording import Recording
 
 _STAT, _RECORDS = "an SGLang dump of counts", "an SGLang dump of forward passes"
 _WINDOW, _ARRAY = "a vLLM load window", "an array"

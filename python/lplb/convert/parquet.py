@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import PathLike, fail, first_line, need
-from .files import check_readable
-from .recording import Recording
-from .values import MAX_EXPERTS, MAX_LAYERS, IntArray, counts, whole_numbers
+from lplb.convert.errors import PathLike, fail, first_line, need
+from lplb.convert.files import check_readable
+from lplb.convert.recording import Recording
+from lplb.convert.values import MAX_EXPERTS, MAX_LAYERS, IntArray, counts, whole_numbers
 
 _ROWS = 65536
 

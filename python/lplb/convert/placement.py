@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConvertError, PathLike, fail, need, shown
-from .files import output, read_json, read_npy, read_pt, read_yaml
-from .values import MAX_EXPERTS, MAX_LAYERS, MAX_RANKS, IntArray, integer, slot_map
+from lplb.convert.errors import ConvertError, PathLike, fail, need, shown
+from lplb.convert.files import output, read_json, read_npy, read_pt, read_yaml
+from lplb.convert.values import MAX_EXPERTS, MAX_LAYERS, MAX_RANKS, IntArray, integer, slot_map
 
 FORMS = ("lplb", "sglang", "vllm", "trtllm")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import ConvertError, PathLike, fail
-from .values import MAX_EXPERTS, MAX_LAYERS, MAX_RANKS, IntArray
+from lplb.convert.errors import ConvertError, PathLike, fail
+from lplb.convert.values import MAX_EXPERTS, MAX_LAYERS, MAX_RANKS, IntArray
 
 
 @dataclass
@@ -160,7 +160,7 @@ def count_ids(path: PathLike, key: str, ids: IntArray, num_experts: int) -> IntA
     >>> count_ids("a", "", np.array([[[0, 2]], [[2, -1]]]), 3)
     array([[1, 0, 2]])
     """
-    if ids.size and not (-1 <= int(ids.min()) and int(ids.max()) < num_experts):
+    if ids.size and not (int(ids.min()) >= -1 and int(ids.max()) < num_experts):
         wrong = int(ids.max()) if int(ids.max()) >= num_experts else int(ids.min())
         fail(path, key, f"holds expert {wrong}, expected -1 to {num_experts - 1}")
     layers = ids.shape[1]

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import PathLike, fail, shown
-from .recording import Recording, common_steps
-from .values import MAX_RANKS, IntArray, as_array, counts, integer, slot_map
+from lplb.convert.errors import PathLike, fail, shown
+from lplb.convert.recording import Recording, common_steps
+from lplb.convert.values import MAX_RANKS, IntArray, as_array, counts, integer, slot_map
 
 File = tuple[PathLike, Any]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import ConvertError, PathLike, fail
-from .files import output
-from .recording import Recording
-from .values import IntArray
+from lplb.convert.errors import ConvertError, PathLike, fail
+from lplb.convert.files import output
+from lplb.convert.recording import Recording
+from lplb.convert.values import IntArray
 
 
 @dataclass

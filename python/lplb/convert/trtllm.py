@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import PathLike, fail, shown
-from .files import open_safetensors, read_json, read_tensor
-from .recording import Recording, common_steps
-from .values import MAX_EXPERTS, MAX_LAYERS, IntArray, counts, integer
+from lplb.convert.errors import PathLike, fail, shown
+from lplb.convert.files import open_safetensors, read_json, read_tensor
+from lplb.convert.recording import Recording, common_steps
+from lplb.convert.values import MAX_EXPERTS, MAX_LAYERS, IntArray, counts, integer
 
 _RANK_FILE = re.compile(r"rank(\d+)\.safetensors")
 _KEY = re.compile(r"(\d+)_(\d+)")

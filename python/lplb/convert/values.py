@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import PathLike, fail, need, shown
+from lplb.convert.errors import PathLike, fail, need, shown
 
 IntArray = npt.NDArray[np.int64]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import PathLike, fail
-from .recording import Recording
-from .sglang import File
-from .values import IntArray, as_array, counts, integer, slot_map
+from lplb.convert.errors import PathLike, fail
+from lplb.convert.recording import Recording
+from lplb.convert.sglang import File
+from lplb.convert.values import IntArray, as_array, counts, integer, slot_map
 
 WINDOW, ONE_PASS = "expert_load_window", "expert_load_pass"
 
