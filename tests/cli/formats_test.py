@@ -19,7 +19,7 @@ def ranks_of(placement, layer=0):
 
 class Solve(support.CommandTest):
     def check(self, placement, load, result, layer=0):
-        """The split adds up and its bound holds, by the definition; unit speeds."""
+        """The split adds up, and its bound holds by definition. All speeds are 1."""
         slots = sum(ranks_of(placement, layer), [])
         per_rank = len(slots) // placement["num_ranks"]
         taken = [0] * len(load)
@@ -32,27 +32,24 @@ class Solve(support.CommandTest):
         self.assertEqual(rank_load, result["rank_load"])
         self.assertEqual(max(rank_load), result["max_load"])
         bottleneck = set(result["bottleneck_ranks"])
-        inside = sum(
-            tokens
-            for expert, tokens in enumerate(load)
-            if all(slot // per_rank in bottleneck for slot, e in enumerate(slots) if e == expert)
-        )
+        inside = 0  # tokens of experts that have all their slots in the bottleneck
+        for expert, tokens in enumerate(load):
+            ranks = {slot // per_rank for slot, e in enumerate(slots) if e == expert}
+            inside += tokens if ranks <= bottleneck else 0
         self.assertEqual(-(-inside // len(bottleneck)), result["lower_bound"])
         self.assertEqual(result["status"], "optimal")
         self.assertEqual(result["max_load"], result["lower_bound"])
 
-    def solve(self, placement, load, *args):
+    def solve(self, placement, load, options=""):
         self.file("p.json", placement)
         self.file("l.json", {"load": load})
-        return self.json_of("solve", "--placement", "p.json", "--load", "l.json", *args)
+        return self.json_of(f"solve --placement p.json --load l.json {options}")
 
     def test_keys_and_types_are_those_of_the_format(self):
         out = self.solve(SMALL, [[10, 3, 4]])
         self.assertEqual(list(out), ["num_ranks", "results"])
-        self.assertEqual(
-            list(out["results"][0]),
-            ["status", "max_load", "lower_bound", "bottleneck_ranks", "rank_load", "physical_load"],
-        )
+        keys = "status max_load lower_bound bottleneck_ranks rank_load physical_load"
+        self.assertEqual(list(out["results"][0]), keys.split())
         self.assertIsInstance(out["results"][0]["max_load"], int)
         self.check(SMALL, [10, 3, 4], out["results"][0])
 
@@ -66,8 +63,8 @@ class Solve(support.CommandTest):
         placement = {"num_ranks": 8, "num_logical_experts": 12, "physical_to_logical": slots}
         loads = [[rng.randrange(1000) for _ in range(12)] for _ in range(40)]
         for solver in ("auto", "cut", "flow"):
-            one = self.solve(placement, loads, "--solver", solver, "--threads", "1")
-            many = self.solve(placement, loads, "--solver", solver, "--threads", "3")
+            one = self.solve(placement, loads, f"--solver {solver} --threads 1")
+            many = self.solve(placement, loads, f"--solver {solver} --threads 3")
             self.assertEqual(one, many)
             for load, result in zip(loads, one["results"]):
                 self.check(placement, load, result)
@@ -82,35 +79,26 @@ class Solve(support.CommandTest):
         placement = dict(SMALL, rank_speed=[1, 0.5])
         result = self.solve(placement, [[9, 0, 0]])["results"][0]
         self.assertEqual((result["rank_load"], result["max_load"]), ([6, 3], 6.0))
-        placement = {
-            "num_ranks": 2,
-            "num_logical_experts": 1,
-            "physical_to_logical": [0, 0],
-            "rank_alive": [False, True],
-        }
+        placement = {"num_ranks": 2, "num_logical_experts": 1, "physical_to_logical": [0, 0]}
+        placement["rank_alive"] = [False, True]
         result = self.solve(placement, [[9]])["results"][0]
         self.assertEqual((result["rank_load"], result["max_load"]), ([0, 9], 9))
 
     def test_speeds_of_one_are_no_speeds(self):
         plain = self.solve(SMALL, [[10, 3, 4]])
-        self.assertEqual(
-            plain,
-            self.solve(
-                dict(SMALL, rank_speed=[1, 1.0], num_nodes=2, rank_alive=[True, True]), [[10, 3, 4]]
-            ),
-        )
+        same = dict(SMALL, rank_speed=[1, 1.0], num_nodes=2, rank_alive=[True, True])
+        self.assertEqual(plain, self.solve(same, [[10, 3, 4]]))
 
     def test_standard_input_is_a_file(self):
         self.file("l.json", {"load": [[1, 2, 3]]})
-        out = self.json_of(
-            "solve", "--placement", "-", "--load", "l.json", stdin=json.dumps(SMALL).encode()
-        )
+        stdin = json.dumps(SMALL).encode()
+        out = self.json_of("solve --placement - --load l.json", stdin=stdin)
         self.check(SMALL, [1, 2, 3], out["results"][0])
 
     def test_the_table_shows_what_the_json_says(self):
         self.file("p.json", SMALL)
         self.file("l.json", {"load": [[10, 3, 4]] * 25})
-        table = self.ok("solve", "--placement", "p.json", "--load", "l.json")
+        table = self.ok("solve --placement p.json --load l.json")
         self.assertEqual(table.split("\n")[1].split(), ["0", "optimal", "9", "9", "1.0588"])
         self.assertIn("... and 5 rows more", table)
         self.assertIn("25 of 25 proven optimal", table)
@@ -120,20 +108,11 @@ class Place(support.CommandTest):
     def test_eplb_gives_the_reference_vectors(self):
         for case in json.loads((ROOT / "tests/data/eplb_reference.json").read_text()):
             self.file("l.json", {"load": case["weight"]})
+            replicas, ranks = case["num_replicas"], case["num_gpus"]
+            groups, nodes = case["num_groups"], case["num_nodes"]
             out = self.json_of(
-                "place",
-                "--load",
-                "l.json",
-                "--policy",
-                "eplb",
-                "--num-replicas",
-                case["num_replicas"],
-                "--num-groups",
-                case["num_groups"],
-                "--num-nodes",
-                case["num_nodes"],
-                "--num-ranks",
-                case["num_gpus"],
+                f"place --load l.json --policy eplb --num-replicas {replicas} "
+                f"--num-groups {groups} --num-nodes {nodes} --num-ranks {ranks}"
             )
             self.assertEqual(out["physical_to_logical"], case["physical_to_logical"], case["name"])
             self.assertEqual(out["logical_to_physical"], case["logical_to_physical"], case["name"])
@@ -142,40 +121,21 @@ class Place(support.CommandTest):
     def test_the_output_is_a_placement_file_that_all_commands_take(self):
         load = {"load": [[5.5, 1, 2, 3.25, 0, 0, 9e3, 1]] * 2}
         self.file("l.json", load)
-        self.ok(
-            "place",
-            "--load",
-            "l.json",
-            "--num-replicas",
-            "12",
-            "--num-ranks",
-            "4",
-            "--num-nodes",
-            "2",
-            "--json",
-            "p.json",
-        )
+        shape = "--num-replicas 12 --num-ranks 4 --num-nodes 2"
+        self.ok(f"place --load l.json {shape} --json p.json")
         placement = json.loads((self.folder / "p.json").read_text())
-        self.assertEqual(
-            list(placement),
-            [
-                "num_ranks",
-                "num_logical_experts",
-                "num_nodes",
-                "physical_to_logical",
-                "logical_to_physical",
-                "replica_count",
-            ],
-        )
+        keys = "num_ranks num_logical_experts num_nodes"
+        maps = "physical_to_logical logical_to_physical replica_count"
+        self.assertEqual(list(placement), f"{keys} {maps}".split())
         self.file("t.json", {"load": [[1, 2, 3, 4, 5, 6, 7, 8]] * 2})
-        out = self.json_of("solve", "--placement", "p.json", "--load", "t.json")
+        out = self.json_of("solve --placement p.json --load t.json")
         self.assertEqual([sum(r["rank_load"]) for r in out["results"]], [36, 36])
 
     def test_topologies_share_experts_along_their_edges(self):
         rng = random.Random(3)
         self.file("l.json", {"load": [[rng.randrange(100) for _ in range(32)]] * 2})
         for policy, ranks in (("cube", 8), ("hypercube", 16), ("torus:2x4", 8), ("ring:4", 4)):
-            out = self.json_of("place", "--load", "l.json", "--policy", policy, "--redundants", 1)
+            out = self.json_of(f"place --load l.json --policy {policy} --redundants 1")
             self.assertEqual(out["num_ranks"], ranks)
             for layer in range(2):
                 self.assertEqual(max(out["replica_count"][layer]), 2)
@@ -185,62 +145,31 @@ class Place(support.CommandTest):
         tables = set()
         for scale in (1e-320, 1, 1e308):
             self.file("l.json", {"load": [[scale, 0, 0, 0, 0, 0, 0, scale]]})
-            table = self.ok("place", "--load", "l.json", "--policy", "ring:4", "--redundants", "0")
+            table = self.ok("place --load l.json --policy ring:4 --redundants 0")
             tables.add(tuple(table.splitlines()[1].split()))
         self.assertEqual(tables, {("0", "2.0000", "1")})
 
     def test_a_custom_topology_is_a_file(self):
         self.file("l.json", {"load": [[4, 3, 2, 1]]})
-        self.ok(
-            "place",
-            "--load",
-            "l.json",
-            "--policy",
-            "ring:4",
-            "--redundants",
-            1,
-            "--json",
-            "ring.json",
-        )
+        self.ok("place --load l.json --policy ring:4 --redundants 1 --json ring.json")
         self.file("r2o.json", {"r2o": [[1], [2], [3], [0]]})
-        self.ok(
-            "place",
-            "--load",
-            "l.json",
-            "--policy",
-            "r2o:r2o.json",
-            "--redundants",
-            1,
-            "--json",
-            "custom.json",
-        )
-        self.assertEqual(
-            (self.folder / "ring.json").read_text(), (self.folder / "custom.json").read_text()
-        )
+        self.ok("place --load l.json --policy r2o:r2o.json --redundants 1 --json custom.json")
+        ring, custom = (self.folder / "ring.json", self.folder / "custom.json")
+        self.assertEqual(ring.read_text(), custom.read_text())
 
-    def moves(self, *args):
+    def moves(self, options=""):
+        """An old placement, and a new one for other loads."""
         self.file("l1.json", {"load": [[9, 1, 1, 1, 1, 1, 1, 8]]})
         self.file("l2.json", {"load": [[1, 1, 9, 1, 1, 7, 1, 1]]})
-        self.ok(
-            "place",
-            "--load",
-            "l1.json",
-            "--num-replicas",
-            "12",
-            "--num-ranks",
-            "4",
-            "--num-nodes",
-            "2",
-            "--json",
-            "old.json",
-        )
-        new = self.json_of("place", "--load", "l2.json", "--from", "old.json", *args)
+        shape = "--num-replicas 12 --num-ranks 4 --num-nodes 2"
+        self.ok(f"place --load l1.json {shape} --json old.json")
+        new = self.json_of(f"place --load l2.json --from old.json {options}")
         old = json.loads((self.folder / "old.json").read_text())
         return old, new
 
     def test_moves_lead_from_the_old_placement_to_the_new_one(self):
-        for args in ((), ("--keep-slots",)):
-            old, new = self.moves(*args)
+        for options in ("", "--keep-slots"):
+            old, new = self.moves(options)
             self.assertEqual(new["num_nodes"], 2)
             before, after = old["physical_to_logical"][0], list(old["physical_to_logical"][0])
             for move in new["moves"]:
@@ -248,14 +177,8 @@ class Place(support.CommandTest):
                 self.assertEqual(before[move["source"]], move["logical"])
                 after[move["target"]] = move["logical"]
                 source, target = move["source"] // 3, move["target"] // 3
-                kind = (
-                    "same_rank"
-                    if source == target
-                    else "same_node"
-                    if source // 2 == target // 2
-                    else "other_node"
-                )
-                self.assertEqual(move["kind"], kind)
+                same_node = "same_node" if source // 2 == target // 2 else "other_node"
+                self.assertEqual(move["kind"], "same_rank" if source == target else same_node)
             self.assertEqual(after, new["physical_to_logical"][0])
             self.assertGreater(len(new["moves"]), 0)
 
@@ -266,11 +189,11 @@ class Place(support.CommandTest):
         self.assertEqual([sorted(r) for r in ranks_of(kept)], [sorted(r) for r in ranks_of(plain)])
         self.file("again.json", kept)
         self.file("t.json", {"load": [[1] * 8]})
-        self.json_of("solve", "--placement", "again.json", "--load", "t.json")
+        self.json_of("solve --placement again.json --load t.json")
 
     def test_the_same_placement_again_moves_nothing(self):
         self.moves()
-        new = self.json_of("place", "--load", "l1.json", "--from", "old.json")
+        new = self.json_of("place --load l1.json --from old.json")
         self.assertEqual(new["moves"], [])
 
 
@@ -278,7 +201,7 @@ class Plan(support.CommandTest):
     def plan(self, placement, dtype, ids, shape):
         self.file("p.json", placement)
         self.file("t.npy", npy(dtype, shape, ids))
-        out = self.json_of("plan", "--placement", "p.json", "--topk", "t.npy", "--out", "o.npy")
+        out = self.json_of("plan --placement p.json --topk t.npy --out o.npy")
         return out, read_npy((self.folder / "o.npy").read_bytes())
 
     def test_each_token_reaches_a_replica_and_quotas_are_met(self):
@@ -322,33 +245,22 @@ class Plan(support.CommandTest):
     def test_later_header_versions_are_read(self):
         self.file("p.json", SMALL)
         self.file("t.npy", npy("<i4", (2, 1, 1), [0, 2], version=(2, 0)))
-        self.ok("plan", "--placement", "p.json", "--topk", "t.npy", "--out", "o.npy")
+        self.ok("plan --placement p.json --topk t.npy --out o.npy")
         self.assertEqual(len(read_npy((self.folder / "o.npy").read_bytes())[2]), 2)
 
     def test_the_table_shows_the_figures(self):
         self.file("p.json", SMALL)
         self.file("t.npy", npy("<i4", (2, 2, 1), [0, 0, 0, -1]))
-        table = self.ok("plan", "--placement", "p.json", "--topk", "t.npy", "--out", "o.npy")
-        self.assertEqual(
-            table.split("\n")[1].split()[:6], ["optimal", "2", "2", "1.3333", "3", "1"]
-        )
+        table = self.ok("plan --placement p.json --topk t.npy --out o.npy")
+        row = table.split("\n")[1].split()
+        self.assertEqual(row[:6], ["optimal", "2", "2", "1.3333", "3", "1"])
 
 
 class Simulate(support.CommandTest):
-    ARGS = (
-        "simulate",
-        "--trace",
-        "synthetic:W1_hot_expert_set",
-        "--synthetic-num-logical-experts",
-        "64",
-        "--synthetic-num-steps",
-        "6",
-        "--num-ranks",
-        "8",
-        "--redundants",
-        "1",
-        "--policies",
-        "none,eplb,eplb+lplb,cube+lplb",
+    LINE = (
+        "simulate --trace synthetic:W1_hot_expert_set --synthetic-num-logical-experts 64 "
+        "--synthetic-num-steps 6 --num-ranks 8 --redundants 1 "
+        "--policies none,eplb,eplb+lplb,cube+lplb"
     )
 
     def without_times(self, report):
@@ -358,23 +270,20 @@ class Simulate(support.CommandTest):
         return report
 
     def test_the_report_has_the_policies_asked_for_whatever_the_jobs(self):
-        one = self.json_of(*self.ARGS, "--jobs", "1")
-        self.assertEqual(
-            [p["name"] for p in one["policies"]], ["none", "eplb", "eplb+lplb", "cube+lplb"]
-        )
+        one = self.json_of(f"{self.LINE} --jobs 1")
+        names = [policy["name"] for policy in one["policies"]]
+        self.assertEqual(names, ["none", "eplb", "eplb+lplb", "cube+lplb"])
         self.assertTrue(one["trace"]["synthetic"])
         for policy in one["policies"]:
             self.assertEqual(policy["solves"], policy["optimal"])
             self.assertGreaterEqual(policy["imbalance"]["max"], policy["imbalance"]["mean"])
-        two = self.json_of(*self.ARGS, "--jobs", "2")
+        two = self.json_of(f"{self.LINE} --jobs 2")
         self.assertEqual(self.without_times(one), self.without_times(two))
 
     def test_table_json_and_page_come_from_one_run(self):
-        table = self.ok(*self.ARGS, "--json", "r.json", "--html", "r.html")
+        table = self.ok(f"{self.LINE} --json r.json --html r.html")
         report = json.loads((self.folder / "r.json").read_text())
-        rows = {
-            line.split()[0]: line.split() for line in table.splitlines() if len(line.split()) == 10
-        }
+        rows = {row[0]: row for row in map(str.split, table.splitlines()) if len(row) == 10}
         for policy in report["policies"]:
             self.assertEqual(rows[policy["name"]][1], f"{policy['imbalance']['mean']:.3f}")
         self.assertIn("synthetic, not recorded", table)
@@ -386,13 +295,8 @@ class Simulate(support.CommandTest):
         self.assertIn("synthetic:W1_hot_expert_set", page)
 
     def test_a_recorded_trace(self):
-        report = self.json_of(
-            "simulate",
-            "--trace",
-            ROOT / "data/traces/qwen3-30b-a3b.load.jsonl",
-            "--policies",
-            "none",
-        )
+        trace = ROOT / "data/traces/qwen3-30b-a3b.load.jsonl"
+        report = self.json_of("simulate --policies none --trace", trace)
         self.assertEqual(report["trace"]["num_logical_experts"], 128)
         self.assertAlmostEqual(report["policies"][0]["imbalance"]["mean"], 1.462, places=3)
 
@@ -401,9 +305,8 @@ class Info(support.CommandTest):
     def test_it_says_what_there_is_and_why_something_is_not(self):
         info = self.json_of("info")
         version = (ROOT / "include/lplb/version.h").read_text()
-        parts = [
-            version.split(f"LPLB_VERSION_{p} ")[1].split()[0] for p in ("MAJOR", "MINOR", "PATCH")
-        ]
+        names = [f"LPLB_VERSION_{part} " for part in ("MAJOR", "MINOR", "PATCH")]
+        parts = [version.split(name)[1].split()[0] for name in names]
         self.assertEqual(info["version"], ".".join(parts))
         self.assertEqual(self.ok("--version"), f"lplb {info['version']}\n")
         self.assertTrue(info["backends"]["cpu"]["available"])
@@ -433,7 +336,7 @@ class Bench(support.CommandTest):
         if not self.json_of("info")["benchmarks"]:
             self.refused("bench", status=2, says=["libbenchmark-dev"])
             return
-        out = self.json_of("bench", "--filter", "solve/.*cube", "--min-time", "0.01")
+        out = self.json_of("bench --filter solve/.*cube --min-time 0.01")
         self.assertGreater(len(out["benchmarks"]), 0)
 
 

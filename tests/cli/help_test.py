@@ -18,13 +18,13 @@ def options_in(text):
 
 class Help(support.CommandTest):
     def listed(self, command):
-        """Options that --help gives a line of their own."""
-        text = self.ok(command, "--help")
+        """The options that have a line of their own in --help."""
+        text = self.ok(f"{command} --help")
         return set(re.findall(r"^  (?:-h,)?(--[a-z0-9-]+)", text, re.MULTILINE))
 
     def test_the_program_lists_its_commands(self):
-        for words in (("--help",), ("-h",)):
-            text = self.ok(*words)
+        for option in ("--help", "-h"):
+            text = self.ok(option)
             for command in COMMANDS:
                 self.assertRegex(text, rf"(?m)^  {command} ")
             self.assertIn("Exit status: 0 done", text)
@@ -44,43 +44,38 @@ class Help(support.CommandTest):
 
     def test_help_names_usage_defaults_and_exit_status(self):
         for command in COMMANDS:
-            text = self.ok(command, "--help")
+            text = self.ok(f"{command} --help")
             self.assertTrue(text.startswith(f"usage: lplb {command} "))
             self.assertIn("Exit status: 0 done", text)
             self.assertLessEqual(max(map(len, text.splitlines())), 100, command)
-        self.assertRegex(self.ok("simulate", "--help"), r"--window N +[^\[]*\[default: 8\]")
-        self.assertRegex(self.ok("solve", "--help"), r"--load FILE +[^\[]*\[required\]")
+        self.assertRegex(self.ok("simulate --help"), r"--window N +[^\[]*\[default: 8\]")
+        self.assertRegex(self.ok("solve --help"), r"--load FILE +[^\[]*\[required\]")
 
     def test_the_page_is_what_the_command_prints(self):
         page = self.ok("--help-markdown")
-        self.assertEqual(
-            (ROOT / "docs/command.md").read_text(),
-            page,
-            "run: lplb --help-markdown > docs/command.md",
-        )
+        written = (ROOT / "docs/command.md").read_text()
+        self.assertEqual(written, page, "run: lplb --help-markdown > docs/command.md")
         for command in COMMANDS:
             section = page.split(f"\n## lplb {command}\n")[1].split("\n## ")[0]
             self.assertLessEqual(self.listed(command), options_in(section))
 
     def test_completion_scripts_know_every_option(self):
         for shell in ("bash", "zsh", "fish"):
-            script = self.ok("completion", shell)
+            script = self.ok(f"completion {shell}")
             names = options_in(script) | {f"--{n}" for n in re.findall(r" -l ([a-z-]+)", script)}
             for command in COMMANDS:
                 self.assertIn(command, script)
                 self.assertLessEqual(self.listed(command), names, (shell, command))
             if shutil.which(shell):
-                self.file("script", script)
-                done = subprocess.run(
-                    [shell, "-n", self.folder / "script"], capture_output=True, check=False
-                )
+                path = self.folder / self.file("script", script)
+                done = subprocess.run([shell, "-n", path], capture_output=True, check=False)
                 self.assertEqual((done.returncode, done.stderr), (0, b""), shell)
 
     def complete(self, line):
         """What bash offers at the end of `line`."""
         if not shutil.which("bash"):
             self.skipTest("no bash")
-        self.file("script", self.ok("completion", "bash"))
+        self.file("script", self.ok("completion bash"))
         words = line.split(" ")
         code = (
             'source ./script; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lplb; '
@@ -93,10 +88,8 @@ class Help(support.CommandTest):
         return set(done.stdout.decode().split())
 
     def test_zsh_is_given_choices_with_their_colons_escaped(self):
-        self.assertIn(
-            r":value:(eplb cube hypercube torus\:MxN ring\:N r2o\:FILE)",
-            self.ok("completion", "zsh"),
-        )
+        choices = r":value:(eplb cube hypercube torus\:MxN ring\:N r2o\:FILE)"
+        self.assertIn(choices, self.ok("completion zsh"))
 
     def test_bash_completes(self):
         self.assertEqual(self.complete("lplb s"), {"simulate", "solve"})

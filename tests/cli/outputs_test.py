@@ -10,11 +10,17 @@ import stat
 import subprocess
 import threading
 import time
+from subprocess import DEVNULL, PIPE
 
 import support
 from support import SMALL, npy
 
 USAGE, INPUT, OUTPUT = 2, 3, 4
+
+
+def ignoring(signal_number):
+    """What a child calls before it becomes the command, so that the command ignores the signal."""
+    return lambda: signal.signal(signal_number, signal.SIG_IGN)
 
 
 class Outputs(support.CommandTest):
@@ -23,51 +29,53 @@ class Outputs(support.CommandTest):
         self.file("p.json", SMALL)
         self.file("l.json", {"load": [[1, 2, 3]] * 2000})
         self.file("t.npy", npy("<i4", (2, 1, 2), [0, 1, 2, -1]))
-        self.solve = ("solve", "--placement", "p.json", "--load", "l.json")
-        self.plan = ("plan", "--placement", "p.json", "--topk", "t.npy")
-        self.simulate = (
-            "simulate",
-            "--trace",
-            "synthetic:W0_balanced",
-            "--synthetic-num-steps",
-            "2",
-            "--policies",
-            "none",
-        )
+        self.solve = "solve --placement p.json --load l.json"
+        self.plan = "plan --placement p.json --topk t.npy"
+        trace = "--trace synthetic:W0_balanced --synthetic-num-steps 2"
+        self.simulate = f"simulate {trace} --policies none"
         self.all = {
             "solve": self.solve,
-            "plan": (*self.plan, "--out", "o.npy"),
-            "place": ("place", "--load", "l.json", "--num-ranks", "2", "--num-replicas", "4"),
+            "plan": f"{self.plan} --out o.npy",
+            "place": "place --load l.json --num-ranks 2 --num-replicas 4",
             "simulate": self.simulate,
-            "info": ("info",),
+            "info": "info",
         }
+
+    def run_in_shell(self, script, line, ignored=None):
+        """The finished run of a shell script whose arguments, "$@", are the command's words."""
+        return subprocess.run(
+            ["sh", "-c", script, "sh", *support.argv(line)],
+            cwd=self.folder,
+            capture_output=True,
+            check=False,
+            preexec_fn=ignoring(ignored) if ignored else None,
+        )
+
+    def started(self, line, **options):
+        """A run that goes on; what it prints on standard error is kept."""
+        return subprocess.Popen(
+            support.argv(line), cwd=self.folder, stdout=DEVNULL, stderr=PIPE, **options
+        )
 
     def test_a_file_and_standard_output_hold_the_same(self):
         for name in ("solve", "plan", "place"):
-            text = self.ok(*self.all[name], "--json", "-")
-            table = self.ok(*self.all[name], "--json", "o.json")
+            text = self.ok(f"{self.all[name]} --json -")
+            table = self.ok(f"{self.all[name]} --json o.json")
             self.assertEqual((self.folder / "o.json").read_text(), text)
             self.assertFalse(table.startswith("{"))
 
     def test_standard_output_is_pure_json(self):
-        for name, args in self.all.items():
-            self.assertIsInstance(json.loads(self.ok(*args, "--json", "-")), dict, name)
+        for name, line in self.all.items():
+            self.assertIsInstance(json.loads(self.ok(f"{line} --json -")), dict, name)
 
     def test_full_disk(self):
-        for name, args in self.all.items():
+        for name, line in self.all.items():
             before = sorted(os.listdir(self.folder))
-            self.refused(
-                *args, "--json", "/dev/full", status=OUTPUT, says=["/dev/full", "No space left"]
-            )
+            says = ["/dev/full", "No space left"]
+            self.refused(f"{line} --json /dev/full", status=OUTPUT, says=says)
             with open("/dev/full", "wb") as full:
-                for more in ((), ("--json", "-")):
-                    done = subprocess.run(
-                        [support.COMMAND, *args, *more],
-                        cwd=self.folder,
-                        stdout=full,
-                        stderr=subprocess.PIPE,
-                        check=False,
-                    )
+                for options in ("", "--json -"):
+                    done = self.run_command(f"{line} {options}", stdout=full)
                     self.assertEqual(done.returncode, OUTPUT, (name, done.stderr))
                     self.assertEqual(done.stderr.count(b"\n"), 1)
                     self.assertIn(b"No space left", done.stderr)
@@ -76,24 +84,16 @@ class Outputs(support.CommandTest):
             self.assertEqual(sorted(set(after) - {"o.npy"}), before, name)
             if "o.npy" in after:
                 os.remove(self.folder / "o.npy")
-        for words in (("--help",), ("--version",), ("solve", "--help"), ("completion", "bash")):
+        for line in ("--help", "--version", "solve --help", "completion bash"):
             with open("/dev/full", "wb") as full:
-                done = subprocess.run(
-                    [support.COMMAND, *words], stdout=full, stderr=subprocess.PIPE, check=False
-                )
-            self.assertEqual(done.returncode, OUTPUT, (words, done.stderr))
+                done = self.run_command(line, stdout=full)
+            self.assertEqual(done.returncode, OUTPUT, (line, done.stderr))
 
     def test_closed_pipe(self):
-        for args in self.all.values():
+        for line in self.all.values():
             reader, writer = os.pipe()
             os.close(reader)
-            done = subprocess.run(
-                [support.COMMAND, *args, "--json", "-"],
-                cwd=self.folder,
-                stdout=writer,
-                stderr=subprocess.PIPE,
-                check=False,
-            )
+            done = self.run_command(f"{line} --json -", stdout=writer)
             os.close(writer)
             self.assertEqual(done.returncode, OUTPUT, done.stderr)
             self.assertIn(b"Broken pipe", done.stderr)
@@ -101,41 +101,22 @@ class Outputs(support.CommandTest):
             self.assertFalse((self.folder / "o.npy").exists())
 
     def test_closed_standard_output(self):
-        done = subprocess.run(
-            [
-                "sh",
-                "-c",
-                'exec "$@" >&-',
-                "sh",
-                support.COMMAND,
-                *self.plan,
-                "--out",
-                "o.npy",
-                "--json",
-                "-",
-            ],
-            cwd=self.folder,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
+        done = self.run_in_shell('exec "$@" >&-', f"{self.plan} --out o.npy --json -")
         self.assertEqual(done.returncode, OUTPUT, done.stderr)
         self.assertIn(b"standard output", done.stderr)
         self.assertFalse((self.folder / "o.npy").exists())
 
     def test_places_that_cannot_be_written(self):
         (self.folder / "folder").mkdir()
-        for option, args in (
-            ("--json", self.solve),
-            ("--out", self.plan),
-            ("--html", self.simulate),
-            ("--json", self.simulate),
+        problems = {"none/o": "No such file", "folder": "folder", "p.json/o": "Not a directory"}
+        for line in (
+            f"{self.solve} --json",
+            f"{self.plan} --out",
+            f"{self.simulate} --html",
+            f"{self.simulate} --json",
         ):
-            for path, says in (
-                ("none/o", "No such file"),
-                ("folder", "folder"),
-                ("p.json/o", "Not a directory"),
-            ):
-                self.refused(*args, option, path, status=OUTPUT, says=[path, says])
+            for path, says in problems.items():
+                self.refused(line, path, status=OUTPUT, says=[path, says])
 
     def test_places_without_permission(self):
         if os.geteuid() == 0:
@@ -143,39 +124,22 @@ class Outputs(support.CommandTest):
         (self.folder / "locked").mkdir(mode=0o500)
         self.file("kept.json", "kept")
         (self.folder / "kept.json").chmod(0o400)
-        self.refused(*self.solve, "--json", "locked/o.json", status=OUTPUT, says=["denied"])
-        self.refused(*self.solve, "--json", "kept.json", status=OUTPUT, says=["denied"])
+        self.refused(f"{self.solve} --json locked/o.json", status=OUTPUT, says=["denied"])
+        self.refused(f"{self.solve} --json kept.json", status=OUTPUT, says=["denied"])
         self.assertEqual((self.folder / "kept.json").read_text(), "kept")
 
     def test_two_outputs_need_two_places(self):
-        self.refused(
-            *self.plan, "--out", "o", "--json", "o", status=USAGE, says=["--out", "--json"]
-        )
-        self.refused(*self.plan, "--out", "o", "--json", "./o", status=USAGE, says=["--out"])
-        self.refused(*self.simulate, "--html", "-", "--json", "-", status=USAGE, says=["--html"])
+        self.refused(f"{self.plan} --out o --json o", status=USAGE, says=["--out", "--json"])
+        self.refused(f"{self.plan} --out o --json ./o", status=USAGE, says=["--out"])
+        self.refused(f"{self.simulate} --html - --json -", status=USAGE, says=["--html"])
 
     def test_a_failure_leaves_what_was_there(self):
         self.file("o.json", "before")
         self.file("bad.json", "{")
-        self.refused(
-            "solve", "--placement", "p.json", "--load", "bad.json", "--json", "o.json", status=INPUT
-        )
+        self.refused("solve --placement p.json --load bad.json --json o.json", status=INPUT)
         self.assertEqual((self.folder / "o.json").read_text(), "before")
-        limited = subprocess.run(
-            [
-                "sh",
-                "-c",
-                'ulimit -f 1; exec "$@"',
-                "sh",
-                support.COMMAND,
-                *self.solve,
-                "--json",
-                "o.json",
-            ],
-            cwd=self.folder,
-            capture_output=True,
-            check=False,
-            preexec_fn=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+        limited = self.run_in_shell(
+            'ulimit -f 1; exec "$@"', f"{self.solve} --json o.json", ignored=signal.SIGXFSZ
         )
         self.assertEqual(limited.returncode, OUTPUT, limited.stderr)
         self.assertIn(b"File too large", limited.stderr)
@@ -186,49 +150,43 @@ class Outputs(support.CommandTest):
         self.file("o.json", "before")
         (self.folder / "o.json").chmod(0o640)
         (self.folder / "link.json").symlink_to("o.json")
-        self.ok(*self.solve, "--json", "link.json")
+        self.ok(f"{self.solve} --json link.json")
         self.assertTrue((self.folder / "link.json").is_symlink())
         self.assertEqual(stat.S_IMODE((self.folder / "o.json").stat().st_mode), 0o640)
         self.assertTrue((self.folder / "o.json").read_text().startswith("{"))
 
     def test_a_new_file_has_the_mode_that_the_umask_leaves(self):
-        self.ok(*self.solve, "--json", "o.json", umask=0o027)
+        self.ok(f"{self.solve} --json o.json", umask=0o027)
         self.assertEqual(stat.S_IMODE((self.folder / "o.json").stat().st_mode), 0o640)
 
     def test_an_output_may_replace_its_own_input(self):
-        self.ok(*self.plan, "--out", "t.npy")
+        self.ok(f"{self.plan} --out t.npy")
         self.assertEqual(support.read_npy((self.folder / "t.npy").read_bytes())[1], (2, 1, 2))
 
     def test_a_named_pipe_is_an_input_and_an_output(self):
-        os.mkfifo(self.folder / "pipe")
-        writer = threading.Thread(
-            target=lambda: (self.folder / "pipe").write_text(json.dumps(SMALL))
-        )
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=lambda: pipe.write_text(json.dumps(SMALL)))
         writer.start()
-        out = self.json_of("solve", "--placement", "pipe", "--load", "l.json")
+        out = self.json_of("solve --placement pipe --load l.json")
         writer.join()
         self.assertEqual(len(out["results"]), 2000)
         got = []
-        reader = threading.Thread(target=lambda: got.append((self.folder / "pipe").read_text()))
+        reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
         reader.start()
-        self.ok(*self.solve, "--json", "pipe")
+        self.ok(f"{self.solve} --json pipe")
         reader.join()
         self.assertEqual(json.loads(got[0]), out)
 
     def test_a_named_pipe_without_a_reader_does_not_hang(self):
         os.mkfifo(self.folder / "pipe")
-        self.refused("info", "--json", "pipe", status=OUTPUT, says=["pipe", "nobody"])
+        self.refused("info --json pipe", status=OUTPUT, says=["pipe", "nobody"])
 
     def test_a_signal_while_a_file_is_written_leaves_nothing(self):
         self.file("l.json", {"load": [[1, 2, 3]] * 200000})
         for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             before = sorted(os.listdir(self.folder))
-            process = subprocess.Popen(
-                [support.COMMAND, *self.solve, "--json", "o.json"],
-                cwd=self.folder,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
+            process = self.started(f"{self.solve} --json o.json")
             while sorted(os.listdir(self.folder)) == before and process.poll() is None:
                 time.sleep(0.0005)
             process.send_signal(signal_number)
@@ -242,20 +200,13 @@ class Outputs(support.CommandTest):
             self.assertEqual(process.returncode, -signal_number)
             self.assertLessEqual(left, {"o.json"})
             if left:
-                self.assertEqual(
-                    len(json.loads((self.folder / "o.json").read_text())["results"]), 200000
-                )
+                written = json.loads((self.folder / "o.json").read_text())
+                self.assertEqual(len(written["results"]), 200000)
                 os.remove(self.folder / "o.json")
 
     def test_a_signal_that_is_ignored_stays_so(self):
         os.mkfifo(self.folder / "pipe")
-        process = subprocess.Popen(
-            [support.COMMAND, "info", "--json", "pipe"],
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-        )
+        process = self.started("info --json pipe", preexec_fn=ignoring(signal.SIGHUP))
         time.sleep(0.5)  # it waits for a reader of the pipe
         process.send_signal(signal.SIGHUP)
         _, message = process.communicate(timeout=60)
@@ -265,42 +216,25 @@ class Outputs(support.CommandTest):
         if not self.json_of("info")["benchmarks"]:
             self.skipTest("this build has no benchmarks")
         with open("/dev/full", "wb") as full:
-            done = subprocess.run(
-                [support.COMMAND, "bench", "--filter", "solve/.*cube", "--min-time", "0.001"],
-                stdout=full,
-                stderr=subprocess.PIPE,
-                check=False,
-            )
+            done = self.run_command("bench --filter solve/.*cube --min-time 0.001", stdout=full)
         self.assertEqual((done.returncode, done.stderr.count(b"\n")), (OUTPUT, 1), done.stderr)
         self.assertIn(b"No space left", done.stderr)
 
     def test_a_terminal_is_no_input(self):
         leader, follower = pty.openpty()
-        done = subprocess.run(
-            [support.COMMAND, "solve", "--placement", "-", "--load", "l.json"],
-            cwd=self.folder,
-            stdin=follower,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        done = self.run_command("solve --placement - --load l.json", stdin=follower)
         os.close(leader)
         os.close(follower)
         self.assertEqual(done.returncode, INPUT)
         self.assertIn(b"terminal", done.stderr)
 
-    def test_progress_is_for_terminals_alone(self):
-        args = (*self.simulate[:3], "--synthetic-num-steps", "400", "--policies", "eplb+lplb")
-        done = self.run_command(*args)
+    def test_only_terminals_show_progress(self):
+        trace = "--trace synthetic:W0_balanced --synthetic-num-steps 400"
+        line = f"simulate {trace} --policies eplb+lplb"
+        done = self.run_command(line)
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         leader, follower = pty.openpty()
-        done = subprocess.run(
-            [support.COMMAND, *args, "--json", "-"],
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=follower,
-            check=False,
-        )
+        done = self.run_command(f"{line} --json -", stderr=follower)
         os.close(follower)
         shown = os.read(leader, 1 << 16)
         os.close(leader)

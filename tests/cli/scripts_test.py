@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What scripts/run and scripts/setup make of their arguments, with stand-ins for all that they
-call. usage: scripts_test.py"""
+"""What scripts/run and scripts/setup do with their arguments. Stand-ins replace the programs that
+they call. usage: scripts_test.py"""
 
 import os
 import pathlib
@@ -42,29 +42,20 @@ class ScriptsTest(unittest.TestCase):
 
 class Run(ScriptsTest):
     def words(self, *args, cwd=None):
-        """What the command is given, and the last line that the script prints."""
+        """The words that the command receives, and the last line that the script prints."""
         self.program(self.root / "scripts/setup", "")
         self.program(self.folder / "bin/cmake", "")
         self.program(self.root / "build/release/apps/lplb/lplb", 'echo "$@"')
-        done = self.run_script(
-            "run", *args, cwd=cwd, PATH=f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        )
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        done = self.run_script("run", *args, cwd=cwd, PATH=path)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         lines = done.stdout.splitlines()
         return lines[0].split(), lines[-1]
 
     def test_it_chooses_what_is_left_open(self):
         words, report = self.words()
-        self.assertEqual(
-            words[:5],
-            [
-                "simulate",
-                "--batch-tokens",
-                "1024",
-                "--trace",
-                "data/traces/deepseek-v2-lite.load.jsonl",
-            ],
-        )
+        start = "simulate --batch-tokens 1024 --trace data/traces/deepseek-v2-lite.load.jsonl"
+        self.assertEqual(words[:5], start.split())
         self.assertIn("none,eplb,eplb+lplb,cube+even,cube+lplb", words)
         self.assertEqual(report, "report: out/report.html")
         words, report = self.words(cwd=self.folder)
@@ -104,11 +95,10 @@ class Setup(ScriptsTest):
         self.assertEqual(done.returncode, 1)
         self.assertIn("is version 10, expected 11 or newer", done.stderr)
 
-    def test_what_it_does_not_know(self):
+    def test_an_unknown_argument(self):
         done = self.run_script("setup", "all")
-        self.assertEqual(
-            (done.returncode, done.stderr), (2, "setup: all: expected build, test or python\n")
-        )
+        message = "setup: all: expected build, test or python\n"
+        self.assertEqual((done.returncode, done.stderr), (2, message))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from subprocess import PIPE
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMMAND = None  # set by main()
@@ -24,13 +25,8 @@ def npy(dtype, shape, values, version=(1, 0), fortran=False):
     header += " " * (-(size + len(header) + 1) % 64) + "\n"
     code = {"<i4": "i", "<i8": "q", "|u1": "B", "<f4": "f", ">i4": "i"}[dtype]
     order = ">" if dtype[0] == ">" else "<"
-    return (
-        b"\x93NUMPY"
-        + bytes(version)
-        + struct.pack(length, len(header))
-        + header.encode()
-        + struct.pack(f"{order}{len(values)}{code}", *values)
-    )
+    start = b"\x93NUMPY" + bytes(version) + struct.pack(length, len(header))
+    return start + header.encode() + struct.pack(f"{order}{len(values)}{code}", *values)
 
 
 def read_npy(data):
@@ -46,8 +42,17 @@ def read_npy(data):
     return header["descr"], header["shape"], struct.unpack(f"<{count}{item}", body)
 
 
+def argv(line="", *more):
+    """The words of a command line (CommandTest says how `line` is split), the program first."""
+    return [COMMAND, *line.split(), *map(str, more)]
+
+
 class CommandTest(unittest.TestCase):
-    """Each test has a folder of its own, which is the command's working directory."""
+    """Each test has a folder of its own, which is the command's working directory.
+
+    `line` is a command line without the program's name. It is split at white space; the arguments
+    after it are words as they are: self.ok("info --json", "a name.json").
+    """
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -61,32 +66,35 @@ class CommandTest(unittest.TestCase):
         (self.folder / name).write_bytes(data)
         return name
 
-    def run_command(self, *args, stdin=b"", **options):
+    def run_command(self, line="", *more, stdin=b"", stdout=PIPE, stderr=PIPE, **options):
+        """The finished run. `stdin` is what it reads, or a file descriptor."""
+        source = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
         return subprocess.run(
-            [COMMAND, *map(str, args)],
+            argv(line, *more),
             cwd=self.folder,
-            input=stdin,
-            capture_output=True,
+            stdout=stdout,
+            stderr=stderr,
             timeout=120,
             check=False,
+            **source,
             **options,
         )
 
-    def ok(self, *args, **options):
+    def ok(self, line, *more, **options):
         """Standard output of a run that must succeed and say nothing on standard error."""
-        done = self.run_command(*args, **options)
-        self.assertEqual((done.returncode, done.stderr), (0, b""), f"{args}: {done.stderr}")
+        done = self.run_command(line, *more, **options)
+        self.assertEqual((done.returncode, done.stderr), (0, b""), f"{line} {more}: {done.stderr}")
         return done.stdout.decode()
 
-    def json_of(self, *args, **options):
-        return json.loads(self.ok(*args, "--json", "-", **options))
+    def json_of(self, line, *more, **options):
+        return json.loads(self.ok(line, *more, "--json", "-", **options))
 
-    def refused(self, *args, status, says=(), **options):
+    def refused(self, line="", *more, status, says=(), **options):
         """A run that must fail with `status`, with one line that holds all of `says`."""
         before = sorted(os.listdir(self.folder))
-        done = self.run_command(*args, **options)
+        done = self.run_command(line, *more, **options)
         message = done.stderr.decode()
-        context = f"{args}: {done.returncode} {message!r}"
+        context = f"{line} {more}: {done.returncode} {message!r}"
         self.assertEqual(done.returncode, status, context)
         self.assertTrue(message.startswith("lplb: ") and message.endswith("\n"), context)
         self.assertEqual(message.count("\n"), 1, context)

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Bad arguments: each is refused with one line that says what is wrong, and nothing is written.
+usage: bad_arguments_test.py LPLB"""
+
+import support
+from support import SMALL
+
+USAGE, INPUT = 2, 3
+
+
+class BadArguments(support.CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.file("p.json", SMALL)
+        self.file("l.json", {"load": [[1, 2, 3, 4]]})
+        self.file("l3.json", {"load": [[1, 2, 3]]})
+
+    def bad(self, line, *says):
+        """`line` is refused because of its arguments; the message holds all of `says`."""
+        self.refused(line, status=USAGE, says=says)
+
+    def test_names(self):
+        self.bad("", "COMMAND", "--help")
+        self.bad("sovle", "sovle", "did you mean solve?")
+        self.bad("frobnicate", "frobnicate", "simulate", "place", "solve")
+        self.bad("--bogus", "--bogus")
+        self.bad("simulate --version", "lplb simulate --help")
+        self.bad("solve --placemnt p.json", "--placemnt", "did you mean --placement?")
+        self.bad("solve --frobnicate", "--frobnicate", "lplb solve --help")
+        self.bad("solve --placement p.json --load l3.json extra", "extra")
+        self.bad("info -- extra", "extra")
+        self.bad("completion tcsh", "tcsh", "fish")
+
+    def test_required_options(self):
+        for command, options in {
+            "solve": ("--placement p.json", "--load l3.json"),
+            "plan": ("--placement p.json", "--topk t.npy", "--out o.npy"),
+            "place": ("--load l.json", "--num-ranks 2", "--num-replicas 4"),
+            "simulate": ("--trace synthetic:W0_balanced",),
+        }.items():
+            for missing in options:
+                given = " ".join(option for option in options if option != missing)
+                self.bad(f"{command} {given}", missing.split()[0])
+
+    def test_values(self):
+        solve = "solve --placement p.json --load l3.json"
+        for value in ("", "x", "1.5", "0x2", "1e3", "0", "-1", "99999", "9" * 30, "1 2", "+2"):
+            self.refused(f"{solve} --threads", value, status=USAGE, says=["--threads", value])
+        self.bad(f"{solve} --solver imp", "--solver", "imp", "flow")
+        self.bad(f"{solve} --solver", "--solver", "no value")
+        self.bad(f"{solve} --solver=", "--solver", "no value")
+        self.bad(f"{solve} --load l3.json", "--load", "more than once")
+        self.refused(f"{solve} --json", "", status=USAGE, says=["--json"])
+
+    def test_a_forced_solver_is_not_replaced(self):
+        experts = list(range(9))
+        placement = {"num_ranks": 9, "num_logical_experts": 9, "physical_to_logical": experts}
+        self.file("p.json", placement)
+        self.file("l.json", {"load": [[1] * 9]})
+        self.bad("solve --placement p.json --load l.json --solver cut", "cut", "8")
+
+    def test_shapes_that_do_not_fit(self):
+        for options, says in (
+            ("--num-ranks 3 --num-replicas 4", ["--num-replicas", "4", "3"]),
+            ("--num-ranks 2 --num-replicas 2", ["--num-replicas", "2", "4"]),
+            ("--num-ranks 2 --num-replicas 4 --num-groups 3", ["--num-groups", "3"]),
+            ("--num-ranks 2 --num-replicas 4 --num-groups 4 --num-nodes 4", ["--num-nodes", "4"]),
+            ("--num-ranks 2 --num-replicas 4 --redundants 1", ["--redundants"]),
+            ("--num-ranks 1024 --redundants 4096", ["--redundants", "4096"]),
+            ("--policy cube", ["--redundants"]),
+            ("--policy cube --num-replicas 8", ["--num-replicas", "cube"]),
+            ("--policy ring:4 --redundants 2", ["redundants"]),
+            ("--policy ring:4 --redundants 1 --num-ranks 6", ["6", "4"]),
+            ("--policy sphere --redundants 1", ["--policy", "sphere", "cube"]),
+            ("--policy torus:2 --redundants 1", ["torus:2"]),
+            ("--policy torus:0x4 --redundants 1", ["torus:0x4"]),
+            ("--policy ring:1 --redundants 1", ["ring:1"]),
+            ("--policy ring:99999999999 --redundants 1", ["ring:99999999999"]),
+            ("--num-ranks 2 --num-replicas 4 --keep-slots", ["--keep-slots"]),
+        ):
+            self.bad(f"place --load l.json {options}", *says)
+
+    def test_a_placement_in_use_must_fit(self):
+        for options, says in (
+            ("--load l.json", ["3 logical experts", "4"]),
+            ("--load l3.json --num-ranks 1", ["2 ranks", "1"]),
+            ("--load l3.json --num-nodes 2", ["1 nodes", "2"]),
+            ("--load l3.json --num-replicas 6", ["4 physical experts", "6"]),
+        ):
+            self.bad(f"place --from p.json {options}", "--from", "p.json", *says)
+        self.file("l2.json", {"load": [[1, 2, 3]] * 2})
+        says = ["p.json", "1 layers", "2"]
+        self.refused("place --load l2.json --from p.json", status=INPUT, says=says)
+
+    def test_a_new_placement_must_reach_live_ranks(self):
+        self.file("l2.json", {"load": [[9, 1, 1]]})
+        place = "place --load l2.json --from dead.json"
+        placement = {
+            "num_ranks": 3,
+            "num_logical_experts": 3,
+            "physical_to_logical": [0, 1, 2, 0, 1, 2],
+        }
+        refused = 0
+        for dead in range(3):  # experts 1 and 2 get one replica, on one of these ranks
+            rank_alive = [rank != dead for rank in range(3)]
+            self.file("dead.json", {**placement, "rank_alive": rank_alive})
+            if self.run_command(place).returncode == 0:
+                continue
+            self.bad(place, "--from: dead.json has dead ranks", "layer 0", "expert")
+            refused += 1
+        self.assertGreater(refused, 0)
+
+    def test_simulate(self):
+        simulate = "simulate --trace synthetic:W0_balanced --synthetic-num-steps 2"
+        for options, says in (
+            ("--policies eplp", ["--policies", "eplp", "eplb"]),
+            ("--policies eplb,,none", ["--policies"]),
+            ("--policies eplb,", ["--policies", '""']),
+            ("--policies none,none", ["--policies", "none"]),
+            ("--policies hypercube+lplb", ["hypercube"]),
+            ("--policies none+lplb", ["none+lplb"]),
+            ("--num-ranks 7", ["--num-ranks", "7"]),
+            ("--num-nodes 3", ["--num-nodes", "3"]),
+            ("--redundants 4096", ["redundants", "4096"]),
+            ("--window 0", ["--window", "0"]),
+            ("--rebalance-every 0", ["--rebalance-every", "0"]),
+            ("--batch-tokens -1", ["--batch-tokens", "-1"]),
+            ("--solver x", ["--solver", "x"]),
+            ("--synthetic-num-topk 257", ["--synthetic-num-topk", "257"]),
+            ("--jobs 0", ["--jobs", "0"]),
+        ):
+            self.bad(f"{simulate} {options}", *says)
+        self.refused(f"{simulate} --policies", "", status=USAGE, says=["--policies"])
+        self.bad("simulate --trace synthetic:W9", "synthetic:W9", "W0_balanced")
+        self.bad("simulate --trace l.json --synthetic-seed 1", "--synthetic-seed", "l.json")
+
+    def test_bench(self):
+        if not self.json_of("info")["benchmarks"]:
+            self.skipTest("this build has no benchmarks")
+        self.bad("bench --filter [", "--filter", "[")
+        self.refused("bench --filter", "no such name", status=USAGE, says=["no such name"])
+        self.bad("bench --min-time -1", "--min-time", "-1")
+
+
+if __name__ == "__main__":
+    support.main()
