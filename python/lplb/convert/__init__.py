@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""From what engines record to what LPLB reads, and placements both ways.
+"""Converts what inference engines record into files of LPLB, and placements in both directions.
 
-On the command line it is ``python -m lplb.convert``; docs/convert.md has the guide.
+The same conversions are on the command line, ``python -m lplb.convert``; docs/convert.md is the
+guide.
 
 Examples
 --------
@@ -17,8 +18,8 @@ A placement of ``lplb place`` becomes TensorRT-LLM's load-balancer file:
     placement = convert.read_placement("placement.json")
     convert.write_placement(placement, "balancer.yaml", "trtllm", first_layer=3)
 
-numpy is enough to import this module. torch (2.6 or newer), safetensors, pyarrow and pyyaml are
-imported where a file of their kind is read, and a message names the one that is missing.
+This module needs only numpy. It imports torch (2.6 or newer), safetensors, pyarrow and pyyaml when
+it reads a file of their kind; if the package is missing, the error names it.
 """
 
 from lplb.convert.errors import ConvertError, OutputError

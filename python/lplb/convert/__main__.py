@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`python -m lplb.convert`."""
+"""Runs the command line, `python -m lplb.convert`."""
 
 import sys
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Plain arrays: loads or chosen experts in `.npy`, `.npz`, `.pt`, `.safetensors`, `.json`."""
+"""Reads loads or chosen experts from `.npy`, `.npz`, `.pt`, `.safetensors` and `.json`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lplb.convert.errors import ConvertError, PathLike, fail, shown
+from lplb.convert.errors import ConvertError, PathLike, fail, fail_shape, shown
 from lplb.convert.recording import Recording, count_ids
 from lplb.convert.values import IntArray, as_array, counts
 
-# Tokens of a routing that are held at a time.
+# How many tokens are counted at once; it bounds the memory for their ids.
 _CHUNK = 65536
 
 Named = tuple[PathLike, str, Any]
 
 
 def pick(path: PathLike, arrays: Any, key: str | None) -> tuple[str, Any]:
-    """The array named `key` among `arrays` (a dict), or the only one; (name, array).
+    """(name, array) of `key` in the dict `arrays`; of its only array if `key` is None.
 
     Examples
     --------
@@ -36,23 +36,21 @@ def pick(path: PathLike, arrays: Any, key: str | None) -> tuple[str, Any]:
     if key is None:
         if len(names) == 1:
             return str(names[0]), arrays[names[0]]
-        fail(
-            path,
-            "",
-            f"has arrays {listed}, expected one, or --key with a name" if names else "has no array",
-        )
+        expected = "expected one, or --key with a name"
+        fail(path, "", f"has arrays {listed}, {expected}" if names else "has no array")
     if key not in arrays:
         fail(path, "", f"has arrays {listed or 'none'}, expected {shown(key)} (--key)")
     return key, arrays[key]
 
 
 def read_loads(named: Sequence[Named]) -> Recording:
-    """Loads: [layers, experts] is a step, [steps, layers, experts] are several.
+    """Makes a recording from arrays of loads.
 
     Parameters
     ----------
     named : sequence of (path, key, array)
-        Files one after the other; all of the same layers and experts.
+        The arrays in the order of time: [layers, experts] holds one step, [steps, layers, experts]
+        holds several. All have the same layers and experts.
     """
     arrays: list[npt.NDArray[Any]] = []
     for path, key, value in named:
@@ -60,55 +58,46 @@ def read_loads(named: Sequence[Named]) -> Recording:
         if array.ndim == 2:
             array = array[np.newaxis]
         if array.ndim != 3 or 0 in array.shape[1:]:
-            fail(
-                path,
-                key,
-                f"has shape {list(array.shape)}, expected [layers, experts] or "
-                "[steps, layers, experts]",
-            )
-        if arrays and array.shape[1:] != arrays[0].shape[1:]:
-            fail(
-                path,
-                key,
-                f"has shape {list(array.shape)}, expected [steps, "
-                f"{arrays[0].shape[1]}, {arrays[0].shape[2]}] as in {named[0][0]}",
-            )
+            fail_shape(path, key, array, "[layers, experts] or [steps, layers, experts]")
         arrays.append(array)
+        _, layers, experts = arrays[0].shape
+        if array.shape[1:] != (layers, experts):
+            fail_shape(path, key, array, f"[steps, {layers}, {experts}] as in {named[0][0]}")
 
     def read() -> Iterator[IntArray]:
         for (path, key, _), array in zip(named, arrays):
             for step in range(array.shape[0]):
                 yield counts(path, f"{key}[{step}]", array[step])[np.newaxis]
 
-    return Recording(named[0][0], read, 1, tuple(range(arrays[0].shape[1])), arrays[0].shape[2])
+    return Recording(named[0][0], read, 1, tuple(range(layers)), experts)
 
 
 def read_ids(named: Sequence[Named], num_experts: int) -> Recording:
-    """Chosen experts, -1 for none: [tokens, layers, topk] is a step, [steps, tokens, layers, topk]
-    are several. `num_experts`: how many there are to choose from."""
+    """Makes a recording from arrays of chosen experts; -1 stands for no expert.
+
+    Parameters
+    ----------
+    named : sequence of (path, key, array)
+        The arrays in the order of time: [tokens, layers, topk] holds one step, [steps, tokens,
+        layers, topk] holds several.
+    num_experts : int
+        How many experts the router chooses from.
+    """
     arrays: list[npt.NDArray[Any]] = []
     for path, key, value in named:
         array = as_array(path, key, value)
         if array.ndim == 3:
             array = array[np.newaxis]
         if array.ndim != 4 or 0 in array.shape[2:]:
-            fail(
-                path,
-                key,
-                f"has shape {list(array.shape)}, expected [tokens, layers, topk] or "
-                "[steps, tokens, layers, topk]",
-            )
+            expected = "[tokens, layers, topk] or [steps, tokens, layers, topk]"
+            fail_shape(path, key, array, expected)
         if array.dtype.kind not in "iu":
             fail(path, key, f"has dtype {array.dtype}, expected integers")
-        if arrays and array.shape[2:] != arrays[0].shape[2:]:
-            fail(
-                path,
-                key,
-                f"has {array.shape[2]} layers and top {array.shape[3]}, expected "
-                f"{arrays[0].shape[2]} and top {arrays[0].shape[3]} as in {named[0][0]}",
-            )
         arrays.append(array)
-    _, _, layers, num_topk = arrays[0].shape
+        _, _, layers, num_topk = arrays[0].shape
+        if array.shape[2:] != (layers, num_topk):
+            has = f"has {array.shape[2]} layers and top {array.shape[3]}"
+            fail(path, key, f"{has}, expected {layers} and top {num_topk} as in {named[0][0]}")
 
     def read() -> Iterator[IntArray]:
         for (path, key, _), array in zip(named, arrays):
@@ -123,7 +112,7 @@ def read_ids(named: Sequence[Named], num_experts: int) -> Recording:
 
 
 def same_kind(kinds: Sequence[str], paths: Sequence[PathLike]) -> str:
-    """The kind that all files share.
+    """The kind that all files have; an error if there are two kinds.
 
     >>> same_kind(["array", "array"], ["a", "b"])
     'array'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`python -m lplb.convert`: the command line."""
+"""The command line, `python -m lplb.convert`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lplb.convert.trace import describe, write_load, write_trace
 _BAD_USE, _BAD_INPUT, _BAD_OUTPUT = 2, 3, 4
 
 _INPUTS = """\
-INPUT, told from its contents:
+INPUT, whose kind is detected from its contents:
   SGLang        expert_distribution_recorder_*.pt of any mode, all ranks' files, or their folder
   vLLM          .pt of expert_load_window and physical_to_logical_map, one a rank
                 (docs/convert.md)
@@ -29,7 +29,7 @@ INPUT, told from its contents:
 """
 _STATUS = """\
 Exit status: 0 done; 2 bad command line; 3 bad input file; 4 output cannot be written.
-.pt files are loaded without running any code in them. Nothing is read by a pickle.
+.pt files are loaded without running any code in them; pickled objects in numpy files are refused.
 """
 
 
@@ -43,33 +43,34 @@ def _positive(text: str) -> int:
 _positive.__name__ = "integer >= 1"
 
 
+def _add_number(
+    parser: argparse.ArgumentParser, option: str, text: str, default: int | None = None
+) -> None:
+    """An option that takes an integer >= 1; `text` is its help."""
+    parser.add_argument(option, metavar="N", type=_positive, default=default, help=text)
+
+
+def _add_out(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--out", metavar="FILE", required=True, help=text)
+
+
 def _add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files of one recording, below")
-    parser.add_argument(
-        "--out", metavar="FILE", required=True, help="file to write; - is standard output"
-    )
+    _add_out(parser, "file to write; - is standard output")
     parser.add_argument(
         "--placement",
         metavar="FILE",
-        help="what the slots held, where INPUT counts slots and does not tell: any "
+        help="the placement that was in use, if INPUT counts slots and does not hold it; any "
         "form that the command placement reads",
     )
-    parser.add_argument("--key", metavar="NAME", help="the array to take, where a file has several")
+    parser.add_argument("--key", metavar="NAME", help="name of the array, if a file has several")
     parser.add_argument("--topk", action="store_true", help="arrays are chosen experts, not loads")
-    parser.add_argument(
-        "--num-experts",
-        metavar="N",
-        type=_positive,
-        help="with --topk: experts there are to choose from",
+    _add_number(parser, "--num-experts", "with --topk: how many experts a router chooses from")
+    copies = (
+        "times that each token was counted, for example the tensor-parallel size if all ranks see "
+        "the same tokens; counts are divided by it (default: 1)"
     )
-    parser.add_argument(
-        "--copies",
-        metavar="N",
-        type=_positive,
-        default=1,
-        help="times that each token was counted: the tensor-parallel size where "
-        "all ranks see the same tokens; counts are divided by it (default: 1)",
-    )
+    _add_number(parser, "--copies", copies, default=1)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -98,18 +99,10 @@ def make_parser() -> argparse.ArgumentParser:
         "         --out trace.jsonl && lplb simulate --trace trace.jsonl",
     )
     _add_input(trace)
-    trace.add_argument(
-        "--num-topk",
-        metavar="N",
-        type=_positive,
-        help="experts a token is sent to, where INPUT does not tell",
-    )
-    trace.add_argument(
-        "--sources",
-        action="store_true",
-        help="tell apart the ranks that held the tokens, where INPUT does",
-    )
-    trace.add_argument("--name", metavar="TEXT", help="what reports call the trace")
+    _add_number(trace, "--num-topk", "experts of each token, if INPUT does not say it")
+    sources = "write the counts of each rank too; INPUT must have them"
+    trace.add_argument("--sources", action="store_true", help=sources)
+    trace.add_argument("--name", metavar="TEXT", help="name of the trace in reports")
 
     load = command(
         "load",
@@ -118,9 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
         "         lplb place --load load.json --num-ranks 8 --redundants 2 --json p.json",
     )
     _add_input(load)
-    load.add_argument(
-        "--last", metavar="N", type=_positive, help="only the last N steps with tokens"
-    )
+    _add_number(load, "--last", "only the last N steps with tokens")
 
     placement = command(
         "placement",
@@ -132,38 +123,20 @@ def make_parser() -> argparse.ArgumentParser:
         "input",
         metavar="INPUT",
         help="placement of lplb, SGLang (.json, .pt), vLLM (.npy, .pt) or "
-        "TensorRT-LLM (.yaml), told from its contents",
+        "TensorRT-LLM (.yaml), detected from its contents",
     )
-    placement.add_argument(
-        "--out",
-        metavar="FILE",
-        required=True,
-        help="file to write: lplb .json; sglang .json, .pt; vllm .npy, .pt; "
-        "trtllm .yaml; - is standard output, for text",
-    )
+    suffixes = "lplb .json; sglang .json, .pt; vllm .npy, .pt; trtllm .yaml"
+    _add_out(placement, f"file to write: {suffixes}; - is standard output, for text")
     placement.add_argument("--to", choices=FORMS, default="lplb", help="default: lplb")
-    placement.add_argument(
-        "--num-ranks",
-        metavar="N",
-        type=_positive,
-        help="ranks; a placement of lplb needs it, others do not tell",
-    )
-    placement.add_argument("--num-nodes", metavar="N", type=_positive, help="nodes (default: 1)")
-    placement.add_argument(
-        "--first-layer",
-        metavar="N",
-        type=int,
-        default=0,
-        help="trtllm: the model's number of the first layer, where INPUT does "
-        "not tell (default: 0)",
-    )
-    placement.add_argument(
-        "--layer-updates-per-iter",
-        metavar="N",
-        type=int,
-        default=0,
-        help="trtllm: layers that it may place anew an iteration (default: 0)",
-    )
+    ranks = "number of ranks; --to lplb needs it if INPUT is in another form"
+    _add_number(placement, "--num-ranks", ranks)
+    _add_number(placement, "--num-nodes", "number of nodes (default: 1)")
+    for option, text in (
+        ("--first-layer", "the model's number of the first layer, if INPUT does not say it"),
+        ("--layer-updates-per-iter", "layers that it may place again in each iteration"),
+    ):
+        text = f"trtllm: {text} (default: 0)"
+        placement.add_argument(option, metavar="N", type=int, default=0, help=text)
     return parser
 
 
@@ -217,7 +190,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (without the program's name); returns the exit status."""
+    """Run the command line `argv`, which lacks the program's name; returns the exit status."""
     parser = make_parser()
     try:
         arguments = parser.parse_args(argv)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What goes wrong, and how it is said: the file, the key, the value and what was expected."""
+"""The errors. Each message names the file, the key, the value found and what was expected."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _MAX_MESSAGE = 1000
 
 
 class ConvertError(ValueError):
-    """A file, or a wish about it, that cannot be converted.
+    """A file that cannot be converted, or an option that does not fit it.
 
-    The message is one line: the file, the key or array inside it, the value found and what was
+    The message is one line with the file, the key or array in it, the value found and what was
     expected.
     """
 
@@ -26,7 +26,7 @@ class OutputError(OSError):
 
 
 def shown(value: object) -> str:
-    """`value` on one line, cut where it is long.
+    """`value` on one line, cut to 120 characters.
 
     >>> shown("two\\nlines")
     "'two\\\\nlines'"
@@ -38,7 +38,7 @@ def shown(value: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's exception says, at most 200 characters of its first line.
+    """The first line of another library's exception, cut to 200 characters.
 
     >>> first_line(ValueError("one\\ntwo"))
     'one'
@@ -60,13 +60,25 @@ def fail(path: PathLike, key: str, problem: str) -> NoReturn:
     raise ConvertError(where + " ".join(problem.split())[:_MAX_MESSAGE])
 
 
+def fail_shape(path: PathLike, key: str, array: Any, expected: str) -> NoReturn:
+    """Raise the `ConvertError` for an array that has a wrong shape.
+
+    >>> import numpy as np
+    >>> fail_shape("load.npy", "", np.zeros(3), "[layers, experts]")
+    Traceback (most recent call last):
+      ...
+    lplb.convert.errors.ConvertError: load.npy: has shape [3], expected [layers, experts]
+    """
+    fail(path, key, f"has shape {list(array.shape)}, expected {expected}")
+
+
 def need(module: str, package: str, path: PathLike) -> Any:
-    """The imported `module`, which reading `path` takes.
+    """Imports `module`, which is needed to read `path`.
 
     Raises
     ------
     ConvertError
-        Where it cannot be imported: the message says which package to install.
+        If it cannot be imported. The message says which package to install.
     """
     try:
         return importlib.import_module(module)

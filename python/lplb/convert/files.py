@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reading files without running what is in them; writing files whole or not at all."""
+"""Reads files without running code in them, and writes files whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import numpy.typing as npt
 
 from lplb.convert.errors import ConvertError, OutputError, PathLike, fail, first_line, need, shown
 
-# The first torch whose weights_only does what it says (CVE-2025-32434).
+# Older versions can run code of the file in spite of weights_only=True (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
 
 
 def check_readable(path: PathLike) -> None:
-    """Fails with the system's reason where the file `path` cannot be opened."""
+    """Raises `ConvertError` with the system's reason if the file `path` cannot be opened."""
     try:
         with open(path, "rb"):
             pass
@@ -46,7 +46,7 @@ def _no_constant(name: str) -> float:
 
 
 def read_json(path: PathLike) -> Any:
-    """The value in a JSON file: UTF-8, no key twice, no NaN."""
+    """The value in a JSON file. It must be UTF-8, without NaN and without repeated keys."""
     check_readable(path)
     try:
         with open(path, encoding="utf-8") as file:
@@ -56,71 +56,63 @@ def read_json(path: PathLike) -> Any:
 
 
 def read_yaml(path: PathLike) -> Any:
-    """The value in a YAML file of plain data. Tags that make objects are refused."""
+    """The value in a YAML file of plain data. Tags that create objects are refused."""
     yaml = need("yaml", "pyyaml", path)
     check_readable(path)
     try:
         with open(path, encoding="utf-8") as file:
             return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except Exception as error:  # yaml.YAMLError, and what comes of wrong values behind tags
+    except Exception as error:  # yaml.YAMLError, and others for wrong values after tags
         fail(path, "", f"is no plain YAML: {error}")
 
 
 def read_npy(path: PathLike) -> npt.NDArray[Any]:
-    """The array of a `.npy` file, mapped into memory, not read. Pickled objects are refused."""
+    """The array of a `.npy` file, mapped into memory. Pickled objects are refused."""
     check_readable(path)
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         return array
-    except Exception as error:  # whatever numpy's reader makes of a damaged header
+    except Exception as error:  # numpy raises many types for a damaged header
         fail(path, "", f"is no whole .npy file of numbers: {first_line(error)}")
 
 
 def read_npz(path: PathLike) -> dict[str, npt.NDArray[Any]]:
-    """All arrays of a `.npz` file by name. Pickled objects are refused."""
+    """All arrays of a `.npz` file, by name. Pickled objects are refused."""
     check_readable(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # whatever numpy's, zip's and zlib's readers make of damage
+    except Exception as error:  # numpy, zipfile and zlib raise many types for damage
         fail(path, "", f"is no whole .npz file of numbers: {first_line(error)}")
 
 
 def read_pt(path: PathLike) -> Any:
-    """What `torch.save` wrote, tensors on the CPU and mapped into memory.
+    """What `torch.save` wrote, with tensors on the CPU and mapped into memory.
 
-    Loaded with `weights_only`: tensors, numbers, strings, lists and dicts. A file that holds
-    anything else is refused, and none of its code runs.
+    It is loaded with `weights_only`, so it may hold tensors, numbers, strings, lists and dicts. A
+    file that holds anything else is refused, and none of its code runs.
     """
     torch = need("torch", "torch", path)
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < _SAFE_TORCH:
-        fail(
-            path,
-            "",
-            f"is not loaded by torch {torch.__version__}, which can run code in it "
-            "(CVE-2025-32434): expected torch 2.6 or newer",
-        )
+        reason = f"torch {torch.__version__}, which can run code in it (CVE-2025-32434)"
+        fail(path, "", f"is not loaded by {reason}: expected torch 2.6 or newer")
     check_readable(path)
     try:
-        # Files of the time before zip archives cannot be mapped; they are read.
+        # torch.save wrote no zip archives before version 1.6; such files are read, not mapped.
         mapped = zipfile.is_zipfile(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about files that are refused right after
+            warnings.simplefilter("ignore")  # torch warns before it refuses a file
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        fail(
-            path,
-            "",
-            "holds objects whose loading could run code, or is damaged: "
-            f"{first_line(error)}; expected tensors, numbers, strings, lists, dicts",
-        )
-    except Exception as error:  # whatever torch's readers make of a damaged file
+        problem = f"holds objects whose loading could run code, or is damaged: {first_line(error)}"
+        fail(path, "", f"{problem}; expected tensors, numbers, strings, lists, dicts")
+    except Exception as error:  # torch raises many types for a damaged file
         fail(path, "", f"is no whole file of torch.save: {first_line(error)}")
 
 
 def open_safetensors(path: PathLike) -> Any:
-    """A safetensors file, opened: `keys()`, and `get_tensor(key)` as a numpy array."""
+    """An open safetensors file. It has `keys()`; `get_tensor(key)` returns a numpy array."""
     safetensors = need("safetensors", "safetensors", path)
     check_readable(path)
     try:
@@ -130,25 +122,25 @@ def open_safetensors(path: PathLike) -> Any:
 
 
 def read_tensor(path: PathLike, file: Any, key: str) -> npt.NDArray[Any]:
-    """The array `key` of what open_safetensors() gave for `path`."""
+    """The array `key` of `file`, which open_safetensors(path) returned."""
     try:
         array: npt.NDArray[Any] = file.get_tensor(key)
         return array
-    except Exception as error:  # types that numpy lacks, damage
+    except Exception as error:  # for types that numpy lacks, and for damage
         fail(path, key, f"cannot be read as an array of numpy: {first_line(error)}")
 
 
 @contextlib.contextmanager
 def output(path: PathLike, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file to write, which appears under its name when all is written, or not at all.
+    """A file to write. It appears under its name only after all is written.
 
-    "-" is standard output. A file that stands there already is replaced; a link stays a link, a
-    device or pipe is written to as it is.
+    "-" is standard output. An existing file is replaced and keeps its mode; a symbolic link stays
+    a link. A device or a pipe is written to directly.
 
     Raises
     ------
     OutputError
-        Where it cannot be written.
+        If it cannot be written.
     """
     if os.fspath(path) == "-":
         try:
@@ -184,9 +176,8 @@ def output(path: PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     except ConvertError:
         raise
     except OSError as error:
-        raise OutputError(
-            f"{os.fspath(path)}: cannot be written: {error.strerror or first_line(error)}"
-        ) from error
+        reason = error.strerror or first_line(error)
+        raise OutputError(f"{os.fspath(path)}: cannot be written: {reason}") from error
     finally:
         if temporary is not None:
             os.unlink(temporary)

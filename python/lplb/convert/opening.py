@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""From files to a recording: what a file is, is told from its contents."""
+"""Opens files as a recording. What a file is, is detected from its contents."""
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -23,23 +24,20 @@ from lplb.convert.recording import Recording
 
 _STAT, _RECORDS = "an SGLang dump of counts", "an SGLang dump of forward passes"
 _WINDOW, _ARRAY = "a vLLM load window", "an array"
+_DUMPS = "expert_distribution_recorder_*.pt"
 
 
 def _text_hint(path: PathLike) -> None:
-    """Refuse an engine's log with a message that says why."""
+    """Raises an error that explains why an engine's log is refused, if `path` is one."""
     with open(path, "rb") as file:
         start = file.read(1 << 16)
     if b"EPLB step:" in start or b"[Expert Balancedness]" in start:
-        fail(
-            path,
-            "",
-            "is an engine's log, which has only means and maxima: expected its tensors "
-            "(docs/convert.md shows how to save them)",
-        )
+        expected = "expected its tensors (docs/convert.md shows how to save them)"
+        fail(path, "", f"is an engine's log, which has only means and maxima: {expected}")
 
 
 def _content(path: PathLike) -> Any:
-    """What a file holds: an array, or a dict."""
+    """The array or the dict that a file holds."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix in (".pt", ".pth"):
         return read_pt(path)
@@ -51,17 +49,14 @@ def _content(path: PathLike) -> Any:
         if trtllm.is_rank_file(path):
             fail(path, "", "is one rank's part of TensorRT-LLM's statistics, expected their folder")
         file = open_safetensors(path)
-        return {key: read_tensor(path, file, key) for key in file.keys()}
+        keys: list[str] = file.keys()
+        return {key: read_tensor(path, file, key) for key in keys}
     if suffix == ".json":
         return read_json(path)
     check_readable(path)
     _text_hint(path)
-    fail(
-        path,
-        "",
-        f"ends in {shown(suffix)}, expected .pt, .npy, .npz, .safetensors, .json, "
-        ".parquet, or a folder of an engine's files",
-    )
+    expected = ".pt, .npy, .npz, .safetensors, .json, .parquet, or a folder of an engine's files"
+    fail(path, "", f"ends in {shown(suffix)}, expected {expected}")
 
 
 def _kind(path: PathLike, content: Any) -> str:
@@ -78,24 +73,15 @@ def _kind(path: PathLike, content: Any) -> str:
 
 
 def _expand(paths: Sequence[PathLike]) -> list[PathLike]:
-    """`paths` with the dumps in them for folders of SGLang's recorder."""
+    """`paths`, in which the dumps of SGLang's recorder replace the folders that hold them."""
     result: list[PathLike] = []
     for path in paths:
         if not os.path.isdir(path):
             result.append(path)
             continue
-        names = sorted(
-            name
-            for name in os.listdir(path)
-            if name.startswith("expert_distribution_recorder_") and name.endswith(".pt")
-        )
+        names = sorted(fnmatch.filter(os.listdir(path), _DUMPS))
         if not names:
-            fail(
-                path,
-                "",
-                "is a folder without rank*.safetensors or "
-                "expert_distribution_recorder_*.pt, expected either",
-            )
+            fail(path, "", f"is a folder without rank*.safetensors or {_DUMPS}, expected either")
         result += [os.path.join(path, name) for name in names]
     return result
 
@@ -109,9 +95,8 @@ def _read(
         return parquet.read_table(paths[0])
     expanded = _expand(paths)
     files = [(path, _content(path)) for path in expanded]
-    kinds = [
-        _kind(path, content) if key is None and not topk else _ARRAY for path, content in files
-    ]
+    chosen = key is not None or topk  # then the files hold arrays, whatever their keys are
+    kinds = [_ARRAY if chosen else _kind(path, content) for path, content in files]
     kind = arrays.same_kind(kinds, expanded)
     if kind == _STAT:
         return sglang.read_stat(files)
@@ -126,12 +111,8 @@ def _read(
     if not topk:
         return arrays.read_loads(named)
     if num_experts is None:
-        fail(
-            expanded[0],
-            "",
-            "holds chosen experts: expected the number of experts too "
-            "(--num-experts, or --placement)",
-        )
+        expected = "expected the number of experts too (--num-experts, or --placement)"
+        fail(expanded[0], "", f"holds chosen experts: {expected}")
     return arrays.read_ids(named, num_experts)
 
 
@@ -145,31 +126,35 @@ def open_recording(
     placement: PathLike | None = None,
     copies: int = 1,
 ) -> Recording:
-    """Open what an engine recorded, or plain arrays. Nothing is kept in memory that can be mapped.
+    """Open what an engine recorded, or plain arrays.
+
+    Files that can be mapped into memory are mapped, not read.
 
     Parameters
     ----------
     paths : path or sequence of paths
-        Files of one recording: all ranks' files, or one after the other in time; or one folder of
-        SGLang's recorder or TensorRT-LLM's statistics.
+        The files of one recording: the files of all ranks, or files in the order of time. Or one
+        folder, of SGLang's recorder or of TensorRT-LLM's statistics.
     key : str, optional
-        The array to take in files that hold several.
+        The name of the array, if the files hold several.
     topk : bool
-        The arrays are chosen experts [tokens, layers, topk], not loads [steps, layers, experts].
+        True if the arrays are chosen experts [tokens, layers, topk], not loads [steps, layers,
+        experts].
     num_experts : int, optional
-        With `topk`: how many experts (with `placement`: slots) there are to choose from.
+        With `topk`: how many experts the router chooses from; with `placement` too: how many slots.
     num_topk : int, optional
-        Experts a token is sent to, where the files do not tell.
+        The number of experts of each token, if the files do not say it.
     placement : path, optional
-        The placement that was in use, in any form that `read_placement` takes: the files count
-        slots, and it says which expert each slot held.
+        The placement that was in use, in any form that `read_placement` reads. Give it if the files
+        count slots: it says which expert each slot held.
     copies : int
-        How often each token was counted, such as by every rank of a tensor-parallel group.
+        How often each token was counted. In a tensor-parallel group, for example, every rank counts
+        the same tokens.
 
     Raises
     ------
     ConvertError
-        With the file, the key, the value and what was expected.
+        If a file cannot be read or does not fit the others or the options.
 
     Examples
     --------
@@ -195,20 +180,11 @@ def open_recording(
         recording.map_with(slots.rows_for(recording.layers), placement)
     if num_topk is not None:
         if recording.num_topk not in (None, num_topk):
-            fail(
-                recording.path,
-                "",
-                f"has {recording.num_topk} experts a token, expected {num_topk} (num_topk)",
-            )
+            problem = f"has {recording.num_topk} experts a token, expected {num_topk} (num_topk)"
+            fail(recording.path, "", problem)
         recording.num_topk = num_topk
-    if (
-        recording.num_topk is not None
-        and not 1 <= recording.num_topk <= recording.num_logical_experts
-    ):
-        fail(
-            recording.path,
-            "",
-            f"num_topk is {recording.num_topk}, expected 1 to "
-            f"{recording.num_logical_experts}, the number of experts",
-        )
+    experts, width = recording.num_logical_experts, recording.num_topk
+    if width is not None and not 1 <= width <= experts:
+        problem = f"num_topk is {width}, expected 1 to {experts}, the number of experts"
+        fail(recording.path, "", problem)
     return recording

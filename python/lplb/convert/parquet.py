@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Loads in a Parquet table, read in batches of rows."""
+"""Reads loads from a Parquet table, in batches of rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROWS = 65536
 
 
 class _Table:
-    """A table with columns step (may be absent), layer, load, and expert where load is a number."""
+    """A table with columns layer, load, expert if load is a number, and perhaps step."""
 
     def __init__(self, path: PathLike) -> None:
         self.path = path
@@ -27,23 +27,16 @@ class _Table:
         try:
             self._file = parquet.ParquetFile(path)
             types = {field.name: field.type for field in self._file.schema_arrow}
-        except Exception as error:  # whatever Arrow makes of a damaged file
+        except Exception as error:  # Arrow raises many types for a damaged file
             fail(path, "", f"is no whole Parquet file: {first_line(error)}")
         if not {"layer", "load"} <= set(types):
-            fail(
-                path,
-                "",
-                f"has columns {', '.join(types)}, expected layer and load, and "
-                "expert where load is a number; and step where there are several",
-            )
-        self.in_lists = pyarrow.types.is_list(types["load"]) or pyarrow.types.is_large_list(
-            types["load"]
-        )
-        self.columns = [
-            name
-            for name in ("step", "layer", "expert", "load")
-            if name in types and not (name == "expert" and self.in_lists)
-        ]
+            numbers = "expert where load is a number; and step where there are several"
+            problem = f"has columns {', '.join(types)}, expected layer and load, and {numbers}"
+            fail(path, "", problem)
+        load = types["load"]
+        self.in_lists = pyarrow.types.is_list(load) or pyarrow.types.is_large_list(load)
+        wanted = ("step", "layer", "load") if self.in_lists else ("step", "layer", "expert", "load")
+        self.columns = [name for name in wanted if name in types]
         if not self.in_lists and "expert" not in self.columns:
             fail(path, "", "has no column expert, expected one, or lists in column load")
 
@@ -56,26 +49,24 @@ class _Table:
         return values
 
     def _rows(self) -> Iterator[Any]:
-        """Batches of rows as Arrow has them."""
+        """Batches of rows, as Arrow's objects."""
         batches = self._file.iter_batches(_ROWS, columns=self.columns)
         while True:
             try:
                 batch = next(batches, None)
-            except Exception as error:  # whatever Arrow makes of a damaged file
+            except Exception as error:  # Arrow raises many types for a damaged file
                 fail(self.path, "", f"is no whole Parquet file: {first_line(error)}")
             if batch is None:
                 return
             yield batch
 
     def batches(self) -> Iterator[dict[str, IntArray]]:
-        """Rows as flat arrays of one length: step, layer, expert, load."""
+        """Rows as flat arrays of equal length: step, layer, expert, load."""
         for batch in self._rows():
             flat = {"layer": self._integers("layer", batch.column("layer"), MAX_LAYERS - 1)}
-            flat["step"] = (
-                self._integers("step", batch.column("step"), 2**62)
-                if "step" in self.columns
-                else np.zeros(batch.num_rows, np.int64)
-            )
+            flat["step"] = np.zeros(batch.num_rows, np.int64)
+            if "step" in self.columns:
+                flat["step"] = self._integers("step", batch.column("step"), 2**62)
             load = batch.column("load")
             if self.in_lists:
                 if load.null_count:
@@ -92,10 +83,11 @@ class _Table:
 
 
 def read_table(path: PathLike) -> Recording:
-    """A table whose rows are in the order of their steps.
+    """Makes a recording from a table whose rows are in the order of their steps.
 
-    Columns: `step` (absent: all rows are one), `layer`, `expert` and `load`, a row a number, or
-    `load` a list over the experts. Rows of the same step, layer and expert are added up.
+    The columns are `step`, `layer`, `expert` and `load`. If there is no column `step`, all rows are
+    one step. If `load` holds lists over the experts, there is no column `expert`. Rows of the same
+    step, layer and expert are added up.
     """
     table = _Table(path)
     layers: set[int] = set()
@@ -124,23 +116,19 @@ def read_table(path: PathLike) -> Recording:
                     yield counts(path, f"step {current}", load)[np.newaxis]
                     load = np.zeros_like(load)
                 current = number
-                np.add.at(
-                    load, (place[batch["layer"][rows]], batch["expert"][rows]), batch["load"][rows]
-                )
+                where = (place[batch["layer"][rows]], batch["expert"][rows])
+                np.add.at(load, where, batch["load"][rows])
         yield counts(path, f"step {current}", load)[np.newaxis]
 
     return Recording(path, read, 1, numbers, experts)
 
 
 def _runs(step: IntArray) -> list[tuple[int, slice]]:
-    """(step, its rows) for each run of equal steps.
+    """A list of (step, slice of its rows), one for each run of equal steps.
 
     >>> _runs(np.array([4, 4, 7]))
     [(4, slice(0, 2, None)), (7, slice(2, 3, None))]
     """
     edges = [0, *(np.flatnonzero(np.diff(step)) + 1).tolist(), len(step)]
-    return [
-        (int(step[first]), slice(first, last))
-        for first, last in zip(edges, edges[1:])
-        if last > first
-    ]
+    runs = zip(edges, edges[1:])
+    return [(int(step[first]), slice(first, last)) for first, last in runs if last > first]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Placements: this project's JSON, SGLang's, vLLM's and TensorRT-LLM's forms of it."""
+"""Reads and writes placements as LPLB's JSON and in SGLang's, vLLM's and TensorRT-LLM's forms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lplb.convert.values import MAX_EXPERTS, MAX_LAYERS, MAX_RANKS, IntArray, in
 
 FORMS = ("lplb", "sglang", "vllm", "trtllm")
 
-# Keys of this project's placement file that engines' forms have no room for.
+# All keys of LPLB's placement file (docs/formats.md).
 _OWN_KEYS = (
     "num_ranks",
     "num_logical_experts",
@@ -30,7 +30,8 @@ _OWN_KEYS = (
     "moves",
 )
 _TRTLLM_KEYS = ("num_slots", "initial_global_assignments", "layer_updates_per_iter")
-# SGLang's and vLLM's name for it; and what SGLang's recorder calls the one in use at the end.
+# The name of the map in SGLang and vLLM; and its name in a dump of SGLang's recorder, which holds
+# the map that was in use at the end.
 _MAP_KEYS = ("physical_to_logical_map", "last_physical_to_logical_map")
 
 
@@ -41,16 +42,16 @@ class Placement:
     Attributes
     ----------
     physical_to_logical : array [num_layers, num_physical], int64
-        Slot p is on rank p / (num_physical / num_ranks).
+        The logical expert in each slot. Slot p is on rank p / (num_physical / num_ranks).
     num_ranks : int, optional
-        Ranks, where the file tells or the caller has said. SGLang's, vLLM's and TensorRT-LLM's
-        forms do not tell.
+        The number of ranks, from the file or from the caller. The forms of SGLang, vLLM and
+        TensorRT-LLM do not hold it.
     num_nodes : int
-        Nodes; 1 where a form does not tell.
+        The number of nodes; 1 if the form does not hold it.
     layers : tuple of int, optional
-        The model's number of each layer, where the file tells: TensorRT-LLM's does.
+        The model's number of each layer. Only TensorRT-LLM's form holds it.
     left_out : tuple of str
-        Keys of the file that say more than this class holds, such as `rank_speed`.
+        Keys of the file that this class has no attribute for, such as `rank_speed`.
     """
 
     physical_to_logical: IntArray
@@ -65,7 +66,7 @@ class Placement:
         return int(self.physical_to_logical.max()) + 1
 
     def rows_for(self, layers: tuple[int, ...]) -> IntArray:
-        """The rows for the model's `layers`, where this placement numbers its layers; else all."""
+        """The rows for the model's `layers`; all rows if this placement does not number them."""
         if self.layers is None or not set(layers) <= set(self.layers):
             return self.physical_to_logical
         return self.physical_to_logical[[self.layers.index(layer) for layer in layers]]
@@ -78,11 +79,8 @@ def _from_own(path: PathLike, value: dict[str, Any]) -> Placement:
     slots = slot_map(path, "physical_to_logical", value["physical_to_logical"])
     experts = integer(path, value, "num_logical_experts", 1, MAX_EXPERTS)
     if experts != int(slots.max()) + 1:
-        fail(
-            path,
-            "num_logical_experts",
-            f"is {experts}, expected {int(slots.max()) + 1} as in physical_to_logical",
-        )
+        problem = f"is {experts}, expected {int(slots.max()) + 1} as in physical_to_logical"
+        fail(path, "num_logical_experts", problem)
     nodes = integer(path, value, "num_nodes", 1, MAX_RANKS) if "num_nodes" in value else 1
     return Placement(
         slots,
@@ -104,12 +102,10 @@ def _from_trtllm(path: PathLike, value: dict[Any, Any]) -> Placement:
     for layer in sorted(assignments, key=str):
         if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
             fail(path, key, f"has layer {shown(layer)}, expected a number >= 0")
-        if not isinstance(assignments[layer], list) or len(assignments[layer]) != slots:
-            fail(
-                path,
-                f"{key}[{layer}]",
-                f"is {shown(assignments[layer])}, expected a list of num_slots ({slots}) experts",
-            )
+        row = assignments[layer]
+        if not isinstance(row, list) or len(row) != slots:
+            problem = f"is {shown(row)}, expected a list of num_slots ({slots}) experts"
+            fail(path, f"{key}[{layer}]", problem)
     layers = tuple(sorted(assignments))
     rows = [assignments[layer] for layer in layers]
     return Placement(slot_map(path, key, rows), layers=layers)
@@ -120,40 +116,48 @@ def _from_dict(path: PathLike, value: dict[Any, Any]) -> Placement:
         return _from_own(path, value)
     if "num_slots" in value or "initial_global_assignments" in value:
         return _from_trtllm(path, value)
-    if isinstance(value.get("moe_config"), dict) and isinstance(
-        value["moe_config"].get("load_balancer"), dict
-    ):
-        return _from_trtllm(path, value["moe_config"]["load_balancer"])
+    options = value.get("moe_config")
+    if isinstance(options, dict) and isinstance(options.get("load_balancer"), dict):
+        return _from_trtllm(path, options["load_balancer"])
     for key in _MAP_KEYS:
         if key in value:
             return Placement(slot_map(path, key, value[key]))
-    fail(
-        path,
-        "",
-        f"has keys {', '.join(map(str, list(value)[:20])) or 'none'}, expected "
-        "physical_to_logical (a placement of lplb), physical_to_logical_map (SGLang, "
-        "vLLM) or initial_global_assignments (TensorRT-LLM)",
+    keys = ", ".join(map(str, list(value)[:20])) or "none"
+    expected = (
+        "physical_to_logical (a placement of lplb), physical_to_logical_map (SGLang, vLLM) "
+        "or initial_global_assignments (TensorRT-LLM)"
     )
+    fail(path, "", f"has keys {keys}, expected {expected}")
+
+
+_READERS = {
+    ".json": read_json,
+    ".yaml": read_yaml,
+    ".yml": read_yaml,
+    ".npy": read_npy,
+    ".pt": read_pt,
+    ".pth": read_pt,
+}
 
 
 def read_placement(
     path: PathLike, num_ranks: int | None = None, num_nodes: int | None = None
 ) -> Placement:
-    """Read a placement in any of the four forms, told by its contents.
+    """Read a placement in any of the four forms. The form is detected from the contents.
 
     Parameters
     ----------
     path : path
-        `.json`, `.yaml`, `.yml`, `.npy` or `.pt`. A dump of SGLang's recorder (per_pass, per_token)
-        gives the placement that was in use.
+        A `.json`, `.yaml`, `.yml`, `.npy`, `.pt` or `.pth` file. A dump of SGLang's recorder in
+        mode `per_pass` or `per_token` holds the placement that was in use.
     num_ranks, num_nodes : int, optional
-        Ranks and nodes, for forms that do not tell.
+        The numbers of ranks and nodes, for forms that do not hold them.
 
     Raises
     ------
     ConvertError
-        Where the file is none of these, contradicts itself or `num_ranks`, or has an expert in no
-        slot.
+        If the file has none of these forms, contradicts itself or `num_ranks`, or has an expert in
+        no slot.
 
     Examples
     --------
@@ -165,17 +169,9 @@ def read_placement(
     3
     """
     suffix = os.path.splitext(os.fspath(path))[1].lower()
-    readers = {
-        ".json": read_json,
-        ".yaml": read_yaml,
-        ".yml": read_yaml,
-        ".npy": read_npy,
-        ".pt": read_pt,
-        ".pth": read_pt,
-    }
-    if suffix not in readers:
-        fail(path, "", f"ends in {shown(suffix)}, expected {', '.join(readers)}")
-    value = readers[suffix](path)
+    if suffix not in _READERS:
+        fail(path, "", f"ends in {shown(suffix)}, expected {', '.join(_READERS)}")
+    value = _READERS[suffix](path)
     if isinstance(value, dict):
         placement = _from_dict(path, value)
     else:
@@ -189,25 +185,21 @@ def read_placement(
     ranks, slots = placement.num_ranks, placement.physical_to_logical.shape[1]
     if ranks is not None and not (1 <= ranks <= MAX_RANKS and slots % ranks == 0):
         fail(path, "", f"has {slots} slots a layer, expected a multiple of num_ranks ({ranks})")
-    if placement.num_nodes < 1 or ranks is not None and ranks % placement.num_nodes:
-        fail(
-            path,
-            "",
-            f"num_nodes is {placement.num_nodes}, expected a divisor of num_ranks ({ranks})",
-        )
+    nodes = placement.num_nodes
+    if nodes < 1 or ranks is not None and ranks % nodes:
+        fail(path, "", f"num_nodes is {nodes}, expected a divisor of num_ranks ({ranks})")
     return placement
 
 
 def _rows(rows: IntArray) -> str:
-    """Rows as JSON, one a line."""
+    """`rows` as JSON, one row a line."""
     return "[" + ",\n ".join(json.dumps(row) for row in rows.tolist()) + "]"
 
 
 def _own_text(placement: Placement) -> str:
     if placement.num_ranks is None:
-        raise ConvertError(
-            "num_ranks is not known, expected it for a placement of lplb (--num-ranks)"
-        )
+        expected = "expected it for a placement of lplb (--num-ranks)"
+        raise ConvertError(f"num_ranks is not known, {expected}")
     nodes = f' "num_nodes": {placement.num_nodes},' if placement.num_nodes != 1 else ""
     return (
         f'{{"num_ranks": {placement.num_ranks},{nodes} "num_logical_experts": '
@@ -242,23 +234,25 @@ def write_placement(
     Parameters
     ----------
     path : path
-        "-" is standard output, for JSON and YAML.
+        The file to write. "-" is standard output, for JSON and YAML.
     form : {"lplb", "sglang", "vllm", "trtllm"}
-        `lplb`: JSON of docs/formats.md. `sglang`: what `--init-expert-location` takes, JSON or
-        `.pt`, with its one key. `vllm`: the array `physical_to_logical_map`, int64, `.npy` or
-        `.pt`.
-        `trtllm`: YAML for `moe_config.load_balancer`.
+        - `lplb`: the JSON of docs/formats.md.
+        - `sglang`: JSON or `.pt` for `--init-expert-location`, with its only key.
+        - `vllm`: the array `physical_to_logical_map`, int64, as `.npy` or `.pt`.
+        - `trtllm`: YAML for `moe_config.load_balancer`.
     first_layer : int
-        `trtllm`: the model's number of layer 0, where the placement does not number its layers.
+        `trtllm`: the model's number of the first layer, if the placement does not number its
+        layers.
     layer_updates_per_iter : int
-        `trtllm`: layers that are placed anew an iteration; 0 keeps this placement.
+        `trtllm`: the number of layers that it may place again in each iteration; 0 keeps this
+        placement.
 
     Raises
     ------
     ConvertError
-        Where the form takes what the placement does not have, or `path` ends in another suffix.
+        If the form needs something that the placement lacks, or `path` has another suffix.
     OutputError
-        Where `path` cannot be written.
+        If `path` cannot be written.
     """
     if form not in FORMS:
         raise ConvertError(f"form is {form!r}, expected one of {', '.join(FORMS)}")
@@ -274,10 +268,8 @@ def write_placement(
     if suffix not in allowed and not standard:
         fail(path, "", f"ends in {shown(suffix)}, expected {' or '.join(allowed)} for {form}")
     if not 0 <= first_layer <= MAX_LAYERS - 1 or layer_updates_per_iter < 0:
-        raise ConvertError(
-            f"first_layer is {first_layer} and layer_updates_per_iter "
-            f"{layer_updates_per_iter}, expected numbers >= 0"
-        )
+        has = f"first_layer is {first_layer} and layer_updates_per_iter {layer_updates_per_iter}"
+        raise ConvertError(f"{has}, expected numbers >= 0")
     if form == "lplb":
         data = _own_text(placement).encode()
     elif form == "trtllm":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What was recorded, whoever recorded it: counts by step, source rank, layer and expert."""
+"""A recording of any engine: counts by step, source rank, layer and expert."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lplb.convert.errors import ConvertError, PathLike, fail
+from lplb.convert.errors import ConvertError, PathLike, fail, fail_shape
 from lplb.convert.values import MAX_EXPERTS, MAX_LAYERS, MAX_RANKS, IntArray
 
 
 @dataclass
 class Recording:
-    """Recorded loads, read step by step as often as asked; nothing is kept.
+    """Recorded loads. The files are read again for each pass over the steps; no step is kept.
 
     Attributes
     ----------
     path : path
         The first file, for messages.
     read : function
-        Gives an iterator over the steps, each [num_sources, num_layers, counted experts], int64.
+        Returns an iterator over the steps, each [num_sources, num_layers, counted], int64.
     num_sources : int
-        Ranks that counts are told apart by, 1 where they are a sum over all.
+        How many ranks have counts of their own; 1 if the counts are sums over all ranks.
     layers : tuple of int
         The model's number of each layer.
     counted : int
-        Experts that were counted: logical ones, or physical ones where `physical_to_logical` is.
+        How many experts were counted: physical ones if `physical_to_logical` is given, otherwise
+        logical ones.
     physical_to_logical : array, optional
-        The expert in each slot, [num_layers, counted].
+        The logical expert in each slot, [num_layers, counted].
     num_topk : int, optional
-        Experts a token is sent to, where the files tell.
+        The number of experts of each token, if the files say it.
     copies : int
         How often each token was counted; every count is divided by it.
     notes : list of str
@@ -65,21 +66,18 @@ class Recording:
         return int(self.physical_to_logical.max()) + 1
 
     def map_with(self, physical_to_logical: IntArray, source: PathLike) -> None:
-        """Take `physical_to_logical` [1 or num_layers, counted] of the file `source` as the map."""
+        """Use `physical_to_logical` [1 or num_layers, counted], read from the file `source`."""
         rows, slots = physical_to_logical.shape
         if slots != self.counted or rows not in (1, len(self.layers)):
-            fail(
-                source,
-                "",
-                f"places {slots} slots in {rows} layers, expected {self.counted} slots "
-                f"in 1 or {len(self.layers)} layers, as {self.path} has counted",
-            )
+            expected = f"{self.counted} slots in 1 or {len(self.layers)} layers"
+            problem = f"places {slots} slots in {rows} layers, expected {expected}"
+            fail(source, "", f"{problem}, as {self.path} has counted")
         self.physical_to_logical = np.broadcast_to(physical_to_logical, (len(self.layers), slots))
 
     def steps(self) -> Iterator[IntArray]:
         """The steps: tokens of each logical expert, [num_sources, num_layers, num_logical].
 
-        With `copies` above 1 ranks cannot be told apart, and the first axis has one entry.
+        If `copies` is above 1, the ranks' counts are added up, and the first axis has one entry.
         """
         flat = None
         if self.physical_to_logical is not None:
@@ -88,15 +86,10 @@ class Recording:
         shape = (self.num_sources, len(self.layers), self.counted)
         for number, step in enumerate(self.read()):
             if step.shape != shape:
-                fail(
-                    self.path,
-                    f"step {number}",
-                    f"has shape {list(step.shape)}, expected {list(shape)}",
-                )
+                fail_shape(self.path, f"step {number}", step, f"{list(shape)}")
             if flat is not None:
-                logical = np.zeros(
-                    (len(self.layers) * self.num_logical_experts, self.num_sources), np.int64
-                )
+                rows = len(self.layers) * self.num_logical_experts
+                logical = np.zeros((rows, self.num_sources), np.int64)
                 np.add.at(logical, flat, step.reshape(self.num_sources, -1).T)
                 step = logical.T.reshape(self.num_sources, len(self.layers), -1)
             yield step if self.copies == 1 else self._divided(step, number)
@@ -106,27 +99,26 @@ class Recording:
         bad = np.argwhere(whole % self.copies)
         if bad.size:
             _, layer, expert = bad[0]
-            fail(
-                self.path,
-                f"step {number}, layer {self.layers[layer]}, expert {expert}",
-                f"has {whole[0, layer, expert]}, expected a multiple of {self.copies} (copies)",
-            )
+            where = f"step {number}, layer {self.layers[layer]}, expert {expert}"
+            expected = f"expected a multiple of {self.copies} (copies)"
+            fail(self.path, where, f"has {whole[0, layer, expert]}, {expected}")
         return whole // self.copies
 
     def counts_what_ranks_received(self) -> bool:
-        """Whether every rank counted its own slots alone: what reached it, not what it sent."""
+        """Whether every rank counted only its own slots: what it received, not what it sent."""
         if self.num_sources == 1 or self.counted % self.num_sources:
             return False
-        own = np.repeat(
-            np.eye(self.num_sources, dtype=bool), self.counted // self.num_sources, axis=1
-        )[:, np.newaxis, :]
+        slots = self.counted // self.num_sources
+        own = np.repeat(np.eye(self.num_sources, dtype=bool), slots, axis=1)[:, np.newaxis, :]
         return not any((step * ~own).any() for step in self.read())
 
 
 def common_steps(
     path: PathLike, per_rank: list[list[tuple[int, int]]], notes: list[str], what: str
 ) -> list[tuple[int, int]]:
-    """Steps that every rank has, in the first rank's order; `notes` says how many others have not.
+    """The steps that every rank has, in the first rank's order.
+
+    If other steps are left out, a note in `notes` says how many.
 
     Examples
     --------
@@ -139,17 +131,15 @@ def common_steps(
     common = set(per_rank[0]).intersection(*per_rank[1:])
     every = set().union(*per_rank)
     if not common:
-        raise ConvertError(
-            f"{path}: the files have no {what} in common, expected those of ranks "
-            "that recorded together"
-        )
+        expected = "expected those of ranks that recorded together"
+        raise ConvertError(f"{path}: the files have no {what} in common, {expected}")
     if len(every) > len(common):
         notes.append(f"{len(every) - len(common)} {what} left out: not every rank has them")
     return [step for step in per_rank[0] if step in common]
 
 
 def count_ids(path: PathLike, key: str, ids: IntArray, num_experts: int) -> IntArray:
-    """Tokens of each expert: `ids` [num_tokens, num_layers, num_topk], -1 is skipped.
+    """Counts the tokens of each expert in `ids` [num_tokens, num_layers, num_topk]; skips -1.
 
     Returns
     -------
@@ -165,8 +155,5 @@ def count_ids(path: PathLike, key: str, ids: IntArray, num_experts: int) -> IntA
         fail(path, key, f"holds expert {wrong}, expected -1 to {num_experts - 1}")
     layers = ids.shape[1]
     flat = ids + (np.arange(layers) * num_experts)[np.newaxis, :, np.newaxis]
-    return (
-        np.bincount(flat[ids >= 0], minlength=layers * num_experts)
-        .astype(np.int64)
-        .reshape(layers, num_experts)
-    )
+    tokens = np.bincount(flat[ids >= 0], minlength=layers * num_experts)
+    return tokens.astype(np.int64).reshape(layers, num_experts)

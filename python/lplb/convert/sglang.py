@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""SGLang's expert distribution recorder: `expert_distribution_recorder_*.pt`.
+"""Reads the files of SGLang's expert distribution recorder, `expert_distribution_recorder_*.pt`.
 
-Modes `stat` and `stat_approx` write one file, counts summed over the ranks. Modes `per_pass` and
-`per_token` write a file a rank, records by forward pass.
+Modes `stat` and `stat_approx` write one file, with counts summed over the ranks. Modes `per_pass`
+and `per_token` write one file a rank, with one record for each forward pass.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from lplb.convert.errors import PathLike, fail, shown
+from lplb.convert.errors import PathLike, fail, fail_shape, shown
 from lplb.convert.recording import Recording, common_steps
 from lplb.convert.values import MAX_RANKS, IntArray, as_array, counts, integer, slot_map
 
 File = tuple[PathLike, Any]
 
+_MAP = "last_physical_to_logical_map"
+
 
 def read_stat(files: Sequence[File]) -> Recording:
-    """Dumps of `stat` and `stat_approx`, one after the other: `logical_count` [steps, L, E].
+    """Makes a recording from dumps of `stat` and `stat_approx`, in the order of time.
 
-    [L, E] is one step. The steps of a circular buffer are as they lie in it.
+    Each holds `logical_count` [steps, layers, experts], or [layers, experts] for one step. The
+    recorder keeps steps in a ring buffer and dumps the ring buffer as it is, so the order is not
+    that of time once the buffer has been full.
     """
     arrays: list[Any] = []
     notes: list[str] = []
@@ -33,37 +37,28 @@ def read_stat(files: Sequence[File]) -> Recording:
         if len(count.shape) == 2:
             count = count[np.newaxis] if isinstance(count, np.ndarray) else count.unsqueeze(0)
         if len(count.shape) != 3:
-            fail(
-                path,
-                "logical_count",
-                f"has shape {list(count.shape)}, expected [steps, layers, logical experts]",
-            )
-        if arrays and tuple(count.shape[1:]) != tuple(arrays[0].shape[1:]):
-            fail(
-                path,
-                "logical_count",
-                f"has shape {list(count.shape)}, expected [steps, "
-                f"{arrays[0].shape[1]}, {arrays[0].shape[2]}] as in {files[0][0]}",
-            )
+            fail_shape(path, "logical_count", count, "[steps, layers, logical experts]")
+        arrays.append(count)
+        _, layers, experts = arrays[0].shape
+        if tuple(count.shape[1:]) != (layers, experts):
+            expected = f"[steps, {layers}, {experts}] as in {files[0][0]}"
+            fail_shape(path, "logical_count", count, expected)
         if count.shape[0] > 1 and count[-1].sum() > 0:
             notes.append(
                 f"{path}: all {count.shape[0]} steps are filled. If that was the recorder's"
                 " buffer size, earlier steps are lost and the order is not that of time"
             )
-        arrays.append(count)
 
     def read() -> Iterator[IntArray]:
         for (path, _), array in zip(files, arrays):
             for step in range(array.shape[0]):
                 yield counts(path, f"logical_count[{step}]", array[step])[np.newaxis]
 
-    return Recording(
-        files[0][0], read, 1, tuple(range(arrays[0].shape[1])), int(arrays[0].shape[2]), notes=notes
-    )
+    return Recording(files[0][0], read, 1, tuple(range(layers)), int(experts), notes=notes)
 
 
 class _Rank:
-    """The records of one rank, found by (forward pass, occurrence)."""
+    """The records of one rank, by (forward pass, occurrence)."""
 
     def __init__(self) -> None:
         self.order: list[tuple[int, int]] = []
@@ -74,16 +69,13 @@ class _Rank:
         for index, record in enumerate(records):
             where = f"records[{index}]"
             forward_pass = integer(path, record, "forward_pass_id", 0, 2**63 - 1)
-            # NOTE: a draft model numbers its passes itself: a number may occur twice in a file.
+            # NOTE: a draft model has its own pass numbers, so one number may occur twice in a file.
             step = (forward_pass, seen.get(forward_pass, 0))
             seen[forward_pass] = step[1] + 1
             if step in self.records:
-                fail(
-                    path,
-                    f"{where}.forward_pass_id",
-                    f"is {forward_pass}, which "
-                    f"{self.records[step][0]} has for the same rank; expected each pass once",
-                )
+                other = f"which {self.records[step][0]} has for the same rank"
+                problem = f"is {forward_pass}, {other}; expected each pass once"
+                fail(path, f"{where}.forward_pass_id", problem)
             if "global_physical_count" not in record:
                 fail(path, where, "has no global_physical_count, expected [layers, slots]")
             self.order.append(step)
@@ -101,7 +93,7 @@ def _records(path: PathLike, content: Any) -> list[Any]:
 
 
 def _width(record: dict[str, Any]) -> int:
-    """Experts a token has in a record of `per_token`; 0 where it does not tell."""
+    """The number of experts of a token in a record of `per_token`; 0 if it has no ids."""
     ids = record.get("topk_ids_of_layer")
     if ids is None or not hasattr(ids, "shape") or len(ids.shape) != 3:
         return 0
@@ -110,45 +102,38 @@ def _width(record: dict[str, Any]) -> int:
 
 
 def read_records(files: Sequence[File]) -> Recording:
-    """Dumps of `per_pass` and `per_token`, a file (or several) a rank, joined by forward pass."""
+    """Makes a recording from dumps of `per_pass` and `per_token`, one or more files a rank.
+
+    Records of different ranks are joined by their forward pass.
+    """
     ranks: dict[int, _Rank] = {}
     first: IntArray | None = None
     notes: list[str] = []
     num_topk = 0
     for path, content in files:
         records = _records(path, content)
-        if "last_physical_to_logical_map" not in content:
-            fail(path, "last_physical_to_logical_map", "is missing, expected [layers, slots]")
-        slots = slot_map(
-            path, "last_physical_to_logical_map", content["last_physical_to_logical_map"]
-        )
+        if _MAP not in content:
+            fail(path, _MAP, "is missing, expected [layers, slots]")
+        slots = slot_map(path, _MAP, content[_MAP])
         if first is None:
             first = slots
         elif not np.array_equal(first, slots):
-            fail(
-                path,
-                "last_physical_to_logical_map",
-                f"differs from that of {files[0][0]}, expected "
-                "dumps without a rebalance in between",
-            )
+            expected = "expected dumps without a rebalance in between"
+            fail(path, _MAP, f"differs from that of {files[0][0]}, {expected}")
         rank = integer(path, records[0], "rank", 0, MAX_RANKS - 1)
         for index, record in enumerate(records):
             if record.get("rank") != rank:
-                fail(
-                    path,
-                    f"records[{index}].rank",
-                    f"is {shown(record.get('rank'))}, expected {rank} as in records[0]",
-                )
+                problem = f"is {shown(record.get('rank'))}, expected {rank} as in records[0]"
+                fail(path, f"records[{index}].rank", problem)
         ranks.setdefault(rank, _Rank()).add(path, records)
         num_topk = max(num_topk, *(_width(record) for record in records))
 
     assert first is not None
     members = [ranks[rank] for rank in sorted(ranks)]
     if sorted(ranks) != list(range(len(ranks))):
-        notes.append(
-            f"files of ranks {', '.join(map(str, sorted(ranks)))}: others are missing, and "
-            "their tokens are not counted"
-        )
+        listed = ", ".join(map(str, sorted(ranks)))
+        missing = "others are missing, and their tokens are not counted"
+        notes.append(f"files of ranks {listed}: {missing}")
     order = common_steps(files[0][0], [member.order for member in members], notes, "forward passes")
 
     def read() -> Iterator[IntArray]:
@@ -158,12 +143,7 @@ def read_records(files: Sequence[File]) -> Recording:
                 path, key, record = member.records[step]
                 row = counts(path, key, record["global_physical_count"])
                 if row.shape != first.shape:
-                    fail(
-                        path,
-                        key,
-                        f"has shape {list(row.shape)}, expected {list(first.shape)} as "
-                        "last_physical_to_logical_map",
-                    )
+                    fail_shape(path, key, row, f"{list(first.shape)} as {_MAP}")
                 rows.append(row)
             yield np.stack(rows)
 

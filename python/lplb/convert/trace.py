@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From a recording to what the command reads: a trace for `lplb simulate`, a load for `place`."""
+"""Writes a recording as a trace for `lplb simulate` or as a load file for `lplb place`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Summary:
     Attributes
     ----------
     num_steps : int
-        Steps in the trace.
+        How many steps the trace has.
     num_empty : int
-        Steps without a token, which were left out.
+        How many steps without a token were left out.
     layers : tuple of int
         The model's number of each layer in the trace. Layers without a token in any step are left
-        out: they are not MoE layers, or nobody recorded them.
+        out: they are not MoE layers, or were not recorded.
     num_layers_left_out : int
-        How many those are.
+        How many layers were left out.
     num_logical_experts, num_topk, num_sources : int
-        As in the trace's header; `num_sources` is 0 where ranks are not told apart.
+        The values in the trace's header; `num_sources` is 0 if the trace has no `source_load`.
     numbered : bool
-        False where the layers are at unequal distances: the trace numbers them 0, 1, ...
+        False if the layers are at unequal distances. The trace then numbers them 0, 1, ...
     """
 
     num_steps: int
@@ -53,7 +53,7 @@ def _total(step: IntArray) -> IntArray:
 
 
 def _survey(recording: Recording) -> tuple[int, int, IntArray]:
-    """(steps, empty ones, whether each layer has a token in some step)."""
+    """(number of steps, number of empty steps, indices of the layers with a token in any step)."""
     steps, empty = 0, 0
     used = np.zeros(len(recording.layers), bool)
     for step in recording.steps():
@@ -67,7 +67,7 @@ def _survey(recording: Recording) -> tuple[int, int, IntArray]:
 
 
 def _numbering(layers: tuple[int, ...]) -> dict[str, int] | None:
-    """Header keys that number `layers`; None where they are at unequal distances.
+    """The header keys that number `layers`; None if the layers are at unequal distances.
 
     >>> _numbering((3, 5, 7)), _numbering((3, 4, 9))
     ({'first_layer': 3, 'layer_stride': 2}, None)
@@ -83,49 +83,38 @@ def write_trace(
 ) -> Summary:
     """Write the trace that `lplb simulate --trace` replays (docs/traces.md).
 
-    The recording is read twice; one step at a time is in memory. Steps without a token, and layers
-    without one in any step, are left out.
+    Steps without a token are left out, and so are layers without a token in any step. The recording
+    is read twice; one step at a time is in memory.
 
     Parameters
     ----------
     path : path
-        "-" is standard output.
+        The file to write. "-" is standard output.
     name : str, optional
-        What reports call the trace; the file's name where not given.
+        The name of the trace in reports; by default the name of the file.
     sources : bool
-        Tell the ranks apart that held the tokens (`source_load`): with it a replay says how many
-        tokens stay on their rank. The recording must have counted, at each rank, the tokens that
-        the rank held.
+        Write `source_load` too, the counts of each rank. A replay then says how many tokens stay on
+        their rank. Each rank must have counted the tokens that it held, not those it received.
 
     Raises
     ------
     ConvertError
-        Where the recording has no token, does not tell how many experts a token is sent to, or,
-        with `sources`, does not tell ranks apart.
+        If the recording has no token, or does not say how many experts a token has; with `sources`,
+        also if it has no counts of each rank.
     OutputError
-        Where `path` cannot be written.
+        If `path` cannot be written.
     """
     if recording.num_topk is None:
-        fail(
-            recording.path,
-            "",
-            "does not tell how many experts a token is sent to, expected num_topk (--num-topk)",
-        )
+        problem = "does not tell how many experts a token is sent to"
+        fail(recording.path, "", f"{problem}, expected num_topk (--num-topk)")
     if sources:
         if recording.num_sources == 1 or recording.copies > 1:
-            fail(
-                recording.path,
-                "",
-                "does not tell ranks apart, expected files of several ranks, "
-                "each with its own tokens",
-            )
+            expected = "expected files of several ranks, each with its own tokens"
+            fail(recording.path, "", f"does not tell ranks apart, {expected}")
         if recording.counts_what_ranks_received():
-            fail(
-                recording.path,
-                "",
-                "has what each rank received, expected what each rank held "
-                "(SGLang records that unless DeepEP is in low_latency mode)",
-            )
+            problem = "has what each rank received, expected what each rank held"
+            sglang = "SGLang records that unless DeepEP is in low_latency mode"
+            fail(recording.path, "", f"{problem} ({sglang})")
     steps, empty, used = _survey(recording)
     layers = tuple(recording.layers[i] for i in used)
     numbering = _numbering(layers)
@@ -165,13 +154,13 @@ def write_trace(
 
 
 def sum_load(recording: Recording, last: int | None = None) -> IntArray:
-    """Tokens of each expert over all steps, or the `last` ones that have a token.
+    """Tokens of each expert over all steps, or over the `last` steps that have a token.
 
     Returns
     -------
     array [num_layers, num_logical_experts], int64
-        A row for every layer of the recording, those without tokens too, so that a placement made
-        from it has the engine's rows.
+        One row for every layer of the recording, also for layers without tokens. A placement made
+        from it therefore has as many rows as the engine expects.
     """
     if last is not None and last < 1:
         raise ConvertError(f"last is {last}, expected 1 or more steps")
@@ -184,7 +173,7 @@ def sum_load(recording: Recording, last: int | None = None) -> IntArray:
 
 
 def write_load(recording: Recording, path: PathLike, last: int | None = None) -> IntArray:
-    """Write `sum_load()` as the load file of `lplb place --load` (docs/formats.md); returns it."""
+    """Write `sum_load()` as a load file for `lplb place` (docs/formats.md), and return it."""
     load = sum_load(recording, last)
     with output(path) as file:
         rows = ",\n ".join(json.dumps(row) for row in load.tolist())
@@ -200,9 +189,8 @@ def describe(summary: Summary, path: PathLike) -> str:
     """
     text = f"{os.fspath(path)}: {summary.num_steps} steps"
     if summary.num_empty:
-        text += (
-            f" ({summary.num_empty} empty {'ones' if summary.num_empty > 1 else 'one'} left out)"
-        )
+        ones = "ones" if summary.num_empty > 1 else "one"
+        text += f" ({summary.num_empty} empty {ones} left out)"
     text += f", layers {summary.layers[0]} to {summary.layers[-1]}"
     if not summary.numbered:
         text += f" with gaps, numbered 0 to {len(summary.layers) - 1}"

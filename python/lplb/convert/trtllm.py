@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""TensorRT-LLM's expert statistics: a folder with `meta_info.json` and `rank{r}.safetensors`.
+"""Reads TensorRT-LLM's expert statistics, a folder of `meta_info.json` and `rank{r}.safetensors`.
 
-Keys of a rank's file are "{iteration}_{layer}", each [experts]. With its load balancer on,
-TensorRT-LLM counts slots, not experts: the placement that was in use then says what they held.
+The keys of a rank's file are "{iteration}_{layer}"; each array is [experts]. If its load balancer
+is on, TensorRT-LLM counts slots, not experts. The placement that was in use then says which expert
+each slot held.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lplb.convert.errors import PathLike, fail, shown
+from lplb.convert.errors import PathLike, fail, fail_shape, shown
 from lplb.convert.files import open_safetensors, read_json, read_tensor
 from lplb.convert.recording import Recording, common_steps
 from lplb.convert.values import MAX_EXPERTS, MAX_LAYERS, IntArray, counts, integer
@@ -24,7 +25,7 @@ _KEY = re.compile(r"(\d+)_(\d+)")
 
 
 def is_statistics(folder: PathLike) -> bool:
-    """Whether `folder` holds files named as TensorRT-LLM names them."""
+    """Whether `folder` holds files with TensorRT-LLM's names."""
     return any(_RANK_FILE.fullmatch(name) for name in os.listdir(folder))
 
 
@@ -38,16 +39,14 @@ def is_rank_file(path: PathLike) -> bool:
 
 
 def _steps_of(path: PathLike, file: Any) -> dict[int, set[int]]:
-    """Layers of each iteration in a rank's file."""
+    """The layers of each iteration in a rank's file."""
     steps: dict[int, set[int]] = {}
-    for key in file.keys():
+    keys: list[str] = file.keys()
+    for key in keys:
         match = _KEY.fullmatch(key)
         if match is None or int(match.group(2)) >= MAX_LAYERS:
-            fail(
-                path,
-                "",
-                f"has key {shown(key)}, expected ITERATION_LAYER with a layer below {MAX_LAYERS}",
-            )
+            expected = f"ITERATION_LAYER with a layer below {MAX_LAYERS}"
+            fail(path, "", f"has key {shown(key)}, expected {expected}")
         steps.setdefault(int(match.group(1)), set()).add(int(match.group(2)))
     if not steps:
         fail(path, "", "has no keys, expected ITERATION_LAYER")
@@ -55,7 +54,10 @@ def _steps_of(path: PathLike, file: Any) -> dict[int, set[int]]:
 
 
 def read_statistics(folder: PathLike) -> Recording:
-    """The statistics in `folder`; iterations that a rank or a layer lacks are left out."""
+    """Makes a recording from the statistics in `folder`.
+
+    An iteration is left out if a rank does not have it, or not with all layers.
+    """
     base = os.fspath(folder)
     meta_path = os.path.join(base, "meta_info.json")
     meta = read_json(meta_path)
@@ -64,9 +66,8 @@ def read_statistics(folder: PathLike) -> Recording:
     counted = integer(meta_path, meta, "num_experts", 1, MAX_EXPERTS)
     num_topk = integer(meta_path, meta, "num_experts_per_token", 1, counted)
 
-    ranks = sorted(
-        int(match.group(1)) for match in map(_RANK_FILE.fullmatch, os.listdir(base)) if match
-    )
+    matches = map(_RANK_FILE.fullmatch, os.listdir(base))
+    ranks = sorted(int(match.group(1)) for match in matches if match)
     paths = [os.path.join(base, f"rank{rank}.safetensors") for rank in ranks]
     files = [open_safetensors(path) for path in paths]
     steps = [_steps_of(path, file) for path, file in zip(paths, files)]
@@ -74,10 +75,8 @@ def read_statistics(folder: PathLike) -> Recording:
 
     notes: list[str] = []
     if ranks != list(range(len(ranks))):
-        notes.append(
-            f"files of ranks {', '.join(map(str, ranks))}: others are missing, and their "
-            "tokens are not counted"
-        )
+        missing = "others are missing, and their tokens are not counted"
+        notes.append(f"files of ranks {', '.join(map(str, ranks))}: {missing}")
     complete: list[list[tuple[int, int]]] = [
         [(step, 0) for step in sorted(rank) if rank[step] == set(layers)] for rank in steps
     ]
@@ -93,12 +92,8 @@ def read_statistics(folder: PathLike) -> Recording:
                     key = f"{step}_{layer}"
                     row = counts(path, key, read_tensor(path, file, key))
                     if row.shape != (counted,):
-                        fail(
-                            path,
-                            key,
-                            f"has shape {list(row.shape)}, expected [{counted}] as "
-                            "num_experts in meta_info.json",
-                        )
+                        expected = f"[{counted}] as num_experts in meta_info.json"
+                        fail_shape(path, key, row, expected)
                     rows.append(row)
             yield np.stack(rows).reshape(len(files), len(layers), counted)
 

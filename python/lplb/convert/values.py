@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Arrays of a file as checked numpy arrays: counts, expert ids, maps of slots."""
+"""Checks arrays of a file and turns them into numpy arrays: counts, expert ids, maps of slots."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lplb.convert.errors import PathLike, fail, need, shown
+from lplb.convert.errors import PathLike, fail, fail_shape, need, shown
 
 IntArray = npt.NDArray[np.int64]
 
-# What a trace and a placement file may hold (docs/traces.md, docs/formats.md).
+# The largest sizes in a trace and in a placement file (docs/traces.md, docs/formats.md).
 MAX_LAYERS = 1024
 MAX_EXPERTS = 4096
 MAX_RANKS = 1024
@@ -20,12 +20,12 @@ _MAX_SUM = 2**63 - 1
 
 
 def as_array(path: PathLike, key: str, value: object) -> npt.NDArray[Any]:
-    """A tensor, array or nested list as a numpy array, on the CPU. Copies only where it must.
+    """A tensor, array or nested list as a numpy array on the CPU, without a copy if possible.
 
     Raises
     ------
     ConvertError
-        Where the value is no array of numbers, such as a list with rows of unequal length.
+        If the value is no array of numbers, for example a list with rows of unequal length.
 
     Examples
     --------
@@ -89,19 +89,17 @@ def counts(path: PathLike, key: str, value: object) -> IntArray:
     array = whole_numbers(path, key, value, "counts")
     if array.size and int(array.max()) > _MAX_SUM // max(array.shape[-1:], default=1):
         for row in array.reshape(-1, array.shape[-1]):
-            if sum(row.tolist()) > _MAX_SUM:
-                fail(
-                    path,
-                    key,
-                    f"has a row that sums to {sum(row.tolist())}, expected less than 2^63",
-                )
+            total = sum(row.tolist())
+            if total > _MAX_SUM:
+                fail(path, key, f"has a row that sums to {total}, expected less than 2^63")
     return array
 
 
 def slot_map(path: PathLike, key: str, value: object) -> IntArray:
-    """The logical expert in each slot, [num_layers, num_physical]; one layer may come flat.
+    """The logical expert in each slot, [num_layers, num_physical].
 
-    Every expert from 0 to the largest must be in a slot of every layer.
+    `value` may also be flat, for one layer. Every expert from 0 to the largest id must be in a slot
+    of every layer.
 
     Examples
     --------
@@ -117,25 +115,17 @@ expected each of 0 to 2
     if array.ndim == 1:
         array = array[np.newaxis]
     if array.ndim != 2 or 0 in array.shape:
-        fail(path, key, f"has shape {list(array.shape)}, expected [layers, slots]")
+        fail_shape(path, key, array, "[layers, slots]")
     if array.shape[0] > MAX_LAYERS or array.shape[1] > MAX_EXPERTS:
-        fail(
-            path,
-            key,
-            f"has shape {list(array.shape)}, expected at most {MAX_LAYERS} layers "
-            f"and {MAX_EXPERTS} slots",
-        )
+        fail_shape(path, key, array, f"at most {MAX_LAYERS} layers and {MAX_EXPERTS} slots")
     experts = int(array.max()) + 1
     if experts > array.shape[1]:
         fail(path, key, f"holds expert {experts - 1}, expected 0 to {array.shape[1] - 1}")
     for layer, row in enumerate(array):
         absent = np.flatnonzero(np.bincount(row, minlength=experts) == 0)
         if absent.size:
-            fail(
-                path,
-                f"{key}[{layer}]",
-                f"has expert {absent[0]} in no slot, expected each of 0 to {experts - 1}",
-            )
+            problem = f"has expert {absent[0]} in no slot, expected each of 0 to {experts - 1}"
+            fail(path, f"{key}[{layer}]", problem)
     return array
 
 
