@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files as the engines write them, for the tests of lplb.convert."""
+"""Writes files in the engines' forms, for the tests of lplb.convert."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from lplb import convert
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -27,12 +29,11 @@ def random_load(seed: int, steps: int, layers: int, experts: int, entries: int) 
 def random_slots(seed: int, layers: int, experts: int, slots: int) -> IntArray:
     """A map [layers, slots] that has each expert in a slot of every layer."""
     rng = np.random.default_rng(seed)
-    return np.stack(
-        [
-            rng.permutation(np.r_[0:experts, rng.integers(0, experts, slots - experts)])
-            for _ in range(layers)
-        ]
-    )
+
+    def row() -> IntArray:
+        return rng.permutation(np.r_[0:experts, rng.integers(0, experts, slots - experts)])
+
+    return np.stack([row() for _ in range(layers)])
 
 
 def scatter(load: IntArray, slots: IntArray, seed: int) -> IntArray:
@@ -49,17 +50,12 @@ def scatter(load: IntArray, slots: IntArray, seed: int) -> IntArray:
 def sglang_stat(
     folder: pathlib.Path, load: IntArray, moment: float = 1732470000.25
 ) -> pathlib.Path:
-    """The dump of SGLang's modes stat and stat_approx, written by rank 0."""
+    """The dump of SGLang's modes stat and stat_approx, which rank 0 writes."""
     torch = pytest.importorskip("torch")
     path = folder / f"expert_distribution_recorder_{moment}.pt"
-    torch.save(
-        {
-            "rank": 0,
-            "logical_count": torch.tensor(load, dtype=torch.int32),
-            "average_utilization_rate_over_window": None,
-        },
-        str(path),
-    )
+    count = torch.tensor(load, dtype=torch.int32)
+    dump = {"rank": 0, "logical_count": count, "average_utilization_rate_over_window": None}
+    torch.save(dump, str(path))
     return path
 
 
@@ -72,31 +68,28 @@ def sglang_records(
     topk: IntArray | None = None,
     moment: float = 1732470000.25,
 ) -> pathlib.Path:
-    """One rank's dump in mode per_pass; with `topk` [passes, layers, tokens, 8], per_token."""
+    """One rank's dump in mode per_pass; in mode per_token if `topk` [passes, layers, tokens, 8] is
+    given."""
     torch = pytest.importorskip("torch")
     records = []
     for index, number in enumerate(passes):
-        record: dict[str, Any] = {
-            "forward_pass_id": number,
-            "rank": rank,
-            "gatherer_key": "primary",
-        }
+        record: dict[str, Any] = {"forward_pass_id": number, "rank": rank}
+        record["gatherer_key"] = "primary"
         if topk is not None:
             tokens = topk.shape[2]
+            dispatched = {
+                "layer_id": 0,
+                "num_tokens_per_rank": [tokens],
+                "num_tokens_per_rdma_rank": [],
+                "num_tokens_per_expert": [],
+            }
             record |= {
                 "input_ids": list(range(tokens)),
                 "positions": list(range(tokens)),
                 "extend_seq_lens": [tokens],
                 "forward_mode": 1,
                 "topk_ids_of_layer": torch.tensor(topk[index], dtype=torch.int32),
-                "misc_objects": [
-                    {
-                        "layer_id": 0,
-                        "num_tokens_per_rank": [tokens],
-                        "num_tokens_per_rdma_rank": [],
-                        "num_tokens_per_expert": [],
-                    }
-                ],
+                "misc_objects": [dispatched],
             }
         record["global_physical_count"] = torch.tensor(count[index], dtype=torch.int32)
         records.append(record)
@@ -108,17 +101,12 @@ def sglang_records(
 def vllm_window(
     folder: pathlib.Path, rank: int, window: IntArray, slots: IntArray, **more: object
 ) -> pathlib.Path:
-    """What the recipe of docs/convert.md saves on one rank of vLLM."""
+    """The file that the recipe of docs/convert.md saves on one rank of vLLM."""
     torch = pytest.importorskip("torch")
     path = folder / f"eplb_rank{rank}.pt"
-    torch.save(
-        {
-            "expert_load_window": torch.tensor(window, dtype=torch.int32),
-            "physical_to_logical_map": torch.tensor(slots),
-            **more,
-        },
-        str(path),
-    )
+    load = torch.tensor(window, dtype=torch.int32)
+    arrays = {"expert_load_window": load, "physical_to_logical_map": torch.tensor(slots)}
+    torch.save({**arrays, **more}, str(path))
     return path
 
 
@@ -140,10 +128,14 @@ def trtllm_statistics(
             for j, layer in enumerate(layers)
         }
         safetensors.save_file(records, f"{folder}/rank{rank}.safetensors")
-    (folder / "meta_info.json").write_text(
-        json.dumps({"num_experts": counts.shape[-1], "num_experts_per_token": num_topk})
-    )
+    meta = {"num_experts": counts.shape[-1], "num_experts_per_token": num_topk}
+    (folder / "meta_info.json").write_text(json.dumps(meta))
     return folder
+
+
+def refused(message: str) -> pytest.RaisesExc[convert.ConvertError]:
+    """A context that expects a `ConvertError` whose text has a match of the pattern `message`."""
+    return pytest.raises(convert.ConvertError, match=message)
 
 
 def read_trace(path: pathlib.Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -158,21 +150,22 @@ def trace_load(path: pathlib.Path) -> IntArray:
 
 
 def lplb_command() -> str:
-    """The command lplb: $LPLB_COMMAND, or the one on PATH; skips the test where there is none."""
+    """The command lplb: $LPLB_COMMAND, or the one on PATH. Without one, the test is skipped."""
     command = os.environ.get("LPLB_COMMAND") or shutil.which("lplb")
     if command is None:
         pytest.skip("needs the command lplb on PATH, or its file in LPLB_COMMAND")
     return command
 
 
-def run_lplb(*arguments: object) -> str:
-    """Standard output of the command, which must succeed."""
-    done = subprocess.run(
-        [lplb_command(), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
+def run_program(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The finished run of a program, with what it printed as text."""
+    return subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, check=False, timeout=120, **options
     )
+
+
+def run_lplb(line: str, folder: pathlib.Path) -> str:
+    """Standard output of the command in `folder`, which must succeed. `line` is split at spaces."""
+    done = run_program(lplb_command(), *line.split(), cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""What docs/convert.md and examples/simulate.py show works."""
+"""Runs what docs/convert.md and examples/simulate.py show."""
 
 from __future__ import annotations
 
 import pathlib
 import re
 import struct
-import subprocess
 import sys
 import types
 from typing import Any
 
 import numpy as np
 import pytest
-from convert_files import lplb_command, random_load, random_slots, scatter, trtllm_statistics
+from convert_files import (
+    lplb_command,
+    random_load,
+    random_slots,
+    run_program,
+    scatter,
+    trtllm_statistics,
+)
 
 from lplb import convert
 from lplb.convert.cli import make_parser
@@ -44,11 +50,8 @@ def test_vllm_s_recipe_saves_what_convert_reads(
             expert_load_window=torch.tensor(window), physical_to_logical_map=torch.tensor(slots)
         )
         worker = names["Recorder"]()
-        worker.model_runner = types.SimpleNamespace(
-            eplb_state=types.SimpleNamespace(
-                model_states={"hash": model}, expert_load_window_step=1
-            )
-        )
+        state = types.SimpleNamespace(model_states={"hash": model}, expert_load_window_step=1)
+        worker.model_runner = types.SimpleNamespace(eplb_state=state)
         monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
         worker.save_expert_load(str(tmp_path / "dumps"))
     files = [tmp_path / f"dumps/model0_rank{rank}.pt" for rank in range(2)]
@@ -58,12 +61,10 @@ def test_vllm_s_recipe_saves_what_convert_reads(
 
 def test_the_python_block_runs(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    trtllm_statistics(
-        tmp_path / "statistics", random_load(1, 4, 2, 8, 16)[np.newaxis], range(4), [3, 4], 2
-    )
-    convert.write_placement(
-        convert.Placement(random_slots(1, 2, 8, 32)), tmp_path / "experts.json", "sglang"
-    )
+    counts = random_load(1, 4, 2, 8, 16)[np.newaxis]
+    trtllm_statistics(tmp_path / "statistics", counts, range(4), [3, 4], 2)
+    placement = convert.Placement(random_slots(1, 2, 8, 32))
+    convert.write_placement(placement, tmp_path / "experts.json", "sglang")
     (block,) = [block for block in blocks("python") if "open_recording" in block]
     exec(block, {})
     assert (tmp_path / "trace.jsonl").exists()
@@ -86,15 +87,9 @@ def test_the_example_draws_a_picture(tmp_path: pathlib.Path) -> None:
     pytest.importorskip("matplotlib")
     command = lplb_command()
     picture = tmp_path / "imbalance.png"
-    script = [sys.executable, str(ROOT / "examples/simulate.py")]
-    trace = str(ROOT / "data/traces/deepseek-v2-lite.load.jsonl")
-    done = subprocess.run(
-        [*script, trace, str(picture), "--batch-tokens", "1024", "--lplb", command],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    script = (sys.executable, ROOT / "examples/simulate.py")
+    trace = ROOT / "data/traces/deepseek-v2-lite.load.jsonl"
+    done = run_program(*script, trace, picture, "--batch-tokens", 1024, "--lplb", command)
     assert done.returncode == 0, done.stderr
     assert "5 policies; least imbalance with cube+lplb: mean 1.0" in done.stdout
     data = picture.read_bytes()
@@ -104,7 +99,7 @@ def test_the_example_draws_a_picture(tmp_path: pathlib.Path) -> None:
     assert height > 300
     pyplot = pytest.importorskip("matplotlib.pyplot")
     pixels = pyplot.imread(picture)[..., :3].reshape(-1, 3)
-    # Each policy's colour covers a part of it: its bar and its line.
+    # Each policy's bar and line have its colour.
     for red, green, blue in ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167)):
         near = np.abs(pixels * 255 - (red, green, blue)).max(axis=1) < 3
         assert near.sum() > 500
@@ -121,14 +116,8 @@ def test_the_example_says_what_is_wrong(
     tmp_path: pathlib.Path, arguments: list[str], message: str
 ) -> None:
     pytest.importorskip("matplotlib")
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples/simulate.py", *arguments, "--lplb", lplb_command()],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        cwd=tmp_path,
-    )
+    script = (sys.executable, ROOT / "examples/simulate.py")
+    done = run_program(*script, *arguments, "--lplb", lplb_command(), cwd=tmp_path)
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
