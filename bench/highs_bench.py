@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""HiGHS on the split benchmarks' instances; see METHOD.md for the forms.
+"""Measures HiGHS on the instances of the split benchmarks. METHOD.md explains the forms.
 
-usage: highs_bench.py INSTANCES OUT     (both JSON; INSTANCES from --export-instances)
+usage: highs_bench.py INSTANCES OUT
 
-OUT: {"version": ..., "rows": [{"name": "highs/WORKLOAD/FORM", "seconds": ..., "batches": ...}]}
+INSTANCES is the JSON file that lplb_benchmarks --export-instances writes. OUT is a JSON file:
+{"version": ..., "rows": [{"name": "highs/WORKLOAD/FORM", "seconds": ..., "batches": ...}]}
 """
 
 import json
@@ -12,23 +13,24 @@ import pathlib
 import sys
 import time
 
+import numpy as np
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "oracle"))
 
-import numpy as np
 from split_lp import quiet_highs, split_lp
 
-INTEGER_BATCHES = 8  # of the 64: the integer program takes milliseconds
+INTEGER_BATCHES = 8  # instead of 64, because the integer program takes milliseconds
 
 
 def timed(action):
-    """Processor time of this thread: HiGHS runs in it alone."""
+    """The processor time of this thread. HiGHS runs only in it."""
     start = time.thread_time()
     action()
     return time.thread_time() - start
 
 
-def solve_anew(program, load, highs):
-    """A new model for the batch, from scratch."""
+def solve_new(program, load, highs):
+    """Solves a new model of the batch, from scratch."""
     program.set_load(load)
 
     def action():
@@ -39,7 +41,7 @@ def solve_anew(program, load, highs):
 
 
 def solve_again(program, load, highs):
-    """New bounds in the model that is there; HiGHS goes on from the last batch's basis."""
+    """Changes the bounds in the same model; HiGHS starts from the previous batch's basis."""
     program.set_load(load)
     lp = program.lp
     rows = np.arange(lp.num_row_, dtype=np.int32)
@@ -50,8 +52,8 @@ def solve_again(program, load, highs):
 
 
 def solve_whole(program, load, highs):
-    """As solve_again; then T is raised to a whole number and fixed, so that the tokens of a vertex
-    are whole too (the matrix is that of a network)."""
+    """Like solve_again; then T is rounded up to a whole number and fixed. The matrix is that of a
+    network, so the tokens of a vertex are then whole too."""
     seconds = solve_again(program, load, highs)
     least = math.ceil(highs.getObjectiveValue() * (1 - 1e-9))
     highs.changeColBounds(0, least, least)
@@ -63,7 +65,7 @@ def solve_whole(program, load, highs):
 
 
 def measure(program, loads, how, highs):
-    """Mean seconds a batch, and the optimum of each."""
+    """The mean seconds a batch, and the optimum of each batch."""
     program.set_load(loads[-1])
     highs.passModel(program.lp)
     highs.run()
@@ -75,7 +77,7 @@ def measure(program, loads, how, highs):
 
 
 def measure_workload(workload):
-    """The rows of one workload; the forms must agree on every batch."""
+    """The rows of one workload. All forms must find the same optimum of every batch."""
     placement, loads = workload["placement"], workload["load"]
     tuned_highs, whole_highs = quiet_highs(), quiet_highs()
     tuned_highs.setOptionValue("presolve", "off")
@@ -83,17 +85,12 @@ def measure_workload(workload):
     exact_highs = quiet_highs()
     exact_highs.setOptionValue("mip_rel_gap", 0.0)
     exact_highs.setOptionValue("mip_abs_gap", 0.99)
+    few = loads[:INTEGER_BATCHES]
     forms = [
-        ("plain", split_lp(placement, plain=True), loads, solve_anew, quiet_highs()),
+        ("plain", split_lp(placement, plain=True), loads, solve_new, quiet_highs()),
         ("tuned", split_lp(placement), loads, solve_again, tuned_highs),
         ("whole", split_lp(placement), loads, solve_whole, whole_highs),
-        (
-            "integer",
-            split_lp(placement, integer=True),
-            loads[:INTEGER_BATCHES],
-            solve_anew,
-            exact_highs,
-        ),
+        ("integer", split_lp(placement, integer=True), few, solve_new, exact_highs),
     ]
     rows, plain_optima = [], None
     for form, program, batches, how, highs in forms:
@@ -104,13 +101,8 @@ def measure_workload(workload):
             expected = math.ceil(other * (1 - 1e-9)) if whole else other
             if abs(one - expected) > 1e-6 * other:
                 sys.exit(f"{workload['name']}: {form} finds {one}, expected {expected}")
-        rows.append(
-            {
-                "name": f"highs/{workload['name']}/{form}",
-                "seconds": seconds,
-                "batches": len(batches),
-            }
-        )
+        name = f"highs/{workload['name']}/{form}"
+        rows.append({"name": name, "seconds": seconds, "batches": len(batches)})
     return rows
 
 

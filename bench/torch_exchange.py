@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What torch offers for counts between GPUs, beside lplb_multi_bench: symmetric memory's one-shot
-all-reduce and torch.distributed's all_gather_into_tensor, in CUDA graphs, 10,000 rounds.
+"""Measures PyTorch's ways to exchange counts between GPUs, for comparison with lplb_multi_bench:
+the one-shot all-reduce of symmetric memory, and torch.distributed's all_gather_into_tensor. Each
+runs 10,000 rounds in CUDA graphs.
 
 usage: torchrun --nproc-per-node 2 bench/torch_exchange.py
 """
@@ -18,7 +19,8 @@ REPLAYS = 500
 
 
 def time_graph(launch):
-    """Median and 99th percentile of a round in us, over replays of a graph of ROUNDS rounds."""
+    """The median and the 99th percentile of a round, in us, over REPLAYS replays of a graph of
+    ROUNDS rounds."""
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for _ in range(3):
@@ -54,19 +56,23 @@ def main():
     name = dist.group.WORLD.group_name
     torch.cuda.synchronize()
     dist.barrier()
+
+    def all_gather():
+        dist.all_gather_into_tensor(everyone, mine)
+
+    def all_reduce():
+        return torch.ops.symm_mem.one_shot_all_reduce(shared, "sum", name)
+
     rows = {
-        "all_gather_into_tensor, 256 int32": lambda: dist.all_gather_into_tensor(everyone, mine),
-        "symm_mem.one_shot_all_reduce, 256 float": lambda: torch.ops.symm_mem.one_shot_all_reduce(
-            shared, "sum", name
-        ),
+        "all_gather_into_tensor, 256 int32": all_gather,
+        "symm_mem.one_shot_all_reduce, 256 float": all_reduce,
     }
     for what, launch in rows.items():
         dist.barrier()
         median, p99 = time_graph(launch)
         if rank == 0:
             print(f"{what:<42} {median:10.3f} {p99:10.3f}  torch {torch.__version__}", flush=True)
-    result = torch.ops.symm_mem.one_shot_all_reduce(shared, "sum", name)
-    assert (result == num_ranks).all() and (everyone == 1).all()
+    assert (all_reduce() == num_ranks).all() and (everyone == 1).all()
     dist.destroy_process_group()
 
 

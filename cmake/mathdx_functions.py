@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes the cuSolverDx functions of the interior-point kernel as LTO IR, ahead of any run.
+"""Writes the cuSolverDx functions of the interior-point kernel as LTO IR, at build time.
 
 usage: mathdx_functions.py --mathdx LIBMATHDX.SO --nvrtc LIBNVRTC.SO --out DIR ROWS:THREADS...
        mathdx_functions.py --mathdx LIBMATHDX.SO --nvrtc LIBNVRTC.SO --version
 
-For each size: potrf_ROWS.ltoir with lplb_potrf() and potrs_ROWS.ltoir with lplb_potrs() (two
-right-hand sides), in double, for blocks of THREADS threads; and cusolverdx.fatbin, which they are
-linked with. libmathdx is the library of the package nvidia-libmathdx; no GPU is needed.
+For each size it writes potrf_ROWS.ltoir with lplb_potrf(), and potrs_ROWS.ltoir with lplb_potrs()
+for two right-hand sides. Both work in double precision, in blocks of THREADS threads. It also
+writes cusolverdx.fatbin, which they are linked with. libmathdx is the library of the package
+nvidia-libmathdx; no GPU is needed.
 """
 
 import argparse
@@ -17,18 +18,19 @@ import os
 import pathlib
 import sys
 
-# libcommondx.h and libcusolverdx.h of libmathdx 0.2.
+# These values are from libcommondx.h and libcusolverdx.h of libmathdx 0.2.
 SYMBOL_NAME = 0
 PRECISION_F64 = 6
 EXECUTION_BLOCK = 1
 SIZE, TYPE, PRECISION, SM, EXECUTION, BLOCK_DIM, API, FUNCTION, ARRANGEMENT, FILL_MODE = range(10)
 POTRF, POTRS = 2, 3
 FILL_LOWER = 1
-TARGET_SM = 900  # of the shared memory limit; the IR is linked for older and newer ones too
+# It sets the limit of shared memory; the IR is linked for older and newer architectures too.
+TARGET_SM = 900
 
 
 class MathDx:
-    """The calls of libmathdx that are needed; each throws with its name."""
+    """The calls of libmathdx that are needed. If one fails, the program ends and names it."""
 
     def __init__(self, mathdx, nvrtc):
         ctypes.CDLL(nvrtc, mode=ctypes.RTLD_GLOBAL)  # libmathdx names it without a path
@@ -49,7 +51,7 @@ class MathDx:
         self.call("cusolverdxCreateDescriptor", ctypes.byref(handle))
         self.call("cusolverdxSetOptionStr", handle, SYMBOL_NAME, symbol.encode())
         size = (rows, rows, 2) if function == POTRS else (rows, rows)
-        arrangement = (0, 0) if function == POTRS else (0,)  # by columns
+        arrangement = (0, 0) if function == POTRS else (0,)  # matrices are stored by columns
         for operator, values in (
             (SIZE, size),
             (TYPE, (0,)),
@@ -63,18 +65,12 @@ class MathDx:
             (FILL_MODE, (FILL_LOWER,)),
         ):
             if len(values) == 1:
-                self.call(
-                    "cusolverdxSetOperatorInt64", handle, operator, ctypes.c_longlong(values[0])
-                )
+                value = ctypes.c_longlong(values[0])
+                self.call("cusolverdxSetOperatorInt64", handle, operator, value)
             else:
                 array = (ctypes.c_longlong * len(values))(*values)
-                self.call(
-                    "cusolverdxSetOperatorInt64s",
-                    handle,
-                    operator,
-                    ctypes.c_size_t(len(values)),
-                    array,
-                )
+                count = ctypes.c_size_t(len(values))
+                self.call("cusolverdxSetOperatorInt64s", handle, operator, count, array)
         return handle
 
     def fetch(self, handle, what):

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""The EPLB policy in slow, plain Python: what rebalance_experts() is compared with.
+"""The EPLB policy in slow, plain Python. rebalance_experts() is compared with it.
 
-Written from the behaviour of deepseek-ai/EPLB's eplb.py on PyTorch's CPU backend, with the standard
-library alone. Two things of that backend show in the result and are modelled here:
-- sums of a group's loads are float32 and made in the order of PyTorch's 8-lane reduction;
-- sort() is not stable beyond 16 items: equal loads (replicas of one expert always are) come out in
-  the order of an introsort with a median of three.
+It follows deepseek-ai/EPLB's eplb.py on PyTorch's CPU backend and uses only the standard library.
+Two details of that backend change the result and are modelled here:
+- Sums of a group's loads are float32, in the order of PyTorch's 8-lane reduction.
+- sort() is not stable beyond 16 items. Equal loads come out in the order of an introsort with a
+  median of three; the replicas of one expert always have equal loads.
 """
 
 import ctypes
 
 
 def f32(x):
-    """x rounded to float32; above its range: infinity."""
+    """x rounded to float32, or infinity if x is above its range."""
     return ctypes.c_float(x).value
 
 
 def f32_sum(values):
-    """The float32 sum of a list as PyTorch's contiguous reduction rounds it."""
+    """The float32 sum of a list, rounded like PyTorch's contiguous reduction."""
     lanes = 8 if len(values) >= 8 else 1
     vectors = [values[i : i + lanes] for i in range(0, len(values) - lanes + 1, lanes)]
     tail = values[len(vectors) * lanes :]
@@ -52,7 +52,7 @@ def f32_sum(values):
 
 
 def descending(values):
-    """The ids of `values`, largest first, ties as the introsort leaves them."""
+    """The ids of `values`, largest first; ties in the order that the introsort leaves."""
     a = list(range(len(values)))
 
     def before(i, j):
@@ -88,7 +88,7 @@ def descending(values):
         if depth == 0:
             heap_sort(lo, hi)
             continue
-        # The median of three goes first; which of equal ones it is follows from these comparisons.
+        # The median of three goes first. These comparisons decide which of equal items that is.
         x, y, z = lo + 1, lo + (hi - lo) // 2, hi - 1
         if before(a[x], a[y]):
             median = y if before(a[y], a[z]) else z if before(a[x], a[z]) else x
@@ -107,12 +107,12 @@ def descending(values):
             i += 1
             j -= 1
         stack += [(lo, i, depth - 1), (i, hi, depth - 1)]
-    # What is left to do is local, and stable.
+    # The rest is an insertion sort, which is stable.
     return sorted(a, key=lambda i: -values[i])
 
 
 def pack(weights, num_packs):
-    """(pack, position in the pack) of each item."""
+    """The (pack, position in the pack) of each item."""
     size = len(weights) // num_packs
     if size == 1:
         return [(i, 0) for i in range(len(weights))]
@@ -128,7 +128,8 @@ def pack(weights, num_packs):
 
 
 def replicate(weights, num_replicas):
-    """The expert of each replica, its number among that expert's, and each expert's count."""
+    """The expert of each replica, the number of each replica among its expert's replicas, and the
+    number of replicas of each expert."""
     experts = list(range(len(weights)))
     ordinals = [0] * len(weights)
     counts = [1] * len(weights)
@@ -155,9 +156,8 @@ def rebalance_layer(load, num_replicas, num_groups, num_nodes, num_ranks):
     groups_a_node = num_groups // num_nodes
     slots = [None] * num_replicas
     for node in range(num_nodes):
-        mine = [
-            e for g in ordered[node * groups_a_node : (node + 1) * groups_a_node] for e in groups[g]
-        ]
+        own = ordered[node * groups_a_node : (node + 1) * groups_a_node]
+        mine = [e for g in own for e in groups[g]]
         weights = [load[e] for e in mine]
         experts, ordinals, counts = replicate(weights, per_node)
         shares = [f32(weights[e] / counts[e]) for e in experts]

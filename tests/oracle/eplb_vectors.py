@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Writes tests/data/eplb_vectors.json: loads with ties, fractions and extremes, and where EPLB puts
-their experts according to eplb_oracle.py.
+"""Writes tests/data/eplb_vectors.json: loads with ties, fractions and extreme values, and the
+placements that eplb_oracle.py computes for them.
 
     eplb_vectors.py            write the file
-    eplb_vectors.py --check    fail unless the file is what would be written, and unless the oracle
-                               agrees with the vectors of the reference itself
-    eplb_vectors.py --torch    compare with a real EPLB: `eplb` (deepseek-ai/EPLB's eplb.py) and
+    eplb_vectors.py --check    fail if the file is not what would be written, or if the oracle does
+                               not agree with the reference's own vectors
+    eplb_vectors.py --torch    compare with a real EPLB; `eplb` (deepseek-ai/EPLB's eplb.py) and
                                torch must be importable
 """
 
@@ -23,7 +23,8 @@ RESULTS = ("physical_to_logical", "logical_to_physical", "expert_count")
 
 
 def loads(kind, n, rnd):
-    """One layer of n loads. Deterministic: random() and randrange() alone."""
+    """One layer of n loads. They use only random() and randrange() of `rnd`, so that they are the
+    same on all machines."""
     rank = list(range(n))
     if kind == "zeros":
         return [0] * n
@@ -62,8 +63,8 @@ def loads(kind, n, rnd):
 
 
 def lopsided(n):
-    """Loads on which every median of three is among the largest, so that the sort falls back to
-    its heap (after McIlroy, "A killer adversary for quicksort", 1999)."""
+    """Loads for which every median of three is among the largest, so that the sort falls back to
+    its heap sort (after McIlroy, "A killer adversary for quicksort", 1999)."""
     value = {}
     state = {"solid": 0, "candidate": 0}
 
@@ -74,7 +75,7 @@ def lopsided(n):
         def __neg__(self):
             return self
 
-        def __lt__(self, other):  # only the oracle's last, stable pass asks
+        def __lt__(self, other):  # only the oracle's last, stable pass calls it
             return value.get(self.i, n) < value.get(other.i, n)
 
         def __gt__(self, other):
@@ -151,21 +152,14 @@ def as_text(cases):
 
 
 def differences(cases, rebalance):
-    return [
-        f"{case['name']}: {key}"
-        for case in cases
-        for key, value in zip(
-            RESULTS,
-            rebalance(
-                case["weight"],
-                case["num_replicas"],
-                case["num_groups"],
-                case["num_nodes"],
-                case["num_gpus"],
-            ),
-        )
-        if value != case[key]
-    ]
+    """The name and the key of each result that is not what `rebalance` returns."""
+    found = []
+    for case in cases:
+        shape = [case[key] for key in ("num_replicas", "num_groups", "num_nodes", "num_gpus")]
+        for key, value in zip(RESULTS, rebalance(case["weight"], *shape)):
+            if value != case[key]:
+                found.append(f"{case['name']}: {key}")
+    return found
 
 
 def main(arguments):
@@ -178,14 +172,12 @@ def main(arguments):
         import eplb
         import torch
 
+        def rebalance(weight, *shape):
+            load = torch.tensor(weight, dtype=torch.float64)
+            return [maps.tolist() for maps in eplb.rebalance_experts(load, *shape)]
+
         cases = json.loads(OUTPUT.read_text()) + reference
-        wrong = differences(
-            cases,
-            lambda weight, *shape: [
-                x.tolist()
-                for x in eplb.rebalance_experts(torch.tensor(weight, dtype=torch.float64), *shape)
-            ],
-        )
+        wrong = differences(cases, rebalance)
         print(f"torch {torch.__version__}: {len(cases)} cases")
     elif not arguments:
         OUTPUT.write_text(as_text(make_cases()))

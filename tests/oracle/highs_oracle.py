@@ -4,9 +4,10 @@
 
 usage: highs_oracle.py LPLB [SEED [ROUNDS]]
 
-Unit speeds: the least T in whole tokens is the linear program's optimum rounded up. Other speeds:
-HiGHS solves the integer program. What the command prints must add up, and its bottleneck ranks must
-prove the bound by the definition, in fractions. Exit status 77 where highspy is not installed.
+If all speeds are 1, the least T in whole tokens is the linear program's optimum, rounded up. For
+other speeds HiGHS solves the integer program. The results of the command must add up, and their
+bottleneck ranks must prove the bound by its definition, in fractions. The exit status is 77 if
+highspy is not installed.
 """
 
 import fractions
@@ -43,13 +44,13 @@ def ring(n):
 
 
 def chain(n):
-    """Expert i on ranks i and i + 1; the ends have one of their own."""
+    """Expert i is on ranks i and i + 1; the two ends have one more expert each."""
     inner = [e for g in range(1, n - 1) for e in (g - 1, g)]
     return placement_of(n, [n - 1, 0] + inner + [n - 2, n])
 
 
 def star(n):
-    """Rank 0 shares an expert with each other rank; everything else is on one rank."""
+    """Rank 0 shares one expert with each other rank; all other experts are on one rank."""
     slots = list(range(n))
     for leaf in range(n):
         slots += [leaf] + [n + leaf * (n - 1) + i for i in range(n - 1)]
@@ -61,7 +62,8 @@ def everywhere(n):
 
 
 def random_placement(rng, max_ranks, max_slots):
-    """Any number of replicas, several on one rank too; some ranks dead, some of other speed."""
+    """Random numbers of replicas, also several on one rank; some ranks are dead, some have another
+    speed."""
     num_ranks, slots = rng.randint(1, max_ranks), rng.randint(1, max_slots)
     alive = [True] * num_ranks
     if rng.random() < 0.25:
@@ -110,7 +112,7 @@ def placements(rng, rounds):
 
 
 def optimum(placement, load):
-    """The least T by HiGHS; with unit speeds a whole number."""
+    """The least T that HiGHS finds. If all speeds are equal, it is rounded up to whole tokens."""
     uneven = len(set(placement.get("rank_speed", [1.0]))) > 1
     program = split_lp(placement, integer=uneven)
     program.set_load(load)
@@ -124,12 +126,12 @@ def optimum(placement, load):
     if uneven:
         return value
     speed = placement.get("rank_speed", [1.0])[0]
-    # An optimum is a multiple of 1 / (ranks in the tight set): far coarser than this tolerance.
+    # An optimum is a multiple of 1 / (ranks in the tight set), which is far above this tolerance.
     return math.ceil(value * speed - 1e-3) / speed
 
 
 def check(placement, load, result, expected):
-    """Problems of one result, as text."""
+    """Yields the problems of one result, as text."""
     num_ranks = placement["num_ranks"]
     experts = placement["physical_to_logical"]
     slots = len(experts) // num_ranks
@@ -178,22 +180,9 @@ def main():
             expected = [optimum(placement, load) for load in loads]
             solvers = ["auto", "flow"] + ["cut"] * (placement["num_ranks"] <= 8)
             for solver in solvers:
-                run = subprocess.run(
-                    [
-                        lplb,
-                        "solve",
-                        "--placement",
-                        placement_file,
-                        "--load",
-                        load_file,
-                        "--solver",
-                        solver,
-                        "--json",
-                        "-",
-                    ],
-                    stdout=subprocess.PIPE,
-                    check=True,
-                )
+                files = ["--placement", placement_file, "--load", load_file]
+                command = [lplb, "solve", *files, "--solver", solver, "--json", "-"]
+                run = subprocess.run(command, stdout=subprocess.PIPE, check=True)
                 results = json.loads(run.stdout)["results"]
                 if len(results) != len(loads):
                     sys.exit(f"{len(loads)} batches, {len(results)} results")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The split problem as a linear program, for HiGHS. Shares nothing with the C++ code."""
+"""The split problem as a linear program, for HiGHS. It shares no code with the library."""
 
 import dataclasses
 import math
@@ -10,17 +10,18 @@ import numpy as np
 
 @dataclasses.dataclass
 class SplitLp:
-    """Least T with T * speed(rank) >= load(rank), every expert's tokens placed.
+    """Minimizes T, where T * speed(rank) >= load(rank) and every token is on a rank.
 
-    Column 0 is T. Rows: one a live rank first, then one for each expert that needs one. Only bounds
-    depend on the load, so one model serves every batch of a placement.
+    Column 0 is T. The first rows are one for each live rank; the others are one for each expert
+    that needs one. Only the bounds depend on the load, so one model serves every batch of a
+    placement.
     """
 
     lp: highspy.HighsLp
     num_ranks: int
-    carried_by: list  # (expert, row): this rank takes what no column says
-    at_most: list  # (expert, is a row, row or column): its upper bound is the expert's load
-    exactly: list  # (expert, row): this row equals the expert's load
+    carried_by: list  # (expert, row): the rank of the row takes the rest of the expert's tokens
+    at_most: list  # (expert, is a row, row or column): the upper bound is the expert's load
+    exactly: list  # (expert, row): the row equals the expert's load
 
     def set_load(self, load):
         """Writes the bounds of one batch into `lp`."""
@@ -52,9 +53,10 @@ def live_ranks(placement):
 def split_lp(placement, plain=False, integer=False):
     """Builds the program of a one-layer placement.
 
-    plain: a column for every expert and rank that holds it, an equation for every expert. Otherwise
-    an expert on k ranks has k - 1 columns: what its last rank takes follows.
-    integer: every token is whole (T is not).
+    plain: one column for every expert and rank that holds it, and one equation for every expert.
+    Otherwise an expert on k ranks has k - 1 columns, because they determine what its last rank
+    takes.
+    integer: the columns of tokens are integers; T is not.
     """
     ranks = live_ranks(placement)
     live = sorted(set().union(*ranks))

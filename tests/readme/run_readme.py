@@ -1,25 +1,26 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs the commands and programs that a page shows, and compares what they print.
+"""Runs the commands and programs that a page shows, and compares what they print with the page.
 
 usage: run_readme.py PAGE --lplb COMMAND --library FILE [--cxx CXX] [--example FILE] [--update]
 
-A ```console block holds commands ("$ command"; a backslash continues the line) and what each
-prints, both streams. A ```cpp block with a main() is compiled against the library and run; the
-```text block after it holds what it prints. The first such program is under 20 lines and is the
-file named by --example, less that file's licence line.
-Blocks of other kinds (```sh, ```json) are for reading.
+- A ```console block holds commands ("$ command"; a backslash continues the line) and what each of
+  them prints on both streams.
+- A ```cpp block with a main() is compiled against the library and run; the ```text block after it
+  holds what it prints. The first such program is under 20 lines and equals the file --example,
+  without that file's licence line.
+- Blocks of other kinds (```sh, ```json) are only for reading.
 
-What may differ: runs of spaces count as one; "..." in a line stands for any text; a line "..." for
-any lines. A comment before the block can say more:
-  <!-- varies: NAME -->  numbers in the column NAME of a table
+Some differences are ignored: several spaces equal one space; "..." in a line stands for any text; a
+line "..." stands for any lines. A comment before the block can say more:
+  <!-- varies: NAME -->  numbers in the column NAME of a table may differ
   <!-- exit: N -->       the block's commands end with status N, not 0
 
-Commands run in an empty folder that has links to the project's files and lplb on PATH; those that
-start with scripts/ run in the project itself, and only their standard output is compared.
-scripts/run is run; of the others (scripts/test would run this) it is only checked that they exist.
+Commands run in a folder that has links to the project's files, with lplb on PATH. Commands that
+start with scripts/ run in the project itself; only their standard output is compared. scripts/run
+is run. Other scripts are only checked to exist, because scripts/test would run this program.
 
---update writes into PAGE what was printed where it is not what PAGE shows.
+If what is printed differs from PAGE, --update writes it into PAGE.
 """
 
 import argparse
@@ -36,14 +37,14 @@ MAX_PROGRAM_LINES = 19
 
 
 class Block:
-    """A fenced block: its kind, lines, place in the page, and what the comment before it says."""
+    """A fenced block: its kind, lines and place in the page, and the notes before it."""
 
     def __init__(self, kind, first, notes):
         self.kind, self.first, self.notes, self.lines = kind, first, notes, []
 
 
 def blocks_of(lines):
-    """The fenced blocks of a page. `first` is the index of the line after the fence."""
+    """The fenced blocks of a page. Their `first` is the index of the line after the fence."""
     blocks, open_block, notes = [], None, {}
     for index, line in enumerate(lines):
         if open_block is not None:
@@ -67,7 +68,7 @@ def blocks_of(lines):
 
 
 def commands_of(block):
-    """[(command, index of its first output line in block.lines, output lines)]"""
+    """A list of (command, index in block.lines of its first output line, its output lines)."""
     commands, index = [], 0
     while index < len(block.lines):
         line = block.lines[index]
@@ -86,7 +87,7 @@ def commands_of(block):
 
 
 def hide_column(lines, name):
-    """`lines` with # for the numbers of the table's column `name`."""
+    """`lines` with # instead of the numbers in the table's column `name`."""
     hidden, column, width = [], None, 0
     for line in lines:
         words = line.split()
@@ -102,7 +103,7 @@ def hide_column(lines, name):
 
 
 def trimmed(lines, notes):
-    """What is compared: spaces evened out, empty lines at both ends left out."""
+    """The lines that are compared: with single spaces, without empty lines at both ends."""
     if "varies" in notes:
         lines = hide_column(lines, notes["varies"])
     lines = [" ".join(line.split()) for line in lines]
@@ -122,7 +123,7 @@ def output_matches(shown, printed, notes=None):
     """Whether the lines `printed` are those that the page shows."""
     notes = notes or {}
     shown, printed = trimmed(shown, notes), trimmed(printed, notes)
-    # reach: how many printed lines the shown lines so far can stand for.
+    # reach: how many printed lines the shown lines so far may match.
     reach = {0}
     for line in shown:
         if line == "...":
@@ -133,33 +134,33 @@ def output_matches(shown, printed, notes=None):
 
 
 class Page:
-    """A page, what went wrong with it, and what to change in it."""
+    """A page, the problems found in it, and the changes that --update makes."""
 
     def __init__(self, path, arguments):
         self.path, self.arguments = path, arguments
         self.lines = path.read_text().splitlines()
         self.problems, self.checked, self.changes = [], 0, []
 
+    def problem(self, line, text):
+        """Adds a problem in the line number `line`."""
+        self.problems.append(f"{self.path.name}:{line}: {text}")
+
     def compare(self, line, what, shown, printed, notes):
-        """`line`: index of the first shown line."""
+        """Compares the lines shown from the index `line` on with those printed."""
         if output_matches(shown, printed, notes):
             return
         if self.arguments.update:
             self.changes.append((line, len(shown), printed))
             return
-        self.problems.append(
-            f"{self.path.name}:{line + 1}: {what}\n  shown:\n"
-            + "".join(f"    {text}\n" for text in shown)
-            + "  printed:\n"
-            + "".join(f"    {text}\n" for text in printed)
-        )
+        shown, printed = ("".join(f"    {text}\n" for text in lines) for lines in (shown, printed))
+        self.problem(line + 1, f"{what}\n  shown:\n{shown}  printed:\n{printed}")
 
     def run_console(self, block, folder, environment):
         for command, start, shown in commands_of(block):
             script = command.split()[0]
             in_project = script.startswith("scripts/")
             if in_project and not os.access(ROOT / script, os.X_OK):
-                self.problems.append(f"{self.path.name}:{block.first + start}: no program {script}")
+                self.problem(block.first + start, f"no program {script}")
                 continue
             if in_project and script not in RUN_SCRIPTS:
                 continue
@@ -174,78 +175,46 @@ class Page:
                 check=False,
                 stderr=subprocess.PIPE if in_project else subprocess.STDOUT,
             )
-            expected = int(block.notes.get("exit", 0))
+            expected, line = int(block.notes.get("exit", 0)), block.first + start
             if result.returncode != expected:
-                self.problems.append(
-                    f"{self.path.name}:{block.first + start}: {command}: exit status "
-                    f"{result.returncode}, expected {expected}\n{result.stdout}"
-                    f"{result.stderr or ''}"
-                )
+                status = f"exit status {result.returncode}, expected {expected}"
+                output = result.stdout + (result.stderr or "")
+                self.problem(line, f"{command}: {status}\n{output}")
                 continue
-            self.compare(
-                block.first + start, command, shown, result.stdout.splitlines(), block.notes
-            )
+            self.compare(line, command, shown, result.stdout.splitlines(), block.notes)
 
     def run_program(self, block, output, folder):
         self.checked += 1
         source, program = folder / "program.cc", folder / "program"
         source.write_text("\n".join(block.lines) + "\n")
-        build = [
-            self.arguments.cxx,
-            "-std=c++20",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-O1",
-            f"-I{ROOT / 'include'}",
-            source,
-            "-o",
-            program,
-            self.arguments.library,
-            *self.arguments.libs.split(),
-            "-pthread",
-        ]
+        options = ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-O1", f"-I{ROOT / 'include'}"]
+        libraries = [self.arguments.library, *self.arguments.libs.split(), "-pthread"]
+        build = [self.arguments.cxx, *options, source, "-o", program, *libraries]
         result = subprocess.run(build, capture_output=True, text=True, check=False)
         if result.returncode != 0:
-            self.problems.append(
-                f"{self.path.name}:{block.first + 1}: the program does not "
-                f"compile:\n{result.stderr}"
-            )
+            self.problem(block.first + 1, f"the program does not compile:\n{result.stderr}")
             return
         result = subprocess.run([program], capture_output=True, text=True, check=False, timeout=60)
         if result.returncode != 0:
-            self.problems.append(
-                f"{self.path.name}:{block.first + 1}: the program ends with "
-                f"status {result.returncode}:\n{result.stderr}"
-            )
+            status = f"the program ends with status {result.returncode}"
+            self.problem(block.first + 1, f"{status}:\n{result.stderr}")
             return
-        self.compare(
-            output.first,
-            "the program above",
-            output.lines,
-            result.stdout.splitlines(),
-            output.notes,
-        )
+        printed = result.stdout.splitlines()
+        self.compare(output.first, "the program above", output.lines, printed, output.notes)
 
     def check_first_program(self, block):
         if len(block.lines) > MAX_PROGRAM_LINES:
-            self.problems.append(
-                f"{self.path.name}:{block.first + 1}: {len(block.lines)} lines, "
-                f"at most {MAX_PROGRAM_LINES}"
-            )
+            problem = f"{len(block.lines)} lines, at most {MAX_PROGRAM_LINES}"
+            self.problem(block.first + 1, problem)
         if self.arguments.example:
             example = pathlib.Path(self.arguments.example).read_text().splitlines()
             if [line for line in example if "SPDX-License-Identifier" not in line] != block.lines:
-                self.problems.append(
-                    f"{self.path.name}:{block.first + 1}: is not {self.arguments.example}"
-                )
+                self.problem(block.first + 1, f"is not {self.arguments.example}")
 
     def run(self):
         blocks = blocks_of(self.lines)
-        environment = dict(os.environ)
-        environment["PATH"] = (
-            f"{pathlib.Path(self.arguments.lplb).resolve().parent}:{environment['PATH']}"
-        )
+        bin_folder = pathlib.Path(self.arguments.lplb).resolve().parent
+        environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"}
         programs = 0
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
@@ -261,10 +230,8 @@ class Page:
                         self.check_first_program(block)
                     programs += 1
                     if after is None or after.kind != "text":
-                        self.problems.append(
-                            f"{self.path.name}:{block.first + 1}: no ```text "
-                            "block with the program's output follows"
-                        )
+                        problem = "no ```text block with the program's output follows"
+                        self.problem(block.first + 1, problem)
                         continue
                     self.run_program(block, after, folder)
         if self.checked == 0:
@@ -277,7 +244,7 @@ class Page:
 
 
 def broken_links(path):
-    """Relative links of a page that lead nowhere."""
+    """Yields the relative links of a page whose targets do not exist."""
     text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:|#", target):
@@ -287,7 +254,10 @@ def broken_links(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    summary, _, details = __doc__.split("\n\n", 2)
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("page", type=pathlib.Path)
     parser.add_argument("--lplb", required=True, help="the command")
     parser.add_argument("--library", required=True, help="liblplb")

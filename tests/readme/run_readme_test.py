@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What run_readme.py takes for equal, and that it refuses the rest."""
+"""Tests of which outputs run_readme.py accepts as equal and which it refuses."""
 
 import argparse
 import pathlib
@@ -63,17 +63,9 @@ class PageTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "page.md"
             path.write_text(text)
-            page = run_readme.Page(
-                path,
-                argparse.Namespace(
-                    libs="",
-                    lplb="/nowhere/lplb",
-                    library="",
-                    cxx="false",
-                    example=None,
-                    update=update,
-                ),
-            )
+            programs = {"lplb": "/nowhere/lplb", "cxx": "false", "library": "", "libs": ""}
+            arguments = argparse.Namespace(**programs, example=None, update=update)
+            page = run_readme.Page(path, arguments)
             page.run()
             if update:
                 page.update()
@@ -99,17 +91,12 @@ class PageTest(unittest.TestCase):
         self.assertEqual(len(self.problems("```console\n$ scripts/none" + ending)), 1)
 
     def test_program_that_does_not_compile(self):
-        self.assertEqual(
-            len(
-                self.problems("```cpp\nint main() {}\n```\n```text\n```\n```console\n$ true\n```\n")
-            ),
-            1,
-        )
+        page = "```cpp\nint main() {}\n```\n```text\n```\n```console\n$ true\n```\n"
+        self.assertEqual(len(self.problems(page)), 1)
 
     def test_program_without_output(self):
-        self.assertEqual(
-            len(self.problems("```cpp\nint main() {}\n```\n```console\n$ true\n```\n")), 1
-        )
+        page = "```cpp\nint main() {}\n```\n```console\n$ true\n```\n"
+        self.assertEqual(len(self.problems(page)), 1)
 
     def test_block_without_end(self):
         with self.assertRaises(ValueError):
@@ -118,9 +105,8 @@ class PageTest(unittest.TestCase):
             self.problems("```console\noutput\n```\n")
 
     def test_update(self):
-        self.assertEqual(
-            self.problems("```console\n$ echo a; echo b\nX\n$ echo c\n```\n", True), []
-        )
+        page = "```console\n$ echo a; echo b\nX\n$ echo c\n```\n"
+        self.assertEqual(self.problems(page, True), [])
         self.assertEqual(self.updated, "```console\n$ echo a; echo b\na\nb\n$ echo c\nc\n```\n")
 
     def test_links(self):

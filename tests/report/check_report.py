@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""usage: check_report.py LPLB
-Makes a report with the command LPLB and looks at it in headless Chromium, on a phone and on a desk:
-no sideways scrolling, no clipped or tiny labels, readable colours; sorting, readouts and the theme
-switch work. Exits with 77 (skipped) where there is no Chromium."""
+"""Makes a report with the command LPLB and checks it in headless Chromium, at the width of a phone
+and of a desktop: the page does not scroll sideways, no label is clipped or tiny, colours are
+readable; sorting, readouts and the theme switch work.
+
+usage: check_report.py LPLB
+
+The exit status is 77 (skipped) if there is no Chromium.
+"""
 
 import html
 import json
@@ -16,7 +20,7 @@ from pathlib import Path
 
 SKIPPED = 77
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# As many as there are colours.
+# As many policies as the report has colours.
 POLICIES = [
     "none",
     "eplb",
@@ -30,7 +34,8 @@ POLICIES = [
 ]
 WIDTHS = (390, 1280)
 
-# Before the page's own script: what goes wrong in it, or in the probe, is kept.
+# This script is put before the page's own script. It keeps the errors of that script and of the
+# probe.
 WATCH = """<script>
 window.problems = [];
 const keep = (text) => {
@@ -41,7 +46,8 @@ addEventListener("error", (event) => keep(event.message));
 addEventListener("securitypolicyviolation", (event) => keep(event.violatedDirective));
 </script>"""
 
-# After it: looks at the page, uses it, and leaves what it found in the page around it.
+# This script is put after it. It inspects and uses the page, and writes what it found into the page
+# around the frame.
 PROBE = """<script>
 (() => {
   const result = { inner: innerWidth, scroll: document.documentElement.scrollWidth };
@@ -53,7 +59,7 @@ PROBE = """<script>
     size: parseFloat(getComputedStyle(text).fontSize) }));
   result.ends = all("text.end").map((text) => box(text).top).sort((a, b) => a - b);
 
-  // WCAG's contrast of an element's colour on the nearest background.
+  // The contrast, as WCAG defines it, of an element's colour on the nearest background.
   const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const luminance = (rgb) => {
     const [r, g, b] = rgb.map((c) => c / 255)
@@ -67,7 +73,8 @@ PROBE = """<script>
     }
     return [255, 255, 255];
   };
-  const contrasts = () => all("p, td, th, dt, dd, figcaption, button, .row .name, svg text, li, .badge")
+  const shown = "p, td, th, dt, dd, figcaption, button, .row .name, svg text, li, .badge";
+  const contrasts = () => all(shown)
     .filter((element) => element.textContent.trim() && box(element).width > 0)
     .map((element) => {
       const style = getComputedStyle(element);
@@ -92,7 +99,7 @@ PROBE = """<script>
     const sort = { focus: document.activeElement === button, before: column(head.cellIndex) };
     const cells = () => [...body.rows].map((row) => row.textContent).sort().join();
     const content = cells();
-    // The layer column is sorted already: its first click turns it round.
+    // The layer column is already sorted, so its first click reverses it.
     for (let i = 0; i < 2; ++i) {
       button.click();
       sort[head.getAttribute("aria-sort")] = column(head.cellIndex);
@@ -114,7 +121,7 @@ PROBE = """<script>
   });
   point(document.querySelector(".time svg"), 0.999, 0.5);
   result.time = readout(document.querySelector(".time svg"));
-  // Tables wider than the page: what shows that there is more moves with them.
+  // In a table that is wider than the page, the background that shows this scrolls with it.
   result.more = all(".scroll").filter((element) => element.scrollWidth > element.clientWidth)
     .map((element) => getComputedStyle(element).backgroundAttachment);
   result.problems = problems;
@@ -124,27 +131,19 @@ PROBE = """<script>
 
 
 def look(browser, page, width, folder):
-    """What the probe finds on `page` in a window of `width` pixels."""
+    """Returns what the probe finds on `page` in a frame of `width` pixels."""
     text = page.replace("<style>", WATCH + "<style>", 1).replace("</body>", PROBE + "</body>", 1)
-    # NOTE: no window is narrower than 500 px, but a frame may be.
+    # NOTE: Chromium's windows are at least 500 px wide, so the page is shown in a frame.
+    frame = f'<iframe width="{width}" height="900" style="border: 0"'
     around = folder / f"{width}.html"
     around.write_text(
-        f'<!DOCTYPE html><pre></pre><iframe width="{width}" height="900" style="border: 0" '
-        f'srcdoc="{html.escape(text)}"></iframe>',
+        f'<!DOCTYPE html><pre></pre>{frame} srcdoc="{html.escape(text)}"></iframe>',
         encoding="utf-8",
     )
+    options = "--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1400,1000"
+    profile = f"--user-data-dir={folder / 'profile'}"
     done = subprocess.run(
-        [
-            browser,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--user-data-dir={folder / 'profile'}",
-            "--window-size=1400,1000",
-            "--dump-dom",
-            around.as_uri(),
-        ],
+        [browser, *options.split(), profile, "--dump-dom", around.as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
@@ -199,9 +198,8 @@ def check_readouts(found, report):
     check(len(found["heat"]) == 2, f"{len(found['heat'])} heat maps")
     for heat in found["heat"]:
         value = heat["values"][-buckets]  # the last rank, the first bucket
-        check(
-            heat["shown"].startswith(f"rank 15, batch 0: {value:.3f} "), f"readout: {heat['shown']}"
-        )
+        start = f"rank 15, batch 0: {value:.3f} "
+        check(heat["shown"].startswith(start), f"readout: {heat['shown']}")
     for policy in report["policies"]:
         shown = f"{policy['name']} {policy['over_time'][-1]:.3f}"
         check(shown in found["time"], f"{shown} is not in the readout: {found['time']}")
@@ -216,28 +214,13 @@ def main():
         sys.exit(SKIPPED)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        subprocess.run(
-            [
-                sys.argv[1],
-                "simulate",
-                "--trace",
-                "synthetic:W6_rotating_hotspot",
-                "--synthetic-num-layers",
-                "12",
-                "--synthetic-num-steps",
-                "40",
-                "--num-ranks",
-                "16",
-                "--policies",
-                ",".join(POLICIES),
-                "--html",
-                folder / "report.html",
-                "--json",
-                folder / "report.json",
-            ],
-            check=True,
-            stdout=subprocess.DEVNULL,
+        line = (
+            "simulate --trace synthetic:W6_rotating_hotspot --synthetic-num-layers 12 "
+            f"--synthetic-num-steps 40 --num-ranks 16 --policies {','.join(POLICIES)} "
+            "--html report.html --json report.json"
         )
+        command = [Path(sys.argv[1]).resolve(), *line.split()]
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         page = (folder / "report.html").read_text(encoding="utf-8")
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         for width in WIDTHS:
@@ -247,10 +230,9 @@ def main():
             check_colours(found)
             check_sorting(found)
             check_readouts(found, report)
-            print(
-                f"{width} px: {len(found['texts'])} labels, {len(found['sorts'])} columns sort, "
-                f"contrast at least {min(t['worst']['ratio'] for t in found['themes']):.1f}"
-            )
+            contrast = min(theme["worst"]["ratio"] for theme in found["themes"])
+            counts = f"{len(found['texts'])} labels, {len(found['sorts'])} columns sort"
+            print(f"{width} px: {counts}, contrast at least {contrast:.1f}")
 
 
 if __name__ == "__main__":
