@@ -83,7 +83,8 @@ def cpp_pages(root):
     for header in sorted((root / "include/lplb").glob("*.h")):
         text, names = cpp_reference.page(header.name, header.read_text())
         if text is None:  # the header that includes the others
-            text = f"# {header.name}\n\n```cpp\n#include <lplb/{header.name}>\n```\n\nAll the others.\n"
+            code = f"```cpp\n#include <lplb/{header.name}>\n```"
+            text = f"# {header.name}\n\n{code}\n\nAll the others.\n"
         result[f"cpp/{header.stem}.md"] = text
         shown = ", ".join(f"`{name}`" for name in dict.fromkeys(names)) or "all the others"
         rows.append(f"| [{header.name}]({header.stem}.md) | {shown} |")
@@ -91,8 +92,8 @@ def cpp_pages(root):
         [
             "# C++ reference",
             "",
-            "`#include <lplb/lplb.h>` and link `lplb::lplb`. Everything is in namespace `lplb`. What "
-            "can go wrong is thrown, see [error.h](error.md).",
+            "`#include <lplb/lplb.h>` and link `lplb::lplb`. Everything is in namespace `lplb`. "
+            "What can go wrong is thrown, see [error.h](error.md).",
             "",
             "| header | declares |",
             "|---|---|",
