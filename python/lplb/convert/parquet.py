@@ -30,7 +30,7 @@ class _Table:
         except Exception as error:  # Arrow raises many types for a damaged file
             fail(path, "", f"is no whole Parquet file: {first_line(error)}")
         if not {"layer", "load"} <= set(types):
-            numbers = "expert where load is a number; and step where there are several"
+            numbers = "expert if load is a number, and step if there are several"
             problem = f"has columns {', '.join(types)}, expected layer and load, and {numbers}"
             fail(path, "", problem)
         load = types["load"]
