@@ -3,9 +3,12 @@
 
 import pathlib
 
+# The first pages of folders whose other pages come into the navigation by themselves.
+FIRST_PAGES = ("cpp/index.md", "design/index.md", "notes/README.md")
+
 
 def on_config(config):
-    """Puts the pages of the C++ reference and of the decisions below their lists."""
+    """Puts the pages of the C++ reference, the decisions and the notes below their first pages."""
 
     def complete(entry):
         if isinstance(entry, dict):
@@ -15,17 +18,11 @@ def on_config(config):
         return entry
 
     def expanded(entry):
-        if entry not in ("cpp/index.md", "design/index.md"):
+        if entry not in FIRST_PAGES:
             return [entry]
-        folder = pathlib.Path(config.docs_dir, entry).parent
-        return [
-            entry,
-            *(
-                f"{folder.name}/{path.name}"
-                for path in sorted(folder.glob("*.md"))
-                if path.name != "index.md"
-            ),
-        ]
+        first = pathlib.Path(config.docs_dir, entry)
+        others = sorted(path for path in first.parent.glob("*.md") if path != first)
+        return [entry, *(f"{path.parent.name}/{path.name}" for path in others)]
 
     config.nav = complete(config.nav)
     return config
