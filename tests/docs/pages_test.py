@@ -165,5 +165,22 @@ class Stage(unittest.TestCase):
             self.assertEqual(pages, sorted(target.rglob("*.md")))
 
 
+class KernelPage(unittest.TestCase):
+    """docs/plan-kernel.md and its picture name the kernel's functions."""
+
+    def test_every_function_that_it_names_exists(self):
+        code = "".join(
+            path.read_text()
+            for folder in ("include", "src")
+            for path in sorted((ROOT / folder).rglob("*.*"))
+            if path.suffix in (".h", ".cuh", ".cu", ".cc")
+        )
+        for page in ("docs/plan-kernel.md", "docs/images/plan-kernel.svg"):
+            names = set(re.findall(r"(\w+)\(\)", (ROOT / page).read_text()))
+            self.assertGreater(len(names), 10, page)
+            missing = sorted(name for name in names if not re.search(rf"\b{name}\(", code))
+            self.assertEqual(missing, [], page)
+
+
 if __name__ == "__main__":
     unittest.main()
