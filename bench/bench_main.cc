@@ -9,7 +9,6 @@
 #include <optional>
 #include <sstream>
 
-#include "bench/filter.h"
 #include "bench/solve_bench.h"
 #include "bench/workloads.h"
 #include "core/check.h"

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "bench/filter.h"
+#include "bench/workloads.h"
 #include "core/check.h"
 #include "io/output.h"
 #include "lplb/backend.h"

@@ -9,10 +9,10 @@
 #include "bench/cuda_bench.h"
 #include "bench/graph_timer.h"
 #include "bench/plan_batch.h"
-#include "exchange/peer_memory.h"
-#include "exchange/peer_round.cuh"
+#include "exchange/peer/memory.h"
+#include "exchange/peer/round.cuh"
 #include "lplb/device_planner.h"
-#include "planner_image.h"
+#include "plan/device/image.h"
 #include "support/device_vector.h"
 #include "support/instances.h"
 
@@ -30,7 +30,7 @@ constexpr Index kMostRanks = 16;
 constexpr std::chrono::milliseconds kDeadline(20);
 
 struct PeersArgs {
-  PeerArgs rank[kMostRanks];
+  exchange::PeerArgs rank[kMostRanks];
   int num_counts;
   unsigned long long fingerprint;
   long long rounds;
@@ -43,9 +43,9 @@ __host__ __device__ int count_of(int column) { return 10 * column; }
 /// starts in a second.)
 __global__ void __launch_bounds__(kPeerThreads)
     peers_kernel(const __grid_constant__ PeersArgs args) {
-  __shared__ device::PeerRound::SharedVerdict verdict;
+  __shared__ exchange::PeerRound::SharedVerdict verdict;
   for (long long i = 0; i < args.rounds; ++i) {
-    device::PeerRound round(args.rank[blockIdx.x + 1], verdict, 0, 1);
+    exchange::PeerRound round(args.rank[blockIdx.x + 1], verdict, 0, 1);
     if (threadIdx.x == 0) verdict = {};
     round.begin();
     __syncthreads();
@@ -67,7 +67,7 @@ class VirtualPeers {
         first(groups_[0].channel(0)) {
     for (std::size_t g = 1; g < groups_.size(); ++g) {
       others_.push_back(groups_[g].channel(0));
-      args_.rank[g] = *peer_args(*others_.back());
+      args_.rank[g] = *exchange::peer_args(*others_.back());
     }
     args_.num_counts = static_cast<int>(num_counts);
     args_.fingerprint = fingerprint;
@@ -120,7 +120,7 @@ CudaTiming time_plan(std::int64_t num_tokens, Index staleness) {
   const testing::Workload workload = testing::make_workload("cube8x2", 1);
   const Placement& p = workload.placement;
   const PackedLayout layout(p);
-  PlanImage image;
+  plan::Image image;
   image.assign(p, Solver::kCut);
   VirtualPeers peers(p.num_ranks, layout.size(), image.fingerprint());
   PlannerOptions options{.max_tokens = num_tokens, .num_topk = kTopk};

@@ -4,7 +4,7 @@
 #include "bench/cuda_bench.h"
 #include "bench/graph_timer.h"
 #include "lplb/solver.h"
-#include "solve/ipm_cuda.h"
+#include "solve/ipm/cuda.h"
 #include "solve/solvers.h"
 
 // The interior-point solver's iterations on the device: one batch a launch, to kTolerance.

@@ -8,7 +8,7 @@
 #include "bench/busy_kernel.h"
 #include "bench/multi_bench.h"
 #include "bench/plan_batch.h"
-#include "exchange/nccl_test_comm.h"
+#include "exchange/libraries/nccl_test_comm.h"
 #include "lplb/device_planner.h"
 
 // lplb_multi_bench [NUM_GPUS]: the exchange over NVLink, one process a GPU: by itself, beside
@@ -30,12 +30,13 @@ class NcclGroup {
   void* comm() const { return comm_.get(); }
   void all_reduce(const void* from, void* to, std::size_t count, cudaStream_t stream) const {
     constexpr int kSum = 0;
-    NcclLibrary::get().check(
-        all_reduce_(from, to, count, NcclLibrary::kInt32, kSum, comm(), stream), "ncclAllReduce");
+    exchange::NcclLibrary::get().check(
+        all_reduce_(from, to, count, exchange::NcclLibrary::kInt32, kSum, comm(), stream),
+        "ncclAllReduce");
   }
 
  private:
-  SharedLibrary library_{"libnccl.so.2"};
+  exchange::SharedLibrary library_{"libnccl.so.2"};
   testing::NcclComm comm_;
   int (*all_reduce_)(const void*, void*, std::size_t, int, int, void*, cudaStream_t) = nullptr;
 };
@@ -48,7 +49,7 @@ class Bench : public MultiBench {
   void run() {
     say_head();
     std::unique_ptr<NcclGroup> nccl;
-    if (NcclLibrary::get().missing.empty()) nccl = std::make_unique<NcclGroup>(group_);
+    if (exchange::NcclLibrary::get().missing.empty()) nccl = std::make_unique<NcclGroup>(group_);
     for (const std::size_t counts : {24, 128, 256}) {
       const auto exchange = connect();
       time_exchange("exchange alone", *exchange, counts, transport_);
@@ -56,7 +57,7 @@ class Bench : public MultiBench {
     if (nccl != nullptr) {
       time_nccl(*nccl);
     } else {
-      say("NCCL: %s\n", NcclLibrary::get().missing.c_str());
+      say("NCCL: %s\n", exchange::NcclLibrary::get().missing.c_str());
     }
     for (const std::int64_t tokens : {128, 4096}) {
       time_plan(tokens, "given", nullptr, true);
@@ -100,7 +101,7 @@ class Bench : public MultiBench {
     const auto all_reduce = [&] {
       nccl.all_reduce(mine.data(), all.data(), kMostCounts, timer_.stream());
     };
-    const std::string note = "NCCL " + NcclLibrary::get().version_text();
+    const std::string note = "NCCL " + exchange::NcclLibrary::get().version_text();
     report("ncclAllGather, 256 counts", time_graphs(all_gather), note);
     report("ncclAllGather, 256 counts, eager", time_eager(all_gather), note);
     report("ncclAllReduce, 256 counts", time_graphs(all_reduce), note);

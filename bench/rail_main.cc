@@ -3,7 +3,7 @@
 #include <string>
 
 #include "bench/multi_bench.h"
-#include "exchange/nccl_test_comm.h"
+#include "exchange/libraries/nccl_test_comm.h"
 #include "lplb/rail_exchange.h"
 
 // lplb_rail_bench [NUM_GPUS]: the exchange of two levels, each GPU a domain of its own: by
@@ -22,7 +22,7 @@ class Bench : public MultiBench {
       const auto exchange = make_nvshmem_exchange(options, nullptr, gather());
       time_exchange("two levels, puts", *exchange, counts, "NVSHMEM");
     }
-    if (!NcclLibrary::get().missing.empty()) return;
+    if (!exchange::NcclLibrary::get().missing.empty()) return;
     const testing::NcclComm comm(group_);
     const auto most = static_cast<std::size_t>(num_ranks_) * kCounts + 1;
     const int device = group_.rank();
@@ -30,7 +30,7 @@ class Bench : public MultiBench {
     const auto exchange =
         make_two_level_exchange(make_nccl_exchange(comm.get(), kCounts), domain.front().channel(0));
     time_exchange("two levels, all-gather", *exchange, kCounts,
-                  "NCCL " + NcclLibrary::get().version_text());
+                  "NCCL " + exchange::NcclLibrary::get().version_text());
   }
 
  private:

@@ -5,8 +5,8 @@
 #include "bench/cuda_bench.h"
 #include "bench/graph_timer.h"
 #include "lplb/solver.h"
-#include "solve/device_solver.h"
-#include "solve/solve_kernel.cuh"
+#include "solve/device/device_solver.h"
+#include "solve/device/solve_kernel.cuh"
 
 namespace lplb::bench {
 namespace {

@@ -148,4 +148,10 @@ bool is_shape(const Case& c, std::string_view shape) {
   return std::string_view(c.name).substr(c.name.find(':') + 1) == shape;
 }
 
+std::regex parse_filter(const std::string& filter) try {
+  return std::regex(filter, std::regex_constants::extended);
+} catch (const std::regex_error&) {
+  throw ArgumentError("--filter", fmt::format("\"{}\" is not a regular expression", filter));
+}
+
 }  // namespace lplb::bench

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <regex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,5 +40,8 @@ inline constexpr int kRecordedTokens = 1024;
 
 /// Whether it is `shape`, made or recorded.
 bool is_shape(const Case& c, std::string_view shape);
+
+/// --filter, an extended regular expression. Throws ArgumentError.
+std::regex parse_filter(const std::string& filter);
 
 }  // namespace lplb::bench

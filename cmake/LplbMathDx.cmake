@@ -3,7 +3,7 @@
 # device functions as LTO IR here, at build time, without a GPU. (The headers of package
 # nvidia-mathdx alone cannot be linked.) LPLB_MATHDX=AUTO builds that kernel where CUDA is built and
 # libmathdx is found, ON insists, OFF does without. Sets LPLB_HAVE_MATHDX and LPLB_MATHDX_VERSION
-# or LPLB_NO_MATHDX_REASON; defines lplb_ipm_images().
+# or LPLB_NO_MATHDX_REASON; defines lplb_ipm_cubins().
 include_guard()
 
 set(LPLB_MATHDX AUTO CACHE STRING "CUDA kernel of solver ipm: AUTO (where libmathdx is), ON or OFF")
@@ -11,7 +11,7 @@ set_property(CACHE LPLB_MATHDX PROPERTY STRINGS AUTO ON OFF)
 set(LPLB_MATHDX_ROOT "" CACHE PATH "Where libmathdx is (lib/libmathdx.so.0); default: .venv")
 set(LPLB_IPM_ARCHITECTURES "90;100" CACHE STRING
   "Compute capabilities of the kernel of solver ipm, 80 and newer; each takes half a minute of a core")
-# rows:threads, as kIpmSizes in src/solve/ipm_kernel_args.h.
+# rows:threads, as kIpmSizes in src/solve/ipm/kernel_args.h.
 set(LPLB_IPM_SIZES 8:32 16:64 32:128 64:128 144:512)
 
 # find_first(VARIABLE NAME FOLDER...): the first file of that name.
@@ -73,7 +73,7 @@ function(_lplb_find_mathdx)
   set(LPLB_MATHDX_VERSION ${_version} PARENT_SCOPE)
   set(LPLB_MATHDX_FUNCTIONS ${_functions} PARENT_SCOPE)
   set(LPLB_MATHDX_LIBRARY ${_mathdx} PARENT_SCOPE)
-  set(LPLB_MATHDX_LINKER ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/link_image.py
+  set(LPLB_MATHDX_LINKER ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/link_cubin.py
     --nvjitlink ${_nvjitlink} --fatbinary ${LPLB_FATBINARY} PARENT_SCOPE)
 endfunction()
 
@@ -86,9 +86,9 @@ endif()
 message(STATUS
   "MathDx (CUDA kernel of solver ipm): ${LPLB_HAVE_MATHDX} ${LPLB_MATHDX_VERSION}${LPLB_NO_MATHDX_REASON}")
 
-# lplb_ipm_images(KERNEL HEADER...): compiles the kernel once a size, links it with that size's
-# functions, and has ipm_images.cc of the calling folder carry the results.
-function(lplb_ipm_images kernel)
+# lplb_ipm_cubins(KERNEL HEADER...): compiles the kernel once a size, links it with that size's
+# functions, and has cubins.cc of the calling folder carry the results.
+function(lplb_ipm_cubins kernel)
   set(_out ${PROJECT_BINARY_DIR}/ipm)
   set(_outputs ${_out}/cusolverdx.fatbin)
   set(_warnings "")
@@ -112,17 +112,17 @@ function(lplb_ipm_images kernel)
       COMMAND ${LPLB_MATHDX_LINKER} --archs ${_architectures} --out ${_out}/ipm_${_rows}.fatbin
         ${_out}/kernel_${_rows}.fatbin ${_functions} ${_out}/cusolverdx.fatbin
       DEPENDS ${_out}/kernel_${_rows}.fatbin ${_functions} ${_out}/cusolverdx.fatbin
-        ${PROJECT_SOURCE_DIR}/cmake/link_image.py
+        ${PROJECT_SOURCE_DIR}/cmake/link_cubin.py
       COMMENT "Linking the kernel of solver ipm for ${_rows} ranks" VERBATIM)
-    list(APPEND _images ${_out}/ipm_${_rows}.fatbin)
+    list(APPEND _cubins ${_out}/ipm_${_rows}.fatbin)
   endforeach()
   add_custom_command(OUTPUT ${_outputs}
     COMMAND ${LPLB_MATHDX_FUNCTIONS} --out ${_out} ${LPLB_IPM_SIZES}
     DEPENDS ${PROJECT_SOURCE_DIR}/cmake/mathdx_functions.py ${LPLB_MATHDX_LIBRARY}
     COMMENT "Writing the functions of cuSolverDx" VERBATIM)
-  set_source_files_properties(ipm_images.cc TARGET_DIRECTORY lplb PROPERTIES
-    OBJECT_DEPENDS "${_images}" COMPILE_DEFINITIONS "LPLB_IPM_IMAGES=\"${_out}\"")
-  add_custom_target(lplb_ipm_images DEPENDS ${_images})
-  add_dependencies(lplb lplb_ipm_images)
-  target_sources(lplb PRIVATE ipm_images.cc)
+  set_source_files_properties(cubins.cc TARGET_DIRECTORY lplb PROPERTIES
+    OBJECT_DEPENDS "${_cubins}" COMPILE_DEFINITIONS "LPLB_IPM_CUBINS=\"${_out}\"")
+  add_custom_target(lplb_ipm_cubins DEPENDS ${_cubins})
+  add_dependencies(lplb lplb_ipm_cubins)
+  target_sources(lplb PRIVATE cubins.cc)
 endfunction()

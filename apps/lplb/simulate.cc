@@ -14,7 +14,7 @@
 #include "commands.h"
 #include "options.h"
 #include "outputs.h"
-#include "simulate/report_answer.h"
+#include "simulate/report/answer.h"
 
 namespace lplb::app {
 namespace {

@@ -35,13 +35,13 @@ class DeviceCounter {
   DeviceCounter& operator=(DeviceCounter&&) noexcept;
 
   /// Counts `topk_idx` of `batch`: what pads, -1 and bad ids are not counted. What is written
-  /// besides (physical_idx, rank_idx, all_counts) plays no part. The batch's num_topk is given
+  /// besides (physical_idx, target_rank, all_counts) plays no part. The batch's num_topk is given
   /// here. O(entries) over as many blocks as help.
   void count(StreamHandle stream, const DeviceBatch& batch, const CountOutputs& outputs);
 
   /// For the batches that are enqueued later, replays included; not within a capture. The history
   /// stays.
-  void update_placement(const Placement& placement, StreamHandle stream);
+  void update_placement(StreamHandle stream, const Placement& placement);
 
   /// The history's load [num_logical], in device memory, for as long as the counter lives: read it
   /// on the counter's stream, or behind an event. LoadHistory::load() of the same batches.

@@ -50,7 +50,7 @@ struct DeviceBatch {
   void* physical_idx = nullptr;
   /// Where given, [num_tokens, num_topk] likewise: the rank, and physical_idx is then the slot on
   /// it (0 to slots_per_rank - 1) in place of the physical id.
-  void* rank_idx = nullptr;
+  void* target_rank = nullptr;
   /// [num_ranks, PackedLayout::size()]: what each rank counted, packed (exchange.h). This rank's
   /// row is ignored: the planner puts its own count in its place. Null: the planner's exchange
   /// gathers them; where it has none, every rank has the same tokens: they are split, and mapped
@@ -140,7 +140,7 @@ class DevicePlanner {
   /// For the batches that are enqueued later, replays included. Limits and errors as in
   /// Planner::update_placement(), and as in the constructor; not within a capture. May wait for the
   /// update before the last one to be copied.
-  void update_placement(const Placement& placement, StreamHandle stream);
+  void update_placement(StreamHandle stream, const Placement& placement);
 
   /// Waits for the stream.
   DevicePlannerStats stats(StreamHandle stream);

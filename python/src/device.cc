@@ -93,8 +93,8 @@ class GpuPlanner {
 
   void update_placement(std::uintptr_t stream, const Placement& placement) {
     locked(mutex_, [&] {
-      planner_.update_placement(placement, pointer<void>(stream));
-      counter_.update_placement(placement, pointer<void>(stream));
+      planner_.update_placement(pointer<void>(stream), placement);
+      counter_.update_placement(pointer<void>(stream), placement);
     });
   }
 

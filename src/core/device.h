@@ -104,6 +104,43 @@ class Array {
 template <class T>
 using HostArray = Array<T, true>;
 
+/// Pinned memory from which the host sends updates to the device: two buffers in turn, so that one
+/// update may still be on its way while the next one is written.
+template <class T>
+class Staging {
+ public:
+  void reserve(std::size_t size) {
+    for (Buffer& buffer : buffers_) buffer.data.reserve(size);
+  }
+
+  /// The buffer to write next. Waits until the copy that last read it has been made.
+  T* next() {
+    turn_ = 1 - turn_;
+    buffers_[turn_].copied.wait();
+    return buffers_[turn_].data.get();
+  }
+  /// Call it after the copies from next() are enqueued. NOTE: without it the next update but one
+  /// overwrites what a copy is still reading.
+  void sent(cudaStream_t stream) { buffers_[turn_].copied.record(stream); }
+
+ private:
+  struct Buffer {
+    HostArray<T> data;
+    Event copied;  // has passed before the first record
+  };
+  Buffer buffers_[2];
+  int turn_ = 0;
+};
+
+/// The id of the capture that `stream` is in; 0: none.
+unsigned long long capture_of(cudaStream_t stream);
+
+/// Throws ArgumentError("stream") if it is being captured; `what` is what must not be in a capture.
+void check_no_capture(cudaStream_t stream, const char* what);
+
+/// Throws ArgumentError(`name`) unless `pointer` is a multiple of `bytes`.
+void check_aligned(const void* pointer, std::size_t bytes, const char* name);
+
 /// Throws CudaError unless a device of a compiled architecture can be used.
 void require();
 

@@ -15,3 +15,10 @@
 #else
 #define LPLB_ROLLED
 #endif
+
+namespace lplb::device {
+
+/// Lanes of a warp.
+inline constexpr int kWarpSize = 32;
+
+}  // namespace lplb::device

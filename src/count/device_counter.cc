@@ -28,29 +28,11 @@ struct DeviceCounter::State {
   device::Array<double> load;
 
  private:
-  struct Staging {
-    device::HostArray<std::int32_t> columns;  // [num_logical], then num_columns
-    device::Event copied;
-  };
-  Staging staging_[2];  // an update may be on its way while the next one is written
-  int next_staging_ = 0;
+  device::Staging<std::int32_t> staging_;  // [num_logical], then num_columns
   PackedLayout layout_;
 };
 
 namespace {
-
-void check_no_capture(cudaStream_t stream, const char* what) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  LPLB_CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
-  check_argument(status == cudaStreamCaptureStatusNone, "stream",
-                 "is being captured, expected {} outside of a capture", what);
-}
-
-void check_aligned(const void* pointer, std::uintptr_t bytes, const char* name) {
-  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
-  check_argument(address % bytes == 0, name, "is at {:#x}, expected a multiple of {}", address,
-                 bytes);
-}
 
 /// Entries that a block takes before another one helps.
 constexpr std::int64_t kEntriesPerBlock = 4 * count::kCounterThreads;
@@ -72,7 +54,7 @@ DeviceCounter::State::State(const Placement& placement, Index redundants,
   totals.reserve(experts);
   load.reserve(experts);
   ring.reserve(experts * static_cast<std::size_t>(history.window));
-  for (Staging& staging : staging_) staging.columns.reserve(experts + 1);
+  staging_.reserve(experts + 1);
   const device::Stream stream;
   LPLB_CUDA_CHECK(cudaMemsetAsync(state.get(), 0, sizeof(count::CounterState), stream.get()));
   LPLB_CUDA_CHECK(cudaMemsetAsync(totals.get(), 0, experts * sizeof(std::int32_t), stream.get()));
@@ -91,14 +73,10 @@ void DeviceCounter::State::check_placement(const Placement& next) const {
                  max_redundants);
 }
 
-/// NOTE: from memory that stays as it is until the copy has been made.
 void DeviceCounter::State::put_layout(const Placement& placement, cudaStream_t stream) {
-  Staging& staging = staging_[next_staging_];
-  next_staging_ = 1 - next_staging_;
-  staging.copied.wait();
   layout_.assign(placement);
   const auto num_replicated = static_cast<std::int32_t>(layout_.replicated.size());
-  std::int32_t* const column = staging.columns.get();
+  std::int32_t* const column = staging_.next();
   std::int32_t k = 0;
   for (std::size_t e = 0; e < layout_.home.size(); ++e) {
     column[e] = layout_.home[e] < 0 ? k++ : num_replicated + layout_.home[e];
@@ -108,7 +86,7 @@ void DeviceCounter::State::put_layout(const Placement& placement, cudaStream_t s
                                   cudaMemcpyHostToDevice, stream));
   LPLB_CUDA_CHECK(cudaMemcpyAsync(&state.get()->num_columns, column + layout_.home.size(),
                                   sizeof(std::int32_t), cudaMemcpyHostToDevice, stream));
-  staging.copied.record(stream);
+  staging_.sent(stream);
 }
 
 void DeviceCounter::State::clear(cudaStream_t stream) {
@@ -132,10 +110,10 @@ void DeviceCounter::State::count(cudaStream_t stream, const DeviceBatch& batch,
                  "{} is not between 0 and {} (2^31 - 1 entries)", batch.num_tokens, most_tokens);
   check_argument(batch.num_tokens == 0 || batch.topk_idx != nullptr, "topk_idx",
                  "is null, expected {} tokens", batch.num_tokens);
-  check_aligned(batch.topk_idx, static_cast<std::uintptr_t>(batch.id_bytes), "topk_idx");
-  check_aligned(batch.num_valid_tokens, 4, "num_valid_tokens");
-  check_aligned(outputs.counts, 4, "counts");
-  check_aligned(outputs.packed, 4, "packed");
+  device::check_aligned(batch.topk_idx, static_cast<std::uintptr_t>(batch.id_bytes), "topk_idx");
+  device::check_aligned(batch.num_valid_tokens, 4, "num_valid_tokens");
+  device::check_aligned(outputs.counts, 4, "counts");
+  device::check_aligned(outputs.packed, 4, "packed");
   const std::int64_t entries = batch.num_tokens * batch.num_topk;
   const std::int64_t helpful = (entries + kEntriesPerBlock - 1) / kEntriesPerBlock;
   count::CounterArgs args{};
@@ -174,9 +152,9 @@ void DeviceCounter::count(StreamHandle stream, const DeviceBatch& batch,
   state_->count(static_cast<cudaStream_t>(stream), batch, outputs);
 }
 
-void DeviceCounter::update_placement(const Placement& placement, StreamHandle stream) {
+void DeviceCounter::update_placement(StreamHandle stream, const Placement& placement) {
   state_->check_placement(placement);
-  check_no_capture(static_cast<cudaStream_t>(stream), "an update");
+  device::check_no_capture(static_cast<cudaStream_t>(stream), "an update");
   state_->put_layout(placement, static_cast<cudaStream_t>(stream));
 }
 

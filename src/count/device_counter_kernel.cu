@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "core/expert_id.h"
 #include "core/launch.cuh"
-#include "core/rows.cuh"
+#include "core/slices.cuh"
 #include "count/device_counter.h"
 #include "count/history_rules.h"
 #include "lplb/exchange.h"

@@ -91,7 +91,7 @@ TEST_F(DeviceCounterCuda, FollowsThePlacementAndForgets) {
   Twins twins(testing::make_workload("cube8x2", 1).placement, {});
   twins.expect_equal({0, 1, 2, 3}, 2, 4, 2);
   twins.placement = testing::make_workload("cube8x2", 2).placement;
-  twins.counter.update_placement(twins.placement, twins.stream.get());
+  twins.counter.update_placement(twins.stream.get(), twins.placement);
   twins.expect_equal({200, 201, 202, 203}, 2, 8, 2);
   twins.counter.clear_history(twins.stream.get());
   twins.history.clear();
@@ -108,7 +108,7 @@ TEST_F(DeviceCounterCuda, RefusesBadArguments) {
   batch.num_topk = 8;
   batch.num_tokens = 1;
   EXPECT_THROW(counter.count(nullptr, batch, {}), ArgumentError);  // null
-  EXPECT_THROW(counter.update_placement(testing::make_workload("EP64+64", 1).placement, nullptr),
+  EXPECT_THROW(counter.update_placement(nullptr, testing::make_workload("EP64+64", 1).placement),
                ArgumentError);
 }
 

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "core/check.h"
-#include "exchange/check_gather.h"
+#include "exchange/checks.h"
 
 namespace lplb {
 
@@ -36,13 +36,13 @@ void GivenCounts::set(std::span<const Load> counts, Index num_logical) {
 }
 
 void GivenCounts::post(const PackedLayout& layout, std::span<const Load> mine) {
-  check_post(*this, layout, mine);
+  exchange::check_post(*this, layout, mine);
   if (layout_.fingerprint != layout.fingerprint) layout_ = layout;
   mine_.assign(mine.begin(), mine.end());
 }
 
 ExchangeStatus GivenCounts::collect(std::span<Load> all) {
-  check_collect(*this, mine_.size(), all);
+  exchange::check_collect(*this, mine_.size(), all);
   check_argument(static_cast<std::size_t>(num_logical_) == layout_.home.size(), "counts",
                  "are set for {} experts, expected {}: call set() before the batch", num_logical_,
                  layout_.home.size());

@@ -4,7 +4,7 @@
 #include <mutex>
 #include <string>
 
-#include "exchange/check_gather.h"
+#include "exchange/checks.h"
 
 namespace lplb {
 
@@ -77,7 +77,7 @@ class InProcessGroup::Member : public Exchange {
   }
 
   void post(const PackedLayout& layout, std::span<const Load> mine) override {
-    check_post(*this, layout, mine);
+    exchange::check_post(*this, layout, mine);
     check_argument(posted_ == 0, "mine", "is posted before the last batch is collected");
     Shared& s = *shared_;
     const auto give_up = Clock::now() + s.deadline;
@@ -98,7 +98,7 @@ class InProcessGroup::Member : public Exchange {
   }
 
   ExchangeStatus collect(std::span<Load> all) override {
-    check_collect(*this, posted_, all);
+    exchange::check_collect(*this, posted_, all);
     Shared& s = *shared_;
     const auto give_up = Clock::now() + s.deadline;
     std::unique_lock lock(s.mutex);

@@ -8,8 +8,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "exchange/nccl_test_comm.h"
-#include "exchange/peer_test_group.h"
+#include "exchange/libraries/nccl_test_comm.h"
+#include "exchange/peer/test_group.h"
 #include "support/process_group.h"
 
 // Tests whose ranks are processes. What a rank does is a scenario: a process of its own, which ends

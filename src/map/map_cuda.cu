@@ -4,8 +4,7 @@
 
 #include "core/expert_id.h"
 #include "core/launch.cuh"
-#include "core/rows.cuh"
-#include "map/find_segment.h"
+#include "core/slices.cuh"
 #include "map/map_cuda.h"
 #include "map/rules.h"
 
@@ -14,10 +13,10 @@
 namespace lplb::map {
 namespace {
 
-using device::kRow;
+using device::kWarpSize;
 
 constexpr int kThreads = 256;
-constexpr int kWarpsPerBlock = kThreads / kRow;
+constexpr int kWarpsPerBlock = kThreads / kWarpSize;
 constexpr int kMaxBlocks = 16;
 
 /// Device memory throughout. K: experts with several replicas, ascending.
@@ -47,9 +46,9 @@ struct MapArgs {
 /// Calls body(entry, key) for the rows of this warp, key >= 0 for the k-th replicated expert.
 template <class Id, class Body>
 __device__ void for_entries(const MapArgs<Id>& args, int warp, Body body) {
-  const int rows = device::rows_per_warp(args.num_entries, args.num_warps);
+  const int rows = device::slices_per_warp(args.num_entries, args.num_warps);
   for (int row = 0; row < rows; ++row) {
-    const long long i = (static_cast<long long>(warp) * rows + row) * kRow + device::lane_id();
+    const long long i = (static_cast<long long>(warp) * rows + row) * kWarpSize + device::lane_id();
     const bool is_entry = i < args.num_entries;
     const int id = is_entry ? device::narrow_id(args.topk_idx[i]) : -1;
     // Beside k and -1 - physical: what is no expert.
@@ -59,7 +58,7 @@ __device__ void for_entries(const MapArgs<Id>& args, int warp, Body body) {
 }
 
 __device__ inline int warp_of_grid() {
-  return static_cast<int>(blockIdx.x) * kWarpsPerBlock + static_cast<int>(threadIdx.x) / kRow;
+  return static_cast<int>(blockIdx.x) * kWarpsPerBlock + static_cast<int>(threadIdx.x) / kWarpSize;
 }
 
 /// numbers[warp, k] = entries of k in the warp's rows; zeros before.

@@ -299,4 +299,12 @@ LPLB_HOST_DEVICE inline Index divide_by_split(const Index* replicas, Index num_r
                        segments);
 }
 
+/// Where the `number`-th token (from 0) of an expert on this rank goes. `segments`: the expert's;
+/// the last one ends beyond `number`. O(segments before it): a rank sees few.
+template <class Tokens>
+LPLB_HOST_DEVICE inline Index find_physical(const BasicSegment<Tokens>* segments, Tokens number) {
+  while (number >= segments->end) ++segments;
+  return segments->physical;
+}
+
 }  // namespace lplb::map

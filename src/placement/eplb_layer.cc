@@ -6,7 +6,7 @@
 
 #include "placement/introsort.h"
 
-namespace lplb::eplb {
+namespace lplb::placement {
 namespace {
 
 // A pack's tag: its id above the number of its items, so that a key alone names the next slot.
@@ -168,4 +168,4 @@ void LayerBalancer::balance_node(Index node, std::span<Index> logical, std::span
   for (Index e = 0; e < num_experts; ++e) count[expert[e]] = node_count_[e];
 }
 
-}  // namespace lplb::eplb
+}  // namespace lplb::placement

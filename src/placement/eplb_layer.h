@@ -9,7 +9,7 @@
 
 // The EPLB policy (deepseek-ai/EPLB) for one layer, in its float32 arithmetic and with its ties:
 // replicate, pack, and the hierarchy of both.
-namespace lplb::eplb {
+namespace lplb::placement {
 
 /// What rebalance_experts() was asked for, checked; one group and one node where it is global.
 struct Shape {
@@ -78,4 +78,4 @@ class LayerBalancer {
   std::vector<float> replica_weight_;                      // [replicas a node]
 };
 
-}  // namespace lplb::eplb
+}  // namespace lplb::placement

@@ -5,7 +5,7 @@
 #include <bit>
 #include <utility>
 
-namespace lplb::eplb {
+namespace lplb::placement {
 namespace {
 
 constexpr std::size_t kFewKeys = 16;  // ranges that partitioning leaves to the stable sort
@@ -121,4 +121,4 @@ void introsort(Key* keys, std::size_t n) {
   sort_range(keys, n, 2 * log2);
 }
 
-}  // namespace lplb::eplb
+}  // namespace lplb::placement

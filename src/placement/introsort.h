@@ -5,7 +5,7 @@
 
 #include "placement/keys.h"
 
-namespace lplb::eplb {
+namespace lplb::placement {
 
 inline constexpr std::size_t kMaxKeys = 4096;
 
@@ -16,4 +16,4 @@ inline constexpr std::size_t kMaxKeys = 4096;
 /// the end. It is built here so that a placement is the same with every standard library.
 void introsort(Key* keys, std::size_t n);
 
-}  // namespace lplb::eplb
+}  // namespace lplb::placement

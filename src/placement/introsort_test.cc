@@ -8,7 +8,7 @@
 #include <limits>
 #include <random>
 
-namespace lplb::eplb {
+namespace lplb::placement {
 namespace {
 
 std::vector<Key> keys_of(const std::vector<float>& values) {
@@ -107,4 +107,4 @@ TEST(Introsort, InfinityComesFirst) {
 }
 
 }  // namespace
-}  // namespace lplb::eplb
+}  // namespace lplb::placement

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace lplb::eplb {
+namespace lplb::placement {
 
 /// A float32 value above, a tag below, as one integer: comparing keys compares values, then tags.
 /// Values are >= 0 (+0, never -0) or +infinity, whose bits grow with them. Distinct tags make
@@ -59,4 +59,4 @@ class MinTree {
   std::vector<Key> nodes_;  // node i has children 2i and 2i+1; leaf i is node size + i
 };
 
-}  // namespace lplb::eplb
+}  // namespace lplb::placement

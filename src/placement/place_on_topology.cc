@@ -3,15 +3,14 @@
 
 #include "core/check.h"
 #include "lplb/placement.h"
-#include "placement/load_check.h"
-#include "placement/topology_check.h"
+#include "placement/checks.h"
 
 namespace lplb {
 namespace {
 
 void check_fit(Index num_logical, const Topology& topology, Index redundants, Index num_ranks,
                Index num_nodes) {
-  check_topology(topology);
+  placement::check_topology(topology);
   check_argument(num_ranks >= 1 && num_ranks <= kMaxRanks, "num_ranks",
                  "{} is not between 1 and {}", num_ranks, kMaxRanks);
   check_argument(num_ranks % topology.group_size == 0, "num_ranks",
@@ -34,7 +33,7 @@ void check_fit(Index num_logical, const Topology& topology, Index redundants, In
 ExpertMaps place_on_topology(std::span<const double> load, Index num_layers, Index num_logical,
                              const Topology& topology, Index redundants, Index num_ranks,
                              Index num_nodes, int num_threads) {
-  check_load(load, num_layers, num_logical, num_threads);
+  placement::check_load(load, num_layers, num_logical, num_threads);
   check_fit(num_logical, topology, redundants, num_ranks, num_nodes);
 
   // Where there are nodes, every expert is a group of its own: nodes are levelled first.

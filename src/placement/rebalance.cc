@@ -4,8 +4,8 @@
 #include "core/check.h"
 #include "core/parallel.h"
 #include "lplb/placement.h"
+#include "placement/checks.h"
 #include "placement/eplb_layer.h"
-#include "placement/load_check.h"
 
 namespace lplb {
 namespace {
@@ -22,15 +22,15 @@ void check_slots(Index num_logical, Index num_replicas, Index num_ranks) {
 }
 
 /// The shape to compute with: as given where groups divide over the nodes, else global.
-eplb::Shape make_shape(Index num_logical, Index num_replicas, Index num_groups, Index num_nodes,
-                       Index num_ranks) {
+placement::Shape make_shape(Index num_logical, Index num_replicas, Index num_groups,
+                            Index num_nodes, Index num_ranks) {
   check_argument(num_groups >= 1, "num_groups", "{} is not >= 1", num_groups);
   check_argument(num_nodes >= 1, "num_nodes", "{} is not >= 1", num_nodes);
-  eplb::Shape shape{.num_logical = num_logical,
-                    .num_physical = num_replicas,
-                    .num_groups = 1,
-                    .num_nodes = 1,
-                    .num_ranks = num_ranks};
+  placement::Shape shape{.num_logical = num_logical,
+                         .num_physical = num_replicas,
+                         .num_groups = 1,
+                         .num_nodes = 1,
+                         .num_ranks = num_ranks};
   if (num_groups % num_nodes != 0) return shape;
   check_argument(num_logical % num_groups == 0, "num_groups",
                  "{} does not divide the number of logical experts ({})", num_groups, num_logical);
@@ -62,7 +62,7 @@ void invert(const std::vector<Index>& ordinal, ExpertMaps& maps) {
 ExpertMaps rebalance_experts(std::span<const double> load, Index num_layers, Index num_logical,
                              Index num_replicas, Index num_groups, Index num_nodes, Index num_ranks,
                              int num_threads) {
-  check_load(load, num_layers, num_logical, num_threads);
+  placement::check_load(load, num_layers, num_logical, num_threads);
   check_slots(num_logical, num_replicas, num_ranks);
   const auto shape = make_shape(num_logical, num_replicas, num_groups, num_nodes, num_ranks);
 
@@ -79,8 +79,8 @@ ExpertMaps rebalance_experts(std::span<const double> load, Index num_layers, Ind
   maps.replica_count.resize(num_layers * logical);
   std::vector<Index> ordinal(num_layers * physical);
 
-  std::vector<eplb::LayerBalancer> balancers(std::min<std::size_t>(num_threads, num_layers),
-                                             eplb::LayerBalancer(shape));
+  std::vector<placement::LayerBalancer> balancers(std::min<std::size_t>(num_threads, num_layers),
+                                                  placement::LayerBalancer(shape));
   parallel_chunks(num_layers, 1, static_cast<int>(balancers.size()),
                   [&](std::int64_t begin, std::int64_t end, int thread) {
                     for (auto layer = static_cast<std::size_t>(begin);

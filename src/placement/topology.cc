@@ -6,7 +6,7 @@
 
 #include "core/check.h"
 #include "io/json.h"
-#include "placement/topology_check.h"
+#include "placement/checks.h"
 
 namespace lplb {
 namespace {
@@ -57,7 +57,7 @@ Topology read_topology(const std::string& name, const std::string& path) {
                     .group_size = static_cast<Index>(r2o.rows),
                     .num_columns = static_cast<Index>(r2o.columns),
                     .r2o = std::vector<Index>(r2o.values.begin(), r2o.values.end())};
-  if (const auto misfit = find_misfit(topology)) {
+  if (const auto misfit = placement::find_misfit(topology)) {
     throw FileError(path, fmt::format("key r2o[{}][{}]", misfit->rank, misfit->column),
                     misfit->problem);
   }
@@ -66,7 +66,7 @@ Topology read_topology(const std::string& name, const std::string& path) {
 
 }  // namespace
 
-std::optional<TopologyMisfit> find_misfit(const Topology& topology) {
+std::optional<placement::TopologyMisfit> placement::find_misfit(const Topology& topology) {
   const Index n = topology.group_size;
   std::vector<Index> copied_by(n);
   for (Index column = 0; column < topology.num_columns; ++column) {
@@ -74,7 +74,8 @@ std::optional<TopologyMisfit> find_misfit(const Topology& topology) {
     for (Index g = 0; g < n; ++g) {
       const Index original = topology.original(g, column);
       const auto misfit = [&](std::string problem) {
-        return TopologyMisfit{.rank = g, .column = column, .problem = std::move(problem)};
+        return placement::TopologyMisfit{
+            .rank = g, .column = column, .problem = std::move(problem)};
       };
       if (original < 0 || original >= n) {
         return misfit(
@@ -93,7 +94,7 @@ std::optional<TopologyMisfit> find_misfit(const Topology& topology) {
   return std::nullopt;
 }
 
-void check_topology(const Topology& topology) {
+void placement::check_topology(const Topology& topology) {
   check_argument(topology.group_size >= 2 && topology.group_size <= kMaxRanks,
                  "topology.group_size", "{} is not between 2 and {}", topology.group_size,
                  kMaxRanks);
@@ -104,7 +105,7 @@ void check_topology(const Topology& topology) {
   check_argument(topology.r2o.size() == expected, "r2o",
                  "has {} entries, expected group_size * num_columns ({} * {})", topology.r2o.size(),
                  topology.group_size, topology.num_columns);
-  if (const auto misfit = find_misfit(topology)) {
+  if (const auto misfit = placement::find_misfit(topology)) {
     throw ArgumentError("r2o", fmt::format("rank {}, column {}: {}", misfit->rank, misfit->column,
                                            misfit->problem));
   }
@@ -153,7 +154,7 @@ Topology custom_topology(std::span<const Index> r2o, Index group_size, Index num
                     .group_size = group_size,
                     .num_columns = num_columns,
                     .r2o = std::vector<Index>(r2o.begin(), r2o.end())};
-  check_topology(topology);
+  placement::check_topology(topology);
   return topology;
 }
 

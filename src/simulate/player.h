@@ -7,7 +7,7 @@
 
 #include "lplb/simulate.h"
 #include "simulate/batcher.h"
-#include "simulate/policy.h"
+#include "simulate/policy/policy.h"
 
 namespace lplb::replay {
 

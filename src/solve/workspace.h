@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "solve/ipm.h"
+#include "solve/ipm/ipm.h"
 #include "solve/tables.h"
 
 namespace lplb {

@@ -15,7 +15,24 @@ import re
 import subprocess
 import sys
 
-STAGES = ("count", "exchange", "solve", "map")
+STAGES = ("count", "exchange", "replicate", "solve", "map")
+# What each folder of src/ may include beside itself and the public headers.
+MAY_INCLUDE = {
+    "core": (),
+    "io": ("core",),
+    **dict.fromkeys(STAGES, ("core",)),
+    "plan": ("core", *STAGES),
+    "placement": ("core", "io"),
+    "simulate": ("core", "io", "placement", *STAGES),
+}
+# The namespace of each folder below lplb. A namespace cannot have the name of a public function:
+# solve() and simulate() are such.
+NAMESPACES = {
+    "core": ("device",),
+    "solve": ("solvers",),
+    "simulate": ("replay", "report"),
+    **{folder: (folder,) for folder in MAY_INCLUDE if folder not in ("core", "solve", "simulate")},
+}
 FOLDERS = (
     "apps",
     "bench",
@@ -68,7 +85,8 @@ def code_of(line):
 
 def is_test(path):
     """A test, which may use what it likes, or a part of one."""
-    return path.endswith(("_test.cc", "_test_support.h"))
+    name = path.rsplit("/", 1)[-1]
+    return name.endswith(("_test.cc", "_test_support.h")) or "test_" in name
 
 
 def includes_of(lines):
@@ -126,19 +144,36 @@ def headers_alone(root, cxx):
 
 
 def stages(root, _cxx):
-    """No stage includes a sibling; and what is below the stages includes none of them."""
-    above = {
-        stage: [other for other in STAGES if other != stage] + ["simulate", "placement"]
-        for stage in STAGES
-    }
-    above["core"] = [*STAGES, "simulate", "placement", "io"]
-    for folder, forbidden in above.items():
+    """Who includes whom: no stage a sibling, nobody plan/, and what is below nothing above it."""
+    for folder in sorted(path.name for path in (root / "src").iterdir() if path.is_dir()):
+        if folder not in MAY_INCLUDE:
+            yield f"src/{folder}:1: no fence says what it may include"
+            continue
         for path, lines in files_of(root, CODE, [f"src/{folder}"]):
             if is_test(path):
                 continue
             for number, name in includes_of(lines):
-                if name.split("/")[0] in forbidden:
+                other = name.split("/")[0]
+                if other in MAY_INCLUDE and other not in (folder, *MAY_INCLUDE[folder]):
                     yield f"{path}:{number}: {folder} includes {name}"
+
+
+def namespaces(root, _cxx):
+    """Namespaces follow folders: lplb for what is public, else the folder's own."""
+    opens = re.compile(r"namespace ([a-z_:]+) \{")
+    for folder, own in NAMESPACES.items():
+        allowed = {
+            "lplb",
+            "lplb::testing",
+            "lplb::emulated",
+            *own,
+            *(f"lplb::{name}" for name in own),
+        }
+        for path, lines in files_of(root, CODE, [f"src/{folder}"]):
+            for number, line in enumerate(lines, 1):
+                found = opens.match(line)
+                if found and found.group(1) not in allowed:
+                    yield f"{path}:{number}: namespace {found.group(1)}, expected lplb::{own[0]}"
 
 
 def quiet_library(root, _cxx):
@@ -158,7 +193,7 @@ def quiet_library(root, _cxx):
 
 
 def layout(root, _cxx):
-    """Licence, length, line ends; and src/ holds folders beside the planner."""
+    """Licence, length, line ends; and src/ holds folders alone."""
     code = [
         *files_of(root, (*CODE, ".py", ".cmake", ".sh")),
         *scripts_of(root),
@@ -181,7 +216,7 @@ def layout(root, _cxx):
         if "#pragma once" not in lines:
             yield f"{path}:1: no #pragma once"
     for path in sorted((root / "src").glob("*")):
-        if path.suffix in CODE and not path.name.startswith("planner"):
+        if path.suffix in CODE:
             yield f"src/{path.name}:1: expected in a folder of src/"
 
 
@@ -221,6 +256,7 @@ CHECKS = {
         public_includes,
         headers_alone,
         stages,
+        namespaces,
         quiet_library,
         layout,
         finished,

@@ -15,7 +15,7 @@ HEADER = LICENCE + "#pragma once\n"
 CLEAN = {
     "include/lplb/types.h": HEADER + "#include <vector>\nnamespace lplb { using Load = long; }\n",
     "include/lplb/lplb.h": HEADER + '#include "lplb/types.h"\n',
-    "src/planner.cc": LICENCE + '#include "solve/level.h"\n#include "map/rules.h"\n',
+    "src/plan/planner.cc": LICENCE + '#include "solve/level.h"\n#include "map/rules.h"\n',
     "src/solve/level.h": HEADER + "// Prints nothing; exits never.\n",
     "src/solve/solve.cc": LICENCE + '#include "core/check.h"\n#include "solve/level.h"\n',
     "src/solve/solve_test.cc": LICENCE + '#include "map/rules.h"\n#include <iostream>\n',
@@ -73,17 +73,46 @@ class FencesTest(unittest.TestCase):
             **{"include__lplb__a.h": LICENCE + "struct Twice {};\n"},
         )
 
+    def includes(self, folder, name):
+        """What the fence says of a file in src/FOLDER that includes NAME."""
+        return self.problems("stages", **{f"src__{folder}__a.h": HEADER + f'#include "{name}"\n'})
+
     def test_stages(self):
         for stage in fences.STAGES:
-            other = fences.STAGES[fences.STAGES.index(stage) - 1]
-            self.falls(
-                "stages",
-                f"src/{stage}/a.cc:2:",
-                **{f"src__{stage}__a.cc": LICENCE + f'#include "{other}/a.h"\n'},
-            )
-        self.falls(
-            "stages", "src/core/a.h:3:", **{"src__core__a.h": HEADER + '#include "io/json.h"\n'}
-        )
+            for other in (*fences.STAGES, "plan", "placement", "simulate", "io"):
+                with self.subTest(f"{stage} {other}"):
+                    expected = [f"src/{stage}/a.h:3: {stage} includes {other}/a.h"]
+                    if other == stage:
+                        expected = []
+                    self.assertEqual(self.includes(stage, f"{other}/a.h"), expected)
+            self.assertEqual(self.includes("plan", f"{stage}/a.h"), [])
+        for folder, other in (
+            ("core", "io"),
+            ("io", "solve"),
+            ("plan", "simulate"),
+            ("plan", "placement"),
+            ("placement", "plan"),
+            ("simulate", "plan"),
+        ):
+            with self.subTest(f"{folder} {other}"):
+                self.assertEqual(len(self.includes(folder, f"{other}/x/a.h")), 1)
+
+    def test_stages_know_all_folders(self):
+        self.falls("stages", "src/new:1:", **{"src__new__a.h": HEADER})
+
+    def test_namespaces(self):
+        for folder, name in (
+            ("solve", "lplb::solve"),
+            ("exchange", "lplb::device"),
+            ("plan/device", "lplb::exchange"),
+            ("map", "count"),
+        ):
+            with self.subTest(f"{folder} {name}"):
+                path = f"src__{folder.replace('/', '__')}__a.h"
+                text = f"namespace {name} {{\nint a();\n}}  // namespace {name}\n"
+                self.falls("namespaces", f"src/{folder}/a.h:3:", **{path: HEADER + text})
+                text = text.replace(name, "lplb")
+                self.assertEqual(self.problems("namespaces", **{path: HEADER + text}), [])
 
     def test_quiet_library(self):
         for line in (

@@ -51,7 +51,7 @@ using std::min;
 
 namespace lplb::emulated {
 
-inline constexpr int kWarp = 32;
+using device::kWarpSize;
 
 struct Dim {
   unsigned x = 0, y = 0, z = 0;
@@ -68,18 +68,18 @@ class Warp {
   template <class T, class Combine>
   auto exchange(T value, Combine combine) {
     static_assert(sizeof(T) <= sizeof(values_[0]));
-    std::memcpy(&values_[thread_index.x % kWarp], &value, sizeof(T));
+    std::memcpy(&values_[thread_index.x % kWarpSize], &value, sizeof(T));
     sync();
-    T values[kWarp];
-    for (int i = 0; i < kWarp; ++i) std::memcpy(&values[i], &values_[i], sizeof(T));
+    T values[kWarpSize];
+    for (int i = 0; i < kWarpSize; ++i) std::memcpy(&values[i], &values_[i], sizeof(T));
     const auto result = combine(values);
     sync();
     return result;
   }
 
  private:
-  std::barrier<> barrier_{kWarp};
-  std::uint64_t values_[kWarp] = {};
+  std::barrier<> barrier_{kWarpSize};
+  std::uint64_t values_[kWarpSize] = {};
 };
 
 /// The blocks of a cluster.
@@ -91,7 +91,7 @@ struct Cluster {
 
 struct Block {
   explicit Block(int num_threads) : barrier(num_threads) {
-    for (int i = 0; i < num_threads / kWarp; ++i) warps.push_back(std::make_unique<Warp>());
+    for (int i = 0; i < num_threads / kWarpSize; ++i) warps.push_back(std::make_unique<Warp>());
   }
   /// The barrier of the first `num_threads`: one number of them a block's life.
   std::barrier<>& team(int num_threads) {
@@ -111,7 +111,7 @@ inline thread_local Block* block = nullptr;
 inline thread_local Cluster* cluster = nullptr;
 inline thread_local std::unique_ptr<std::barrier<>::arrival_token> arrival;
 
-inline Warp& warp() { return *block->warps[thread_index.x / kWarp]; }
+inline Warp& warp() { return *block->warps[thread_index.x / kWarpSize]; }
 
 /// Where a variable of this block is in block `to` of the cluster.
 template <class T>
@@ -161,7 +161,7 @@ template <class T, class Operation>
 T reduce(T value, Operation operation) {
   return warp().exchange(value, [&](const T* values) {
     T result = values[0];
-    for (int i = 1; i < kWarp; ++i) result = operation(result, values[i]);
+    for (int i = 1; i < kWarpSize; ++i) result = operation(result, values[i]);
     return result;
   });
 }
@@ -206,7 +206,7 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
 inline unsigned __ballot_sync(unsigned, bool predicate) {
   return lplb::emulated::warp().exchange(predicate, [](const bool* values) {
     unsigned votes = 0;
-    for (int i = 0; i < lplb::emulated::kWarp; ++i) votes |= (values[i] ? 1u : 0u) << i;
+    for (int i = 0; i < lplb::device::kWarpSize; ++i) votes |= (values[i] ? 1u : 0u) << i;
     return votes;
   });
 }
@@ -214,7 +214,7 @@ template <class T>
 unsigned __match_any_sync(unsigned, T value) {
   return lplb::emulated::warp().exchange(value, [&](const T* values) {
     unsigned same = 0;
-    for (int i = 0; i < lplb::emulated::kWarp; ++i) same |= (values[i] == value ? 1u : 0u) << i;
+    for (int i = 0; i < lplb::device::kWarpSize; ++i) same |= (values[i] == value ? 1u : 0u) << i;
     return same;
   });
 }
@@ -230,7 +230,7 @@ T __shfl_sync(unsigned, T value, int lane) {
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int bits) {
-  const auto lane = static_cast<int>(threadIdx.x % lplb::emulated::kWarp);
+  const auto lane = static_cast<int>(threadIdx.x % lplb::device::kWarpSize);
   return __shfl_sync(mask, value, lane ^ bits);
 }
 template <class T>

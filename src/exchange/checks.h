@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "core/check.h"
+#include "lplb/exchange.h"
+
+namespace lplb::exchange {
+
+/// The arguments of post() fit each other and the group.
+inline void check_post(const Exchange& exchange, const PackedLayout& layout,
+                       std::span<const Load> mine) {
+  check_argument(layout.num_ranks == exchange.num_ranks(), "layout",
+                 "is of {} ranks, expected those of the exchange ({})", layout.num_ranks,
+                 exchange.num_ranks());
+  check_argument(mine.size() == layout.size(), "mine", "has {} entries, expected {}", mine.size(),
+                 layout.size());
+}
+
+/// The argument of collect() fits what was posted: a row of `size`; 0: nothing was.
+inline void check_collect(const Exchange& exchange, std::size_t size, std::span<Load> all) {
+  check_argument(size != 0, "all", "nothing is posted, expected post() before collect()");
+  const std::size_t wanted = size * static_cast<std::size_t>(exchange.num_ranks());
+  check_argument(all.size() == wanted, "all", "has {} entries, expected num_ranks * {} ({})",
+                 all.size(), size, wanted);
+}
+
+}  // namespace lplb::exchange

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+#include <fmt/format.h>
+
+#include <array>
+#include <exception>
+#include <iterator>
+
+#include "core/check.h"
+#include "core/device.h"
+#include "exchange/peer/agreement.h"
+#include "exchange/peer/memory.h"
+
+namespace lplb {
+namespace {
+
+using Bytes = exchange::Agreement::Bytes;
+
+struct MakerKind {
+  Transport transport;
+  std::string (*missing)(const exchange::MakerGroup&);
+  std::unique_ptr<exchange::Maker> (*make)(const exchange::MakerGroup&);
+};
+
+/// In the order that "auto" tries them: what needs least comes first.
+constexpr std::array<MakerKind, 4> kKinds = {{
+    {Transport::kIpc, [](const exchange::MakerGroup&) { return exchange::find_missing_for_ipc(); },
+     exchange::make_ipc},
+    {Transport::kFabric,
+     [](const exchange::MakerGroup&) { return exchange::find_missing_for_fabric(); },
+     exchange::make_fabric},
+    {Transport::kNccl, exchange::find_missing_for_nccl, exchange::make_nccl},
+    {Transport::kNvshmem,
+     [](const exchange::MakerGroup&) { return exchange::find_missing_for_nvshmem(); },
+     exchange::make_nvshmem},
+}};
+
+/// What `find` says is missing, or what it threw. A rank that threw in place of telling would leave
+/// the others waiting.
+template <class Find>
+std::string missing_by(Find find) {
+  try {
+    return find();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+/// What every rank says first, as text: its arguments, which must be the same on every rank, and
+/// what it lacks: for all kinds, then for each.
+enum Told : std::size_t { kArguments, kDevice, kFirstKind };
+
+std::string describe(const PeerGroupOptions& options, Index num_ranks, const std::string& wanted) {
+  return fmt::format("{} ranks, max_counts {}, {} channels, transport {}", num_ranks,
+                     options.max_counts, options.num_channels, wanted);
+}
+
+}  // namespace
+
+PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& all_gather,
+                             const PeerGroupOptions& options, const ConnectOptions& how) {
+  exchange::check_group(num_ranks, rank, options);
+  check_argument(static_cast<bool>(all_gather), "all_gather", "is empty");
+  const bool is_auto = how.transport == "auto";
+  if (!is_auto) {
+    const Transport named = parse_transport(how.transport);
+    check_argument(named != Transport::kGiven && named != Transport::kProcess, "transport",
+                   "\"{}\" does not connect processes", how.transport);
+  }
+  const exchange::MakerGroup group{rank, num_ranks, how.nccl_comm};
+  const exchange::Agreement agreement(num_ranks, all_gather);
+
+  const std::string no_device = missing_by([] {
+    device::require();
+    return std::string();
+  });
+  std::vector<std::string> mine = {describe(options, num_ranks, how.transport), no_device};
+  for (const MakerKind& kind : kKinds) {
+    mine.push_back(no_device.empty() ? missing_by([&] { return kind.missing(group); }) : no_device);
+  }
+  const auto all = agreement.tell(mine);
+  exchange::Agreement::require_same(all, kArguments);
+  for (std::size_t g = 0; g < all.size(); ++g) {
+    if (!all[g][kDevice].empty()) {
+      throw ExchangeError(fmt::format("rank {}: {}", g, all[g][kDevice]));
+    }
+  }
+
+  std::string reasons;
+  const auto refuse = [&](Transport transport, const std::string& why) {
+    reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", transport_name(transport), why);
+  };
+  for (std::size_t i = 0; i < kKinds.size(); ++i) {
+    const MakerKind& kind = kKinds[i];
+    if (!is_auto && how.transport != transport_name(kind.transport)) continue;
+    std::string trouble;
+    for (std::size_t g = 0; g < all.size() && trouble.empty(); ++g) {
+      const std::string& missing = all[g][kFirstKind + i];
+      if (!missing.empty()) trouble = fmt::format("rank {}: {}", g, missing);
+    }
+    std::vector<Bytes> offers, done;
+    std::unique_ptr<exchange::Maker> maker;
+    std::unique_ptr<exchange::PeerMemory> memory;
+    if (trouble.empty()) {
+      trouble = agreement.run(
+          [&] {
+            maker = kind.make(group);
+            return maker->offer(peer_buffer_bytes(num_ranks, options));
+          },
+          &offers);
+    }
+    if (trouble.empty()) {
+      trouble = agreement.run(
+          [&] {
+            memory = maker->accept(offers);
+            exchange::prepare_buffer(rank, *memory);
+            return Bytes();
+          },
+          &done);
+    }
+    if (trouble.empty()) {
+      memory->settle();
+      return exchange::make_peer_group(rank, kind.transport, std::move(memory), options);
+    }
+    refuse(kind.transport, trouble);
+  }
+  throw ExchangeError("the ranks cannot see each other's memory: " + reasons);
+}
+
+}  // namespace lplb

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+#include "exchange/rail/nvshmem.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "core/device.h"
+#include "exchange/libraries/nvshmem_world.h"
+#include "exchange/rail/exchange.h"
+#include "lplb/error.h"
+
+// A rail of NVSHMEM's puts with signal. The world is started by its host library, found at run
+// time, as for a PeerGroup; then the kernel joins it.
+namespace lplb {
+namespace {
+
+class NvshmemRail : public exchange::RailMemory {
+ public:
+  NvshmemRail(const RailOptions& options, const DeviceExchange* lanes)
+      : options_(options), rank_(exchange::rank_of(options, lanes)) {}
+  /// Collective. NOTE: where a rank has no memory the others keep theirs: to free it is collective
+  /// too.
+  ~NvshmemRail() override {
+    if (network_.own != nullptr && is_settled_) exchange::nvshmem_release(network_.own);
+  }
+  NvshmemRail(const NvshmemRail&) = delete;
+  NvshmemRail& operator=(const NvshmemRail&) = delete;
+
+  exchange::Agreement::Bytes offer() override {
+    device::require();
+    check_version();
+    return exchange::offer_nvshmem(rank_.rank);
+  }
+
+  void accept(const std::vector<exchange::Agreement::Bytes>& offers) override {
+    exchange::start_nvshmem(rank_.rank, rank_.num_ranks, offers);
+    exchange::join_nvshmem();
+    const exchange::NvshmemPe pe = exchange::nvshmem_pe();
+    if (pe.count == rank_.num_ranks && pe.index == rank_.rank) {
+      network_.first_pe = rank_.lane();
+      network_.pe_stride = rank_.num_lanes;
+    } else if (pe.count == options_.num_domains && pe.index == options_.domain) {
+      network_.first_pe = 0;
+      network_.pe_stride = 1;
+    } else {
+      throw ExchangeError(fmt::format(
+          "NVSHMEM runs as PE {} of {}, expected {} of {} (all ranks) or {} of {} (the rail)",
+          pe.index, pe.count, rank_.rank, rank_.num_ranks, options_.domain, options_.num_domains));
+    }
+    network_.own =
+        static_cast<unsigned char*>(exchange::nvshmem_allocate(rail_buffer_bytes(options_)));
+    network_.signals = exchange::layout_of(options_).signals();
+  }
+  void settle() override { is_settled_ = true; }
+
+  unsigned char* own() const override { return network_.own; }
+  void prepare() const override {}  // exchange::join_nvshmem() has
+  void launch(const exchange::RailArgs& args, StreamHandle stream) const override {
+    exchange::launch_nvshmem_rail(args, network_, stream);
+  }
+
+ private:
+  /// NOTE: what does not fit would end the process in exchange::join_nvshmem().
+  static void check_version() {
+    int major = 0;
+    int minor = 0;
+    int patch = 0;
+    nvshmem().get<void(int*, int*, int*)>("nvshmemx_vendor_get_version_info")(&major, &minor,
+                                                                              &patch);
+    const exchange::NvshmemVersion here = exchange::nvshmem_kernel_version();
+    if (major == here.major && minor >= here.minor) return;
+    throw ExchangeError(fmt::format(
+        "NVSHMEM is {}.{}.{}, and the kernel was built with {}.{}.{}: expected the same major "
+        "version, and not an older one",
+        major, minor, patch, here.major, here.minor, here.patch));
+  }
+
+  const RailOptions options_;
+  const exchange::RailRank rank_;
+  exchange::NvshmemRailArgs network_{};
+  bool is_settled_ = false;
+};
+
+}  // namespace
+
+std::shared_ptr<DeviceExchange> make_nvshmem_exchange(const RailOptions& options,
+                                                      std::shared_ptr<DeviceExchange> lanes,
+                                                      const AllGatherBytes& all_gather) {
+  exchange::check_rail(options, lanes.get(), all_gather);
+  auto memory = std::make_unique<NvshmemRail>(options, lanes.get());
+  return exchange::connect_rail(options, std::move(lanes), all_gather, std::move(memory));
+}
+
+}  // namespace lplb

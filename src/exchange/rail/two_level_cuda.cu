@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+#include "core/launch.cuh"
+#include "exchange/peer/round.cuh"
+#include "exchange/rail/two_level.h"
+
+namespace lplb::exchange {
+namespace {
+
+constexpr int kTwoLevelThreads = 512;
+
+/// One block.
+__global__ void __launch_bounds__(kTwoLevelThreads)
+    two_level_kernel(const __grid_constant__ TwoLevelArgs args) {
+  const int row = args.num_domains * args.num_counts;
+  const int of_domain = *args.outcome;
+  __shared__ int verdict;
+  if (threadIdx.x == 0) verdict = of_domain;
+  __syncthreads();
+  // NOTE: of a round that is not whole the rows say nothing.
+  for (int lane = threadIdx.x; of_domain == 0 && lane < args.num_lanes; lane += kTwoLevelThreads) {
+    const int outcome = args.rows[lane * (row + 1) + row];
+    if (outcome != 0) atomicOr(&verdict, outcome);
+  }
+  __syncthreads();
+  const int total = row * args.num_lanes;
+  for (int i = threadIdx.x; i < total; i += kTwoLevelThreads) {
+    const int rank = i / args.num_counts;
+    const int domain = rank / args.num_lanes;
+    const int lane = rank - domain * args.num_lanes;
+    const int count = i - rank * args.num_counts;
+    args.all[i] =
+        verdict == 0 ? args.rows[lane * (row + 1) + domain * args.num_counts + count] : -1;
+  }
+  if (threadIdx.x != 0) return;
+  if (args.all_outcome != nullptr) *args.all_outcome = verdict;
+  device::count_round(*args.control, static_cast<std::uint32_t>(verdict));
+}
+
+}  // namespace
+
+void prepare_two_level() { device::load(two_level_kernel); }
+
+void launch_two_level(const TwoLevelArgs& args, StreamHandle stream) {
+  device::launch(two_level_kernel, {.num_blocks = 1, .num_threads = kTwoLevelThreads},
+                 static_cast<cudaStream_t>(stream), args);
+}
+
+}  // namespace lplb::exchange

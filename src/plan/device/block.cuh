@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "map/sums.h"
+#include "plan/device/rows.cuh"
+
+namespace lplb::plan {
+
+/// A block's part of a batch, as steps that the kernels put together. Every thread of the block
+/// calls each step; a step says where it ends in a barrier of the block, and what it needs.
+class Block : public Rows {
+ public:
+  using Rows::Rows;
+
+  /// Starts the reads that need to know nothing, entries included (`with_entries`), and clears the
+  /// counters.
+  __device__ void begin(bool with_entries) {
+    copy_image(0, min(kFirstBytes, a_.layout.image_bytes));
+    device::close_copies();
+    if (with_entries) stage(0);
+    device::close_copies();
+    read_valid();
+    auto* const counters = &at<uint4>(a_.layout.counters);
+    LPLB_ROLLED
+    for (int i = thread(); i < a_.layout.counters_bytes / 16; i += kThreads) {
+      counters[i] = uint4{0, 0, 0, 0};
+    }
+    if (thread() == 0) {
+      scalars() = {};
+      outcome() = {};
+    }
+  }
+
+  /// Waits for the image; the header can be read from here on. Starts the reads of all ranks'
+  /// counts (where `with_rows`) and of what is left of the image, for the solver, and clears
+  /// `fixed`.
+  __device__ void open_image(bool with_rows) {
+    device::wait_for_older_copies();
+    __syncthreads();
+    h_ = at<Header>(a_.layout.image);
+    copy_image(kFirstBytes, h_.bytes);
+    // The steps before the solver need more than came first.
+    if (h_.solver + static_cast<int>(sizeof(solvers::DeviceTablesHeader)) > kFirstBytes) {
+      device::wait_for_copies();
+      __syncthreads();
+    }
+    if (with_rows) copy_rows();
+    device::close_copies();
+    int* const fixed = state().fixed;
+    LPLB_ROLLED
+    for (int g = thread(); g < h_.num_ranks; g += kThreads) fixed[g] = 0;
+  }
+
+  /// own and group from the blocks' totals, what the solver takes, and whether it may. Needs the
+  /// totals in received(), and add_ranks(). Ends in a barrier.
+  template <bool kStale>
+  __device__ void gather(int num_blocks) {
+    const solvers::BlockState solver = state();
+    LPLB_ROLLED
+    for (int c = thread(); c < h_.num_columns; c += kThreads) {
+      const int target = list<int>(h_.targets)[c];
+      int own_sum = 0;
+#pragma unroll
+      for (int block = 0; block < kMaxBlocks; ++block) {
+        own_sum += block < num_blocks ? received(block)[c] : 0;
+      }
+      own()[c] = own_sum;
+      const unsigned mine = kStale ? 0u : static_cast<unsigned>(own_sum);
+      const int sum = static_cast<int>(static_cast<unsigned>(group_counts()[c]) + mine);
+      group_counts()[c] = sum;
+      if (static_cast<unsigned>(sum) > static_cast<unsigned>(h_.safe_count)) note_odd_count();
+      const int index = target & kTargetMask;
+      switch (target & ~kTargetMask) {
+        case kTargetWant:
+          solver.want[index] = sum;
+          break;
+        // NOTE: unsigned, for sums that overflow and are refused.
+        case kTargetFixed:
+          atomicAdd(reinterpret_cast<unsigned*>(&solver.fixed[index]), static_cast<unsigned>(sum));
+          break;
+        default:
+          if (sum != 0) atomicOr(&scalars().misplaced, 1);
+          break;
+      }
+    }
+    __syncthreads();
+    if (scalars().odd != 0) sum_wide<kStale>();
+  }
+
+  /// The first threads solve; the others make the sums that the segments and the map need, and one
+  /// of them, with kExchange, one verdict of the blocks'. Ends in a barrier.
+  template <bool kCut, bool kExchange, bool kStale>
+  __device__ void solve(int num_blocks) {
+    if (thread() < h_.solver_threads) {
+      if (!is_refused()) {
+        const solvers::BlockOutcome outcome = run_solver<kCut>();
+        if (thread() == 0) outcome() = outcome;
+      }
+    } else {
+      const int worker = thread() - h_.solver_threads;
+      const int num_workers = kThreads - h_.solver_threads;
+      if constexpr (!kStale) sum_ranks(worker, num_workers);
+      number_warps(worker, num_workers);
+      if (kExchange && num_blocks > 1 && worker == num_workers - 1) join_verdicts(num_blocks);
+    }
+    __syncthreads();
+    h_ = at<Header>(a_.layout.image);  // again, so that no register holds it over the solver
+  }
+
+  /// segments of each expert of which this rank has tokens, and what map() reads of them first.
+  /// The first block's last warp, which has none but where there are very many, calls in_parallel()
+  /// first. Ends in a barrier.
+  template <bool kStale, class Work>
+  __device__ void make_segments(Work in_parallel) {
+    const bool degraded = is_degraded();
+    if (!degraded) {
+      const int* const take = state().take;
+      LPLB_ROLLED
+      for (int i = thread(); i < h_.num_replicas; i += kThreads) quota()[i] = quota_of(i, take);
+      __syncthreads();
+    }
+    if (blockIdx.x == 0 && thread() >= kThreads - device::kWarpSize) in_parallel();
+    const int turn = kStale ? a_.rank : map_rank();
+    const bool is_one_node = h_.ranks_per_node == h_.num_ranks;
+    const int first_rank = is_one_node ? 0 : map_rank() / h_.ranks_per_node * h_.ranks_per_node;
+    LPLB_ROLLED
+    for (int k = thread(); k < h_.num_replicated; k += kThreads) {
+      if (own()[k] == 0) continue;
+      const int begin = list<std::uint16_t>(h_.replica_begin)[k];
+      const int count = list<std::uint16_t>(h_.replica_begin)[k + 1] - begin;
+      const int* const physical = list<int>(h_.physical) + begin;
+      if (degraded) {
+        divide_evenly(physical, count, list<char>(h_.alive), h_.slots_per_rank, own()[k],
+                      list<std::uint16_t>(h_.logical)[k] + turn, segments() + begin);
+      } else if constexpr (kStale) {
+        map::divide_by_split(
+            physical, count, [&](int i) { return quota()[begin + i]; }, list<char>(h_.alive),
+            h_.slots_per_rank, own()[k], turn, list<std::uint16_t>(h_.logical)[k],
+            segments() + begin);
+      } else {
+        const map::SummedExpert<int> expert{physical,
+                                            list<std::uint16_t>(h_.replica_rank) + begin,
+                                            quota() + begin,
+                                            &at<int>(a_.layout.rank_tokens) + begin,
+                                            &at<int>(a_.layout.node_tokens) + begin,
+                                            count,
+                                            h_.ranks_per_node,
+                                            own()[k],
+                                            before_rank()[k],
+                                            before_node()[k]};
+        map::assign_by_sums(expert, map_rank(), first_rank, segments() + begin);
+      }
+      make_head(k, own()[k]);
+    }
+    __syncthreads();
+    // NOTE: once more for compute-sanitizer's racecheck alone: behind a loop whose lanes come apart
+    // it takes the first for passed while others have yet to come (docs/design/0006).
+    __syncthreads();
+  }
+
+  /// A warp tells what happened, after solve(): planner_report.cuh.
+  __device__ void report(int num_blocks);
+  /// All threads of a block keep what later kernels want to know, after make_segments().
+  __device__ void keep_trace();
+
+ private:
+  __device__ int* before_rank() const { return &at<int>(a_.layout.before_rank); }
+  __device__ int* before_node() const { return &at<int>(a_.layout.before_node); }
+  __device__ int* quota() const { return &at<int>(a_.layout.quota); }
+  /// negative and large, from sums that cannot overflow. Rare. Ends in a barrier.
+  template <bool kStale>
+  __device__ __forceinline__ void sum_wide() {
+    unsigned long long* const total = &scalars().total;
+    LPLB_ROLLED
+    for (int c = thread(); c < h_.num_columns; c += kThreads) {
+      long long sum = kStale ? 0 : own()[c];
+      LPLB_ROLLED
+      for (int g = 0; g < h_.num_ranks && a_.all_counts != nullptr; ++g) {
+        if (!kStale && g == a_.rank) continue;
+        const int tokens = row_count(g, c);
+        if (tokens < 0) atomicOr(&scalars().negative, 1);
+        sum += max(tokens, 0);
+      }
+      if (sum > INT32_MAX) atomicOr(&scalars().large, 1);
+      atomicAdd(total, static_cast<unsigned long long>(sum));
+    }
+    __syncthreads();
+    if (thread() == 0 && *total > INT32_MAX) scalars().large = 1;
+    __syncthreads();
+  }
+
+  /// Where every rank has the same tokens, all of them map what they would on rank 0 alone.
+  __device__ int map_rank() const { return a_.all_counts != nullptr ? a_.rank : 0; }
+  __device__ int tokens_of(int rank, int k) const {
+    if (rank == map_rank()) return own()[k];
+    return a_.all_counts != nullptr ? row_count(rank, k) : 0;
+  }
+  __device__ int sum_tokens(int begin, int end, int k) const {
+    int sum = 0;
+    LPLB_ROLLED
+    for (int g = begin; g < end; ++g) sum += tokens_of(g, k);
+    return sum;
+  }
+
+  /// `worker` of `num_workers` threads, beside the solver.
+  __device__ void sum_ranks(int worker, int num_workers) {
+    const int per_node = h_.ranks_per_node;
+    LPLB_ROLLED
+    for (int i = worker; i < h_.num_replicas; i += num_workers) {
+      const int k = list<Replica>(h_.replicas)[i].column;
+      const int rank = list<std::uint16_t>(h_.replica_rank)[i];
+      const int first = rank / per_node * per_node;
+      (&at<int>(a_.layout.rank_tokens))[i] = tokens_of(rank, k);
+      (&at<int>(a_.layout.node_tokens))[i] =
+          per_node == h_.num_ranks ? group_counts()[k] : sum_tokens(first, first + per_node, k);
+    }
+    const int first = map_rank() / per_node * per_node;
+    LPLB_ROLLED
+    for (int k = worker; k < h_.num_replicated; k += num_workers) {
+      before_rank()[k] = sum_tokens(first, map_rank(), k);
+      before_node()[k] = sum_tokens(0, first, k);
+    }
+  }
+
+  /// Where the solver's numbers are: made anew where they are needed, not kept.
+  __device__ __forceinline__ solvers::BlockState state() const {
+    return solvers::BlockState::carve(m_ + a_.layout.state, solver_header());
+  }
+  __device__ const solvers::DeviceTablesHeader& solver_header() const {
+    return *reinterpret_cast<const solvers::DeviceTablesHeader*>(image() + h_.solver);
+  }
+
+  __device__ int quota_of(int i, const int* take) const {
+    const Replica replica = list<Replica>(h_.replicas)[i];
+    if (replica.count == 0) return 0;
+    const int tokens =
+        replica.place != solvers::kNoPlace ? take[replica.place] : group_counts()[replica.column];
+    if (replica.count == 1) return tokens;
+    const int each = tokens / replica.count;
+    return each + (replica.index < tokens - each * replica.count ? 1 : 0);
+  }
+
+  /// Rare: not among the code that every batch fetches.
+  __device__ __noinline__ static void divide_evenly(const int* physical, int count,
+                                                    const char* alive, int slots_per_rank,
+                                                    int tokens, int turn, Segment* to) {
+    map::divide_evenly(physical, count, alive, slots_per_rank, tokens, turn, to);
+  }
+
+  template <solvers::Form kForm>
+  __device__ solvers::BlockOutcome run_form() {
+    const solvers::BlockTables tables(image() + h_.solver, solver_header());
+    return solvers::solve_in_block<kForm>(tables, state(), thread(), h_.solver_threads,
+                                          a_.max_steps);
+  }
+
+  template <bool kCut>
+  __device__ solvers::BlockOutcome run_solver() {
+    using solvers::Form;
+    if constexpr (kCut) {
+      return run_form<Form::kCut>();
+    } else {
+      switch (static_cast<Form>(h_.solver_form)) {
+        case Form::kFlow32:
+          return run_form<Form::kFlow32>();
+        case Form::kFlow96:
+          return run_form<Form::kFlow96>();
+        case Form::kFlow128:
+          return run_form<Form::kFlow128>();
+        default:
+          return run_form<Form::kFlowBlock>();
+      }
+    }
+  }
+};
+
+}  // namespace lplb::plan

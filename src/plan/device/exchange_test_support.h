@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <chrono>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "exchange/peer/test_group.h"
+#include "plan/quotas_test_support.h"
+
+// Groups of DevicePlanners that exchange their counts, each with its model on the CPU.
+namespace lplb::testing {
+
+inline int rounds_or(int quick) {
+  const char* const text = std::getenv("LPLB_EXCHANGE_ROUNDS");
+  return text != nullptr ? std::atoi(text) : quick;
+}
+
+/// 8 experts a rank, 6 of which have a replica on the rank before: what a rank maps depends on all
+/// ranks' counts.
+inline Placement chained_placement(Index num_ranks) {
+  std::vector<Index> map;
+  for (Index g = 0; g < num_ranks; ++g) {
+    for (Index e = 0; e < 8; ++e) map.push_back(g * 8 + e);
+    for (Index r = 0; r < 6; ++r) map.push_back((g + 1) % num_ranks * 8 + r);
+  }
+  return make_placement(num_ranks, 8 * num_ranks, map);
+}
+
+/// Of 8 ranks with 8 experts each, `redundants` of them copies from as many ranks, from the
+/// `shift`-th next on.
+inline Placement spread_placement(Index shift, Index redundants) {
+  std::vector<Index> map;
+  for (Index g = 0; g < 8; ++g) {
+    for (Index e = 0; e < 8; ++e) map.push_back(g * 8 + e);
+    for (Index r = 0; r < redundants; ++r) map.push_back((g + shift + r) % 8 * 8 + r);
+  }
+  return make_placement(8, 64, map);
+}
+
+/// All ranks of a group, each with its planner on the device and its model on the CPU.
+class ExchangingRanks {
+ public:
+  /// What is to be the exchange in place of a channel.
+  using Wrap = std::function<std::shared_ptr<DeviceExchange>(std::shared_ptr<DeviceExchange>)>;
+  ExchangingRanks(const Placement& p, const PlannerOptions& options,
+                  DevicePlannerOptions device_options,
+                  std::chrono::microseconds deadline = std::chrono::seconds(10),
+                  const Wrap& wrap = {})
+      : is_stale(options.staleness != 0),
+        groups_(
+            PeerGroup::in_process(std::vector<int>(static_cast<std::size_t>(p.num_ranks), 0),
+                                  {.max_counts = static_cast<std::size_t>(most_counts(p, options)),
+                                   .deadline = deadline})) {
+    for (Index g = 0; g < p.num_ranks; ++g) {
+      exchanges.push_back(groups_[static_cast<std::size_t>(g)].channel(0));
+      if (wrap) exchanges.back() = wrap(exchanges.back());
+      device_options.exchange = exchanges.back();
+      device.push_back(std::make_unique<DeviceRank>(p, g, options, device_options));
+      host.push_back(std::make_unique<HostRank>(p, g, options));
+    }
+  }
+
+  void set(const GroupBatch& batch, int id_bytes = 4) {
+    for (std::size_t g = 0; g < device.size(); ++g) {
+      device[g]->set(batch.topk[g], batch.packed, id_bytes);
+      device[g]->batch.all_counts = nullptr;
+    }
+  }
+  void run(std::size_t num_ranks) {
+    for (std::size_t g = 0; g < num_ranks; ++g) {
+      device[g]->planner.run(device[g]->stream.get(), device[g]->batch);
+    }
+  }
+  /// `lost`: so far.
+  void expect_solved(const GroupBatch& batch, std::int64_t lost = 0) {
+    for (std::size_t g = 0; g < device.size(); ++g) {
+      EXPECT_EQ(device[g]->stats().lost, g == 7 ? 0 : lost);
+      ASSERT_EQ(device[g]->result(), host[g]->run(batch.topk[g], batch.counts)) << "rank " << g;
+      EXPECT_EQ(device[g]->stats().last_status, host[g]->last_status);
+      EXPECT_EQ(device[g]->stats().check_failures, 0);
+    }
+  }
+  /// Runs a batch on all ranks that is drawn for their placement.
+  void expect_drawn_solved(const BatchShape& shape, SplitMix64& random, int id_bytes = 4) {
+    const GroupBatch batch = draw_batch(device[0]->planner.placement(), shape, random);
+    set(batch, id_bytes);
+    run(device.size());
+    expect_solved(batch);
+  }
+  /// The quotas that each rank writes are of the last split, and of `batch`.
+  void expect_quotas(const GroupBatch& batch) {
+    const std::vector<Load> counts(batch.packed.begin(), batch.packed.end());
+    for (std::size_t g = 0; g < device.size(); ++g) {
+      const Placement& p = device[g]->planner.placement();
+      HostTables want(p, p.max_replicas);
+      write_quotas(p, PackedLayout(p), counts, host[g]->planner.last_split().physical_load,
+                   static_cast<Index>(g), want.outputs(p.max_replicas));
+      EXPECT_TRUE(from_device(*device[g], p.max_replicas) == want) << "rank " << g;
+    }
+  }
+  void expect_degraded(const GroupBatch& batch, std::size_t g) {
+    ASSERT_EQ(device[g]->result(), host[g]->run_alone(batch.topk[g], batch.counts)) << "rank " << g;
+    EXPECT_EQ(device[g]->stats().last_status, BatchStatus::kDegraded);
+    EXPECT_EQ(device[g]->stats().check_failures, 0);
+  }
+  void update(const Placement& next) {
+    for (std::size_t g = 0; g < device.size(); ++g) {
+      device[g]->planner.update_placement(device[g]->stream.get(), next);
+      host[g]->planner.update_placement(next);
+    }
+  }
+
+  const bool is_stale;
+  std::vector<std::shared_ptr<DeviceExchange>> exchanges;
+  std::vector<std::unique_ptr<DeviceRank>> device;
+  std::vector<std::unique_ptr<HostRank>> host;
+
+ private:
+  static Index most_counts(const Placement& p, const PlannerOptions& options) {
+    const Index redundants = options.max_redundants != 0 ? options.max_redundants
+                                                         : p.num_physical() - p.num_logical_experts;
+    return p.num_ranks + std::min(redundants, p.num_logical_experts);
+  }
+  std::vector<PeerGroup> groups_;
+};
+
+/// Batches whose results are known, run again and again on all ranks. With staleness prime() comes
+/// first.
+class PooledBatches {
+ public:
+  PooledBatches(ExchangingRanks& group, const Placement& p, const BatchShape& shape, int size,
+                SplitMix64& random)
+      : group_(group), entries_(group.device.size()) {
+    for (std::size_t g = 0; g < group.device.size(); ++g) {
+      logs_.push_back(std::make_unique<DeviceVector<RoundLog>>(std::vector<RoundLog>(1)));
+      out_.push_back(std::make_unique<DeviceVector<std::int32_t>>(
+          std::vector<std::int32_t>(static_cast<std::size_t>(shape.max_tokens * shape.num_topk))));
+    }
+    std::vector<GroupBatch> batches;
+    for (int i = 0; i < size; ++i) batches.push_back(draw_batch(p, shape, random));
+    std::size_t changed = 0;
+    for (std::size_t g = 0; g < group.device.size(); ++g) {
+      HostRank& host = *group.host[g];
+      if (group.is_stale) host.run(batches.back().topk[g], batches.back().counts);
+      const GroupBatch* last = &batches.back();
+      for (const GroupBatch& batch : batches) {
+        const auto want = host.run(batch.topk[g], batch.counts);
+        const auto alone = group.is_stale ? map_by_the_last(p, of_one(last->counts, p, g),
+                                                            static_cast<Index>(g), batch.topk[g])
+                                          : host.run(batch.topk[g], of_one(batch.counts, p, g));
+        changed += alone != want ? 1 : 0;
+        add(g, batch.topk[g], want, shape.num_topk);
+        last = &batch;
+      }
+    }
+    // Without the others' counts much would be mapped elsewhere.
+    EXPECT_GT(changed, static_cast<std::size_t>(size) * group.device.size() / 4);
+  }
+
+  /// The batch before the first round.
+  void prime() {
+    for (std::size_t g = 0; g < entries_.size(); ++g) plan(entries_[g].back(), g);
+    num_primed_ = 1;
+  }
+
+  void enqueue(int round, std::size_t g, unsigned most_ns) {
+    const Entry& entry = entries_[g][static_cast<std::size_t>(round) % entries_[g].size()];
+    const auto stream = group_.device[g]->stream.get();
+    launch_delay(logs_[g]->data(), static_cast<int>(g), most_ns, stream);
+    plan(entry, g);
+    launch_compare(logs_[g]->data(), out_[g]->data(), entry.want->data(),
+                   static_cast<int>(entry.want->size()), stream);
+  }
+
+  /// Rounds of all ranks, delayed at random. Every hundredth puts the same placement into force
+  /// again: the image is rewritten under the batches.
+  void run(int rounds) {
+    for (int round = 0; round < rounds; ++round) {
+      for (std::size_t g = 0; g < entries_.size(); ++g) {
+        enqueue(round, g, round % 3 == 0 ? 0 : 10000);
+        if (round % 100 != 99) continue;
+        DevicePlanner& planner = group_.device[g]->planner;
+        planner.update_placement(group_.device[g]->stream.get(), Placement(planner.placement()));
+      }
+    }
+  }
+  /// A graph a rank with each of the pool's batches, launched again and again.
+  void replay(int replays) {
+    std::vector<std::unique_ptr<CapturedGraph>> graphs;
+    for (std::size_t g = 0; g < entries_.size(); ++g) {
+      DevicePlanner& planner = group_.device[g]->planner;
+      const cudaStream_t stream = group_.device[g]->stream.get();
+      planner.join(stream);
+      auto& graph = graphs.emplace_back(std::make_unique<CapturedGraph>(stream));
+      for (std::size_t i = 0; i < entries_[g].size(); ++i) enqueue(static_cast<int>(i), g, 2000);
+      planner.join(stream);
+      graph->end();
+    }
+    for (int i = 0; i < replays; ++i) {
+      for (const auto& graph : graphs) graph->launch();
+    }
+  }
+
+  void expect_right(long rounds) {
+    for (std::size_t g = 0; g < logs_.size(); ++g) {
+      LPLB_CUDA_CHECK(cudaStreamSynchronize(group_.device[g]->stream.get()));
+      const RoundLog log = logs_[g]->get()[0];
+      EXPECT_EQ(log.round, static_cast<unsigned long long>(rounds));
+      EXPECT_EQ(log.wrong, 0u) << "rank " << g;
+      EXPECT_EQ(group_.device[g]->stats().lost, 0);
+      EXPECT_EQ(group_.device[g]->stats().batches, rounds + num_primed_);
+      EXPECT_EQ(group_.device[g]->stats().unplanned, num_primed_);
+    }
+  }
+
+ private:
+  struct Entry {
+    std::int64_t tokens;
+    std::unique_ptr<DeviceVector<std::int32_t>> topk, want;
+  };
+
+  /// What rank `g` counted, and nothing of the others.
+  static std::vector<Load> of_one(const std::vector<Load>& counts, const Placement& p,
+                                  std::size_t g) {
+    const auto num_logical = static_cast<std::size_t>(p.num_logical_experts);
+    std::vector<Load> own(counts.size(), 0);
+    const auto row = static_cast<std::ptrdiff_t>(g * num_logical);
+    std::copy_n(counts.begin() + row, num_logical, own.begin() + row);
+    return own;
+  }
+  void add(std::size_t g, const std::vector<std::int64_t>& topk,
+           const std::vector<std::int64_t>& want, Index num_topk) {
+    const auto narrow = [](const std::vector<std::int64_t>& ids) {
+      return std::make_unique<DeviceVector<std::int32_t>>(
+          std::vector<std::int32_t>(ids.begin(), ids.end()));
+    };
+    entries_[g].push_back(
+        {static_cast<std::int64_t>(topk.size()) / num_topk, narrow(topk), narrow(want)});
+  }
+  void plan(const Entry& entry, std::size_t g) {
+    DeviceBatch batch;
+    batch.topk_idx = entry.topk->data();
+    batch.num_tokens = entry.tokens;
+    batch.physical_idx = out_[g]->data();
+    group_.device[g]->planner.run(group_.device[g]->stream.get(), batch);
+  }
+
+  ExchangingRanks& group_;
+  std::vector<std::unique_ptr<DeviceVector<RoundLog>>> logs_;
+  std::vector<std::unique_ptr<DeviceVector<std::int32_t>>> out_;
+  std::vector<std::vector<Entry>> entries_;  // of each rank
+  long num_primed_ = 0;
+};
+
+}  // namespace lplb::testing

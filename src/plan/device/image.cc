@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+#include "plan/device/image.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <span>
+
+#include "plan/device/args.h"
+
+namespace lplb::plan {
+namespace {
+
+using solvers::DeviceExpert;
+using solvers::DeviceSlot;
+using solvers::DeviceTablesHeader;
+
+constexpr std::size_t kAlign = 16;
+constexpr std::size_t kNumArrays = 10;
+
+std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+/// Appends an array at a multiple of 16 bytes; returns its offset.
+template <class T>
+std::int32_t append(std::vector<unsigned char>& bytes, std::span<const T> values) {
+  const std::size_t offset = aligned(bytes.size());
+  bytes.insert(bytes.end(), offset - bytes.size(), 0);
+  const auto* first = reinterpret_cast<const unsigned char*>(values.data());
+  bytes.insert(bytes.end(), first, first + values.size_bytes());
+  return static_cast<std::int32_t>(offset);
+}
+
+std::uint16_t narrow(Index value) { return static_cast<std::uint16_t>(value); }
+
+/// What the solvers' image says of experts and slots.
+struct SolverLists {
+  const DeviceExpert* experts;
+  const DeviceSlot* slots;
+
+  explicit SolverLists(const solvers::DeviceImage& image)
+      : experts(at<DeviceExpert>(image, image.header().experts)),
+        slots(at<DeviceSlot>(image, image.header().slots)) {}
+
+ private:
+  template <class T>
+  static const T* at(const solvers::DeviceImage& image, std::int32_t offset) {
+    return reinterpret_cast<const T*>(image.bytes.data() + offset);
+  }
+};
+
+/// Of all that the ranks' plans of a batch depend on, beside the counts: FNV-1a, 4 bytes at a time.
+std::uint64_t fingerprint_of(const Placement& p, Solver solver) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  const auto add = [&hash](Index value) {
+    hash = (hash ^ static_cast<std::uint32_t>(value)) * 0x100000001b3u;
+  };
+  add(p.num_ranks);
+  add(p.num_nodes);
+  add(p.num_logical_experts);
+  add(static_cast<Index>(solver));
+  for (const Index e : p.physical_to_logical) add(e);
+  for (Index g = 0; g < p.num_ranks; ++g) add(p.alive(g) ? 1 : 0);
+  return hash;
+}
+
+void set_words(std::uint64_t bits, std::uint32_t (&words)[2]) {
+  words[0] = static_cast<std::uint32_t>(bits);
+  words[1] = static_cast<std::uint32_t>(bits >> 32);
+}
+
+/// The arrays of Header.
+struct Arrays {
+  std::vector<std::int32_t> codes, targets, physical;
+  std::vector<Replica> replicas;
+  std::vector<std::uint16_t> replica_rank, replica_begin{0}, logical, owner;
+  std::vector<char> alive;
+
+  Arrays(const Placement& p, const PackedLayout& layout, const SolverLists& solver) {
+    const auto num_columns = static_cast<Index>(layout.size());
+    const auto num_replicated = static_cast<Index>(layout.replicated.size());
+    add_code(num_columns + kColumnDropped, 0);
+    for (Index e = 0; e < p.num_logical_experts; ++e) {
+      if (layout.home[e] < 0) {
+        add_expert(p, e, solver);
+      } else {
+        add_code(num_replicated + layout.home[e], p.replicas(e)[0] + 1);
+      }
+    }
+    add_code(num_columns + kColumnBad, 0);
+    std::vector<char> has_singles(static_cast<std::size_t>(p.num_ranks), 0);
+    for (const Index rank : layout.home) {
+      if (rank >= 0) has_singles[rank] = 1;
+    }
+    for (Index g = 0; g < p.num_ranks; ++g) {
+      targets.push_back(has_singles[g] != 0 ? kTargetFixed | g : kTargetNobody);
+      alive.push_back(p.alive(g) ? 1 : 0);
+    }
+    for (const Index e : p.physical_to_logical) owner.push_back(narrow(e));
+  }
+
+ private:
+  void add_code(Index column, Index low) { codes.push_back(column << kCodeBits | low); }
+
+  void add_expert(const Placement& p, Index e, const SolverLists& solver) {
+    const auto column = static_cast<Index>(logical.size());
+    const DeviceExpert& expert = solver.experts[e];
+    add_code(column, 0);
+    targets.push_back((expert.is_fixed != 0 ? kTargetFixed : kTargetWant) | expert.index);
+    logical.push_back(narrow(e));
+    for (const Index slot : p.replicas(e)) {
+      const DeviceSlot& source = solver.slots[slot];
+      physical.push_back(slot);
+      replica_rank.push_back(narrow(p.rank_of(slot)));
+      replicas.push_back({source.place, source.index, source.count, narrow(column)});
+    }
+    replica_begin.push_back(narrow(static_cast<Index>(physical.size())));
+  }
+};
+
+/// How the threads of a block share the sums over the ranks: each has a column and as many ranks.
+void set_stretches(Header* h) {
+  h->column_bits = std::bit_width(static_cast<unsigned>(h->num_columns - 1));
+  const int stretches = std::max(kThreads >> h->column_bits, 1);
+  h->stretch_ranks = (h->num_ranks + stretches - 1) / stretches;
+}
+
+}  // namespace
+
+std::size_t max_image_bytes(const Limits& limits) {
+  const auto logical = static_cast<std::size_t>(limits.num_logical);
+  const auto ranks = static_cast<std::size_t>(limits.num_ranks);
+  const auto columns = static_cast<std::size_t>(limits.max_columns());
+  const auto replicas = static_cast<std::size_t>(limits.max_replicas());
+  const auto physical = static_cast<std::size_t>(limits.max_physical());
+  return aligned(
+      sizeof(Header) + (logical + 2 + columns + replicas) * sizeof(std::int32_t) +
+      replicas * (sizeof(Replica) + sizeof(std::uint16_t)) +
+      (2 * columns + 1 + physical) * sizeof(std::uint16_t) + ranks +
+      solvers::max_image_bytes(limits.num_ranks, limits.num_logical, limits.max_physical()) +
+      kNumArrays * kAlign);
+}
+
+void Image::assign(const Placement& placement, Solver chosen) {
+  const SplitProblem problem(placement);
+  layout_.assign(placement);
+  solver_.assign(problem.tables());
+  const DeviceTablesHeader& solver = solver_.header();
+  const Arrays arrays(placement, layout_, SolverLists(solver_));
+
+  Header h{};
+  h.num_ranks = placement.num_ranks;
+  h.num_logical = placement.num_logical_experts;
+  h.num_replicated = static_cast<std::int32_t>(layout_.replicated.size());
+  h.num_columns = static_cast<std::int32_t>(layout_.size());
+  h.num_replicas = static_cast<std::int32_t>(arrays.physical.size());
+  h.safe_count = INT32_MAX / h.num_columns;
+  set_stretches(&h);
+  h.slots_per_rank = placement.slots_per_rank();
+  h.ranks_per_node = placement.num_ranks / placement.num_nodes;
+  choose_form(solver, chosen, &h);
+  set_words(fingerprint_of(placement, chosen), h.fingerprint);
+  set_words(layout_.fingerprint, h.layout);
+
+  bytes_.assign(sizeof(Header), 0);
+  h.codes = append<std::int32_t>(bytes_, arrays.codes);
+  h.targets = append<std::int32_t>(bytes_, arrays.targets);
+  h.physical = append<std::int32_t>(bytes_, arrays.physical);
+  h.replicas = append<Replica>(bytes_, arrays.replicas);
+  h.replica_rank = append<std::uint16_t>(bytes_, arrays.replica_rank);
+  h.replica_begin = append<std::uint16_t>(bytes_, arrays.replica_begin);
+  h.logical = append<std::uint16_t>(bytes_, arrays.logical);
+  h.alive = append<char>(bytes_, arrays.alive);
+  h.solver = append<unsigned char>(
+      bytes_, std::span(solver_.bytes).first(static_cast<std::size_t>(solver.solver_bytes)));
+  bytes_.insert(bytes_.end(), aligned(bytes_.size()) - bytes_.size(), 0);
+  h.bytes = static_cast<std::int32_t>(bytes_.size());
+  h.owner = append<std::uint16_t>(bytes_, arrays.owner);
+  bytes_.insert(bytes_.end(), aligned(bytes_.size()) - bytes_.size(), 0);
+  h.total_bytes = static_cast<std::int32_t>(bytes_.size());
+  std::memcpy(bytes_.data(), &h, sizeof(h));
+}
+
+}  // namespace lplb::plan

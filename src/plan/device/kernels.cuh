@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "core/launch.cuh"
+#include "plan/device/batch.cuh"
+
+// The kernels that solve, made for planners without staleness and with it in a file each.
+namespace lplb::plan {
+
+/// A batch in one kernel.
+template <bool kCut, bool kExchange, bool kStale>
+__global__ void __launch_bounds__(kThreads, 1) plan_kernel(const __grid_constant__ Args args) {
+  extern __shared__ uint4 memory[];
+  plan_batch<kCut, kExchange, kStale>(args, memory);
+}
+
+/// Copies the totals of all blocks from where count_kernel() left them. Ends in a barrier.
+__device__ inline void fetch_totals(Block& plan, const Args& args, int num_blocks) {
+  for (int block = 0; block < num_blocks; ++block) {
+    const int* const totals = args.block_totals + block * (args.layout.max_columns + 1);
+    for (int c = threadIdx.x; c <= plan.header().num_columns; c += kThreads) {
+      plan.received(block)[c] = totals[c];
+    }
+  }
+  __syncthreads();
+}
+
+/// The second of three kernels, one block: the segments.
+template <bool kCut, bool kExchange, bool kStale>
+__global__ void __launch_bounds__(kThreads, 1) solve_kernel(const __grid_constant__ Args args) {
+  extern __shared__ uint4 memory[];
+  device::let_next_kernel_start();
+  Block plan(args, memory);
+  exchange::PeerRound round(args.peers, plan.verdict(), 0, 1);
+  if constexpr (kExchange) {
+    if (threadIdx.x == 0) plan.verdict() = {};
+    kStale ? round.resume() : round.begin();
+  }
+  if constexpr (kStale) plan.begin_previous();
+  plan.begin(false);
+  plan.open_image(!kExchange);
+  if constexpr (kStale) {
+    if (threadIdx.x == 0 && !plan.has_previous()) plan.note_no_previous();
+    if constexpr (kExchange) plan.take_previous_rows(round);
+  }
+  device::wait_for_copies();
+  __syncthreads();
+  if constexpr (!kExchange) {
+    if (!kStale || plan.has_previous()) plan.add_ranks<kStale>();
+  }
+  device::wait_for_kernel();
+  fetch_totals(plan, args, args.num_blocks);
+  if constexpr (kExchange && kStale) {
+    plan.send_verdict(1);
+    push_stale(plan, round, args.num_blocks);
+  } else if constexpr (kExchange) {
+    exchange(plan, round, args.num_blocks, 1);
+  }
+  if (kExchange && threadIdx.x == 0) end_round<kStale>(plan, round);
+  plan.gather<kStale>(args.num_blocks);
+  plan.solve<kCut, kExchange, kStale>(1);
+  plan.make_segments<kStale>([&] { plan.report(args.num_blocks); });
+  for (int i = threadIdx.x; i < plan.header().num_replicas; i += kThreads) {
+    args.segments[i] = plan.segments()[i];
+  }
+  plan.keep_trace();
+  if constexpr (kStale) plan.keep_previous();
+}
+
+using Kernel = void (*)(Args);
+
+/// By the solver, 1 where it is the cut, and whether the exchange is within the kernel.
+struct Kernels {
+  Kernel plan[2][2];
+  Kernel solve[2][2];
+};
+
+template <bool kStale>
+constexpr Kernels make_kernels() {
+  return {{{plan_kernel<false, false, kStale>, plan_kernel<false, true, kStale>},
+           {plan_kernel<true, false, kStale>, plan_kernel<true, true, kStale>}},
+          {{solve_kernel<false, false, kStale>, solve_kernel<false, true, kStale>},
+           {solve_kernel<true, false, kStale>, solve_kernel<true, true, kStale>}}};
+}
+
+/// With staleness.
+const Kernels& stale_kernels();
+
+}  // namespace lplb::plan

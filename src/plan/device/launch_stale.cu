@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+#include "plan/device/kernels.cuh"
+
+namespace lplb::plan {
+
+const Kernels& stale_kernels() {
+  static constexpr Kernels kKernels = make_kernels<true>();
+  return kKernels;
+}
+
+}  // namespace lplb::plan

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#include "plan/device/layout.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/slices.h"
+#include "solve/device/forms.h"
+
+namespace lplb::plan {
+namespace {
+
+/// Rows of int32 ids, so that a warp has its stretch of int64 ids at once.
+std::int64_t rows_to_hold(std::int64_t max_entries, int max_blocks) {
+  const int rows = device::slices_per_warp(static_cast<int>(max_entries), max_blocks * kWarps);
+  return 2 * device::div_up(std::max(rows, 1), kChunk) * kChunk;
+}
+
+}  // namespace
+
+Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
+               std::int64_t most_bytes) {
+  const auto replicated = static_cast<std::int64_t>(limits.max_replicated());
+  const auto columns = static_cast<std::int64_t>(limits.max_columns());
+  const auto replicas = static_cast<std::int64_t>(limits.max_replicas());
+  std::int64_t size = 0;
+  const auto add = [&size](std::int64_t bytes) {
+    const std::int64_t offset = size;
+    size += (bytes + 15) / 16 * 16;
+    return static_cast<std::int32_t>(offset);
+  };
+  const auto ints = [](std::int64_t count) {
+    return count * static_cast<std::int64_t>(sizeof(int));
+  };
+  Layout layout{};
+  const auto image_bytes = static_cast<std::int64_t>(max_image_bytes(limits));
+  layout.image_bytes = static_cast<std::int32_t>(image_bytes);
+  layout.max_replicated = static_cast<std::int32_t>(replicated);
+  layout.max_columns = static_cast<std::int32_t>(columns);
+  layout.common = add(kCommonBytes);
+  layout.image = add(image_bytes);
+  layout.state = add(static_cast<std::int64_t>(max_state_bytes(limits)));
+  layout.counters = layout.numbers = add(ints(kWarps * replicated));
+  layout.totals = add(ints(columns + kOddColumns));
+  layout.group_counts = add(ints(columns));
+  layout.counters_bytes = static_cast<std::int32_t>(size - layout.counters);
+  layout.received = add(ints(kMaxBlocks * (columns + 1)));
+  layout.own = add(ints(columns));
+  layout.before_rank = add(ints(replicated));
+  layout.before_node = add(ints(replicated));
+  layout.rank_tokens = add(ints(replicas));
+  layout.node_tokens = add(ints(replicas));
+  layout.quota = add(ints(replicas));
+  layout.segments = add(replicas * static_cast<std::int64_t>(sizeof(Segment)));
+  layout.heads = add(ints(replicated));
+
+  const std::int64_t row_bytes = ints(kThreads);
+  constexpr std::int64_t kLeastRows = 2 * kChunk;  // a chunk of int64 ids
+  const std::int64_t rows_bytes = ints(columns * limits.num_ranks);
+  layout.has_rows = size + rows_bytes + kLeastRows * row_bytes <= most_bytes ? 1 : 0;
+  layout.rows = add(layout.has_rows != 0 ? rows_bytes : 0);
+  const std::int64_t room = (most_bytes - size) / row_bytes / kLeastRows * kLeastRows;
+  layout.held_slices = static_cast<std::int32_t>(
+      std::max(kLeastRows, std::min(room, rows_to_hold(max_entries, max_blocks))));
+  layout.held = add(layout.held_slices * row_bytes);
+  layout.bytes = static_cast<std::int32_t>(std::min<std::int64_t>(size, INT32_MAX));
+  return layout;
+}
+
+void choose_form(const solvers::DeviceTablesHeader& tables, Solver solver, Header* header) {
+  const solvers::Form form = solvers::choose_form(tables, solver);
+  header->solver_form = static_cast<std::int32_t>(form);
+  // NOTE: others are left for Block::sum_ranks().
+  static_assert(kThreads / 2 >= solvers::kMaskThreads);
+  header->solver_threads = std::min(solvers::team_threads(tables, form), kThreads / 2);
+}
+
+std::size_t max_state_bytes(const Limits& limits) {
+  solvers::DeviceTablesHeader worst{};  // num_live 0: with what only the cut solver needs
+  worst.num_ranks = limits.num_ranks;
+  worst.num_replicated = limits.max_replicated();
+  worst.num_places = limits.max_replicas();
+  worst.mask_words = solvers::mask_words(limits.num_ranks);
+  return static_cast<std::size_t>(solvers::state_bytes(worst));
+}
+
+}  // namespace lplb::plan

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "plan/device/args.h"
+#include "plan/quotas.h"
+
+namespace lplb::plan {
+
+struct QuotaArgs {
+  const unsigned char* image;
+  const std::int32_t* all_counts;  ///< null: every rank has the same tokens
+  Index rank;                      ///< 0 where every rank has the same tokens
+  Trace trace;                     ///< of the batch
+  QuotaOutputs outputs;
+};
+
+/// Enqueues one kernel. Throws CudaError.
+void launch_quotas(const QuotaArgs& args, Index num_logical, cudaStream_t stream);
+
+}  // namespace lplb::plan

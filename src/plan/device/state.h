@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "core/device.h"
+#include "lplb/device_planner.h"
+#include "plan/device/launch.h"
+
+namespace lplb {
+
+/// All memory of a planner on the device, sized once for its limits.
+struct DevicePlanner::State {
+  State(const Placement& first, Index own_rank, const PlannerOptions& given,
+        const DevicePlannerOptions& on_device);
+
+  void run(cudaStream_t stream, const DeviceBatch& batch);
+  void count(cudaStream_t stream, const DeviceBatch& batch, int* packed);
+  void check(cudaStream_t stream, const DeviceBatch& batch);
+  void update_placement(cudaStream_t stream, const Placement& next);
+  DevicePlannerStats stats(cudaStream_t stream);
+  std::optional<DevicePlannerStats> poll_stats(cudaStream_t stream);
+  void write_quotas(cudaStream_t stream, const std::int32_t* all_counts,
+                    const QuotaOutputs& outputs) const;
+  void join(cudaStream_t stream);
+  int blocks_for(std::int64_t entries) const;
+
+  Index rank;
+  PlannerOptions options;
+  DevicePlannerOptions device_options;
+  bool is_stale() const { return options.staleness != 0; }
+  PlanShape shape = PlanShape::kAuto;
+  Placement placement;
+  plan::Image image;
+
+ private:
+  /// With staleness, of an exchange that is not within the kernel: rounds beside the batches.
+  struct Background {
+    device::Stream stream;
+    device::Event planned, gathered;
+    unsigned long long capture = 0;  // that the round which is under way is part of; 0: none
+    bool is_under_way = false;
+  };
+  struct Checks {  // the first four also where the split is kept
+    device::Array<int> own, quota, group, state, taken, met, rank_load, counts;
+    device::Array<plan::Segment> segments;
+  };
+
+  void check_options() const;
+  void check_exchange();
+  void check_placement(const Placement& next) const;
+  void check_batch(const DeviceBatch& batch) const;
+  void check_counts(const std::int32_t* all_counts) const;
+  Index topk_of(const DeviceBatch& batch) const;
+  void allocate();
+  void put_image(cudaStream_t stream);
+  void gather(cudaStream_t stream);
+  void gather_in_background(cudaStream_t stream);
+  plan::Args args_of(const DeviceBatch& batch) const;
+  plan::CheckArgs check_args(const plan::Args& args) const;
+  static DevicePlannerStats read(const plan::Status& status, Index num_ranks);
+
+  plan::Limits limits_{};
+  plan::Layout layout_{};
+  bool is_cut_ = false;
+  bool starts_early_ = false;
+  device::Array<unsigned char> device_image_;
+  device::Array<plan::Status> status_;
+  device::Array<int> block_totals_;
+  const exchange::PeerArgs* peers_ = nullptr;  // of an exchange within the kernel
+  device::Array<int> gathered_, mine_;         // with an exchange: all ranks' counts, this rank's
+  device::Array<plan::Previous> previous_;     // with staleness
+  device::Array<int> previous_counts_;  // of all ranks, where gathered_ may be written beside
+  std::unique_ptr<Background> background_;
+  device::Array<plan::Segment> segments_;
+  device::Staging<unsigned char> staging_;
+  device::HostArray<plan::Status> host_status_;  // [0] stats(), [1] poll_stats()
+  device::Event polled_;
+  bool is_polling_ = false;
+  std::optional<DevicePlannerStats> last_polled_;
+  Checks checks_;
+};
+
+}  // namespace lplb

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+#include "lplb/planner.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/check.h"
+#include "plan/planner_state.h"
+
+namespace lplb {
+
+/// The fast loop.
+template <class Id>
+BatchStatus Planner::State::run(std::span<const Id> topk_idx, std::span<Id> physical_idx) {
+  check_batch(topk_idx.size(), physical_idx.size());
+  const CountStatus seen = count_tokens(topk_idx, counts);
+  layout.pack(counts, mine);
+  const BatchStatus status = options.staleness == 0 ? plan() : plan_by_the_last();
+  token_map.apply(topk_idx, physical_idx);
+  stats.out_of_range += seen.out_of_range;
+  ++stats.batches;
+  return status;
+}
+
+BatchStatus Planner::State::plan() {
+  if (exchange->all_gather(layout, mine, all) != ExchangeStatus::kComplete) {
+    return divide_evenly(BatchStatus::kDegraded);
+  }
+  sum_counts(mine);
+  solve(problem, load, split, workspace, options.solve);
+  token_map.assign_exactly(placement,
+                           {all.data(), static_cast<std::ptrdiff_t>(layout.size()), true},
+                           split.physical_load.data(), rank);
+  return record_solved();
+}
+
+/// With staleness. NOTE: what was posted is collected whatever has become of its layout, and before
+/// the next is posted: an exchange has room for two batches.
+BatchStatus Planner::State::plan_by_the_last() {
+  const bool has_previous = !posted.empty();
+  const bool fits = has_previous && posted_fingerprint == layout.fingerprint;
+  ExchangeStatus outcome = ExchangeStatus::kComplete;
+  if (has_previous) {
+    all.resize(posted.size() * static_cast<std::size_t>(placement.num_ranks));
+    outcome = exchange->collect(all);
+    std::swap(last, posted);
+    posted.clear();
+  }
+  exchange->post(layout, mine);
+  posted.assign(mine.begin(), mine.end());
+  posted_fingerprint = layout.fingerprint;
+  if (!fits) return divide_evenly(BatchStatus::kUnplanned);
+  if (outcome != ExchangeStatus::kComplete) return divide_evenly(BatchStatus::kDegraded);
+  sum_counts(last);
+  solve(problem, load, split, workspace, options.solve);
+  token_map.divide_in_proportion(placement, counts.data(), split.physical_load.data(), rank);
+  return record_solved();
+}
+
+BatchStatus Planner::State::divide_evenly(BatchStatus why) {
+  token_map.divide_evenly(placement, counts.data(), rank);
+  ++(why == BatchStatus::kUnplanned ? stats.unplanned : stats.degraded);
+  return why;
+}
+
+/// Sums what the ranks counted, and turns it into a load per expert that the solver cannot tell
+/// from the real one: what a rank's single-replica experts have together is put on one of them.
+/// Counts come from other ranks, and the map trusts them: they are checked here. `own` [size]: this
+/// rank's.
+void Planner::State::sum_counts(std::span<const Load> own) {
+  const std::size_t size = layout.size();
+  Load sign = 0;
+  Load total = 0;
+  bool overflow = false;
+  std::fill(sums.begin(), sums.end(), 0);
+  for (std::size_t i = 0; i < all.size(); i += size) {
+    for (std::size_t k = 0; k < size; ++k) {
+      sign |= all[i + k];
+      overflow |= __builtin_add_overflow(sums[k], all[i + k], &sums[k]);
+    }
+  }
+  for (const Load sum : sums) overflow |= __builtin_add_overflow(total, sum, &total);
+  bool sound = std::equal(own.begin(), own.end(), all.begin() + rank * size);
+
+  std::size_t k = 0;
+  std::fill(load.begin(), load.end(), 0);
+  for (const Index e : layout.replicated) load[e] = sums[k++];
+  for (const Index e : carrier) {
+    if (e >= 0) load[e] = sums[k];
+    sound = sound && (e >= 0 || sums[k] == 0);
+    ++k;
+  }
+  if (sign < 0) throw ExchangeError("the exchange delivered a negative count");
+  if (overflow) throw ExchangeError("the counts of all ranks sum past 2^63 - 1");
+  if (!sound) {
+    throw ExchangeError("the exchange delivered counts that are not of this group's placement");
+  }
+}
+
+BatchStatus Planner::State::record_solved() {
+  const bool optimal = split.status == SolveStatus::kOptimal;
+  ++stats.solved;
+  stats.optimal += optimal;
+  stats.last_imbalance = imbalance(split.rank_load);
+  stats.last_lower_bound = split.lower_bound;
+  return optimal ? BatchStatus::kOptimal : BatchStatus::kBounded;
+}
+
+void Planner::State::check_batch(std::size_t num_entries, std::size_t num_outputs) const {
+  const auto num_topk = static_cast<std::size_t>(options.num_topk);
+  check_argument(num_entries % num_topk == 0, "topk_idx",
+                 "has {} entries, expected a multiple of num_topk ({})", num_entries, num_topk);
+  check_argument(num_entries / num_topk <= static_cast<std::size_t>(options.max_tokens), "topk_idx",
+                 "has {} tokens, expected at most max_tokens ({})", num_entries / num_topk,
+                 options.max_tokens);
+  check_argument(num_outputs == num_entries, "physical_idx",
+                 "has {} entries, expected as many as topk_idx ({})", num_outputs, num_entries);
+}
+
+Planner::Planner(const Placement& placement, Index rank, const PlannerOptions& options,
+                 std::shared_ptr<Exchange> exchange)
+    : state_(std::make_unique<State>(placement, rank, options, std::move(exchange))) {}
+Planner::~Planner() = default;
+Planner::Planner(Planner&&) noexcept = default;
+Planner& Planner::operator=(Planner&&) noexcept = default;
+
+BatchStatus Planner::run(std::span<const std::int32_t> topk_idx,
+                         std::span<std::int32_t> physical_idx) {
+  return state_->run(topk_idx, physical_idx);
+}
+
+BatchStatus Planner::run(std::span<const std::int64_t> topk_idx,
+                         std::span<std::int64_t> physical_idx) {
+  return state_->run(topk_idx, physical_idx);
+}
+
+void Planner::update_placement(const Placement& placement) {
+  state_->check_placement(placement);
+  state_->take_placement(placement);
+}
+
+const Placement& Planner::placement() const { return state_->placement; }
+const PlannerStats& Planner::stats() const { return state_->stats; }
+const Split& Planner::last_split() const { return state_->split; }
+
+}  // namespace lplb

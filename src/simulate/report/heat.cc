@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "simulate/report/answer.h"
+#include "simulate/report/charts.h"
+#include "simulate/report/markup.h"
+
+namespace lplb::report {
+namespace {
+
+constexpr int kLevels = 5;             // on each side of the mean
+constexpr std::size_t kMaxRows = 128;  // more ranks share rows: the page stays small
+constexpr std::size_t kLabelledRows = 16;
+
+/// Rows of ranks_per_row ranks: the busiest of them, bucket by bucket.
+struct Grid {
+  std::size_t rows, columns, ranks_per_row;
+  std::vector<double> value;
+
+  double at(std::size_t row, std::size_t column) const { return value[row * columns + column]; }
+};
+
+Grid make_grid(const SimulateReport& report, const PolicyReport& policy) {
+  const auto ranks = static_cast<std::size_t>(report.settings.num_ranks);
+  const std::size_t columns = report.bucket_start.size();
+  const std::size_t group = (ranks + kMaxRows - 1) / kMaxRows;
+  Grid grid{(ranks + group - 1) / group, columns, group, {}};
+  grid.value.assign(grid.rows * columns, 0.0);
+  for (std::size_t rank = 0; rank < ranks; ++rank) {
+    for (std::size_t column = 0; column < columns; ++column) {
+      double& cell = grid.value[rank / group * columns + column];
+      const double value = policy.rank_heat[rank * columns + column];
+      if (std::isfinite(value)) cell = std::max(cell, value);
+    }
+  }
+  return grid;
+}
+
+/// Colours in equal steps around the mean load, the same for both maps; the outermost stand for all
+/// that lies beyond, too.
+struct Scale {
+  double step;
+
+  int level(double value) const {
+    return static_cast<int>(
+        std::lround(std::clamp((value - 1) / step, -1.0 * kLevels, 1.0 * kLevels)));
+  }
+};
+
+Scale make_scale(const std::vector<Grid>& grids) {
+  double reach = 0;
+  for (const Grid& grid : grids) {
+    for (const double value : grid.value) reach = std::max(reach, std::abs(value - 1));
+  }
+  // A colour reaches half a step to each side. Finer steps than 0.01 would show noise.
+  const double least = std::max(0.01, reach / (kLevels + 0.5));
+  const double power = std::pow(10, std::floor(std::log10(least)));
+  for (const double factor : {1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0}) {
+    if (factor * power >= least * (1 - 1e-9)) return {factor * power};
+  }
+  return {10 * power};
+}
+
+std::string legend(const Scale& scale) {
+  int decimals = 1;
+  while (std::abs(std::remainder(scale.step * std::pow(10, decimals), 1)) > 1e-6) ++decimals;
+  std::string out = R"(<ul class="key scale"><li>idle</li>)";
+  for (int level = -kLevels; level <= kLevels; ++level) {
+    const double value = 1 + scale.step * level;
+    if (value < -1e-9) continue;  // no load is negative
+    out += fmt::format(
+        R"(<li{}><svg width="100%" height="14" aria-hidden="true"><rect class="h{}" width="100%" height="14"/></svg><span>{}</span></li>)",
+        level % 2 == 0 ? "" : R"( class="minor")", level + kLevels, fixed(value, decimals));
+  }
+  return out + "<li>busy</li></ul>\n";
+}
+
+/// One path a colour; each horizontal run of it is a stroke one unit wide.
+std::string cells(const Grid& grid, const Scale& scale) {
+  std::array<std::string, 2 * kLevels + 1> paths;
+  for (std::size_t row = 0; row < grid.rows; ++row) {
+    for (std::size_t first = 0, end = 0; first < grid.columns; first = end) {
+      const int level = scale.level(grid.at(row, first));
+      while (end < grid.columns && scale.level(grid.at(row, end)) == level) ++end;
+      paths[static_cast<std::size_t>(level + kLevels)] +=
+          fmt::format("M{} {}h{}", first, row, end - first);
+    }
+  }
+  std::string out;
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    if (!paths[i].empty()) out += fmt::format("<path class=\"h{}\" d=\"{}\"/>\n", i, paths[i]);
+  }
+  return out;
+}
+
+std::string row_name(const SimulateReport& report, const Grid& grid, std::size_t row) {
+  const std::size_t first = row * grid.ranks_per_row;
+  if (grid.ranks_per_row == 1) return fmt::format("rank {}", first);
+  const auto ranks = static_cast<std::size_t>(report.settings.num_ranks);
+  return fmt::format("ranks {} to {}", first, std::min(first + grid.ranks_per_row, ranks) - 1);
+}
+
+/// The four decimals that the readout shows and a test compares.
+std::string values(const Grid& grid) {
+  std::string out;
+  for (const double value : grid.value) {
+    out += fmt::format("{}{:.4f}", out.empty() ? "" : " ", value);
+  }
+  return out;
+}
+
+std::string side_labels(const Grid& grid, std::size_t cell_height) {
+  std::string out;
+  std::size_t every = 1;
+  while (every * cell_height < 16) every *= 2;
+  for (std::size_t row = 0; row < grid.rows; row += every) {
+    const std::size_t middle = row * cell_height + cell_height / 2 + 4;
+    out += fmt::format(R"(<text x="-8" y="{}" text-anchor="end">{}</text>)", middle,
+                       row * grid.ranks_per_row);
+    if (grid.rows > kLabelledRows) continue;
+    const auto first = grid.value.begin() + static_cast<std::ptrdiff_t>(row * grid.columns);
+    out += fmt::format(
+        R"(<text class="side" x="100%" dx="8" y="{}">{}</text>)", middle,
+        fixed(*std::max_element(first, first + static_cast<std::ptrdiff_t>(grid.columns)), 2));
+  }
+  if (grid.rows <= kLabelledRows) {
+    out += R"(<text class="axis" x="100%" dx="8" y="-8">most</text>)";
+  }
+  return out + R"(<text class="axis" x="-8" y="-8" text-anchor="end">rank</text>)";
+}
+
+std::string map_html(const SimulateReport& report, const std::string& title,
+                     const PolicyReport& policy, const Grid& grid, const Scale& scale) {
+  const std::size_t cell_height = std::clamp<std::size_t>(360 / grid.rows, 3, 24);
+  const std::size_t height = cell_height * grid.rows;
+  const auto hottest = static_cast<std::size_t>(
+      std::max_element(grid.value.begin(), grid.value.end()) - grid.value.begin());
+  const std::string name = escape(policy.name);
+  const std::string summary =
+      fmt::format("Busiest cell: {}, {}, with {} times the mean load.",
+                  row_name(report, grid, hottest / grid.columns),
+                  bucket_name(report, hottest % grid.columns), fixed(grid.value[hottest], 3));
+  std::string out = fmt::format(
+      R"(<figure class="heat"><h3>{} <span class="name">{}</span></h3><div class="plot"><svg width="100%" height="{}" role="img"><title>Load of each rank over time, {}</title><desc>{}</desc>)",
+      title, name, height, name, summary);
+  // Cells are one unit each way; half a unit down, a stroke fills its row.
+  out += fmt::format(
+      R"(<svg class="cells" width="100%" height="{}" viewBox="0 -0.5 {} {}" preserveAspectRatio="none" data-policy="{}" data-metric="rank_heat" data-rows="{}" data-ranks-per-row="{}" data-values="{}">
+{}</svg>)",
+      height, grid.columns, grid.rows, name, grid.rows, grid.ranks_per_row, values(grid),
+      cells(grid, scale));
+  out += side_labels(grid, cell_height);
+  out += fmt::format(
+      R"(<text x="0" y="{0}">{1}</text><text x="100%" y="{0}" text-anchor="end">{2}</text><text class="axis" x="50%" y="{0}" text-anchor="middle">batch</text></svg></div>
+<p class="readout" hidden></p>
+<figcaption>{3}</figcaption></figure>
+)",
+      height + 18, 0, grouped(report.num_batches - 1), summary);
+  return out;
+}
+
+}  // namespace
+
+std::string heat_html(const SimulateReport& report) {
+  const Answer answer = find_answer(report);
+  const auto cells_expected =
+      static_cast<std::size_t>(report.settings.num_ranks) * report.bucket_start.size();
+  std::vector<const PolicyReport*> shown;
+  for (const PolicyReport* policy : {answer.base, answer.best}) {
+    if (policy != nullptr && policy->rank_heat.size() == cells_expected) shown.push_back(policy);
+  }
+  if (cells_expected == 0 || shown.empty()) return "";
+  std::vector<Grid> grids;
+  grids.reserve(shown.size());
+  for (const PolicyReport* policy : shown) grids.push_back(make_grid(report, *policy));
+  const Scale scale = make_scale(grids);
+  std::string out = legend(scale) + "<div class=\"maps\">\n";
+  for (std::size_t i = 0; i < shown.size(); ++i) {
+    const char* title = shown.size() == 1 ? "" : shown[i] == answer.base ? "Before:" : "After:";
+    out += map_html(report, title, *shown[i], grids[i], scale);
+  }
+  out += "</div>\n";
+  if (grids[0].ranks_per_row > 1) {
+    out += fmt::format("<p class=\"note\">Each row is the busiest of {} ranks.</p>\n",
+                       grids[0].ranks_per_row);
+  }
+  return out;
+}
+
+}  // namespace lplb::report

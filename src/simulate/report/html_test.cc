@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: MIT
+#include <fmt/ranges.h>
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+
+#include "lplb/simulate.h"
+#include "lplb/version.h"
+#include "simulate/report/test_page.h"
+#include "simulate/test_files.h"
+
+namespace lplb {
+namespace {
+
+using testing::Element;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::Page;
+
+using Json = nlohmann::json;
+
+constexpr const char* kCommand = "lplb simulate --trace x";
+
+SimulateOptions small() {
+  SimulateOptions options;
+  options.trace = "synthetic:W6_rotating_hotspot";
+  options.synthetic.num_logical_experts = 32;
+  options.synthetic.num_topk = 4;
+  options.synthetic.num_layers = 3;
+  options.synthetic.num_steps = 300;
+  options.synthetic.num_tokens = 64;
+  options.policies = {"none", "eplb", "eplb+lplb", "cube+even", "cube+lplb"};
+  return options;
+}
+
+/// A report whose figures are given: imbalance `mean` and twice it at worst, in one of two layers.
+PolicyReport policy(const std::string& name, double mean) {
+  PolicyReport p;
+  p.name = name;
+  p.imbalance = {mean, mean, 1.5 * mean, 1.8 * mean, 2 * mean};
+  if (name.ends_with("+lplb")) {
+    p.solves = p.optimal = 8;
+    p.solve_us = {5, 5, 6, 7, 8};
+  }
+  p.layer_mean = {mean, mean};
+  p.layer_max = {2 * mean, mean};
+  p.over_time = {mean, mean, mean, mean};
+  p.rank_heat = {mean, 1, 1, 1, 2 - mean, 1, 1, 1};
+  return p;
+}
+
+SimulateReport report_of(const std::vector<PolicyReport>& policies) {
+  SimulateReport report;
+  report.trace.name = "steps.jsonl";
+  report.trace.format = "load.jsonl";
+  report.trace.num_layers = 2;
+  report.trace.num_logical_experts = 8;
+  report.trace.num_topk = 2;
+  report.settings.trace = "data/steps.jsonl";
+  report.settings.num_ranks = 2;
+  report.num_batches = 8;
+  report.num_tokens = 12345;
+  report.bucket_start = {0, 2, 4, 6};
+  report.policies = policies;
+  return report;
+}
+
+std::string headline(const std::vector<PolicyReport>& policies) {
+  const std::string html = report_html(report_of(policies), kCommand);
+  return Page(html).one("h1").text;
+}
+
+/// The value at a path such as "imbalance.mean".
+Json at_path(const Json& json, const std::string& path) {
+  Json value = json;
+  std::istringstream keys(path);
+  for (std::string key; std::getline(keys, key, '.');) value = Json(value.at(key));
+  return value;
+}
+
+std::vector<double> numbers(const std::string& text) {
+  std::istringstream stream(text);
+  std::vector<double> out;
+  for (double value; stream >> value;) out.push_back(value);
+  return out;
+}
+
+TEST(ReportHtmlTest, FiguresOfPoliciesAreThoseOfTheJson) {
+  const SimulateReport report = simulate(small());
+  const Json json = Json::parse(report_json(report));
+  const std::string html = report_html(report, kCommand);
+  std::map<std::string, Json> policies;
+  for (const Json& p : json["policies"]) policies[p["name"]] = p;
+
+  std::map<std::string, std::set<std::string>> seen;
+  for (const Element& element : Page(html).all("", "data-value")) {
+    const std::string metric = element.at("data-metric");
+    if (metric.empty()) continue;
+    const Json& p = policies.at(element.at("data-policy"));
+    seen[p["name"]].insert(metric);
+    const std::string value = element.at("data-value");
+    if (metric == "answer.cut") {
+      const double base = policies.at(element.at("data-baseline"))["imbalance"]["mean"];
+      EXPECT_EQ(std::stod(value), 1 - p["imbalance"]["mean"].get<double>() / base);
+    } else if (metric == "waiting") {
+      EXPECT_EQ(std::stod(value), 1 - 1 / p["imbalance"]["mean"].get<double>());
+    } else if (metric.starts_with("solve_us") && p["solve_us"].is_null()) {
+      EXPECT_EQ(value + element.text, "–") << metric;
+    } else {
+      const Json expected = at_path(p, metric);
+      ASSERT_FALSE(expected.is_null()) << metric;
+      EXPECT_EQ(std::stod(value), expected.get<double>()) << p["name"] << " " << metric;
+    }
+  }
+  ASSERT_EQ(seen.size(), 5u);
+  for (const auto& [name, metrics] : seen) {
+    for (const char* metric :
+         {"imbalance.mean", "imbalance.p50", "imbalance.p95", "imbalance.p99", "imbalance.max",
+          "gap.mean", "gap.max", "solves", "optimal", "solve_us.mean", "solve_us.p99", "rebalances",
+          "moved_experts.total", "moved_experts.mean", "local_share"}) {
+      EXPECT_EQ(metrics.count(metric), 1u) << name << " " << metric;
+    }
+  }
+}
+
+/// What a reader sees is the value that a program reads, rounded.
+TEST(ReportHtmlTest, ShownFiguresAreTheValuesRounded) {
+  const std::string html = report_html(simulate(small()), kCommand);
+  int checked = 0;
+  for (const Element& cell : Page(html).all("td", "data-value")) {
+    if (cell.has("data-setting") || cell.at("data-value").empty()) continue;
+    std::string shown = cell.text;
+    std::erase(shown, ',');
+    const bool percent = shown.ends_with("%");
+    const std::size_t point = shown.find('.');
+    const auto decimals = point == std::string::npos
+                              ? 0
+                              : shown.find_first_not_of("0123456789", point + 1) - point - 1;
+    const double digits = point == std::string::npos
+                              ? 0
+                              : static_cast<double>(std::min(decimals, shown.size() - point - 1));
+    const double value = std::stod(cell.at("data-value")) * (percent ? 100 : 1);
+    EXPECT_NEAR(std::stod(shown), value, 0.5000001 * std::pow(10, -digits)) << cell.text;
+    ++checked;
+  }
+  EXPECT_GT(checked, 100);
+}
+
+TEST(ReportHtmlTest, LayersTimeAndRanksAreThoseOfTheJson) {
+  const SimulateReport report = simulate(small());
+  const Json json = Json::parse(report_json(report));
+  const std::string html = report_html(report, kCommand);
+  const Page page(html);
+  const Element main = page.one("main");
+  EXPECT_EQ(numbers(main.at("data-bucket-start")),
+            json["trace"]["bucket_start"].get<std::vector<double>>());
+  EXPECT_EQ(main.at("data-num-batches"), "300");
+
+  const std::vector<Element> lines = page.all("g", "data-metric", "over_time");
+  ASSERT_EQ(lines.size(), 5u);
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    EXPECT_EQ(lines[i].at("data-policy"), json["policies"][i]["name"]);
+    EXPECT_EQ(numbers(lines[i].at("data-values")),
+              json["policies"][i]["over_time"].get<std::vector<double>>());
+  }
+
+  const std::vector<Element> maps = page.all("svg", "data-metric", "rank_heat");
+  ASSERT_EQ(maps.size(), 2u);
+  for (const Element& map : maps) {
+    for (const Json& p : json["policies"]) {
+      if (p["name"] != map.at("data-policy")) continue;
+      std::vector<double> expected;
+      for (const Json& row : p["rank_heat"]) {
+        expected.insert(expected.end(), row.begin(), row.end());
+      }
+      EXPECT_THAT(numbers(map.at("data-values")),
+                  ::testing::Pointwise(::testing::DoubleNear(5.1e-5), expected));
+    }
+  }
+  EXPECT_EQ(maps[0].at("data-policy"), "eplb");
+
+  std::vector<std::pair<std::string, std::string>> columns;  // policy, "layers.mean"
+  for (const Element& head : page.all("th", "data-sort")) {
+    if (head.has("data-metric")) {
+      columns.emplace_back(head.at("data-policy"), head.at("data-metric").substr(7));
+    }
+  }
+  ASSERT_EQ(columns.size(), 10u);
+  const Element h1 = page.one("h1");
+  std::vector<double> cells, expected;
+  for (const Element& cell : page.all("td", "data-value")) {
+    const Element& row = page.elements()[cell.within.back()];
+    if (row.has("data-layer")) cells.push_back(std::stod(cell.at("data-value")));
+  }
+  for (std::size_t layer = 0; layer < 3; ++layer) {
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      const Json& p = json["policies"][i / 2];
+      EXPECT_EQ(p["name"], columns[i].first);
+      expected.push_back(p["layers"][layer][columns[i].second]);
+    }
+    const auto mean_of = [&](const std::string& name) {
+      for (const Json& p : json["policies"]) {
+        if (p["name"] == name) return p["layers"][layer]["mean"].get<double>();
+      }
+      return std::nan("");
+    };
+    expected.push_back(1 - mean_of(h1.at("data-policy")) / mean_of(h1.at("data-baseline")));
+  }
+  EXPECT_EQ(cells, expected);
+}
+
+TEST(ReportHtmlTest, SettingsAreThoseOfTheJson) {
+  const SimulateReport report = simulate(small());
+  const Json json = Json::parse(report_json(report));
+  const std::string html = report_html(report, kCommand);
+  int checked = 0;
+  for (const Element& cell : Page(html).all("td", "data-setting")) {
+    const Json expected = at_path(json, cell.at("data-setting"));
+    std::string text = expected.is_string() ? expected.get<std::string>() : expected.dump();
+    if (expected.is_array()) {
+      text = fmt::format("{}", fmt::join(expected.get<std::vector<std::string>>(), ","));
+    }
+    EXPECT_EQ(cell.at("data-value"), text) << cell.at("data-setting");
+    ++checked;
+  }
+  EXPECT_EQ(checked, 21);
+  EXPECT_THAT(html, HasSubstr(std::string("lplb ") + version()));
+}
+
+TEST(ReportHtmlTest, AnswerIsBestLplbPolicyAgainstEplb) {
+  const std::vector<PolicyReport> policies = {policy("none", 1.5), policy("eplb+lplb", 1.1),
+                                              policy("cube+lplb", 1.05), policy("eplb", 1.25)};
+  const std::string html = report_html(report_of(policies), kCommand);
+  const Page page(html);
+  const Element h1 = page.one("h1");
+  EXPECT_EQ(h1.text, "LPLB cuts the slowest rank’s load by 16.0\u00A0% against\u00A0EPLB.");
+  EXPECT_EQ(h1.at("data-policy"), "cube+lplb");
+  EXPECT_EQ(h1.at("data-baseline"), "eplb");
+  EXPECT_EQ(std::stod(h1.at("data-value")), 1 - 1.05 / 1.25);
+  // 1 - 1 / 1.25: the mean of 1 takes as long as 1.25.
+  EXPECT_THAT(page.one("p", "class", "lead").text, HasSubstr("20.0\u00A0% of the expert time"));
+}
+
+TEST(ReportHtmlTest, AnswerWithoutEplbIsAgainstNoneElseTheFirstEvenPolicy) {
+  EXPECT_THAT(headline({policy("ring:2+even", 1.2), policy("ring:2+lplb", 1.1), policy("none", 2)}),
+              HasSubstr("by 45.0\u00A0% against\u00A0no replicas."));
+  EXPECT_THAT(headline({policy("ring:2+lplb", 1.1), policy("ring:2+even", 1.25)}),
+              HasSubstr("by 12.0\u00A0% against\u00A0ring:2+even."));
+}
+
+TEST(ReportHtmlTest, AnswerSaysSoWhereLplbDoesNotHelp) {
+  EXPECT_EQ(headline({policy("eplb", 1.25), policy("cube+lplb", 1.30)}),
+            "LPLB does not help here: the slowest rank’s load grows by 4.0\u00A0% "
+            "against\u00A0EPLB.");
+  EXPECT_EQ(headline({policy("eplb", 1.25), policy("eplb+lplb", 1.2499)}),
+            "LPLB does not help here: the slowest rank’s load is that of EPLB.");
+}
+
+TEST(ReportHtmlTest, AnswerComparesNothingWhereThereIsNothingToCompare) {
+  EXPECT_EQ(headline({policy("eplb+lplb", 1.1)}),
+            "LPLB leaves an imbalance of 1.100; nothing was replayed to compare with.");
+  EXPECT_EQ(headline({policy("none", 1.4), policy("eplb", 1.2)}),
+            "EPLB leaves an imbalance of 1.200; no LPLB policy was replayed.");
+  EXPECT_EQ(headline({policy("eplb", std::nan(""))}), "No policy has a finite imbalance.");
+  EXPECT_EQ(headline({}), "No policy was replayed.");
+}
+
+TEST(ReportHtmlTest, AllTextIsEscaped) {
+  const std::string evil = "</td><script>alert('1' & \"2\")</script>";
+  SimulateReport report = report_of({policy("none", 1.5), policy("r2o:" + evil + "+even", 1.3),
+                                     policy("r2o:" + evil + "+lplb", 1.2)});
+  report.trace.name = evil + "\n\x01\xff";
+  report.trace.format = evil;
+  report.settings.trace = evil;
+  report.settings.policies = {evil};
+  const std::string html = report_html(report, "lplb simulate --trace " + evil);
+  const Page page(html);  // reads strictly: what is not escaped fails
+  EXPECT_EQ(page.all("script").size(), 1u);
+  EXPECT_THAT(page.one("script").text, Not(HasSubstr("alert")));
+  EXPECT_THAT(page.all("title")[0].text, HasSubstr(evil + "\\x0a\\x01\\xff"));
+  EXPECT_EQ(page.one("code", "data-command").text, "lplb simulate --trace " + evil);
+  EXPECT_EQ(page.one("h1").at("data-policy"), "r2o:" + evil + "+lplb");
+}
+
+TEST(ReportHtmlTest, PageStandsAlone) {
+  const std::string html = report_html(simulate(small()), kCommand);
+  const Page page(html);
+  EXPECT_EQ(page.one("html").at("lang"), "en");
+  EXPECT_THAT(page.one("meta", "http-equiv").at("content"), HasSubstr("default-src 'none'"));
+  std::set<std::string> ids;
+  for (const Element& element : page.elements()) {
+    EXPECT_THAT(element.tag, Not(::testing::AnyOf("link", "img", "iframe", "object", "image")));
+    for (const char* name : {"src", "href", "onclick", "xlink:href"}) {
+      EXPECT_FALSE(element.has(name)) << element.tag << " " << name;
+    }
+    if (element.has("id")) {
+      EXPECT_TRUE(ids.insert(element.at("id")).second) << element.at("id");
+    }
+  }
+  EXPECT_THAT(page.one("style").text, Not(HasSubstr("url(")));
+  EXPECT_THAT(page.one("style").text, Not(HasSubstr("@import")));
+}
+
+TEST(ReportHtmlTest, FiguresAndTablesCanBeReadWithoutEyesOrColours) {
+  const std::string html = report_html(simulate(small()), kCommand);
+  const Page page(html);
+  for (const Element& section : page.all("section")) {
+    EXPECT_EQ(page.all("h2", "id", section.at("aria-labelledby")).size(), 1u);
+  }
+  int described = 0;
+  for (const Element& image : page.all("svg", "role", "img")) {
+    EXPECT_FALSE(image.text.empty());
+    ++described;
+  }
+  EXPECT_EQ(page.all("desc").size(), static_cast<std::size_t>(described));
+  EXPECT_EQ(described, 5 + 1 + 2);
+  for (const Element& head : page.all("th")) EXPECT_TRUE(head.has("scope")) << head.text;
+  // Each line of the chart over time has its name beside it.
+  std::vector<std::string> ends;
+  for (const Element& text : page.all("text")) {
+    if (text.at("class").starts_with("end ")) ends.push_back(text.text);
+  }
+  EXPECT_THAT(ends, ::testing::UnorderedElementsAreArray(small().policies));
+}
+
+TEST(ReportHtmlTest, SyntheticFiguresAreMarkedWhereverTheyShow) {
+  SimulateReport report = report_of({policy("eplb", 1.2), policy("eplb+lplb", 1.1)});
+  EXPECT_THAT(report_html(report, kCommand), Not(HasSubstr("class=\"badge\"")));
+  report.trace.synthetic = true;
+  const std::string html = report_html(report, kCommand);
+  const Page page(html);
+  EXPECT_EQ(page.one("p", "class", "notice").text.find("synthetic"), 0u);
+  EXPECT_THAT(page.all("title")[0].text, HasSubstr("(synthetic)"));
+  // A heading over each figure, table and number.
+  for (const Element& heading : page.all("h2")) EXPECT_THAT(heading.text, HasSubstr("synthetic"));
+}
+
+TEST(ReportHtmlTest, MarksStandWhereTheirValuesAre) {
+  const std::string html =
+      report_html(report_of({policy("eplb", 1.4), policy("eplb+lplb", 1.2)}), kCommand);
+  const Page page(html);
+  // The worst are 2.8 and 2.4: the axis runs from 1 to 3.
+  std::vector<double> means;
+  for (const Element& circle : page.all("circle", "class", "mean")) {
+    const Element& symbol = page.elements()[circle.within.back()];
+    means.push_back(std::stod(symbol.at("x")));
+  }
+  ASSERT_EQ(means.size(), 3u);  // that of the key, and a row a policy
+  EXPECT_EQ(means[1], 20);
+  EXPECT_EQ(means[2], 10);
+  // Ranks of 1.4 and 0.6: the outermost colours; those of 1.2 and 0.8 are the same steps nearer.
+  for (const char* colour : {"h10", "h0", "h7", "h3", "h5"}) {
+    EXPECT_EQ(page.all("path", "class", colour).size(), colour == std::string("h5") ? 2u : 1u)
+        << colour;
+  }
+}
+
+TEST(ReportHtmlTest, OneBatchOneLayerAndNothingSolved) {
+  SimulateOptions options = small();
+  options.synthetic.num_layers = 1;
+  options.synthetic.num_steps = 1;
+  options.policies = {"none"};
+  options.redundants = 0;
+  const std::string html = report_html(simulate(options), kCommand);
+  const Page page(html);
+  EXPECT_EQ(page.all("polyline").size(), 1u);
+  EXPECT_EQ(page.all("tr", "data-layer").size(), 1u);
+  EXPECT_THAT(html, HasSubstr("1 batch, 1 layer,"));
+  EXPECT_THAT(html, Not(HasSubstr("nan")));
+}
+
+TEST(ReportHtmlTest, FiguresThatAreNoNumbersAreDashes) {
+  const double nan = std::nan("");
+  PolicyReport bad = policy("eplb", nan);
+  bad.gap_max = std::numeric_limits<double>::infinity();
+  const std::string html = report_html(report_of({policy("none", 1.5), bad}), kCommand);
+  const Page page(html);
+  for (const Element& cell : page.all("td", "data-policy", "eplb")) {
+    if (cell.at("data-metric") == "imbalance.mean" || cell.at("data-metric") == "gap.max") {
+      EXPECT_EQ(cell.text, "–");
+      EXPECT_EQ(cell.at("data-value"), "");
+    }
+  }
+  for (const Element& line : page.all("polyline")) {
+    EXPECT_THAT(line.at("points"), Not(HasSubstr("nan")));
+  }
+}
+
+TEST(ReportHtmlTest, EmptyReportIsAPage) {
+  const std::string html = report_html(SimulateReport{}, "");
+  const Page page(html);
+  EXPECT_EQ(page.all("section").size(), 5u);  // no ranks to show
+}
+
+TEST(ReportHtmlTest, ManyRanksLayersAndBucketsStaySmall) {
+  constexpr std::size_t kRanks = 1024, kBuckets = 128, kLayers = 61;
+  SimulateReport report = report_of({});
+  report.settings.num_ranks = kRanks;
+  report.num_batches = kBuckets;
+  report.trace.num_layers = kLayers;
+  report.bucket_start.clear();
+  for (std::size_t i = 0; i < kBuckets; ++i) report.bucket_start.push_back(std::int64_t(i));
+  for (const char* name : {"none", "eplb", "eplb+lplb", "cube+lplb"}) {
+    PolicyReport p = policy(name, 1.25);
+    p.layer_mean.assign(kLayers, 1.234567890123456789);
+    p.layer_max.assign(kLayers, 2.345678901234567891);
+    p.over_time.assign(kBuckets, 1.234567890123456789);
+    // Neighbours never share a colour: the worst case for runs of them.
+    p.rank_heat.clear();
+    for (std::size_t i = 0; i < kRanks * kBuckets; ++i) {
+      p.rank_heat.push_back(i % 2 == 0 ? 0.25 : 1.75 + static_cast<double>(i / kBuckets % 8) / 100);
+    }
+    report.policies.push_back(p);
+  }
+  const std::string html = report_html(report, kCommand);
+  EXPECT_LT(html.size(), 1'500'000u);
+  const Page page(html);
+  const std::vector<Element> maps = page.all("svg", "data-metric", "rank_heat");
+  ASSERT_EQ(maps.size(), 2u);
+  EXPECT_EQ(maps[0].at("data-rows"), "128");
+  EXPECT_EQ(maps[0].at("data-ranks-per-row"), "8");
+  const std::vector<double> values = numbers(maps[0].at("data-values"));
+  ASSERT_EQ(values.size(), 128 * kBuckets);
+  EXPECT_EQ(values[0], 0.25);
+  EXPECT_EQ(values[1], 1.82);  // the busiest of ranks 0 to 7
+}
+
+}  // namespace
+}  // namespace lplb

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+#include "simulate/report/markup.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+
+#include "io/text.h"
+
+namespace lplb::report {
+
+std::string escape(std::string_view text) {
+  std::string out;
+  for (const char c : io::printable(text, std::numeric_limits<std::size_t>::max())) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
+std::string shorten(std::string_view text, std::size_t max) {
+  // Where characters start: a UTF-8 sequence is never cut.
+  std::vector<std::size_t> start;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if ((static_cast<unsigned char>(text[i]) & 0xC0) != 0x80) start.push_back(i);
+  }
+  if (start.size() <= max) return std::string(text);
+  const std::size_t head = (max - 1) / 2;
+  const std::size_t tail = max - 1 - head;
+  return fmt::format("{}…{}", text.substr(0, start[head]), text.substr(start[start.size() - tail]));
+}
+
+std::string fixed(double value, int decimals) {
+  if (!std::isfinite(value)) return "–";
+  const std::string text = fmt::format("{:.{}f}", value, decimals);
+  // Nothing on the page reads "-0.0".
+  const bool zero = text.find_first_not_of("-0.") == std::string::npos;
+  return zero && text[0] == '-' ? text.substr(1) : text;
+}
+
+std::string percent(double share, int decimals) {
+  return std::isfinite(share) ? fixed(100 * share, decimals) + "\u00A0%" : "–";
+}
+
+std::string grouped(std::int64_t value) {
+  const std::string text = fmt::format("{}", value);
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool after_digit = i > 0 && text[i - 1] != '-';
+    if (after_digit && (text.size() - i) % 3 == 0) out += ',';
+    out += text[i];
+  }
+  return out;
+}
+
+std::string counted(std::int64_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", grouped(count), noun, count == 1 ? "" : "s");
+}
+
+std::string exact(double value) { return std::isfinite(value) ? fmt::format("{}", value) : ""; }
+
+std::string exact_list(const std::vector<double>& values) {
+  std::string out;
+  for (const double value : values) {
+    if (!out.empty()) out += ' ';
+    out += std::isfinite(value) ? exact(value) : "nan";
+  }
+  return out;
+}
+
+std::string data_attributes(std::string_view policy, std::string_view metric, double value) {
+  return fmt::format(R"( data-policy="{}" data-metric="{}" data-value="{}")", escape(policy),
+                     metric, exact(value));
+}
+
+bool is_lplb(const PolicyReport& policy) { return policy.name.ends_with("+lplb"); }
+
+std::vector<std::string> policy_classes(const SimulateReport& report) {
+  constexpr int kFirstFree = 3;
+  constexpr int kColours = 9;
+  int next = kFirstFree;
+  std::vector<std::string> classes;
+  for (const PolicyReport& policy : report.policies) {
+    int colour = 0;
+    if (policy.name == "eplb") {
+      colour = 1;
+    } else if (policy.name == "eplb+lplb") {
+      colour = 2;
+    } else if (policy.name != "none") {
+      colour = next;
+      next = next + 1 < kColours ? next + 1 : kFirstFree;
+    }
+    const char* split = policy.name == "none" ? "unsplit" : is_lplb(policy) ? "exact" : "even";
+    classes.push_back(fmt::format("c{} {}", colour, split));
+  }
+  return classes;
+}
+
+std::string synthetic_badge(const SimulateReport& report) {
+  return report.trace.synthetic ? R"( <span class="badge">synthetic</span>)" : "";
+}
+
+std::string bucket_name(const SimulateReport& report, std::size_t bucket) {
+  const std::int64_t first = report.bucket_start[bucket];
+  const std::int64_t end = bucket + 1 < report.bucket_start.size() ? report.bucket_start[bucket + 1]
+                                                                   : report.num_batches;
+  return end - first > 1 ? fmt::format("batches {} to {}", grouped(first), grouped(end - 1))
+                         : fmt::format("batch {}", grouped(first));
+}
+
+}  // namespace lplb::report

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+#include "simulate/report/tables.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <limits>
+
+#include "simulate/report/answer.h"
+#include "simulate/report/markup.h"
+
+namespace lplb::report {
+namespace {
+
+constexpr double kAbsent = std::numeric_limits<double>::quiet_NaN();
+
+using Policy = PolicyReport;
+
+double solving(const Policy& policy, double value) { return policy.solves > 0 ? value : kAbsent; }
+
+std::string ratio(double value) { return fixed(value, 3); }
+std::string share(double value) { return percent(value, 2); }
+std::string tenths(double value) { return fixed(value, 1); }
+std::string micros(double value) { return fixed(value, 2); }
+std::string count(double value) { return grouped(static_cast<std::int64_t>(value)); }
+
+struct Row {
+  const char* label;
+  const char* metric;  ///< its path in report_json(); "waiting" is the page's own
+  double (*value)(const Policy&);
+  std::string (*text)(double);
+};
+
+struct Group {
+  const char* title;
+  std::vector<Row> rows;
+};
+
+std::vector<Group> summary_groups() {
+  return {
+      {"Imbalance",
+       {{"mean", "imbalance.mean", [](const Policy& p) { return p.imbalance.mean; }, ratio},
+        {"p50", "imbalance.p50", [](const Policy& p) { return p.imbalance.p50; }, ratio},
+        {"p95", "imbalance.p95", [](const Policy& p) { return p.imbalance.p95; }, ratio},
+        {"p99", "imbalance.p99", [](const Policy& p) { return p.imbalance.p99; }, ratio},
+        {"worst", "imbalance.max", [](const Policy& p) { return p.imbalance.max; }, ratio},
+        {"waiting", "waiting", [](const Policy& p) { return waiting_share(p.imbalance.mean); },
+         share}}},
+      {"Gap to the proven bound",
+       {{"mean", "gap.mean", [](const Policy& p) { return p.gap_mean; }, share},
+        {"worst", "gap.max", [](const Policy& p) { return p.gap_max; }, share}}},
+      {"Solving",
+       {{"solves", "solves", [](const Policy& p) { return double(p.solves); }, count},
+        {"proven optimal", "optimal", [](const Policy& p) { return double(p.optimal); }, count}}},
+      {"Microseconds a solve",
+       {{"mean", "solve_us.mean", [](const Policy& p) { return solving(p, p.solve_us.mean); },
+         micros},
+        {"p50", "solve_us.p50", [](const Policy& p) { return solving(p, p.solve_us.p50); }, micros},
+        {"p95", "solve_us.p95", [](const Policy& p) { return solving(p, p.solve_us.p95); }, micros},
+        {"p99", "solve_us.p99", [](const Policy& p) { return solving(p, p.solve_us.p99); }, micros},
+        {"worst", "solve_us.max", [](const Policy& p) { return solving(p, p.solve_us.max); },
+         micros}}},
+      {"Weights and tokens that move",
+       {{"rebalances", "rebalances", [](const Policy& p) { return double(p.rebalances); }, count},
+        {"experts moved", "moved_experts.total",
+         [](const Policy& p) { return double(p.moved_experts); }, count},
+        {"moved a rebalance", "moved_experts.mean",
+         [](const Policy& p) { return p.moved_experts_mean; }, tenths},
+        {"tokens that stay", "local_share",
+         [](const Policy& p) { return p.local_share.value_or(kAbsent); }, share}}},
+  };
+}
+
+std::string region(const char* label, const std::string& table) {
+  // Wide tables scroll by themselves, with the keyboard too: the page never does sideways.
+  return fmt::format(
+      "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{}\">\n{}</div>\n", label,
+      table);
+}
+
+/// A name that may break after each plus: columns stay narrow.
+std::string breakable(const std::string& name) {
+  std::string out;
+  for (const char c : escape(name)) {
+    out += c;
+    if (c == '+') out += "<wbr>";
+  }
+  return out;
+}
+
+std::string policy_heads(const SimulateReport& report, int columns) {
+  const std::vector<std::string> classes = policy_classes(report);
+  const std::string scope =
+      columns == 1 ? R"(scope="col")" : fmt::format(R"(scope="colgroup" colspan="{}")", columns);
+  std::string out;
+  for (std::size_t i = 0; i < report.policies.size(); ++i) {
+    out += fmt::format(R"(<th {} class="policy {}"><span class="name">{}</span></th>)", scope,
+                       classes[i], breakable(report.policies[i].name));
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string summary_table(const SimulateReport& report) {
+  std::string out = "<table class=\"summary\">\n<thead><tr><td></td>" + policy_heads(report, 1) +
+                    "</tr></thead>\n";
+  for (const Group& group : summary_groups()) {
+    out += fmt::format(
+        "<tbody><tr><th scope=\"rowgroup\" colspan=\"{}\" class=\"group\"><span>{}</span></th>"
+        "</tr>\n",
+        report.policies.size() + 1, group.title);
+    for (const Row& row : group.rows) {
+      out += fmt::format("<tr><th scope=\"row\">{}</th>", row.label);
+      for (const PolicyReport& policy : report.policies) {
+        const double value = row.value(policy);
+        out += fmt::format("<td{}>{}</td>", data_attributes(policy.name, row.metric, value),
+                           std::isfinite(value) ? row.text(value) : "–");
+      }
+      out += "</tr>\n";
+    }
+    out += "</tbody>\n";
+  }
+  return region("All figures of all policies", out + "</table>\n");
+}
+
+std::string layer_table(const SimulateReport& report) {
+  const auto num_layers = static_cast<std::size_t>(report.trace.num_layers);
+  const Answer answer = find_answer(report);
+  const bool saves = answer.best != nullptr && answer.base != nullptr;
+  std::string heads, out;
+  for (const PolicyReport& policy : report.policies) {
+    if (policy.layer_mean.size() != num_layers || policy.layer_max.size() != num_layers) {
+      return "<p>No layer was replayed.</p>\n";
+    }
+    for (const char* kind : {"mean", "max"}) {
+      heads += fmt::format(
+          R"(<th scope="col" data-sort data-policy="{}" data-metric="layers.{}">{}</th>)",
+          escape(policy.name), kind, kind[1] == 'e' ? "mean" : "worst");
+    }
+  }
+  for (std::size_t i = 0; i < num_layers; ++i) {
+    const std::int64_t layer =
+        report.trace.first_layer + static_cast<std::int64_t>(i) * report.trace.layer_stride;
+    out += fmt::format(R"(<tr data-layer="{0}"><th scope="row" data-value="{0}">{0}</th>)", layer);
+    for (const PolicyReport& policy : report.policies) {
+      for (const double value : {policy.layer_mean[i], policy.layer_max[i]}) {
+        out += fmt::format(R"(<td data-value="{}">{}</td>)", exact(value), ratio(value));
+      }
+    }
+    if (saves) {
+      const double cut = 1 - answer.best->layer_mean[i] / answer.base->layer_mean[i];
+      out += fmt::format(R"(<td data-value="{}">{}</td>)", exact(cut), percent(cut));
+    }
+    out += "</tr>\n";
+  }
+  return region("Imbalance of each layer",
+                "<table class=\"layers\">\n<thead><tr><td></td>" + policy_heads(report, 2) +
+                    (saves ? R"(<th scope="colgroup" class="policy">LPLB</th>)" : "") +
+                    R"(</tr>
+<tr><th scope="col" data-sort aria-sort="ascending">layer</th>)" +
+                    heads + (saves ? R"(<th scope="col" data-sort>cuts</th>)" : "") +
+                    "</tr></thead>\n<tbody>\n" + out + "</tbody>\n</table>\n");
+}
+
+std::string settings_table(const SimulateReport& report) {
+  const SimulateOptions& o = report.settings;
+  const TraceInfo& trace = report.trace;
+  std::string out = "<table class=\"settings\">\n<tbody>\n";
+  const auto text = [&out](const char* label, const char* key, const std::string& value,
+                           const std::string& shown) {
+    out += fmt::format(
+        "<tr><th scope=\"row\">{}</th><td data-setting=\"{}\" data-value=\"{}\">{}</td></tr>\n",
+        label, key, escape(value), escape(shown));
+  };
+  const auto number = [&text](const char* label, const char* key, auto value,
+                              const std::string& note = "") {
+    text(label, key, fmt::format("{}", value), grouped(static_cast<std::int64_t>(value)) + note);
+  };
+  text("trace", "trace.name", trace.name,
+       trace.name + (trace.synthetic ? " (synthetic: made by a formula, not recorded)" : ""));
+  text("read from", "settings.trace", o.trace, o.trace);
+  text("format", "trace.format", trace.format, trace.format);
+  const std::string numbered =
+      trace.first_layer == 0 && trace.layer_stride == 1
+          ? ""
+          : fmt::format(" (numbered from {}, {} apart)", trace.first_layer, trace.layer_stride);
+  number("layers", "trace.num_layers", trace.num_layers, numbered);
+  number("logical experts a layer", "trace.num_logical_experts", trace.num_logical_experts);
+  number("experts a token", "trace.num_topk", trace.num_topk);
+  number("batches", "trace.num_batches", report.num_batches);
+  number("tokens", "trace.num_tokens", report.num_tokens);
+  number("ranks", "settings.num_ranks", o.num_ranks);
+  number("nodes", "settings.num_nodes", o.num_nodes);
+  number("router’s expert groups", "settings.num_groups", o.num_groups);
+  number("replica slots a rank", "settings.redundants", o.redundants);
+  text("policies", "settings.policies", fmt::format("{}", fmt::join(o.policies, ",")),
+       fmt::format("{}", fmt::join(o.policies, ", ")));
+  number("tokens a batch, at least", "settings.batch_tokens", o.batch_tokens,
+         o.batch_tokens == 0 ? " (steps as recorded)" : "");
+  number("past batches a placement is made from", "settings.window", o.window);
+  number("batches between two placements", "settings.rebalance_every", o.rebalance_every);
+  text("solver", "settings.solver", solver_name(o.solver), solver_name(o.solver));
+  number("threads", "settings.jobs", o.jobs);
+  if (trace.format == "synthetic") {
+    const SyntheticOptions& s = o.synthetic;
+    number("synthetic: steps", "settings.synthetic.num_steps", s.num_steps);
+    number("synthetic: tokens a step", "settings.synthetic.num_tokens", s.num_tokens);
+    const std::string seed = fmt::format("{}", s.seed);
+    text("synthetic: seed", "settings.synthetic.seed", seed, seed);
+  }
+  return out + "</tbody>\n</table>\n";
+}
+
+}  // namespace lplb::report

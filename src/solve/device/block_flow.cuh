@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "solve/device/mask_flow.cuh"
+
+// flow_cpu.cc for a team of warps and any size, step by step with the same result. A thread owns
+// the ranks and the experts that are its number modulo the team's size.
+namespace lplb::solvers {
+
+class BlockFlow {
+ public:
+  __device__ BlockFlow(const BlockTables& tables, const BlockState& state, const BlockTeam& team)
+      : t_(tables), s_(state), team_(team) {}
+
+  /// All threads of the team call it, with `want` and `fixed` filled and synchronised. At most
+  /// `max_steps` >= 0 waves and raised bounds.
+  __device__ BlockOutcome run(int max_steps) {
+    share_evenly(t_, s_, team_);
+    raise_to_first_bound();
+    for (int i = 0; i < kFlowSweeps && any_overloaded(); ++i) {
+      if (!team_.any(sweep(t_, s_, team_))) break;
+    }
+    int steps = 0;
+    bool is_optimal = true;
+    while (start_search()) {
+      if (steps == max_steps) {
+        is_optimal = false;
+        break;
+      }
+      const int last_level = search();
+      if (last_level > 0) {
+        carry(last_level);
+      } else {
+        draw(raise_to_closure());
+      }
+      ++steps;
+    }
+    return {bound_, is_optimal ? bound_ : heaviest_load(), steps, is_optimal ? 1 : 0};
+  }
+
+ private:
+  /// Calls body(i) for the numbers below `count` that this thread owns.
+  template <class Body>
+  __device__ void for_each(int count, Body body) const {
+#pragma unroll 1
+    for (int i = team_.thread(); i < count; i += team_.num_threads()) body(i);
+  }
+
+  /// Calls body(rank) for the live ranks that this thread owns.
+  template <class Body>
+  __device__ void for_ranks(Body body) const {
+    for_each(t_.num_live, [&](int i) { body(static_cast<int>(t_.live_rank[i])); });
+  }
+
+  /// Of each part the mean rounded up, of each rank its fixed load; the first of the greatest,
+  /// parts before ranks.
+  __device__ void raise_to_first_bound() {
+    int* const part_load = s_.room;
+    for_each(t_.num_parts, [&](int i) { part_load[i] = 0; });
+    clear_proof();
+    if (team_.thread() == 0) {
+      s_.scalars->most = -1;
+      s_.scalars->first = 0x7FFFFFFF;
+    }
+    team_.sync();
+    for_ranks([&](int g) { atomicAdd(&part_load[t_.part_of[g]], s_.rank_load[g]); });
+    team_.sync();
+    int level = -1;
+    int first = 0x7FFFFFFF;
+    const auto offer = [&](int offered, int index) {
+      first = offered > level ? index : first;
+      level = max(level, offered);
+    };
+    for_each(t_.num_parts, [&](int i) { offer(t_.divide_up(part_load[i], t_.part_size[i]), i); });
+    for_ranks([&](int g) { offer(s_.fixed[g], kMaxRanks + g); });
+    bound_ = team_.max_of(level, s_.scalars);
+    first = team_.min_of(level == bound_ ? first : 0x7FFFFFFF, s_.scalars);
+    for_ranks([&](int g) {
+      if (first == kMaxRanks + g || first == t_.part_of[g]) add_bit(s_.proof, g);
+    });
+  }
+
+  __device__ void clear_proof() {
+    for_each(BlockState::words(t_.num_ranks), [&](int i) { s_.proof[i] = 0; });
+  }
+
+  __device__ bool any_overloaded() const {
+    bool over = false;
+    for_ranks([&](int g) { over |= s_.rank_load[g] > bound_; });
+    return team_.any(over);
+  }
+
+  /// Labels of level 0, an empty search. False where no rank is overloaded.
+  __device__ bool start_search() {
+    bool over = false;
+    for_ranks([&](int g) {
+      const int room = bound_ - s_.rank_load[g];
+      s_.room[g] = room;
+      s_.label[g] = room > 0 ? 0 : -1;
+      over |= room < 0;
+    });
+    for_each(t_.num_replicated, [&](int k) { s_.met[k] = -1; });
+    for_each(2 * BlockState::words(t_.num_ranks), [&](int i) { s_.marks[i] = 0; });
+    if (team_.thread() == 0) s_.scalars->grown_level = 0;
+    return team_.any(over);
+  }
+
+  /// Flow::search(): the last level, or 0 where an overloaded rank was not reached.
+  __device__ int search() {
+    const int words = BlockState::words(t_.num_ranks);
+    for (int level = 0;; ++level) {
+      unsigned* const marks = s_.marks + (level % 2) * words;
+      unsigned* const next_marks = s_.marks + ((level + 1) % 2) * words;
+      for_each(t_.num_replicated, [&](int k) {
+        if (s_.met[k] < 0) meet(k, level, marks);
+      });
+      team_.sync();
+      bool pending = false;
+      bool grew = false;
+      for_ranks([&](int g) {
+        if (s_.label[g] >= 0) return;
+        if (has_bit(marks, g)) {
+          s_.label[g] = level + 1;
+          grew = true;
+        } else {
+          pending |= s_.room[g] < 0;
+        }
+      });
+      for_each(words, [&](int i) { next_marks[i] = 0; });
+      if (grew) atomicMax(&s_.scalars->grown_level, level + 1);
+      if (!team_.any(pending)) return level + 1;
+      if (s_.scalars->grown_level <= level) return 0;
+    }
+  }
+
+  /// Where expert k has a place on a rank of this level: the first such is its target, and the
+  /// ranks that can give to it are marked.
+  __device__ void meet(int k, int level, unsigned* marks) {
+    const int begin = t_.place_begin[k];
+    const int end = t_.place_begin[k + 1];
+    int target = begin;
+    while (target < end && s_.label[t_.place_rank[target]] != level) ++target;
+    if (target == end) return;
+    s_.met[k] = level;
+    s_.target[k] = target;
+    for (int i = begin; i < end; ++i) {
+      if (s_.take[i] > 0 && s_.label[t_.place_rank[i]] < 0) add_bit(marks, t_.place_rank[i]);
+    }
+  }
+
+  /// Flow::carry(). Ends in a sync.
+  __device__ void carry(int last_level) {
+    for (int level = last_level; level > 0; --level) {
+      for_ranks([&](int g) {
+        if (s_.label[g] != level) return;
+        int left = s_.rank_load[g] - bound_;
+        if (left <= 0) return;
+        if (level == 1) left = give(g, level, left, true);
+        if (left > 0) left = give(g, level, left, false);
+        s_.rank_load[g] = bound_ + left;
+      });
+      team_.sync();
+    }
+  }
+
+  /// NOTE: only this thread writes the takes of the rank's places in this level, and those that it
+  /// gives to are of ranks that nobody reads in it.
+  __device__ int give(int rank, int level, int left, bool within_room) {
+    const int end = t_.incident_begin[rank + 1];
+    for (int i = t_.incident_begin[rank]; i < end && left > 0; ++i) {
+      const int from = t_.incident[i];
+      const int k = t_.incident_owner[i];
+      if (s_.met[k] != level - 1) continue;
+      int has = s_.take[from];
+      const int last = within_room ? t_.place_begin[k + 1] : s_.target[k] + 1;
+      for (int to = s_.target[k]; to < last && left > 0 && has > 0; ++to) {
+        const int taker = t_.place_rank[to];
+        if (s_.label[taker] != level - 1) continue;
+        const int tokens = min(min(left, has), within_room ? s_.room[taker] : left);
+        if (tokens == 0) continue;
+        atomicAdd(&s_.take[to], tokens);
+        atomicAdd(&s_.rank_load[taker], tokens);
+        has -= tokens;
+        left -= tokens;
+      }
+      s_.take[from] = has;
+    }
+    return left;
+  }
+
+  /// Flow::raise_to_closure(). Returns the last level of the closure. A sync.
+  __device__ int raise_to_closure() {
+    if (team_.thread() == 0) s_.scalars->sum = s_.scalars->count = 0;
+    for_ranks([&](int g) { s_.label[g] = s_.room[g] < 0 && s_.label[g] < 0 ? 0 : -1; });
+    for_each(2 * BlockState::words(t_.num_ranks), [&](int i) { s_.marks[i] = 0; });
+    team_.sync();
+    const int words = BlockState::words(t_.num_ranks);
+    int level = 0;
+    for (bool grew = true; grew; ++level) {
+      unsigned* const marks = s_.marks + (level % 2) * words;
+      unsigned* const next_marks = s_.marks + ((level + 1) % 2) * words;
+      for_each(t_.num_replicated, [&](int k) { mark_takers(k, level, marks); });
+      team_.sync();
+      grew = false;
+      for_ranks([&](int g) {
+        if (s_.label[g] >= 0 || !has_bit(marks, g)) return;
+        s_.label[g] = level + 1;
+        grew = true;
+      });
+      for_each(words, [&](int i) { next_marks[i] = 0; });
+      grew = team_.any(grew);
+    }
+    clear_proof();
+    team_.sync();
+    for_ranks([&](int g) {
+      if (s_.label[g] < 0) return;
+      add_bit(s_.proof, g);
+      atomicAdd(&s_.scalars->sum, s_.rank_load[g]);
+      atomicAdd(&s_.scalars->count, 1);
+    });
+    team_.sync();
+    bound_ = t_.divide_up(s_.scalars->sum, s_.scalars->count);
+    for_ranks([&](int g) { s_.room[g] = bound_ - s_.rank_load[g]; });
+    team_.sync();
+    return level - 1;
+  }
+
+  /// The ranks that expert k's places of this level could give to.
+  __device__ void mark_takers(int k, int level, unsigned* marks) {
+    const int begin = t_.place_begin[k];
+    const int end = t_.place_begin[k + 1];
+    bool gives = false;
+    for (int i = begin; i < end && !gives; ++i) {
+      gives = s_.take[i] > 0 && s_.label[t_.place_rank[i]] == level;
+    }
+    for (int i = begin; i < end && gives; ++i) {
+      if (s_.label[t_.place_rank[i]] < 0) add_bit(marks, t_.place_rank[i]);
+    }
+  }
+
+  /// Flow::draw(). Ends in a sync.
+  __device__ void draw(int last_level) {
+    for (int level = last_level - 1; level >= 0; --level) {
+      for_ranks([&](int g) {
+        if (s_.label[g] != level) return;
+        s_.rank_load[g] -= give_away(g, level + 1);
+        s_.room[g] = bound_ - s_.rank_load[g];
+      });
+      team_.sync();
+    }
+  }
+
+  /// Flow::give_away(); returns how many tokens.
+  __device__ int give_away(int rank, int level) {
+    int given = 0;
+    for (int i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
+      const int from = t_.incident[i];
+      const int k = t_.incident_owner[i];
+      int has = s_.take[from];
+      for (int to = t_.place_begin[k]; to < t_.place_begin[k + 1] && has > 0; ++to) {
+        const int taker = t_.place_rank[to];
+        if (s_.label[taker] != level) continue;
+        const int tokens = min(has, s_.room[taker]);
+        atomicAdd(&s_.take[to], tokens);
+        atomicAdd(&s_.rank_load[taker], tokens);
+        has -= tokens;
+        given += tokens;
+      }
+      s_.take[from] = has;
+    }
+    return given;
+  }
+
+  __device__ int heaviest_load() {
+    if (team_.thread() == 0) s_.scalars->most = -1;
+    team_.sync();
+    int most = 0;
+    for_ranks([&](int g) { most = max(most, s_.rank_load[g]); });
+    return team_.max_of(most, s_.scalars);
+  }
+
+  const BlockTables& t_;
+  const BlockState& s_;
+  const BlockTeam& team_;
+  int bound_ = 0;
+};
+
+}  // namespace lplb::solvers

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+
+#include "core/device.h"
+#include "solve/device/device_tables.h"
+#include "solve/solvers.h"
+
+namespace lplb::solvers {
+
+struct SolveArgs;
+struct DeviceOutcome;
+
+/// A launch's pointers: device memory, all but `load` may be null. Shapes in SolveArgs.
+struct SolvePointers {
+  const std::int32_t* load = nullptr;
+  std::int32_t* physical_load = nullptr;
+  std::int32_t* take = nullptr;
+  std::int32_t* rank_load = nullptr;
+  std::uint32_t* proof = nullptr;
+  DeviceOutcome* outcome = nullptr;
+};
+
+/// One placement on the current device, and the launches of its solvers.
+class DeviceProblem {
+ public:
+  /// Copies the tables to the device, on `stream`, where they are not there yet, and waits.
+  void assign(const SplitProblem::Tables& tables, cudaStream_t stream);
+
+  /// Whether a block of this device can hold the problem.
+  bool fits() const;
+
+  /// Solves `num_batches` batches, a block each, on `stream`: no allocation, no synchronisation.
+  /// `solver` is kCut (up to kMaxCutRanks ranks) or kFlow. max_steps < 0: the default of the
+  /// device.
+  void launch(cudaStream_t stream, const SolvePointers& pointers, int num_batches, Solver solver,
+              std::int64_t max_steps) const;
+
+  const DeviceTablesHeader& header() const { return image_.header(); }
+
+ private:
+  std::uint64_t version_ = 0;
+  DeviceImage image_;
+  device::Array<unsigned char> bytes_;
+  int shared_bytes_ = 0;
+  int most_shared_bytes_ = 0;
+};
+
+}  // namespace lplb::solvers

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "solve/device/block_flow.cuh"
+#include "solve/device/forms.h"
+#include "solve/device/warp_cut.cuh"
+
+namespace lplb::solvers {
+
+/// Status of one instance.
+enum DeviceStatus : int {
+  kDeviceOptimal = 0,
+  kDeviceBounded = 1,
+  kDeviceRefused = 2,  ///< a negative load, or a sum past 2^31 - 1: all outputs are 0
+};
+
+struct DeviceOutcome {
+  int status;
+  int bound;
+  int max_load;
+  int steps;
+};
+
+/// What one launch reads and writes, all in device memory; outputs may be null.
+struct SolveArgs {
+  const unsigned char* image;
+  DeviceTablesHeader header;  ///< the image's, so that nothing waits for it
+  const int* load;            ///< in: [num_batches, num_logical]
+  int* physical_load;         ///< out: [num_batches, num_physical]
+  int* take;                  ///< out: [num_batches, num_places]
+  int* rank_load;             ///< out: [num_batches, num_ranks]
+  unsigned* proof;            ///< out: [num_batches, num_ranks / 32 + 1]
+  DeviceOutcome* outcome;     ///< out: [num_batches]
+  int team_threads;           ///< that solve; all of the block load and store
+  int max_steps;
+};
+
+/// Loads and experts that a thread holds in registers while the tables are on their way.
+inline constexpr int kHeldLoads = 4;
+
+/// Adds loads to `want` and `fixed`, and finds out whether they are sound.
+class LoadIntake {
+ public:
+  /// Starts the reads of the first loads.
+  __device__ LoadIntake(const SolveArgs& args)
+      : args_(args),
+        load_(args.load + static_cast<long long>(blockIdx.x) * args.header.num_logical),
+        experts_(reinterpret_cast<const DeviceExpert*>(args.image + kExpertsOffset)) {
+    for (int i = 0; i < kHeldLoads; ++i) {
+      const int e = expert_at(i);
+      if (e >= args_.header.num_logical) continue;
+      held_[i] = load_[e];
+      expert_[i] = experts_[e];
+    }
+  }
+
+  /// The arrays are synchronised before; the caller synchronises after.
+  __device__ void deliver(const BlockState& s) {
+    for (int i = 0; i < kHeldLoads; ++i) {
+      if (expert_at(i) < args_.header.num_logical) add(s, held_[i], expert_[i]);
+    }
+#pragma unroll 1
+    for (int i = kHeldLoads; expert_at(i) < args_.header.num_logical; ++i) {
+      add(s, load_[expert_at(i)], experts_[expert_at(i)]);
+    }
+  }
+
+  /// Parts of this thread's sum that cannot overflow, for all experts there can be.
+  __device__ int high() const { return high_; }
+  __device__ int low() const { return low_; }
+  __device__ bool is_negative() const { return negative_; }
+
+ private:
+  __device__ int expert_at(int i) const { return i * static_cast<int>(blockDim.x) + threadIdx.x; }
+
+  __device__ void add(const BlockState& s, int load, DeviceExpert expert) {
+    negative_ |= load < 0;
+    load = max(load, 0);
+    high_ += load >> 16;
+    low_ += load & 0xFFFF;
+    if (expert.is_fixed != 0) {
+      // NOTE: unsigned, for sums that overflow and are refused later.
+      atomicAdd(reinterpret_cast<unsigned*>(&s.fixed[expert.index]), static_cast<unsigned>(load));
+    } else {
+      s.want[expert.index] = load;
+    }
+  }
+
+  const SolveArgs& args_;
+  const int* load_;
+  const DeviceExpert* experts_;
+  int held_[kHeldLoads];
+  DeviceExpert expert_[kHeldLoads];
+  int high_ = 0;
+  int low_ = 0;
+  bool negative_ = false;
+};
+
+/// What a slot takes; `load` [num_logical] in any memory.
+__device__ inline int slot_tokens(const DeviceSlot& slot, const int* take, const int* load) {
+  if (slot.count == 0) return 0;
+  const int tokens = slot.place != kNoPlace ? take[slot.place] : load[slot.expert];
+  if (slot.count == 1) return tokens;
+  const int each = tokens / slot.count;
+  return each + (slot.index < tokens - each * slot.count ? 1 : 0);
+}
+
+using Flow32 = MaskFlow<WarpTeam, 1, 64>;
+using Flow96 = MaskFlow<BlockTeam, 3, kMaskThreads>;
+using Flow128 = MaskFlow<BlockTeam, 4, kMaskThreads>;
+
+/// Runs a solver with the first `team_threads` threads of a block; outcome on the first. NOTE:
+/// where a form says how many these are, a barrier does not wait for the number.
+template <Form kForm>
+__device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockState& state,
+                                       int thread, int team_threads, int max_steps) {
+  if constexpr (kForm == Form::kCut) {
+    return WarpCut(tables, state, thread).run();
+  } else if constexpr (kForm == Form::kFlow32) {
+    return Flow32(tables, state, WarpTeam(thread)).run(max_steps);
+  } else if constexpr (kForm == Form::kFlow96) {
+    return Flow96(tables, state, BlockTeam(thread, kMaskThreads)).run(max_steps);
+  } else if constexpr (kForm == Form::kFlow128) {
+    return Flow128(tables, state, BlockTeam(thread, kMaskThreads)).run(max_steps);
+  } else {
+    const BlockTeam team(thread, team_threads);
+    return BlockFlow(tables, state, team).run(max_steps);
+  }
+}
+
+#ifdef __CUDACC__
+/// Starts the copies of bytes [begin, end) of the image, multiples of 16, as one group.
+__device__ inline void copy_image(unsigned char* to, const unsigned char* from, int begin,
+                                  int end) {
+  const int step = static_cast<int>(blockDim.x) * 16;
+#pragma unroll 1
+  for (int i = begin + static_cast<int>(threadIdx.x) * 16; i < end; i += step) {
+    device::copy_16(to + i, from + i);
+  }
+  device::close_copies();
+}
+
+/// One instance a block. Dynamic shared memory: the image, then BlockState::bytes().
+/// NOTE: with the number of blocks that share a multiprocessor. Without it the compiler may spill
+/// registers so that more can.
+template <Form kForm>
+__global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128,
+                                  kForm == Form::kCut || kForm == Form::kFlow32 ? 5 : 1)
+    solve_kernel(const SolveArgs args) {
+  extern __shared__ uint4 memory[];
+  __shared__ int sum_high, sum_low, negative;
+  auto* const image = reinterpret_cast<unsigned char*>(memory);
+  const int thread = threadIdx.x;
+  const int num_threads = blockDim.x;
+  const long long batch = blockIdx.x;
+
+  const DeviceTablesHeader& h = args.header;
+  const BlockState state = BlockState::carve(image + h.bytes, h);
+  // Everything that comes from global memory at once; what no solver reads is waited for last.
+  LoadIntake intake(args);
+  copy_image(image, args.image, 0, h.solver_bytes);
+  copy_image(image, args.image, h.solver_bytes, h.bytes);
+  if (thread == 0) sum_high = sum_low = negative = 0;
+#pragma unroll 1
+  for (int g = thread; g < h.num_ranks; g += num_threads) state.fixed[g] = 0;
+  __syncthreads();
+  intake.deliver(state);
+  const int high = __reduce_add_sync(~0u, intake.high());
+  const int low = __reduce_add_sync(~0u, intake.low());
+  const bool bad = __any_sync(~0u, intake.is_negative());
+  if (thread % kWarpSize == 0) {
+    atomicAdd(&sum_high, high);
+    atomicAdd(&sum_low, low);
+    if (bad) atomicOr(&negative, 1);
+  }
+  device::wait_for_older_copies();
+  __syncthreads();
+  const long long total = (static_cast<long long>(sum_high) << 16) + sum_low;
+  const bool refused = negative != 0 || total > 0x7FFFFFFF;
+
+  if (thread < args.team_threads && !refused) {
+    const BlockTables tables(image, h);
+    const BlockOutcome out =
+        solve_in_block<kForm>(tables, state, thread, args.team_threads, args.max_steps);
+    if (thread == 0 && args.outcome != nullptr) {
+      args.outcome[batch] = {out.is_optimal ? kDeviceOptimal : kDeviceBounded, out.bound,
+                             out.max_load, out.steps};
+    }
+  } else if (thread == 0 && args.outcome != nullptr) {
+    args.outcome[batch] = {kDeviceRefused, 0, 0, 0};
+  }
+  device::wait_for_copies();
+  __syncthreads();
+
+  if (args.physical_load != nullptr) {
+    const auto* slots = reinterpret_cast<const DeviceSlot*>(image + h.slots);
+    const int* load = args.load + batch * args.header.num_logical;
+#pragma unroll 1
+    for (int p = thread; p < h.num_physical; p += num_threads) {
+      args.physical_load[batch * h.num_physical + p] =
+          refused ? 0 : slot_tokens(slots[p], state.take, load);
+    }
+  }
+  if (args.take != nullptr) {
+    const int places = h.num_places;
+#pragma unroll 1
+    for (int i = thread; i < places; i += num_threads) {
+      args.take[batch * places + i] = refused ? 0 : state.take[i];
+    }
+  }
+  if (args.rank_load != nullptr) {
+#pragma unroll 1
+    for (int g = thread; g < h.num_ranks; g += num_threads) {
+      args.rank_load[batch * h.num_ranks + g] = refused ? 0 : state.rank_load[g];
+    }
+  }
+  if (args.proof != nullptr) {
+    const int words = BlockState::words(h.num_ranks);
+#pragma unroll 1
+    for (int i = thread; i < words; i += num_threads) {
+      args.proof[batch * words + i] = refused ? 0 : state.proof[i];
+    }
+  }
+}
+#endif
+
+}  // namespace lplb::solvers
