@@ -6,7 +6,7 @@
 
 namespace lplb::exchange {
 
-/// The arguments of post() fit each other and the group.
+/// Checks that the arguments of post() fit each other and the group. Throws ArgumentError.
 inline void check_post(const Exchange& exchange, const PackedLayout& layout,
                        std::span<const Load> mine) {
   check_argument(layout.num_ranks == exchange.num_ranks(), "layout",
@@ -16,7 +16,8 @@ inline void check_post(const Exchange& exchange, const PackedLayout& layout,
                  layout.size());
 }
 
-/// The argument of collect() fits what was posted: a row of `size`; 0: nothing was.
+/// Checks that the argument of collect() fits what was posted: a row of `size` counts, or 0 if
+/// nothing was posted. Throws ArgumentError.
 inline void check_collect(const Exchange& exchange, std::size_t size, std::span<Load> all) {
   check_argument(size != 0, "all", "nothing is posted, expected post() before collect()");
   const std::size_t wanted = size * static_cast<std::size_t>(exchange.num_ranks());

@@ -10,10 +10,10 @@ namespace lplb {
 
 using Clock = std::chrono::steady_clock;
 
-/// Batches are numbered by each member's calls, from 1. They are decided in order: a rank posts a
-/// batch once it has collected the one before, so when it comes to batch n, n - 1 is complete or
-/// has failed. Two batches are under way at most: ranks that post n while others have yet to
-/// collect n - 1, whose rows are in the other slot.
+/// Each member numbers batches by its calls, from 1. Batches are decided in order: a rank posts a
+/// batch only after it has collected the previous one. So when a rank comes to batch n, batch n - 1
+/// is complete or has failed. At most two batches are under way: some ranks post n while others
+/// have yet to collect n - 1, whose rows are in the other slot.
 struct InProcessGroup::Shared {
   Shared(Index ranks, std::chrono::microseconds wait) : num_ranks(ranks), deadline(wait) {
     handed_out.assign(static_cast<std::size_t>(ranks), 0);
@@ -22,12 +22,13 @@ struct InProcessGroup::Shared {
   struct Slot {
     std::int64_t batch = 0;
     Index arrived = 0;  // ranks that have posted it
-    // What the first of them brought, to compare with.
+    // The layout of the first of them, which the others compare with theirs.
     Index first_rank = 0;
     std::size_t first_size = 0;
     std::uint64_t first_fingerprint = 0;
     std::vector<Load> rows;  // [num_ranks, size]
-    Index readers = 0;  // ranks that have yet to copy the complete batch: rows stay as they are
+    // How many ranks have yet to copy the complete batch. Until then the rows must not change.
+    Index readers = 0;
 
     void make_room(std::size_t counts) { rows.resize(std::max(rows.size(), counts)); }
   };
@@ -39,12 +40,12 @@ struct InProcessGroup::Shared {
   std::mutex mutex;
   std::condition_variable changed;
   std::vector<char> handed_out;  // [num_ranks]
-  std::string ended;             // why the group is at its end; empty while it is not
-  std::int64_t completed = 0;    // the last batch that all ranks came to
-  std::int64_t failed = 0;       // the last that a rank gave up
+  std::string ended;             // why the group has ended; empty until it has
+  std::int64_t completed = 0;    // the last batch that all ranks posted
+  std::int64_t failed = 0;       // the last batch that a rank gave up
   Slot slots[2];
 
-  /// With the mutex held.
+  /// The caller holds the mutex.
   void end(std::string why) {
     if (ended.empty()) ended = std::move(why);
     changed.notify_all();
@@ -71,7 +72,7 @@ class InProcessGroup::Member : public Exchange {
   void reserve(std::size_t max_counts) override {
     const std::lock_guard lock(shared_->mutex);
     for (Shared::Slot& slot : shared_->slots) {
-      // NOTE: rows that are read must not move.
+      // NOTE: rows that other ranks are reading must not move.
       if (slot.readers == 0) slot.make_room(max_counts * static_cast<std::size_t>(num_ranks()));
     }
   }
@@ -85,7 +86,7 @@ class InProcessGroup::Member : public Exchange {
     ++batch_;
     posted_ = layout.size();
     Shared::Slot& slot = s.slot(batch_);
-    // Else collect() finds what has become of the batch.
+    // Otherwise collect() finds out what has become of the batch.
     if (enter(give_up, lock) && is_alike(slot, layout)) {
       slot.make_room(layout.size() * static_cast<std::size_t>(s.num_ranks));
       std::copy(mine.begin(), mine.end(), slot.rows.begin() + rank_ * layout.size());
@@ -105,7 +106,7 @@ class InProcessGroup::Member : public Exchange {
     posted_ = 0;
     if (!await(give_up, lock)) return ExchangeStatus::kTimedOut;
 
-    // Outside the lock: readers > 0 keeps the rows as they are.
+    // The copy needs no lock: nobody changes the rows while readers > 0.
     Shared::Slot& slot = s.slot(batch_);
     lock.unlock();
     std::copy_n(slot.rows.begin(), all.size(), all.begin());
@@ -115,8 +116,8 @@ class InProcessGroup::Member : public Exchange {
   }
 
  private:
-  /// Joins the batch, the first rank opens it. False where it or the group is over, or some rank
-  /// had not yet read what was in its slot in time.
+  /// Joins the batch; the first rank opens it. Returns false if the batch or the group is over, or
+  /// if some rank did not read the previous contents of the slot before the deadline.
   bool enter(Clock::time_point give_up, std::unique_lock<std::mutex>& lock) {
     Shared& s = *shared_;
     Shared::Slot& slot = s.slot(batch_);
@@ -132,7 +133,7 @@ class InProcessGroup::Member : public Exchange {
     return true;
   }
 
-  /// Ranks that differ in what they exchange must not go on.
+  /// Whether this rank exchanges the same counts as the first one. If not, the group ends for all.
   bool is_alike(Shared::Slot& slot, const PackedLayout& layout) {
     Shared& s = *shared_;
     if (slot.arrived == 0) {
@@ -154,7 +155,8 @@ class InProcessGroup::Member : public Exchange {
     return true;
   }
 
-  /// Waits for the outcome of the batch.
+  /// Waits for the outcome of the batch. Returns whether it is complete. Throws ExchangeError if
+  /// the group has ended.
   bool await(Clock::time_point give_up, std::unique_lock<std::mutex>& lock) {
     Shared& s = *shared_;
     const auto decided = [&] {
@@ -169,7 +171,7 @@ class InProcessGroup::Member : public Exchange {
   const std::shared_ptr<Shared> shared_;
   const Index rank_;
   std::int64_t batch_ = 0;
-  std::size_t posted_ = 0;  // counts of the batch that is to be collected; 0: none
+  std::size_t posted_ = 0;  // counts that this rank posted and has yet to collect; 0: none
 };
 
 InProcessGroup::InProcessGroup(Index num_ranks, std::chrono::microseconds deadline) {

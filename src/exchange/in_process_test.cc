@@ -20,7 +20,8 @@ using ::testing::ElementsAre;
 using testing::expect_refused;
 using ::testing::HasSubstr;
 
-/// An expert a rank and one more where there is room; `extra` of them are replicated.
+/// A layout of two slots a rank. Each rank has one expert of its own. The second slot holds a
+/// replica of the next rank's expert for `extra` of these, and otherwise one more expert.
 PackedLayout layout_of(Index num_ranks, Index extra) {
   std::vector<Index> map;
   Index num_logical = num_ranks;
@@ -38,7 +39,7 @@ struct Gathered {
   std::string error;  ///< what an ExchangeError said
 };
 
-/// One call with all of a row set to `value`.
+/// Calls all_gather() once, with all counts of this rank set to `value`.
 Gathered gather(Exchange& exchange, const PackedLayout& layout, Load value) {
   Gathered result;
   result.all.assign(layout.size() * layout.num_ranks, -1);
@@ -69,7 +70,7 @@ TEST(InProcessGroup, GathersManyBatchesInOrder) {
   const PackedLayout small = layout_of(kRanks, 2);
   const PackedLayout large = layout_of(kRanks, 6);
   on_threads(kRanks, [&](Index rank) {
-    // Members are made by their threads, and layouts change between batches: slots grow.
+    // Each thread makes its own member. Layouts change between batches, so that slots grow.
     const auto exchange = group.member(rank);
     for (Load batch = 0; batch < 400; ++batch) {
       const PackedLayout& layout = batch % 50 < 25 ? small : large;
@@ -109,18 +110,18 @@ TEST(InProcessGroup, ALatePeerTimesTheBatchOutForAllAndIsNeverMixedIn) {
   InProcessGroup group(kRanks, 250ms);
   const PackedLayout layout = layout_of(kRanks, 3);
   auto ranks = members(group, kRanks);
-  // Ranks 0 and 1 live through two batches without rank 2.
+  // Ranks 0 and 1 try two batches without rank 2.
   on_threads(2, [&](Index rank) {
     for (Load batch = 1; batch <= 2; ++batch) {
       EXPECT_EQ(gather(*ranks[rank], layout, 10 * batch).status, ExchangeStatus::kTimedOut);
     }
   });
-  // Rank 2 comes with what it has for the first two: both are over, at once.
+  // Rank 2 posts these two batches late. Both are over, so it does not wait.
   const auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(gather(*ranks[2], layout, 10).status, ExchangeStatus::kTimedOut);
   EXPECT_EQ(gather(*ranks[2], layout, 20).status, ExchangeStatus::kTimedOut);
   EXPECT_LT(std::chrono::steady_clock::now() - start, 250ms);
-  // The third is everybody's.
+  // All ranks take part in the third batch.
   on_threads(kRanks, [&](Index rank) {
     const Gathered g = gather(*ranks[rank], layout, 30);
     EXPECT_EQ(g.status, ExchangeStatus::kComplete);
@@ -143,8 +144,8 @@ TEST(InProcessGroup, WhoGivesUpWakesThoseWhoCameAfter) {
   });
 }
 
-// Ranks that are randomly late: a batch has one outcome for all, and a complete one holds the
-// counts of that batch alone.
+// Ranks are late at random. A batch has the same outcome for all, and a complete one holds only the
+// counts of that batch.
 TEST(InProcessGroup, EveryBatchHasOneOutcome) {
   constexpr Index kRanks = 4;
   constexpr Load kBatches = 60;
@@ -193,7 +194,7 @@ TEST(InProcessGroup, LayoutsOfOneSizeAreToldApart) {
   EXPECT_THAT(errors, Each(HasSubstr("not the same ones")));
 }
 
-/// What ranks 0 and 1 of three are told while they wait for rank 2 and `act` happens.
+/// The errors that ranks 0 and 1 of three get if `act` happens while they wait for rank 2.
 std::vector<std::string> told_while_waiting(
     const std::function<void(InProcessGroup&, std::shared_ptr<Exchange>&)>& act) {
   InProcessGroup group(3, 60s);
@@ -243,7 +244,7 @@ TEST(InProcessGroup, RefusesBadInput) {
   expect_refused([&] { group.member(2); }, "rank: 2 is not between 0 and 1");
   const auto member = group.member(0);
   expect_refused([&] { group.member(0); }, "rank: 0 has its member already");
-  // A wrong call is no batch: the group goes on.
+  // A call with wrong arguments does not count as a batch: the group goes on.
   std::vector<Load> all(3);
   expect_refused([&] { member->all_gather(layout_of(2, 2), std::vector<Load>(4), all); },
                  "all: has 3 entries, expected num_ranks * 4 (8)");

@@ -10,7 +10,7 @@ void PackedLayout::assign(const Placement& placement) {
   num_ranks = placement.num_ranks;
   replicated.clear();
   home.assign(static_cast<std::size_t>(placement.num_logical_experts), -1);
-  fingerprint = 0xcbf29ce484222325u;  // FNV-1a, an entry at a time
+  fingerprint = 0xcbf29ce484222325u;  // FNV-1a, by whole entries in place of bytes
   for (Index e = 0; e < placement.num_logical_experts; ++e) {
     if (placement.replica_count[e] > 1) {
       replicated.push_back(e);

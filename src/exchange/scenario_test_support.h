@@ -12,13 +12,15 @@
 #include "exchange/peer/test_group.h"
 #include "support/process_group.h"
 
-// Tests whose ranks are processes. What a rank does is a scenario: a process of its own, which ends
-// with 0 where all was well, kUnsupported where the machine lacks something (it says what), else 1.
+// Tests whose ranks are processes. What a rank does is a scenario. Each rank is a process of its
+// own and exits with 0 if all went well, with kUnsupported if the machine lacks something (the
+// process prints what), and otherwise with 1.
 namespace lplb::testing {
 
 inline constexpr int kUnsupported = 77;
 
-/// What of a scenario did not hold; checked by the process that started the ranks.
+/// Says which check of a scenario failed. The process that started the ranks sees it as exit status
+/// 1.
 class Trouble : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -39,7 +41,7 @@ inline void check_rounds(VirtualRank& rank, std::int64_t rounds) {
   require(rank.log().wrong == 0, "wrong counts: " + std::to_string(rank.log().wrong));
 }
 
-/// Runs the scenario and says how it went.
+/// Runs a scenario and returns the exit status of its process.
 using Scenario = void (*)(const std::string& name, ProcessGroup& group);
 inline int run_rank(const ProcessRole& role, Scenario run) try {
   ::alarm(100);  // a rank that hangs ends by itself
@@ -54,7 +56,7 @@ inline int run_rank(const ProcessRole& role, Scenario run) try {
   return 1;
 }
 
-/// For main(): a rank, or the tests.
+/// main() calls this: it runs a rank if the process was started as one, otherwise the tests.
 inline int run_main(int argc, char** argv, Scenario run) {
   const ProcessRole role = ProcessRole::of_this_process();
   if (!role.scenario.empty()) return run_rank(role, run);
@@ -62,7 +64,7 @@ inline int run_main(int argc, char** argv, Scenario run) {
   return RUN_ALL_TESTS();
 }
 
-/// With a scenario's name for parameter.
+/// Tests that need two GPUs. The parameter is the name of a scenario.
 class TwoDevices : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
@@ -72,7 +74,8 @@ class TwoDevices : public ::testing::TestWithParam<const char*> {
   }
 };
 
-/// Every rank's scenario ends well, or the test is skipped.
+/// Expects that the scenario of every rank ends well. Skips the test if the machine lacks
+/// something.
 inline void expect_well(const std::string& scenario, int num_ranks) {
   for (const int status : run_ranks(scenario, num_ranks)) {
     ASSERT_TRUE(WIFEXITED(status)) << "ended by signal " << WTERMSIG(status);

@@ -16,7 +16,7 @@ void load(const SharedLibrary& library, const char* symbol, Function*& to) {
 
 NcclLibrary load_nccl() {
   NcclLibrary nccl;
-  // NOTE: libnccl.so.2 before libnccl.so: the name that torch loads it by.
+  // NOTE: the name is libnccl.so.2, not libnccl.so, because torch loads NCCL by that name.
   const SharedLibrary library("libnccl.so.2");
   nccl.missing = library.missing();
   if (!nccl.missing.empty()) return nccl;
@@ -73,7 +73,7 @@ std::string NcclLibrary::find_other_rank(Comm comm, int rank, int num_ranks) con
 }
 
 void* NcclLibrary::allocate(std::size_t* bytes) const {
-  constexpr std::size_t kPage = 4096;  // what windows are aligned to
+  constexpr std::size_t kPage = 4096;  // windows must be aligned to this
   *bytes = (*bytes + kPage - 1) / kPage * kPage;
   void* memory = nullptr;
   check(mem_alloc(&memory, *bytes), "ncclMemAlloc");

@@ -11,7 +11,7 @@
 namespace lplb::exchange {
 namespace {
 
-// As in nvshmem_types.h, version 1 of each, which all releases since 3.0 take.
+// These structs are as in nvshmem_types.h, in version 1, which all releases since 3.0 accept.
 struct UniqueId {
   int version = (1 << 16) + 128;
   char bytes[124] = {};

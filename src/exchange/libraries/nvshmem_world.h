@@ -7,28 +7,29 @@
 #include "exchange/libraries/shared_library.h"
 #include "lplb/types.h"
 
-// NVSHMEM's world, by its host library alone, found at run time. Where the process has started
-// NVSHMEM already (DeepEP, say), that world is joined.
+// NVSHMEM's world, through its host library only, which is looked up at run time. If the process
+// has already started NVSHMEM (DeepEP does, for example), that world is used.
 namespace lplb::exchange {
 
 /// libnvshmem_host.so.3.
 const SharedLibrary& nvshmem();
 
-/// What rank 0 and the others tell each other before start_nvshmem(). Throws ExchangeError.
+/// What each rank must tell the others before start_nvshmem(). Throws ExchangeError.
 std::vector<std::byte> offer_nvshmem(Index rank);
 
-/// Starts a world of all ranks, from what each one's offer_nvshmem() returned, unless all have
-/// started one. Collective. Throws ExchangeError.
+/// Starts a world of all ranks, unless all ranks have already started one. `offers` holds what
+/// offer_nvshmem() returned on each rank. Collective. Throws ExchangeError.
 void start_nvshmem(Index rank, Index num_ranks, const std::vector<std::vector<std::byte>>& offers);
 
-/// This process's number in the world, and how many there are.
+/// The number of this process in the world, and how many processes the world has.
 struct NvshmemPe {
   int index;
   int count;
 };
 NvshmemPe nvshmem_pe();
 
-/// Symmetric memory, zero. Collective, and so is nvshmem_free(). Throws ExchangeError or CudaError.
+/// Zeroed symmetric memory. Collective, and so is nvshmem_release(). Throws ExchangeError or
+/// CudaError.
 void* nvshmem_allocate(std::size_t bytes);
 void nvshmem_release(void* memory) noexcept;
 

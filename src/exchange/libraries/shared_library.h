@@ -9,8 +9,8 @@
 
 namespace lplb::exchange {
 
-/// A library that is found at run time: the one that the process has loaded already, where it has.
-/// Never unloaded.
+/// A library that is looked up at run time. If the process has already loaded the library, that one
+/// is used. It is never unloaded.
 class SharedLibrary {
  public:
   explicit SharedLibrary(const char* name) : name_(name) {
@@ -22,10 +22,10 @@ class SharedLibrary {
     }
   }
 
-  /// Why there is none; empty: there is one.
+  /// Why the library cannot be loaded; empty if it is loaded.
   const std::string& missing() const { return missing_; }
 
-  /// Throws ExchangeError.
+  /// Returns the function `symbol`. Throws ExchangeError if the library or the function is missing.
   template <class Function>
   Function* get(const char* symbol) const {
     if (!missing_.empty()) throw ExchangeError(missing_);
@@ -33,7 +33,7 @@ class SharedLibrary {
     if (found == nullptr) throw ExchangeError(name_ + " has no " + symbol + "()");
     return found;
   }
-  /// Null where there is none.
+  /// Returns the function `symbol`, or null if the library or the function is missing.
   template <class Function>
   Function* find(const char* symbol) const {
     if (handle_ == nullptr) return nullptr;

@@ -13,7 +13,7 @@ namespace {
 
 using Bytes = Agreement::Bytes;
 
-/// Strings of any length, one after the other.
+/// Packs strings of any length: for each its length, then its characters.
 Bytes to_bytes(const std::vector<std::string>& texts) {
   Bytes bytes;
   for (const std::string& text : texts) {

@@ -10,8 +10,9 @@
 
 namespace lplb::exchange {
 
-/// The ranks of a group on their way to an exchange. Every rank makes the same calls of
-/// all_gather(), whatever fails where.
+/// Lets the ranks of a group set up an exchange in steps that may fail. After each step all ranks
+/// report success or failure, and every rank makes the same calls of all_gather(), whatever fails
+/// on which rank.
 class Agreement {
  public:
   using Bytes = std::vector<std::byte>;
@@ -19,15 +20,17 @@ class Agreement {
   Agreement(Index num_ranks, const AllGatherBytes& all_gather)
       : num_ranks_(num_ranks), all_gather_(all_gather) {}
 
-  /// What each rank says, as many texts as the others: [num_ranks][count]. Throws ExchangeError.
+  /// Gathers the texts of all ranks: [num_ranks][count]. All ranks must give the same number of
+  /// texts. Throws ExchangeError.
   std::vector<std::vector<std::string>> tell(const std::vector<std::string>& mine) const;
 
-  /// Of what tell() returned: throws ExchangeError where a rank's text `index`, which says what it
-  /// connects, is not that of rank 0.
+  /// Throws ExchangeError if any rank's text `index` differs from that of rank 0. `told` is what
+  /// tell() returned; the text says what the rank connects.
   static void require_same(const std::vector<std::vector<std::string>>& told, std::size_t index);
 
-  /// Runs `step`, then tells the others what went wrong, and what came of it. Returns the first
-  /// rank's trouble, empty: none had any.
+  /// Runs `step`, then gathers what went wrong on each rank, and what the step returned. Returns
+  /// the trouble of the first rank that had any; empty if none had. `*results` gets what the step
+  /// returned on each rank.
   template <class Step>
   std::string run(Step step, std::vector<Bytes>* results) const {
     std::string trouble;

@@ -9,7 +9,8 @@ void exchange::check_group(Index num_ranks, Index rank, const PeerGroupOptions& 
                  "{} is not between 1 and {}", num_ranks, kMaxRanks);
   check_argument(rank >= 0 && rank < num_ranks, "rank", "{} is not between 0 and {}", rank,
                  num_ranks - 1);
-  // NOTE: an exchange of two levels carries as many of each of up to 64 domains.
+  // NOTE: in an exchange of two levels the domain's group carries the counts of up to 64 domains at
+  // once, and one more.
   constexpr std::size_t kMost = 64 * (kMaxPhysical + kMaxRanks) + 1;
   check_argument(options.max_counts >= 1 && options.max_counts <= kMost, "max_counts",
                  "{} is not between 1 and {}", options.max_counts, kMost);

@@ -21,7 +21,8 @@ struct MakerKind {
   std::unique_ptr<exchange::Maker> (*make)(const exchange::MakerGroup&);
 };
 
-/// In the order that "auto" tries them: what needs least comes first.
+/// The transports in the order in which "auto" tries them: the one with the fewest requirements is
+/// first.
 constexpr std::array<MakerKind, 4> kKinds = {{
     {Transport::kIpc, [](const exchange::MakerGroup&) { return exchange::find_missing_for_ipc(); },
      exchange::make_ipc},
@@ -34,8 +35,8 @@ constexpr std::array<MakerKind, 4> kKinds = {{
      exchange::make_nvshmem},
 }};
 
-/// What `find` says is missing, or what it threw. A rank that threw in place of telling would leave
-/// the others waiting.
+/// Returns what `find` says is missing, or the message of what it threw. NOTE: if a rank threw
+/// instead of telling the others, they would wait for it for ever.
 template <class Find>
 std::string missing_by(Find find) {
   try {
@@ -45,8 +46,8 @@ std::string missing_by(Find find) {
   }
 }
 
-/// What every rank says first, as text: its arguments, which must be the same on every rank, and
-/// what it lacks: for all kinds, then for each.
+/// The texts that every rank tells first: its arguments, which must be the same on every rank; what
+/// it lacks for all transports; then, from kFirstKind on, what it lacks for each of them.
 enum Told : std::size_t { kArguments, kDevice, kFirstKind };
 
 std::string describe(const PeerGroupOptions& options, Index num_ranks, const std::string& wanted) {

@@ -10,7 +10,7 @@
 
 #include "exchange/scenario_test_support.h"
 
-// Ranks that are processes, two on one device or one a device.
+// The ranks are processes, two on one device or one on each device.
 namespace lplb {
 namespace {
 
@@ -26,7 +26,7 @@ using testing::VirtualRank;
 
 constexpr std::size_t kCounts = 128;
 
-/// Rounds over a transport, on one device or one a rank.
+/// Runs rounds over a transport, all ranks on one device or each on its own.
 void run_rounds(ProcessGroup& group, const std::string& transport, int rounds) {
   std::unique_ptr<NcclComm> comm;
   if (transport == "nccl") comm = std::make_unique<NcclComm>(group);
@@ -45,10 +45,10 @@ void run_rounds(ProcessGroup& group, const std::string& transport, int rounds) {
   check_rounds(rank, rounds);
   group.barrier();
   peers.disconnect();
-  group.barrier();  // before memory goes
+  group.barrier();  // nobody frees memory before all have disconnected
 }
 
-/// A rank ends without a word: the others time out, and end.
+/// One rank is killed. The others time out and end by themselves.
 void run_killed(ProcessGroup& group) {
   PeerGroup peers =
       PeerGroup::connect(static_cast<Index>(group.rank()), static_cast<Index>(group.num_ranks()),
@@ -70,7 +70,7 @@ void run_killed(ProcessGroup& group) {
   require(rank.log().wrong == 0, "wrong counts");
 }
 
-/// Ranks that do not agree are refused, all of them, and go on.
+/// If ranks do not agree, all of them are refused, and can go on.
 void run_refused(ProcessGroup& group) {
   const auto refused = [&](const PeerGroupOptions& options, const ConnectOptions& how,
                            const std::string& part) {
@@ -91,7 +91,7 @@ void run_refused(ProcessGroup& group) {
   group.barrier();
 }
 
-/// ncclAllGather() between kernels.
+/// Runs rounds by ncclAllGather() between kernels.
 void run_host_gather(ProcessGroup& group, int rounds) {
   const NcclComm comm(group);
   require(gather_bytes_by_nccl(comm.get())(std::as_bytes(std::span("abcd", 3 + group.rank())))
@@ -104,7 +104,7 @@ void run_host_gather(ProcessGroup& group, int rounds) {
   group.barrier();
 }
 
-/// Each process is a domain of its own; the rail between them is NCCL's.
+/// Each process is a domain of its own; NCCL is the rail between them.
 void run_two_level(ProcessGroup& group, int rounds) {
   const NcclComm comm(group);
   const int device = group.rank();
@@ -121,7 +121,7 @@ void run_scenario(const std::string& name, ProcessGroup& group) {
   const bool one_device = name.starts_with("one-");
   LPLB_CUDA_CHECK(cudaSetDevice(one_device ? 0 : group.rank()));
   const std::string scenario = one_device ? name.substr(4) : name;
-  // NOTE: processes of one device take turns, milliseconds each.
+  // NOTE: processes that share a device take turns of milliseconds, so they run fewer rounds.
   if (scenario == "killed") {
     run_killed(group);
   } else if (scenario == "refused") {

@@ -9,12 +9,12 @@
 #include "lplb/backend.h"
 #include "lplb/error.h"
 
-// Fabric handles: processes of one NVLink domain, on one machine or several.
+// The transport of fabric handles: processes of one NVLink domain, on one machine or several.
 namespace lplb::exchange {
 namespace {
 
-/// A function of the driver, found through the runtime: nothing is linked that a machine without a
-/// driver lacks.
+/// Returns a function of the driver, looked up through the runtime. So nothing is linked that a
+/// machine without a driver lacks.
 template <class Function>
 Function* driver_function(const char* name) {
   void* address = nullptr;
@@ -69,7 +69,7 @@ CUmemAllocationProp allocation_on_current_device() {
   return prop;
 }
 
-/// An allocation, of this process or of another, mapped for the current device.
+/// An allocation of this process or of another one, mapped for the current device.
 class Mapping {
  public:
   Mapping(CUmemGenericAllocationHandle handle, std::size_t size, const CUmemLocation& where)
@@ -96,7 +96,7 @@ class Mapping {
   std::size_t size() const { return size_; }
 
  private:
-  /// NOTE: errors here come from earlier work, which reports them itself.
+  /// NOTE: errors are ignored here. They come from earlier work, which reports them itself.
   void release() noexcept {
     if (is_mapped_) (void)driver().cuMemUnmap(address_, size_);
     if (address_ != 0) (void)driver().cuMemAddressFree(address_, size_);
@@ -177,8 +177,8 @@ class FabricMaker : public Maker {
 
 }  // namespace
 
-/// NOTE: the device's attribute says what the hardware can; whether the system lets this process
-/// (IMEX channels) only a try tells.
+/// NOTE: the device's attribute only says what the hardware can do. Whether the system lets this
+/// process use it (IMEX channels) shows only when it is tried.
 std::string find_missing_for_fabric() {
   try {
     LPLB_CUDA_CHECK(cudaFree(nullptr));  // the driver's functions need the runtime's context

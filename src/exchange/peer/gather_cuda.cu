@@ -17,7 +17,7 @@ struct GatherArgs {
   unsigned long long fingerprint;
 };
 
-/// A round by itself, in one block.
+/// Runs one round, without a plan, in one block.
 __global__ void __launch_bounds__(kGatherThreads)
     gather_kernel(const __grid_constant__ GatherArgs args) {
   __shared__ device::PeerRound::SharedVerdict verdict;

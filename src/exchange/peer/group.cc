@@ -31,13 +31,13 @@ class PeerChannel : public DeviceExchange {
   }
 
  private:
-  const std::shared_ptr<PeerGroup::State> group_;  // keeps the memory
+  const std::shared_ptr<PeerGroup::State> group_;  // keeps the memory alive
   const exchange::PeerArgs args_;
   const std::size_t max_counts_;
   device::HostArray<exchange::ExchangeControl> control_;
 };
 
-/// Memory of the user's.
+/// Memory that belongs to the caller.
 class GivenMemory : public exchange::PeerMemory {
  public:
   GivenMemory(std::span<void* const> buffers, std::size_t bytes) {
@@ -73,7 +73,7 @@ DeviceExchangeStats exchange::read_stats(const exchange::ExchangeControl* contro
 }
 
 unsigned long long deadline_ns(std::chrono::microseconds deadline) {
-  // NOTE: what passes 30 days would overflow in nanoseconds, or seem endless.
+  // NOTE: a longer deadline than 30 days could overflow in nanoseconds, or would seem endless.
   const auto most = std::min<std::chrono::microseconds>(deadline, std::chrono::hours(24 * 30));
   return static_cast<unsigned long long>(std::chrono::nanoseconds(most).count());
 }

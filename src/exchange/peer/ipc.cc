@@ -10,14 +10,14 @@
 #include "exchange/peer/memory.h"
 #include "lplb/error.h"
 
-// cudaIpc: processes of one machine.
+// The transport of cudaIpc: processes of one machine.
 namespace lplb::exchange {
 namespace {
 
-/// A shared allocation must not hold anything else.
+/// Memory that is shared must be an allocation of its own, so its size is a multiple of this.
 constexpr std::size_t kGranularity = std::size_t{2} << 20;
 
-/// What tells this boot of this machine from all others; empty where the system does not say.
+/// An id of this boot of this machine, which no other has; empty if the system does not tell.
 std::string boot_id() {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
   std::string id;

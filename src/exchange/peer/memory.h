@@ -10,21 +10,23 @@
 #include "exchange/peer/layout.h"
 #include "lplb/device_exchange.h"
 
-// Between PeerGroup, the makers of its pointers, and its kernel.
+// What PeerGroup, the transports that give it pointers, and its kernel share.
 namespace lplb::exchange {
 
-/// A rank's buffer and the mapped buffers of its peers; what a maker owns it frees.
+/// A rank's buffer and the mapped buffers of its peers. The destructor frees what the transport has
+/// allocated and mapped.
 class PeerMemory {
  public:
   virtual ~PeerMemory() = default;
   /// [num_ranks], in this device's address space.
   const std::vector<void*>& buffers() const { return buffers_; }
-  /// Of this rank's own, in device memory.
+  /// The size of this rank's own buffer in device memory.
   std::size_t bytes() const { return bytes_; }
-  /// Gives up the peers' memory.
+  /// Unmaps the peers' memory.
   virtual void disconnect() {}
-  /// Every rank has its memory, and will end it. Called once at most; before it the destructor must
-  /// not wait for another rank, which may have none.
+  /// Says that every rank has its memory, and that every rank will destroy it. Called at most once.
+  /// Before this call the destructor must not wait for another rank, because that rank may have no
+  /// memory.
   virtual void settle() {}
 
  protected:
@@ -32,14 +34,15 @@ class PeerMemory {
   std::size_t bytes_ = 0;
 };
 
-/// A way for processes to map each other's memory. Steps fail by exceptions; between them the ranks
-/// tell each other how it went.
+/// A transport by which processes map each other's memory. A step that fails throws. After each
+/// step the ranks tell each other how it went.
 class Maker {
  public:
   virtual ~Maker() = default;
-  /// Allocates zeroed memory, in no collective call; returns what the peers need to map it.
+  /// Allocates zeroed memory and returns what the peers need to map it. Must not make a collective
+  /// call.
   virtual std::vector<std::byte> offer(std::size_t bytes) = 0;
-  /// Maps the peers' memory, from what each rank's offer() returned. May be collective.
+  /// Maps the peers' memory. `offers` holds what offer() returned on each rank. May be collective.
   virtual std::unique_ptr<PeerMemory> accept(const std::vector<std::vector<std::byte>>& offers) = 0;
 };
 
@@ -49,7 +52,8 @@ struct MakerGroup {
   void* nccl_comm;
 };
 
-/// Why this process cannot use a transport; empty: it can, as far as it knows alone.
+/// Why this process cannot use a transport; empty if it can, as far as it can tell without the
+/// other ranks.
 std::string find_missing_for_ipc();
 std::string find_missing_for_fabric();
 std::string find_missing_for_nccl(const MakerGroup& group);
@@ -59,33 +63,34 @@ std::unique_ptr<Maker> make_fabric(const MakerGroup& group);
 std::unique_ptr<Maker> make_nccl(const MakerGroup& group);
 std::unique_ptr<Maker> make_nvshmem(const MakerGroup& group);
 
-/// Of `control` in device memory, by way of `pinned` memory of the host. Waits for the stream.
+/// Reads `control` in device memory through `pinned` memory of the host. Waits for the stream.
 /// Throws CudaError.
 DeviceExchangeStats read_stats(const ExchangeControl* control, ExchangeControl* pinned,
                                StreamHandle stream);
 
-/// As kernels take it.
+/// The deadline as an argument of a kernel: in nanoseconds, at most 30 days.
 unsigned long long deadline_ns(std::chrono::microseconds deadline);
 
-/// Throw ArgumentError.
+/// Both throw ArgumentError.
 void check_gather(const DeviceExchange& exchange, const DeviceGather& gather);
 void check_group(Index num_ranks, Index rank, const PeerGroupOptions& options);
 ExchangeLayout layout_of(Index num_ranks, const PeerGroupOptions& options);
 
-/// Puts the addresses of all buffers, which are zero, into this rank's own. Throws CudaError.
+/// Writes the addresses of all buffers into this rank's own buffer. All buffers must be zero.
+/// Throws CudaError.
 void prepare_buffer(Index rank, const PeerMemory& memory);
-/// Of a connected group, with its buffers prepared. Does not fail.
+/// Makes a PeerGroup of ranks that are connected and whose buffers are prepared. Does not fail.
 PeerGroup make_peer_group(Index rank, Transport transport, std::unique_ptr<PeerMemory> memory,
                           const PeerGroupOptions& options);
 
-/// What a kernel takes of a channel that PeerGroup handed out, as long as the channel lives; null
-/// for others.
+/// The kernel's arguments for a channel that PeerGroup handed out. Valid as long as the channel
+/// lives. Null for any other exchange.
 const PeerArgs* peer_args(const DeviceExchange& exchange);
 
-/// Loads the kernel: at its first launch that would wait for the rounds of other ranks of the
-/// process, which wait for this one. Throws CudaError.
+/// Loads the kernel. NOTE: if it were loaded at its first launch, that would wait for the rounds of
+/// other ranks of the process, which wait for this one. Throws CudaError.
 void prepare_gather();
-/// Enqueues a round by itself. Throws CudaError.
+/// Enqueues one round without a plan. Throws CudaError.
 void launch_gather(const PeerArgs& args, const DeviceGather& gather, StreamHandle stream);
 
 }  // namespace lplb::exchange

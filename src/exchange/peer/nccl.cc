@@ -11,8 +11,8 @@
 #include "exchange/peer/memory.h"
 #include "lplb/error.h"
 
-// A window of an NCCL communicator. Only plain pointers are taken from it, so that no kernel
-// depends on the version of NCCL's device code.
+// The transport of a window of an NCCL communicator. Only plain pointers are taken from the window,
+// so no kernel depends on the version of NCCL's device code.
 namespace lplb {
 namespace {
 
@@ -77,7 +77,7 @@ class NcclMaker : public exchange::Maker {
   std::size_t bytes_ = 0;
 };
 
-/// One call: counts on the caller's stream.
+/// An exchange by one ncclAllGather() of the counts on the caller's stream.
 class NcclExchange : public DeviceExchange {
  public:
   NcclExchange(void* comm, std::size_t max_counts)
@@ -144,7 +144,8 @@ std::shared_ptr<DeviceExchange> make_nccl_exchange(void* nccl_comm, std::size_t 
   return std::make_shared<NcclExchange>(nccl_comm, max_counts);
 }
 
-/// NOTE: in two collectives, the sizes first: what ranks say differs in length.
+/// NOTE: this takes two collective calls, the first of which gathers the sizes, because ranks may
+/// send different numbers of bytes.
 AllGatherBytes gather_bytes_by_nccl(void* nccl_comm) {
   check_argument(nccl_comm != nullptr, "nccl_comm", "is null");
   const exchange::NcclLibrary& nccl = exchange::NcclLibrary::require();

@@ -2,7 +2,7 @@
 #include "core/no_cuda.h"
 #include "lplb/device_exchange.h"
 
-// Stands in for the exchange on the device in a build without CUDA.
+// Replaces the exchange on the device in a build without CUDA: every call throws.
 namespace lplb {
 
 struct PeerGroup::State {};

@@ -4,14 +4,14 @@
 #include "exchange/libraries/nvshmem_world.h"
 #include "exchange/peer/memory.h"
 
-// NVSHMEM's symmetric memory, to which nvshmem_ptr() gives plain pointers.
+// The transport of NVSHMEM's symmetric memory, to which nvshmem_ptr() gives plain pointers.
 namespace lplb::exchange {
 namespace {
 
 class NvshmemMemory : public PeerMemory {
  public:
-  /// Collective. NOTE: where this throws, or another rank's does, the memory stays: to free it is
-  /// collective too.
+  /// Collective. NOTE: if this constructor throws on any rank, the memory is never freed, because
+  /// freeing it is collective too.
   NvshmemMemory(std::size_t bytes, const MakerGroup& group) {
     bytes_ = bytes;
     own_ = nvshmem_allocate(bytes);
@@ -25,7 +25,7 @@ class NvshmemMemory : public PeerMemory {
       buffers_.push_back(there);
     }
   }
-  /// Collective too: every rank ends its group.
+  /// Collective too: every rank destroys its group.
   ~NvshmemMemory() override {
     if (is_settled_) nvshmem_release(own_);
   }

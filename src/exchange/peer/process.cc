@@ -8,7 +8,7 @@
 namespace lplb {
 namespace {
 
-/// The current device, until the end of a scope.
+/// Restores the current device at the end of a scope.
 class DeviceScope {
  public:
   DeviceScope() { LPLB_CUDA_CHECK(cudaGetDevice(&before_)); }
@@ -20,7 +20,7 @@ class DeviceScope {
   int before_ = 0;
 };
 
-/// The buffers of all ranks, shared by the groups of the process.
+/// The buffers of all ranks. The groups of the process share them.
 class ProcessMemory : public exchange::PeerMemory {
  public:
   explicit ProcessMemory(std::shared_ptr<std::vector<device::Array<unsigned char>>> owned)

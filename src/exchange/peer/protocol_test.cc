@@ -8,36 +8,36 @@
 #include <unordered_set>
 #include <vector>
 
-// All that can happen to the exchange's protocol (peer_round.cuh), for 3 ranks and 4 rounds: every
-// interleaving, every delay of every store, a deadline that passes at any moment, a rank that dies
-// at any moment. And that the same search finds what is wrong with protocols that are nearly this
-// one.
+// A model check of the exchange's protocol (round.cuh) for 3 ranks and 4 rounds. It visits every
+// state that the protocol can reach: every interleaving, every delay of every store, a deadline
+// that passes at any moment, a rank that dies at any moment. The last test shows that the same
+// search finds the faults of protocols that are nearly this one.
 namespace lplb {
 namespace {
 
 constexpr int kRanks = 3;
 constexpr int kRounds = 4;
 constexpr int kPeers = kRanks - 1;
-constexpr int kWords = 2;  // of a line; also: the blocks of a rank, each of which waits for itself
+constexpr int kWords = 2;  // words of a line; also blocks of a rank, each of which awaits one word
 
 struct Protocol {
-  int num_halves = 2;       ///< of a buffer, by the round's number
-  bool exact = true;        ///< a word of a later round is not taken for this one
-  bool whole_words = true;  ///< a word's count and epoch travel as one
-  bool agreed = true;       ///< what one block of a rank has lost is lost for all
+  int num_halves = 2;       ///< halves of a buffer; round n uses half n % num_halves
+  bool exact = true;        ///< a word of a later round is not taken as one of this round
+  bool whole_words = true;  ///< a word's count and epoch arrive as one
+  bool agreed = true;       ///< a round that one block of a rank loses is lost for all of them
 };
 
 struct World {
-  bool deadlines = false;  ///< may pass, at any moment
-  int dead = -1;           ///< this rank stops at any moment
+  bool deadlines = false;  ///< whether deadlines may pass, at any moment
+  int dead = -1;           ///< the rank that may stop at any moment; -1: none
 };
 
-/// A rank in round `round` has sent what it has to send. A store that is under way, and a rank that
-/// dies while it sends, are words that are not seen yet, or never.
+/// A rank in round `round` has sent all its words of that round. A store that is under way is a
+/// word that is not seen yet. A rank that dies while it sends leaves words that are never seen.
 struct Rank {
-  int round = 1;              ///< kRounds + 1: it is through
-  unsigned got[kWords] = {};  ///< bits of peers
-  bool lost[kWords] = {};     ///< the block gave the round up
+  int round = 1;              ///< kRounds + 1: all its rounds are over
+  unsigned got[kWords] = {};  ///< a bit for each peer whose word has come
+  bool lost[kWords] = {};     ///< the block has given the round up
   bool through() const { return round > kRounds; }
   bool is_decided(int w) const { return lost[w] || got[w] == (1u << kPeers) - 1; }
 };
@@ -45,7 +45,8 @@ struct Rank {
 struct State {
   Rank rank[kRanks];
   bool dead = false;
-  int calm = 0;  ///< > 0: no deadline passes any more; no rank had come further than this round
+  /// > 0: no deadline passes any more. When the calm began, this was the latest round of any rank.
+  int calm = 0;
 
   std::uint64_t key() const {
     std::uint64_t bits = static_cast<std::uint64_t>(calm) << 1 | (dead ? 1 : 0);
@@ -57,7 +58,7 @@ struct State {
   }
 };
 
-/// Searches all states; what went wrong, a word each.
+/// Searches all states and collects what went wrong, as short texts.
 class Search {
  public:
   Search(const Protocol& protocol, const World& world) : protocol_(protocol), world_(world) {
@@ -71,7 +72,7 @@ class Search {
 
   const std::unordered_set<std::string>& problems() const { return problems_; }
   std::size_t num_states() const { return seen_.size(); }
-  /// Whether a rank that was rounds late was seen to go on without a deadline.
+  /// Whether some rank that was rounds behind was seen to catch up without a deadline.
   bool caught_up() const { return caught_up_; }
 
  private:
@@ -108,8 +109,8 @@ class Search {
 
   bool is_dead(const State& state, int rank) const { return state.dead && rank == world_.dead; }
 
-  /// A block of rank `me` looks at word `w` of a peer's line: each of what the peer has sent to
-  /// this half may be there.
+  /// A block of rank `me` reads word `w` of a peer's line. Any word that the peer has sent to this
+  /// half may be there.
   void poll(const State& state, int me, int peer, int w) {
     const Rank& mine = state.rank[me];
     if (mine.is_decided(w) || (mine.got[w] >> peer & 1) != 0) return;
@@ -132,7 +133,7 @@ class Search {
     }
   }
 
-  /// A count of round `data` is taken for one of this round.
+  /// Takes a count of round `data` as one of this round.
   void take(const State& state, int me, int peer, int w, int data) {
     if (data != state.rank[me].round) problems_.insert("count of another round");
     State next = state;
@@ -140,13 +141,13 @@ class Search {
     go_on(next, me);
   }
 
-  /// Block `w` gives the round up; the others go on for themselves.
+  /// Block `w` gives the round up. The other blocks go on by themselves.
   void give_up(State& next, int me, int w) {
     next.rank[me].lost[w] = true;
     go_on(next, me);
   }
 
-  /// Starts the next round where this one is over.
+  /// Starts the next round if this one is over.
   void go_on(State& next, int me) {
     ++moves_;
     Rank& r = next.rank[me];
@@ -171,15 +172,15 @@ class Search {
 using ::testing::Contains;
 using ::testing::IsEmpty;
 
-// Nobody is overtaken, and nobody waits for ever: every round of every rank is complete.
+// No rank overtakes another, and no rank waits for ever: every round of every rank is complete.
 TEST(Protocol, WithoutDeadlinesEveryRoundIsComplete) {
   const Search search({}, {});
   EXPECT_THAT(search.problems(), IsEmpty());
   EXPECT_GT(search.num_states(), 1000u);
 }
 
-// No count of another round is ever taken, and after the last deadline that passed only rounds that
-// had begun are lost: whoever was late catches up without waiting.
+// No count of another round is ever taken. After the last deadline has passed, only rounds that had
+// begun are lost: a late rank catches up without waiting.
 TEST(Protocol, WithDeadlinesRoundsAreWholeAndComeBack) {
   const Search search({}, {.deadlines = true});
   EXPECT_THAT(search.problems(), IsEmpty());
@@ -200,7 +201,7 @@ TEST(Protocol, TheSearchFindsWhatIsWrong) {
   EXPECT_THAT(Search({.whole_words = false}, {}).problems(), Contains("count of another round"));
   EXPECT_THAT(Search({.agreed = false}, {.deadlines = true}).problems(),
               Contains("blocks disagree"));
-  // Without a deadline a dead rank is waited for.
+  // Without a deadline the others wait for a dead rank for ever.
   EXPECT_THAT(Search({}, {.dead = 1}).problems(), Contains("stuck"));
 }
 

@@ -7,8 +7,9 @@
 
 namespace lplb::exchange {
 
-/// Stores a line at a peer. NOTE: two scalars of 8 bytes, each of which the memory model keeps
-/// whole, where four of 4 bytes would tear a count from its epoch.
+/// Stores a line in a peer's memory. NOTE: the line is stored as two scalars of 8 bytes, because
+/// the memory model keeps each of them whole. Four scalars of 4 bytes could tear a count from its
+/// epoch.
 __device__ inline void store_line(void* line, ExchangeWord a, ExchangeWord b) {
   const auto bits = [](ExchangeWord w) {
     return static_cast<unsigned long long>(w.epoch) << 32 | w.data;
@@ -25,53 +26,55 @@ __device__ inline ExchangeLine load_line(const void* line) {
   return {{word(a), word(b)}};
 }
 
-/// Counts a round that ended with a verdict; on one thread. NOTE: atomic only so that this thread
-/// need not wait for what the counters were.
+/// Counts a round that ended with this verdict. One thread calls it. NOTE: the additions are atomic
+/// only so that this thread need not wait for the old values of the counters.
 __device__ inline void count_round(ExchangeControl& c, std::uint32_t verdict) {
   atomicAdd(&c.rounds, 1ull);
   if (verdict == 0) return;
-  // One reason a round; which of several was seen first does not matter.
+  // A round counts under one reason only, even if there were several.
   atomicAdd((verdict & kVerdictMismatched) != 0 ? &c.mismatched
             : (verdict & kVerdictBehind) != 0   ? &c.behind
                                                 : &c.timed_out,
             1ull);
 }
 
-/// How lines reach a peer whose memory this device sees: by stores to it.
+/// A Wire to peers whose memory this device can access: it stores lines there directly.
 class StoreWire {
  public:
   __device__ explicit StoreWire(const PeerArgs& args) : a_(args) {}
 
-  /// What can be known of a peer before there is anything to send.
+  /// Reads where a peer's buffer is. This needs no counts, so it can be called early.
   __device__ unsigned long long look_up(int peer) const { return a_.peers[peer]; }
-  /// Where a warp is to put its lines for `peer`; then the whole warp calls send().
+  /// Returns where a warp writes its lines for a peer. After that the whole warp calls send().
   __device__ ExchangeLine* open(int, unsigned long long found, std::uint32_t epoch) const {
     return reinterpret_cast<ExchangeLine*>(found + a_.channel + a_.layout.lines(epoch, a_.rank));
   }
   __device__ void send(int, int, std::uint32_t) const {}
-  /// Whether the round's lines of `from` may have come.
+  /// Whether this round's lines from a peer may have come.
   __device__ bool has_come(int) const { return true; }
 
  private:
   const PeerArgs& a_;
 };
 
-/// One round of a channel: an all-gather of `num_counts` integers a rank, by lines into the peers'
-/// buffers that carry count and epoch together, and loads of this rank's own. Without fence or
-/// barrier; the words of docs/design/0008 say why that is safe. How lines travel is the Wire's.
+/// One round of a channel: an all-gather of `num_counts` integers for each rank. A rank writes
+/// lines, which carry counts and epoch together, into its peers' buffers, and polls its own buffer.
+/// It needs no fence and no barrier; docs/design/0008 says why that is safe. The Wire decides how
+/// lines travel.
 ///
-/// A cluster's blocks share the push, a warp a peer and a lane its lines; each gathers all for
-/// itself. Call in order, all threads of each block:
+/// The blocks of a cluster share the push: a warp serves one peer at a time, its lanes write the
+/// lines. Each block gathers all counts for itself. All threads of each block call, in this order:
 ///   begin(); push(); gather(); (barrier of the block) verdict(); on one thread finish().
-/// Or, where a round is pushed by one kernel and gathered by the next:
-///   resume(); gather(), unless it is the first; advance(); push(); on one thread count(), if it
-///   gathered, and close(). Who pushes must know that all blocks have gathered.
-/// Shared state is one SharedVerdict a block, zero before its gather(). Where blocks come to
-/// different verdicts, none may use what it gathered: they are to tell each other.
+/// If one kernel pushes a round and the next kernel gathers it, they call instead:
+///   resume(); gather(), except for the first round; advance(); push(); on one thread count(), if
+///   it gathered, and close(). No block may push before all blocks have gathered.
+/// The shared state is one SharedVerdict for each block, which must be zero before gather(). If
+/// blocks come to different verdicts, none may use what it gathered, so the caller must let them
+/// tell each other.
 template <class Wire>
 class WireRound {
  public:
-  /// In shared memory.
+  /// The verdict of a block, in shared memory.
   struct SharedVerdict {
     std::uint32_t bits;
     std::int32_t missing;
@@ -85,17 +88,18 @@ class WireRound {
         warp_(block + num_blocks * (static_cast<int>(threadIdx.x) / kWarpSize)),
         num_warps_(num_blocks * (static_cast<int>(blockDim.x) / kWarpSize)) {}
 
-  /// Starts what can be known before the counts: which round it is, where the first peer is.
+  /// Reads what can be known before the counts: which round it is, and where the first peer's
+  /// buffer is.
   __device__ void begin() {
     resume();
     advance();
   }
-  /// Likewise, for the round that was pushed last.
+  /// Reads the same for the round that was pushed last.
   __device__ void resume() {
     epoch_ = control().epoch;
     first_found_ = warp_ < num_peers() ? wire_.look_up(peer(warp_)) : 0;
   }
-  /// To the next round.
+  /// Goes to the next round.
   __device__ void advance() { epoch_ = next_epoch(epoch_); }
 
   /// Sends value(column) for the columns [0, num_counts) to the peers of this block.
@@ -124,9 +128,9 @@ class WireRound {
     }
   }
 
-  /// Waits for all peers and hands each count to store(rank, column, count). Returns once all are
-  /// there, the deadline has passed, or the block knows that the round is lost; then some counts
-  /// may be missing.
+  /// Waits for all peers and calls store(rank, column, count) for each count. Returns when all
+  /// counts are there. Also returns if the deadline has passed or the block knows that the round is
+  /// lost; then some counts may be missing.
   template <class Store>
   __device__ void gather(int num_counts, unsigned long long fingerprint, Store store) {
     const unsigned long long give_up = now_ns() + a_.deadline_ns;
@@ -146,15 +150,15 @@ class WireRound {
     }
   }
 
-  /// ExchangeVerdict bits, 0: complete. After a barrier of the block.
+  /// Returns ExchangeVerdict bits; 0: complete. Call it after a barrier of the block.
   __device__ std::uint32_t verdict() const { return shared_.bits; }
 
-  /// Ends the round; on one thread of one block, after that barrier.
+  /// Ends the round. One thread of one block calls it, after that barrier.
   __device__ void finish() const {
     close();
     count();
   }
-  /// Of this the part that the push ends, and the part that the verdict does.
+  /// The two parts of finish(): close() ends the push, count() records the verdict.
   __device__ void close() const { control().epoch = epoch_; }
   __device__ void count() const {
     ExchangeControl& c = control();
@@ -169,14 +173,15 @@ class WireRound {
     return *reinterpret_cast<ExchangeControl*>(a_.own + a_.channel);
   }
   __device__ int num_peers() const { return a_.layout.num_ranks - 1; }
-  /// Peers in another order on each rank, so that not all ranks store to one of them at a time.
+  /// Each rank has its peers in another order, so that not all ranks store to the same one at a
+  /// time.
   __device__ int peer(int i) const {
     const int rank = a_.rank + 1 + i;
     return rank < a_.layout.num_ranks ? rank : rank - a_.layout.num_ranks;
   }
   __device__ static int lines_of(int num_counts) { return 1 + (num_counts + 1) / 2; }
 
-  /// The lines first, first + kWarpSize ... of a peer. Returns false where the round is lost.
+  /// Takes the lines first, first + kWarpSize ... of a peer. Returns false if the round is lost.
   template <class Store>
   __device__ bool take_lines(const ExchangeLine* lines, int first, int num_lines, int from,
                              unsigned long long give_up, int num_counts,
@@ -219,7 +224,7 @@ class WireRound {
     }
   }
 
-  /// Tells the block.
+  /// Tells the block that the round is lost.
   __device__ bool lose(ExchangeVerdict why, int from) {
     atomicMax(&shared_.missing, from);
     atomicOr(&shared_.bits, static_cast<std::uint32_t>(why));
@@ -229,13 +234,13 @@ class WireRound {
   const PeerArgs& a_;
   const Wire wire_;
   SharedVerdict& shared_;
-  const int warp_;  // the number of this one among all of the cluster, those of a block apart
+  const int warp_;  // this warp's number in the cluster; consecutive ones are in different blocks
   const int num_warps_;
   std::uint32_t epoch_ = 0;
   unsigned long long first_found_ = 0;
 };
 
-/// A round among ranks that see each other's memory.
+/// A round of ranks that can access each other's memory.
 class PeerRound : public WireRound<StoreWire> {
  public:
   __device__ PeerRound(const PeerArgs& args, SharedVerdict& shared, int block, int num_blocks)

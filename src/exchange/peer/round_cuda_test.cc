@@ -9,7 +9,7 @@
 #include "exchange/peer/test_group.h"
 #include "support/expect_refused.h"
 
-// Ranks that are streams of one process.
+// The ranks are streams of one process.
 namespace lplb {
 namespace {
 
@@ -19,13 +19,13 @@ using testing::PeerCuda;
 using testing::VirtualRank;
 using testing::VirtualRanks;
 
-/// LPLB_EXCHANGE_ROUNDS, in place of what is quick.
+/// The number of rounds: LPLB_EXCHANGE_ROUNDS if it is set, otherwise `quick`.
 int rounds_or(int quick) {
   const char* const text = std::getenv("LPLB_EXCHANGE_ROUNDS");
   return text != nullptr ? std::atoi(text) : quick;
 }
 
-/// Sizes as placements come and go: odd, even, 1, all.
+/// Sizes that change as if placements came and went: odd, even, 1, all.
 std::size_t size_of_round(int round, std::size_t most) {
   const std::size_t sizes[] = {most, most - 1, 1, 24, 25, most / 2 + 1};
   return std::min(sizes[static_cast<std::size_t>(round / 7) % 6], most);
@@ -34,7 +34,7 @@ std::size_t size_of_round(int round, std::size_t most) {
 TEST_F(PeerCuda, RoundsOfRanksThatAreRandomlyLateAreWhole) {
   for (const Index num_ranks : {2, 4, 8, 16}) {
     SCOPED_TRACE(num_ranks);
-    // 700: several lines in flight a lane.
+    // With 700 counts each lane waits for several lines at once.
     const std::size_t most = num_ranks == 4 ? 700 : 64;
     VirtualRanks group(num_ranks, {.max_counts = most});
     const int rounds = rounds_or(2000);
@@ -90,8 +90,8 @@ TEST_F(PeerCuda, ARankThatIsLeftOutTimesTheOthersOutAndComesBack) {
   const auto waited = std::chrono::steady_clock::now() - start;
   EXPECT_GE(waited, kMissed * 5ms);
   EXPECT_LT(waited, 1s);
-  // It comes to rounds that the others have given up, and does not wait in them, but for the last
-  // two, whose counts are still there.
+  // The late rank now runs the rounds that the others have given up. It does not wait in them. The
+  // last two are complete for it, because their counts are still there.
   VirtualRank& late = *group.ranks[kRanks - 1];
   for (int round = 0; round < kMissed; ++round) late.enqueue(24);
   late.wait();
@@ -99,7 +99,7 @@ TEST_F(PeerCuda, ARankThatIsLeftOutTimesTheOthersOutAndComesBack) {
   EXPECT_EQ(stats.behind, kMissed - 2);
   EXPECT_EQ(stats.timed_out, 0);
   EXPECT_EQ(late.log().wrong, 0u);
-  // From here on all is well.
+  // From here on all rounds are complete.
   for (int round = 0; round < 5; ++round) {
     for (auto& rank : group.ranks) rank->enqueue(24);
   }
@@ -155,7 +155,7 @@ TEST_F(PeerCuda, ChannelsAreIndependent) {
       ranks.push_back(std::make_unique<VirtualRank>(group.channel(channel)));
     }
   }
-  groups.clear();  // channels keep the memory
+  groups.clear();  // the channels keep the memory alive
   for (int round = 0; round < 200; ++round) {
     for (auto& rank : ranks) rank->enqueue(24, 5000);
   }
@@ -166,7 +166,7 @@ TEST_F(PeerCuda, ChannelsAreIndependent) {
   }
 }
 
-/// Buffers of the user's.
+/// Buffers that belong to the caller.
 struct GivenBuffers {
   explicit GivenBuffers(Index num_ranks, const PeerGroupOptions& options) {
     const std::size_t bytes = peer_buffer_bytes(num_ranks, options);

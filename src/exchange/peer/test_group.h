@@ -15,8 +15,9 @@
 
 namespace lplb::testing {
 
-/// To be said before CUDA starts: kernels of 16 streams can run at the same time only with as many
-/// connections to the device, and a kernel that is loaded at its first launch waits for all others.
+/// This must be set before CUDA starts. Kernels of 16 streams can run at the same time only if
+/// there are that many connections to the device, and a kernel that is loaded at its first launch
+/// waits for all others.
 inline const bool runs_together = [] {
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 1);
   setenv("CUDA_MODULE_LOADING", "EAGER", 1);
@@ -30,7 +31,7 @@ class PeerCuda : public ::testing::Test {
   }
 };
 
-/// One rank with its stream and memory, and rounds that check themselves.
+/// One rank with its stream and memory. Its rounds check their results themselves.
 class VirtualRank {
  public:
   explicit VirtualRank(std::shared_ptr<DeviceExchange> exchange)
@@ -59,7 +60,7 @@ class VirtualRank {
   RoundLog log() const { return log_.get()[0]; }
   std::uint32_t outcome() const { return static_cast<std::uint32_t>(outcome_.get()[0]); }
   DeviceExchangeStats stats() { return exchange_->stats(stream.get()); }
-  /// What the last round gathered, of so many counts a rank.
+  /// What the last round gathered: [num_ranks, num_counts].
   std::vector<std::int32_t> all(std::size_t num_counts) const {
     std::vector<std::int32_t> counts(num_counts * static_cast<std::size_t>(exchange_->num_ranks()));
     LPLB_CUDA_CHECK(cudaMemcpy(counts.data(), all_.get(), counts.size() * sizeof(counts[0]),
@@ -87,7 +88,7 @@ class VirtualRanks {
     }
   }
 
-  /// Every rank's rounds are complete, and no count was wrong.
+  /// Expects that the rounds of every rank are complete and that no count was wrong.
   void expect_complete(std::int64_t rounds) {
     for (auto& rank : ranks) {
       rank->wait();

@@ -28,7 +28,7 @@ __global__ void delay_kernel(const RoundLog* log, int rank, unsigned most_ns) {
   wait(log, rank, most_ns);
 }
 
-/// One block.
+/// Ends a round. The grid has one block.
 __device__ void end_round(RoundLog* log, int wrong) {
   if (wrong != 0) atomicAdd(&log->wrong, static_cast<unsigned long long>(wrong));
   __syncthreads();
