@@ -4,7 +4,7 @@
 #include "lplb/simulate.h"
 #include "simulate/test_files.h"
 
-// simulate() on both backends: one report.
+// simulate() makes the same report on both backends.
 namespace lplb {
 namespace {
 
@@ -33,7 +33,7 @@ class SimulateCuda : public ::testing::Test {
   void SetUp() override {
     if (!cuda_support().missing.empty()) GTEST_SKIP() << "no GPU: " << cuda_support().missing;
   }
-  /// Returns the report with kCuda, which must be that with kCpu.
+  /// Returns the report of kCuda, which must equal that of kCpu.
   static SimulateReport simulate_both(SimulateOptions options) {
     const SimulateReport cpu = simulate(options);
     EXPECT_EQ(cpu.num_cuda_solves, 0);

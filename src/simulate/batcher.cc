@@ -14,8 +14,9 @@ std::int64_t scaled(std::int64_t a, std::int64_t b, std::int64_t c) {
   return static_cast<std::int64_t>(static_cast<Int128>(a) * b / c);
 }
 
-/// How many of `tokens` come before position `t` of `of`. Rounding starts at a phase of its own for
-/// each expert (steps of the golden ratio), else lone tokens would all fall into the last piece.
+/// How many of an expert's `tokens` come before position `t` of `of`. Rounding starts at another
+/// phase for each expert (multiples of the golden ratio). Otherwise the tokens of experts with a
+/// single token would all fall into the last piece.
 Load share(Load tokens, std::int64_t t, std::int64_t of, std::size_t expert) {
   const auto fraction = static_cast<std::uint64_t>(expert) * 0x9E3779B97F4A7C15u;
   const auto phase = static_cast<std::int64_t>(
@@ -149,17 +150,18 @@ void Batcher::count_sources(Batch& batch) const {
   }
 }
 
-/// Source ranks of the trace -> ranks of the replay.
+/// Sums the loads of the trace's sources to loads of the replay's ranks.
 void Batcher::fold_sources(Batch& batch) const {
   const Index sources = reader_.info().num_sources;
   if (sources == 0 || sources % num_ranks_ != 0) return;
-  // Loads of pieces are those of their sources, so that the two agree where both were rounded.
+  // The load of a piece is made from the loads of its sources. So the two agree, although each was
+  // rounded when the step was cut.
   const auto experts = static_cast<std::size_t>(reader_.info().num_logical_experts);
   const std::size_t width = experts * static_cast<std::size_t>(sources / num_ranks_);
   batch.source_load.assign(pending_.source_load.size() / width * experts, 0);
   std::fill(batch.load.begin(), batch.load.end(), 0);
   for (std::size_t i = 0; i < pending_.source_load.size(); ++i) {
-    const std::size_t rank = i / width;  // over all layers
+    const std::size_t rank = i / width;  // layer * num_ranks + rank
     batch.source_load[rank * experts + i % experts] += pending_.source_load[i];
     const std::size_t layer = rank / static_cast<std::size_t>(num_ranks_);
     batch.load[layer * experts + i % experts] += pending_.source_load[i];

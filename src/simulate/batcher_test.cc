@@ -18,7 +18,7 @@ using ::testing::IsEmpty;
 using testing::message_of;
 using testing::recorded;
 
-/// Steps given by the test.
+/// A trace whose steps the test gives.
 class Given : public TraceReader {
  public:
   Given(Index experts, std::vector<TraceStep> steps) : steps_(std::move(steps)) {
@@ -72,13 +72,14 @@ TEST(BatcherTest, StepsAsRecorded) {
 TEST(BatcherTest, MergesWithinADomain) {
   Given trace(1, {step_of("a", {4}), step_of("a", {5}), step_of("a", {12}), step_of("a", {3}),
                   step_of("b", {3}), step_of("b", {19}), step_of("a", {2})});
-  // 4 + 5 < 10, then 12 joins; 3 is a's rest; 3 + 19 is one batch, as 19 is less than two.
+  // 4 + 5 < 10, so 12 joins them. The last 3 tokens of "a" are a batch. 3 + 19 are one batch,
+  // because a step of 19 < 2 * 10 is not cut.
   EXPECT_THAT(tokens_of(batches_of(trace, 10)), ElementsAre(21, 3, 22, 2));
 }
 
 TEST(BatcherTest, CutsLargeSteps) {
   Given trace(1, {step_of("a", {3}), step_of("a", {32}), step_of("a", {20}), step_of("a", {9})});
-  // 32 is cut into 10, 11, 11, the first joins the 3; 20 into 10, 10.
+  // 32 is cut into 10, 11 and 11, and the 10 joins the 3. 20 is cut into 10 and 10.
   EXPECT_THAT(tokens_of(batches_of(trace, 10)), ElementsAre(13, 11, 11, 10, 10, 9));
 }
 
@@ -97,7 +98,7 @@ TEST(BatcherTest, PiecesOfLoadsAddUp) {
       sum[e] += batch.load[e];
       tokens += batch.load[e];
     }
-    // Rounding goes either way, so that no piece collects what the others lose.
+    // Rounding goes up or down, so no piece collects the tokens that the others lose.
     EXPECT_NEAR(static_cast<double>(tokens), static_cast<double>(batch.num_tokens), 12.0);
   }
   EXPECT_EQ(sum, load);
@@ -137,7 +138,7 @@ TEST(BatcherTest, BatchCountsOfTheRecordedLoads) {
   EXPECT_EQ(batches_of(*reader, 4096).size(), 8u);  // as data/traces/README.md says
 }
 
-/// Routings of `experts` given as rows of one expert a token.
+/// A step with a routing of one expert for each token: `rows` are the tokens' experts.
 TraceStep rows_of(std::string domain, std::vector<Index> rows, Index experts) {
   TraceStep step;
   step.domain = std::move(domain);
@@ -173,7 +174,7 @@ TEST(BatcherTest, TheTraceMayTellHomes) {
   EXPECT_THAT(batches[0].source_load, ElementsAre(2, 0, 0, 6));
 
   Given again(2, {ragged});
-  batches = batches_of(again, 2);  // rows 0 | 1 and then 1 1, all of rank 1
+  batches = batches_of(again, 2);  // rows 0 | 1, then rows 1 1, which are both of rank 1
   ASSERT_EQ(batches.size(), 2u);
   EXPECT_THAT(batches[0].source_load, ElementsAre(1, 0, 0, 1));
   EXPECT_THAT(batches[1].source_load, ElementsAre(0, 0, 0, 2));

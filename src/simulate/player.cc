@@ -18,8 +18,9 @@ std::span<const Load> layer_of(const std::vector<Load>& values, std::size_t laye
   return std::span(values).subspan(layer * size, size);
 }
 
-/// The moves of plan_moves() that leave their rank, without making the plan: slots of `to` whose
-/// expert is nowhere on their rank in `from`. `held_by` is scratch.
+/// How many moves of plan_moves() fetch an expert from another rank: the slots of `to` whose expert
+/// is nowhere on their rank in `from`. It counts them without making the plan. `held_by` is scratch
+/// memory.
 Index count_fetched(const Placement& from, const Placement& to, std::vector<Index>& held_by) {
   held_by.assign(static_cast<std::size_t>(to.num_logical_experts), -1);
   const Index slots = to.slots_per_rank();
@@ -48,7 +49,7 @@ Player::Player(const SimulateOptions& options, const TraceInfo& trace)
   if (options.backend == Backend::kCuda) warm_up();
 }
 
-/// Starts the device and makes each thread's memory, so that no batch's time has them in it.
+/// Starts the device and allocates each thread's memory, so that no batch's time includes that.
 void Player::warm_up() {
   const std::vector<Load> load(static_cast<std::size_t>(shape_.num_logical), 0);
   const Layer& state = groups_[0].layers[0];
@@ -149,8 +150,8 @@ bool Player::rebalances_at(const Group& group, std::int64_t batch) const {
   return batch > 0 && batch % options_.rebalance_every == 0 && group.policy->adapts();
 }
 
-/// How many batches from `batch` on, at most `most`, are solved at once. On the CPU one, so that
-/// each has its own time.
+/// How many batches from `batch` on are solved at once: at most `most`. On the CPU it is one, so
+/// that each batch has a time of its own.
 std::size_t Player::run_length(const Group& group, std::int64_t batch, std::size_t most) const {
   if (options_.backend == Backend::kCpu) return 1;
   if (!group.policy->adapts()) return most;
@@ -159,7 +160,7 @@ std::size_t Player::run_length(const Group& group, std::int64_t batch, std::size
 }
 
 /// Solves `count` batches of one placement exactly, into scratch.run_split and scratch.summary.
-/// Returns microseconds a solve.
+/// Returns the time of a solve in microseconds.
 double Player::solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
                          const Layer& state, std::size_t layer, Scratch& scratch) const {
   using Clock = std::chrono::steady_clock;
@@ -178,7 +179,8 @@ double Player::solve_run(const std::deque<Batch>& batches, std::size_t first, st
   return took.count() / static_cast<double>(count);
 }
 
-/// state.shares: what an exact split of `batch` gives, over a placement that it was not split for.
+/// Sets state.shares to the exact split of `batch` over the current placement. This is needed after
+/// a rebalance, because the batch was split over another placement.
 void Player::take_shares(const Batch& batch, Layer& state, std::size_t layer,
                          Scratch& scratch) const {
   state.shares.resize(static_cast<std::size_t>(state.placement.num_physical()));
@@ -188,7 +190,8 @@ void Player::take_shares(const Batch& batch, Layer& state, std::size_t layer,
               state.shares, scratch.summary, scratch.workspace, solve_options_);
 }
 
-/// Places the layer anew from the window before batches[past]. Returns the experts moved.
+/// Chooses the layer's placement again, from the window of batches before batches[past]. Returns
+/// how many experts moved.
 Index Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
                         std::size_t layer, Scratch& scratch) const {
   const auto experts = static_cast<std::size_t>(shape_.num_logical);
@@ -210,8 +213,8 @@ Index Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Grou
   return fetched;
 }
 
-/// One policy's split of one layer [num_physical], given the exact one, and that of the batch
-/// before: empty where there is none.
+/// One policy's split of one layer: [num_physical]. `exact` is the exact split, and `shares` that
+/// of the previous batch; `shares` is empty if there is no previous batch.
 std::span<const Load> Player::split(const Batch& batch, const Layer& state, std::size_t layer,
                                     SplitKind kind, std::span<const Load> exact,
                                     std::span<const Load> shares, Scratch& scratch) const {
@@ -227,7 +230,7 @@ std::span<const Load> Player::split(const Batch& batch, const Layer& state, std:
   return scratch.other_split;
 }
 
-/// The figures of a split, and what it gives each rank.
+/// Computes the figures of a split, and the load that it gives each rank.
 void Player::judge(const Batch& batch, const Layer& state, std::size_t layer,
                    std::span<const Load> physical_load, double bound, PolicyOutcome& outcome,
                    std::span<Load> rank_load) const {

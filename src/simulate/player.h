@@ -11,11 +11,12 @@
 
 namespace lplb::replay {
 
-/// What a placement gave for one (batch, layer), whatever the splits over it.
+/// What a placement gave for one (batch, layer). It does not depend on how tokens are split over
+/// it.
 struct PlacementOutcome {
   Index moved = -1;  // experts fetched from other ranks; -1: no rebalance
   bool optimal = false;
-  Backend backend = Backend::kCpu;  // where it was solved
+  Backend backend = Backend::kCpu;  // where the split was solved
   double solve_us = 0;
 };
 
@@ -23,29 +24,30 @@ struct PlacementOutcome {
 struct PolicyOutcome {
   double imbalance = 1;
   double gap = 0;
-  double local = 0;  // tokens that stay on their rank, where the batch tells
-  double total = 0;  // tokens where the batch tells homes, else 0
+  double local = 0;  // tokens that stay on their home rank; 0 if homes are not known
+  double total = 0;  // all tokens; 0 if homes are not known
 };
 
 /// The outcomes of one block of batches; item i of a (policy, layer) is the block's i-th batch.
 struct BlockOutcome {
   std::int64_t first_batch = 0;
-  std::size_t size = 0;                     // batches
+  std::size_t size = 0;                     // how many batches
   std::vector<PlacementOutcome> placement;  // [num_placements, num_layers, size]
   std::vector<PolicyOutcome> policy;        // [num_policies, num_layers, size]
   std::vector<Load> rank_load;              // [num_policies, num_layers, size, num_ranks]
 };
 
-/// Places and splits batches, in order. Policies with the same placement share it, and one exact
-/// solve a (batch, layer), which is the split of one and the bound of the other. On kCuda the
-/// batches of a layer are solved in runs: all that a placement serves within what is played at
-/// once, in one launch; each thread has a stream of its own.
+/// Places and splits batches, in order. Policies with the same placement share it. They also share
+/// one exact solve for each (batch, layer): it is the split of the "+lplb" policy, and the bound
+/// that the other splits are compared with. On kCuda the batches of a layer are solved in runs: one
+/// launch solves all batches of a block that have the same placement. Each thread has a stream of
+/// its own.
 class Player {
  public:
   Player(const SimulateOptions& options, const TraceInfo& trace);
 
-  /// Plays batches.back() and the `count` - 1 before it; what is before those is the past, at least
-  /// the window. Layers and placements run in parallel; outcomes do not depend on it.
+  /// Plays the last `count` batches. The batches before these are the past, which must hold at
+  /// least the window. Layers and placements run in parallel, and outcomes do not depend on that.
   void play(const std::deque<Batch>& batches, std::size_t count, BlockOutcome& out);
 
   std::size_t placement_of(std::size_t policy) const { return members_[policy].placement; }
@@ -56,25 +58,25 @@ class Player {
     explicit Layer(Placement p) : placement(std::move(p)), problem(placement) {}
     Placement placement;
     SplitProblem problem;
-    std::vector<Load> shares;  // for kStale: the last batch's exact split over this placement
+    std::vector<Load> shares;  // for kStale: the previous batch's exact split over this placement
   };
-  struct Group {  // of policies with the same placement
+  struct Group {  // policies with the same placement
     std::string name;
     std::unique_ptr<PlacementPolicy> policy;
     std::vector<Layer> layers;
     std::vector<std::size_t> members;
-    bool is_stale = false;  // a member's split is
+    bool is_stale = false;  // whether some member splits by kStale
   };
   struct Member {
     std::size_t placement;
     SplitKind split;
   };
-  struct Scratch {  // of one thread
+  struct Scratch {  // memory of one thread
     Workspace workspace;
     std::vector<Load> run_load;         // [run, num_logical]
     std::vector<Load> run_split;        // [run, num_physical]: the exact splits
     std::vector<SplitSummary> summary;  // [run]
-    std::vector<Load> other_split;      // [num_physical]: one that is not exact
+    std::vector<Load> other_split;      // [num_physical]: a split that is not exact
     std::vector<double> past_load;
     std::vector<Index> held_by;
   };

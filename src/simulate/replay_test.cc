@@ -22,14 +22,14 @@ SimulateOptions small() {
   return options;
 }
 
-/// Replays a trace in the plainest way there is: the library's EPLB and its plan of moves, and no
-/// other code of its.
+/// Replays a trace in the plainest way. It uses the library's EPLB and plan of moves, and no other
+/// code of the library.
 struct Plain {
   std::vector<std::vector<double>> even;   // [layer][batch]: imbalance of the even split
-  std::vector<std::vector<double>> exact;  // and of the best one
+  std::vector<std::vector<double>> exact;  // the same of the best split
   std::int64_t moved = 0;
   std::int64_t rebalances = 0;
-  std::vector<double> heat;  // [num_ranks]: even, sum over pairs
+  std::vector<double> heat;  // [num_ranks]: load / mean of the even split, summed
 
   explicit Plain(const SimulateOptions& o) : heat(static_cast<std::size_t>(o.num_ranks)) {
     const auto reader = open_trace(o.trace, o.synthetic);
@@ -81,7 +81,7 @@ struct Plain {
       for (std::size_t s = 0; s < map.size(); ++s) {
         if (map[s] == static_cast<Index>(e)) slots.push_back(s);
       }
-      // Token by token, from the (e mod count)-th replica on.
+      // Tokens go to replicas one by one, beginning with replica e mod count.
       for (Load t = 0; t < load[e]; ++t) {
         rank[slots[(e + static_cast<std::size_t>(t)) % slots.size()] / per_rank] += 1;
       }
@@ -91,8 +91,8 @@ struct Plain {
     return *std::max_element(rank.begin(), rank.end()) / mean;
   }
 
-  /// No split is below the load confined to a set of ranks, shared by them; the best one reaches
-  /// the largest of these.
+  /// The tokens that can only go to a set of ranks, divided by the number of these ranks, bound
+  /// every split from below. The best split reaches the largest of these bounds.
   double best_by_subsets(std::size_t experts, const std::vector<Index>& map,
                          const Load* load) const {
     std::vector<unsigned> ranks(experts, 0);
@@ -176,7 +176,7 @@ TEST(ReplayTest, BucketsHoldEquallyManyBatches) {
   options.synthetic.num_tokens = 16;
   options.synthetic.num_steps = 299;
   const SimulateReport report = simulate(options);
-  ASSERT_EQ(report.bucket_start.size(), 75u);  // of four, and one of three
+  ASSERT_EQ(report.bucket_start.size(), 75u);  // buckets of four batches, and a last one of three
   EXPECT_EQ(report.bucket_start[74], 296);
   const Plain plain(options);
   for (std::size_t b = 0; b < 75; ++b) {

@@ -17,8 +17,8 @@ using namespace replay;
 constexpr Index kMaxWindow = 1 << 20;
 constexpr int kMaxJobs = 1024;
 
-/// Batches that are played at once, so that threads have work and memory stays small. A GPU wants
-/// many to a launch.
+/// How many batches are played at once: enough that all threads have work, and few enough that
+/// memory stays small. A GPU needs many batches for each launch.
 struct BlockLimits {
   std::size_t bytes;
   std::size_t batches;
@@ -56,7 +56,7 @@ void check_trace(const SimulateOptions& o, const TraceInfo& trace) {
       "redundants", "{} a rank make more than {} slots in all", o.redundants, kMaxPhysical);
 }
 
-/// What messages call the trace.
+/// The name of the trace in messages.
 std::string file_of(const SimulateOptions& o) {
   return o.trace == "-" ? "standard input" : o.trace;
 }
@@ -89,7 +89,7 @@ SimulateReport simulate(const SimulateOptions& options) {
   const std::int64_t in_all = options.batch_tokens == 0 ? trace.num_steps : -1;
   const std::size_t block = block_size(options, trace);
   const auto window = static_cast<std::size_t>(options.window);
-  std::deque<Batch> batches;  // the window, then the block
+  std::deque<Batch> batches;  // first the window, then the block
   BlockOutcome outcome;
   std::int64_t done = 0;
   for (bool more = true; more;) {

@@ -41,7 +41,7 @@ SimulateOptions deepseek(Index num_ranks, const std::vector<std::string>& polici
   return options;
 }
 
-/// Everything in the report but the times.
+/// The report as text, without the times.
 std::string figures(SimulateReport report) {
   report.settings.jobs = 0;
   for (PolicyReport& policy : report.policies) policy.solve_us = {};
@@ -61,7 +61,8 @@ class SimulateTest : public testing::Files {
   }
 };
 
-/// data/traces/README.md prints what a program that shares no code with this one computed.
+/// The figures come from data/traces/README.md. A program that shares no code with this one
+/// computed them.
 TEST_F(SimulateTest, UnbalancedFiguresAreThoseOfTheTracesReadme) {
   struct Row {
     const char* file;
@@ -69,7 +70,8 @@ TEST_F(SimulateTest, UnbalancedFiguresAreThoseOfTheTracesReadme) {
     Index ranks;
     double mean, median, p95, worst;
   };
-  // The README takes its median and p95 without interpolation: compared where pairs are many.
+  // The README's median and p95 are not interpolated, so they are compared only if there are many
+  // pairs.
   const std::vector<Row> rows = {
       {"deepseek-v2-lite", 0, 8, 1.510, 1.477, 1.926, 2.722},
       {"deepseek-v2-lite", 0, 16, 1.946, 1.863, 2.643, 3.521},
@@ -121,7 +123,8 @@ TEST_F(SimulateTest, EverySolveIsOptimalAndExactSplitsNeverLose) {
 }
 
 TEST_F(SimulateTest, APlacementSeesThePastAlone) {
-  // The last of 30 steps is replaced: a token of every kind goes to the last six experts.
+  // The last of 30 steps is replaced by a step of one token, which goes to the last six experts in
+  // every layer.
   nlohmann::json other = {{"step", 29},    {"domain", "intent"}, {"num_tokens", 1},
                           {"num_topk", 6}, {"first_layer", 1},   {"load", nlohmann::json::array()}};
   std::vector<int> row(64, 0);
@@ -159,10 +162,10 @@ double mean_of(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-/// The figures that the project's design started from: batches of 1024 tokens, 8 of the past, and
-/// the mean over all but the first batch, which has no past. They came from another program, which
-/// breaks ties between equal loads, and divides the remainders of even splits, in ways of its own:
-/// that is worth thousandths.
+/// The figures that the project's design started from: batches of 1024 tokens, a window of 8
+/// batches, and the mean over all batches but the first, which has no past. Another program
+/// computed them. It breaks ties between equal loads and divides the remainders of even splits in
+/// another way, so figures differ by thousandths.
 TEST_F(SimulateTest, FiguresAreThoseOfTheFirstStudy) {
   struct Row {
     Index ranks, redundants;
@@ -187,7 +190,8 @@ TEST_F(SimulateTest, FiguresAreThoseOfTheFirstStudy) {
 }
 
 TEST_F(SimulateTest, LocalShareIsKnownWhereTheTraceTells) {
-  // Two ranks, one expert each, no replicas: rank 0 holds 3 tokens of its own expert, rank 1 one.
+  // Two ranks with one expert each and no replicas. Rank 0 holds 3 tokens of its own expert, rank 1
+  // holds one token of its own.
   const std::string trace = write(
       "a.jsonl",
       R"({"format":"lplb-trace","version":1,"num_layers":1,"num_logical_experts":2,"num_topk":1,)"

@@ -13,7 +13,7 @@ void split_by_shares(const Placement& placement, std::span<const Load> shares,
     for (const Index slot : replicas) whole += shares[slot];
     const bool is_even = whole == 0;
     if (is_even) whole = static_cast<Int128>(replicas.size());
-    // Where the replicas so far end, of all tokens.
+    // `end` is how many of the expert's tokens go to the replicas so far, rounded down.
     Int128 part = 0;
     Load end = 0;
     for (const Index slot : replicas) {

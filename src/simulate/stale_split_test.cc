@@ -14,7 +14,7 @@ namespace {
 
 using ::testing::ElementsAre;
 
-// Expert 0 on ranks 0, 1 and 2, expert 1 on rank 0, expert 2 on ranks 1 and 2.
+// Expert 0 is on ranks 0, 1 and 2, expert 1 on rank 0, expert 2 on ranks 1 and 2.
 Placement three_ranks() {
   const std::vector<Index> map = {0, 1, 0, 2, 0, 2};
   return make_placement(3, 3, map);
@@ -78,7 +78,7 @@ TEST(StalePolicy, OfTheFirstBatchIsEven) {
   EXPECT_EQ(report.policies[2].solves, 0);
 }
 
-// Never better than the optimum of the batch itself.
+// A stale split is never better than the optimum of the batch itself.
 TEST(StalePolicy, PaysForBeingABatchLate) {
   for (const Index rebalance_every : {1, 4, 1000}) {
     const SimulateReport report = replay_of("synthetic:W6_rotating_hotspot", 40, rebalance_every);

@@ -8,7 +8,8 @@
 namespace lplb::replay {
 namespace {
 
-/// Sums of neighbouring rows, in the front half; zeros behind. `rows` is even.
+/// Replaces row i by the sum of rows 2i and 2i + 1, for the first half of the rows, and sets the
+/// second half to zero. `rows` must be even.
 void fold_rows(std::vector<double>& sums, std::size_t rows) {
   const std::size_t width = sums.size() / rows;
   for (std::size_t row = 0; row < rows; ++row) {
@@ -67,7 +68,8 @@ void Summary::add(const BlockOutcome& block, const Player& player) {
   }
 }
 
-/// NOTE: doubles the width of all buckets when the batch does not fit any more.
+/// Returns the bucket of a batch. NOTE: if the batch does not fit into the last bucket, this
+/// doubles the width of all buckets.
 std::size_t Summary::bucket_of(std::int64_t batch) {
   while (batch / bucket_width_ >= static_cast<std::int64_t>(kMaxBuckets)) {
     bucket_width_ *= 2;

@@ -8,16 +8,17 @@
 
 namespace lplb::replay {
 
-/// As Distribution says; all 0 where `values` is empty. Sorts `values`.
+/// The figures of `values`, as Distribution defines them. All are 0 if `values` is empty. Sorts
+/// `values`.
 Distribution summarize(std::span<double> values);
 
-/// Adds outcomes up, always in the same order, into the figures of the report.
+/// Adds outcomes up to the figures of the report, always in the same order.
 class Summary {
  public:
   Summary(const SimulateOptions& options, const TraceInfo& trace);
 
   void add(const BlockOutcome& block, const Player& player);
-  /// Fills what the report says of batches and policies. Once, at the end.
+  /// Writes the figures of batches and policies into the report. Call it once, at the end.
   void finish(SimulateReport& report);
 
  private:
@@ -25,7 +26,7 @@ class Summary {
 
   struct Sums {
     PolicyReport report;
-    std::vector<double> imbalance;  // every (batch, layer)
+    std::vector<double> imbalance;  // one for each (batch, layer)
     std::vector<double> solve_us;
     double gap = 0;
     double local = 0, total = 0;
@@ -43,7 +44,7 @@ class Summary {
   std::size_t num_ranks_, num_layers_;
   std::int64_t num_batches_ = 0;
   std::int64_t num_solves_ = 0, num_cuda_solves_ = 0;
-  std::int64_t bucket_width_ = 1;  // batches
+  std::int64_t bucket_width_ = 1;  // how many batches a bucket holds
   std::vector<Sums> policies_;
 };
 

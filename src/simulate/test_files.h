@@ -11,7 +11,7 @@
 
 namespace lplb::testing {
 
-/// A folder of its own for each test, removed afterwards.
+/// Gives each test a folder of its own, and removes it afterwards.
 class Files : public ::testing::Test {
  protected:
   Files() {
@@ -33,7 +33,7 @@ class Files : public ::testing::Test {
   std::filesystem::path folder_;
 };
 
-/// What the exception of type Error that `body` must throw says.
+/// Returns the message of the exception of type Error that `body` must throw.
 template <class Error, class Body>
 std::string message_of(Body body) {
   try {

@@ -6,7 +6,7 @@
 namespace lplb::replay {
 namespace {
 
-/// Expert e in slot e, no replicas: what runs where nobody balances.
+/// Puts expert e into slot e, without replicas: the placement of a system that does not balance.
 class Contiguous : public PlacementPolicy {
  public:
   explicit Contiguous(const PlacementShape& shape) : num_logical_(shape.num_logical) {}

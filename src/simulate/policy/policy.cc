@@ -8,8 +8,9 @@
 namespace lplb::replay {
 namespace {
 
-/// `ending` is how the name goes on after the placement's own: "" for the split that it is used
-/// with by itself. An empty `placement` stands for every name of parse_topology().
+/// A policy's name is the placement's name, then `ending`. "" is the ending of the split that the
+/// placement is used with by itself. An empty `placement` stands for every name that
+/// parse_topology() takes.
 struct Entry {
   std::string_view placement;
   std::string_view ending;

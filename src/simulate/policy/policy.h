@@ -11,23 +11,24 @@
 
 namespace lplb::replay {
 
-/// What a placement policy is given beside the load; num_ranks divides num_logical.
+/// What a placement policy gets in addition to the load. num_ranks divides num_logical.
 struct PlacementShape {
   Index num_ranks = 0;
   Index num_nodes = 1;
   Index num_groups = 1;
   Index num_logical = 0;
-  Index redundants = 0;  // slots a rank, for policies that replicate
+  Index redundants = 0;  // redundant slots of a rank, for policies that replicate
 };
 
-/// Decides where the experts of one layer live. A new one is one file, and one line in policy.cc.
+/// Decides which expert each slot of one layer holds. To add a policy, add one file, and one line
+/// in policy.cc.
 class PlacementPolicy {
  public:
   virtual ~PlacementPolicy() = default;
-  /// `load` [num_logical], of the past, or all 1. Returns physical_to_logical. Called from several
-  /// threads at once. Throws ArgumentError where the policy cannot take the shape.
+  /// Returns physical_to_logical. `load` [num_logical] is the load of past batches, or all 1.
+  /// Several threads may call it at once. Throws ArgumentError if the policy cannot take the shape.
   virtual std::vector<Index> place(std::span<const double> load) const = 0;
-  /// False: place() does not depend on the load; a rebalance would change nothing.
+  /// Whether place() depends on the load. If not, a rebalance would change nothing.
   virtual bool adapts() const { return true; }
 };
 
@@ -37,7 +38,7 @@ using PlacementFactory = std::unique_ptr<PlacementPolicy> (*)(const std::string&
 std::unique_ptr<PlacementPolicy> make_contiguous(const std::string& name,
                                                  const PlacementShape& shape);
 std::unique_ptr<PlacementPolicy> make_eplb(const std::string& name, const PlacementShape& shape);
-/// `name` is parse_topology()'s.
+/// `name` is a name that parse_topology() takes.
 std::unique_ptr<PlacementPolicy> make_topology(const std::string& name,
                                                const PlacementShape& shape);
 
@@ -45,17 +46,17 @@ std::unique_ptr<PlacementPolicy> make_topology(const std::string& name,
 enum class SplitKind {
   kEven,
   kExact,
-  kStale,  ///< as the exact split of the batch before would have it
+  kStale,  ///< in proportion to the exact split of the previous batch
 };
 
-/// A policy's name taken apart: "cube+lplb" is the placement "cube" with the exact split.
+/// The parts of a policy's name: "cube+lplb" is the placement "cube" with the exact split.
 struct PolicyName {
   std::string placement;
   SplitKind split = SplitKind::kEven;
   PlacementFactory factory = nullptr;
 };
 
-/// Throws ArgumentError, naming `policies`, for a name that no policy has.
+/// Throws ArgumentError, which names `policies`, if no policy has this name.
 PolicyName parse_policy(const std::string& name);
 
 }  // namespace lplb::replay

@@ -11,7 +11,7 @@
 namespace lplb::report {
 namespace {
 
-/// Below this the page says "as much": its figures would read 0.0 %.
+/// If the cut is below this, the page says "as much", because its figures would read 0.0 %.
 constexpr double kNothing = 0.0005;
 
 const PolicyReport* find(const SimulateReport& report, const std::string& name) {

@@ -7,22 +7,23 @@
 
 namespace lplb::report {
 
-/// Which two policies answer the page's question, and what they say.
+/// The two policies that answer the page's question, and the answer.
 struct Answer {
-  const PolicyReport* best = nullptr;  ///< the "+lplb" policy of least mean imbalance
-  /// What it is held against: "eplb", else "none", else the first policy that does not solve.
+  const PolicyReport* best = nullptr;  ///< the "+lplb" policy with the smallest mean imbalance
+  /// What `best` is compared with: "eplb", otherwise "none", otherwise the first policy that does
+  /// not solve.
   const PolicyReport* base = nullptr;
-  double cut = 0;  ///< where both are: 1 - mean imbalance of best / that of base
+  double cut = 0;  ///< if both exist: 1 - mean imbalance of best / that of base
 };
 
-/// Policies without a finite mean imbalance do not take part.
+/// Finds these two policies. Policies without a finite mean imbalance are left out.
 Answer find_answer(const SimulateReport& report);
 
-/// "EPLB", "no replicas", or the policy's name, escaped.
+/// What the text calls a policy: "EPLB", "no replicas", or the policy's name, escaped.
 std::string spoken(const PolicyReport& policy);
 
 /// The share of a layer's expert time that the average rank waits for the slowest: 1 - mean / max
-/// load, with time in proportion to tokens.
+/// load. It takes time to be in proportion to tokens.
 double waiting_share(double imbalance);
 
 /// The top of the page: question, answer, what it means, and the figures behind it.

@@ -18,7 +18,8 @@ Axis make_axis(double low, double high, double min_span, int max_steps) {
   const double power = std::pow(10, std::floor(std::log10(rough)));
   double step = 10 * power;
   for (const double factor : {5.0, 2.0, 1.0}) {
-    // A hair of slack: 0.3 / 3 must not need steps of 0.2.
+    // The comparison has a little slack, so that rounding errors do not turn 0.3 / 3 into steps of
+    // 0.2.
     if (factor * power >= rough * (1 - 1e-9)) step = factor * power;
   }
   const double steps = std::max(1.0, std::ceil(span / step - 1e-9));

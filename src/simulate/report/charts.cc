@@ -12,7 +12,7 @@
 namespace lplb::report {
 namespace {
 
-constexpr double kMinSpan = 0.05;  // of an imbalance axis: noise must not fill a figure
+constexpr double kMinSpan = 0.05;  // an imbalance axis spans at least this: noise must not fill it
 constexpr std::size_t kLongestLabel = 18;
 
 std::string grid(const Axis& axis, int height) {
@@ -25,7 +25,7 @@ std::string grid(const Axis& axis, int height) {
   return out;
 }
 
-/// A symbol around (x %, y): shapes tell the figures apart, not colours.
+/// A symbol at (x %, y). Figures differ by the shapes of symbols, not by colours.
 std::string symbol(double x, int y, const char* shape) {
   return fmt::format(R"(<svg x="{:.2f}%" y="{}" overflow="visible">{}</svg>)", x, y, shape);
 }
@@ -71,7 +71,7 @@ std::string range_row(const PolicyReport& policy, const std::string& classes, co
 struct Label {
   std::size_t policy;
   double line;  ///< where its line ends
-  double y;     ///< where it stands
+  double y;     ///< where the label stands
 };
 
 /// Moves labels apart, no farther than needed, and keeps them between 0 and `height`.
@@ -94,7 +94,8 @@ double time_at(const SimulateReport& report, double batch) {
   return 1000 * batch / static_cast<double>(report.num_batches);
 }
 
-/// Bucket means at the middle of each bucket; the first and the last hold to the edges.
+/// The points of a line: each bucket's mean at the middle of the bucket. The first and the last
+/// value extend to the edges.
 std::string points(const SimulateReport& report, const PolicyReport& policy, const Axis& axis,
                    int height) {
   const std::vector<std::int64_t>& start = report.bucket_start;
@@ -162,7 +163,7 @@ std::string ranges_html(const SimulateReport& report) {
 
 std::string over_time_html(const SimulateReport& report) {
   if (!has_time(report)) return "<p>No batch was replayed.</p>\n";
-  constexpr int kGap = 16;  // of two lines of text
+  constexpr int kGap = 16;  // distance of two lines of text
   const int height = std::max(240, kGap * static_cast<int>(report.policies.size() + 2));
   double worst = 1;
   std::size_t longest = 0;

@@ -8,33 +8,34 @@
 
 namespace lplb::report {
 
-/// Marks from `low` to `high`, `step` apart; the first is `low`.
+/// An axis with marks from `low` to `high`, `step` apart. The first mark is at `low`.
 struct Axis {
   double low = 0;
   double high = 1;
   double step = 1;
-  int decimals = 0;  ///< that tell its marks apart
+  int decimals = 0;  ///< how many decimals its marks need to differ
 
   int marks() const;
   double mark(int i) const { return low + i * step; }
-  /// Where `value` lies, 0 to 100; outside values are clamped.
+  /// The position of `value`, 0 to 100. Values outside the axis are clamped.
   double at(double value) const;
 };
 
-/// The axis from `low` on that holds `high` in at most `max_steps` steps of 1, 2 or 5 times a power
-/// of ten. It spans `min_span` at least.
+/// Makes the axis that starts at `low` and reaches `high` in at most `max_steps` steps of 1, 2 or 5
+/// times a power of ten. It spans at least `min_span`.
 Axis make_axis(double low, double high, double min_span, int max_steps);
 
-// Figures as HTML with inline SVG that is as wide as its place: horizontal coordinates are
-// percentages, so that text keeps its size from a phone to a page of paper.
+// The figures are HTML with inline SVG. The SVG is as wide as its container and has percentages as
+// horizontal coordinates, so text keeps its size from a phone to a page of paper.
 
-/// Distribution of the imbalance: a row a policy.
+/// The distribution of the imbalance, one row for each policy.
 std::string ranges_html(const SimulateReport& report);
 
-/// Imbalance over time: a line a policy, named at its end.
+/// The imbalance over time, one line for each policy. The policy's name is at the end of its line.
 std::string over_time_html(const SimulateReport& report);
 
-/// Rank x time before and after; empty where the report has no rank loads.
+/// Two maps of load by rank and time, of Answer's base and best. Empty if the report has no rank
+/// loads.
 std::string heat_html(const SimulateReport& report);
 
 }  // namespace lplb::report

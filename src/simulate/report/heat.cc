@@ -12,11 +12,12 @@
 namespace lplb::report {
 namespace {
 
-constexpr int kLevels = 5;             // on each side of the mean
-constexpr std::size_t kMaxRows = 128;  // more ranks share rows: the page stays small
+constexpr int kLevels = 5;             // colours on each side of the mean
+constexpr std::size_t kMaxRows = 128;  // more ranks share rows, so that the page stays small
 constexpr std::size_t kLabelledRows = 16;
 
-/// Rows of ranks_per_row ranks: the busiest of them, bucket by bucket.
+/// A row stands for ranks_per_row ranks, and a column for a bucket. A cell has the load of the
+/// busiest of these ranks.
 struct Grid {
   std::size_t rows, columns, ranks_per_row;
   std::vector<double> value;
@@ -40,8 +41,8 @@ Grid make_grid(const SimulateReport& report, const PolicyReport& policy) {
   return grid;
 }
 
-/// Colours in equal steps around the mean load, the same for both maps; the outermost stand for all
-/// that lies beyond, too.
+/// Colours in equal steps around the mean load. Both maps have the same scale. The outermost
+/// colours also stand for all values beyond.
 struct Scale {
   double step;
 
@@ -79,7 +80,8 @@ std::string legend(const Scale& scale) {
   return out + "<li>busy</li></ul>\n";
 }
 
-/// One path a colour; each horizontal run of it is a stroke one unit wide.
+/// One path for each colour. Each horizontal run of cells of that colour is a stroke, one unit
+/// wide.
 std::string cells(const Grid& grid, const Scale& scale) {
   std::array<std::string, 2 * kLevels + 1> paths;
   for (std::size_t row = 0; row < grid.rows; ++row) {
@@ -104,7 +106,7 @@ std::string row_name(const SimulateReport& report, const Grid& grid, std::size_t
   return fmt::format("ranks {} to {}", first, std::min(first + grid.ranks_per_row, ranks) - 1);
 }
 
-/// The four decimals that the readout shows and a test compares.
+/// The values of all cells, with the four decimals that the readout shows and a test compares.
 std::string values(const Grid& grid) {
   std::string out;
   for (const double value : grid.value) {
@@ -147,7 +149,8 @@ std::string map_html(const SimulateReport& report, const std::string& title,
   std::string out = fmt::format(
       R"(<figure class="heat"><h3>{} <span class="name">{}</span></h3><div class="plot"><svg width="100%" height="{}" role="img"><title>Load of each rank over time, {}</title><desc>{}</desc>)",
       title, name, height, name, summary);
-  // Cells are one unit each way; half a unit down, a stroke fills its row.
+  // A cell is one unit wide and high. The view starts half a unit higher, so that a stroke fills
+  // its row.
   out += fmt::format(
       R"(<svg class="cells" width="100%" height="{}" viewBox="0 -0.5 {} {}" preserveAspectRatio="none" data-policy="{}" data-metric="rank_heat" data-rows="{}" data-ranks-per-row="{}" data-values="{}">
 {}</svg>)",

@@ -19,7 +19,7 @@ namespace {
 using namespace report;
 
 std::string head(const SimulateReport& report) {
-  // The page may load nothing: what it needs is in it.
+  // The page must not load anything: all that it needs is in it.
   return fmt::format(
       R"(<!DOCTYPE html>
 <html lang="en">
@@ -50,7 +50,7 @@ std::string top(const SimulateReport& report) {
       answer_html(report));
 }
 
-/// `note` is text of the page's own.
+/// `note` is the page's own text and is not escaped.
 std::string section(const SimulateReport& report, const char* id, const char* title,
                     const std::string& note, const std::string& body) {
   if (body.empty()) return "";
@@ -80,7 +80,7 @@ std::string definitions() {
 )";
 }
 
-/// Words that lines do not break at the hyphens of.
+/// Puts each word into a span, so that no line breaks at a hyphen.
 std::string words(const std::string& command) {
   std::string out;
   for (std::size_t first = 0, end = 0; first < command.size(); first = end + 1) {

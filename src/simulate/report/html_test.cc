@@ -37,7 +37,8 @@ SimulateOptions small() {
   return options;
 }
 
-/// A report whose figures are given: imbalance `mean` and twice it at worst, in one of two layers.
+/// A policy with given figures: its mean imbalance is `mean`, and the worst is twice that, in one
+/// of two layers.
 PolicyReport policy(const std::string& name, double mean) {
   PolicyReport p;
   p.name = name;
@@ -127,7 +128,7 @@ TEST(ReportHtmlTest, FiguresOfPoliciesAreThoseOfTheJson) {
   }
 }
 
-/// What a reader sees is the value that a program reads, rounded.
+/// The figures that a reader sees are the values that a program reads, rounded.
 TEST(ReportHtmlTest, ShownFiguresAreTheValuesRounded) {
   const std::string html = report_html(simulate(small()), kCommand);
   int checked = 0;
@@ -241,7 +242,7 @@ TEST(ReportHtmlTest, AnswerIsBestLplbPolicyAgainstEplb) {
   EXPECT_EQ(h1.at("data-policy"), "cube+lplb");
   EXPECT_EQ(h1.at("data-baseline"), "eplb");
   EXPECT_EQ(std::stod(h1.at("data-value")), 1 - 1.05 / 1.25);
-  // 1 - 1 / 1.25: the mean of 1 takes as long as 1.25.
+  // 1 - 1 / 1.25: the average rank has load 1 and waits for a rank with load 1.25.
   EXPECT_THAT(page.one("p", "class", "lead").text, HasSubstr("20.0\u00A0% of the expert time"));
 }
 
@@ -278,7 +279,7 @@ TEST(ReportHtmlTest, AllTextIsEscaped) {
   report.settings.trace = evil;
   report.settings.policies = {evil};
   const std::string html = report_html(report, "lplb simulate --trace " + evil);
-  const Page page(html);  // reads strictly: what is not escaped fails
+  const Page page(html);  // reads strictly: unescaped text fails
   EXPECT_EQ(page.all("script").size(), 1u);
   EXPECT_THAT(page.one("script").text, Not(HasSubstr("alert")));
   EXPECT_THAT(page.all("title")[0].text, HasSubstr(evil + "\\x0a\\x01\\xff"));
@@ -319,7 +320,7 @@ TEST(ReportHtmlTest, FiguresAndTablesCanBeReadWithoutEyesOrColours) {
   EXPECT_EQ(page.all("desc").size(), static_cast<std::size_t>(described));
   EXPECT_EQ(described, 5 + 1 + 2);
   for (const Element& head : page.all("th")) EXPECT_TRUE(head.has("scope")) << head.text;
-  // Each line of the chart over time has its name beside it.
+  // Each line of the chart over time has its name next to it.
   std::vector<std::string> ends;
   for (const Element& text : page.all("text")) {
     if (text.at("class").starts_with("end ")) ends.push_back(text.text);
@@ -335,7 +336,7 @@ TEST(ReportHtmlTest, SyntheticFiguresAreMarkedWhereverTheyShow) {
   const Page page(html);
   EXPECT_EQ(page.one("p", "class", "notice").text.find("synthetic"), 0u);
   EXPECT_THAT(page.all("title")[0].text, HasSubstr("(synthetic)"));
-  // A heading over each figure, table and number.
+  // Each figure, table and number has a heading.
   for (const Element& heading : page.all("h2")) EXPECT_THAT(heading.text, HasSubstr("synthetic"));
 }
 
@@ -343,16 +344,17 @@ TEST(ReportHtmlTest, MarksStandWhereTheirValuesAre) {
   const std::string html =
       report_html(report_of({policy("eplb", 1.4), policy("eplb+lplb", 1.2)}), kCommand);
   const Page page(html);
-  // The worst are 2.8 and 2.4: the axis runs from 1 to 3.
+  // The worst values are 2.8 and 2.4, so the axis runs from 1 to 3.
   std::vector<double> means;
   for (const Element& circle : page.all("circle", "class", "mean")) {
     const Element& symbol = page.elements()[circle.within.back()];
     means.push_back(std::stod(symbol.at("x")));
   }
-  ASSERT_EQ(means.size(), 3u);  // that of the key, and a row a policy
+  ASSERT_EQ(means.size(), 3u);  // one in the key, and one in each policy's row
   EXPECT_EQ(means[1], 20);
   EXPECT_EQ(means[2], 10);
-  // Ranks of 1.4 and 0.6: the outermost colours; those of 1.2 and 0.8 are the same steps nearer.
+  // Ranks with loads 1.4 and 0.6 have the outermost colours. Those with 1.2 and 0.8 are nearer to
+  // the mean, equally far on both sides.
   for (const char* colour : {"h10", "h0", "h7", "h3", "h5"}) {
     EXPECT_EQ(page.all("path", "class", colour).size(), colour == std::string("h5") ? 2u : 1u)
         << colour;
@@ -393,7 +395,7 @@ TEST(ReportHtmlTest, FiguresThatAreNoNumbersAreDashes) {
 TEST(ReportHtmlTest, EmptyReportIsAPage) {
   const std::string html = report_html(SimulateReport{}, "");
   const Page page(html);
-  EXPECT_EQ(page.all("section").size(), 5u);  // no ranks to show
+  EXPECT_EQ(page.all("section").size(), 5u);  // the section of ranks is missing
 }
 
 TEST(ReportHtmlTest, ManyRanksLayersAndBucketsStaySmall) {
@@ -409,7 +411,7 @@ TEST(ReportHtmlTest, ManyRanksLayersAndBucketsStaySmall) {
     p.layer_mean.assign(kLayers, 1.234567890123456789);
     p.layer_max.assign(kLayers, 2.345678901234567891);
     p.over_time.assign(kBuckets, 1.234567890123456789);
-    // Neighbours never share a colour: the worst case for runs of them.
+    // Neighbouring cells never have the same colour: the worst case for run lengths.
     p.rank_heat.clear();
     for (std::size_t i = 0; i < kRanks * kBuckets; ++i) {
       p.rank_heat.push_back(i % 2 == 0 ? 0.25 : 1.75 + static_cast<double>(i / kBuckets % 8) / 100);

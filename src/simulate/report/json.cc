@@ -88,7 +88,7 @@ std::string report_json(const SimulateReport& report) {
   const Json json = {{"trace", trace_json(report)},
                      {"settings", settings_json(report)},
                      {"policies", std::move(policies)}};
-  // A path may hold any bytes; JSON may not.
+  // A path may hold any bytes, but JSON may not.
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -37,7 +37,7 @@ std::string escape(std::string_view text) {
 }
 
 std::string shorten(std::string_view text, std::size_t max) {
-  // Where characters start: a UTF-8 sequence is never cut.
+  // Cut only where a character starts, so that no UTF-8 sequence is broken.
   std::vector<std::size_t> start;
   for (std::size_t i = 0; i < text.size(); ++i) {
     if ((static_cast<unsigned char>(text[i]) & 0xC0) != 0x80) start.push_back(i);
@@ -51,7 +51,7 @@ std::string shorten(std::string_view text, std::size_t max) {
 std::string fixed(double value, int decimals) {
   if (!std::isfinite(value)) return "–";
   const std::string text = fmt::format("{:.{}f}", value, decimals);
-  // Nothing on the page reads "-0.0".
+  // The page never shows "-0.0".
   const bool zero = text.find_first_not_of("-0.") == std::string::npos;
   return zero && text[0] == '-' ? text.substr(1) : text;
 }

@@ -27,7 +27,7 @@ std::string count(double value) { return grouped(static_cast<std::int64_t>(value
 
 struct Row {
   const char* label;
-  const char* metric;  ///< its path in report_json(); "waiting" is the page's own
+  const char* metric;  ///< its path in report_json(); only "waiting" is not in it
   double (*value)(const Policy&);
   std::string (*text)(double);
 };
@@ -73,13 +73,13 @@ std::vector<Group> summary_groups() {
 }
 
 std::string region(const char* label, const std::string& table) {
-  // Wide tables scroll by themselves, with the keyboard too: the page never does sideways.
+  // A wide table scrolls by itself, also with the keyboard. The page never scrolls sideways.
   return fmt::format(
       "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{}\">\n{}</div>\n", label,
       table);
 }
 
-/// A name that may break after each plus: columns stay narrow.
+/// Lets the name break after each plus, so that columns stay narrow.
 std::string breakable(const std::string& name) {
   std::string out;
   for (const char c : escape(name)) {

@@ -11,11 +11,11 @@
 
 namespace lplb::testing {
 
-/// An element of a page: what a test reads off it.
+/// An element of a page, as a test reads it.
 struct Element {
   std::string tag;
   std::map<std::string, std::string> attributes;
-  std::string text;                 ///< its own and that of all within
+  std::string text;                 ///< its own text and that of all elements in it
   std::vector<std::size_t> within;  ///< indices of the elements around it
 
   bool has(const std::string& name) const { return attributes.count(name) > 0; }
@@ -25,7 +25,8 @@ struct Element {
   }
 };
 
-/// "&lt;" and the like as the characters they stand for; any other bare ampersand is a failure.
+/// Replaces "&lt;" and the like by the characters that they stand for. Any other ampersand is a
+/// failure.
 inline std::string unescape(const std::string& text) {
   static const std::map<std::string, std::string> entities = {
       {"amp", "&"}, {"lt", "<"}, {"gt", ">"}, {"quot", "\""}, {"#39", "'"}, {"nbsp", "\u00A0"}};
@@ -47,8 +48,9 @@ inline std::string unescape(const std::string& text) {
   return out;
 }
 
-/// Reads a page strictly: every element is closed in order, every attribute value is quoted, no "<"
-/// or "&" is bare. (Browsers repair all of these, and then show something else.)
+/// Reads a page strictly: every element must be closed in order, every attribute value quoted, and
+/// every "<" or "&" of the text escaped. (Browsers repair all of these, and may then show something
+/// else.)
 class Page {
  public:
   explicit Page(const std::string& html) : html_(html) {

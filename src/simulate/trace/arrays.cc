@@ -12,14 +12,14 @@ constexpr int kMaxDigits = 18;
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
-/// Reads one array; `at` is where it stands.
+/// Reads one array. at() is the current position.
 class Scanner {
  public:
   Scanner(std::string_view text, std::size_t begin) : at_(text.data() + begin), end_(text.end()) {}
 
   const char* at() const { return at_; }
 
-  /// False for anything that is no plain array.
+  /// Returns false if there is anything but a plain array.
   bool scan(FlatArray& array) {
     array.shape.clear();
     array.values.clear();
@@ -68,7 +68,8 @@ class Scanner {
   const char* end_;
 };
 
-/// The end of the string that starts at text[begin]; npos where it has an escape or no end.
+/// Returns the end of the string that starts at text[begin], or npos if the string has an escape or
+/// no end.
 std::size_t end_of_string(std::string_view text, std::size_t begin) {
   const std::size_t end = text.find_first_of("\"\\", begin + 1);
   return end != std::string_view::npos && text[end] == '"' ? end + 1 : std::string_view::npos;
@@ -79,7 +80,7 @@ std::size_t end_of_string(std::string_view text, std::size_t begin) {
 void take_arrays(std::string_view line, const std::vector<std::string>& keys, std::string& rest,
                  std::vector<FlatArray>& arrays) {
   rest.clear();
-  std::size_t taken = 0;  // of `arrays`, whose memory is used again
+  std::size_t taken = 0;  // how many of `arrays` are filled; their memory is used again
   std::size_t copied = 0;
   int depth = 0;
   for (std::size_t i = 0; i < line.size();) {
@@ -90,7 +91,7 @@ void take_arrays(std::string_view line, const std::vector<std::string>& keys, st
       continue;
     }
     const std::size_t end = end_of_string(line, i);
-    if (end == std::string_view::npos) break;  // the strict parser's
+    if (end == std::string_view::npos) break;  // the rest is left to the strict parser
     const std::string_view name = line.substr(i + 1, end - i - 2);
     i = end;
     if (depth != 1 || std::find(keys.begin(), keys.end(), name) == keys.end()) continue;

@@ -19,7 +19,7 @@ struct Taken {
 Taken take(std::string_view line) {
   Taken taken;
   taken.rest = "left over";
-  taken.arrays.resize(3);  // as after a line with more of them
+  taken.arrays.resize(3);  // as if the previous line had had more arrays
   take_arrays(line, {"load", "other"}, taken.rest, taken.arrays);
   return taken;
 }
@@ -71,7 +71,7 @@ TEST(ArraysTest, LeavesWhatItIsNotSureOf) {
   }
 }
 
-/// Whatever is taken, what stays must be JSON exactly when the line is.
+/// What stays must be valid JSON if and only if the line is.
 TEST(ArraysTest, NoChangedByteMakesBadJsonGood) {
   const std::string line = R"({"load":[[1,20],[3,4]],"b":"x","other":[[5]]})";
   for (std::size_t i = 0; i < line.size(); ++i) {

@@ -19,7 +19,8 @@ constexpr std::size_t kLongestLine = std::size_t{1} << 28;
 LineReader::LineReader(const std::string& path)
     : file_(path), path_(file_.name()), buffer_(kFirstBuffer) {}
 
-/// Reads more behind the unread part; false at the end of the file.
+/// Reads more of the file after the unread part of the buffer. Returns false at the end of the
+/// file.
 bool LineReader::fill() {
   if (begin_ > 0) {
     std::copy(buffer_.begin() + static_cast<std::ptrdiff_t>(begin_),
@@ -127,7 +128,7 @@ void check_shape(const JsonLines& lines, const std::string& key, std::size_t row
 }  // namespace
 
 void read_load(const JsonLines& lines, TraceInfo& info, std::vector<Load>& load) {
-  lines.object().at("load");  // says that it is missing
+  lines.object().at("load");  // throws: the key is missing
   const auto layers = static_cast<std::size_t>(info.num_layers);
   const auto experts = static_cast<std::size_t>(info.num_logical_experts);
   std::size_t rows = 0, columns = 0;

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::int64_t kMaxId = std::numeric_limits<Index>::max();
 
-/// The *.load.jsonl of data/traces: every line repeats what holds for the whole trace.
+/// Reads *.load.jsonl of data/traces. Every line repeats what holds for the whole trace.
 class LoadTrace : public TraceReader {
  public:
   explicit LoadTrace(JsonLines lines) : lines_(std::move(lines)) {

@@ -20,7 +20,7 @@ class OwnTrace : public TraceReader {
     if (const std::string format = object.string("format"); format != kOwnFormat) {
       object.fail("format", fmt::format("is \"{}\", expected \"{}\"", format, kOwnFormat));
     }
-    // Before the other keys: a later version may have others.
+    // The version is checked before the other keys, because a later version may have other keys.
     const std::int64_t version = object.integer("version", 1, kMaxId);
     if (version != kOwnVersion) {
       object.fail("version", fmt::format("is {}, this program reads {}", version, kOwnVersion));
@@ -59,7 +59,7 @@ class OwnTrace : public TraceReader {
       step.num_tokens = object.integer("num_tokens", 0, std::numeric_limits<std::int64_t>::max());
       check_sums(lines_, info_, step);
     } else {
-      // Layers may drop tokens: the fullest tells how many there were at least.
+      // Layers may drop tokens. The fullest layer tells how many tokens there were at least.
       const std::vector<Load> sums = layer_sums(lines_, info_, step.load);
       const Load most = *std::max_element(sums.begin(), sums.end());
       step.num_tokens = most / info_.num_topk + (most % info_.num_topk != 0);
@@ -103,7 +103,7 @@ class OwnTrace : public TraceReader {
     }
   }
 
-  /// The sources of one layer must add up to its load.
+  /// Checks that the sources of one layer add up to its load.
   void check_sources(std::size_t layer, std::span<const Load> counts, const TraceStep& step) const {
     const auto experts = static_cast<std::size_t>(info_.num_logical_experts);
     for (std::size_t e = 0; e < experts; ++e) {
@@ -132,12 +132,12 @@ std::unique_ptr<TraceReader> open_own_trace(JsonLines lines) {
 
 namespace {
 
-/// Whatever bytes `text` holds, the line must be JSON.
+/// `text` as a JSON string. The result is valid JSON, whatever bytes `text` holds.
 std::string json_string(const std::string& text) {
   return io::Json(text).dump(-1, ' ', false, io::Json::error_handler_t::replace);
 }
 
-/// Lists of `columns` numbers each, as JSON.
+/// A JSON list of lists of `columns` numbers each.
 std::string matrix_text(std::span<const Load> values, std::size_t columns) {
   std::string text = "[";
   for (std::size_t i = 0; i < values.size(); i += columns) {

@@ -6,23 +6,23 @@
 
 #include "simulate/trace/lines.h"
 
-// A trace format is one file and one branch of open_trace().
+// Each trace format has one file, and one branch in open_trace().
 namespace lplb::replay {
 
-/// What the recorded formats call themselves, in TraceInfo::format.
+/// This project's own format: its name, which TraceInfo::format holds too, and its version.
 inline constexpr const char* kOwnFormat = "lplb-trace";
 inline constexpr int kOwnVersion = 1;
 
-/// This project's own format. `lines` is at the first line.
+/// Opens a trace of this project's own format. `lines` is at the first line.
 std::unique_ptr<TraceReader> open_own_trace(JsonLines lines);
 
-/// *.load.jsonl. `lines` is at the first line.
+/// Opens *.load.jsonl. `lines` is at the first line.
 std::unique_ptr<TraceReader> open_load_trace(JsonLines lines);
 
-/// *.topk.npy, with the *.load.jsonl beside it.
+/// Opens *.topk.npy, and the *.load.jsonl in the same folder.
 std::unique_ptr<TraceReader> open_topk_trace(const std::string& path);
 
-/// `name` without "synthetic:".
+/// Opens a synthetic trace. `name` does not have the prefix "synthetic:".
 std::unique_ptr<TraceReader> open_synthetic(const std::string& name,
                                             const SyntheticOptions& options);
 

@@ -6,8 +6,9 @@
 #include "core/check.h"
 #include "simulate/trace/readers.h"
 
-// The workloads of the imbalance benchmark proposed to NVIDIA Megatron-LM (pull request 7488): its
-// pools of experts, token by token, with a generator of our own that every platform repeats.
+// The workloads of the imbalance benchmark that was proposed to NVIDIA Megatron-LM (pull request
+// 7488). The pools of experts that tokens choose from are those of the benchmark. The random
+// generator is our own and gives the same numbers on every platform.
 namespace lplb {
 namespace replay {
 namespace {
@@ -24,8 +25,8 @@ class Random {
     return z ^ (z >> 31);
   }
 
-  /// In [0, n), from the upper 32 bits (Lemire, 2019, less the rejection: the bias is below 2^-19
-  /// for the few thousand experts that there can be).
+  /// A number in [0, n), from the upper 32 bits. The method is Lemire's (2019) without the
+  /// rejection: the bias is below 2^-19 for the few thousand experts that there can be.
   Index below(Index n) {
     return static_cast<Index>(((next() >> 32) * static_cast<std::uint64_t>(n)) >> 32);
   }
@@ -34,7 +35,8 @@ class Random {
   std::uint64_t state_;
 };
 
-/// A stream of its own for each (name, seed, step, layer). FNV-1a over the name, then mixing.
+/// Makes a random stream of its own for each (name, seed, step, layer): FNV-1a over the name, then
+/// mixing.
 Random make_stream(std::string_view name, std::uint64_t seed, std::int64_t step, Index layer) {
   std::uint64_t hash = 0xCBF29CE484222325u;
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
@@ -45,10 +47,10 @@ Random make_stream(std::string_view name, std::uint64_t seed, std::int64_t step,
   return Random(hash);
 }
 
-/// Where the tokens of one step choose.
+/// The pools that the tokens of one step choose from.
 struct Pools {
   std::vector<Index> hot;   // ids; empty: every token chooses from `rest`
-  std::vector<Index> rest;  // of the other tokens
+  std::vector<Index> rest;  // ids that the other tokens choose from
   bool round_robin = false;
   /// Whether token `t` chooses from `hot`.
   bool (*is_hot)(std::int64_t t) = nullptr;
@@ -60,7 +62,8 @@ std::vector<Index> range(Index begin, Index end) {
   return ids;
 }
 
-/// A quarter of the experts (at least top-k), from `base` on, around the end.
+/// A quarter of the experts, but at least num_topk. It starts at `turn` times that number and wraps
+/// around.
 std::vector<Index> hot_block(const SyntheticOptions& o, std::int64_t turn) {
   const Index width = std::max(o.num_topk, o.num_logical_experts / 4);
   std::vector<Index> ids = range(0, width);
@@ -110,7 +113,7 @@ struct Workload {
   bool ragged = false;  ///< source ranks hold tokens in proportion to 1, 2, ..., num_sources
 };
 
-/// A new workload is one function and one line.
+/// To add a workload, add one function, and one line here.
 constexpr std::array kWorkloads = {
     Workload{"W0_balanced", balanced},
     Workload{"W1_hot_expert_set", hot_set},
@@ -174,8 +177,8 @@ class SyntheticTrace : public TraceReader {
   }
 
  private:
-  /// num_topk distinct ids of `pool`, each set alike likely (Floyd's sampling: Bentley, Floyd:
-  /// "A sample of brilliance", 1987).
+  /// Chooses num_topk distinct ids of `pool`. Every set of ids is equally likely (Floyd's sampling:
+  /// Bentley, Floyd: "A sample of brilliance", 1987).
   void choose(const std::vector<Index>& pool, Random& random, Index* ids) {
     const auto size = static_cast<Index>(pool.size());
     ++stamp_;
@@ -210,13 +213,13 @@ class SyntheticTrace : public TraceReader {
   SyntheticOptions options_;
   TraceInfo info_;
   std::int64_t step_ = 0;
-  std::vector<std::int64_t> taken_;  // [num_logical]: the draw that took a place of the pool last
+  std::vector<std::int64_t> taken_;  // [num_logical]: last draw that took this entry of the pool
   std::int64_t stamp_ = 0;
 };
 
 void check_options(const SyntheticOptions& o) {
   constexpr std::int64_t kMaxSteps = std::int64_t{1} << 40;
-  constexpr std::int64_t kMaxIds = std::int64_t{1} << 30;  // of one step: 4 GiB
+  constexpr std::int64_t kMaxIds = std::int64_t{1} << 30;  // ids of one step: 4 GiB
   check_argument(o.num_logical_experts >= 1 && o.num_logical_experts <= kMaxPhysical,
                  "synthetic.num_logical_experts", "{} is not between 1 and {}",
                  o.num_logical_experts, kMaxPhysical);

@@ -84,8 +84,8 @@ TEST(SyntheticTest, FollowsFromNameSeedAndStepAlone) {
   EXPECT_NE(make("W1_hot_expert_set", options)[0].load, make("W2_hot_rank", options)[0].load);
 }
 
-/// Pins the generator: other numbers would silently change published figures. These come from a
-/// second implementation, in Python.
+/// Pins the generator, because other numbers would silently change published figures. The expected
+/// numbers come from a second implementation, in Python.
 TEST(SyntheticTest, NumbersAreTheSameOnEveryPlatform) {
   SyntheticOptions options;
   options.num_logical_experts = 8;
@@ -102,7 +102,8 @@ TEST(SyntheticTest, BalancedIsExactlyBalanced) {
 }
 
 TEST(SyntheticTest, HotExpertsAreHot) {
-  // Three tokens in four choose from a quarter of the experts; of the fourth a quarter does too.
+  // Three of four tokens choose from a quarter of the experts. The fourth token chooses from all
+  // experts, so a quarter of its choices fall there too.
   for (const char* name : {"W1_hot_expert_set", "W2_hot_rank"}) {
     for (const TraceStep& step : make(name, small())) {
       EXPECT_NEAR(static_cast<double>(sum(step, 0, 0, 8)) / 1024, 0.8125, 0.05) << name;

@@ -10,7 +10,7 @@
 namespace lplb::replay {
 namespace {
 
-/// STEM.topk.npy (or STEM.npy) -> STEM.load.jsonl.
+/// Turns STEM.topk.npy (or STEM.npy) into STEM.load.jsonl.
 std::string sibling_of(const std::string& path) {
   std::string_view stem = path;
   for (const std::string_view end : {".npy", ".topk"}) {
@@ -32,8 +32,9 @@ std::unique_ptr<TraceReader> open_sibling(const std::string& path) {
   return open_load_trace(std::move(lines));
 }
 
-/// The routing of every token, in the layers that were kept; steps and domains come from the loads
-/// beside it, and every step is recounted against them.
+/// Reads the routing of every token, in the layers that were kept. Steps and domains come from the
+/// *.load.jsonl in the same folder, and the routing of every step is counted and compared with its
+/// loads.
 class TopkTrace : public TraceReader {
  public:
   explicit TopkTrace(const std::string& path)
@@ -92,7 +93,7 @@ class TopkTrace : public TraceReader {
     return std::span(step.load).subspan(static_cast<std::size_t>(layer) * experts, experts);
   }
 
-  /// The rows of the step that whole_ describes: ids and their counts.
+  /// Reads the rows of the step that whole_ describes: the ids, and their counts.
   void read_rows(TraceStep& step) {
     if (whole_.num_tokens > rows_left_) {
       fail("shape", fmt::format("{} tokens are left for step {}, expected {}", rows_left_,
@@ -125,8 +126,8 @@ class TopkTrace : public TraceReader {
     }
   }
 
-  /// Which layers were kept: for each the first one, beyond the last found, whose load equals the
-  /// recount of the first step.
+  /// Finds out which layers were kept, by the counts of the first step. Each kept layer is the
+  /// first layer after the previous one whose load equals its counts.
   void find_layers() {
     Index from = 0;
     for (Index kept = 0; kept < info_.num_layers; ++kept) {
@@ -145,7 +146,8 @@ class TopkTrace : public TraceReader {
     name_layers();
   }
 
-  /// TraceInfo has layers at one distance; others are numbered from 0.
+  /// TraceInfo can only say layers at equal distances. If the distances differ, layers are numbered
+  /// from 0.
   void name_layers() {
     const Index stride = kept_.size() > 1 ? kept_[1] - kept_[0] : 1;
     for (std::size_t i = 1; i < kept_.size(); ++i) {
@@ -169,7 +171,7 @@ class TopkTrace : public TraceReader {
   io::NpyReader npy_;
   std::unique_ptr<TraceReader> loads_;
   TraceInfo info_;
-  TraceStep whole_;  // all layers' loads of the step being read
+  TraceStep whole_;  // the loads of all layers, for the step that is being read
   TraceStep first_;
   bool has_first_ = false;
   std::vector<Index> kept_;  // [num_layers]: index into whole_'s layers

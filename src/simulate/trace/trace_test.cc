@@ -158,7 +158,7 @@ TEST_F(TraceTest, RefusesWhatIsNoFile) {
 
 struct Bad {
   std::string content;
-  std::vector<std::string> expected;  // all are in the message
+  std::vector<std::string> expected;  // each of them is in the message
 };
 
 TEST_F(TraceTest, RefusesBadLines) {
@@ -249,7 +249,7 @@ TEST_F(TraceTest, LinesMayBeLongerThanTheBuffer) {
   info.num_topk = 1;
   TraceStep step;
   step.num_tokens = 1024 * 99;
-  step.load.assign(700 * 1024, 99);  // 2 MB a line
+  step.load.assign(700 * 1024, 99);  // a line has 2 MB
   const std::string line = trace_step_line(info, step);
   const auto reader = open_trace(write("a.jsonl", trace_header_line(info) + line + line));
   const std::vector<TraceStep> steps = read_all(*reader);
@@ -257,7 +257,7 @@ TEST_F(TraceTest, LinesMayBeLongerThanTheBuffer) {
   EXPECT_EQ(steps[1].load, step.load);
 }
 
-/// Reads the file, or refuses it with a message that names a file of `folder`.
+/// Reads the file. If it is refused, the message must name a file of `folder`.
 void read_or_refuse(const std::string& path, const std::string& folder) {
   try {
     const auto reader = open_trace(path);
@@ -284,7 +284,7 @@ TEST_F(TraceTest, EveryChangedByteIsReadOrRefused) {
   }
 }
 
-/// Two steps of two and one tokens, layers 1 and 3 of 0 to 3 kept.
+/// Two steps, of two tokens and of one token. Of the layers 0 to 3, layers 1 and 3 are kept.
 class TopkTest : public TraceTest {
  protected:
   const std::string loads_ =
