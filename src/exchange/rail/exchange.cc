@@ -17,19 +17,19 @@ namespace {
 
 class RailExchange : public DeviceExchange {
  public:
-  RailExchange(const RailOptions& options, std::shared_ptr<DeviceExchange> lanes,
+  RailExchange(const RailOptions& options, std::shared_ptr<DeviceExchange> domain_exchange,
                std::unique_ptr<exchange::RailMemory> memory)
       : options_(options),
-        lanes_(std::move(lanes)),
+        domain_exchange_(std::move(domain_exchange)),
         memory_(std::move(memory)),
         row_(static_cast<std::size_t>(options.num_domains) * options.max_counts),
         control_(1),
         host_control_(1) {
     args_.rail.own = memory_->own();
-    args_.rail.deadline_ns = deadline_ns(options.deadline);
+    args_.rail.deadline_ns = exchange::deadline_ns(options.deadline);
     args_.rail.layout = exchange::layout_of(options).lines;
     args_.rail.rank = options.domain;
-    if (lanes_ != nullptr) args_.domain = *exchange::peer_args(*lanes_);
+    if (domain_exchange_ != nullptr) args_.domain = *exchange::peer_args(*domain_exchange_);
     args_.row = row_.get();
     args_.control = control_.get();
     memory_->prepare();
@@ -42,8 +42,10 @@ class RailExchange : public DeviceExchange {
     LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
   }
 
-  Index num_ranks() const override { return exchange::rank_of(options_, lanes_.get()).num_ranks; }
-  Index rank() const override { return exchange::rank_of(options_, lanes_.get()).rank; }
+  Index num_ranks() const override {
+    return exchange::rank_of(options_, domain_exchange_.get()).num_ranks;
+  }
+  Index rank() const override { return exchange::rank_of(options_, domain_exchange_.get()).rank; }
   std::size_t max_counts() const override { return options_.max_counts; }
 
   void all_gather(StreamHandle stream, const DeviceGather& g) override {
@@ -60,17 +62,17 @@ class RailExchange : public DeviceExchange {
   DeviceExchangeStats stats(StreamHandle stream) override {
     DeviceExchangeStats stats = exchange::read_stats(control_.get(), host_control_.get(), stream);
     const auto* const rail = reinterpret_cast<const exchange::ExchangeControl*>(args_.rail.own);
-    const exchange::RailRank here = exchange::rank_of(options_, lanes_.get());
+    const exchange::RailRank here = exchange::rank_of(options_, domain_exchange_.get());
     stats.last_missing = exchange::missing_of_levels(
-        options_.domain, here.lane(), here.num_lanes,
-        lanes_ != nullptr ? lanes_->stats(stream).last_missing : -1,
+        options_.domain, here.rank_in_domain(), here.domain_size,
+        domain_exchange_ != nullptr ? domain_exchange_->stats(stream).last_missing : -1,
         exchange::read_stats(rail, host_control_.get(), stream).last_missing);
     return stats;
   }
 
  private:
   const RailOptions options_;
-  const std::shared_ptr<DeviceExchange> lanes_;
+  const std::shared_ptr<DeviceExchange> domain_exchange_;
   const std::unique_ptr<exchange::RailMemory> memory_;
   device::Array<std::int32_t> row_;
   device::Array<exchange::ExchangeControl> control_;
@@ -80,7 +82,7 @@ class RailExchange : public DeviceExchange {
 
 }  // namespace
 
-void exchange::check_rail(const RailOptions& options, const DeviceExchange* lanes,
+void exchange::check_rail(const RailOptions& options, const DeviceExchange* domain_exchange,
                           const AllGatherBytes& all_gather) {
   const Index num_domains = options.num_domains;
   check_argument(num_domains >= 1 && num_domains <= kMaxRanks, "num_domains",
@@ -93,16 +95,16 @@ void exchange::check_rail(const RailOptions& options, const DeviceExchange* lane
   check_argument(options.deadline.count() > 0, "deadline", "{} us is not > 0",
                  options.deadline.count());
   check_argument(static_cast<bool>(all_gather), "all_gather", "is empty");
-  if (lanes == nullptr) return;
-  check_argument(exchange::peer_args(*lanes) != nullptr, "lanes",
+  if (domain_exchange == nullptr) return;
+  check_argument(exchange::peer_args(*domain_exchange) != nullptr, "domain_exchange",
                  "is not a channel of a PeerGroup");
   const std::size_t least = static_cast<std::size_t>(num_domains) * options.max_counts + 1;
-  check_argument(lanes->max_counts() >= least, "lanes",
+  check_argument(domain_exchange->max_counts() >= least, "domain_exchange",
                  "has room for {} counts, expected num_domains * max_counts + 1 ({})",
-                 lanes->max_counts(), least);
-  const Index num_ranks = exchange::rank_of(options, lanes).num_ranks;
-  check_argument(num_ranks <= kMaxRanks, "lanes", "makes {} ranks, expected at most {}", num_ranks,
-                 kMaxRanks);
+                 domain_exchange->max_counts(), least);
+  const Index num_ranks = exchange::rank_of(options, domain_exchange).num_ranks;
+  check_argument(num_ranks <= kMaxRanks, "domain_exchange", "makes {} ranks, expected at most {}",
+                 num_ranks, kMaxRanks);
 }
 
 exchange::RailLayout exchange::layout_of(const RailOptions& options) {
@@ -110,10 +112,12 @@ exchange::RailLayout exchange::layout_of(const RailOptions& options) {
                                   static_cast<std::int64_t>(options.max_counts));
 }
 
-exchange::RailRank exchange::rank_of(const RailOptions& options, const DeviceExchange* lanes) {
-  const Index num_lanes = lanes != nullptr ? lanes->num_ranks() : 1;
-  const Index lane = lanes != nullptr ? lanes->rank() : 0;
-  return {options.domain * num_lanes + lane, options.num_domains * num_lanes, num_lanes};
+exchange::RailRank exchange::rank_of(const RailOptions& options,
+                                     const DeviceExchange* domain_exchange) {
+  const Index domain_size = domain_exchange != nullptr ? domain_exchange->num_ranks() : 1;
+  const Index rank_in_domain = domain_exchange != nullptr ? domain_exchange->rank() : 0;
+  return {options.domain * domain_size + rank_in_domain, options.num_domains * domain_size,
+          domain_size};
 }
 
 std::size_t rail_buffer_bytes(const RailOptions& options) {
@@ -121,9 +125,9 @@ std::size_t rail_buffer_bytes(const RailOptions& options) {
 }
 
 std::shared_ptr<DeviceExchange> exchange::connect_rail(
-    const RailOptions& options, std::shared_ptr<DeviceExchange> lanes,
+    const RailOptions& options, std::shared_ptr<DeviceExchange> domain_exchange,
     const AllGatherBytes& all_gather, std::unique_ptr<exchange::RailMemory> memory) {
-  const exchange::Agreement agreement(exchange::rank_of(options, lanes.get()).num_ranks,
+  const exchange::Agreement agreement(exchange::rank_of(options, domain_exchange.get()).num_ranks,
                                       all_gather);
   exchange::Agreement::require_same(
       agreement.tell(
@@ -137,7 +141,8 @@ std::shared_ptr<DeviceExchange> exchange::connect_rail(
     trouble = agreement.run(
         [&] {
           mine.accept(offers);
-          exchange = std::make_shared<RailExchange>(options, std::move(lanes), std::move(memory));
+          exchange = std::make_shared<RailExchange>(options, std::move(domain_exchange),
+                                                    std::move(memory));
           return exchange::Agreement::Bytes();
         },
         &done);

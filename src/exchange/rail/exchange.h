@@ -15,8 +15,8 @@ namespace lplb::exchange {
 struct RailRank {
   Index rank;
   Index num_ranks;
-  Index num_lanes;  ///< ranks of a domain
-  Index lane() const { return rank % num_lanes; }
+  Index domain_size;  ///< ranks of a domain
+  Index rank_in_domain() const { return rank % domain_size; }
 };
 
 /// A rank's memory for the rail, and the network that reaches the others'. Its two steps fail by
@@ -40,14 +40,14 @@ class RailMemory {
 };
 
 /// Throws ArgumentError.
-void check_rail(const RailOptions& options, const DeviceExchange* lanes,
+void check_rail(const RailOptions& options, const DeviceExchange* domain_exchange,
                 const AllGatherBytes& all_gather);
 RailLayout layout_of(const RailOptions& options);
-RailRank rank_of(const RailOptions& options, const DeviceExchange* lanes);
+RailRank rank_of(const RailOptions& options, const DeviceExchange* domain_exchange);
 
 /// Collective: all ranks get one, or all throw ExchangeError.
 std::shared_ptr<DeviceExchange> connect_rail(const RailOptions& options,
-                                             std::shared_ptr<DeviceExchange> lanes,
+                                             std::shared_ptr<DeviceExchange> domain_exchange,
                                              const AllGatherBytes& all_gather,
                                              std::unique_ptr<RailMemory> memory);
 

@@ -21,9 +21,9 @@ using DestroyDevComm = ncclResult_t(ncclComm_t, const ncclDevComm_t*);
 
 class GinRail : public exchange::RailMemory {
  public:
-  GinRail(const RailOptions& options, const DeviceExchange* lanes, void* comm)
+  GinRail(const RailOptions& options, const DeviceExchange* domain_exchange, void* comm)
       : options_(options),
-        rank_(exchange::rank_of(options, lanes)),
+        rank_(exchange::rank_of(options, domain_exchange)),
         comm_(static_cast<ncclComm_t>(comm)),
         nccl_(exchange::NcclLibrary::get()),
         library_("libnccl.so.2") {}
@@ -65,8 +65,8 @@ class GinRail : public exchange::RailMemory {
     nccl_.check(library_.get<CreateDevComm>("ncclDevCommCreate")(comm_, &wanted, &network_.comm),
                 "ncclDevCommCreate with GIN");
     has_comm_ = true;
-    network_.first_rank = rank_.lane();
-    network_.rank_stride = rank_.num_lanes;
+    network_.first_rank = rank_.rank_in_domain();
+    network_.rank_stride = rank_.domain_size;
   }
 
   unsigned char* own() const override { return static_cast<unsigned char*>(own_); }
@@ -90,13 +90,13 @@ class GinRail : public exchange::RailMemory {
 }  // namespace
 
 std::shared_ptr<DeviceExchange> make_gin_exchange(const RailOptions& options,
-                                                  std::shared_ptr<DeviceExchange> lanes,
+                                                  std::shared_ptr<DeviceExchange> domain_exchange,
                                                   const AllGatherBytes& all_gather,
                                                   void* nccl_comm) {
-  exchange::check_rail(options, lanes.get(), all_gather);
+  exchange::check_rail(options, domain_exchange.get(), all_gather);
   check_argument(nccl_comm != nullptr, "nccl_comm", "is null");
-  auto memory = std::make_unique<GinRail>(options, lanes.get(), nccl_comm);
-  return exchange::connect_rail(options, std::move(lanes), all_gather, std::move(memory));
+  auto memory = std::make_unique<GinRail>(options, domain_exchange.get(), nccl_comm);
+  return exchange::connect_rail(options, std::move(domain_exchange), all_gather, std::move(memory));
 }
 
 }  // namespace lplb

@@ -19,14 +19,14 @@ using testing::MemoryNetwork;
 
 constexpr int kThreads = 64;
 
-/// num_domains x num_lanes ranks in memory of the CPU.
+/// num_domains x domain_size ranks in memory of the CPU.
 class EmulatedRanks {
  public:
-  EmulatedRanks(int num_domains, int num_lanes, int max_counts)
-      : num_lanes_(num_lanes),
+  EmulatedRanks(int num_domains, int domain_size, int max_counts)
+      : domain_size_(domain_size),
         rail_(exchange::RailLayout::of(num_domains, max_counts)),
-        domain_(exchange::ExchangeLayout::of(num_lanes, num_domains * max_counts + 1)),
-        ranks_(static_cast<std::size_t>(num_domains * num_lanes)) {
+        domain_(exchange::ExchangeLayout::of(domain_size, num_domains * max_counts + 1)),
+        ranks_(static_cast<std::size_t>(num_domains * domain_size)) {
     const auto size = ranks_.size();
     for (Rank& rank : ranks_) {
       rank.rail.resize(static_cast<std::size_t>(rail_.bytes()) / sizeof(uint4) + 16);
@@ -36,13 +36,13 @@ class EmulatedRanks {
       rank.all.resize(size * static_cast<std::size_t>(max_counts));
     }
     for (int d = 0; d < num_domains; ++d) {
-      for (int l = 0; l < num_lanes; ++l) {
+      for (int l = 0; l < domain_size; ++l) {
         Rank& rank = at(d, l);
         for (int other = 0; other < num_domains; ++other) {
           rank.rail_buffers.push_back(reinterpret_cast<std::uintptr_t>(at(other, l).rail.data()));
         }
         auto* const table = reinterpret_cast<unsigned long long*>(rank.domain.data());
-        for (int other = 0; other < num_lanes; ++other) {
+        for (int other = 0; other < domain_size; ++other) {
           table[other] = reinterpret_cast<std::uintptr_t>(at(d, other).domain.data());
         }
       }
@@ -60,13 +60,13 @@ class EmulatedRanks {
     const std::vector<std::vector<unsigned char*>> memory(in.size(), {nullptr});
     emulated::run_clusters(memory, kThreads, [&](std::size_t c) {
       Rank& rank = ranks_[static_cast<std::size_t>(in[c])];
-      const int d = in[c] / num_lanes_;
+      const int d = in[c] / domain_size_;
       const auto ns = static_cast<unsigned long long>(deadline.count());
       exchange::RailArgs args{};
       args.rail = {bytes(rank.rail), nullptr, 0, ns, rail_.lines, d};
-      if (num_lanes_ > 1) {
-        args.domain = {bytes(rank.domain), table(rank.domain), domain_.channel(0), ns, domain_,
-                       in[c] % num_lanes_};
+      if (domain_size_ > 1) {
+        args.domain = {bytes(rank.domain),  table(rank.domain), domain_.channel(0), ns, domain_,
+                       in[c] % domain_size_};
       }
       args.mine = rank.mine.data();
       args.row = rank.row.data();
@@ -118,12 +118,12 @@ class EmulatedRanks {
   static const unsigned long long* table(const std::vector<uint4>& memory) {
     return reinterpret_cast<const unsigned long long*>(memory.data());
   }
-  Rank& at(int domain, int lane) {
-    return ranks_[static_cast<std::size_t>(domain * num_lanes_ + lane)];
+  Rank& at(int domain, int rank_in_domain) {
+    return ranks_[static_cast<std::size_t>(domain * domain_size_ + rank_in_domain)];
   }
   int count(int rank, int column) const { return round_ * 10000 + rank * 100 + column; }
 
-  const int num_lanes_;
+  const int domain_size_;
   const exchange::RailLayout rail_;
   const exchange::ExchangeLayout domain_;
   std::vector<Rank> ranks_;
@@ -132,9 +132,9 @@ class EmulatedRanks {
 
 TEST(EmulatedRail, EveryRankHasTheCountsOfAll) {
   constexpr int kMost = 75;  // more lines than a warp has lanes
-  for (const auto& [num_domains, num_lanes] : {std::pair{1, 1}, {1, 3}, {2, 1}, {2, 2}, {4, 2}}) {
-    SCOPED_TRACE(std::to_string(num_domains) + " domains of " + std::to_string(num_lanes));
-    EmulatedRanks ranks(num_domains, num_lanes, kMost);
+  for (const auto& [num_domains, domain_size] : {std::pair{1, 1}, {1, 3}, {2, 1}, {2, 2}, {4, 2}}) {
+    SCOPED_TRACE(std::to_string(num_domains) + " domains of " + std::to_string(domain_size));
+    EmulatedRanks ranks(num_domains, domain_size, kMost);
     for (int round = 0; round < 6; ++round) {
       const int num_counts = round == 2 ? 1 : round % 2 == 0 ? kMost : 20;
       ranks.run(ranks.everyone(), num_counts, std::chrono::minutes(2));

@@ -17,8 +17,8 @@ namespace {
 
 class NvshmemRail : public exchange::RailMemory {
  public:
-  NvshmemRail(const RailOptions& options, const DeviceExchange* lanes)
-      : options_(options), rank_(exchange::rank_of(options, lanes)) {}
+  NvshmemRail(const RailOptions& options, const DeviceExchange* domain_exchange)
+      : options_(options), rank_(exchange::rank_of(options, domain_exchange)) {}
   /// Collective. NOTE: where a rank has no memory the others keep theirs: to free it is collective
   /// too.
   ~NvshmemRail() override {
@@ -38,8 +38,8 @@ class NvshmemRail : public exchange::RailMemory {
     exchange::join_nvshmem();
     const exchange::NvshmemPe pe = exchange::nvshmem_pe();
     if (pe.count == rank_.num_ranks && pe.index == rank_.rank) {
-      network_.first_pe = rank_.lane();
-      network_.pe_stride = rank_.num_lanes;
+      network_.first_pe = rank_.rank_in_domain();
+      network_.pe_stride = rank_.domain_size;
     } else if (pe.count == options_.num_domains && pe.index == options_.domain) {
       network_.first_pe = 0;
       network_.pe_stride = 1;
@@ -66,8 +66,8 @@ class NvshmemRail : public exchange::RailMemory {
     int major = 0;
     int minor = 0;
     int patch = 0;
-    nvshmem().get<void(int*, int*, int*)>("nvshmemx_vendor_get_version_info")(&major, &minor,
-                                                                              &patch);
+    exchange::nvshmem().get<void(int*, int*, int*)>("nvshmemx_vendor_get_version_info")(
+        &major, &minor, &patch);
     const exchange::NvshmemVersion here = exchange::nvshmem_kernel_version();
     if (major == here.major && minor >= here.minor) return;
     throw ExchangeError(fmt::format(
@@ -84,12 +84,12 @@ class NvshmemRail : public exchange::RailMemory {
 
 }  // namespace
 
-std::shared_ptr<DeviceExchange> make_nvshmem_exchange(const RailOptions& options,
-                                                      std::shared_ptr<DeviceExchange> lanes,
-                                                      const AllGatherBytes& all_gather) {
-  exchange::check_rail(options, lanes.get(), all_gather);
-  auto memory = std::make_unique<NvshmemRail>(options, lanes.get());
-  return exchange::connect_rail(options, std::move(lanes), all_gather, std::move(memory));
+std::shared_ptr<DeviceExchange> make_nvshmem_exchange(
+    const RailOptions& options, std::shared_ptr<DeviceExchange> domain_exchange,
+    const AllGatherBytes& all_gather) {
+  exchange::check_rail(options, domain_exchange.get(), all_gather);
+  auto memory = std::make_unique<NvshmemRail>(options, domain_exchange.get());
+  return exchange::connect_rail(options, std::move(domain_exchange), all_gather, std::move(memory));
 }
 
 }  // namespace lplb

@@ -18,27 +18,27 @@ constexpr std::size_t kCounts = 128;
 
 /// Two domains, each of them the ranks of one device.
 void run_rail(ProcessGroup& group, bool by_gin, int rounds) {
-  const int num_lanes = group.num_ranks() / 2;
-  const int domain = group.rank() / num_lanes;
-  const int lane = group.rank() % num_lanes;
+  const int domain_size = group.num_ranks() / 2;
+  const int domain = group.rank() / domain_size;
+  const int rank_in_domain = group.rank() % domain_size;
   LPLB_CUDA_CHECK(cudaSetDevice(domain));
   std::unique_ptr<testing::NcclComm> comm;
   if (by_gin) comm = std::make_unique<testing::NcclComm>(group);
   const AllGatherBytes gather = gather_of(group);
   const AllGatherBytes gather_in_domain = [&](std::span<const std::byte> mine) {
     auto all = gather(mine);
-    return std::vector<std::vector<std::byte>>(all.begin() + domain * num_lanes,
-                                               all.begin() + (domain + 1) * num_lanes);
+    return std::vector<std::vector<std::byte>>(all.begin() + domain * domain_size,
+                                               all.begin() + (domain + 1) * domain_size);
   };
   std::unique_ptr<PeerGroup> peers;
-  if (num_lanes > 1) {
-    peers = std::make_unique<PeerGroup>(
-        PeerGroup::connect(lane, num_lanes, gather_in_domain, {.max_counts = 2 * kCounts + 1}));
+  if (domain_size > 1) {
+    peers = std::make_unique<PeerGroup>(PeerGroup::connect(
+        rank_in_domain, domain_size, gather_in_domain, {.max_counts = 2 * kCounts + 1}));
   }
   const RailOptions options{.domain = domain, .num_domains = 2, .max_counts = kCounts};
-  auto lanes = peers != nullptr ? peers->channel(0) : nullptr;
-  auto exchange = by_gin ? make_gin_exchange(options, lanes, gather, comm->get())
-                         : make_nvshmem_exchange(options, lanes, gather);
+  auto domain_exchange = peers != nullptr ? peers->channel(0) : nullptr;
+  auto exchange = by_gin ? make_gin_exchange(options, domain_exchange, gather, comm->get())
+                         : make_nvshmem_exchange(options, domain_exchange, gather);
   testing::require(exchange->rank() == group.rank(), "rank");
   testing::require(exchange->num_ranks() == group.num_ranks(), "num_ranks");
   if (group.rank() == 0) std::printf("%zu bytes of symmetric memory\n", rail_buffer_bytes(options));
@@ -65,14 +65,14 @@ class RailMultiCuda : public testing::TwoDevices {};
 TEST_P(RailMultiCuda, TwoDomainsOfOneRank) { expect_well(GetParam(), 2); }
 
 // NOTE: not by NCCL, which wants a device for each rank.
-class RailLanesMultiCuda : public testing::TwoDevices {};
-TEST_P(RailLanesMultiCuda, TwoDomainsOfTwoRanks) { expect_well(GetParam(), 4); }
+class RailDomainsMultiCuda : public testing::TwoDevices {};
+TEST_P(RailDomainsMultiCuda, TwoDomainsOfTwoRanks) { expect_well(GetParam(), 4); }
 
 std::string name_of(const ::testing::TestParamInfo<const char*>& test) {
   return std::string(test.param) + "_multi_cuda";
 }
 INSTANTIATE_TEST_SUITE_P(Networks, RailMultiCuda, ::testing::Values("nvshmem", "gin"), name_of);
-INSTANTIATE_TEST_SUITE_P(Networks, RailLanesMultiCuda, ::testing::Values("nvshmem"), name_of);
+INSTANTIATE_TEST_SUITE_P(Networks, RailDomainsMultiCuda, ::testing::Values("nvshmem"), name_of);
 
 }  // namespace
 }  // namespace lplb

@@ -61,7 +61,7 @@ __device__ void gather_along_rail(const RailArgs& a, const Network& network,
   const int num_domains = a.rail.layout.num_ranks;
   const int row_size = num_domains * a.num_counts;
   const bool has_domain = a.domain.own != nullptr;
-  const int num_lanes = has_domain ? a.domain.layout.num_ranks : 1;
+  const int domain_size = has_domain ? a.domain.layout.num_ranks : 1;
 
   WireRound<PutWire<Network>> rail(a.rail, PutWire<Network>(a.rail, network), shared.rail, 0, 1);
   PeerRound domain(a.domain, shared.domain, 0, 1);
@@ -78,18 +78,18 @@ __device__ void gather_along_rail(const RailArgs& a, const Network& network,
   });
   __syncthreads();
 
-  const auto place = [&](int lane, int column, int count) {
+  const auto place = [&](int rank_in_domain, int column, int count) {
     const int d = column / a.num_counts;
-    a.all[(d * num_lanes + lane) * a.num_counts + column - d * a.num_counts] = count;
+    a.all[(d * domain_size + rank_in_domain) * a.num_counts + column - d * a.num_counts] = count;
   };
-  const int lane = has_domain ? a.domain.rank : 0;
+  const int rank_in_domain = has_domain ? a.domain.rank : 0;
   if (thread == 0) atomicOr(&shared.lost, rail.verdict());
   if (has_domain) {
     // How the rail's round went travels as one more count.
     domain.push(row_size + 1, a.fingerprint,
                 [&](int c) { return c < row_size ? a.row[c] : static_cast<int>(rail.verdict()); });
   }
-  for (int c = thread; c < row_size; c += num_threads) place(lane, c, a.row[c]);
+  for (int c = thread; c < row_size; c += num_threads) place(rank_in_domain, c, a.row[c]);
   if (has_domain) {
     domain.gather(row_size + 1, a.fingerprint, [&](int from, int column, int count) {
       if (column < row_size) {
@@ -104,7 +104,7 @@ __device__ void gather_along_rail(const RailArgs& a, const Network& network,
   __syncthreads();
   const std::uint32_t lost = shared.lost;
   if (lost != 0) {
-    const int total = row_size * num_lanes;
+    const int total = row_size * domain_size;
     for (int i = thread; i < total; i += num_threads) a.all[i] = -1;
   }
   if (thread != 0) return;

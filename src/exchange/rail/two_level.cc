@@ -54,7 +54,7 @@ class TwoLevelExchange : public DeviceExchange {
                                 .all_outcome = g.outcome,
                                 .control = control_.get(),
                                 .num_domains = rail_->num_ranks(),
-                                .num_lanes = domain_->num_ranks(),
+                                .domain_size = domain_->num_ranks(),
                                 .num_counts = static_cast<int>(g.num_counts)},
                                stream);
   }

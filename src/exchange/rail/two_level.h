@@ -10,7 +10,7 @@
 namespace lplb::exchange {
 
 struct TwoLevelArgs {
-  /// [num_lanes, num_domains * num_counts + 1]: what each rank of the domain got along its rail,
+  /// [domain_size, num_domains * num_counts + 1]: what each rank of the domain got along its rail,
   /// and how that went.
   const std::int32_t* rows;
   const std::int32_t* outcome;  ///< of the domain's round
@@ -18,16 +18,17 @@ struct TwoLevelArgs {
   std::int32_t* all_outcome;    ///< DeviceGather's
   ExchangeControl* control;     ///< its counters alone
   int num_domains;
-  int num_lanes;
+  int domain_size;
   int num_counts;
 };
 
-/// The rank that a round lacked: one of the domain, else one of the rail; -1: none. `lane` of
-/// `num_lanes` in `domain` is this rank; NOTE: what another rank lacked only that one knows.
-inline Index missing_of_levels(Index domain, Index lane, Index num_lanes, Index missing_lane,
-                               Index missing_domain) {
-  if (missing_lane >= 0) return domain * num_lanes + missing_lane;
-  return missing_domain >= 0 ? missing_domain * num_lanes + lane : -1;
+/// The rank that a round lacked: one of the domain, else one of the rail; -1: none.
+/// `rank_in_domain` of `domain_size` in `domain` is this rank; NOTE: what another rank lacked only
+/// that one knows.
+inline Index missing_of_levels(Index domain, Index rank_in_domain, Index domain_size,
+                               Index missing_in_domain, Index missing_domain) {
+  if (missing_in_domain >= 0) return domain * domain_size + missing_in_domain;
+  return missing_domain >= 0 ? missing_domain * domain_size + rank_in_domain : -1;
 }
 
 /// Loads the kernel, as prepare_gather() does. Throws CudaError.

@@ -17,23 +17,22 @@ __global__ void __launch_bounds__(kTwoLevelThreads)
   if (threadIdx.x == 0) verdict = of_domain;
   __syncthreads();
   // NOTE: of a round that is not whole the rows say nothing.
-  for (int lane = threadIdx.x; of_domain == 0 && lane < args.num_lanes; lane += kTwoLevelThreads) {
-    const int outcome = args.rows[lane * (row + 1) + row];
+  for (int l = threadIdx.x; of_domain == 0 && l < args.domain_size; l += kTwoLevelThreads) {
+    const int outcome = args.rows[l * (row + 1) + row];
     if (outcome != 0) atomicOr(&verdict, outcome);
   }
   __syncthreads();
-  const int total = row * args.num_lanes;
+  const int total = row * args.domain_size;
   for (int i = threadIdx.x; i < total; i += kTwoLevelThreads) {
     const int rank = i / args.num_counts;
-    const int domain = rank / args.num_lanes;
-    const int lane = rank - domain * args.num_lanes;
+    const int domain = rank / args.domain_size;
+    const int l = rank - domain * args.domain_size;  // the rank's number in its domain
     const int count = i - rank * args.num_counts;
-    args.all[i] =
-        verdict == 0 ? args.rows[lane * (row + 1) + domain * args.num_counts + count] : -1;
+    args.all[i] = verdict == 0 ? args.rows[l * (row + 1) + domain * args.num_counts + count] : -1;
   }
   if (threadIdx.x != 0) return;
   if (args.all_outcome != nullptr) *args.all_outcome = verdict;
-  device::count_round(*args.control, static_cast<std::uint32_t>(verdict));
+  count_round(*args.control, static_cast<std::uint32_t>(verdict));
 }
 
 }  // namespace

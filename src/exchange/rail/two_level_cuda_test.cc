@@ -34,8 +34,8 @@ INSTANTIATE_TEST_SUITE_P(Rails, TwoLevelCuda,
 /// Memory of the device for a rail, which the other ranks of the process write to.
 class DeviceRail : public exchange::RailMemory {
  public:
-  explicit DeviceRail(const RailOptions& options, Index num_lanes)
-      : options_(options), num_lanes_(num_lanes), memory_(rail_buffer_bytes(options)) {}
+  explicit DeviceRail(const RailOptions& options, Index domain_size)
+      : options_(options), domain_size_(domain_size), memory_(rail_buffer_bytes(options)) {}
 
   exchange::Agreement::Bytes offer() override {
     LPLB_CUDA_CHECK(cudaMemset(memory_.get(), 0, rail_buffer_bytes(options_)));
@@ -49,12 +49,12 @@ class DeviceRail : public exchange::RailMemory {
     for (std::size_t g = 0; g < offers.size(); ++g) {
       std::memcpy(&addresses[g], offers[g].data(), sizeof(addresses[g]));
       if (addresses[g] == reinterpret_cast<std::uintptr_t>(memory_.get())) {
-        lane_ = static_cast<Index>(g) % num_lanes_;
+        rank_in_domain_ = static_cast<Index>(g) % domain_size_;
       }
     }
     std::vector<unsigned long long> of_rail;
     for (Index d = 0; d < options_.num_domains; ++d) {
-      of_rail.push_back(addresses[static_cast<std::size_t>(d * num_lanes_ + lane_)]);
+      of_rail.push_back(addresses[static_cast<std::size_t>(d * domain_size_ + rank_in_domain_)]);
     }
     buffers_.set(of_rail);
   }
@@ -67,31 +67,31 @@ class DeviceRail : public exchange::RailMemory {
 
  private:
   RailOptions options_;
-  Index num_lanes_;
-  Index lane_ = 0;
+  Index domain_size_;
+  Index rank_in_domain_ = 0;
   device::Array<unsigned char> memory_;
   testing::DeviceVector<unsigned long long> buffers_;
 };
 
-/// num_domains x num_lanes ranks on one device.
+/// num_domains x domain_size ranks on one device.
 class TwoLevelRanks {
  public:
-  TwoLevelRanks(RailKind kind, Index num_domains, Index num_lanes, std::size_t max_counts,
+  TwoLevelRanks(RailKind kind, Index num_domains, Index domain_size, std::size_t max_counts,
                 std::chrono::microseconds deadline = 10s) {
     const auto make = [&](Index count, std::size_t counts) {
       return PeerGroup::in_process(std::vector<int>(static_cast<std::size_t>(count), 0),
                                    {.max_counts = counts, .deadline = deadline});
     };
     for (Index d = 0; d < num_domains; ++d) {
-      domains_.push_back(make(num_lanes, max_counts * static_cast<std::size_t>(num_domains) + 1));
+      domains_.push_back(make(domain_size, max_counts * static_cast<std::size_t>(num_domains) + 1));
     }
     if (kind == RailKind::kPuts) {
-      make_rails(num_domains, num_lanes, max_counts, deadline);
+      make_rails(num_domains, domain_size, max_counts, deadline);
       return;
     }
-    for (Index l = 0; l < num_lanes; ++l) rails_.push_back(make(num_domains, max_counts));
+    for (Index l = 0; l < domain_size; ++l) rails_.push_back(make(num_domains, max_counts));
     for (Index d = 0; d < num_domains; ++d) {
-      for (Index l = 0; l < num_lanes; ++l) {
+      for (Index l = 0; l < domain_size; ++l) {
         exchanges.push_back(
             make_two_level_exchange(rails_[l][d].channel(0), domains_[d][l].channel(0)));
         ranks.push_back(std::make_unique<VirtualRank>(exchanges.back()));
@@ -104,36 +104,38 @@ class TwoLevelRanks {
 
  private:
   /// Each rank from a thread of its own: its steps wait for those of the others.
-  void make_rails(Index num_domains, Index num_lanes, std::size_t max_counts,
+  void make_rails(Index num_domains, Index domain_size, std::size_t max_counts,
                   std::chrono::microseconds deadline) {
-    const Index num_ranks = num_domains * num_lanes;
+    const Index num_ranks = num_domains * domain_size;
     testing::ThreadGather gather(num_ranks);
     exchanges.resize(static_cast<std::size_t>(num_ranks));
     std::vector<std::thread> threads;
     for (Index g = 0; g < num_ranks; ++g) {
       threads.emplace_back([&, g] {
-        const RailOptions options{g / num_lanes, num_domains, max_counts, deadline};
+        const RailOptions options{g / domain_size, num_domains, max_counts, deadline};
         // A domain of one rank needs no channel.
-        auto lanes = num_lanes > 1 ? domains_[g / num_lanes][g % num_lanes].channel(0) : nullptr;
-        exchanges[g] = exchange::connect_rail(options, lanes, gather.of_rank(g),
-                                              std::make_unique<DeviceRail>(options, num_lanes));
+        auto domain_exchange =
+            domain_size > 1 ? domains_[g / domain_size][g % domain_size].channel(0) : nullptr;
+        exchanges[g] = exchange::connect_rail(options, domain_exchange, gather.of_rank(g),
+                                              std::make_unique<DeviceRail>(options, domain_size));
       });
     }
     for (std::thread& thread : threads) thread.join();
     for (auto& exchange : exchanges) ranks.push_back(std::make_unique<VirtualRank>(exchange));
   }
 
-  std::vector<std::vector<PeerGroup>> rails_, domains_;  // [lane][domain], [domain][lane]
+  std::vector<std::vector<PeerGroup>> rails_;    // [rank in its domain][domain]
+  std::vector<std::vector<PeerGroup>> domains_;  // [domain][rank in its domain]
 };
 
 TEST_P(TwoLevelCuda, EveryRankHasTheCountsOfAll) {
-  for (const auto& [num_domains, num_lanes] : {std::pair{1, 4}, {2, 1}, {2, 4}, {4, 3}}) {
+  for (const auto& [num_domains, domain_size] : {std::pair{1, 4}, {2, 1}, {2, 4}, {4, 3}}) {
     SCOPED_TRACE(num_domains);
     constexpr std::size_t kMost = 40;
-    TwoLevelRanks group(GetParam(), num_domains, num_lanes, kMost);
+    TwoLevelRanks group(GetParam(), num_domains, domain_size, kMost);
     for (std::size_t g = 0; g < group.ranks.size(); ++g) {
       EXPECT_EQ(group.exchanges[g]->rank(), static_cast<Index>(g));
-      EXPECT_EQ(group.exchanges[g]->num_ranks(), num_domains * num_lanes);
+      EXPECT_EQ(group.exchanges[g]->num_ranks(), num_domains * domain_size);
       EXPECT_EQ(group.exchanges[g]->max_counts(), kMost);
     }
     constexpr int kRounds = 300;
