@@ -9,7 +9,7 @@
 // What DevicePlanner hands to its kernels.
 namespace lplb::plan {
 
-/// The status word, in device memory. Written by one thread a batch.
+/// The status word, in device memory. One thread a batch writes it.
 struct Status {
   unsigned long long batches;
   unsigned long long solved;
@@ -32,19 +32,20 @@ struct Status {
 
 enum Outcome { kSolved, kDegraded, kUnplanned };
 
-/// With staleness: what the counts of the batch before were of. In device memory; written by one
-/// thread a batch.
+/// With staleness: what the counts of the previous batch belong to. In device memory; one thread a
+/// batch writes it.
 struct alignas(16) Previous {
-  std::uint32_t fingerprint[2];  ///< Header's, of then
-  std::uint32_t layout[2];       ///< likewise
-  std::int32_t is_there;         ///< there was one
+  std::uint32_t fingerprint[2];  ///< Header::fingerprint of that batch
+  std::uint32_t layout[2];       ///< Header::layout of that batch
+  std::int32_t is_there;         ///< 0: there was no previous batch
   std::int32_t unused[3];
 };
 
-/// What the checks read beside the batch itself; device memory. Pointers are null without checks.
+/// What the checks and write_quotas() read in addition to the batch. In device memory; pointers are
+/// null if neither is wanted.
 struct Trace {
   int* own;           ///< [max_columns]
-  int* quota;         ///< [max_physical], of experts with several replicas
+  int* quota;         ///< [max_physical], for experts with several replicas
   int* group_counts;  ///< [max_columns]
   int* state;         ///< [kTraceSize]
 };
@@ -62,30 +63,30 @@ struct Args {
   int num_tokens;
   int rank;
   int max_steps;
-  int num_blocks;   ///< that count and map
+  int num_blocks;   ///< of the launches that count and map
   int num_entries;  ///< num_tokens * num_topk
-  int stretch;      ///< entries that a warp of them has, a multiple of 32
+  int stretch;      ///< entries of each warp of these blocks, a multiple of 32
   const unsigned char* image;
   Status* status;
-  exchange::PeerArgs
-      peers;      ///< the exchange within the kernel; its `own` is null where there is none
-  int* gathered;  ///< [num_ranks, max_columns]: all_counts, where the kernel gathers them itself
-  Previous* previous;  ///< with staleness: all_counts are of the batch before. Null: of this one
-  int* packed;  ///< [max_columns], with staleness: this rank's counts, written; may be null. Where
-                ///< the kernel gathers, those of the batch before are in it
+  exchange::PeerArgs peers;  ///< the exchange in the kernel; its `own` is null if there is none
+  int* gathered;  ///< [num_ranks, max_columns]: all_counts, if an exchange gathers them; written
+  Previous* previous;  ///< with staleness; null: all_counts are those of this batch
+  /// [max_columns], with staleness: written with this rank's counts. May be null. If the kernel
+  /// gathers, it first holds this rank's counts of the previous batch.
+  int* packed;
   Trace trace;
   int* block_totals;  ///< kKernels: [kMaxBlocks, max_columns + 1]
   Segment* segments;  ///< kKernels: [max_replicas]
   Layout layout;
 };
 
-/// What the kernel that packs this rank's counts takes beside.
+/// What the kernel takes that packs this rank's counts.
 struct PackArgs {
   Args plan;
   int* packed;  ///< [max_columns]
 };
 
-/// What the check kernel takes beside: scratch.
+/// What the check kernel takes; all but `plan` is scratch memory.
 struct CheckArgs {
   Args plan;
   int* taken;         ///< [max_physical]

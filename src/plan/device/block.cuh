@@ -6,14 +6,14 @@
 
 namespace lplb::plan {
 
-/// A block's part of a batch, as steps that the kernels put together. Every thread of the block
-/// calls each step; a step says where it ends in a barrier of the block, and what it needs.
+/// A block's part of a batch, as steps that the kernels put together. All threads of the block call
+/// each step. A step says what it needs, and whether it ends in a barrier of the block.
 class Block : public Rows {
  public:
   using Rows::Rows;
 
-  /// Starts the reads that need to know nothing, entries included (`with_entries`), and clears the
-  /// counters.
+  /// Starts the copies that do not depend on the image: its first bytes, and the entries if
+  /// `with_entries`. Clears the counters.
   __device__ void begin(bool with_entries) {
     copy_image(0, min(kFirstBytes, a_.layout.image_bytes));
     device::close_copies();
@@ -31,15 +31,16 @@ class Block : public Rows {
     }
   }
 
-  /// Waits for the image; the header can be read from here on. Starts the reads of all ranks'
-  /// counts (where `with_rows`) and of what is left of the image, for the solver, and clears
+  /// Waits for the first bytes of the image; the header can be read from here on. Starts to copy
+  /// the rest of the image for the solver and, if `with_rows`, the counts of all ranks. Clears
   /// `fixed`.
   __device__ void open_image(bool with_rows) {
     device::wait_for_older_copies();
     __syncthreads();
     h_ = at<Header>(a_.layout.image);
     copy_image(kFirstBytes, h_.bytes);
-    // The steps before the solver need more than came first.
+    // The steps before the solver read the image up to the solver's header. If that is longer than
+    // the first bytes, wait for the rest.
     if (h_.solver + static_cast<int>(sizeof(solvers::DeviceTablesHeader)) > kFirstBytes) {
       device::wait_for_copies();
       __syncthreads();
@@ -51,13 +52,15 @@ class Block : public Rows {
     for (int g = thread(); g < h_.num_ranks; g += kThreads) fixed[g] = 0;
   }
 
-  /// own and group from the blocks' totals, what the solver takes, and whether it may. Needs the
-  /// totals in received(), and add_ranks(). Ends in a barrier.
+  /// Sums the totals of the blocks into own(), adds them to group_counts(), and hands the sums to
+  /// the solver as `want` and `fixed`. Notes counts that must be refused. Needs the totals of all
+  /// blocks in received(), and add_ranks() followed by a barrier. Ends in a barrier.
   template <bool kStale>
   __device__ void gather(int num_blocks) {
     const solvers::BlockState solver = state();
     LPLB_ROLLED
     for (int c = thread(); c < h_.num_columns; c += kThreads) {
+      // Sum the column over the blocks; with the other ranks', it is the group's.
       const int target = list<int>(h_.targets)[c];
       int own_sum = 0;
 #pragma unroll
@@ -69,12 +72,13 @@ class Block : public Rows {
       const int sum = static_cast<int>(static_cast<unsigned>(group_counts()[c]) + mine);
       group_counts()[c] = sum;
       if (static_cast<unsigned>(sum) > static_cast<unsigned>(h_.safe_count)) note_odd_count();
+      // Give the sum to the solver.
       const int index = target & kTargetMask;
       switch (target & ~kTargetMask) {
         case kTargetWant:
           solver.want[index] = sum;
           break;
-        // NOTE: unsigned, for sums that overflow and are refused.
+        // NOTE: unsigned, because the sum may overflow. Such a batch is refused.
         case kTargetFixed:
           atomicAdd(reinterpret_cast<unsigned*>(&solver.fixed[index]), static_cast<unsigned>(sum));
           break;
@@ -87,8 +91,8 @@ class Block : public Rows {
     if (scalars().odd != 0) sum_wide<kStale>();
   }
 
-  /// The first threads solve; the others make the sums that the segments and the map need, and one
-  /// of them, with kExchange, one verdict of the blocks'. Ends in a barrier.
+  /// The first threads solve. The others make the sums that the segments and the map need; with
+  /// kExchange, one of them joins the verdicts of the blocks. Ends in a barrier.
   template <bool kCut, bool kExchange, bool kStale>
   __device__ void solve(int num_blocks) {
     if (thread() < h_.solver_threads) {
@@ -104,14 +108,15 @@ class Block : public Rows {
       if (kExchange && num_blocks > 1 && worker == num_workers - 1) join_verdicts(num_blocks);
     }
     __syncthreads();
-    h_ = at<Header>(a_.layout.image);  // again, so that no register holds it over the solver
+    h_ = at<Header>(a_.layout.image);  // again, so that no register holds it during the solve
   }
 
-  /// segments of each expert of which this rank has tokens, and what map() reads of them first.
-  /// The first block's last warp, which has none but where there are very many, calls in_parallel()
-  /// first. Ends in a barrier.
+  /// Makes the quotas; then the segments and the head of each replicated expert of which this rank
+  /// has tokens. In parallel, the last warp of block 0 calls in_parallel() before it makes segments
+  /// of its own, which it has only if more than 480 experts are replicated. Ends in a barrier.
   template <bool kStale, class Work>
   __device__ void make_segments(Work in_parallel) {
+    // The quota of each replica, from what the solver gave to its place.
     const bool degraded = is_degraded();
     if (!degraded) {
       const int* const take = state().take;
@@ -120,6 +125,7 @@ class Block : public Rows {
       __syncthreads();
     }
     if (blockIdx.x == 0 && thread() >= kThreads - device::kWarpSize) in_parallel();
+    // The segments of each expert, by the rules of map/rules.h.
     const int turn = kStale ? a_.rank : map_rank();
     const bool is_one_node = h_.ranks_per_node == h_.num_ranks;
     const int first_rank = is_one_node ? 0 : map_rank() / h_.ranks_per_node * h_.ranks_per_node;
@@ -153,21 +159,24 @@ class Block : public Rows {
       make_head(k, own()[k]);
     }
     __syncthreads();
-    // NOTE: once more for compute-sanitizer's racecheck alone: behind a loop whose lanes come apart
-    // it takes the first for passed while others have yet to come (docs/design/0006).
+    // NOTE: this second barrier is for compute-sanitizer's racecheck only. After a loop whose
+    // lanes diverge, it takes the first barrier for passed while other threads have yet to arrive
+    // (docs/notes/2026-11-plan-kernel.md).
     __syncthreads();
   }
 
-  /// A warp tells what happened, after solve(): planner_report.cuh.
+  /// Writes to the status word what happened. One warp calls it, after solve(): report.cuh.
   __device__ void report(int num_blocks);
-  /// All threads of a block keep what later kernels want to know, after make_segments().
+  /// Keeps what later kernels read (Trace). All threads of one block call it, after
+  /// make_segments().
   __device__ void keep_trace();
 
  private:
   __device__ int* before_rank() const { return &at<int>(a_.layout.before_rank); }
   __device__ int* before_node() const { return &at<int>(a_.layout.before_node); }
   __device__ int* quota() const { return &at<int>(a_.layout.quota); }
-  /// negative and large, from sums that cannot overflow. Rare. Ends in a barrier.
+  /// Sets `negative` and `large` from 64-bit sums, which cannot overflow. Rare: only if `odd` is
+  /// set. Ends in a barrier.
   template <bool kStale>
   __device__ __forceinline__ void sum_wide() {
     unsigned long long* const total = &scalars().total;
@@ -189,7 +198,8 @@ class Block : public Rows {
     __syncthreads();
   }
 
-  /// Where every rank has the same tokens, all of them map what they would on rank 0 alone.
+  /// The rank whose tokens are mapped. If every rank has the same tokens, all ranks map them as
+  /// rank 0 would if it were the only one with tokens.
   __device__ int map_rank() const { return a_.all_counts != nullptr ? a_.rank : 0; }
   __device__ int tokens_of(int rank, int k) const {
     if (rank == map_rank()) return own()[k];
@@ -202,7 +212,8 @@ class Block : public Rows {
     return sum;
   }
 
-  /// `worker` of `num_workers` threads, beside the solver.
+  /// Makes the sums over ranks that the segments need, in parallel with the solver. Called by
+  /// thread `worker` of `num_workers`.
   __device__ void sum_ranks(int worker, int num_workers) {
     const int per_node = h_.ranks_per_node;
     LPLB_ROLLED
@@ -222,7 +233,7 @@ class Block : public Rows {
     }
   }
 
-  /// Where the solver's numbers are: made anew where they are needed, not kept.
+  /// Where the arrays of the solver are. Computed at each use rather than kept in registers.
   __device__ __forceinline__ solvers::BlockState state() const {
     return solvers::BlockState::carve(m_ + a_.layout.state, solver_header());
   }
@@ -240,7 +251,7 @@ class Block : public Rows {
     return each + (replica.index < tokens - each * replica.count ? 1 : 0);
   }
 
-  /// Rare: not among the code that every batch fetches.
+  /// Rare, so it is kept out of the code that every batch fetches.
   __device__ __noinline__ static void divide_evenly(const int* physical, int count,
                                                     const char* alive, int slots_per_rank,
                                                     int tokens, int turn, Segment* to) {

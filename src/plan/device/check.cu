@@ -4,11 +4,11 @@
 #include "core/slices.cuh"
 #include "plan/device/args.h"
 
-// Checks a batch after it: slow and simple, by the scalar rules, with nothing of planner_block.cuh.
+// Checks a batch after the plan: slow and simple, by the scalar rules, with nothing of block.cuh.
 namespace lplb::plan {
 namespace {
 
-/// One block. Counts what is wrong.
+/// The check, by one block. It counts what is wrong.
 class Check {
  public:
   __device__ explicit Check(const CheckArgs& args)
@@ -25,7 +25,7 @@ class Check {
     __syncthreads();
     check_own_replicas();
     if (!degraded_) {
-      // With staleness they are of another batch.
+      // With staleness the quotas are those of another batch.
       if (!is_stale_) meet_quotas();
       __syncthreads();
       check_quotas();
@@ -51,7 +51,8 @@ class Check {
     for (int i = threadIdx.x; i < count; i += kThreads) body(i);
   }
 
-  /// Scratch, and the counts of all ranks with this one's own in their place.
+  /// Clears the scratch memory, and copies the counts of all ranks, with this rank's own counts in
+  /// its row.
   __device__ void clear() {
     for_all(num_physical(), [&](int p) { c_.taken[p] = c_.met[p] = 0; });
     for_all(h_.num_ranks, [&](int g) { c_.rank_load[g] = 0; });
@@ -65,7 +66,8 @@ class Check {
     __syncthreads();
   }
 
-  /// Each token is at a live replica, and of its expert, where the ids are still there.
+  /// Checks that each token is at a live replica and, if the logical ids were not overwritten, at
+  /// one of its expert.
   __device__ void check_entries() {
     const bool overwritten = a_.topk_idx == a_.physical_idx || a_.topk_idx == a_.target_rank;
     const int valid = a_.trace.state[kTraceValidEntries];
@@ -88,6 +90,7 @@ class Check {
     });
   }
 
+  /// Writes the segments of expert k on `rank` to scratch(); returns how many.
   __device__ int assign(int k, int rank) const {
     const int begin = begin_of(k);
     const int count = begin_of(k + 1) - begin;
@@ -108,7 +111,7 @@ class Check {
     return map::assign_exactly(batch, rank, scratch());
   }
 
-  /// This rank's tokens of a replica are what the rules say.
+  /// Checks that the number of this rank's tokens at each replica is what the rules say.
   __device__ void check_own_replicas() {
     for_all(h_.num_replicated, [&](int k) {
       const int count = assign(k, map_rank_);
@@ -126,7 +129,7 @@ class Check {
     });
   }
 
-  /// What all ranks together give to each replica.
+  /// Sums what all ranks together give to each replica.
   __device__ void meet_quotas() {
     for_all(h_.num_replicated * h_.num_ranks, [&](int i) {
       const int count = assign(i / h_.num_ranks, i % h_.num_ranks);
@@ -139,6 +142,7 @@ class Check {
     });
   }
 
+  /// Checks that the quotas are met, lie on live ranks and sum to the counts. Sums the rank loads.
   __device__ void check_quotas() {
     for_all(h_.num_replicated, [&](int k) {
       int sum = 0;
@@ -158,7 +162,7 @@ class Check {
     });
   }
 
-  /// The reported T is the load of the ranks that carry most.
+  /// Checks that the reported T is the largest rank load.
   __device__ void check_rank_loads() {
     if (threadIdx.x != 0) return;
     int most = 0;

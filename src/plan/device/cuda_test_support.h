@@ -13,10 +13,10 @@
 #include "support/instances.h"
 #include "support/plan_batches.h"
 
-// A group's batch, what Planner makes of it on the CPU, and what DevicePlanner makes of it.
+// The batch of a group: what Planner makes of it on the CPU, and what DevicePlanner makes of it.
 namespace lplb::testing {
 
-/// A rank's planner on the device, with memory for a batch.
+/// A rank's planner on the device, with the memory for a batch.
 class DeviceRank {
  public:
   DeviceRank(const Placement& placement, Index rank, const PlannerOptions& options,
@@ -65,7 +65,7 @@ class DeviceRank {
   Index num_topk_;
 };
 
-/// The CPU's planner of a rank, that is told of all counts, or none.
+/// A rank's planner on the CPU. It is given all counts, or none.
 class HostRank {
  public:
   HostRank(const Placement& placement, Index rank, const PlannerOptions& options)
@@ -73,7 +73,7 @@ class HostRank {
         is_stale_(options.staleness != 0),
         planner(placement, rank, options, counts_) {}
 
-  /// `counts`: of this batch, with staleness too.
+  /// `counts` are those of this batch, also with staleness.
   std::vector<std::int64_t> run(const std::vector<std::int64_t>& topk,
                                 const std::vector<Load>& counts) {
     counts_->status = ExchangeStatus::kComplete;
@@ -82,7 +82,7 @@ class HostRank {
     if (is_stale_) give(counts);
     return out;
   }
-  /// The other ranks do not come (with staleness: did not, in the batch before).
+  /// The other ranks do not come. (With staleness: they did not come in the previous batch.)
   std::vector<std::int64_t> run_alone(const std::vector<std::int64_t>& topk,
                                       const std::vector<Load>& counts) {
     counts_->status = ExchangeStatus::kTimedOut;

@@ -14,7 +14,7 @@
 namespace lplb {
 namespace {
 
-/// Entries that a block takes before another one helps.
+/// If a batch has more entries than this for each block, more blocks are used.
 constexpr std::int64_t kEntriesPerBlock = 8 * plan::kThreads;
 
 }  // namespace
@@ -114,7 +114,7 @@ void DevicePlanner::State::run(cudaStream_t stream, const DeviceBatch& batch) {
   if (background_ != nullptr) gather_in_background(stream);
 }
 
-/// This rank's counts, which are in mine_, and the others'.
+/// Gathers the counts of all ranks; this rank's are in mine_.
 void DevicePlanner::State::gather(cudaStream_t stream) {
   device_options.exchange->all_gather(stream, {.mine = mine_.get(),
                                                .all = gathered_.get(),
@@ -122,7 +122,7 @@ void DevicePlanner::State::gather(cudaStream_t stream) {
                                                .fingerprint = image.fingerprint()});
 }
 
-/// The same beside `stream`, behind the plan that has counted.
+/// Like gather(), on a stream of its own, after the plan that has counted.
 void DevicePlanner::State::gather_in_background(cudaStream_t stream) {
   if (device_options.keeps_split) {
     LPLB_CUDA_CHECK(cudaMemcpyAsync(previous_counts_.get(), gathered_.get(),
@@ -143,7 +143,7 @@ void DevicePlanner::State::join(cudaStream_t stream) {
   const unsigned long long capture = device::capture_of(stream);
   check_argument(capture == 0 || background_->capture != 0, "stream",
                  "is being captured, expected join() between the batch before and the capture");
-  // A capture that has ended has ended its round too.
+  // If the capture of the round has ended, its round has ended too.
   if (capture == background_->capture) background_->gathered.hold(stream);
   background_->is_under_way = false;
 }
@@ -190,7 +190,7 @@ void DevicePlanner::State::write_quotas(cudaStream_t stream, const std::int32_t*
   plan::launch_quotas(
       {device_image_.get(),
        counts,
-       is_stale() || counts != nullptr ? rank : 0,  // as the map has it
+       is_stale() || counts != nullptr ? rank : 0,  // the same rank as in the map
        {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()},
        outputs},
       placement.num_logical_experts, stream);
@@ -261,7 +261,7 @@ std::optional<DevicePlannerStats> DevicePlanner::State::poll_stats(cudaStream_t 
 
 DevicePlanner::DevicePlanner(const Placement& placement, Index rank, const PlannerOptions& options,
                              const DevicePlannerOptions& device_options) {
-  device::require();  // before the state's events, whose failure would say less
+  device::require();  // first, because an error of the state's events would say less
   state_ = std::make_unique<State>(placement, rank, options, device_options);
 }
 DevicePlanner::~DevicePlanner() = default;

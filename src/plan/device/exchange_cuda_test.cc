@@ -4,8 +4,8 @@
 #include "plan/device/exchange_test_support.h"
 #include "support/expect_refused.h"
 
-// DevicePlanners that exchange their counts, against Planner with all counts given: ranks are
-// streams of one device.
+// DevicePlanners that exchange their counts, compared with Planner that is given all counts. The
+// ranks are streams of one device.
 namespace lplb {
 namespace {
 
@@ -84,8 +84,8 @@ TEST_P(PlannerExchangeCuda, ARankThatIsLeftOutDegradesTheOthersUntilItIsBack) {
   group.expect_solved(batch, 2);
 }
 
-// Ranks that come about when the others give them up: blocks of a cluster see a round end
-// differently, and map its batch alike all the same.
+// Some ranks come about when the others give them up. The blocks of a cluster may then see the
+// round end differently; they must map its batch in the same way.
 TEST_P(PlannerExchangeCuda, ABatchIsMappedByOneVerdict) {
   SplitMix64 random(18);
   const Placement p = chained_placement(4);
@@ -128,7 +128,7 @@ TEST_P(PlannerExchangeCuda, ARankWithAnotherPlacementIsNoticed) {
   SplitMix64 random(14);
   const Placement p = testing::make_workload("cube8x2", 1).placement;
   ExchangingRanks group(p, options(8, 100), device_options());
-  // The same experts are replicated, elsewhere: the packed counts look alike.
+  // The same experts are replicated, but elsewhere, so the packed counts have the same layout.
   std::vector<Index> map = p.physical_to_logical;
   const Index slots = p.slots_per_rank();
   std::swap(map[static_cast<std::size_t>(slots - 1)], map[static_cast<std::size_t>(2 * slots - 1)]);
@@ -171,7 +171,7 @@ TEST_P(PlannerExchangeCuda, GraphsAreReplayed) {
   pool.expect_right(long{replays} * kRounds);
 }
 
-/// An exchange of the user's: copies what it was told.
+/// An exchange of the user's: its all-gather copies the counts that it was given.
 class ToldCounts : public DeviceExchange {
  public:
   ToldCounts(Index num_ranks, Index rank) : num_ranks_(num_ranks), rank_(rank) {}

@@ -10,7 +10,7 @@
 #include "exchange/peer/test_group.h"
 #include "plan/quotas_test_support.h"
 
-// Groups of DevicePlanners that exchange their counts, each with its model on the CPU.
+// Groups of DevicePlanners that exchange their counts. Each planner has a model on the CPU.
 namespace lplb::testing {
 
 inline int rounds_or(int quick) {
@@ -18,8 +18,8 @@ inline int rounds_or(int quick) {
   return text != nullptr ? std::atoi(text) : quick;
 }
 
-/// 8 experts a rank, 6 of which have a replica on the rank before: what a rank maps depends on all
-/// ranks' counts.
+/// Each rank has 8 experts, and replicas of 6 experts of the next rank. So what a rank maps depends
+/// on the counts of all ranks.
 inline Placement chained_placement(Index num_ranks) {
   std::vector<Index> map;
   for (Index g = 0; g < num_ranks; ++g) {
@@ -29,8 +29,8 @@ inline Placement chained_placement(Index num_ranks) {
   return make_placement(num_ranks, 8 * num_ranks, map);
 }
 
-/// Of 8 ranks with 8 experts each, `redundants` of them copies from as many ranks, from the
-/// `shift`-th next on.
+/// 8 ranks have 8 experts each, and `redundants` copies: one of an expert of each of the next
+/// ranks, from the `shift`-th one on.
 inline Placement spread_placement(Index shift, Index redundants) {
   std::vector<Index> map;
   for (Index g = 0; g < 8; ++g) {
@@ -43,7 +43,7 @@ inline Placement spread_placement(Index shift, Index redundants) {
 /// All ranks of a group, each with its planner on the device and its model on the CPU.
 class ExchangingRanks {
  public:
-  /// What is to be the exchange in place of a channel.
+  /// Makes the exchange that is used in place of a channel.
   using Wrap = std::function<std::shared_ptr<DeviceExchange>(std::shared_ptr<DeviceExchange>)>;
   ExchangingRanks(const Placement& p, const PlannerOptions& options,
                   DevicePlannerOptions device_options,
@@ -74,7 +74,7 @@ class ExchangingRanks {
       device[g]->planner.run(device[g]->stream.get(), device[g]->batch);
     }
   }
-  /// `lost`: so far.
+  /// `lost`: how many batches were lost so far.
   void expect_solved(const GroupBatch& batch, std::int64_t lost = 0) {
     for (std::size_t g = 0; g < device.size(); ++g) {
       EXPECT_EQ(device[g]->stats().lost, g == 7 ? 0 : lost);
@@ -83,14 +83,14 @@ class ExchangingRanks {
       EXPECT_EQ(device[g]->stats().check_failures, 0);
     }
   }
-  /// Runs a batch on all ranks that is drawn for their placement.
+  /// Draws a batch for the placement of the ranks, and runs it on all of them.
   void expect_drawn_solved(const BatchShape& shape, SplitMix64& random, int id_bytes = 4) {
     const GroupBatch batch = draw_batch(device[0]->planner.placement(), shape, random);
     set(batch, id_bytes);
     run(device.size());
     expect_solved(batch);
   }
-  /// The quotas that each rank writes are of the last split, and of `batch`.
+  /// The quotas that each rank writes are those of the latest split, and of `batch`.
   void expect_quotas(const GroupBatch& batch) {
     const std::vector<Load> counts(batch.packed.begin(), batch.packed.end());
     for (std::size_t g = 0; g < device.size(); ++g) {
@@ -127,8 +127,8 @@ class ExchangingRanks {
   std::vector<PeerGroup> groups_;
 };
 
-/// Batches whose results are known, run again and again on all ranks. With staleness prime() comes
-/// first.
+/// Batches whose results are known, which run on all ranks again and again. With staleness, prime()
+/// comes first.
 class PooledBatches {
  public:
   PooledBatches(ExchangingRanks& group, const Placement& p, const BatchShape& shape, int size,
@@ -156,11 +156,11 @@ class PooledBatches {
         last = &batch;
       }
     }
-    // Without the others' counts much would be mapped elsewhere.
+    // Without the other ranks' counts, many tokens would be mapped elsewhere.
     EXPECT_GT(changed, static_cast<std::size_t>(size) * group.device.size() / 4);
   }
 
-  /// The batch before the first round.
+  /// Runs the batch that precedes the first round.
   void prime() {
     for (std::size_t g = 0; g < entries_.size(); ++g) plan(entries_[g].back(), g);
     num_primed_ = 1;
@@ -175,8 +175,8 @@ class PooledBatches {
                    static_cast<int>(entry.want->size()), stream);
   }
 
-  /// Rounds of all ranks, delayed at random. Every hundredth puts the same placement into force
-  /// again: the image is rewritten under the batches.
+  /// Runs rounds of all ranks, delayed at random. After every hundredth, the same placement is put
+  /// into force again, so that the image is rewritten between batches.
   void run(int rounds) {
     for (int round = 0; round < rounds; ++round) {
       for (std::size_t g = 0; g < entries_.size(); ++g) {
@@ -187,7 +187,8 @@ class PooledBatches {
       }
     }
   }
-  /// A graph a rank with each of the pool's batches, launched again and again.
+  /// Captures one graph for each rank, with each of the pool's batches, and launches it `replays`
+  /// times.
   void replay(int replays) {
     std::vector<std::unique_ptr<CapturedGraph>> graphs;
     for (std::size_t g = 0; g < entries_.size(); ++g) {
@@ -222,7 +223,7 @@ class PooledBatches {
     std::unique_ptr<DeviceVector<std::int32_t>> topk, want;
   };
 
-  /// What rank `g` counted, and nothing of the others.
+  /// The counts of rank `g`, with zeros for the others.
   static std::vector<Load> of_one(const std::vector<Load>& counts, const Placement& p,
                                   std::size_t g) {
     const auto num_logical = static_cast<std::size_t>(p.num_logical_experts);

@@ -5,7 +5,7 @@
 
 #include "plan/device/cuda_test_support.h"
 
-// DevicePlanner within graphs, beside another one, and what it refuses.
+// DevicePlanner in CUDA graphs and together with another planner, and what it refuses.
 namespace lplb {
 namespace {
 
@@ -24,7 +24,7 @@ INSTANTIATE_TEST_SUITE_P(All, PlannerGraphCuda,
                          ::testing::Values(PlanShape::kCluster, PlanShape::kKernels),
                          testing::plan_shape_name);
 
-/// A batch of `tokens` for `rank`, whatever the others have.
+/// A batch in which `rank` has `tokens` tokens, and the others some.
 GroupBatch full_batch(const Placement& p, Index rank, Index num_topk, std::size_t tokens,
                       SplitMix64& random) {
   GroupBatch batch = draw_batch(p, {.num_topk = num_topk, .max_tokens = 200}, random);
@@ -108,7 +108,7 @@ TEST_P(PlannerGraphCuda, GraphsSurviveAnUpdateOfThePlacement) {
     ASSERT_EQ(device.run(), want);
   }
   EXPECT_EQ(device.stats().check_failures, 0);
-  // Updates that follow each other at once: the last one counts.
+  // If updates follow each other without a batch between, the last one counts.
   for (const Placement& next : placements) {
     device.planner.update_placement(device.stream.get(), next);
   }

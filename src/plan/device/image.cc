@@ -32,7 +32,7 @@ std::int32_t append(std::vector<unsigned char>& bytes, std::span<const T> values
 
 std::uint16_t narrow(Index value) { return static_cast<std::uint16_t>(value); }
 
-/// What the solvers' image says of experts and slots.
+/// The experts and slots in the solver's image.
 struct SolverLists {
   const DeviceExpert* experts;
   const DeviceSlot* slots;
@@ -48,7 +48,8 @@ struct SolverLists {
   }
 };
 
-/// Of all that the ranks' plans of a batch depend on, beside the counts: FNV-1a, 4 bytes at a time.
+/// A hash (FNV-1a, 4 bytes at a time) of all that the ranks' plans of a batch depend on, other than
+/// the counts.
 std::uint64_t fingerprint_of(const Placement& p, Solver solver) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   const auto add = [&hash](Index value) {
@@ -117,7 +118,8 @@ struct Arrays {
   }
 };
 
-/// How the threads of a block share the sums over the ranks: each has a column and as many ranks.
+/// Sets how the threads of a block share the sums over the ranks: each thread has a column and a
+/// range of the ranks.
 void set_stretches(Header* h) {
   h->column_bits = std::bit_width(static_cast<unsigned>(h->num_columns - 1));
   const int stretches = std::max(kThreads >> h->column_bits, 1);

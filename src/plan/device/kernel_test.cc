@@ -13,11 +13,11 @@
 #include "support/emulated_block.h"
 #include "support/plan_batches.h"
 
-// NOTE: behind the emulation, which they are compiled with.
+// NOTE: these come after the emulation, because they are compiled with it.
 #include "plan/device/batch.cuh"
 
-// The plan's kernel on the CPU, clusters and the exchange too, against solve() and map_tokens():
-// equal in every id.
+// Runs the plan's kernel on the CPU, with clusters and the exchange, and compares every id with
+// those of solve() and map_tokens().
 namespace lplb {
 namespace {
 
@@ -35,7 +35,7 @@ class EmulatedPlanner {
     image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
     args_.layout = plan::lay_out(
         limits, std::int64_t{held_slices} * device::kWarpSize * plan::kWarps, 1, 1 << 24);
-    // NOTE: kernels read whole stretches of it.
+    // NOTE: the kernel copies more bytes than the image has.
     device_image_ = image_.bytes();
     device_image_.resize(plan::max_image_bytes(limits), 0);
     args_.image = device_image_.data();
@@ -51,7 +51,7 @@ class EmulatedPlanner {
     }
   }
 
-  /// Tokens, in place; the first `num_valid` are real.
+  /// Sets the tokens, which are mapped in place; the first `num_valid` are real.
   template <class Id>
   void set(const std::vector<std::int64_t>& topk, Index num_topk, int num_valid) {
     entries_.assign(topk.size() * sizeof(Id) / sizeof(std::int64_t) + 1, 0);
@@ -68,7 +68,7 @@ class EmulatedPlanner {
     args_.num_valid_tokens = &num_valid_;
   }
 
-  /// From here on batches are split by the ones before.
+  /// From now on, each batch is split by the previous one.
   void be_stale() {
     args_.previous = &previous_;
     args_.packed = packed_.data();
@@ -77,7 +77,7 @@ class EmulatedPlanner {
     image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
     std::copy(image_.bytes().begin(), image_.bytes().end(), device_image_.begin());
   }
-  /// This rank's counts, of the last batch.
+  /// This rank's counts of the latest batch.
   std::span<const int> packed() const { return std::span(packed_).first(image_.layout().size()); }
 
   void give(const std::int32_t* all_counts) { args_.all_counts = all_counts; }
@@ -93,12 +93,12 @@ class EmulatedPlanner {
     return memory;
   }
 
-  /// As a block finds its memory: whatever was in it.
+  /// Fills the blocks' memory with junk, because a block cannot rely on what it finds there.
   void spoil_memory() {
     for (auto& block : blocks_) std::memset(block.data(), 0xFF, block.size() * sizeof(uint4));
   }
 
-  /// On each thread.
+  /// Plans the batch. Each thread calls it.
   void plan() {
     void* const memory = blocks_[blockIdx.x].data();
     const bool exchanges = args_.peers.own != nullptr;
@@ -138,7 +138,7 @@ class EmulatedPlanner {
   std::vector<std::vector<uint4>> blocks_;
 };
 
-/// What the first `num_valid` entries are mapped to; -1 for those that pad.
+/// What the first `num_valid` entries are mapped to; padding is mapped to -1.
 std::vector<std::int64_t> map_on_cpu(const Placement& p, Index rank,
                                      const std::vector<Load>& counts,
                                      std::span<const std::int64_t> topk, std::size_t num_valid) {
@@ -181,7 +181,7 @@ TEST(EmulatedPlan, EqualsCpuOnRandomGroups) {
     ASSERT_EQ(run(), want) << i;
     planner.set<std::int64_t>(topk, num_topk, valid);
     ASSERT_EQ(run(), want) << i;
-    // The same tokens on every rank: all map as rank 0 would alone.
+    // If all ranks have the same tokens, all map them as if only rank 0 had any.
     planner.give(nullptr);
     planner.set<std::int32_t>(topk, num_topk, valid);
     std::vector<Load> alone(counts.size(), 0);
@@ -192,7 +192,7 @@ TEST(EmulatedPlan, EqualsCpuOnRandomGroups) {
   }
 }
 
-/// Ranks that exchange their counts through buffers in memory of the CPU.
+/// Ranks that exchange their counts through buffers in CPU memory.
 class EmulatedGroup {
  public:
   EmulatedGroup(const Placement& p, int num_blocks)
@@ -222,7 +222,7 @@ class EmulatedGroup {
 
   EmulatedPlanner& planner(Index g) { return *planners_[static_cast<std::size_t>(g)]; }
 
-  /// One batch of the ranks that are `in`, at the same time.
+  /// Runs one batch of the ranks `in`, at the same time.
   void run(const std::vector<Index>& in) {
     std::vector<std::vector<unsigned char*>> memory;
     memory.reserve(in.size());
@@ -282,7 +282,7 @@ TEST(EmulatedPlan, ARankThatStaysAwayIsGivenUp) {
     EXPECT_EQ(group.planner(0).status().lost, 1u);
     EXPECT_EQ(group.planner(0).status().degraded, 1u);
     for (const std::int64_t id : group.planner(0).result()) EXPECT_GE(id, 0);
-    // The late rank lacks nothing: rank 0 had sent its counts.
+    // The late rank lacks nothing, because rank 0 had sent its counts.
     group.set_deadline(std::chrono::minutes(2));
     set(1);
     group.run({1});
@@ -328,7 +328,7 @@ TEST(EmulatedPlan, WithStalenessEqualsTheMapInProportion) {
     }
     EXPECT_EQ(planner.status().optimal, 2u);
     EXPECT_EQ(planner.status().degraded, 0u);
-    // Counts of all ranks that cannot be are refused, this rank's own among them.
+    // Impossible counts of any rank are refused, even if they are this rank's own.
     std::vector<std::int32_t> broken = last.packed;
     broken[static_cast<std::size_t>(rank) * planner.packed().size()] = -1;
     planner.give(broken.data());
@@ -338,7 +338,7 @@ TEST(EmulatedPlan, WithStalenessEqualsTheMapInProportion) {
   }
 }
 
-// Ranks come one after another: none waits for one that is less than a batch behind.
+// The ranks run one after another. No rank waits for one that is less than a batch behind.
 TEST(EmulatedPlan, RanksThatExchangeLateDoNotWaitWithinABatch) {
   const auto placed = [](std::vector<Index> map) { return make_placement(3, 6, map); };
   const Placement first = placed({0, 1, 2, 2, 3, 4, 4, 5, 0});
@@ -376,8 +376,8 @@ TEST(EmulatedPlan, RanksThatExchangeLateDoNotWaitWithinABatch) {
   }
 }
 
-// More peers than a block has warps, and more lines of each than a warp has lanes. Late, so that
-// the ranks need not run at the same time.
+// There are more peers than a block has warps, and each has more lines than a warp has lanes. With
+// staleness, so that the ranks need not run at the same time.
 TEST(EmulatedPlan, AWarpGathersFromSeveralPeers) {
   constexpr Index kRanks = 20;
   static_assert(kRanks > plan::kWarps + 1);
@@ -406,7 +406,8 @@ TEST(EmulatedPlan, AWarpGathersFromSeveralPeers) {
   }
 }
 
-// As if its counts of a batch had been late: the next batch goes without them.
+// The rank stays away, so that its counts do not come in time. The next batches of the other rank
+// go on without them.
 TEST(EmulatedPlan, ARankThatIsLateByABatchIsGivenUp) {
   const Placement p = make_placement(2, 3, std::vector<Index>{0, 1, 0, 2});
   EmulatedGroup group(p, 2);
@@ -424,8 +425,8 @@ TEST(EmulatedPlan, ARankThatIsLateByABatchIsGivenUp) {
   EXPECT_EQ(group.planner(0).status().lost, 2u);
   EXPECT_EQ(group.planner(0).status().degraded, 2u);
   group.set_deadline(std::chrono::minutes(2));
-  run({1});  // its first
-  run({1});  // the round that this one wants is given up, and overwritten
+  run({1});  // the first batch of rank 1
+  run({1});  // it needs a round that rank 0 has given up and overwritten
   EXPECT_EQ(group.planner(1).status().lost, 1u);
   run({1});
   EXPECT_EQ(group.planner(1).status().solved, 1u);

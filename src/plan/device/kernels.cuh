@@ -4,17 +4,19 @@
 #include "core/launch.cuh"
 #include "plan/device/batch.cuh"
 
-// The kernels that solve, made for planners without staleness and with it in a file each.
+// The kernels that solve. launch.cu makes those of planners without staleness, launch_stale.cu
+// those of planners with it.
 namespace lplb::plan {
 
-/// A batch in one kernel.
+/// A batch in one kernel: one cluster of blocks.
 template <bool kCut, bool kExchange, bool kStale>
 __global__ void __launch_bounds__(kThreads, 1) plan_kernel(const __grid_constant__ Args args) {
   extern __shared__ uint4 memory[];
   plan_batch<kCut, kExchange, kStale>(args, memory);
 }
 
-/// Copies the totals of all blocks from where count_kernel() left them. Ends in a barrier.
+/// Copies the totals of all blocks to received(), from where count_kernel() left them. Ends in a
+/// barrier.
 __device__ inline void fetch_totals(Block& plan, const Args& args, int num_blocks) {
   for (int block = 0; block < num_blocks; ++block) {
     const int* const totals = args.block_totals + block * (args.layout.max_columns + 1);
@@ -25,7 +27,7 @@ __device__ inline void fetch_totals(Block& plan, const Args& args, int num_block
   __syncthreads();
 }
 
-/// The second of three kernels, one block: the segments.
+/// The second of three kernels, in one block: exchanges, solves and makes the segments.
 template <bool kCut, bool kExchange, bool kStale>
 __global__ void __launch_bounds__(kThreads, 1) solve_kernel(const __grid_constant__ Args args) {
   extern __shared__ uint4 memory[];
@@ -36,6 +38,7 @@ __global__ void __launch_bounds__(kThreads, 1) solve_kernel(const __grid_constan
     if (threadIdx.x == 0) plan.verdict() = {};
     kStale ? round.resume() : round.begin();
   }
+  // Copy the image and the rows while count_kernel() runs; add the rows.
   if constexpr (kStale) plan.begin_previous();
   plan.begin(false);
   plan.open_image(!kExchange);
@@ -48,6 +51,7 @@ __global__ void __launch_bounds__(kThreads, 1) solve_kernel(const __grid_constan
   if constexpr (!kExchange) {
     if (!kStale || plan.has_previous()) plan.add_ranks<kStale>();
   }
+  // Bring all counts together.
   device::wait_for_kernel();
   fetch_totals(plan, args, args.num_blocks);
   if constexpr (kExchange && kStale) {
@@ -57,6 +61,7 @@ __global__ void __launch_bounds__(kThreads, 1) solve_kernel(const __grid_constan
     exchange(plan, round, args.num_blocks, 1);
   }
   if (kExchange && threadIdx.x == 0) end_round<kStale>(plan, round);
+  // Solve, and hand the segments to map_kernel().
   plan.gather<kStale>(args.num_blocks);
   plan.solve<kCut, kExchange, kStale>(1);
   plan.make_segments<kStale>([&] { plan.report(args.num_blocks); });
@@ -69,7 +74,7 @@ __global__ void __launch_bounds__(kThreads, 1) solve_kernel(const __grid_constan
 
 using Kernel = void (*)(Args);
 
-/// By the solver, 1 where it is the cut, and whether the exchange is within the kernel.
+/// The kernels by [1 if the solver is cut, else 0][1 if the exchange is in the kernel, else 0].
 struct Kernels {
   Kernel plan[2][2];
   Kernel solve[2][2];
@@ -83,7 +88,7 @@ constexpr Kernels make_kernels() {
            {solve_kernel<true, false, kStale>, solve_kernel<true, true, kStale>}}};
 }
 
-/// With staleness.
+/// The kernels with staleness.
 const Kernels& stale_kernels();
 
 }  // namespace lplb::plan

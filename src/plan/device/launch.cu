@@ -5,7 +5,7 @@
 namespace lplb::plan {
 namespace {
 
-/// The first of three kernels: each block's totals.
+/// The first of three kernels: writes each block's totals.
 __global__ void __launch_bounds__(kThreads, 1) count_kernel(const __grid_constant__ Args args) {
   extern __shared__ uint4 memory[];
   device::let_next_kernel_start();
@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kThreads, 1) count_kernel(const __grid_constan
   plan.put_totals(args.block_totals + blockIdx.x * (args.layout.max_columns + 1));
 }
 
-/// Packed counts of this rank, from the blocks' totals.
+/// Sums the blocks' totals: the packed counts of this rank.
 __global__ void __launch_bounds__(kThreads) pack_kernel(const __grid_constant__ PackArgs args) {
   const int num_columns = reinterpret_cast<const Header*>(args.plan.image)->num_columns;
   const int stride = args.plan.layout.max_columns + 1;
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kThreads) pack_kernel(const __grid_constant__ 
   }
 }
 
-/// The third: counts once more, while the second solves, and maps.
+/// The third kernel: counts again, while the second one solves, and maps.
 __global__ void __launch_bounds__(kThreads, 1) map_kernel(const __grid_constant__ Args args) {
   extern __shared__ uint4 memory[];
   Block plan(args, memory);
@@ -52,7 +52,7 @@ constexpr Kernels kExactKernels = make_kernels<false>();
 const Kernels& kernels_of(bool is_stale) { return is_stale ? stale_kernels() : kExactKernels; }
 const Kernels& kernels_of(const Args& args) { return kernels_of(args.previous != nullptr); }
 
-/// Whether the exchange is within the kernel.
+/// 1 if the exchange is in the kernel, else 0: an index of Kernels.
 int exchanges(const Args& args) { return args.peers.own != nullptr ? 1 : 0; }
 
 int attribute(cudaDeviceAttr which) {
@@ -66,7 +66,7 @@ int attribute(cudaDeviceAttr which) {
 }  // namespace
 
 std::int64_t most_shared_bytes() {
-  // Less what the system and the kernels' own variables take.
+  // The system and the kernels' static variables take the rest.
   return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - 2048;
 }
 

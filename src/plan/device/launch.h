@@ -8,23 +8,24 @@
 
 #include "plan/device/args.h"
 
-// The launches of DevicePlanner's kernels.
+// Launches of DevicePlanner's kernels.
 namespace lplb::plan {
 
-/// The most shared memory that a block of the kernels can have on the current device.
+/// The most shared memory, in bytes, that a block of the kernels can have on the current device.
 std::int64_t most_shared_bytes();
-/// Allows the kernels, with staleness or without, so much; once a planner. Throws CudaError.
+/// Allows the kernels, with staleness or without, this much shared memory. Called once for each
+/// planner. Throws CudaError.
 void prepare(std::size_t shared_bytes, bool is_stale);
-/// Whether a cluster of so many blocks fits the current device.
+/// Whether a cluster of `num_blocks` blocks fits on the current device.
 bool has_clusters(int num_blocks, std::size_t shared_bytes, bool is_stale);
 
-/// Whether kernels can start before the one ahead has ended.
+/// Whether a kernel can start before the previous one in the stream has ended.
 bool can_start_early();
 
-/// Enqueue one batch. Throw CudaError.
+/// These enqueue one batch. They throw CudaError.
 void launch_cluster(const Args& args, bool is_cut, cudaStream_t stream);
 void launch_kernels(const Args& args, bool is_cut, bool early, cudaStream_t stream);
-/// Counts alone.
+/// Only counts: this rank's counts, packed.
 void launch_count(const PackArgs& args, cudaStream_t stream);
 void launch_check(const CheckArgs& args, cudaStream_t stream);
 

@@ -10,7 +10,8 @@
 namespace lplb::plan {
 namespace {
 
-/// Rows of int32 ids, so that a warp has its stretch of int64 ids at once.
+/// Slices of int32 ids for which a warp needs entry slots, to hold its whole stretch even if ids
+/// are int64.
 std::int64_t rows_to_hold(std::int64_t max_entries, int max_blocks) {
   const int rows = device::slices_per_warp(static_cast<int>(max_entries), max_blocks * kWarps);
   return 2 * device::div_up(std::max(rows, 1), kChunk) * kChunk;
@@ -55,7 +56,7 @@ Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
   layout.heads = add(ints(replicated));
 
   const std::int64_t row_bytes = ints(kThreads);
-  constexpr std::int64_t kLeastRows = 2 * kChunk;  // a chunk of int64 ids
+  constexpr std::int64_t kLeastRows = 2 * kChunk;  // slices of int32 ids: one chunk of int64 ids
   const std::int64_t rows_bytes = ints(columns * limits.num_ranks);
   layout.has_rows = size + rows_bytes + kLeastRows * row_bytes <= most_bytes ? 1 : 0;
   layout.rows = add(layout.has_rows != 0 ? rows_bytes : 0);
@@ -70,13 +71,13 @@ Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
 void choose_form(const solvers::DeviceTablesHeader& tables, Solver solver, Header* header) {
   const solvers::Form form = solvers::choose_form(tables, solver);
   header->solver_form = static_cast<std::int32_t>(form);
-  // NOTE: others are left for Block::sum_ranks().
+  // NOTE: at most half of the threads solve; Block::sum_ranks() needs the others.
   static_assert(kThreads / 2 >= solvers::kMaskThreads);
   header->solver_threads = std::min(solvers::team_threads(tables, form), kThreads / 2);
 }
 
 std::size_t max_state_bytes(const Limits& limits) {
-  solvers::DeviceTablesHeader worst{};  // num_live 0: with what only the cut solver needs
+  solvers::DeviceTablesHeader worst{};  // num_live stays 0: counts what only the cut solver needs
   worst.num_ranks = limits.num_ranks;
   worst.num_replicated = limits.max_replicated();
   worst.num_places = limits.max_replicas();

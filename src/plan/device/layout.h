@@ -8,59 +8,61 @@
 #include "map/rules.h"
 #include "plan/device/image.h"
 
-// Sizes that the host and the kernels of DevicePlanner share, and where everything is in a block's
-// shared memory.
+// Sizes that the host and the kernels of DevicePlanner share, and where everything is in the shared
+// memory of a block.
 namespace lplb::plan {
 
-inline constexpr int kThreads = 512;
+inline constexpr int kThreads = 512;  // of a block
 inline constexpr int kWarps = kThreads / 32;
-inline constexpr int kChunk = 4;      // rows of entries that a warp works on at once
-inline constexpr int kMaxBlocks = 8;  // what every device with clusters has
+inline constexpr int kChunk = 4;      // slices that a warp works on at once
+inline constexpr int kMaxBlocks = 8;  // of a cluster; every device with clusters can have as many
 
 using Segment = map::BasicSegment<int>;
 
-/// Room for Block's single values.
+/// Bytes for the single values of a block (Rows::Common).
 inline constexpr int kCommonBytes = 192;
 
-/// The shared memory of a block: bytes from its start, multiples of 16, for the largest placement
-/// within the limits. The only copy of these offsets.
+/// The shared memory of a block. Offsets are in bytes from its start, in multiples of 16, and have
+/// room for the largest placement within the limits. This is the only copy of these offsets.
 struct Layout {
-  std::int32_t common;        ///< kCommonBytes
-  std::int32_t image;         ///< what Header::bytes says
-  std::int32_t state;         ///< solvers::BlockState
-  std::int32_t counters;      ///< what a batch begins with zeros in: numbers, totals, group
-  std::int32_t numbers;       ///< int [kWarps, max_replicated]
-  std::int32_t totals;        ///< int [max_columns + kOddColumns]: this block's counts, and bad ids
-  std::int32_t group_counts;  ///< int [max_columns]: of all ranks
-  std::int32_t received;      ///< int [kMaxBlocks, max_columns + 1]: those of all blocks
-  std::int32_t own;           ///< int [max_columns]: of this rank
-  std::int32_t before_rank;   ///< int [max_replicated]: of earlier ranks on the node
-  std::int32_t before_node;   ///< int [max_replicated]: of earlier nodes
-  std::int32_t rank_tokens;   ///< int [max_replicas]: of the replica's rank
-  std::int32_t node_tokens;   ///< int [max_replicas]: of the replica's node
+  std::int32_t common;    ///< kCommonBytes
+  std::int32_t image;     ///< the first Header::bytes of the image
+  std::int32_t state;     ///< solvers::BlockState
+  std::int32_t counters;  ///< what begin() clears: numbers, totals and group_counts
+  std::int32_t numbers;   ///< int [kWarps, max_replicated]
+  std::int32_t totals;  ///< int [max_columns + kOddColumns]: counts of this block; bad ids, dropped
+  std::int32_t group_counts;  ///< int [max_columns]: the sum over all ranks
+  std::int32_t received;      ///< int [kMaxBlocks, max_columns + 1]: the totals of all blocks
+  std::int32_t own;           ///< int [max_columns]: the counts of this rank
+  std::int32_t before_rank;   ///< int [max_replicated]: tokens on earlier ranks of the node
+  std::int32_t before_node;   ///< int [max_replicated]: tokens on earlier nodes
+  std::int32_t rank_tokens;   ///< int [max_replicas]: tokens on the replica's rank
+  std::int32_t node_tokens;   ///< int [max_replicas]: tokens on the replica's node
   std::int32_t quota;         ///< int [max_replicas]
   std::int32_t segments;      ///< Segment [max_replicas]
-  std::int32_t heads;         ///< int [max_replicated]: the one replica that takes them all, or -1
-  std::int32_t rows;          ///< int [max_columns, num_ranks], or nothing: counts of all ranks
-  std::int32_t held;          ///< int [held_slices, kThreads]: what became of each entry
-  std::int32_t bytes;
+  std::int32_t heads;  ///< int [max_replicated]: the one replica that takes all tokens, or -1
+  std::int32_t rows;  ///< int [num_ranks, max_columns]: counts of all ranks; empty if has_rows is 0
+  std::int32_t held;  ///< int [held_slices, kThreads]: the entry slots
+  std::int32_t bytes;  ///< the size of all
   std::int32_t counters_bytes;
-  std::int32_t image_bytes;  ///< the most
+  std::int32_t image_bytes;  ///< the largest size of `image`
   std::int32_t max_replicated;
   std::int32_t max_columns;
-  std::int32_t has_rows;
-  std::int32_t held_slices;  ///< of int32 ids; of int64 ids half as many; chunks of both
+  std::int32_t has_rows;  ///< 0: the rows do not fit and stay in device memory
+  /// Slices of int32 ids for which a warp has entry slots, or twice the slices of int64 ids. Whole
+  /// chunks of both.
+  std::int32_t held_slices;
 };
 
 /// Lays out a block for placements within `limits` and batches of `max_entries`, in at most
-/// `most_bytes`; `bytes` is greater where that is too little.
+/// `most_bytes`. If that is too little, the result's `bytes` exceed `most_bytes`.
 Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
                std::int64_t most_bytes);
 
 /// Sets solver_form and solver_threads for a placement.
 void choose_form(const solvers::DeviceTablesHeader& tables, Solver solver, Header* header);
 
-/// Bytes of a solver's state that none within the limits exceeds.
+/// The largest size in bytes of a solver's state, for any placement within the limits.
 std::size_t max_state_bytes(const Limits& limits);
 
 }  // namespace lplb::plan

@@ -4,7 +4,7 @@
 #include "core/launches.h"
 #include "plan/device/cuda_test_support.h"
 
-// DevicePlanner against Planner: equal outputs, equal statistics.
+// Compares DevicePlanner with Planner: outputs and statistics are equal.
 namespace lplb {
 namespace {
 
@@ -48,7 +48,7 @@ TEST_P(PlannerCuda, EqualsCpuOnRandomGroups) {
                            .max_tokens = repeat % 10 == 0 ? 2000 : 100};
     const Index rank = random.below(p.num_ranks);
     PlannerOptions limits = options(shape.num_topk, shape.max_tokens);
-    // Solvers, and a step limit that leaves gaps.
+    // Also take another solver, and a step limit that leaves gaps.
     if (repeat % 4 == 1) limits.solve.solver = Solver::kFlow;
     if (repeat % 4 == 2) limits.solve = {.solver = Solver::kFlow, .max_steps = 0};
     DeviceRank device(p, rank, limits, device_options());
@@ -90,7 +90,7 @@ TEST_P(PlannerCuda, EqualsCpuOnWorkloads) {
   for (const char* name : {"cube8x2", "torus8x4x2", "EP64+64", "EP72+144", "EP128+128"}) {
     SCOPED_TRACE(name);
     const Placement p = testing::make_workload(name, 1).placement;
-    // The other ranks have few tokens; this one has a cluster's worth.
+    // The other ranks have few tokens; this one has enough for the largest cluster.
     const GroupBatch batch = draw_batch(p, {.num_topk = 8, .max_tokens = 20}, random);
     std::vector<std::int64_t> topk(8 * 4096 + 8);
     for (std::int64_t& id : topk) id = random.below(p.num_logical_experts);
@@ -105,7 +105,7 @@ TEST_P(PlannerCuda, EqualsCpuOnWorkloads) {
   }
 }
 
-// More entries a warp than are held, in one block.
+// One block has more entries than entry slots, so it takes them in several passes.
 TEST_P(PlannerCuda, ReadsLargeBatchesTwice) {
   SplitMix64 random(4);
   const Placement p = testing::make_workload("cube8x2", 1).placement;
@@ -120,7 +120,7 @@ TEST_P(PlannerCuda, ReadsLargeBatchesTwice) {
   const auto want = host.run(topk, batch.counts);
   device.set(topk, batch.packed, 4);
   ASSERT_EQ(device.run(), want);
-  // In place.
+  // Now map in place.
   device.batch.physical_idx = device.in.data();
   device.run();
   const auto in_place = device.in.get();
@@ -208,7 +208,7 @@ TEST_P(PlannerCuda, GivesRankAndSlotWhereAsked) {
   EXPECT_EQ(device.stats().check_failures, 0);
 }
 
-// Without counts every rank has the same tokens, and must choose alike.
+// If no counts are given, all ranks have the same tokens and must choose alike.
 TEST_P(PlannerCuda, SameTokensOnEveryRankAreMappedAlike) {
   SplitMix64 random(8);
   const Placement p = testing::make_workload("cube8x2", 1).placement;
@@ -238,7 +238,7 @@ TEST_P(PlannerCuda, RefusedBatchesAreDividedEvenly) {
   const auto alone = host.run_alone(batch.topk[0], batch.counts);
   const std::size_t size = device.planner.layout().size();
   ASSERT_GE(p.num_ranks, 2);
-  // One count past the limit together with this rank's own, two of them, three that wrap around.
+  // Two, three or four counts of 2^31 - 1: their sums exceed the limit, or wrap around.
   int overflows = 0;
   for (const int huge : {2, 3, 4}) {
     auto packed = batch.packed;
@@ -259,7 +259,7 @@ TEST_P(PlannerCuda, RefusedBatchesAreDividedEvenly) {
   EXPECT_EQ(stats.overflows + stats.bad_counts, stats.degraded);
   EXPECT_GE(stats.bad_counts, 1);
   EXPECT_EQ(stats.check_failures, 0);
-  // And then it goes on.
+  // A sound batch is planned as before.
   device.set(batch.topk[0], batch.packed, 4);
   ASSERT_EQ(device.run(), host.run(batch.topk[0], batch.counts));
 }

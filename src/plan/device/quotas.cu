@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kQuotaThreads = 128;
 
-/// A thread writes an expert.
+/// Each thread writes the quotas of one expert.
 __global__ void __launch_bounds__(kQuotaThreads) quota_kernel(const __grid_constant__ QuotaArgs a) {
   const Header& h = *reinterpret_cast<const Header*>(a.image);
   const bool degraded = a.trace.state[kTraceDegraded] != 0;

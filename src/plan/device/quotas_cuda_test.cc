@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "plan/quotas_test_support.h"
 
-// The quotas of a batch on the device against those of its split on the CPU.
+// Compares the quotas of a batch on the device with those of its split on the CPU.
 namespace lplb {
 namespace {
 
@@ -36,7 +36,7 @@ TEST_P(PlannerCuda, QuotasEqualCpu) {
                  want.outputs(columns));
     EXPECT_TRUE(from_device(device, columns) == want);
 
-    // A degraded batch: another rank's counts cannot be.
+    // The batch is degraded because another rank's counts are impossible.
     std::vector<std::int32_t> broken = batch.packed;
     broken[0] = -1;
     device.set(batch.topk[rank], broken, 4);

@@ -10,8 +10,8 @@ namespace lplb::plan {
 
 struct QuotaArgs {
   const unsigned char* image;
-  const std::int32_t* all_counts;  ///< null: every rank has the same tokens
-  Index rank;                      ///< 0 where every rank has the same tokens
+  const std::int32_t* all_counts;  ///< null: all ranks have the same tokens
+  Index rank;                      ///< 0 if all ranks have the same tokens
   Trace trace;                     ///< of the batch
   QuotaOutputs outputs;
 };

@@ -5,10 +5,11 @@
 
 namespace lplb::plan {
 
-/// Counters that one thread alone adds to; atomic only so that it need not wait for them.
+/// Only one thread adds to these counters. The additions are atomic so that it need not wait for
+/// the old values.
 __device__ inline void Block::report(int num_blocks) {
   const bool degraded = is_degraded();
-  int total = 0;  // not of use where it overflows
+  int total = 0;  // the tokens of all ranks; they fit if the batch was solved
   LPLB_ROLLED
   for (int first = 0; first < h_.num_columns; first += device::kWarpSize) {
     const int c = first + device::lane_id();

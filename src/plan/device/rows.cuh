@@ -7,14 +7,15 @@
 
 namespace lplb::plan {
 
-/// A block's part in bringing all counts together: its totals go to the other blocks, this rank's
-/// counts to the other ranks, and what the ranks counted, a row each, comes here: given, or by a
-/// round of the exchange, of this batch or, with staleness, of the one before.
+/// Brings the counts together. A block sends its totals to the other blocks, and this rank's counts
+/// to the other ranks. What the ranks counted comes to this block, one row for each rank: the rows
+/// are given with the batch, or a round of the exchange brings them. With staleness they are the
+/// counts of the previous batch.
 class Rows : public Entries {
  public:
   using Entries::Entries;
 
-  /// Before a cluster's first barrier.
+  /// Opens this block's mailboxes. Call it before the cluster's barrier.
   template <bool kExchange>
   __device__ void open_mailboxes(int num_blocks) {
     if (thread() != 0) return;
@@ -24,8 +25,8 @@ class Rows : public Entries {
     device::expect_bytes(&common().verdict_box, num_blocks * static_cast<int>(sizeof(int)));
   }
 
-  /// Hands this block's totals (of bad ids last) to all blocks, of which all have opened their
-  /// mailboxes.
+  /// Sends this block's totals, with the bad ids last, to all blocks. Needs all blocks to have
+  /// opened their mailboxes.
   __device__ void send_totals(int num_blocks) {
     if (num_blocks == 1) {
       received_ = a_.layout.totals;
@@ -36,7 +37,7 @@ class Rows : public Entries {
     if (thread() == 0) {
       device::expect_bytes(&box, num_blocks * size * static_cast<int>(sizeof(int)));
     }
-    // Each block has its share of the threads: there are 2, 4 or 8.
+    // Each receiver has an equal share of the threads: there are 2, 4 or 8 blocks.
     const int to = thread() & (num_blocks - 1);
     const int bits = __ffs(num_blocks) - 1;
     LPLB_ROLLED
@@ -44,18 +45,19 @@ class Rows : public Entries {
       device::send_to_block(&box, &received(static_cast<int>(blockIdx.x))[c], to, totals()[c]);
     }
   }
-  /// Until those of all blocks are in received().
+  /// Waits until the totals of all blocks are in received().
   __device__ void wait_for_totals(int num_blocks) {
     if (num_blocks > 1) device::wait_for_mail(&common().totals_box);
   }
 
-  /// The totals to memory.
+  /// Writes this block's totals to device memory.
   __device__ void put_totals(int* to) {
     LPLB_ROLLED
     for (int c = thread(); c <= h_.num_columns; c += kThreads) to[c] = totals()[c];
   }
 
-  /// Sends this rank's counts, from `num_totals` totals in received(), to the peers of this block.
+  /// Sends this rank's counts, which are the sum of `num_totals` totals in received(), to this
+  /// block's share of the peers.
   __device__ void push(const exchange::PeerRound& round, int num_totals) {
     round.push(h_.num_columns, joined(h_.fingerprint), [&](int column) {
       int sum = 0;
@@ -64,13 +66,15 @@ class Rows : public Entries {
       return sum;
     });
   }
-  /// Waits for the counts of the others, which are in the rows after a barrier of the block.
+  /// Waits for the counts of the other ranks. They are in the rows after the next barrier of the
+  /// block.
   __device__ void take_rows(exchange::PeerRound& round) {
     take_rows(round, h_.num_columns, joined(h_.fingerprint));
   }
-  /// This block's verdict of the round; after join_verdicts() that of all.
+  /// This block's verdict of the round; after join_verdicts(), that of all blocks.
   __device__ exchange::PeerRound::SharedVerdict& verdict() const { return common().verdict; }
-  /// After that barrier: tells the verdict to all blocks, of which all have opened their mailboxes.
+  /// Sends the verdict to all blocks, after the barrier that follows take_rows(). Needs all blocks
+  /// to have opened their mailboxes.
   __device__ void send_verdict(int num_blocks) {
     if (thread() == 0 && verdict().bits != 0 && scalars().lost == 0) scalars().lost = kLostRound;
     if (num_blocks == 1 || thread() >= num_blocks) return;
@@ -78,7 +82,8 @@ class Rows : public Entries {
                           word_of(verdict()));
   }
 
-  /// On one thread of a block, beside the solver: what one block has lost is lost for all.
+  /// Waits for the verdicts of all blocks, on one thread, in parallel with the solver. A round that
+  /// one block has lost is lost for all.
   __device__ __forceinline__ void join_verdicts(int num_blocks) {
     device::wait_for_mail(&common().verdict_box);
     LPLB_ROLLED
@@ -90,20 +95,22 @@ class Rows : public Entries {
     }
   }
 
-  /// With staleness, before begin(): starts to read what is known of the batch before.
+  /// With staleness, before begin(): starts to copy what the previous batch left (Previous).
   __device__ void begin_previous() {
     if (thread() >= static_cast<int>(sizeof(Previous)) / 16) return;
     device::copy_16(reinterpret_cast<char*>(&common().previous) + 16 * thread(),
                     reinterpret_cast<const char*>(a_.previous) + 16 * thread());
   }
-  /// After open_image(): whether there are counts to plan with, complete or not.
+  /// After open_image(): whether there are counts of the previous batch, with the same layout.
+  /// Their round may still turn out to be lost.
   __device__ bool has_previous() const {
     const Previous& previous = common().previous;
     return previous.is_there != 0 && previous.layout[0] == h_.layout[0] &&
            previous.layout[1] == h_.layout[1] && a_.all_counts != nullptr;
   }
-  /// As take_rows(), of the round that the batch before pushed, this rank's row too. Of a layout
-  /// that has gone only word that the peers have read what this batch's round is to overwrite.
+  /// Like take_rows(), for the round that the previous batch pushed, and with this rank's own row.
+  /// If that batch had another layout, it waits for the first line of each peer only. This shows
+  /// that the peers have read what this batch's round will overwrite.
   __device__ void take_previous_rows(exchange::PeerRound& round) {
     const Previous& previous = common().previous;
     if (previous.is_there == 0) return;
@@ -116,11 +123,14 @@ class Rows : public Entries {
       if (keeps_rows()) a_.gathered[at] = a_.packed[c];
     }
   }
-  /// Whether there was a round before to be taken.
+  /// Whether the previous batch pushed a round, which this batch has taken.
   __device__ bool has_round() const { return common().previous.is_there != 0; }
-  /// On one thread, where nothing is known of the batch before, and before a barrier.
+  /// Makes the batch unplanned, because there are no counts of the previous batch. One thread calls
+  /// it, before a barrier.
   __device__ void note_no_previous() { scalars().lost = kNoPrevious; }
-  /// With all of the batch before read, by all threads of one block: keeps this one's in its place.
+  /// Keeps this batch's counts and layout for the next batch. All threads of one block call it,
+  /// after all blocks have read those of the previous batch. (A block has read them before it sends
+  /// its totals.)
   __device__ void keep_previous() const {
     LPLB_ROLLED
     for (int c = thread(); c < h_.num_columns && a_.packed != nullptr; c += kThreads) {
@@ -130,8 +140,8 @@ class Rows : public Entries {
     *a_.previous = {{h_.fingerprint[0], h_.fingerprint[1]}, {h_.layout[0], h_.layout[1]}, 1, {}};
   }
 
-  /// group[column] = what the other ranks counted; kStale: all ranks. Needs the rows, and all that
-  /// was copied.
+  /// Adds to group_counts[column] what the other ranks counted; kStale: what all ranks counted.
+  /// Needs the rows, and all copies to be complete.
   template <bool kStale>
   __device__ void add_ranks() {
     if (a_.all_counts == nullptr) return;
@@ -144,11 +154,11 @@ class Rows : public Entries {
   }
 
   __device__ bool has_bad_counts() { return (scalars().negative | scalars().misplaced) != 0; }
-  /// As far as this block knows by itself.
+  /// Whether the batch cannot be solved, as far as this block knows by itself.
   __device__ bool is_refused() {
     return (scalars().lost | scalars().large) != 0 || has_bad_counts();
   }
-  /// After solve().
+  /// The same after solve(), when all blocks agree.
   __device__ bool is_degraded() { return scalars().lost_by_one != 0 || is_refused(); }
 
  protected:
@@ -157,18 +167,19 @@ class Rows : public Entries {
     kNoPrevious,     ///< with staleness: there are no counts to plan with
   };
   struct Scalars {
-    int odd;  ///< a count or a sum is not within [0, safe_count]: the sums may have overflowed
-    int negative, misplaced;
-    int large;                 ///< a sum past 2^31 - 1, of a column or of all
+    /// A count or a sum is not within [0, safe_count]: the sums may have overflowed.
+    int odd;
+    int negative, misplaced;   // a count is negative; a column of kTargetNobody is not 0
+    int large;                 ///< a sum of a column or of all columns exceeds 2^31 - 1
     int lost;                  ///< Lost
-    int lost_by_one;           ///< by any block, after solve()
-    unsigned long long total;  ///< of sum_wide()
+    int lost_by_one;           ///< one of the blocks lost the round; known after solve()
+    unsigned long long total;  ///< of all columns, made by sum_wide()
   };
 
-  /// Single values of a block.
+  /// The single values of a block.
   struct Common {
     device::Mailbox totals_box, verdict_box;
-    int verdicts[kMaxBlocks];  // word_of(), of all blocks
+    int verdicts[kMaxBlocks];  // word_of() the verdicts of all blocks
     solvers::BlockOutcome outcome;
     Scalars scalars;
     exchange::PeerRound::SharedVerdict verdict;
@@ -198,7 +209,8 @@ class Rows : public Entries {
       device::copy_4(rows + i, a_.all_counts + i);
     }
   }
-  /// Of the counts of all ranks, which are in shared memory where that is large enough.
+  /// What `rank` counted in `column`. The rows are in shared memory if they fit there, otherwise in
+  /// device memory.
   __device__ int row_count(int rank, int column) const {
     const int i = rank * h_.num_columns + column;
     return a_.layout.has_rows != 0 ? at_rows()[i] : a_.all_counts[i];
@@ -209,9 +221,9 @@ class Rows : public Entries {
   __device__ static unsigned long long joined(const std::uint32_t (&words)[2]) {
     return static_cast<unsigned long long>(words[1]) << 32 | words[0];
   }
-  /// Whether rows are in device memory too.
+  /// Whether gathered rows are also written to device memory.
   __device__ bool keeps_rows() const { return a_.layout.has_rows == 0 || a_.trace.own != nullptr; }
-  /// What the peers pushed in a round, of `num_columns` each.
+  /// Takes the `num_columns` counts that each peer pushed in a round.
   __device__ void take_rows(exchange::PeerRound& round, int num_columns,
                             unsigned long long fingerprint) {
     const bool to_memory = keeps_rows();
@@ -220,17 +232,19 @@ class Rows : public Entries {
       if (to_memory) a_.gathered[at] = count;
       if (a_.layout.has_rows != 0) at_rows()[at] = count;
     });
-    __syncwarp();  // lanes come one by one
+    __syncwarp();  // the lanes leave gather() at different times
   }
 
-  /// A verdict in one word, 0: the round was complete.
+  /// A verdict in one word; 0: the round was complete.
   __device__ static int word_of(const exchange::PeerRound::SharedVerdict& verdict) {
     return verdict.bits == 0
                ? 0
                : static_cast<int>(verdict.bits | static_cast<unsigned>(verdict.missing) << 4);
   }
 
-  /// `counts` [num_ranks, num_columns], in memory that the compiler knows; of all ranks but one.
+  /// Adds `counts` [num_ranks, num_columns] of all ranks but `skipped` to group_counts. The threads
+  /// share the columns; if there are fewer columns than threads, they also share the ranks of a
+  /// column. Inlined for each kind of memory, so that the compiler knows which one `counts` is in.
   __device__ __forceinline__ void add_rows(const int* counts, int skipped) {
     const int column = thread() & ((1 << h_.column_bits) - 1);
     const int begin = (thread() >> h_.column_bits) * h_.stretch_ranks;
@@ -241,7 +255,8 @@ class Rows : public Entries {
     }
   }
 
-  /// *group += the tokens of ranks [begin, end) of a column, those of `skipped` aside.
+  /// Adds the tokens of ranks [begin, end) of one column to *group, without those of `skipped`.
+  /// Notes counts that are not within [0, safe_count].
   __device__ __forceinline__ void add_rows(const int* counts, int* group, int begin, int end,
                                            int skipped) {
     int sum = 0;

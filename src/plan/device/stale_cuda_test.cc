@@ -4,7 +4,7 @@
 #include "plan/device/exchange_test_support.h"
 #include "support/expect_refused.h"
 
-// DevicePlanners with staleness 1 against Planner with it.
+// Compares DevicePlanners with staleness 1 with Planners that have it too.
 namespace lplb {
 namespace {
 
@@ -37,7 +37,8 @@ INSTANTIATE_TEST_SUITE_P(All, PlannerStaleCuda,
                          ::testing::Values(PlanShape::kCluster, PlanShape::kKernels),
                          testing::plan_shape_name);
 
-/// Runs within the plan's kernel no more: as an exchange of the user's.
+/// A channel of a PeerGroup behind an interface that hides it, so that it runs as an exchange of
+/// the user's and not in the plan's kernel.
 class Outside : public DeviceExchange {
  public:
   explicit Outside(std::shared_ptr<DeviceExchange> channel) : channel_(std::move(channel)) {}
@@ -57,7 +58,7 @@ std::shared_ptr<DeviceExchange> outside(std::shared_ptr<DeviceExchange> channel)
   return std::make_shared<Outside>(std::move(channel));
 }
 
-/// The batch's own row of packed counts.
+/// The row of `rank` in the batch's packed counts.
 std::vector<std::int32_t> row_of(const GroupBatch& batch, Index rank, std::size_t size) {
   const auto first = batch.packed.begin() + static_cast<std::ptrdiff_t>(size) * rank;
   return {first, first + static_cast<std::ptrdiff_t>(size)};
@@ -122,7 +123,7 @@ TEST_P(PlannerStaleCuda, RanksThatExchangeEqualCpu) {
   }
 }
 
-// Were there a wait, the first rank's batch would end by the deadline, lost.
+// If a rank waited, the first rank's batch would end at the deadline and be lost.
 TEST_P(PlannerStaleCuda, NoRankWaitsForOneThatIsLessThanABatchBehind) {
   SplitMix64 random(33);
   const Placement p = chained_placement(4);
@@ -149,7 +150,7 @@ TEST_P(PlannerStaleCuda, PlacementsChangeBetweenBatches) {
     ExchangingRanks group(spread_placement(1, 2), limits, device_options(), 10s,
                           within ? nullptr : outside);
     for (int i = 0; i < 16; ++i) {
-      // Another layout, the same with replicas elsewhere, or no update.
+      // There is another layout, the same one with replicas elsewhere, or no update.
       if (i % 2 == 1) group.update(spread_placement(1 + i % 5, 1 + i / 4 % 3));
       group.expect_drawn_solved({.num_topk = 4, .max_tokens = 500}, random);
       if (HasFailure()) return;
@@ -183,7 +184,8 @@ TEST_P(PlannerStaleCuda, ARankThatIsLeftOutDegradesTheOthersUntilItIsBack) {
   }
   EXPECT_EQ(group.device[0]->stats().lost, 2);
   EXPECT_EQ(group.exchanges[0]->stats(group.device[0]->stream.get()).last_missing, 7);
-  // Its first, one whose round the others have given up, one whose round is there still.
+  // The late rank's first batch is unplanned. The round that its second needs was given up by the
+  // others; the one that its third needs is still there.
   DeviceRank& late = *group.device[7];
   HostRank& model = *group.host[7];
   for (int i = 0; i < 3; ++i) {
@@ -224,8 +226,8 @@ TEST_P(PlannerStaleCuda, ManyRoundsEqualCpu) {
   }
 }
 
-// Within the kernel, and beside it: the capture takes the other stream in, and join() gives it
-// back.
+// With the exchange in the kernel, and on the planner's own stream. The capture includes that
+// stream, and join() brings it back.
 TEST_P(PlannerStaleCuda, GraphsAreReplayed) {
   constexpr int kRounds = 10;
   SplitMix64 random(37);
@@ -236,7 +238,7 @@ TEST_P(PlannerStaleCuda, GraphsAreReplayed) {
     pool.prime();
     const int replays = std::max(1, rounds_or(1000) / kRounds);
     pool.replay(replays);
-    // Outside of a graph again.
+    // Run two rounds outside a graph again.
     for (int round = 0; round < 2; ++round) {
       for (std::size_t g = 0; g < group.device.size(); ++g) pool.enqueue(round, g, 2000);
     }
@@ -281,7 +283,8 @@ TEST_P(PlannerStaleCuda, QuotasAreOfTheBatchBefore) {
   }
 }
 
-// As the map has it: the odd token of an expert is not at the same replica on every rank.
+// The quotas are those of the map: the odd token of an expert is not at the same replica on every
+// rank.
 TEST_P(PlannerStaleCuda, QuotasOfTheFirstBatchAreEven) {
   SplitMix64 random(40);
   const Placement p = chained_placement(4);

@@ -42,12 +42,13 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
   image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
   device::Stream stream;
   LPLB_CUDA_CHECK(cudaMemsetAsync(status_.get(), 0, sizeof(plan::Status), stream.get()));
-  // NOTE: kernels read whole stretches of it; what no image has reached is never used.
+  // NOTE: kernels copy a fixed number of bytes of it, which may be more than an image has. What
+  // lies beyond the image is never used.
   LPLB_CUDA_CHECK(
       cudaMemsetAsync(device_image_.get(), 0, plan::max_image_bytes(limits_), stream.get()));
   if (is_stale()) {
     LPLB_CUDA_CHECK(cudaMemsetAsync(previous_.get(), 0, sizeof(plan::Previous), stream.get()));
-    // NOTE: read, and not looked at, where there is no batch before.
+    // NOTE: if there is no previous batch, kernels copy these counts, but do not use them.
     if (gathered_.capacity() > 0) {
       LPLB_CUDA_CHECK(
           cudaMemsetAsync(gathered_.get(), 0, gathered_.capacity() * sizeof(int), stream.get()));

@@ -10,7 +10,7 @@
 
 namespace lplb {
 
-/// All memory of a planner on the device, sized once for its limits.
+/// All memory of a planner on the device. It is allocated once, for the planner's limits.
 struct DevicePlanner::State {
   State(const Placement& first, Index own_rank, const PlannerOptions& given,
         const DevicePlannerOptions& on_device);
@@ -35,14 +35,15 @@ struct DevicePlanner::State {
   plan::Image image;
 
  private:
-  /// With staleness, of an exchange that is not within the kernel: rounds beside the batches.
+  /// With staleness and an exchange that is not in the kernel: rounds run on their own stream, in
+  /// parallel with the batches.
   struct Background {
     device::Stream stream;
     device::Event planned, gathered;
-    unsigned long long capture = 0;  // that the round which is under way is part of; 0: none
+    unsigned long long capture = 0;  // the capture that the round under way belongs to; 0: none
     bool is_under_way = false;
   };
-  struct Checks {  // the first four also where the split is kept
+  struct Checks {  // the first four are also used if the split is kept
     device::Array<int> own, quota, group, state, taken, met, rank_load, counts;
     device::Array<plan::Segment> segments;
   };
@@ -68,14 +69,15 @@ struct DevicePlanner::State {
   device::Array<unsigned char> device_image_;
   device::Array<plan::Status> status_;
   device::Array<int> block_totals_;
-  const exchange::PeerArgs* peers_ = nullptr;  // of an exchange within the kernel
-  device::Array<int> gathered_, mine_;         // with an exchange: all ranks' counts, this rank's
-  device::Array<plan::Previous> previous_;     // with staleness
-  device::Array<int> previous_counts_;  // of all ranks, where gathered_ may be written beside
+  const exchange::PeerArgs* peers_ = nullptr;  // null: no exchange in the kernel
+  device::Array<int> gathered_, mine_;  // with an exchange: the counts of all ranks; of this one
+  device::Array<plan::Previous> previous_;  // with staleness
+  /// A copy of gathered_ for write_quotas(), because a round in parallel may overwrite gathered_.
+  device::Array<int> previous_counts_;
   std::unique_ptr<Background> background_;
   device::Array<plan::Segment> segments_;
   device::Staging<unsigned char> staging_;
-  device::HostArray<plan::Status> host_status_;  // [0] stats(), [1] poll_stats()
+  device::HostArray<plan::Status> host_status_;  // [0] for stats(), [1] for poll_stats()
   device::Event polled_;
   bool is_polling_ = false;
   std::optional<DevicePlannerStats> last_polled_;
