@@ -9,7 +9,7 @@
 
 namespace lplb::plan {
 
-/// A block's shared memory, by name.
+/// Names the parts of a block's shared memory.
 class Memory {
  public:
   __device__ Memory(const Args& args, void* memory)
@@ -22,7 +22,8 @@ class Memory {
   }
 
  protected:
-  static constexpr int kFirstBytes = 2 * 16 * kThreads;  // of the image, header included
+  static constexpr int kFirstBytes =
+      2 * 16 * kThreads;  // what begin() copies of the image, header included
 
   template <class T>
   __device__ T& at(int offset) const {
@@ -46,16 +47,20 @@ class Memory {
 
   const Args& a_;
   unsigned char* const m_;
-  int received_;  // where the blocks' totals are
-  Header h_;      // once the image is there
+  int received_;  // offset of the blocks' totals
+  Header h_;      // valid after open_image()
 };
 
-/// A block's entries of topk_idx. Each warp has a stretch of them, rows of 32 neighbours that it
-/// takes a chunk at a time. They pass through the warp's "slots" in shared memory: first an id,
-/// then its code. Where a stretch is longer than the slots it is taken in rounds, and read twice.
-/// Most experts have one replica that takes all of this rank's tokens. Those of the others wait in
-/// a queue, in slots that are free by then, and are numbered 32 at a time. NOTE: the work of each
-/// entry counts, instructions and passes through shared memory alike.
+/// A block's entries of topk_idx: reads, counts, numbers and maps them.
+///
+/// Each warp has a stretch of the entries. It works on a chunk at a time: 4 slices of 32
+/// neighbouring entries. The entries pass through the warp's entry slots in shared memory, which
+/// hold first an id, then its code. If a stretch is longer than the entry slots, the warp takes it
+/// in several passes, and reads it twice: in count() and in map().
+///
+/// For most experts one replica takes all of this rank's tokens. The entries of the other experts
+/// wait in a queue, in entry slots that are free by then, and are numbered 32 at a time. NOTE: each
+/// instruction and each access to shared memory that an entry takes shows in the kernel's time.
 class Entries : public Memory {
  public:
   __device__ Entries(const Args& args, void* memory)
@@ -66,8 +71,9 @@ class Entries : public Memory {
         first_(static_cast<long long>(blockIdx.x * kWarps + warp_of_block()) * args.stretch),
         length_(static_cast<int>(clamp_to(args.num_entries - first_, args.stretch))) {}
 
-  /// Counts the entries of this block: numbers[warp, k], and totals. The first round is staged, one
-  /// group of copies closed since. Ends in a barrier, behind which all that was copied is there.
+  /// Counts the entries of this block, into numbers[warp, k] and totals. Needs the first pass to be
+  /// staged, and one more group of copies closed since. Ends in a barrier; after it, all copies are
+  /// in shared memory.
   __device__ void count() {
     device::wait_for_older_copies();
     LPLB_ROLLED
@@ -75,6 +81,7 @@ class Entries : public Memory {
       if (from > 0) restage(from);
       look_up<true>(from);
     }
+    // Add the warp's counters to the block's totals.
     const int mine = my_numbers();
     LPLB_ROLLED
     for (int first = 0; first < h_.num_replicated; first += device::kWarpSize) {
@@ -85,8 +92,9 @@ class Entries : public Memory {
     __syncthreads();
   }
 
-  /// numbers[warp, k] -> entries of k in earlier warps of this block, and in the earlier blocks,
-  /// whose totals are in received(). `worker` of `num_workers` threads.
+  /// Replaces numbers[warp, k] by the number of the warp's first entry of expert k: how many
+  /// entries of k the earlier blocks and the earlier warps of this block have. Needs the earlier
+  /// blocks' totals in received(). Called by thread `worker` of `num_workers`.
   __device__ void number_warps(int worker, int num_workers) {
     LPLB_ROLLED
     for (int k = worker; k < h_.num_replicated; k += num_workers) {
@@ -110,12 +118,13 @@ class Entries : public Memory {
     }
   }
 
-  /// What map() reads of expert k first: from its segments, and this rank's tokens of it.
+  /// Sets the head of expert k from its segments; `own`: this rank's tokens of k.
   __device__ void make_head(int k, int own) {
     const Segment first = segments()[list<std::uint16_t>(h_.replica_begin)[k]];
     heads()[k] = first.end >= own ? first.physical : kSeveral;
   }
-  /// Of all experts, from segments made elsewhere and the blocks' totals. Ends in a barrier.
+  /// Sets the heads of all replicated experts, from segments that another kernel made and the
+  /// totals of all blocks. Ends in a barrier.
   __device__ void make_heads(int num_blocks) {
     LPLB_ROLLED
     for (int k = thread(); k < h_.num_replicated; k += kThreads) {
@@ -127,10 +136,11 @@ class Entries : public Memory {
     __syncthreads();
   }
 
-  /// Writes where each entry of this block goes.
+  /// Writes the physical id of each entry of this block.
   __device__ void map() {
     LPLB_ROLLED
     for (int from = 0; from < length_; from += room_) {
+      // If there are several passes, the entry slots hold the codes of the last one.
       if (length_ > room_) {
         restage(from);
         look_up<false>(from);
@@ -138,8 +148,9 @@ class Entries : public Memory {
       int queued = 0;
       int placed = 0;
       LPLB_ROLLED
-      for (int at = 0; at < in_round(from); at += kChunkEntries) {
+      for (int at = 0; at < in_pass(from); at += kChunkEntries) {
         queued = map_chunk(from, at, queued);
+        // Number 32 queued entries at a time.
         LPLB_ROLLED
         for (; queued - placed >= device::kWarpSize; placed += device::kWarpSize) {
           place(from, placed, device::kWarpSize);
@@ -150,13 +161,14 @@ class Entries : public Memory {
   }
 
  protected:
-  /// Starts to read a round of this warp's entries.
+  /// Starts to copy this warp's entries [from, from + in_pass(from)) into its entry slots.
   __device__ void stage(int from) {
-    const int bytes = in_round(from) * a_.id_bytes;
+    const int bytes = in_pass(from) * a_.id_bytes;
     const char* const source =
         static_cast<const char*>(a_.topk_idx) + (first_ + from) * a_.id_bytes;
     char* const target = &at<char>(slots_);
-    // NOTE: a row is a multiple of 16 bytes, so that one test does for all.
+    // NOTE: a slice is a multiple of 16 bytes, so the alignment of topk_idx is that of every
+    // stretch.
     const bool is_wide = reinterpret_cast<std::uintptr_t>(a_.topk_idx) % 16 == 0;
     const int wide = is_wide ? bytes & ~15 : 0;
     LPLB_ROLLED
@@ -174,7 +186,7 @@ class Entries : public Memory {
     }
   }
 
-  /// What is told of the batch's length.
+  /// Reads how many tokens are real. `valid_`: how many of this warp's entries belong to them.
   __device__ void read_valid() {
     num_valid_ = a_.num_valid_tokens != nullptr ? *a_.num_valid_tokens : a_.num_tokens;
     valid_ = static_cast<int>(clamp_to(valid_entries() - first_, length_));
@@ -186,7 +198,7 @@ class Entries : public Memory {
 
  private:
   static constexpr int kChunkEntries = kChunk * device::kWarpSize;
-  static constexpr int kSeveral = -1;  // head of an expert whose tokens several replicas take
+  static constexpr int kSeveral = -1;  // head of an expert whose tokens several replicas share
 
   __device__ static long long clamp_to(long long value, int most) {
     return min(max(value, 0ll), static_cast<long long>(most));
@@ -194,25 +206,28 @@ class Entries : public Memory {
   __device__ static int warp_of_block() {
     return static_cast<int>(threadIdx.x / device::kWarpSize);
   }
-  __device__ int in_round(int from) const { return min(length_ - from, room_); }
+  /// Entries of the pass that begins at entry `from` of the stretch.
+  __device__ int in_pass(int from) const { return min(length_ - from, room_); }
+  /// The entry slot of entry `e` of the pass.
   __device__ int& slot(int e) const { return at<int>(slots_ + e * a_.id_bytes); }
-  /// Where those of this warp are.
+  /// Offset of this warp's numbers.
   __device__ int my_numbers() const {
     return device::opaque(a_.layout.numbers + 4 * warp_of_block() * h_.num_replicated);
   }
 
+  /// Copies the entries of another pass, and waits for them.
   __device__ void restage(int from) {
     __syncwarp();
     stage(from);
     device::wait_for_copies();
   }
 
-  /// What is beyond the valid entries of a round, up to a whole chunk, is dropped.
+  /// Sets the entry slots after the valid entries of a pass to -1 (dropped), up to a whole chunk.
   __device__ void fill_up(int from) {
     __syncwarp();  // all copies are here
-    const int end = device::div_up(in_round(from), kChunkEntries) * kChunkEntries;
+    const int end = device::div_up(in_pass(from), kChunkEntries) * kChunkEntries;
     LPLB_ROLLED
-    for (int first = min(max(valid_ - from, 0), in_round(from)); first < end;
+    for (int first = min(max(valid_ - from, 0), in_pass(from)); first < end;
          first += device::kWarpSize) {
       const int e = first + device::lane_id();
       if (e < end) device::store_id(&at<char>(slots_), a_.id_bytes, e, -1);
@@ -220,10 +235,11 @@ class Entries : public Memory {
     __syncwarp();
   }
 
-  /// Whether a column is that of an expert with several replicas.
+  /// Whether a column belongs to an expert with several replicas.
   __device__ bool is_choice(int column) const { return column < h_.num_replicated; }
 
-  /// Ids in slots -> codes. `kCount`: adds the entries to numbers[warp, k] or totals.
+  /// Replaces the ids in the entry slots by their codes. `kCount`: also adds the entries to
+  /// numbers[warp, k] or totals.
   template <bool kCount>
   __device__ __forceinline__ void look_up(int from) {
     fill_up(from);
@@ -231,8 +247,9 @@ class Entries : public Memory {
     const int others = device::opaque(a_.layout.totals);
     const unsigned last = static_cast<unsigned>(h_.num_logical) + 1;
     LPLB_ROLLED
-    for (int begin = 0; begin < in_round(from); begin += kChunkEntries) {
+    for (int begin = 0; begin < in_pass(from); begin += kChunkEntries) {
       const int at = begin + device::lane_id();
+      // Read the chunk's ids.
       int id[kChunk];
       if (a_.id_bytes == 8) {
 #pragma unroll
@@ -244,11 +261,13 @@ class Entries : public Memory {
 #pragma unroll
         for (int i = 0; i < kChunk; ++i) id[i] = slot(at + i * device::kWarpSize);
       }
+      // Look up their codes: the first one is that of id -1, the last one that of all bad ids.
       int code[kChunk];
 #pragma unroll
       for (int i = 0; i < kChunk; ++i) {
         code[i] = list<int>(h_.codes)[min(static_cast<unsigned>(id[i]) + 1, last)];
       }
+      // Keep the codes, and count.
 #pragma unroll
       for (int i = 0; i < kChunk; ++i) {
         slot(at + i * device::kWarpSize) = code[i];
@@ -261,11 +280,12 @@ class Entries : public Memory {
     __syncwarp();
   }
 
-  /// Writes the chunk at `at` of the round, all but the entries that must wait. Returns how many
-  /// are queued then. NOTE: not beyond the round: where ids are written in place, those of the next
-  /// one have yet to be read.
+  /// Writes the physical ids of the chunk at `at` of the pass, and queues the entries that must
+  /// wait for a number. Returns how many are queued then. NOTE: it must not write beyond the pass.
+  /// If physical_idx is the same memory as topk_idx, the ids of the next pass have yet to be read.
   __device__ __forceinline__ int map_chunk(int from, int at, int queued) {
     const int lane = device::lane_id();
+    // Find the physical id of each entry: from its code, or the head of its expert.
     int column[kChunk];
     int physical[kChunk];
     unsigned waiting[kChunk];
@@ -277,15 +297,17 @@ class Entries : public Memory {
       if (is_choice(column[i])) physical[i] = heads()[column[i]];
       waiting[i] = __ballot_sync(~0u, is_choice(column[i]) && physical[i] == kSeveral);
     }
+    // Write all of them. What waits is written again by place().
     const long long e = first_ + from + at + lane;
-    const int left = in_round(from) - at - lane;
+    const int left = in_pass(from) - at - lane;
     if (a_.id_bytes == 8) {
       store(static_cast<std::int64_t*>(a_.physical_idx), e, left, physical);
     } else {
       store(static_cast<std::int32_t*>(a_.physical_idx), e, left, physical);
     }
     if ((waiting[0] | waiting[1] | waiting[2] | waiting[3]) == 0) return queued;
-    __syncwarp();  // all have read the chunk's slots
+    __syncwarp();  // all lanes have read the chunk's entry slots
+                   // Append what waits to the queue, in the order of the entries.
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
       if ((waiting[i] >> lane & 1) != 0) {
@@ -299,7 +321,8 @@ class Entries : public Memory {
   }
   static_assert(kChunk == 4);
 
-  /// Writes `count` <= 32 queued entries of the round, from the `first` on.
+  /// Numbers `count` <= 32 queued entries of the pass, from the `first` one on, and writes their
+  /// physical ids. An item of the queue is {entry of the pass, expert}.
   __device__ __forceinline__ void place(int from, int first, int count) {
     const int lane = device::lane_id();
     const int item = lane < count ? slot(first + lane) : -1;
@@ -311,7 +334,7 @@ class Entries : public Memory {
     put(first_ + from + (item >> kCodeBits), physical);
   }
 
-  /// Where entry e goes.
+  /// Writes the physical id of entry e, or its rank and the slot on it.
   __device__ __forceinline__ void put(long long e, int physical) const {
     if (a_.target_rank != nullptr) {
       physical = split(a_.target_rank, a_.id_bytes, e, physical, h_.slots_per_rank);
@@ -319,11 +342,13 @@ class Entries : public Memory {
     device::store_id(a_.physical_idx, a_.id_bytes, e, physical);
   }
 
-  /// Rows of a chunk, `left` entries from `e` on. What waits is written too, and once more later.
+  /// Writes this lane's entry of each slice of a chunk: e, e + 32, e + 64, e + 96. `left`: how many
+  /// entries the pass has from e on.
   template <class Id>
   __device__ __forceinline__ void store(Id* to, long long e, int left,
                                         const int (&physical)[kChunk]) const {
-    if (a_.target_rank == nullptr && left > (kChunk - 1) * device::kWarpSize) {  // nearly always
+    if (a_.target_rank == nullptr &&
+        left > (kChunk - 1) * device::kWarpSize) {  // nearly every chunk
       to += e;
 #pragma unroll
       for (int i = 0; i < kChunk; ++i) to[i * device::kWarpSize] = physical[i];
@@ -335,7 +360,8 @@ class Entries : public Memory {
     }
   }
 
-  /// Stores the rank; returns the slot on it. Rare: not among the code that every batch fetches.
+  /// Writes the rank of an entry, and returns the slot on it. Few callers want it, so it is kept
+  /// out of the code that every batch fetches.
   __device__ __noinline__ static int split(void* target_rank, int id_bytes, long long entry,
                                            int physical, int slots_per_rank) {
     const int rank = physical < 0 ? -1 : physical / slots_per_rank;
@@ -343,12 +369,12 @@ class Entries : public Memory {
     return physical < 0 ? physical : physical - rank * slots_per_rank;
   }
 
-  const int room_;         // entries that a round has, whole chunks
-  const int slots_;        // where those of this warp are
-  const long long first_;  // entry of this warp's stretch
-  const int length_;       // of the stretch
-  int valid_ = 0;          // of these
-  int num_valid_ = 0;
+  const int room_;         // entries of a full pass, whole chunks
+  const int slots_;        // offset of this warp's entry slots
+  const long long first_;  // the first entry of this warp's stretch
+  const int length_;       // entries of the stretch
+  int valid_ = 0;          // how many of these are real, not padding
+  int num_valid_ = 0;      // tokens that are real, as given
 };
 
 }  // namespace lplb::plan
