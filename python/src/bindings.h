@@ -15,8 +15,8 @@
 
 #include "lplb/lplb.h"
 
-// What the files of this folder share. The package's Python code checks shapes, types and devices,
-// and passes arrays of exactly these types, or addresses as integers where the call is hot.
+// What the files of this folder share. The package's Python code checks shapes, types and devices.
+// It passes arrays of exactly these types, or in hot calls addresses as integers.
 namespace lplb::python {
 
 namespace nb = nanobind;
@@ -32,7 +32,8 @@ std::span<const T> span_of(const ArrayIn<T>& array) {
   return {array.data(), array.size()};
 }
 
-// NOTE: properties that return one need rv_policy::automatic: by default it would belong to `self`.
+// NOTE: a property that returns one needs rv_policy::automatic, or the array would belong to
+// `self`.
 /// A new array that owns `values`.
 template <class T>
 ArrayOut<T> to_array(std::vector<T> values, std::initializer_list<std::size_t> shape) {
@@ -58,7 +59,7 @@ auto without_gil(Body body) {
   return body();
 }
 
-/// The same, one thread at a time.
+/// Calls `body` without the GIL, one thread at a time.
 template <class Body>
 auto locked(std::mutex& mutex, Body body) {
   return without_gil([&] {
@@ -67,10 +68,10 @@ auto locked(std::mutex& mutex, Body body) {
   });
 }
 
-/// What Python reads by name.
+/// A dict that Python reads by name.
 using Facts = nb::typed<nb::dict, nb::str, nb::any>;
 
-/// What the planners of both backends count.
+/// The figures that the planners of both backends have.
 template <class Stats>
 Facts planner_facts(const Stats& s) {
   Facts d;

@@ -45,8 +45,8 @@ Facts to_dict(const DeviceExchangeStats& s) {
   return d;
 }
 
-/// A layer's planner on a GPU, and its counter. All calls are short; a call from another thread
-/// waits for the one before it.
+/// A layer's planner on a GPU, and its counter. Calls are short. A call from another thread waits
+/// until the previous call has returned.
 class GpuPlanner {
  public:
   GpuPlanner(const Placement& placement, Index rank, std::int64_t max_tokens, Index num_topk,
@@ -107,7 +107,7 @@ class GpuPlanner {
     return to_dict(*stats);
   }
 
-  /// With a channel.
+  /// The planner must have a channel.
   Facts exchange_stats(std::uintptr_t stream) {
     return to_dict(locked(mutex_, [&] { return channel_->stats(pointer<void>(stream)); }));
   }

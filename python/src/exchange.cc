@@ -14,7 +14,7 @@ namespace lplb::python {
 namespace {
 
 PeerGroupOptions group_options(std::size_t max_counts, Index num_channels, double deadline) {
-  // NOTE: what passes 30 days does not fit nanoseconds on the device.
+  // NOTE: more than 30 days do not fit the nanoseconds on the device.
   const double seconds = std::min(deadline, 30.0 * 24 * 3600);
   PeerGroupOptions options;
   options.max_counts = max_counts;
@@ -24,7 +24,8 @@ PeerGroupOptions group_options(std::size_t max_counts, Index num_channels, doubl
   return options;
 }
 
-/// `gather`: bytes of this rank -> list of bytes, of each rank. Called without the GIL.
+/// `gather` takes this rank's bytes and returns a list of each rank's. The result is called without
+/// the GIL.
 AllGatherBytes gather_of(const nb::object& gather) {
   return [&gather](std::span<const std::byte> mine) {
     const nb::gil_scoped_acquire acquire;
@@ -39,9 +40,9 @@ AllGatherBytes gather_of(const nb::object& gather) {
   };
 }
 
-/// A rank's memory, as long as it takes: it is freed by close(), which the caller sees to be safe,
-/// and else not at all. A destructor runs when Python pleases, at its end too, and peers may be
-/// writing to the memory then; of nccl and nvshmem it is collective, or wants what is gone.
+/// A rank's memory. Only close() frees it; the caller ensures that this is safe. The destructor
+/// does not: Python may run it at any time, also at exit, while peers write to the memory. Freeing
+/// the memory of nccl and nvshmem is also collective, or needs libraries that are gone by then.
 class PeerMemoryGroup {
  public:
   explicit PeerMemoryGroup(PeerGroup group)

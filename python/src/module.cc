@@ -5,7 +5,7 @@
 
 namespace {
 
-/// ArgumentError is a ValueError, FileError an OSError; what is left of ours a RuntimeError.
+/// ArgumentError becomes ValueError, FileError OSError, any other lplb::Error RuntimeError.
 void translate(const std::exception_ptr& error, void*) {
   try {
     std::rethrow_exception(error);

@@ -13,9 +13,9 @@
 namespace lplb::python {
 namespace {
 
-/// The counts of all ranks, from an object of Python's: `post(mine)`, [size] int64, then
-/// `collect()`, [num_ranks, size] int64, or None where there are none. Without one as where every
-/// rank has the same tokens: all of them then map what rank 0 alone would.
+/// Exchanges counts through a Python object: `post(mine)` takes [size] int64; `collect()` returns
+/// [num_ranks, size] int64, or None if there are no counts. Without an object the other ranks count
+/// nothing: if every rank has the same tokens, each then maps them as rank 0 alone would.
 class PythonExchange : public Exchange {
  public:
   PythonExchange(Index num_ranks, Index rank) : num_ranks_(num_ranks), rank_(rank) {}
@@ -23,7 +23,7 @@ class PythonExchange : public Exchange {
   Index rank() const override { return rank_; }
   void reserve(std::size_t) override {}
 
-  /// For the calls that follow. Null: none.
+  /// Sets the object for the following calls. Null: none.
   void set(nb::handle peers) { peers_ = peers; }
 
   void post(const PackedLayout&, std::span<const Load> mine) override {
@@ -33,7 +33,7 @@ class PythonExchange : public Exchange {
     peers_.attr("post")(to_array(posted));
   }
 
-  /// kTimedOut where there are none; what Python raises it throws.
+  /// Returns kTimedOut if there are no counts. Throws what Python raises.
   ExchangeStatus collect(std::span<Load> all) override {
     if (peers_.ptr() == nullptr) {
       std::fill(all.begin(), all.end(), 0);
@@ -46,8 +46,8 @@ class PythonExchange : public Exchange {
     return ExchangeStatus::kComplete;
   }
 
-  std::vector<Load> posted;     ///< by the last batch: [PackedLayout::size()]
-  std::vector<Load> collected;  ///< likewise: [num_ranks, size]
+  std::vector<Load> posted;     ///< the last batch's own counts: [PackedLayout::size()]
+  std::vector<Load> collected;  ///< the counts that it was split by: [num_ranks, size]
 
  private:
   bool collect_rows(std::span<Load> all) const {
@@ -68,11 +68,12 @@ class PythonExchange : public Exchange {
   nb::handle peers_;
 };
 
-/// quota_end, source_prefix, alloc, shares, solved.
+/// The fields of Python's Quotas: quota_end, source_prefix, alloc, shares, solved.
 using Tables = nb::typed<nb::tuple, ArrayOut<std::int32_t>, ArrayOut<std::int32_t>,
                          ArrayOut<std::int32_t>, ArrayOut<float>, ArrayOut<std::int32_t>>;
 
-/// A layer's planner on the CPU. A call from another thread waits for the one before it.
+/// A layer's planner on the CPU. A call from another thread waits until the previous call has
+/// returned.
 class HostPlanner {
  public:
   HostPlanner(const Placement& placement, Index rank, bool same_tokens, std::int64_t max_tokens,
@@ -108,7 +109,7 @@ class HostPlanner {
 
   Facts stats() {
     PlannerStats s = locked(mutex_, [&] { return planner_.stats(); });
-    // A rank that does not come is an error here: what was not complete was not there.
+    // A late rank is an exception here, so a batch is degraded only if there were no counts.
     s.unplanned += std::exchange(s.degraded, 0);
     const double max_load = locked(mutex_, [&] { return planner_.last_split().max_load; });
     Facts d = planner_facts(s);
@@ -153,14 +154,14 @@ class HostPlanner {
     const auto valid = static_cast<std::size_t>(num_valid);
     const std::span<const Id> in(pointer<const Id>(topk_idx), valid);
     Id* const out = pointer<Id>(physical_idx);
-    // Before the run, which may write to where it reads from.
+    // NOTE: count before the run, which may write to where it reads from.
     if (remember) count_tokens(in, counts_);
     last_ = planner_.run(in, std::span<Id>(out, valid));
     std::fill(out + num_valid, out + num_entries, static_cast<Id>(-1));
     if (remember) history_.add(counts_);
   }
 
-  /// Of the last batch.
+  /// Writes the split of the last batch.
   void write_last(const QuotaOutputs& outputs) const {
     const Placement& p = planner_.placement();
     const PackedLayout layout(p);
@@ -177,7 +178,7 @@ class HostPlanner {
   Planner planner_;
   LoadHistory history_;
   std::vector<Load> counts_;
-  std::optional<BatchStatus> last_;  // of the last batch; none with this placement
+  std::optional<BatchStatus> last_;  // of the last batch; null: none with this placement
   std::mutex mutex_;
 };
 

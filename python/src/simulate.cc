@@ -6,7 +6,7 @@
 namespace lplb::python {
 namespace {
 
-/// The report as JSON, and as a page.
+/// The report as JSON and as an HTML page.
 nb::typed<nb::tuple, std::string, std::string> run_simulation(
     const std::string& trace, Index num_ranks, Index num_nodes, Index num_groups, Index redundants,
     const std::vector<std::string>& policies, std::int64_t batch_tokens, Index window,
