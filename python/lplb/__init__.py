@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Load balancer for Mixture-of-Experts under expert parallelism.
 
-:class:`Planner` is the fast loop: it sends each batch's tokens to replicas so that the fullest rank
-has least, in microseconds. :func:`rebalance_experts` and :func:`place_on_topology` are the slow one.
+:class:`Planner` is the fast loop: in microseconds it sends each batch's tokens to replicas so that
+the fullest rank has least. :func:`rebalance_experts` and :func:`place_on_topology` are the slow
+loop.
 """
 
 from lplb import topology

@@ -22,8 +22,8 @@ class Placement(_lplb.Placement):
     Parameters
     ----------
     physical_to_logical : array of int, [num_physical]
-        The logical expert in each slot: 0 to num_logical_experts - 1, each of them at least once
-        on a live rank. Two replicas of an expert may share a rank.
+        The logical expert in each slot, 0 to num_logical_experts - 1. Each is at least once on a
+        live rank. Two replicas of an expert may share a rank.
     num_ranks : int
         1 to 1024; divides num_physical.
     num_logical_experts : int, optional
@@ -31,9 +31,10 @@ class Placement(_lplb.Placement):
     num_nodes : int
         Divides num_ranks.
     rank_speed : array of float, [num_ranks], optional
-        Finite and > 0; by default 1 for all. On a GPU all speeds must be equal.
+        What a rank's load is divided by before ranks are compared. Finite and > 0; by default 1 for
+        all. On a GPU all speeds must be equal.
     rank_alive : array of bool, [num_ranks], optional
-        False: the rank may take nothing.
+        False: the rank may take no tokens.
 
     Attributes
     ----------
@@ -41,12 +42,13 @@ class Placement(_lplb.Placement):
         [num_physical]; [num_logical_experts, max_replicas], ascending, padded with -1;
         [num_logical_experts].
     packed_size : int
-        Integers that a rank tells the others of a batch: see :meth:`Planner.count`.
+        The number of integers that a rank sends to the others for a batch: see
+        :meth:`Planner.count`.
 
     Raises
     ------
     TypeError, ValueError
-        With the argument's name, its value and what was expected.
+        The message has the argument's name, its value and what was expected.
 
     Examples
     --------
@@ -83,11 +85,12 @@ class Placement(_lplb.Placement):
         )
 
     def redundancy_mapping(self) -> NDArray[np.int32]:
-        """As DeepEP 2.5 takes it (`EPBuffer.lb_prefetch_weights()`), a node's rows for that node.
+        """The redundants as DeepEP 2.5's `EPBuffer.lb_prefetch_weights()` takes them.
 
-        [num_ranks, redundants a rank] int32: of each redundant its original's rank within the node times
-        the experts of a rank, plus the original's slot there. ValueError where a rank's originals do
-        not come first, or a replica is on another node than its original.
+        [num_ranks, redundants a rank] int32. A node takes the rows of its ranks. An entry names the
+        original of a redundant: its rank within the node, times the originals of a rank, plus its
+        slot there. ValueError if the originals of a rank do not come first, or a replica is on
+        another node than its original.
         """
         return super().redundancy_mapping()
 
@@ -131,7 +134,7 @@ def layers_of(
 ) -> list[Placement]:
     """A :class:`Placement` for each row of `physical_to_logical` [num_layers, num_physical].
 
-    Other arguments as :class:`Placement` takes them.
+    The other arguments are those of :class:`Placement`.
     """
     rows = to_numpy(physical_to_logical, "physical_to_logical", np.int32, (None, None))
     return [Placement(row, num_ranks, num_logical_experts, **options) for row in rows]
@@ -148,20 +151,21 @@ def rebalance_experts(
 ) -> tuple[Any, Any, Any]:
     """EPLB: replicates the experts with most load, and packs the replicas onto ranks.
 
-    Signature and results of deepseek-ai/EPLB, to the bit, ties included; a few microseconds a layer.
+    It has the signature of deepseek-ai/EPLB, and its results bit for bit, ties included. A layer
+    takes a few microseconds.
 
     Parameters
     ----------
     weight : array of numbers, [num_layers, num_logical]
         The load of each expert, finite and >= 0. NumPy, PyTorch or CuPy.
     num_replicas : int
-        Slots in all: a multiple of num_gpus, at least num_logical.
+        All slots: a multiple of num_gpus, at least num_logical.
     num_groups, num_nodes : int
-        Hierarchical where num_nodes divides num_groups: groups stay on a node.
+        If num_nodes divides num_groups, each group of experts stays on a node.
     num_gpus : int
         Ranks.
     num_threads : int
-        Layers at a time; the result does not depend on it.
+        How many layers are computed in parallel. The result does not depend on it.
 
     Returns
     -------
@@ -206,9 +210,9 @@ def place_on_topology(
     Parameters
     ----------
     weight : array of numbers, [num_layers, num_logical]
-        As for :func:`rebalance_experts`; num_ranks divides num_logical.
+        The load of each expert, as for :func:`rebalance_experts`. num_ranks divides num_logical.
     topology : Topology or str
-        :mod:`lplb.topology`, or a name for :func:`lplb.topology.parse`.
+        From :mod:`lplb.topology`, or a name for :func:`lplb.topology.parse`.
     redundants : int
         Replica slots a rank, 0 to num_logical / num_ranks.
     num_ranks : int
@@ -244,9 +248,9 @@ def place_on_topology(
 
 
 class Move(NamedTuple):
-    """Copy the weights of `logical` from slot `source` of the old placement to `target` of the new.
+    """A copy of the weights of `logical`: from slot `source` of the old placement to slot `target`.
 
-    `kind` is how far they travel: "same rank", "same node" or "other node".
+    `kind` says how far they travel: "same rank", "same node" or "other node".
     """
 
     logical: int
@@ -258,14 +262,14 @@ class Move(NamedTuple):
 def moves(old: Placement, new: Placement, *, keep_slots: bool = False) -> Sequence[Move]:
     """The weights that must move to get from placement `old` to `new`.
 
-    One move for each slot of `new` whose expert is not in it already, cheapest first. All of them
-    read the old placement: they happen at once. With `keep_slots`, `new` is taken to be
-    :func:`keep_slots` of the two.
+    There is one move for each slot of `new` that held another expert in `old`, cheapest first. All
+    moves read the old placement, as if they happened at once. With `keep_slots`, the moves are
+    those to `keep_slots(old, new)`.
 
     Raises
     ------
     ValueError
-        The two do not match, or an expert would be lost.
+        The placements do not match, or an expert would be lost.
 
     Examples
     --------
@@ -280,7 +284,7 @@ def moves(old: Placement, new: Placement, *, keep_slots: bool = False) -> Sequen
 
 
 def keep_slots(old: Placement, new: Placement) -> Placement:
-    """`new` with the slots of each rank reordered, so that what `old` has there stays in its slot.
+    """`new` with the slots of each rank reordered: an expert that stays on a rank keeps its slot.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from lplb._arrays import check_int
 
 
 class SimulateReport(dict[str, Any]):
-    """What `lplb simulate --json` writes, as a dict; `policies` has an entry for each policy."""
+    """The report of `lplb simulate --json` as a dict; `policies` has an entry for each policy."""
 
     def __init__(self, text: str, html: str) -> None:
         super().__init__(json.loads(text))
@@ -21,7 +21,7 @@ class SimulateReport(dict[str, Any]):
         self.html = html
 
     def policy(self, name: str) -> dict[str, Any]:
-        """The entry of one policy. KeyError where it was not replayed."""
+        """The entry of one policy. KeyError if it was not replayed."""
         for entry in self["policies"]:
             if entry["name"] == name:
                 return dict(entry)
@@ -43,7 +43,7 @@ def simulate(
     jobs: int = 1,
     seed: int = 0,
 ) -> SimulateReport:
-    """Replays a trace through placement and split policies: what a balancer would have been worth.
+    """Replays a trace through placement and split policies: the imbalance that each gives.
 
     Parameters
     ----------
@@ -52,17 +52,18 @@ def simulate(
     policies : sequence of str
         "none", "eplb", "eplb+lplb", "TOPOLOGY+even", "TOPOLOGY+lplb".
     batch_tokens : int
-        Merge or cut steps to batches of so many tokens; 0: as recorded.
-    window, rebalance_every : int
-        Past batches that a placement is made from; batches between two placements.
-
+        Merge or cut steps to batches of this many tokens; 0: as recorded.
+    window : int
+        How many past batches a placement is made from.
+    rebalance_every : int
+        How many batches a placement is used for.
     num_ranks, num_nodes, num_groups, redundants, solver, jobs, seed :
-        As `lplb simulate` has them.
+        The options of `lplb simulate`.
 
     Returns
     -------
     SimulateReport
-        What `lplb simulate --json` writes. The GIL is released meanwhile.
+        What `lplb simulate --json` writes. The GIL is released during the replay.
 
     Examples
     --------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The stages of the fast loop one by one, on arrays of any kind: count, solve, map."""
+"""The stages of the fast loop as functions on arrays of any kind: count, solve, map."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ class Split:
     Attributes
     ----------
     status : str
-        "optimal": max_load equals lower_bound; "bounded": a step limit or tolerance left a gap.
+        "optimal": max_load equals lower_bound. "bounded": a limit of steps or a tolerance left a
+        gap.
     max_load, lower_bound : float
-        The largest load / speed of a rank, and what no integer split can be below.
+        The largest load / speed of a rank, and a figure that no integer split can be below.
     bottleneck_ranks : [n] int32
         The ranks that prove lower_bound.
     rank_load : [num_ranks] int64
         Tokens that a rank takes.
     physical_load : [num_physical] int64
         Tokens that a replica takes.
-    solver, backend, steps :
-        What ran, where, and how long it took in its own steps.
+    solver, backend : str
+        What ran, and where.
+    steps : int
+        How many steps of its own the solver took.
     """
 
     status: str
@@ -52,7 +55,7 @@ class Split:
         return _lplb.imbalance(self._split.rank_load)
 
     def verify(self) -> None:
-        """Checks split and proof from first principles. Raises RuntimeError where they do not hold."""
+        """Checks the split and its proof from first principles. RuntimeError if one is wrong."""
         problem = _lplb.verify_split(self._placement, self._load, self._split)
         if problem:
             raise RuntimeError(f"split: {problem}")
@@ -73,21 +76,24 @@ def solve(
     Parameters
     ----------
     placement : Placement
+        Where the experts are.
     load : array of int, [num_logical_experts]
-        Tokens of each expert in the whole group, >= 0. What is on a GPU is copied, which waits.
+        Tokens of each expert in the whole group, >= 0. An array on a GPU is copied, which waits.
     solver : str
         "auto", "cut" (up to 8 ranks), "flow" or "ipm".
     max_steps : int
-        "flow" only: -1 is no limit.
-    tolerance, max_iterations :
-        "ipm" only.
+        The most steps of "flow"; -1: no limit.
+    tolerance : float
+        "ipm" stops at this gap between max_load and lower_bound, as a part of max_load.
+    max_iterations : int
+        The most iterations of "ipm".
     backend : str
-        "cpu" or "cuda": where it is solved; the results are equal.
+        Where it is solved: "cpu" or "cuda". The results are equal.
 
     Returns
     -------
     Split
-        Its arrays are of the kind and on the device of `load`.
+        Its arrays are of the kind of `load`, and on its device.
 
     Examples
     --------
@@ -126,7 +132,7 @@ def solve(
 def split_evenly(placement: Placement, load: Any) -> Any:
     """Each expert's tokens divided evenly over its live replicas: [num_physical] int64.
 
-    What EPLB and its users do; to compare with.
+    EPLB and its users divide like this. It is there to compare with.
 
     Examples
     --------
@@ -139,7 +145,7 @@ def split_evenly(placement: Placement, load: Any) -> Any:
 
 
 def _ids(value: Any, name: str = "topk_idx") -> np.ndarray[Any, Any]:
-    """`value` as int32 or int64; uint32 as the int32 of the same bits."""
+    """`value` as int32 or int64; uint32 becomes the int32 of the same bits."""
     array = (
         to_numpy(value, name, np.uint32)
         if str(getattr(value, "dtype", "")).endswith("uint32")
@@ -180,20 +186,22 @@ def map_tokens(
     *,
     backend: str = "cpu",
 ) -> Any:
-    """The physical expert of each of a rank's tokens, so that over the group quotas are met exactly.
+    """The physical expert of each of a rank's tokens: over the group every quota is met exactly.
 
-    As many tokens as possible stay on their rank, then on their node. Equal input gives equal output.
+    As many tokens as possible stay on their rank, then on their node. Equal input gives equal
+    output.
 
     Parameters
     ----------
     placement : Placement
+        Where the experts are.
     counts : array of int, [num_ranks, num_logical_experts], or None
-        What each rank counted. None: not known; each rank then divides its own tokens in proportion
-        to `physical_load`, and a replica is off by less than a token a rank.
+        What each rank counted. None if that is not known: then each rank divides its own tokens in
+        proportion to `physical_load`, and a replica is off by less than a token a rank.
     physical_load : array of int, [num_physical]
-        The split of the sum of `counts`: :func:`solve`.
+        The split of the sum of `counts`, from :func:`solve`.
     rank : int
-        Whose tokens `topk_idx` are.
+        The rank whose tokens `topk_idx` are.
     topk_idx : array of int32, int64 or uint32
         Logical ids in any shape; -1 stays -1, ids out of range become -1.
 
@@ -229,7 +237,7 @@ def map_tokens(
 
 
 def imbalance(rank_load: Any) -> float:
-    """Largest over mean rank load; 1.0 is perfect, and what nothing is loaded gives.
+    """Largest over mean rank load. 1.0 is perfect, and the result if there is no load.
 
     Examples
     --------

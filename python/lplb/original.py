@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The interface of deepseek-ai/LPLB's Planner, on this library: see docs/drop-in.md.
+"""The interface of deepseek-ai/LPLB's Planner on top of this library: see docs/drop-in.md.
 
-`lplb.Planner(redundant_to_original, ...)` makes one: code written for the original runs unchanged.
+`lplb.Planner(redundant_to_original, ...)` makes one, so code written for the original runs
+unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["Planner"]
 
 
 class Planner:
-    """An expert has at most one replica, on a rank that a topology names.
+    """deepseek-ai/LPLB's Planner. An expert has at most one copy, on a rank that a topology names.
 
     Parameters
     ----------
@@ -36,17 +37,17 @@ class Planner:
     n_logical_routed_experts : int
         Logical experts.
     ep_size : int, optional
-        Ranks; default: those of `group`.
+        The number of ranks; by default those of `group`.
     group : torch.distributed.ProcessGroup, optional
-        None: counts are not exchanged; each rank plans with its own as if they were the group's.
+        None: counts are not exchanged. Each rank plans as if its counts were those of the group.
 
     Attributes
     ----------
     planner : lplb.Planner
-        What does the work: the clear interface, with stats().
+        What does the work, with stats().
     r2o, o2r, group_size, num_redundants, n_routed_experts, n_logical_routed_experts, ep_size, \
-n_group, n_local_routed_experts, n_local_logical_routed_experts, combined_redundant_experts, phy2log, \
-ep_group, deep_ep_initialized
+n_group, n_local_routed_experts, n_local_logical_routed_experts, combined_redundant_experts, \
+phy2log, ep_group, deep_ep_initialized
         As the original has them.
 
     Examples
@@ -105,12 +106,12 @@ ep_group, deep_ep_initialized
         self._set_tables(placement)
 
     def init_from_deep_ep(self, buffer: Any) -> None:
-        """Exchanges counts over what a DeepEP buffer has: its `group`, and its communicator
-        (`nccl_comm_handle.get()`), see `comm` of :class:`lplb.Planner`. Idempotent; collective.
+        """Exchanges counts over the group and the communicator of a DeepEP buffer. Collective.
 
-        Of a buffer without a group the communicator alone is taken, beside the planner's own group.
-        Where it has neither, a warning says what is missing, and the planner stays as it is;
-        ValueError where there is no group at all.
+        They are `group` and `nccl_comm_handle.get()`: see `comm` of :class:`lplb.Planner`. A second
+        call does nothing. From a buffer without a group only the communicator is taken, and used
+        with the planner's own group. If the buffer has neither, a warning says what is missing and
+        the planner stays as it is; ValueError if there is no group at all.
         """
         if self.deep_ep_initialized:
             return
@@ -143,9 +144,9 @@ ep_group, deep_ep_initialized
         before.close()
 
     def update_redundancy_mapping(self, workload: Any = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Places experts by their past load `workload` [n_logical] (None: in order).
+        """Places experts by their past load `workload` [n_logical]; None: in order.
 
-        Moves no weights. With a group it is collective, and all ranks must give the same workload.
+        It moves no weights. With a group it is collective, and all ranks give the same workload.
 
         Returns
         -------
@@ -160,8 +161,11 @@ ep_group, deep_ep_initialized
         return self.phy2log, self._log2phy.clone(), self._logcnt.clone()
 
     def count_workload(self, idx: Tensor, n_sms: int) -> tuple[Tensor, Tensor]:
-        """Tokens of each expert: [n_logical] int32, and their inclusive prefix sums over `n_sms`
-        slices of idx: [n_sms, n_logical] int32. -1 and ids out of range are not counted."""
+        """Counts the tokens of each expert: [n_logical] int32; -1 and bad ids are not counted.
+
+        The second result is their inclusive prefix sums over `n_sms` parts of idx:
+        [n_sms, n_logical] int32.
+        """
         flat = self._check_idx(idx).reshape(-1)
         check_int(n_sms, "n_sms", 1)
         slices = torch.arange(flat.numel(), device=flat.device) // max(-(-flat.numel() // n_sms), 1)
@@ -175,12 +179,12 @@ ep_group, deep_ep_initialized
         return by_sm[-1].clone(), by_sm
 
     def solve_probs(self, workload: Tensor, avail_counter: Tensor) -> tuple[Tensor, Tensor]:
-        """The share of its tokens that each original keeps: [n_group, group_size, num_redundants]
-        float32, of all experts combined in a slot; and the group's workload
-        [n_group, group_size, n_local_logical] float32, divided by its largest entry.
+        """Solves for the share of its tokens that each original keeps.
 
-        `workload` [n_logical]: with a group it is summed over the ranks first. `avail_counter` (one
-        int32 or int64) grows by n_group.
+        `workload` [n_logical] is first summed over the ranks if there is a group. `avail_counter`,
+        one int32 or int64, grows by n_group. Returns the shares [n_group, group_size,
+        num_redundants] float32, over all experts that are combined in a slot; and the workload
+        [n_group, group_size, n_local_logical] float32, divided by its largest entry.
         """
         self._check_counter(avail_counter)
         if workload.numel() != self.n_logical_routed_experts:
@@ -211,8 +215,8 @@ ep_group, deep_ep_initialized
     ) -> Tensor:
         """The physical expert of each entry, as idx in shape and dtype; -1 stays -1.
 
-        Of each expert's entries on this rank the original gets `o_weight` (clamped to 0..1), to within
-        one entry. `local_workload_by_sm` and `n_sms` are taken, and not needed.
+        The original gets the part `o_weight` (clamped to 0..1) of its expert's entries on this
+        rank, to within one entry. `local_workload_by_sm` and `n_sms` are ignored.
         """
         flat = self._check_idx(idx).reshape(-1)
         shape = (self.n_group, self.group_size, self.num_redundants)
@@ -232,7 +236,7 @@ ep_group, deep_ep_initialized
         weight = (
             o_weight.reshape(-1).to(flat.device, torch.float64).clamp(0, 1)[variable.clamp_min(0)]
         )
-        # Rank and expert round in a direction of their own, or small counts would all go one way.
+        # NOTE: the phase differs by rank and expert, or all small counts would round the same way.
         phase = (expert * 0.5698402909980532 + self.planner.rank * 0.7548776662466927) % 1
         stays = ((number + 1) * weight + phase).floor() > (number * weight + phase).floor()
         log2phy = self._log2phy.to(flat.device)[expert]
@@ -240,10 +244,10 @@ ep_group, deep_ep_initialized
         return torch.where(known, target, -1).to(idx.dtype).view(idx.shape)
 
     def run(self, idx: Tensor, avail_counter: Tensor, n_sms: int | None = None) -> Tensor:
-        """The physical expert of each entry of `idx`: exchange, solve and map in one.
+        """Exchanges, solves and maps: the physical expert of each entry of `idx`.
 
-        Each expert is split by itself, in whole tokens: over the group the largest rank load is the
-        least possible. `avail_counter` grows by n_group (not at all for a degraded batch).
+        Each expert has a split of its own, in whole tokens. Over the group the largest rank load is
+        the least possible. `avail_counter` grows by n_group, or by 0 for a degraded batch.
         """
         self._check_counter(avail_counter)
         ids, quotas = self.planner.run_quotas(self._check_idx(idx))
@@ -295,7 +299,7 @@ ep_group, deep_ep_initialized
         )
 
     def _make_solver(self, placement: Placement) -> new.Planner:
-        """Splits a load that is known already: as the counts of a rank beside an empty one."""
+        """A planner to split a known load: it takes the load as the counts of another rank."""
         return new.Planner(placement, rank=0, num_topk=1, max_tokens=1, quotas=True)
 
     def _solve(self, load: Tensor) -> Quotas:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which rank copies whose experts, inside a group of ranks.
+"""Topologies: which rank copies whose experts, inside a group of ranks.
 
 `r2o[rank][column]` ("redundant to original") is the rank whose experts get a replica on `rank`. A
 column is a permutation of the group without fixed points.
@@ -37,7 +37,11 @@ def hypercube() -> Topology:
 
 
 def torus(rows: int, columns: int) -> Topology:
-    """`rows` x `columns` ranks (each at least 2): the next row, often the next node, and the next of the row."""
+    """`rows` x `columns` ranks, each at least 2, and two columns.
+
+    A rank copies from the next row, which is often the next node, and from the next rank of its
+    row.
+    """
     return _lplb.topology_torus(check_int(rows, "rows"), check_int(columns, "columns"))
 
 
@@ -47,7 +51,10 @@ def ring(num_ranks: int) -> Topology:
 
 
 def custom(r2o: Any, name: str = "r2o") -> Topology:
-    """`r2o` [group_size, num_columns]. ValueError where a column is no permutation, or a rank would copy itself."""
+    """`r2o` [group_size, num_columns].
+
+    ValueError if a column is not a permutation, or a rank would copy from itself.
+    """
     table = to_numpy(r2o, "r2o", np.int32, (None, None))
     return _lplb.topology_custom(table, table.shape[0], table.shape[1], name)
 
