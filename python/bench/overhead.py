@@ -4,10 +4,10 @@
 
 usage: overhead.py [--tokens N] [--topk K] [--calls N] [--limit US]
 
-Calls are timed in batches that the GPU's queue takes without waiting; prints the median and the
-spread over batches, for the ways in which a model calls it; with a group of one rank too, whose counts
-go by an exchange within the kernel and by NCCL's collective. Exit status 1 where the median of run(out=)
-or of run() is above --limit microseconds.
+Times series of calls, short enough that the GPU's queue takes them without waiting. Prints the
+median and the spread over the series, for each form of call that a model makes; also with a group
+of one rank, whose counts travel within the kernel or by NCCL's collective. The exit status is 1 if
+the median of run(out=) or of run() is above --limit microseconds.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import torch.distributed as dist
 
 import lplb
 
-CALLS_IN_FLIGHT = 200  # less than what the queue of a stream holds
+CALLS_IN_FLIGHT = 200  # fewer than the queue of a stream holds
 
 
 def time_calls(call: Callable[[], object], repeats: int) -> list[float]:
-    """Microseconds a call, of each batch of calls."""
+    """Microseconds a call, for each series of calls."""
     for _ in range(3 * CALLS_IN_FLIGHT):
         call()
     torch.cuda.synchronize()
@@ -75,13 +75,13 @@ def main() -> None:
             lplb.Planner(
                 lplb.Placement(np.arange(256), 1),
                 group=dist.group.WORLD,
-                exchange=way,
+                transport=transport,
                 backend="cuda",
             )
-            for way in ("auto", "collective")
+            for transport in ("auto", "collective")
         ]
         for one in grouped:
-            calls[f"run(topk_idx, out), by {one.exchange_stats().way}"] = partial(
+            calls[f"run(topk_idx, out), by {one.exchange_stats().transport}"] = partial(
                 one.run, topk_idx, out
             )
         print_calls(calls, options)

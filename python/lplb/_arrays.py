@@ -1,23 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Arrays in, arrays of the same kind out: NumPy, PyTorch, CuPy, and whatever speaks DLPack."""
+"""Arrays of one kind in, arrays of that kind out: NumPy, PyTorch, CuPy, and DLPack."""
 
 from __future__ import annotations
 
 import sys
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-def torch_if_loaded() -> ModuleType | None:
-    """This package's part for PyTorch, where the program uses PyTorch."""
-    if sys.modules.get("torch") is None:
-        return None
-    from lplb import _torch
-
-    return _torch
 
 
 def kind_of(value: Any) -> str:
@@ -55,8 +45,8 @@ def to_numpy(
 ) -> NDArray[Any]:
     """`value` as a contiguous array of `dtype` in the host's memory.
 
-    Integers may come as any integers that fit; floats as any numbers. None in `shape` takes any
-    length. What is on a GPU is copied, which waits for it.
+    If `dtype` is an integer, any integers that fit are taken; otherwise any numbers. None in
+    `shape` takes any length. An array on a GPU is copied, which waits for it.
     """
     wanted = np.dtype(dtype)
     try:
@@ -105,7 +95,7 @@ def like(reference: Any, array: NDArray[Any]) -> Any:
 
 
 def check_int(value: Any, name: str, least: int | None = None) -> int:
-    """`value` as an int; NumPy's integers are welcome, bools and floats are not."""
+    """`value` as an int. NumPy's integers are taken, bools and floats are not."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: is {value!r}, expected an integer")
     if least is not None and value < least:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What Planner takes as `exchange` and as `comm`."""
+"""The arguments `transport` and `comm` of Planner."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ from typing import Any
 
 from lplb._arrays import describe
 
-#: "auto" is the first of "ipc", "fabric" and "nccl" that every rank can use, else "collective".
-EXCHANGES = ("auto", "collective", "ipc", "fabric", "nccl", "nvshmem", "symmetric_memory")
+#: "auto" takes the first of "ipc", "fabric" and "nccl" that every rank can use, otherwise
+#: "collective".
+TRANSPORTS = ("auto", "collective", "ipc", "fabric", "nccl", "nvshmem", "symmetric_memory")
 
 
-def check_exchange(exchange: Any) -> str:
-    if exchange not in EXCHANGES:
-        raise ValueError(f"exchange: is {exchange!r}, expected one of {', '.join(EXCHANGES)}")
-    return str(exchange)
+def check_transport(transport: Any) -> str:
+    if transport not in TRANSPORTS:
+        raise ValueError(f"transport: is {transport!r}, expected one of {', '.join(TRANSPORTS)}")
+    return str(transport)
 
 
 @dataclass(frozen=True)
 class Comm:
-    """What the ranks have in common."""
+    """How to reach the other ranks."""
 
     group: Any = None
     #: An ncclComm_t; 0: none.
     nccl_comm: int = 0
-    #: NVSHMEM is up in this process: its world may be joined.
+    #: NVSHMEM has been started in this process: its world may be joined.
     has_nvshmem: bool = False
+    #: What the communicator was taken from: it must live as long as the communicator is used.
+    owner: Any = None
 
 
 def read_comm(comm: Any, group: Any) -> Comm:
-    """Of an ncclComm_t, or of a DeepEP buffer: V1 `Buffer`, V2 `ElasticBuffer`, V2.5 `EPBuffer`.
+    """Reads an ncclComm_t, or a DeepEP buffer: V1 `Buffer`, V2 `ElasticBuffer`, V2.5 `EPBuffer`.
 
-    Of a buffer public attributes alone are read: `group`, `nccl_comm_handle.get()` (None or 0 mean
+    Only public attributes of a buffer are read: `group`, `nccl_comm_handle.get()` (None and 0 mean
     that there is no communicator) and, of V1, `num_rdma_bytes`. Its memory is not touched.
     """
     if comm is None:
@@ -42,8 +45,7 @@ def read_comm(comm: Any, group: Any) -> Comm:
             raise ValueError(f"comm: is {comm}, expected the address of an ncclComm_t")
         if group is None:
             raise ValueError(
-                "comm: is an ncclComm_t alone, expected a group beside it, over which the "
-                "ranks agree"
+                "comm: is an ncclComm_t alone, expected a group too, over which the ranks agree"
             )
         return Comm(group, comm)
     found = getattr(comm, "group", None)
@@ -55,7 +57,7 @@ def read_comm(comm: Any, group: Any) -> Comm:
         )
     if found is None and group is None:
         raise ValueError(
-            f"comm: a {type(comm).__name__} without a `group`, expected a group beside it"
+            f"comm: is a {type(comm).__name__} without a `group`, expected the argument group too"
         )
     if (
         found is not None
@@ -72,4 +74,5 @@ def read_comm(comm: Any, group: Any) -> Comm:
         found if group is None else group,
         int(nccl_comm or 0),
         (getattr(comm, "num_rdma_bytes", None) or 0) > 0,
+        comm,
     )

@@ -3,26 +3,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from lplb._arrays import describe
-
-if TYPE_CHECKING:
-    from lplb._planner import Planner
+from lplb._placement import Placement
 
 
-def _check(planner: Planner, probs: Tensor, routing_map: Tensor) -> None:
+def _check(probs: Tensor, routing_map: Tensor, num_logical_experts: int) -> None:
     if not isinstance(probs, Tensor) or not probs.is_floating_point():
         raise TypeError(f"probs: is {describe(probs)}, expected a tensor of floats")
     if not isinstance(routing_map, Tensor) or routing_map.dtype != torch.bool:
         raise TypeError(f"routing_map: is {describe(routing_map)}, expected a tensor of torch.bool")
-    if probs.dim() != 2 or probs.shape[1] != planner.num_logical_experts:
+    if probs.dim() != 2 or probs.shape[1] != num_logical_experts:
         raise ValueError(
             f"probs: has shape {list(probs.shape)}, expected [T, num_logical_experts "
-            f"({planner.num_logical_experts})]"
+            f"({num_logical_experts})]"
         )
     if routing_map.shape != probs.shape:
         raise ValueError(
@@ -34,15 +32,15 @@ def _check(planner: Planner, probs: Tensor, routing_map: Tensor) -> None:
 
 
 def run_dense(
-    planner: Planner, probs: Tensor, routing_map: Tensor, layer: int, all_counts: Tensor | None
+    run: Callable[[Tensor], Tensor], placement: Placement, probs: Tensor, routing_map: Tensor
 ) -> tuple[Tensor, Tensor]:
-    _check(planner, probs, routing_map)
+    """`run` maps a topk_idx in place, and returns it."""
+    _check(probs, routing_map, placement.num_logical_experts)
     num_tokens, num_logical = probs.shape
-    num_physical = planner.placement(layer).num_physical_experts
+    num_physical = placement.num_physical_experts
     experts = torch.arange(num_logical, dtype=torch.int32, device=probs.device)
-    topk_idx = torch.where(routing_map, experts, -1)
-    physical = planner.run(topk_idx, topk_idx, layer=layer, all_counts=all_counts)
-    # A column more takes what goes nowhere. The experts of a token differ, and so do their slots.
+    physical = run(torch.where(routing_map, experts, -1))
+    # One more column takes what goes nowhere. A token's experts differ, and so do their slots.
     target = torch.where(physical < 0, num_physical, physical).long()
     shape = (num_tokens, num_physical + 1)
     dense = probs.new_zeros(shape).scatter(1, target, probs)

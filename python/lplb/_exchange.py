@@ -15,10 +15,11 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from lplb._comm import EXCHANGES
+from lplb._comm import TRANSPORTS
 from lplb._placement import Placement
+from lplb._settings import Settings
 
-# What ranks must agree on, in the order in which a difference is told.
+# What the ranks must agree on. If several differ, the first is told.
 AGREED = (
     "num_ranks",
     "num_logical_experts",
@@ -27,19 +28,17 @@ AGREED = (
     "placement",
     "solver",
     "max_steps",
-    "exchange",
+    "transport",
     "staleness",
 )
 
-# Seconds that a rank waits for the others at least, whatever `timeout` is: where placements are
-# compared or memory is given up; and at the first batch on a GPU, to which ranks come when they are
-# ready.
-AGREE_SECONDS = 30.0
-START_SECONDS = 300.0
+# Seconds that a rank waits for the others at least, however small `timeout` is.
+AGREE_SECONDS = 30.0  # when placements are compared or memory is given up
+START_SECONDS = 300.0  # in the first batch on a GPU, to which ranks come when they are ready
 
 
 def fingerprint(placements: Sequence[Placement]) -> int:
-    """63 bits of everything in which placements can differ."""
+    """A hash, 63 bits, of all that two placements can differ in."""
     digest = hashlib.blake2b(digest_size=8)
     for p in placements:
         digest.update(np.array([p.num_ranks, p.num_nodes, p.num_logical_experts]).tobytes())
@@ -49,7 +48,7 @@ def fingerprint(placements: Sequence[Placement]) -> int:
 
 
 def check_group(group: Any) -> None:
-    """Raises TypeError unless `group` is a process group, RuntimeError where it is closed."""
+    """Raises TypeError unless `group` is a process group, RuntimeError if it is closed."""
     if not isinstance(group, dist.ProcessGroup):
         raise TypeError(
             f"group: is {type(group).__name__}, expected a torch.distributed.ProcessGroup"
@@ -59,7 +58,7 @@ def check_group(group: Any) -> None:
 
 
 class Exchange:
-    """A rank's place in a group. One a planner; calls are collective."""
+    """A rank's place in a group. Each planner has one of its own. Calls are collective."""
 
     def __init__(self, group: Any, timeout: float) -> None:
         check_group(group)
@@ -71,8 +70,18 @@ class Exchange:
         self.timeout = timeout
         self.is_nccl = dist.get_backend(group) == "nccl"
 
+    def own_rank(self, rank: int | None, num_ranks: int) -> int:
+        """This rank. Raises ValueError if the caller's `rank` or the placement says otherwise."""
+        if self.size != num_ranks:
+            raise ValueError(
+                f"group: has {self.size} ranks, expected those of the placement ({num_ranks})"
+            )
+        if rank is not None and rank != self.rank:
+            raise ValueError(f"rank: is {rank}, expected that in the group ({self.rank})")
+        return self.rank
+
     def agree(self, facts: dict[str, int]) -> None:
-        """Raises ValueError on all ranks where one of `facts` differs, and says whose."""
+        """Raises ValueError on all ranks if one of `facts` differs, and names the ranks."""
         mine = torch.tensor(
             [facts[name] for name in AGREED],
             dtype=torch.int64,
@@ -98,7 +107,7 @@ class Exchange:
             )
 
     def all_gather_bytes(self, mine: bytes) -> list[bytes]:
-        """What each rank gave, which may differ in length. For set-up."""
+        """What each rank gave; lengths may differ. It serves set-up."""
         device = "cuda" if self.is_nccl else "cpu"
         sizes = torch.empty(self.size, dtype=torch.int64, device=device)
         self._gather(
@@ -112,15 +121,16 @@ class Exchange:
         return [rows[rank, :size].tobytes() for rank, size in enumerate(sizes.tolist())]
 
     def tell(self, texts: Sequence[str]) -> list[list[str]]:
-        """What each rank told: as many texts on every rank. None goes on before all have told."""
+        """What each rank told: the same number of texts. No rank returns before all have told."""
         return [json.loads(told) for told in self.all_gather_bytes(json.dumps(texts).encode())]
 
     def barrier(self) -> None:
+        """Returns when all ranks have come."""
         mine = torch.zeros(1, dtype=torch.int64, device="cuda" if self.is_nccl else "cpu")
         self._gather(mine.new_empty(self.size), mine, "word of all ranks", AGREE_SECONDS)
 
     def nccl_comm(self) -> int:
-        """The group's own ncclComm_t; 0: it has none, or has exchanged nothing on a GPU yet."""
+        """The group's own ncclComm_t. 0: it has none, or has exchanged nothing on a GPU yet."""
         try:
             backend = self.group._get_backend(torch.device("cuda"))
             return int(backend._comm_ptr()) if hasattr(backend, "_comm_ptr") else 0
@@ -128,14 +138,17 @@ class Exchange:
             return 0
 
     def start(self, everyone: torch.Tensor, mine: torch.Tensor) -> Any:
-        """An all-gather of rows that goes on by itself, and the work to wait() for; both stay as they
-        are until then. On a GPU behind the current stream, which wait() alone has wait for it."""
+        """Starts an all-gather of rows; returns the work to wait() for.
+
+        Neither tensor may change until then. On a GPU the all-gather begins after what is on the
+        current stream, and runs in parallel with what follows; wait() has the current stream wait.
+        """
         check_group(self.group)
         return dist.all_gather_into_tensor(everyone.view(-1), mine, group=self.group, async_op=True)
 
     @contextmanager
     def in_time(self, what: str, seconds: float) -> Iterator[None]:
-        """Tells what went wrong in it as a RuntimeError."""
+        """Turns what its block raises into a RuntimeError that says what did not come."""
         try:
             yield
         except (RuntimeError, ValueError) as error:
@@ -156,8 +169,10 @@ class Exchange:
 
 
 class HostRounds:
-    """A layer's all-gathers in the host's memory, as _lplb.HostPlanner calls for them: post(), then
-    collect(). With staleness it plans a batch between the two."""
+    """A layer's all-gathers in the host's memory.
+
+    _lplb.HostPlanner calls post(), then collect(). With staleness it plans a batch between the two.
+    """
 
     def __init__(self, exchange: Exchange, layer: int) -> None:
         self._exchange = exchange
@@ -167,7 +182,7 @@ class HostRounds:
         self._everyone = torch.empty(0)
 
     def post(self, mine: NDArray[np.int64]) -> None:
-        # The row says what it is of, so that ranks which have lost step are found out.
+        # The row begins with its layer, so that ranks which run different layers are found.
         row = torch.empty(len(mine) + 1, dtype=torch.int64)
         row[0] = self._layer
         row[1:] = torch.from_numpy(mine)
@@ -176,7 +191,7 @@ class HostRounds:
             self._work = self._exchange.start(self._everyone, row)
 
     def collect(self) -> NDArray[np.int64]:
-        """Waits `timeout` from here on. Where that is not enough the round is still under way."""
+        """Waits up to `timeout` from now on. If that is too short, the round stays under way."""
         seconds = self._exchange.timeout
         with self._exchange.in_time(self._what, seconds):
             self._work.wait(timedelta(seconds=seconds))
@@ -190,8 +205,10 @@ class HostRounds:
 
 
 class DeviceRounds:
-    """The same in a GPU's memory, on the current stream and without waiting there: a kernel writes
-    `mine`, another one reads `everyone`. Without an exchange of one rank."""
+    """A layer's all-gathers in a GPU's memory, on the current stream. The host does not wait.
+
+    A kernel writes `mine`, another kernel reads `everyone`. No exchange: the group is this rank.
+    """
 
     def __init__(self, exchange: Exchange | None, max_counts: int, device: torch.device) -> None:
         self._exchange = exchange
@@ -199,14 +216,14 @@ class DeviceRounds:
         self.mine = torch.zeros(max_counts, dtype=torch.int32, device=device)
         self.everyone = torch.zeros(self._size * max_counts, dtype=torch.int32, device=device)
         self._work: Any = None
-        self._in_capture = False  # what is under way began in one
+        self._in_capture = False  # the work under way began in a capture
 
     @property
     def bytes(self) -> int:
         return self.mine.nbytes + self.everyone.nbytes
 
     def gather(self, num_counts: int) -> None:
-        """Once it has passed on the stream, all rows are there."""
+        """Enqueues an all-gather: what follows on the stream finds the rows of all ranks."""
         assert self._exchange is not None
         try:
             dist.all_gather_into_tensor(*self._rows(num_counts), group=self._exchange.group)
@@ -214,7 +231,10 @@ class DeviceRounds:
             raise _not_exchanged(error) from error
 
     def start(self, num_counts: int) -> None:
-        """The same beside the stream, behind what is in it; until join() the rows are NCCL's."""
+        """Starts an all-gather after what is on the stream, in parallel with what follows.
+
+        Until join() NCCL reads and writes the rows.
+        """
         everyone, mine = self._rows(num_counts)
         if self._exchange is None:
             everyone.copy_(mine)
@@ -226,7 +246,7 @@ class DeviceRounds:
         self._in_capture = torch.cuda.is_current_stream_capturing()
 
     def join(self) -> None:
-        """Has the current stream wait for what is under way."""
+        """Has the current stream wait for the all-gather that is under way, if any."""
         if self._work is None:
             return
         in_capture = torch.cuda.is_current_stream_capturing()
@@ -237,7 +257,7 @@ class DeviceRounds:
             )
         work, self._work = self._work, None
         if in_capture != self._in_capture:
-            return  # a capture that has ended has ended its rounds too
+            return  # the capture has ended, and its rounds with it
         try:
             work.wait()
         except (RuntimeError, ValueError) as error:
@@ -251,12 +271,23 @@ def _not_exchanged(error: Exception) -> RuntimeError:
     return RuntimeError(f"group: the counts could not be exchanged: {error}")
 
 
+def on_device(index: int) -> Any:
+    """A context in which GPU `index` is current."""
+    return torch.cuda.device(index)
+
+
+def device_rounds(exchange: Exchange | None, settings: Settings, index: int) -> list[DeviceRounds]:
+    """Rounds for each layer on GPU `index`, with room for the largest placement."""
+    device = torch.device("cuda", index)
+    return [DeviceRounds(exchange, settings.max_counts, device) for _ in range(settings.num_layers)]
+
+
 def _shown(name: str, value: int) -> str:
-    return f'"{EXCHANGES[value]}"' if name == "exchange" else str(value)
+    return f'"{TRANSPORTS[value]}"' if name == "transport" else str(value)
 
 
 def facts_of(
-    placements: Sequence[Placement], solver: str, max_steps: int, exchange: str, staleness: int
+    placements: Sequence[Placement], solver: str, max_steps: int, transport: str, staleness: int
 ) -> dict[str, int]:
     """What :meth:`Exchange.agree` compares."""
     return {
@@ -267,6 +298,6 @@ def facts_of(
         "placement": fingerprint(placements),
         "solver": int.from_bytes(solver.encode()[:7], "little"),
         "max_steps": max_steps,
-        "exchange": EXCHANGES.index(exchange),
+        "transport": TRANSPORTS.index(transport),
         "staleness": staleness,
     }

@@ -1,41 +1,39 @@
 # SPDX-License-Identifier: MIT
 """The exchange within the plan's kernel: how the ranks come to see each other's memory.
 
-Every step is followed by word of how it went on each rank, so that all go on in the same way and
-none waits for another one that has failed.
+After every step all ranks tell each other whether it worked. So all ranks go on in the same way,
+and no rank waits for one that has failed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 
 from lplb import _lplb
 from lplb._comm import Comm
 from lplb._exchange import Exchange
-from lplb._results import ExchangeStats
-
-if TYPE_CHECKING:
-    from lplb._planner import Planner
+from lplb._settings import Settings
 
 T = TypeVar("T")
 
 ALIGNMENT = 256
 _PREFIX = "the ranks cannot see each other's memory: "
 
-# PyTorch's symmetric memory that peers may still write to: until close(), else to the process's end.
+# PyTorch's symmetric memory that peers may still write to: it is kept until close(), or until the
+# process ends.
 _kept: list[Any] = []
 
 
 class Peers:
-    """This rank's buffer, mapped by the others, and theirs; one channel a layer."""
+    """This rank's buffer, which the others have mapped, and theirs. Each layer has a channel."""
 
-    def __init__(self, group: _lplb.PeerGroup, way: str, memory: Any = None) -> None:
+    def __init__(self, group: _lplb.PeerGroup, transport: str, memory: Any = None) -> None:
         self._group = group
         self._memory = memory
-        self.way = way
+        self.transport = transport
         self.bytes: int = group.bytes
         if memory is not None:
             _kept.append(memory)
@@ -47,68 +45,80 @@ class Peers:
         """Gives up the peers' memory. No rank's rounds may be under way."""
         self._group.disconnect()
 
+    def leave(self, exchange: Exchange) -> None:
+        """Collective: afterwards no round is under way and no rank maps another one's memory."""
+        torch.cuda.synchronize()
+        exchange.barrier()  # no rank's rounds are under way
+        self.disconnect()
+        exchange.barrier()  # no rank maps another one's memory
+
     def close(self) -> None:
-        """Frees this rank's, which no peer may use any more; for nvshmem every rank calls it."""
+        """Frees this rank's memory, which no peer may use now. For nvshmem it is collective."""
         self._group.close()
         _kept[:] = [memory for memory in _kept if memory is not self._memory]
         self._memory = None
 
 
 def connect(
-    exchange: Exchange, way: str, comm: Comm, num_layers: int, max_counts: int
+    exchange: Exchange, transport: str, comm: Comm, num_layers: int, max_counts: int
 ) -> tuple[Peers | None, str]:
-    """Collective, on each rank's current device. None: counts go by the collective, and why.
+    """Connects the ranks, on the current device of each. Collective.
 
-    `way` is one of EXCHANGES and the same on every rank. Raises RuntimeError on all ranks where a
-    transport that is named cannot be used: which rank lacks what; ValueError where sizes differ.
+    `transport` is one of TRANSPORTS, the same on every rank. Returns no peers if counts travel by
+    the collective, and why. All ranks raise RuntimeError if a transport that is named cannot be
+    used, with the rank and what it lacks; ValueError if the ranks' sizes differ.
     """
-    if way == "collective":
+    if transport == "collective":
         return None, ""
-    ways = [way]
-    if way == "auto":
-        # NVSHMEM is not started without being asked for: its world is one a process, for good.
-        ways = ["ipc", "fabric", "nccl", *(["nvshmem"] if comm.has_nvshmem else [])]
-    sizes = f"{num_layers} layers of {max_counts} counts by {', '.join(ways)}"
+    wanted = [transport]
+    if transport == "auto":
+        # NVSHMEM is never started here: a process can have one NVSHMEM world, until it ends.
+        wanted = ["ipc", "fabric", "nccl", *(["nvshmem"] if comm.has_nvshmem else [])]
+    sizes = f"{num_layers} layers of {max_counts} counts by {', '.join(wanted)}"
     told = exchange.tell([sizes, _lplb.cuda_info()["missing"]])
     for rank, (theirs, _) in enumerate(told):
         if theirs != told[0][0]:
             raise ValueError(
-                f"exchange: rank {rank} exchanges {theirs}, rank 0 {told[0][0]}: "
+                f"transport: rank {rank} exchanges {theirs}, rank 0 {told[0][0]}: "
                 "max_redundants or comm differ"
             )
     reasons = [_first_trouble([lack for _, lack in told])]
     if not reasons[0]:
         reasons = []
-        for one in ways:
+        for one in wanted:
             by = _by_symmetric_memory if one == "symmetric_memory" else _by_library
             peers, trouble = by(exchange, one, comm.nccl_comm, num_layers, max_counts)
             if peers is not None:
                 return peers, ""
             reasons.append(trouble.replace(_PREFIX, ""))
     reason = "; ".join(reasons)
-    if way != "auto":
-        raise RuntimeError(f'exchange: "{way}" cannot be used: {reason}')
+    if transport != "auto":
+        raise RuntimeError(f'transport: "{transport}" cannot be used: {reason}')
     return None, reason
 
 
-def start(planner: Planner, exchange: Exchange) -> None:
-    """Collective: sets `_peers` and `_gpu`. Where something fails on one rank, all raise."""
-    num_layers = planner.num_layers
-    most = min(planner.num_logical_experts, planner._max_redundants) + planner.num_ranks
-    peers, reason = connect(exchange, planner._way, planner._comm, num_layers, most)
+def start(
+    exchange: Exchange,
+    settings: Settings,
+    comm: Comm,
+    make: Callable[[int, _lplb.PeerChannel | None], _lplb.GpuPlanner],
+) -> tuple[Peers | None, str, list[_lplb.GpuPlanner]]:
+    """Connects the ranks and makes the planner of each layer. Collective.
+
+    Returns what connect() does, and the planners. If a step fails on one rank, all ranks raise.
+    """
+    num_layers = settings.num_layers
+    peers, reason = connect(exchange, settings.transport, comm, num_layers, settings.max_counts)
     error: Exception | None = None
     made: list[_lplb.GpuPlanner] = []
     try:
         for layer in range(num_layers):
-            made.append(
-                planner._make_gpu(layer, peers.channel(layer) if peers is not None else None)
-            )
+            made.append(make(layer, peers.channel(layer) if peers is not None else None))
     except Exception as caught:
         error = caught
     trouble = _first_trouble([text for (text,) in exchange.tell([_text_of(error)])])
     if not trouble:
-        planner._peers, planner._reason, planner._gpu = peers, reason, made
-        return
+        return peers, reason, made
     made.clear()
     if peers is not None:
         peers.disconnect()
@@ -119,53 +129,19 @@ def start(planner: Planner, exchange: Exchange) -> None:
     raise RuntimeError(f"group: the planner cannot start: {trouble}")
 
 
-def stats_of(planner: Planner, layers: Sequence[int]) -> ExchangeStats:
-    """Of a planner with a group that has started on a GPU."""
-    if planner._peers is None:
-        taken = sum(rounds.bytes for rounds in planner._rounds)
-        return ExchangeStats("collective", taken, planner._reason)
-    stream = planner._current_stream()
-    found = [planner._gpu[i].exchange_stats(stream) for i in layers]
-    total = {
-        name: sum(one[name] for one in found)
-        for name in ("rounds", "complete", "timed_out", "behind", "mismatched")
-    }
-    missing = [one["last_missing"] for one in found if one["last_missing"] >= 0]
-    return ExchangeStats(
-        planner._peers.way,
-        planner._peers.bytes,
-        **total,
-        last_missing=missing[-1] if missing else -1,
-    )
-
-
-def close(planner: Planner) -> None:
-    """Collective: ends a planner's exchange, with nothing freed that a peer still uses."""
-    peers, exchange = planner._peers, planner._exchange
-    assert peers is not None and exchange is not None
-    with torch.cuda.device(planner._gpu_index):
-        torch.cuda.synchronize()
-        exchange.barrier()  # no rank's rounds are under way
-        peers.disconnect()
-        exchange.barrier()  # no rank maps another one's memory
-        planner._gpu.clear()
-        planner._peers = None
-        peers.close()
-
-
 def _text_of(error: Exception | None) -> str:
     return "" if error is None else str(error) or type(error).__name__
 
 
 def _first_trouble(texts: list[str]) -> str:
-    """Of what each rank says, "" for well. What all say alike is told once."""
+    """The first text that is not empty, with its rank; if all texts are equal, the text alone."""
     if len(set(texts)) == 1:
         return texts[0]
     return next(f"rank {rank}: {text}" for rank, text in enumerate(texts) if text)
 
 
 def _together(exchange: Exchange, step: Callable[[], T]) -> tuple[T | None, str]:
-    """What `step` gives where it goes well on every rank; else None, and what went wrong."""
+    """The result of `step` if it succeeds on every rank; otherwise None, and what went wrong."""
     result, error = None, None
     try:
         result = step()
@@ -176,9 +152,9 @@ def _together(exchange: Exchange, step: Callable[[], T]) -> tuple[T | None, str]
 
 
 def _by_library(
-    exchange: Exchange, way: str, nccl_comm: int, num_layers: int, max_counts: int
+    exchange: Exchange, transport: str, nccl_comm: int, num_layers: int, max_counts: int
 ) -> tuple[Peers | None, str]:
-    if way == "nccl" and nccl_comm == 0:
+    if transport == "nccl" and nccl_comm == 0:
         nccl_comm = exchange.nccl_comm()
     return _together(
         exchange,
@@ -190,26 +166,26 @@ def _by_library(
                 max_counts,
                 num_layers,
                 exchange.timeout,
-                way,
+                transport,
                 nccl_comm,
             ),
-            way,
+            transport,
         ),
     )
 
 
 def _by_symmetric_memory(
-    exchange: Exchange, way: str, _nccl_comm: int, num_layers: int, max_counts: int
+    exchange: Exchange, transport: str, _nccl_comm: int, num_layers: int, max_counts: int
 ) -> tuple[Peers | None, str]:
     size = _lplb.peer_buffer_bytes(exchange.size, max_counts, num_layers)
     memory, reason = _together(exchange, lambda: _allocate(size))
     if memory is None:
         return None, reason
-    # PyTorch's own rendezvous waits for all ranks; each of them comes here.
+    # PyTorch's rendezvous waits for all ranks, and all ranks come here.
     pointers, reason = _together(exchange, lambda: _rendezvous(exchange, memory))
     if pointers is None:
         return None, reason
-    # A tensor may begin anywhere in what its rank has shared.
+    # The tensor may begin anywhere in the memory that its rank shares.
     mine = memory.data_ptr() - pointers[exchange.rank]
     offsets = [int(text) for (text,) in exchange.tell([str(mine)])]
     return _together(
@@ -222,7 +198,7 @@ def _by_symmetric_memory(
                 num_layers,
                 exchange.timeout,
             ),
-            way,
+            transport,
             memory,
         ),
     )
@@ -236,7 +212,7 @@ def _allocate(size: int) -> torch.Tensor:
         rounded, dtype=torch.uint8, device=torch.device("cuda", torch.cuda.current_device())
     )
     memory.zero_()
-    torch.cuda.synchronize()  # the peers write only after this rank has told of it
+    torch.cuda.synchronize()  # peers write only after this rank has told them of it
     return memory
 
 

@@ -3,119 +3,126 @@
 
 from __future__ import annotations
 
-import itertools
-import weakref
+import inspect
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import Any, cast
 
 from lplb import _lplb
-from lplb._arrays import check_int, torch_if_loaded
-from lplb._comm import check_exchange, read_comm
-from lplb._counts import check_staleness, is_alone
+from lplb._arrays import check_int
+from lplb._batch import check_layer
+from lplb._group import Group
+from lplb._paths import Paths
 from lplb._placement import Placement
-from lplb._results import (
-    ExchangeStats,
-    PlannerStats,
-    Quotas,
-    add_up,
-    as_layers,
-    check_batch,
-    check_next,
-    check_placements,
-    own_rank,
-)
+from lplb._results import ExchangeStats, PlannerStats, Quotas, add_up
+from lplb._settings import Settings, as_layers, check_next, check_placements, room_for_redundants
 
-if TYPE_CHECKING:
-    from lplb._exchange import DeviceRounds, Exchange, HostRounds
-    from lplb._peers import Peers
-
-# By handle, for the operators that torch.compile calls.
-PLANNERS: weakref.WeakValueDictionary[int, Planner] = weakref.WeakValueDictionary()
-_handles = itertools.count()
-
-
-def _is_original(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return len(args) > 1 or "redundant_to_original" in kwargs or "n_routed_experts" in kwargs
+# Parameters of deepseek-ai/LPLB's class that this one does not have.
+_ORIGINALS = {"redundant_to_original", "n_routed_experts"}
 
 
 class Planner:
     """Sends each batch's tokens to replicas so that the fullest rank has least.
 
-    Count, exchange, solve and map, on the CPU or in one kernel on a GPU; both give the same ids, to
-    the bit. The result of a solved batch is proven optimal, and over the group each replica takes
-    exactly its quota; as many tokens as possible stay on their rank, then on their node.
+    A batch is counted, the ranks exchange their counts, the split is solved, and the tokens are
+    mapped: on the CPU, or in one kernel on a GPU. Both give the same ids, bit for bit. The result
+    of a solved batch is proven optimal, and over the group each replica takes exactly its quota. As
+    many tokens as possible stay on their rank, then on their node.
 
     Called as deepseek-ai/LPLB's class was (`Planner(redundant_to_original, n_routed_experts,
-    n_logical_routed_experts, ...)`), it is :class:`lplb.original.Planner`.
+    n_logical_routed_experts, ...)`), it makes an :class:`lplb.original.Planner`.
+
+    | group of parameters | parameters, in the order of the list below |
+    |---|---|
+    | Placement | placement, num_layers, num_topk, max_tokens, max_redundants, solver, max_steps |
+    | Group and exchange | rank, group, same_tokens, transport, comm, timeout, staleness |
+    | History | keep_history, window, decay |
+    | GPU | backend, quotas, checks |
 
     Parameters
     ----------
     placement : Placement or sequence of Placement
-        One, or one a layer: same ranks and logical experts.
-    rank : int, optional
-        Whose tokens run() gets. With `group` it is the group's.
-    group : torch.distributed.ProcessGroup, optional
-        Of num_ranks ranks, which exchange `placement.packed_size` integers a batch: on a GPU as
-        `exchange` says, on the CPU by an all-gather over gloo. Construction, update_placement() and
-        the first batch on a GPU are collective then, and check that all ranks agree.
-    backend : str
-        "auto": where the tokens are; the first batch on a GPU allocates. "cuda": there alone, and
-        allocated at once on the current device. "cpu": there alone.
+        One for all layers, or one for each. All have the same ranks and logical experts.
     num_layers : int, optional
-        With a single placement: so many layers start with it.
-    num_topk, max_tokens : int
-        The largest batch: max_tokens x num_topk entries. A batch may have another num_topk.
+        With a single placement: the number of layers that start with it, 1 unless given.
+    num_topk : int
+        Entries of a token: see max_tokens. A batch may have another num_topk.
+    max_tokens : int
+        The largest batch has max_tokens x num_topk entries.
     max_redundants : int
-        Replica slots (num_physical - num_logical) that a later placement may have; 0: those of the
-        first. Memory is sized for it once, so that captured CUDA graphs survive a new placement.
+        The most redundant slots (num_physical - num_logical) that a later placement may have. 0: as
+        many as the first placements have. Memory is allocated for them once, so that captured CUDA
+        graphs survive a new placement.
+    solver : str
+        "auto", "cut" (up to 8 ranks), "flow", or "ipm" (CPU only): see :func:`lplb.solve`.
+    max_steps : int
+        The most steps of "flow"; -1: no limit.
+    rank : int, optional
+        The rank whose tokens run() gets. With `group` it is this process's rank in the group.
+    group : torch.distributed.ProcessGroup, optional
+        The num_ranks ranks that exchange `placement.packed_size` integers a batch: on a GPU as
+        `transport` says, on the CPU by an all-gather over gloo. Then construction,
+        update_placement() and the first batch on a GPU are collective: they check that all ranks
+        agree.
     same_tokens : bool
-        Every rank has the same tokens (attention tensor-parallel): no exchange, and all ranks choose
-        alike. `group` is not needed, nor used.
-    solver, max_steps :
-        As for :func:`lplb.solve`; "ipm" on the CPU alone.
+        Every rank has the same tokens, as with tensor-parallel attention. Nothing is exchanged, and
+        all ranks choose alike. `group` is neither needed nor used.
+    transport : str
+        How counts travel between GPUs, the same on all ranks (docs/exchange.md).
+
+        - "ipc", "fabric", "nccl", "nvshmem", "symmetric_memory" (PyTorch's): within the plan's
+          kernel, through memory that the ranks map in this way. If a rank cannot, all ranks raise
+          RuntimeError at the first batch.
+        - "collective": all_gather_into_tensor between two kernels.
+        - "auto": the first of ipc, fabric and nccl (and nvshmem, if `comm` has started it) that
+          every rank can use, otherwise "collective".
+    comm : int, or a DeepEP buffer, optional
+        An ncclComm_t of the group for "nccl", in addition to `group`. From a `Buffer`,
+        `ElasticBuffer` or `EPBuffer` the group and the communicator are taken; its memory is not
+        used. It must live as long as the planner, or until close().
+    timeout : float
+        Seconds to wait for the other ranks. The table below says where, and what follows.
+    staleness : int
+        1: a batch is split by the counts of the previous batch, while its own counts travel. It is
+        for slow links, and costs half of the gain or more (docs/staleness.md).
     keep_history : bool
-        Keep the load of past batches: load_history().
-    window, decay :
-        What of it: the last `window` batches; or each batch takes what was down to `decay` of it.
-        Giving one of them keeps a history.
+        Keep the load of past batches, for load_history(): the sum of all of them.
+    window : int
+        Keep a history of this length: the sum of the last `window` batches. 0: no limit.
+    decay : float
+        Keep a history with exponential decay: each new batch multiplies the old sum by `decay`.
+        1: no decay. It excludes `window`.
+    backend : str
+        "auto": each batch runs where its tokens are; the first one on a GPU allocates. "cuda": only
+        on the GPU that is current at construction, which allocates. "cpu": only on the CPU.
     quotas : bool
         Be ready for run_quotas() on a GPU.
-    timeout : float
-        Seconds that a batch waits for the other ranks. Within the kernel microseconds are fine, and the
-        batch is degraded then; on the CPU it raises; of "collective" NCCL's own holds. Set-up and
-        update_placement() wait 30 s at least, the first batch on a GPU 300 s.
     checks : bool
-        On a GPU: check each batch from first principles; stats().check_failures. Slow.
-    exchange : str
-        How counts travel between GPUs (docs/exchange.md), the same on all ranks. "ipc", "fabric",
-        "nccl", "nvshmem", "symmetric_memory" (PyTorch's): within the plan's kernel, through memory
-        that the ranks map so; RuntimeError at the first batch where a rank cannot. "collective":
-        all_gather_into_tensor between two kernels. "auto": the first of ipc, fabric and nccl (and
-        nvshmem, where `comm` has started it) that every rank can use, else "collective".
-    comm : int, or a DeepEP buffer, optional
-        An ncclComm_t of the group for "nccl", beside `group`. Of a `Buffer`, `ElasticBuffer` or
-        `EPBuffer` its group and its communicator are taken; its memory is not used. It must outlive
-        the planner, or close().
-    staleness : int
-        1: a batch is split as its counts are exchanged for the next one. Each expert's tokens go to its
-        replicas in proportion to the exact split of the batch before; the first batch, and as a rule
-        the first with another placement, evenly (stats().unplanned). No rank waits for one that is less
-        than a batch behind. It costs half of the gain or more: for slow links (docs/exchange.md).
+        Check each batch on a GPU from first principles: stats().check_failures. Slow.
 
     Notes
     -----
-    Threads: calls may come from any thread; those of one layer run one after another, and the GIL is
+    Time-outs:
+
+    | a rank waits in | for | then |
+    |---|---|---|
+    | a batch on the CPU | `timeout` | RuntimeError |
+    | a batch on a GPU, counts within the kernel | `timeout`; microseconds are fine | degraded |
+    | a batch on a GPU, "collective" | NCCL's own time-out | NCCL's error |
+    | construction, update_placement(), close() | `timeout`, at least 30 s | RuntimeError |
+    | the first batch on a GPU (or backend="cuda") | `timeout`, at least 300 s | RuntimeError |
+
+    Threads: calls may come from any thread. Those of one layer run one after another; the GIL is
     released meanwhile. Every rank must run the same batches of the same layers in the same order.
 
-    Streams: on a GPU run() enqueues on PyTorch's current stream (or on `stream`), does not wait, and
-    allocates nothing but the result. It can be captured in a CUDA graph, and under torch.compile it
-    is the operator torch.ops.lplb.plan; the compiler may merge two calls on the same tensor, which
-    would give the same ids. Batches and updates of one layer must follow each other on the device.
+    Streams: on a GPU run() enqueues on PyTorch's current stream (or on `stream`), does not wait,
+    and allocates nothing but the result. A CUDA graph can capture it. Batches and updates of one
+    layer must follow each other on the device.
 
-    Staleness: a call has an effect on the next one. The compiler keeps all of them, in order (the
-    operator is plan_late). Activation checkpointing must not run it again: the ids would be others.
+    torch.compile: run() is the operator torch.ops.lplb.plan; the compiler may merge two calls on
+    the same tensor, which would give the same ids. With staleness (plan_stale) a call has an effect
+    on the next one: the compiler keeps all calls, in order, and activation checkpointing must not
+    run one again, since the ids would differ.
 
     Examples
     --------
@@ -131,115 +138,103 @@ class Planner:
     1
     """
 
+    def __init__(
+        self,
+        placement: Placement | Sequence[Placement],
+        *,
+        num_layers: int | None = None,
+        num_topk: int = 8,
+        max_tokens: int = 32768,
+        max_redundants: int = 0,
+        solver: str = "auto",
+        max_steps: int = -1,
+        rank: int | None = None,
+        group: Any = None,
+        same_tokens: bool = False,
+        transport: str = "auto",
+        comm: Any = None,
+        timeout: float = 10.0,
+        staleness: int = 0,
+        keep_history: bool = False,
+        window: int = 0,
+        decay: float = 1.0,
+        backend: str = "auto",
+        quotas: bool = False,
+        checks: bool = False,
+    ) -> None:
+        placements = as_layers(placement, num_layers)
+        first = placements[0]
+        self._group = Group(
+            group, comm, timeout, same_tokens, solver, max_steps, transport, staleness
+        )
+        self._group.agree(placements)
+        self.rank = self._group.own_rank(rank, first.num_ranks, same_tokens)
+        self.num_ranks = first.num_ranks
+        self.num_logical_experts = first.num_logical_experts
+        self._settings = Settings(
+            num_ranks=first.num_ranks,
+            num_logical_experts=first.num_logical_experts,
+            num_layers=len(placements),
+            max_replicas=max(p.max_replicas for p in placements),
+            max_redundants=room_for_redundants(max_redundants, placements),
+            num_topk=num_topk,
+            max_tokens=max_tokens,
+            solver=solver,
+            max_steps=check_int(max_steps, "max_steps"),
+            rank=self.rank,
+            has_group=self._group.exchange is not None,
+            same_tokens=same_tokens,
+            transport=transport,
+            staleness=self._group.staleness,
+            keeps_history=keep_history or window != 0 or decay != 1.0,
+            window=check_int(window, "window"),
+            decay=float(decay),
+            backend=backend,
+            keeps_split=quotas,
+            checks=checks,
+        )
+        self._paths = Paths(self._settings, placements, self._group)
+        self._host, self._gpu = self._paths.host, self._paths.gpu
+        self._torch: Any = None
+        self._find_torch()
+        if backend == "cuda":
+            missing = _lplb.cuda_info()["missing"]
+            if missing:
+                raise RuntimeError(f"backend: cuda cannot be used: {missing}")
+            self._gpu.start(self._torch.current_device() if self._torch is not None else 0)
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Planner:
-        if cls is Planner and _is_original(args, kwargs):
+        if cls is Planner and (len(args) > 1 or _ORIGINALS & kwargs.keys()):
             from lplb import original
 
             return cast("Planner", original.Planner(*args, **kwargs))
         return super().__new__(cls)
 
-    def __init__(
-        self,
-        placement: Placement | Sequence[Placement],
-        *,
-        rank: int | None = None,
-        group: Any = None,
-        backend: str = "auto",
-        num_layers: int | None = None,
-        num_topk: int = 8,
-        max_tokens: int = 32768,
-        max_redundants: int = 0,
-        same_tokens: bool = False,
-        solver: str = "auto",
-        max_steps: int = -1,
-        keep_history: bool = False,
-        window: int = 0,
-        decay: float = 1.0,
-        quotas: bool = False,
-        timeout: float = 10.0,
-        checks: bool = False,
-        exchange: str = "auto",
-        comm: Any = None,
-        staleness: int = 0,
-    ) -> None:
-        self._placements = as_layers(placement, num_layers)
-        if backend not in ("auto", "cpu", "cuda"):
-            raise ValueError(f'backend: is {backend!r}, expected "auto", "cpu" or "cuda"')
-        if not timeout > 0:
-            raise ValueError(f"timeout: is {timeout}, expected more than 0 seconds")
-        self._backend = backend
-        self._same_tokens = same_tokens
-        self._staleness = check_staleness(staleness, same_tokens)
-        self._remembers = keep_history or window != 0 or decay != 1.0
-        self._keeps_split = quotas
-        self._checks = checks
-        self._way = check_exchange(exchange)
-        self._kept_comm = comm  # its communicator lives as long
-        self._comm = read_comm(comm, group)
-        self._exchange: Exchange | None = None
-        self._host_rounds: list[HostRounds] = []
-        self._peers: Peers | None = None
-        self._reason = ""  # why it is None
-        if self._comm.group is not None and not same_tokens:
-            from lplb._exchange import Exchange, HostRounds, facts_of
-
-            self._exchange = Exchange(self._comm.group, timeout)
-            self._facts = (solver, max_steps, exchange, self._staleness)
-            self._exchange.agree(facts_of(self._placements, *self._facts))
-            self._host_rounds = [HostRounds(self._exchange, i) for i in range(self.num_layers)]
-        elif exchange not in ("auto", "collective") and not same_tokens:
-            raise ValueError(f'exchange: is "{exchange}", expected a group of ranks to connect')
-        first = self._placements[0]
-        self.rank = own_rank(rank, self._exchange, first.num_ranks, same_tokens)
-        redundants = max(p.num_physical_experts - p.num_logical_experts for p in self._placements)
-        self._max_redundants = check_int(max_redundants, "max_redundants", 0) or redundants
-        #: Columns of run_quotas()'s tables: what no placement within the limits exceeds.
-        self.max_replicas = max(p.max_replicas for p in self._placements)
-        self._max_entries = check_batch(max_tokens, num_topk)
-        self._limits = (
-            max_tokens,
-            num_topk,
-            solver,
-            check_int(max_steps, "max_steps"),
-            self._max_redundants,
-            self._staleness,
-            check_int(window, "window"),
-            float(decay),
-        )
-        # Also where only a GPU is used: they check the arguments.
-        self._host = [
-            _lplb.HostPlanner(p, self.rank, same_tokens, *self._limits) for p in self._placements
-        ]
-        self._gpu: list[_lplb.GpuPlanner] = []
-        self._gpu_index = -1
-        self._closed = False
-        self._gathers = False  # on the GPU counts go between kernels, through what follows
-        self._rounds: list[DeviceRounds] = []
-        self._last_sizes = [0] * self.num_layers  # packed_size of the last batch; with staleness
-        self._torch: Any = torch_if_loaded()
-        self._handle = next(_handles)
-        PLANNERS[self._handle] = self
-        self.num_ranks = first.num_ranks
-        self.num_logical_experts = first.num_logical_experts
-        if backend == "cuda":
-            missing = _lplb.cuda_info()["missing"]
-            if missing:
-                raise RuntimeError(f"backend: cuda cannot be used: {missing}")
-            self._start_gpu(self._torch.current_device() if self._torch is not None else 0)
+    # NOTE: without it inspect.signature() and help() would show those of __new__.
+    cast("Any", __new__).__signature__ = inspect.signature(__init__)
 
     @property
     def group(self) -> Any:
-        """The process group; None: there is none."""
-        return self._comm.group
+        """The process group; None if there is none."""
+        return self._group.comm.group
 
     @property
     def num_layers(self) -> int:
-        """Placements and states that this object holds."""
-        return len(self._placements)
+        """The number of layers, each with a placement and a state of its own."""
+        return self._settings.num_layers
+
+    @property
+    def max_replicas(self) -> int:
+        """Columns of run_quotas()'s tables: the most replicas of an expert in any layer's
+        placement.
+
+        With quotas=True it stays what it was at construction.
+        """
+        return self._host.max_replicas
 
     def placement(self, layer: int = 0) -> Placement:
         """The placement of the next batch."""
-        return self._placements[self._layer(layer)]
+        return self._paths.placements[self._layer(layer)]
 
     def run(
         self,
@@ -257,19 +252,21 @@ class Planner:
         ----------
         topk_idx : array of int32, int64 or uint32, [num_tokens, num_topk]
             Logical ids, contiguous: a PyTorch, NumPy or CuPy array. -1 is dropped and stays -1; ids
-            out of range are counted in stats() and become -1. One dimension is num_topk = 1; of
-            more than two the last is num_topk.
+            out of range are counted in stats() and become -1. An array of one dimension has
+            num_topk = 1; if there are more than two, the last is num_topk.
         out : array like topk_idx, optional
-            Where the result goes; may be topk_idx itself.
+            Takes the result; may be topk_idx itself.
         num_valid_tokens : int, or int32 array of one element, optional
-            Tokens from here on pad: not counted, and mapped to -1. On a GPU an array is read by the
-            kernel, without waiting.
+            Tokens from here on are padding: not counted, and mapped to -1. On a GPU the kernel
+            reads an array, without waiting.
         layer : int
+            The layer that the batch belongs to.
         stream : int, optional
             A cudaStream_t, for arrays that are not PyTorch's. Default: CuPy's current one, else 0.
         all_counts : array of int (int32 on a GPU), [num_ranks, packed_size], optional
-            What each rank counted (count()), where there is no group. This rank's row is ignored.
-            With staleness those of the batch before, this rank's too; None: there are none.
+            What each rank counted (count()), for a planner without a group. This rank's row is
+            ignored. With staleness: the counts of the previous batch, this rank's too; None: there
+            are none.
 
         Returns
         -------
@@ -279,16 +276,16 @@ class Planner:
         Raises
         ------
         TypeError, ValueError
-            With nothing launched or exchanged.
+            An argument is wrong. Nothing was launched or exchanged.
         RuntimeError
             The other ranks did not come within `timeout`, or CUDA failed.
         """
         torch = self._torch if self._torch is not None else self._find_torch()
         if torch is not None and isinstance(topk_idx, torch.Tensor):
-            return torch.run(self, topk_idx, out, num_valid_tokens, layer, all_counts)
+            return torch.run(self._paths, topk_idx, out, num_valid_tokens, layer, all_counts)
         from lplb import _generic
 
-        return _generic.run(self, topk_idx, out, num_valid_tokens, layer, stream, all_counts)
+        return _generic.run(self._paths, topk_idx, out, num_valid_tokens, layer, stream, all_counts)
 
     def run_quotas(
         self,
@@ -299,27 +296,24 @@ class Planner:
         layer: int = 0,
         all_counts: Any = None,
     ) -> tuple[Any, Quotas]:
-        """As run(), and the batch's split: `(physical ids, Quotas)`, on the tokens' device.
+        """Does what run() does, and returns the batch's split too: `(physical ids, Quotas)`.
 
-        PyTorch and NumPy. On a GPU the planner must have been made with quotas=True.
+        The tables are on the tokens' device. PyTorch and NumPy; on a GPU with Planner(quotas=True).
         """
-        torch = self._torch if self._torch is not None else self._find_torch()
-        if torch is not None and isinstance(topk_idx, torch.Tensor):
-            ids, tables = torch.run_quotas(self, topk_idx, out, num_valid_tokens, layer, all_counts)
-            return ids, Quotas(*tables)
-        from lplb import _generic
-
-        return _generic.run_quotas(self, topk_idx, out, num_valid_tokens, layer, all_counts)
+        found: tuple[Any, Quotas] = self._adapter(topk_idx).run_quotas(
+            self._paths, topk_idx, out, num_valid_tokens, layer, all_counts
+        )
+        return found
 
     def run_dense(
         self, probs: Any, routing_map: Any, *, layer: int = 0, all_counts: Any = None
     ) -> tuple[Any, Any]:
-        """Plans a batch that is given densely, as Megatron-style dispatchers have it. PyTorch.
+        """Plans a batch that is given densely, as Megatron-style dispatchers have it. PyTorch only.
 
         Parameters
         ----------
         probs : float tensor, [T, E]
-            Differentiable through.
+            Of each token and logical expert. Gradients flow through it.
         routing_map : bool tensor, [T, E]
             Which experts each token goes to.
 
@@ -328,186 +322,127 @@ class Planner:
         probs : float tensor, [T, P]
             The probability of (token, expert) at the physical expert that takes it, else 0.
         routing_map : bool tensor, [T, P]
+            Which physical experts each token goes to.
 
         Notes
         -----
-        T x E entries are planned: a batch of that many counts against max_tokens x num_topk.
+        The batch has T x E entries, which max_tokens x num_topk must allow.
         """
         from lplb import _dense
 
-        return _dense.run_dense(self, probs, routing_map, layer, all_counts)
+        def run_in_place(topk_idx: Any) -> Any:
+            return self.run(topk_idx, topk_idx, layer=layer, all_counts=all_counts)
+
+        return _dense.run_dense(run_in_place, self.placement(layer), probs, routing_map)
 
     def count(self, topk_idx: Any, num_valid_tokens: Any = None, *, layer: int = 0) -> Any:
         """This rank's row of `all_counts`, for an exchange of the caller's own: [packed_size].
 
         int32 on a GPU (PyTorch, on the current stream), int64 on the CPU.
         """
-        torch = self._torch if self._torch is not None else self._find_torch()
-        if torch is not None and isinstance(topk_idx, torch.Tensor):
-            return torch.count(self, topk_idx, num_valid_tokens, layer)
-        from lplb import _generic
-
-        return _generic.count(self, topk_idx, num_valid_tokens, layer)
+        return self._adapter(topk_idx).count(self._paths, topk_idx, num_valid_tokens, layer)
 
     def update_placement(
         self, placement: Placement | Sequence[Placement], *, layer: int | None = None
     ) -> None:
-        """Plans with another placement from the next batch on. Every rank does it between the same two.
+        """Plans with another placement from the next batch on, which is the same on every rank.
 
-        One placement for `layer`, or (layer None) one for each layer. Same ranks and logical experts,
-        replicas within max_redundants. On a GPU it is enqueued on the current stream and takes effect
-        in captured graphs too; those that hold a collective of another packed_size must be captured
-        again (exchange "collective"). Not within a capture.
+        Takes one placement for `layer`, or (layer None) one for each layer. It must have the same
+        ranks and logical experts, and no more than max_redundants redundant slots.
+
+        On a GPU the update is enqueued on the current stream, not within a capture, and takes
+        effect in captured graphs too. Only a graph that holds a collective (transport "collective")
+        must be captured again if packed_size changes.
         """
         layers = list(range(self.num_layers)) if layer is None else [self._layer(layer)]
         wanted = check_placements(placement, len(layers))
-        new = list(self._placements)
-        for i, p in zip(layers, wanted, strict=True):
-            new[i] = p
-        if self._exchange is not None:
-            from lplb._exchange import facts_of
-
-            self._exchange.agree(facts_of(new, *self._facts))
-        # All ranks have the same placements now, and fail alike; before anything has changed.
+        new = dict(zip(layers, wanted, strict=True))
+        self._group.agree([new.get(i, p) for i, p in enumerate(self._paths.placements)])
+        # All ranks have the same placements now: if one raises here, all do, with nothing changed.
         for p in wanted:
-            check_next(
-                p,
-                self._placements[0],
-                self._max_redundants,
-                self.max_replicas if self._keeps_split else None,
-            )
-        for i in layers:
-            if self._gpu:
-                self._gpu[i].update_placement(self._current_stream(), new[i])
-            self._host[i].update_placement(new[i])
-            self._placements[i] = new[i]
-        if not self._keeps_split:
-            self.max_replicas = max(p.max_replicas for p in self._placements)
+            check_next(p, self._settings)
+        self._paths.update_placements(self._stream(), new)
 
     def join(self) -> None:
-        """Has the current stream wait for the counts of all layers that are under way beside it.
+        """Has the current stream wait for the counts of all layers that are under way.
 
-        That is with staleness and exchange "collective"; else it does nothing. Call it between eager
-        batches and the capture or a replay of a CUDA graph (a batch in a capture raises RuntimeError
-        where it is missing), and as the last thing in a capture.
+        Such counts exist only with staleness and transport "collective"; otherwise it does nothing.
+        Call it between eager batches and the capture or a replay of a CUDA graph (without it a
+        batch in a capture raises RuntimeError), and as the last thing in a capture.
         """
-        if self._rounds:
-            self._torch.join(self)
+        self._gpu.join()
 
     def stats(self, layer: int | None = None, *, wait: bool = True) -> PlannerStats | None:
         """Counters of one layer, or of all. On a GPU it waits for the stream.
 
-        `wait=False` does not: it asks for the counters behind what is in the stream, and returns the
-        newest that have arrived; None while there are none.
+        With `wait=False` it does not wait: it asks for the counters after what is on the stream,
+        and returns the newest that have arrived, or None if none have.
         """
-        layers = range(self.num_layers) if layer is None else [self._layer(layer)]
-        found: list[dict[str, Any]] = []
-        for i in layers:
-            found.append(self._host[i].stats())
-            if not self._gpu:
-                continue
-            stream = self._current_stream()
-            polled = self._gpu[i].stats(stream) if wait else self._gpu[i].poll_stats(stream)
-            if polled is None:
-                return None
-            found.append(polled)
-        return add_up(found)
+        found = self._paths.stats(self._stream(), self._layers(layer), wait)
+        return None if found is None else add_up(found)
 
     def exchange_stats(self, layer: int | None = None) -> ExchangeStats:
-        """How counts travel between GPUs, and what became of the rounds of a layer, or of all.
+        """How counts travel between GPUs, and how the rounds of one layer, or of all, ended.
 
         Waits for the stream.
         """
-        layers = range(self.num_layers) if layer is None else [self._layer(layer)]
-        if not self._gpu or self._exchange is None:
-            return ExchangeStats()
-        from lplb import _peers
-
-        return _peers.stats_of(self, layers)
+        return self._gpu.exchange_stats(self._stream(), self._layers(layer))
 
     def close(self) -> None:
         """Frees what the planner has on the GPU; no batch runs there afterwards.
 
-        Where counts travel within the kernel (exchange_stats().way) it is collective: it waits for
-        the device, then for the other ranks, since these write to this rank's memory. Call it on
-        every rank while the group is alive; RuntimeError where a rank does not come within 30 s.
-        A planner that is dropped without it, at the interpreter's end too, waits for nobody: then the
-        exchange's memory, exchange_stats().bytes, is the process's until it ends.
-        """
-        self._closed = True
-        if self._peers is not None:
-            from lplb import _peers
+        If counts travel within the kernel (exchange_stats().transport) it is collective: it waits
+        for the device, then for the other ranks, since these write to this rank's memory. Call it
+        on every rank while the group is alive.
 
-            _peers.close(self)
-        self.join()
-        self._gpu_index = -1
-        self._gpu.clear()  # waits for the device: nothing uses what follows any more
-        self._rounds.clear()
+        A planner that is dropped without it, at the end of the process too, waits for nobody. Then
+        the exchange's memory, exchange_stats().bytes, stays allocated until the process ends.
+        """
+        self._gpu.close()
 
     def load_history(self, layer: int | None = None) -> Any:
         """The load of past batches on this rank: [num_layers, num_logical_experts], or one row.
 
-        float64, whole numbers where there is no decay; rebalance_experts() takes it once it is summed
-        over the ranks. Where batches ran on a GPU: a tensor there, copied on the current stream
-        without waiting; else a NumPy array.
+        float64, whole numbers unless they decay; rebalance_experts() takes the sum over the ranks.
+        If batches run on a GPU: a tensor there, copied on the current stream without waiting;
+        otherwise a NumPy array.
         """
-        if not self._remembers:
+        if not self._settings.keeps_history:
             raise ValueError("keep_history: is False, expected True, a window or a decay")
-        if self._gpu:
-            return self._torch.load_history(self, layer)
         if layer is not None:
-            return self._host[self._layer(layer)].history()
-        return np.stack([host.history() for host in self._host])
+            self._layer(layer)
+        if self._gpu.planners:
+            return self._torch.load_history(self._gpu, layer)
+        return self._host.load_history(layer)
 
     def clear_history(self) -> None:
-        """Forgets it, of all layers."""
-        for host in self._host:
-            host.clear_history()
-        for gpu in self._gpu:
-            gpu.clear_history(self._current_stream())
+        """Forgets the history of all layers."""
+        self._host.clear_history()
+        self._gpu.clear_history(self._stream())
 
     def _layer(self, layer: int) -> int:
-        if not 0 <= layer < len(self._placements):
-            raise ValueError(f"layer: is {layer}, expected 0 to {len(self._placements) - 1}")
-        return layer
+        return check_layer(layer, self._settings.num_layers)
+
+    def _layers(self, layer: int | None) -> Sequence[int]:
+        return range(self._settings.num_layers) if layer is None else [self._layer(layer)]
 
     def _find_torch(self) -> Any:
-        self._torch = torch_if_loaded()
+        """The adapter for PyTorch, if the program uses PyTorch; otherwise None."""
+        if sys.modules.get("torch") is not None:
+            from lplb import _operators, _torch  # noqa: F401, the operators register themselves
+
+            self._torch = _torch
         return self._torch
 
-    def _current_stream(self) -> int:
-        return self._torch.raw_stream(self._gpu_index) if self._torch is not None else 0
+    def _adapter(self, topk_idx: Any) -> Any:
+        torch = self._torch if self._torch is not None else self._find_torch()
+        if torch is not None and isinstance(topk_idx, torch.Tensor):
+            return torch
+        from lplb import _generic
 
-    def _start_gpu(self, index: int) -> None:
-        """Allocates on the current device, which is `index`."""
-        if self._backend == "cpu":
-            raise ValueError('topk_idx: is on a GPU, expected the CPU (backend="cpu")')
-        if self._gpu:
-            raise ValueError(
-                f"topk_idx: is on GPU {index}, expected GPU {self._gpu_index}, where the planner is"
-            )
-        if self._closed:
-            raise RuntimeError("planner: is closed")
-        if self._exchange is None:
-            self._gpu = [self._make_gpu(i, None) for i in range(self.num_layers)]
-        else:
-            from lplb import _peers
+        return _generic
 
-            _peers.start(self, self._exchange)
-        self._gathers = self._peers is None and (self._exchange is not None or is_alone(self))
-        if self._gathers:
-            from lplb import _torch
-
-            self._rounds = _torch.device_rounds(self, index)
-        self._gpu_index = index
-
-    def _make_gpu(self, layer: int, channel: _lplb.PeerChannel | None) -> _lplb.GpuPlanner:
-        # It takes the rank of the map: all alike where tokens are the same.
-        return _lplb.GpuPlanner(
-            self._placements[layer],
-            self.rank,
-            *self._limits,
-            self._keeps_split,
-            self._checks,
-            channel,
-        )
+    def _stream(self) -> int:
+        """The current stream on the planner's GPU; 0 if it is on none."""
+        index = self._gpu.index
+        return self._torch.raw_stream(index) if self._torch is not None and index >= 0 else 0

@@ -1,29 +1,38 @@
 # SPDX-License-Identifier: MIT
-"""What planners tell of their batches, and the placements that they take."""
+"""What planners report of their batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-
-from lplb import _lplb
-from lplb._arrays import check_int, describe
-from lplb._placement import Placement
-
-if TYPE_CHECKING:
-    from lplb._exchange import Exchange
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
 class PlannerStats:
-    """Counters since construction, over layers, and of the last batch that was solved.
+    """Counters since construction, summed over layers, and figures of the last solved batch.
 
-    degraded: batches that could not be solved (a rank's counts cannot be, or sum past 2^31 - 1 on a
-    GPU, or did not come: lost): each rank divided its own tokens evenly. unplanned: with staleness,
-    batches divided so because there was none before to be split by. out_of_range: ids that were bad
-    input.
-    last_imbalance: largest over mean rank load; of several layers the largest.
+    Attributes
+    ----------
+    batches, solved, optimal : int
+        All batches; those that were split by the solver; of these, those with a proof.
+    degraded : int
+        Batches that could not be solved: each rank divided its own tokens evenly. On a GPU only.
+    unplanned : int
+        With staleness: batches that were divided evenly because there was no previous batch to be
+        split by.
+    out_of_range : int
+        Ids that were bad input.
+    overflows, bad_counts, lost : int
+        Why batches were degraded: the counts of all ranks sum past 2^31 - 1; a count was negative,
+        or of another placement; the counts of a rank did not come.
+    bad_valid : int
+        Batches on a GPU whose num_valid_tokens was clamped.
+    check_failures : int
+        With checks=True: what was wrong.
+    last_max_load, last_lower_bound, last_imbalance : float
+        The largest rank load / speed, what no split can be below, and largest over mean rank load.
+        Of several layers the largest figure.
     """
 
     batches: int = 0
@@ -44,18 +53,31 @@ class PlannerStats:
 
 @dataclass(frozen=True)
 class ExchangeStats:
-    """How counts travel between the GPUs of a group, and what became of the rounds, over layers.
+    """How counts travel between the GPUs of a group, and how the rounds ended, over layers.
 
-    way: "collective", or the transport of an exchange within the plan's kernel; "none" before the
-    first batch on a GPU, and where nothing is exchanged. bytes: of this rank's device memory. reason:
-    why "auto" took the collective; which rank lacks what.
-
-    Rounds are counted within the kernel alone. timed_out: a rank did not come within `timeout`; behind:
-    the others had given the round up before this rank came; mismatched: a rank has another placement;
-    last_missing: a rank that an incomplete round lacked, -1: none.
+    Attributes
+    ----------
+    transport : str
+        "collective", or the transport of the exchange within the plan's kernel. "none" before the
+        first batch on a GPU, and if nothing is exchanged.
+    bytes : int
+        Device memory that the exchange takes on this rank.
+    reason : str
+        Why "auto" took the collective: which rank lacks what.
+    rounds, complete : int
+        All rounds, and those that had the counts of all ranks. Rounds are counted only within the
+        kernel, as all figures below.
+    timed_out : int
+        Rounds in which a rank did not come within `timeout`.
+    behind : int
+        Rounds that the other ranks had given up before this rank came.
+    mismatched : int
+        Rounds in which a rank had another placement.
+    last_missing : int
+        A rank that the last incomplete round lacked; -1: none.
     """
 
-    way: str = "none"
+    transport: str = "none"
     bytes: int = 0
     reason: str = ""
     rounds: int = 0
@@ -67,21 +89,31 @@ class ExchangeStats:
 
 
 class Quotas(NamedTuple):
-    """A batch's split for runtimes that choose the replica of a token themselves.
+    """A batch's split, for runtimes that choose the replica of a token themselves.
 
-    The tokens of an expert are numbered over the group, rank after rank; this rank's begin at
-    `source_prefix`. Replica i (in the order of `logical_to_physical`) takes the numbers from
-    `quota_end[e, i - 1]` (0 for the first) to `quota_end[e, i]`, exclusive.
+    Shapes: E logical experts, R ranks, X = Planner.max_replicas. The tokens of an expert are
+    numbered over the group, rank after rank. Replica i, in the order of `logical_to_physical`,
+    takes the numbers from `quota_end[e, i - 1]` (0 for the first) to `quota_end[e, i]`, exclusive.
 
-    Of an expert with one replica only the sum over its rank is exchanged: its quota_end is 2^31 - 1,
-    source_prefix 0, share 1, and alloc -1 on its rank.
+    An expert with one replica is not counted by itself: its quota_end is 2^31 - 1, its
+    source_prefix 0, its share 1, and its alloc -1 on its rank.
 
-    quota_end : [E, X] int32 · source_prefix : [E] int32 · alloc : [R, E] int32, tokens of an expert
-    that a rank takes · shares : [E, X] float32, quota / tokens · solved : [1] int32, 0 for a degraded
-    or unplanned batch, whose quotas divide this rank's own tokens evenly.
+    With staleness this is the split that the batch was mapped by. It is of the tokens of the
+    previous batch, so only `shares` apply to this one.
 
-    With staleness it is the split that the batch was mapped by, of the tokens of the batch before: its
-    shares are what counts.
+    Attributes
+    ----------
+    quota_end : int32, [E, X]
+        Where each replica's numbers end.
+    source_prefix : int32, [E]
+        The number of this rank's first token of the expert.
+    alloc : int32, [R, E]
+        Tokens of an expert that a rank takes.
+    shares : float32, [E, X]
+        A replica's quota / the tokens of its expert.
+    solved : int32, [1]
+        1; or 0 for a degraded or unplanned batch, whose quotas divide this rank's own tokens
+        evenly.
     """
 
     quota_end: Any
@@ -92,6 +124,7 @@ class Quotas(NamedTuple):
 
 
 def add_up(found: Sequence[dict[str, Any]]) -> PlannerStats:
+    """One record for several layers or paths: sums of the counters, the largest of `last_*`."""
     total: dict[str, Any] = {}
     for one in found:
         for name, value in one.items():
@@ -102,95 +135,3 @@ def add_up(found: Sequence[dict[str, Any]]) -> PlannerStats:
             else:
                 total[name] = total.get(name, 0) + value
     return PlannerStats(**total)
-
-
-def check_placement(placement: Any) -> Placement:
-    if not isinstance(placement, _lplb.Placement):
-        raise TypeError(f"placement: is {describe(placement)}, expected an lplb.Placement")
-    return cast("Placement", placement)
-
-
-def check_placements(placement: Any, num_layers: int) -> list[Placement]:
-    many = placement if isinstance(placement, (list, tuple)) else [placement]
-    found = [check_placement(p) for p in many]
-    if len(found) != num_layers:
-        raise ValueError(f"placement: has {len(found)} layers, expected {num_layers}")
-    return found
-
-
-def check_next(
-    placement: Placement, first: Placement, max_redundants: int, max_replicas: int | None
-) -> None:
-    """Raises ValueError where a planner made for `first` has no room for `placement`."""
-    mine = (placement.num_logical_experts, placement.num_ranks)
-    wanted = (first.num_logical_experts, first.num_ranks)
-    if mine != wanted:
-        raise ValueError(
-            f"placement: is of {mine[0]} experts on {mine[1]} ranks, expected {wanted[0]} "
-            f"on {wanted[1]}"
-        )
-    redundants = placement.num_physical_experts - placement.num_logical_experts
-    if redundants > max_redundants:
-        raise ValueError(
-            f"placement: has {redundants} redundant slots, expected at most "
-            f"max_redundants ({max_redundants})"
-        )
-    if max_replicas is not None and placement.max_replicas > max_replicas:
-        raise ValueError(
-            f"placement: has {placement.max_replicas} replicas of an expert, expected at "
-            f"most {max_replicas}"
-        )
-
-
-def check_batch(max_tokens: Any, num_topk: Any) -> int:
-    """The entries of the largest batch."""
-    entries = check_int(max_tokens, "max_tokens", 1) * check_int(num_topk, "num_topk", 1)
-    if entries > 2**31 - 1:
-        raise ValueError(
-            f"max_tokens: is {max_tokens}, expected at most {(2**31 - 1) // num_topk} "
-            f"of {num_topk} entries each"
-        )
-    return entries
-
-
-def own_rank(rank: int | None, exchange: Exchange | None, num_ranks: int, same_tokens: bool) -> int:
-    if exchange is not None:
-        if exchange.size != num_ranks:
-            raise ValueError(
-                f"group: has {exchange.size} ranks, expected those of the placement ({num_ranks})"
-            )
-        if rank is not None and rank != exchange.rank:
-            raise ValueError(f"rank: is {rank}, expected that in the group ({exchange.rank})")
-        return exchange.rank
-    if rank is None:
-        if same_tokens or num_ranks == 1:
-            return 0
-        raise ValueError("rank: is None, expected a rank, a group, or same_tokens=True")
-    return check_int(rank, "rank")
-
-
-def as_layers(placement: Any, num_layers: int | None) -> list[Placement]:
-    if isinstance(placement, _lplb.Placement):
-        count = 1 if num_layers is None else check_int(num_layers, "num_layers", 1)
-        return [check_placement(placement)] * count
-    if not isinstance(placement, Sequence) or not placement:
-        raise TypeError(
-            f"placement: is {describe(placement)}, expected an lplb.Placement, or a list "
-            "of one a layer"
-        )
-    layers = [check_placement(p) for p in placement]
-    if num_layers is not None and num_layers != len(layers):
-        raise ValueError(
-            f"num_layers: is {num_layers}, expected the number of placements ({len(layers)})"
-        )
-    for p in layers:
-        if (p.num_ranks, p.num_logical_experts) != (
-            layers[0].num_ranks,
-            layers[0].num_logical_experts,
-        ):
-            raise ValueError(
-                f"placement: is of {p.num_logical_experts} experts on {p.num_ranks} "
-                f"ranks, expected those of the first layer "
-                f"({layers[0].num_logical_experts} on {layers[0].num_ranks})"
-            )
-    return layers

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ranks that are processes, over gloo."""
+"""Runs ranks as processes, over gloo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import lplb
 
 
 def child(function: Callable[..., None], rank: int, size: int, folder: str) -> None:
-    """One rank: its outcome goes to a file."""
+    """Runs one rank; its error goes to a file."""
     torch.set_num_threads(1)
     torch.cuda.is_available = lambda: False  # a GPU's context does not survive a fork
     torch.distributed.init_process_group(
@@ -32,7 +32,7 @@ def child(function: Callable[..., None], rank: int, size: int, folder: str) -> N
 
 
 def run_ranks(function: Callable[..., None], size: int, folder: pathlib.Path) -> list[str]:
-    """Runs `size` ranks; returns their errors, "" where there was none."""
+    """Runs `size` ranks; returns their errors, "" if there was none."""
     context = torch.multiprocessing.get_context("fork")
     ranks = [
         context.Process(target=child, args=(function, r, size, str(folder))) for r in range(size)
@@ -57,6 +57,12 @@ def make_placement(size: int, shift: int = 0) -> lplb.Placement:
     return lplb.Placement(np.roll(rows, shift, 0).reshape(-1), size)
 
 
+def denser_placement(size: int) -> lplb.Placement:
+    """A placement with other replicas than make_placement(), and more of them."""
+    load = np.arange(16 * size)[None] + 1
+    return lplb.Placement(lplb.rebalance_experts(load, 22 * size, 1, 1, size)[0][0], size)
+
+
 def world() -> Any:
     return torch.distributed.group.WORLD
 
@@ -73,14 +79,14 @@ def wait_for(folder: str, name: str) -> None:
 
 
 def wait_for_others(folder: str, rank: int, size: int, word: str) -> None:
-    """Until each has signalled "RANK word"."""
+    """Returns when each other rank has signalled "RANK word"."""
     for other in range(size):
         if other != rank:
             wait_for(folder, f"{other} {word}")
 
 
 def expect_told(errors: list[str], words: list[str], silent: int | None) -> None:
-    """What each rank ended with has all words; of the rank that is gone there is nothing."""
+    """Checks that each rank's error has all words. The rank `silent`, which is gone, has none."""
     for rank, error in enumerate(errors):
         if rank == silent:
             assert not error

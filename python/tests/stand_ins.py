@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""In place of what a machine without a GPU lacks, and of DeepEP's buffers: as much as is public."""
+"""Stand-ins for a GPU, and for DeepEP's buffers with their public attributes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 import lplb
 from lplb import _exchange, _lplb, _torch
+from lplb._paths import Paths
 
 
 class FakeGroup:
-    """A PeerGroup that connects as the library's does: ranks tell what they lack, then decide alike."""
+    """A PeerGroup that connects as the library's does: all ranks decide from what each lacks."""
 
-    #: What this rank lacks, by transport; and what fails on it once the others have connected.
+    #: By transport: what this rank lacks; and what fails on it after the others have connected.
     lacks: dict[str, str] = {}
     fails: dict[str, str] = {}
-    #: What connect() and from_pointers() were given.
+    #: The arguments of connect() and from_pointers(), call by call.
     calls: list[dict[str, Any]] = []
 
     def __init__(self) -> None:
@@ -92,13 +93,14 @@ class FakeGpuPlanner:
 
 
 def pretend_a_gpu(missing: str = "") -> None:
-    """From here on, in this process. `missing`: why there is none on this rank after all."""
+    """Puts the stand-ins into this process. `missing`: why this rank has no GPU after all."""
     library: Any = _lplb
     library.cuda_info = lambda: {"missing": missing}
     library.PeerGroup = FakeGroup
     library.GpuPlanner = FakeGpuPlanner
+    exchange: Any = _exchange
+    exchange.device_rounds = lambda exchange, settings, index: []
     for_torch: Any = _torch
-    for_torch.device_rounds = lambda planner, index: []
     for_torch.raw_stream = lambda index: 0
     cuda: Any = torch.cuda
     cuda.synchronize = lambda device=None: None
@@ -113,8 +115,11 @@ def memory(address: int, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
 
 class PlanningGpuPlanner:
-    """A GpuPlanner without a channel that works, at once, in the host's memory. With staleness it takes
-    `all_counts` as the kernel does: those of the batch before, this rank's too."""
+    """A GpuPlanner without a channel that plans at once, in the host's memory.
+
+    With staleness `all_counts` are the counts of the previous batch, this rank's too, as in the
+    kernel.
+    """
 
     #: What was called, in order.
     calls: list[str] = []
@@ -137,8 +142,8 @@ class PlanningGpuPlanner:
         self.planner = lplb.Planner(
             placement, rank=rank, max_redundants=max_redundants, staleness=staleness, backend="cpu"
         )
-        self.is_late = staleness != 0
-        self.last: tuple[lplb.Placement, NDArray[Any]] | None = None  # and its counts
+        self.is_stale = staleness != 0
+        self.last: tuple[lplb.Placement, NDArray[Any]] | None = None  # with its counts
         self.tables: Any = None
 
     def run(
@@ -159,9 +164,9 @@ class PlanningGpuPlanner:
         PlanningGpuPlanner.was_given = all_counts != 0
         shape = (self.planner.num_ranks, len(mine))
         rows: Any = memory(all_counts, shape, np.int32) if all_counts else None
-        if self.is_late and self.last is not None:
+        if self.is_stale and self.last is not None:
             if self.last[0] != self.planner.placement():
-                rows = None  # of another layout, as the placements of these tests are
+                rows = None  # in these tests another placement has another layout
             elif rows is not None:
                 assert (rows[self.planner.rank] == self.last[1]).all()
         mapped, self.tables = self.planner.run_quotas(ids, all_counts=rows)
@@ -211,22 +216,23 @@ class Tensor:
 
 
 class Counts(torch.Tensor):
-    """Counts that say so."""
+    """Counts that say they are on a GPU."""
 
     def get_device(self) -> int:
         return 0
 
 
 def pretend_a_gpu_that_plans() -> None:
-    """Besides, with counts that go by the collective: between ranks that are processes, over gloo."""
+    """As pretend_a_gpu(), with planners that plan, and counts that travel by the collective."""
     pretend_a_gpu()
     library: Any = _lplb
     library.GpuPlanner = PlanningGpuPlanner
     for_torch: Any = _torch
     for_torch._get_device = lambda: 0
-    for_torch.device_rounds = lambda planner, index: [
-        _exchange.DeviceRounds(planner._exchange, 1000, torch.device("cpu"))
-        for _ in range(planner.num_layers)
+    exchange: Any = _exchange
+    exchange.device_rounds = lambda exchange, settings, index: [
+        _exchange.DeviceRounds(exchange, settings.max_counts, torch.device("cpu"))
+        for _ in range(settings.num_layers)
     ]
     cuda: Any = torch.cuda
     cuda.is_current_stream_capturing = lambda: False
@@ -239,18 +245,24 @@ def plan_on_gpu(
     with_quotas: bool = False,
     all_counts: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], list[Any]]:
-    """run(), or run_quotas(), of ids that are said to be on a GPU."""
+    """Calls run(), or run_quotas(), with ids that are said to be on a GPU."""
     out: Any = Tensor(np.full_like(ids, -7))
-    tables = _torch._quota_tables(planner, out.held) if with_quotas else None
+    paths = paths_of(planner)
+    tables = _torch.quota_tables(paths, out.held) if with_quotas else None
     batch: Any = Tensor(ids)
     counts = None if all_counts is None else torch.from_numpy(all_counts).int().as_subclass(Counts)
-    _torch._plan_into(planner, batch, 8, None, layer, counts, out, tables)
+    _torch.plan_into(paths, batch, 8, None, layer, counts, out, tables)
     return out.held.numpy(), tables or []
 
 
+def paths_of(planner: lplb.Planner) -> Paths:
+    """What the adapters of `planner` get."""
+    return planner._paths
+
+
 def start(planner: lplb.Planner) -> lplb.ExchangeStats:
-    """As the first batch on a GPU does."""
-    planner._start_gpu(0)
+    """Does what the first batch on a GPU does."""
+    paths_of(planner).gpu.start(0)
     return planner.exchange_stats()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ranks that are processes, over gloo."""
+"""Planners of several ranks, which are processes, over gloo."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import draw
-
-import lplb
-
-torch = pytest.importorskip("torch")
-
+from optional import torch
 from ranks import expect_told, make_placement, run_ranks, world
 from stand_ins import Buffer, BufferWithoutGroup, ElasticBuffer, EPBuffer
+
+import lplb
 
 TIMEOUT = 3.0
 
@@ -73,8 +71,8 @@ def one_updates_to_another_placement(rank: int, size: int, folder: str) -> None:
     planner.update_placement(make_placement(size, shift=1 if rank == 2 else 2))
 
 
-def one_wants_another_exchange(rank: int, size: int, folder: str) -> None:
-    lplb.Planner(make_placement(size), group=world(), exchange="ipc" if rank == 2 else "auto")
+def one_wants_another_transport(rank: int, size: int, folder: str) -> None:
+    lplb.Planner(make_placement(size), group=world(), transport="ipc" if rank == 2 else "auto")
 
 
 def one_has_another_number_of_layers(rank: int, size: int, folder: str) -> None:
@@ -93,7 +91,7 @@ def one_brings_other_ranks(rank: int, size: int, folder: str) -> None:
         (one_brings_another_placement, ["placement: differs", "rank 2 has"]),
         (one_updates_to_another_placement, ["placement: differs", "rank 2 has"]),
         (one_has_another_number_of_layers, ["num_layers: differs", "rank 2 has 3, expected 1"]),
-        (one_wants_another_exchange, ["exchange: differs", 'rank 2 has "ipc", expected "auto"']),
+        (one_wants_another_transport, ["transport: differs", 'rank 2 has "ipc", expected "auto"']),
         (one_brings_other_ranks, ["num_ranks: differs", "rank 2 has 3, expected 4"]),
     ],
 )
@@ -174,7 +172,7 @@ def original_with_a_group(rank: int, size: int, folder: str) -> None:
         alone.init_from_deep_ep(buffer)
         assert alone.deep_ep_initialized and alone.ep_group is world()
         assert (alone.run(idx, counter) == mapped).all()
-    # A communicator alone goes beside the planner's own group.
+    # A buffer with only a communicator is used with the planner's own group.
     planner.init_from_deep_ep(BufferWithoutGroup(0))
     assert planner.deep_ep_initialized and planner.ep_group is world()
     assert (planner.run(idx, counter) == mapped).all()

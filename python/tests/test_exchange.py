@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How ranks settle on a way for their counts: processes over gloo, stand-ins for GPU and DeepEP."""
+"""How ranks agree on a transport: processes over gloo, stand-ins for the GPU and DeepEP."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import cuda_missing
-
-import lplb
-
-torch = pytest.importorskip("torch")
-
+from optional import torch
 from ranks import make_placement, run_ranks, world
 from stand_ins import (
     Buffer,
@@ -24,10 +20,12 @@ from stand_ins import (
     EPBuffer,
     FakeGpuPlanner,
     FakeGroup,
+    paths_of,
     pretend_a_gpu,
     start,
 )
 
+import lplb
 from lplb import _exchange, _peers
 
 LACK = "no peer access"
@@ -35,6 +33,12 @@ LACK = "no peer access"
 
 def make(size: int, **options: Any) -> Any:
     return lplb.Planner(make_placement(size), group=world(), num_layers=2, **options)
+
+
+def channels(planner: lplb.Planner) -> list[Any]:
+    """What the stand-in for each layer's planner was given."""
+    planners: Any = paths_of(planner).gpu.planners
+    return [gpu.channel for gpu in planners]
 
 
 def tells(rank: int, size: int, folder: str) -> None:
@@ -53,11 +57,11 @@ def all_can(rank: int, size: int, folder: str) -> None:
     assert found == lplb.ExchangeStats("ipc", 4096, "", 20, 19, 1, 0, 0, 5)
     assert planner.exchange_stats(0).complete == 10
     (call,) = FakeGroup.calls
-    # Room for the largest placement: of 16 experts a rank at most 100 have replicas.
+    # Room for the largest placement: 16 experts a rank, of which at most 100 have replicas.
     assert call["max_counts"] == min(16 * size, 100) + size
     assert (call["num_channels"], call["deadline"], call["nccl_comm"]) == (2, 0.0005, 0)
-    group = planner._gpu[0].channel[0]
-    assert [gpu.channel for gpu in planner._gpu] == [(group, 0), (group, 1)]
+    group = channels(planner)[0][0]
+    assert channels(planner) == [(group, 0), (group, 1)]
     planner.close()
     planner.close()
     assert not group.is_open and planner.exchange_stats() == lplb.ExchangeStats()
@@ -68,13 +72,13 @@ def all_can(rank: int, size: int, folder: str) -> None:
 def one_lacks_ipc(rank: int, size: int, folder: str) -> None:
     pretend_a_gpu()
     FakeGroup.lacks = {"ipc": LACK} if rank == 1 else {}
-    assert start(make(size)).way == "fabric"
+    assert start(make(size)).transport == "fabric"
 
 
 def one_fails_after_the_others(rank: int, size: int, folder: str) -> None:
     pretend_a_gpu()
     FakeGroup.fails = {"ipc": "out of memory"} if rank == 1 else {}
-    assert start(make(size)).way == "fabric"
+    assert start(make(size)).transport == "fabric"
 
 
 def one_lacks_all(rank: int, size: int, folder: str) -> None:
@@ -85,7 +89,7 @@ def one_lacks_all(rank: int, size: int, folder: str) -> None:
     assert found == lplb.ExchangeStats(
         "collective", 0, "; ".join(f"{w}: rank 1: {LACK}" for w in ("ipc", "fabric", "nccl"))
     )
-    assert [gpu.channel for gpu in planner._gpu] == [None, None]
+    assert channels(planner) == [None, None]
     planner.close()
 
 
@@ -97,7 +101,7 @@ def one_has_no_gpu(rank: int, size: int, folder: str) -> None:
 
 def the_collective_is_named(rank: int, size: int, folder: str) -> None:
     pretend_a_gpu()
-    assert start(make(size, exchange="collective")) == lplb.ExchangeStats("collective")
+    assert start(make(size, transport="collective")) == lplb.ExchangeStats("collective")
     assert not FakeGroup.calls
 
 
@@ -121,7 +125,7 @@ def deep_ep_gives_a_communicator(rank: int, size: int, folder: str) -> None:
         group = world() if buffer == 77 else None
         planner = lplb.Planner(make_placement(size), group=group, comm=buffer)
         assert planner.group is world() and planner.rank == rank
-        assert start(planner).way == "nccl"
+        assert start(planner).transport == "nccl"
         assert [call["nccl_comm"] for call in FakeGroup.calls] == [77] * 3
     gone = EPBuffer(world(), 77)
     gone.destroy()
@@ -130,12 +134,12 @@ def deep_ep_gives_a_communicator(rank: int, size: int, folder: str) -> None:
     comms = [gone, lazy, Buffer(world())]
     for buffer in comms:
         FakeGroup.calls.clear()
-        assert start(lplb.Planner(make_placement(size), comm=buffer)).way == "collective"
+        assert start(lplb.Planner(make_placement(size), comm=buffer)).transport == "collective"
         assert [call["nccl_comm"] for call in FakeGroup.calls] == [0] * 3
-    # NVSHMEM is tried where DeepEP has started it.
+    # NVSHMEM is tried if DeepEP has started it.
     FakeGroup.calls.clear()
     first = Buffer(world(), num_rdma_bytes=1 << 20, low_latency_mode=True)
-    assert start(lplb.Planner(make_placement(size), comm=first)).way == "nvshmem"
+    assert start(lplb.Planner(make_placement(size), comm=first)).transport == "nvshmem"
     assert len(FakeGroup.calls) == 4
 
 
@@ -153,7 +157,7 @@ def deep_ep_gives_a_communicator(rank: int, size: int, folder: str) -> None:
         deep_ep_gives_a_communicator,
     ],
 )
-def test_all_ranks_take_the_same_way(
+def test_all_ranks_take_the_same_transport(
     function: Callable[..., None], size: int, tmp_path: pathlib.Path
 ) -> None:
     assert run_ranks(function, size, tmp_path) == [""] * size
@@ -167,13 +171,13 @@ def test_without_a_gpu_all_are_told(tmp_path: pathlib.Path) -> None:
 def one_lacks_what_is_named(rank: int, size: int, folder: str) -> None:
     pretend_a_gpu()
     FakeGroup.lacks = {"ipc": LACK} if rank == 1 else {}
-    start(make(size, exchange="ipc"))
+    start(make(size, transport="ipc"))
 
 
 def one_fails_in_what_is_named(rank: int, size: int, folder: str) -> None:
     pretend_a_gpu()
     FakeGroup.fails = {"nccl": "ncclMemAlloc: 2"} if rank == 1 else {}
-    start(make(size, exchange="nccl"))
+    start(make(size, transport="nccl"))
 
 
 def one_has_other_limits(rank: int, size: int, folder: str) -> None:
@@ -192,11 +196,11 @@ def one_has_another_buffer(rank: int, size: int, folder: str) -> None:
     [
         (
             one_lacks_what_is_named,
-            f'RuntimeError: exchange: "ipc" cannot be used: ipc: rank 1: {LACK}',
+            f'RuntimeError: transport: "ipc" cannot be used: ipc: rank 1: {LACK}',
         ),
-        (one_fails_in_what_is_named, 'exchange: "nccl" cannot be used: rank 1: ncclMemAlloc: 2'),
-        (one_has_other_limits, "ValueError: exchange: rank 1 exchanges 2 layers of"),
-        (one_has_another_buffer, "ValueError: exchange: rank 1 exchanges 2 layers of"),
+        (one_fails_in_what_is_named, 'transport: "nccl" cannot be used: rank 1: ncclMemAlloc: 2'),
+        (one_has_other_limits, "ValueError: transport: rank 1 exchanges 2 layers of"),
+        (one_has_another_buffer, "ValueError: transport: rank 1 exchanges 2 layers of"),
     ],
 )
 def test_all_ranks_raise_alike(
@@ -229,7 +233,7 @@ def one_does_not_close(rank: int, size: int, folder: str) -> None:
         del planner  # waits for nobody
         time.sleep(4)
         os._exit(0)
-    group = planner._gpu[0].channel[0]
+    group = channels(planner)[0][0]
     try:
         planner.close()
     finally:
@@ -243,7 +247,7 @@ def test_close_waits_for_the_others_but_not_for_ever(tmp_path: pathlib.Path) -> 
 
 
 class SymmetricMemory:
-    """torch.distributed._symmetric_memory: rank g shares what is at 0x1000000 (g + 1)."""
+    """torch.distributed._symmetric_memory: rank g shares memory at 0x1000000 (g + 1)."""
 
     rank, size, fails = 0, 2, ""
     buffer_size = 1 << 20
@@ -279,11 +283,11 @@ def pretend_symmetric_memory(rank: int, size: int) -> None:
 
 def symmetric_memory(rank: int, size: int, folder: str) -> None:
     pretend_symmetric_memory(rank, size)
-    planner = make(size, exchange="symmetric_memory")
-    assert start(planner).way == "symmetric_memory"
+    planner = make(size, transport="symmetric_memory")
+    assert start(planner).transport == "symmetric_memory"
     (call,) = FakeGroup.calls
     (kept,) = _peers._kept
-    # Each rank's tensor begins elsewhere in what it shares.
+    # Each rank's tensor begins at another offset in the memory that it shares.
     want = [0x1000000 * (g + 1) + 256 * (1 + g) for g in range(size)]
     want[rank] = kept.data_ptr()
     assert call["buffers"] == want and kept.numel() % 256 == 0
@@ -294,7 +298,7 @@ def symmetric_memory(rank: int, size: int, folder: str) -> None:
 def one_finds_no_symmetric_memory(rank: int, size: int, folder: str) -> None:
     pretend_symmetric_memory(rank, size)
     SymmetricMemory.fails = "no handle" if rank == 1 else ""
-    start(make(size, exchange="symmetric_memory"))
+    start(make(size, transport="symmetric_memory"))
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -320,12 +324,12 @@ def alone(tmp_path: Any) -> Any:
     ("options", "kind", "words"),
     [
         (
-            {"exchange": "nvlink"},
+            {"transport": "nvlink"},
             ValueError,
-            "exchange: is 'nvlink', expected one of auto, collective, ipc",
+            "transport: is 'nvlink', expected one of auto, collective, ipc",
         ),
-        ({"exchange": "ipc"}, ValueError, 'exchange: is "ipc", expected a group of ranks'),
-        ({"comm": 77}, ValueError, "comm: is an ncclComm_t alone, expected a group beside it"),
+        ({"transport": "ipc"}, ValueError, 'transport: is "ipc", expected a group of ranks'),
+        ({"comm": 77}, ValueError, "comm: is an ncclComm_t alone, expected a group too"),
         ({"comm": 0}, ValueError, "comm: is 0, expected the address"),
         (
             {"comm": True},
@@ -336,7 +340,7 @@ def alone(tmp_path: Any) -> Any:
         (
             {"comm": BufferWithoutGroup(77)},
             ValueError,
-            "comm: a BufferWithoutGroup without a `group`",
+            "comm: is a BufferWithoutGroup without a `group`",
         ),
     ],
 )
@@ -349,7 +353,7 @@ def test_bad_arguments_say_what_is_wrong(
     assert words in str(raised.value)
 
 
-def test_a_group_beside_a_buffer_must_be_its(alone: Any) -> None:
+def test_a_group_given_with_a_buffer_must_be_its(alone: Any) -> None:
     class Other:
         def rank(self) -> int:
             return 3
@@ -371,12 +375,12 @@ def test_a_group_beside_a_buffer_must_be_its(alone: Any) -> None:
     buffer.group = alone
     planner = lplb.Planner(placement, group=alone, comm=buffer)
     assert planner.run([[0], [1]]).tolist() == [[0], [1]]
-    # Where every rank has the same tokens nothing is exchanged, whatever is said of it.
-    assert lplb.Planner(placement, comm=buffer, exchange="ipc", same_tokens=True).rank == 0
+    # With same_tokens nothing is exchanged: `comm` and `transport` are ignored.
+    assert lplb.Planner(placement, comm=buffer, transport="ipc", same_tokens=True).rank == 0
 
 
 def test_ids_as_deep_ep_has_them(alone: Any) -> None:
-    """deep_ep.topk_idx_t is int64, or int32 by a build option; -1 is no expert."""
+    """deep_ep.topk_idx_t is int64, or int32 by a build option. -1 means no expert."""
     placement = lplb.Placement([0, 1], num_ranks=1)
     planner = lplb.Planner(placement, comm=EPBuffer(alone, 0))
     for topk_idx_t in (torch.int64, torch.int32):

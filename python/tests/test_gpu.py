@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What needs a GPU: streams, captured graphs, no waiting, no allocation."""
+"""What can only be tested on a GPU: streams, captured graphs, no waiting, no allocation."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ def test_streams_are_pytorchs(cube: lplb.Placement) -> None:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        late = torch.zeros_like(batch)
+        delayed = torch.zeros_like(batch)
         torch.cuda._sleep(20_000_000)
-        late.copy_(batch)
-        got = planner.run(late)
+        delayed.copy_(batch)
+        got = planner.run(delayed)
     stream.synchronize()
     assert (got == want).all()
 
@@ -121,18 +121,18 @@ def alone(tmp_path: Any) -> Any:
     torch.distributed.destroy_process_group()
 
 
-WAYS = ["auto", "collective", "ipc", "fabric", "nccl", "symmetric_memory"]
+TRANSPORTS = ["auto", "collective", "ipc", "fabric", "nccl", "symmetric_memory"]
 
 
 def make_alone(
-    group: Any, way: str, placement: lplb.Placement | None = None, **options: Any
+    group: Any, transport: str, placement: lplb.Placement | None = None, **options: Any
 ) -> lplb.Planner:
-    """A group of one rank; skips where the machine has no such way."""
+    """A planner in a group of one rank. Skips the test if the machine lacks the transport."""
     try:
         return lplb.Planner(
             placement or lplb.Placement(np.arange(64), 1),
             group=group,
-            exchange=way,
+            transport=transport,
             backend="cuda",
             **options,
         )
@@ -142,9 +142,9 @@ def make_alone(
         raise
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_group_of_one_exchanges(alone: Any, way: str) -> None:
-    planner = make_alone(alone, way, keep_history=True, quotas=True, num_layers=2)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_group_of_one_exchanges(alone: Any, transport: str) -> None:
+    planner = make_alone(alone, transport, keep_history=True, quotas=True, num_layers=2)
     batch = on_gpu(64, 1)
     assert (planner.run(batch) == batch).all()
     planner.update_placement([planner.placement()] * 2)
@@ -153,9 +153,9 @@ def test_a_group_of_one_exchanges(alone: Any, way: str) -> None:
     assert planner.load_history().sum().item() == 2 * (batch >= 0).sum().item()
     stats, found = planner.stats(), planner.exchange_stats()
     assert stats is not None and (stats.degraded, stats.lost) == (0, 0)
-    assert found.way == way or way == "auto"
+    assert found.transport == transport or transport == "auto"
     assert found.bytes > 0
-    if found.way != "collective":
+    if found.transport != "collective":
         assert (found.rounds, found.complete, found.last_missing) == (2, 2, -1)
         assert planner.exchange_stats(1).rounds == 1
     planner.close()
@@ -163,15 +163,17 @@ def test_a_group_of_one_exchanges(alone: Any, way: str) -> None:
         planner.run(batch)
     # A planner that is dropped waits for nobody, and another one can follow.
     for _ in range(2):
-        assert (make_alone(alone, way).run(batch) == batch).all()
+        assert (make_alone(alone, transport).run(batch) == batch).all()
 
 
 @pytest.mark.parametrize("staleness", [0, 1])
-@pytest.mark.parametrize("way", WAYS)
-def test_an_exchange_within_the_kernel_is_one_launch(alone: Any, way: str, staleness: int) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_an_exchange_within_the_kernel_is_one_launch(
+    alone: Any, transport: str, staleness: int
+) -> None:
     if torch.cuda.get_device_capability()[0] < 9:
         pytest.skip("a device without clusters plans by three kernels")
-    planner = make_alone(alone, way, staleness=staleness)
+    planner = make_alone(alone, transport, staleness=staleness)
     batch = on_gpu(512, 1)
     out = torch.empty_like(batch)
     planner.run(batch, out)
@@ -187,7 +189,7 @@ def test_an_exchange_within_the_kernel_is_one_launch(alone: Any, way: str, stale
     nodes = ctypes.c_size_t()
     raw = ctypes.c_void_p(graph.raw_cuda_graph())
     assert ctypes.CDLL("libcuda.so.1").cuGraphGetNodes(raw, None, ctypes.byref(nodes)) == 0
-    if planner.exchange_stats().way == "collective":
+    if planner.exchange_stats().transport == "collective":
         assert nodes.value > 1
     else:
         assert nodes.value == 1
@@ -231,7 +233,7 @@ def test_staleness_equals_the_cpu(cube: lplb.Placement) -> None:
     assert (b.unplanned, b.degraded, b.check_failures) == (3, 0, 0)
 
 
-def test_a_late_batch_is_captured(cube: lplb.Placement) -> None:
+def test_a_stale_batch_is_captured(cube: lplb.Placement) -> None:
     cpu = lplb.Planner(cube, rank=2, staleness=1, backend="cpu")
     gpu = lplb.Planner(cube, rank=2, staleness=1, backend="cuda")
     batch, rows = (
@@ -256,16 +258,16 @@ def test_a_late_batch_is_captured(cube: lplb.Placement) -> None:
         assert out.tolist() == cpu.run(last[0], all_counts=counts).tolist(), f"replay {seed}"
 
 
-@pytest.mark.parametrize("way", [*WAYS, "no group"])
-def test_staleness_on_one_rank(alone: Any, way: str) -> None:
+@pytest.mark.parametrize("transport", [*TRANSPORTS, "no group"])
+def test_staleness_on_one_rank(alone: Any, transport: str) -> None:
     placement = lplb.Placement(np.arange(80) % 64, 1)
     options: dict[str, Any] = {"staleness": 1, "max_redundants": 32}
     cpu = lplb.Planner(placement, backend="cpu", **options)
     options.update(quotas=True, keep_history=True)
     gpu = (
         lplb.Planner(placement, backend="cuda", **options)
-        if way == "no group"
-        else make_alone(alone, way, placement, **options)
+        if transport == "no group"
+        else make_alone(alone, transport, placement, **options)
     )
     for seed in range(6):
         if seed == 3:
@@ -278,7 +280,7 @@ def test_staleness_on_one_rank(alone: Any, way: str) -> None:
         assert tables_of(quotas) == tables_of(tables), f"batch {seed}"
     batch = on_gpu(256, 1)
     out = torch.empty_like(batch)
-    if gpu.exchange_stats().way == "collective":
+    if gpu.exchange_stats().transport == "collective":
         with (
             pytest.raises(RuntimeError, match="expected Planner.join"),
             torch.cuda.graph(torch.cuda.CUDAGraph()),

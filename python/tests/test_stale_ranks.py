@@ -12,24 +12,25 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import draw
+from optional import torch
+from ranks import (
+    denser_placement,
+    expect_told,
+    make_placement,
+    run_ranks,
+    signal,
+    wait_for,
+    wait_for_others,
+    world,
+)
 
 import lplb
-
-torch = pytest.importorskip("torch")
-
-from ranks import expect_told, make_placement, run_ranks, signal, wait_for, wait_for_others, world
 
 TIMEOUT = 2.0
 
 
-def denser_placement(size: int) -> lplb.Placement:
-    """With other replicas, and more of them, than make_placement()."""
-    load = np.arange(16 * size)[None] + 1
-    return lplb.Placement(lplb.rebalance_experts(load, 22 * size, 1, 1, size)[0][0], size)
-
-
 class Model:
-    """What a rank's planner does, without a group: every rank can draw the others' tokens."""
+    """What a rank's planner must do, from a planner without a group: each rank draws all tokens."""
 
     def __init__(
         self, rank: int, placement: lplb.Placement, num_layers: int = 1, **options: Any
@@ -67,7 +68,7 @@ def plan_together(rank: int, size: int, folder: str) -> None:
     planner = lplb.Planner(make_placement(size), group=world(), timeout=30, staleness=1, **options)
     model = Model(rank, make_placement(size), **options)
     for batch in range(16):
-        if batch in (6, 10):  # the counts that are under way then are of no use
+        if batch in (6, 10):  # the counts that are under way cannot be used
             placement = make_placement(size, 1) if batch == 6 else denser_placement(size)
             planner.update_placement([placement] * 2)
             model.planner.update_placement([placement] * 2)
@@ -81,7 +82,7 @@ def plan_together(rank: int, size: int, folder: str) -> None:
 
 
 def ranks_are_a_batch_apart(rank: int, size: int, folder: str) -> None:
-    """Rank 1 comes to each batch only once the others have ended theirs."""
+    """Rank 1 comes to each batch only after the others have ended theirs."""
     planner = lplb.Planner(make_placement(size), group=world(), timeout=30, staleness=1)
     model = Model(rank, make_placement(size))
     for batch in range(5):
@@ -95,7 +96,7 @@ def ranks_are_a_batch_apart(rank: int, size: int, folder: str) -> None:
 
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("function", [plan_together, ranks_are_a_batch_apart])
-def test_every_rank_plans_by_the_batch_before(
+def test_every_rank_plans_by_the_previous_batch(
     function: Callable[..., None], size: int, tmp_path: pathlib.Path
 ) -> None:
     assert run_ranks(function, size, tmp_path) == [""] * size
@@ -110,7 +111,7 @@ def make(size: int, **options: Any) -> lplb.Planner:
 BATCH = np.zeros((3, 1), np.int64)
 
 
-def one_is_not_late(rank: int, size: int, folder: str) -> None:
+def one_is_not_stale(rank: int, size: int, folder: str) -> None:
     make(size, staleness=0 if rank == 2 else 1)
 
 
@@ -120,7 +121,7 @@ def one_dies(rank: int, size: int, folder: str) -> None:
         planner.run(BATCH)
     if rank == 2:
         os._exit(0)
-    # What it has counted is there, or lost with it; of the next batch it counts nothing.
+    # The counts of its last batch have arrived, or are lost with it. It counts no further batch.
     planner.run(BATCH)
     planner.run(BATCH)
 
@@ -149,7 +150,7 @@ def the_group_is_closed(rank: int, size: int, folder: str) -> None:
 @pytest.mark.parametrize(
     ("function", "words", "silent"),
     [
-        (one_is_not_late, ["ValueError: staleness: differs", "rank 2 has 0, expected 1"], None),
+        (one_is_not_stale, ["ValueError: staleness: differs", "rank 2 has 0, expected 1"], None),
         (one_dies, ["RuntimeError: group: rank", "did not get the counts of layer 0"], 2),
         (one_does_not_come, ["RuntimeError: group: rank", "within 2 s"], 2),
         (one_runs_another_layer, ["RuntimeError: group: the ranks run layers"], None),
@@ -166,7 +167,7 @@ def test_ranks_that_are_lost_are_told_in_time(
 
 
 def one_is_late(rank: int, size: int, folder: str) -> None:
-    """The others may call again: nothing of the batch has been handed in."""
+    """Rank 0 times out and calls again: it had not handed in the counts of the batch."""
     planner = lplb.Planner(
         make_placement(size), group=world(), staleness=1, timeout=0.3 if rank == 0 else 30
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Planners with staleness 1 on the CPU: each batch is split by the one before."""
+"""Planners with staleness 1 on the CPU: each batch is split by the previous one."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def packed(placement: lplb.Placement, ranks: list[Any]) -> Any:
     return np.stack([placement.pack(row) for row in counts_of(ranks)])
 
 
-def by_the_last(placement: lplb.Placement, last: list[Any], rank: int, ids: Any) -> Any:
+def by_the_previous(placement: lplb.Placement, last: list[Any], rank: int, ids: Any) -> Any:
     split = lplb.solve(placement, counts_of(last).sum(0))
     return lplb.map_tokens(placement, None, split.physical_load, rank, ids)
 
 
 def is_even(placement: lplb.Placement, ids: Any, mapped: Any) -> bool:
-    """Whether each expert's tokens are spread over its replicas, and all are its."""
+    """Whether each expert's tokens are spread evenly over its own replicas."""
     live = ids >= 0
     taken = np.bincount(mapped[live], minlength=placement.num_physical_experts)
     slots = [[p for p in row if p >= 0] for row in placement.logical_to_physical]
@@ -57,7 +57,7 @@ def kinds() -> list[Any]:
 
 @pytest.mark.parametrize("kind", kinds())
 @pytest.mark.parametrize("rank", [0, 5])
-def test_a_batch_is_split_by_the_one_before(cube: lplb.Placement, kind: Any, rank: int) -> None:
+def test_a_batch_is_split_by_the_previous_one(cube: lplb.Placement, kind: Any, rank: int) -> None:
     planner = lplb.Planner(cube, rank=rank, staleness=1, num_layers=2, keep_history=True)
     last: list[Any] = [None, None]
     done = batches(8)
@@ -65,12 +65,12 @@ def test_a_batch_is_split_by_the_one_before(cube: lplb.Placement, kind: Any, ran
         layer = b % 2
         rows = None if last[layer] is None else packed(cube, last[layer])
         if rows is not None:
-            rows[rank] = -1  # the planner knows this row
+            rows[rank] = -1  # ignored: the planner knows its own counts
         got = planner.run(kind(ranks[rank]), layer=layer, all_counts=kind(rows))
         if last[layer] is None:
             assert is_even(cube, ranks[rank], np.asarray(got))
         else:
-            assert (np.asarray(got) == by_the_last(cube, last[layer], rank, ranks[rank])).all()
+            assert (np.asarray(got) == by_the_previous(cube, last[layer], rank, ranks[rank])).all()
         last[layer] = ranks
     stats = planner.stats()
     assert stats is not None
@@ -85,11 +85,11 @@ def test_a_batch_is_split_by_the_one_before(cube: lplb.Placement, kind: Any, ran
     )
 
 
-def test_the_counts_of_the_batch_before() -> None:
+def test_the_counts_of_the_previous_batch() -> None:
     planner = lplb.Planner(SMALL, rank=0, staleness=1)
-    # Before the first batch there is none, whatever is said of it.
+    # There is no batch before the first one: these counts are ignored.
     assert planner.run([0, 0, 0, 0], all_counts=np.full((2, 3), 7)).tolist() == [0, 0, 3, 3]
-    # Of that batch rank 1 had four tokens of expert 2: all of expert 0 belong on rank 0.
+    # In the first batch rank 1 had four tokens of expert 2, so expert 0 belongs on rank 0 alone.
     assert planner.run([0, 0, 1, -1, 7, 0], all_counts=[[4, 0, 0], [0, 0, 4]]).tolist() == [
         0,
         0,
@@ -98,7 +98,7 @@ def test_the_counts_of_the_batch_before() -> None:
         -1,
         0,
     ]
-    # Of that one nothing on rank 1: two of expert 0 belong there, of three.
+    # In the second one rank 1 had none: of three tokens of expert 0 two belong there.
     assert planner.run([0] * 6, all_counts=[[3, 1, 0], [0, 0, 0]]).tolist() == [0, 0, 3, 3, 3, 3]
     assert planner.run([0, 0]).tolist() == [0, 3]
     stats = planner.stats()
@@ -107,18 +107,18 @@ def test_the_counts_of_the_batch_before() -> None:
     assert stats.out_of_range == 1 and stats.last_max_load == 2
 
 
-def test_another_layout_starts_anew() -> None:
+def test_another_layout_starts_again() -> None:
     planner = lplb.Planner(SMALL, rank=0, staleness=1, max_redundants=3)
     planner.run([0, 0])
     planner.update_placement(WIDER)
-    # Of the batch before, and of its placement.
+    # The counts are those of the previous batch, with the shape of its placement.
     with pytest.raises(ValueError, match=r"all_counts: has shape \[2, 5\], expected \[2, 3\]"):
         planner.run([0, 0], all_counts=np.zeros((2, 5), np.int64))
     assert planner.run([0, 0], all_counts=np.zeros((2, 3), np.int64)).tolist() == [0, 5]
     with pytest.raises(ValueError, match=r"all_counts: has shape \[2, 3\], expected \[2, 5\]"):
         planner.run([0, 0], all_counts=np.zeros((2, 3), np.int64))
     assert planner.run([0, 0], all_counts=np.zeros((2, 5), np.int64)).tolist() == [0, 5]
-    # Replicas that are elsewhere, of the same experts.
+    # The same experts have their replicas on other slots: the layout is the same.
     planner.update_placement(lplb.Placement([2, 1, 0, 0, 1, 2], num_ranks=2))
     assert planner.run([0, 0], all_counts=np.zeros((2, 5), np.int64)).tolist() == [2, 3]
     stats = planner.stats()
@@ -133,7 +133,7 @@ def test_one_rank(kind: Any) -> None:
     for ranks in batches(4, num_ranks=1):
         got = np.asarray(planner.run(kind(ranks[0])))
         if last is not None:
-            assert (got == by_the_last(placement, last, 0, ranks[0])).all()
+            assert (got == by_the_previous(placement, last, 0, ranks[0])).all()
         last = ranks
     stats = planner.stats()
     assert stats is not None and (stats.unplanned, stats.solved) == (1, 3)
@@ -153,7 +153,8 @@ def test_quotas_are_those_that_the_batch_was_mapped_by(cube: lplb.Placement, kin
         if len(slots) > 1:
             assert np.diff(even.quota_end[e], prepend=0).tolist() == taken[slots].tolist()
             assert sum(even.alloc[:, e]) == load[e]
-    # Of a solved batch they are those of the batch before, which a planner without staleness gives.
+    # The quotas of a solved batch are those that a planner without staleness gives for the previous
+    # one.
     rows = packed(cube, first)
     _, quotas = planner.run_quotas(kind(second[rank]), all_counts=kind(rows))
     _, want = lplb.Planner(cube, rank=rank).run_quotas(first[rank], all_counts=rows)
@@ -163,7 +164,7 @@ def test_quotas_are_those_that_the_batch_was_mapped_by(cube: lplb.Placement, kin
     assert even.solved.tolist() == [0]
 
 
-def test_counts_that_cannot_be_cost_the_batch_alone(cube: lplb.Placement) -> None:
+def test_bad_counts_cost_only_one_batch(cube: lplb.Placement) -> None:
     planner = lplb.Planner(cube, rank=0, staleness=1)
     first, second, third = batches(3)
     planner.run(first[0])
@@ -171,9 +172,9 @@ def test_counts_that_cannot_be_cost_the_batch_alone(cube: lplb.Placement) -> Non
     bad[1, 0] = -1
     with pytest.raises(RuntimeError, match="negative"):
         planner.run(second[0], all_counts=bad)
-    # It has counted all the same.
+    # The batch that failed has been counted.
     got = planner.run(third[0], all_counts=packed(cube, second))
-    assert (got == by_the_last(cube, second, 0, third[0])).all()
+    assert (got == by_the_previous(cube, second, 0, third[0])).all()
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_join_does_nothing_here() -> None:
 
 
 def make_layer(planner: lplb.Planner, counts: list[Any]) -> Any:
-    """Calls that a compiler could take for the same, or for nothing."""
+    """Calls that a compiler could merge, or leave out."""
 
     def layer(ids: Any, out: Any) -> Any:
         first = planner.run(ids)
@@ -254,18 +255,20 @@ def test_the_compiler_keeps_all_calls_in_order(
 
 def test_operators_are_sound(cube: lplb.Placement) -> None:
     torch = pytest.importorskip("torch")
+    from stand_ins import paths_of
+
     from lplb import _torch
 
     planner = lplb.Planner(cube, rank=0, staleness=1)
     batch = torch.from_numpy(draw(16, 8, 64, 2))
-    arguments = (batch, None, None, planner._handle, 0)
+    arguments = (batch, None, None, paths_of(planner).handle, 0)
     for op, more in (
-        (torch.ops.lplb.plan_late, ()),
-        (torch.ops.lplb.plan_quotas_late, ()),
-        (torch.ops.lplb.plan_into_late, (torch.empty_like(batch),)),
+        (torch.ops.lplb.plan_stale, ()),
+        (torch.ops.lplb.plan_quotas_stale, ()),
+        (torch.ops.lplb.plan_into_stale, (torch.empty_like(batch),)),
     ):
         torch.library.opcheck(
             op.default,
-            (*arguments, *more, _torch._TURN),
+            (*arguments, *more, _torch.TURN),
             test_utils=("test_schema", "test_faketensor"),
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""PyTorch's tensors, torch.compile, autograd; on a GPU too where there is one."""
+"""PyTorch's tensors, torch.compile, autograd; also on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import cuda_missing, draw
+from optional import torch
+from stand_ins import paths_of
 
 import lplb
-
-torch = pytest.importorskip("torch")
 
 DEVICES = [
     "cpu",
@@ -122,11 +122,11 @@ def test_operators_are_sound(cube: lplb.Placement, device: str) -> None:
     checks = ("test_schema", "test_faketensor")
     for op in (torch.ops.lplb.plan, torch.ops.lplb.plan_quotas):
         torch.library.opcheck(
-            op.default, (batch, None, None, planner._handle, 0), test_utils=checks
+            op.default, (batch, None, None, paths_of(planner).handle, 0), test_utils=checks
         )
     torch.library.opcheck(
         torch.ops.lplb.plan_into.default,
-        (batch, None, None, planner._handle, 0, torch.empty_like(batch)),
+        (batch, None, None, paths_of(planner).handle, 0, torch.empty_like(batch)),
         test_utils=checks,
     )
 
@@ -224,7 +224,7 @@ def test_the_package_does_without_torch() -> None:
 
 
 def test_nothing_leaks() -> None:
-    """The extension tells at exit what Python has not freed."""
+    """At exit the extension reports what Python has not freed."""
     code = (
         "import lplb, numpy as np; from lplb import topology; t = topology.cube(); "
         "maps = lplb.place_on_topology(np.ones((1, 16)), t, 1, 8); "

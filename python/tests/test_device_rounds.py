@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Counts that go by a collective between kernels: ranks over gloo, with a stand-in for the GPU."""
+"""DeviceRounds: counts that travel by a collective, over gloo, with a stand-in for the GPU."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optional import torch
+from ranks import denser_placement, make_placement, run_ranks, signal, wait_for_others, world
+from stand_ins import PlanningGpuPlanner, plan_on_gpu, pretend_a_gpu_that_plans, start
+from test_stale_ranks import Model, equal
 
 import lplb
-
-torch = pytest.importorskip("torch")
-
-from ranks import make_placement, run_ranks, signal, wait_for_others, world
-from stand_ins import PlanningGpuPlanner, plan_on_gpu, pretend_a_gpu_that_plans, start
-from test_stale_ranks import Model, denser_placement, equal
-
 from lplb import _exchange
 
 
@@ -25,7 +22,7 @@ def make(size: int, staleness: int, **options: Any) -> Any:
     return lplb.Planner(
         make_placement(size),
         group=world(),
-        exchange="collective",
+        transport="collective",
         timeout=30,
         max_redundants=6 * size,
         quotas=True,
@@ -52,7 +49,7 @@ def in_time(rank: int, size: int, folder: str) -> None:
     planner.close()
 
 
-def late(rank: int, size: int, folder: str) -> None:
+def stale(rank: int, size: int, folder: str) -> None:
     pretend_a_gpu_that_plans()
     planner = make(size, 1, num_layers=2, keep_history=True)
     model = Model(rank, make_placement(size), 2, max_redundants=6 * size)
@@ -66,14 +63,14 @@ def late(rank: int, size: int, folder: str) -> None:
         got = plan_on_gpu(planner, tokens[rank], batch % 2, with_quotas=True)
         assert equal(got, model.run_quotas(tokens, batch % 2)), f"batch {batch}"
     assert PlanningGpuPlanner.calls == ["count", "run", "quotas"] * 12
-    assert planner.exchange_stats().way == "collective" and planner.exchange_stats().bytes > 0
+    assert planner.exchange_stats().transport == "collective" and planner.exchange_stats().bytes > 0
     planner.close()  # with counts under way
     with pytest.raises(RuntimeError, match="planner: is closed"):
         plan_on_gpu(planner, tokens[rank])
 
 
-def late_and_a_batch_apart(rank: int, size: int, folder: str) -> None:
-    """Rank 1 comes to each batch only once the others have enqueued theirs."""
+def stale_and_a_batch_apart(rank: int, size: int, folder: str) -> None:
+    """Rank 1 comes to each batch only after the others have enqueued theirs."""
     pretend_a_gpu_that_plans()
     planner = make(size, 1)
     start(planner)
@@ -88,15 +85,15 @@ def late_and_a_batch_apart(rank: int, size: int, folder: str) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize("function", [late, late_and_a_batch_apart])
-def test_beside_the_stream(
+@pytest.mark.parametrize("function", [stale, stale_and_a_batch_apart])
+def test_in_parallel_with_the_stream(
     function: Callable[..., None], size: int, tmp_path: pathlib.Path
 ) -> None:
     assert run_ranks(function, size, tmp_path) == [""] * size
 
 
 class Work:
-    """A torch.distributed.Work; the rounds' order on a stream that does not exist."""
+    """A torch.distributed.Work that logs its wait() in place of a stream."""
 
     log: list[str] = []
 
@@ -190,7 +187,7 @@ def on_one_rank(rank: int, size: int, folder: str) -> None:
 
 
 def counts_of_the_caller(rank: int, size: int, folder: str) -> None:
-    """Without a group. The kernel is shown no rows of a placement of another size."""
+    """A planner without a group. The kernel never gets rows of a placement of another size."""
     pretend_a_gpu_that_plans()
     planner = lplb.Planner(make_placement(4), rank=2, staleness=1, max_redundants=24, quotas=True)
     model = Model(2, make_placement(4), max_redundants=24)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""The checks of a batch that both paths and both adapters make."""
+
+from __future__ import annotations
+
+#: Bytes of an id, by the name of its type.
+WIDTH = {"int32": 4, "uint32": 4, "int64": 8}
+
+
+def shape_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(num_tokens, num_topk) of a `topk_idx` of this shape."""
+    if len(shape) == 2:
+        return shape[0], shape[1] or 1
+    num_topk = max(shape[-1], 1) if len(shape) > 2 else 1
+    entries = 1
+    for n in shape:
+        entries *= n
+    return entries // num_topk, num_topk
+
+
+def check_valid(num_valid: int, num_tokens: int) -> int:
+    """`num_valid`, which must be 0 to num_tokens."""
+    if not 0 <= num_valid <= num_tokens:
+        raise ValueError(
+            f"num_valid_tokens: is {num_valid}, expected 0 to num_tokens ({num_tokens})"
+        )
+    return num_valid
+
+
+def check_entries(num_entries: int, max_entries: int) -> None:
+    if num_entries > max_entries:
+        raise ValueError(
+            f"topk_idx: has {num_entries} entries, expected at most "
+            f"{max_entries} (max_tokens x num_topk)"
+        )
+
+
+def check_layer(layer: int, num_layers: int) -> int:
+    """`layer`, which must be 0 to num_layers - 1."""
+    if not 0 <= layer < num_layers:
+        raise ValueError(f"layer: is {layer}, expected 0 to {num_layers - 1}")
+    return layer

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""The other ranks of a planner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lplb._arrays import check_int
+from lplb._comm import check_transport, read_comm
+from lplb._placement import Placement
+from lplb._settings import check_staleness
+
+if TYPE_CHECKING:
+    from lplb._exchange import Exchange
+
+
+class Group:
+    """How a planner reaches the other ranks, and what all of them must agree on.
+
+    Attributes
+    ----------
+    comm : Comm
+        The group and the communicator that the caller gave.
+    exchange : Exchange or None
+        Its calls are collective. None: nothing is exchanged over a group.
+    staleness : int
+        0 or 1.
+    """
+
+    def __init__(
+        self,
+        group: Any,
+        comm: Any,
+        timeout: float,
+        same_tokens: bool,
+        solver: str,
+        max_steps: int,
+        transport: str,
+        staleness: int,
+    ) -> None:
+        if not timeout > 0:
+            raise ValueError(f"timeout: is {timeout}, expected more than 0 seconds")
+        self.staleness = check_staleness(staleness, same_tokens)
+        self._facts = (solver, max_steps, check_transport(transport), self.staleness)
+        self.comm = read_comm(comm, group)
+        self.exchange: Exchange | None = None
+        if self.comm.group is not None and not same_tokens:
+            from lplb._exchange import Exchange
+
+            self.exchange = Exchange(self.comm.group, timeout)
+        elif transport not in ("auto", "collective") and not same_tokens:
+            raise ValueError(f'transport: is "{transport}", expected a group of ranks to connect')
+
+    def agree(self, placements: Sequence[Placement]) -> None:
+        """Raises ValueError on all ranks if their placements or settings differ. Collective."""
+        if self.exchange is not None:
+            from lplb._exchange import facts_of
+
+            self.exchange.agree(facts_of(placements, *self._facts))
+
+    def own_rank(self, rank: int | None, num_ranks: int, same_tokens: bool) -> int:
+        """This rank. `rank` is what the caller gave."""
+        if self.exchange is not None:
+            return self.exchange.own_rank(rank, num_ranks)
+        if rank is None:
+            if same_tokens or num_ranks == 1:
+                return 0
+            raise ValueError("rank: is None, expected a rank, a group, or same_tokens=True")
+        return check_int(rank, "rank")
