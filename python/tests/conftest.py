@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the tests share."""
+"""What several tests use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import lplb
 
 
 def cuda_missing() -> str:
-    """Why tests that need a GPU cannot run; empty: they can."""
+    """Why tests that need a GPU cannot run; empty if they can."""
     missing: str = lplb.cuda_info()["missing"]
     if not missing:
         torch = pytest.importorskip("torch")
@@ -31,7 +31,7 @@ def cube() -> lplb.Placement:
 def draw(
     num_tokens: int, num_topk: int, num_experts: int, seed: int, dtype: Any = np.int64
 ) -> NDArray[Any]:
-    """Skewed routing, with -1 among it."""
+    """Skewed routing, with some -1."""
     random = np.random.default_rng(seed)
     weight = random.lognormal(0, 1, num_experts)
     ids = random.choice(num_experts, (num_tokens, num_topk), p=weight / weight.sum())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The blocks of docs/guide.md run, with stand-ins for the engines' hooks."""
+"""Runs the blocks of docs/guide.md, with stand-ins for the engines' hooks."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def block(holds: str) -> str:
 
 
 def run(holds: str, **names: Any) -> dict[str, Any]:
-    """Run that block with `names` at hand; returns all names after it."""
+    """Runs that block with `names` defined; returns all names after it."""
     exec(block(holds), names)
     return names
 
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A process group of this process alone."""
+    """A process group of one rank."""
     if dist.is_initialized():
         yield dist.new_group([0])
         return
@@ -50,7 +50,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def modules(monkeypatch: pytest.MonkeyPatch, path: str, **members: Any) -> types.ModuleType:
-    """A module `path` with `members` that can be imported during the test."""
+    """Makes a module `path` with `members`, which can be imported during the test."""
     parts = path.split(".")
     for end in range(1, len(parts) + 1):
         name = ".".join(parts[:end])
@@ -65,7 +65,7 @@ def modules(monkeypatch: pytest.MonkeyPatch, path: str, **members: Any) -> types
 
 
 def check_replicas(physical: Any, logical: Any, slots: Any) -> None:
-    """Each entry of `physical` is a slot of the expert in `logical`; -1 where that is -1."""
+    """Checks that each entry of `physical` is a slot of its expert in `logical`; -1 stays -1."""
     for slot, expert in zip(physical.flatten().tolist(), logical.flatten().tolist(), strict=True):
         assert slot == -1 if expert == -1 else slots[slot] == expert
 

@@ -15,10 +15,10 @@ import lplb
 torch = pytest.importorskip("torch")
 original = pytest.importorskip("lplb.original")
 
-# As the original's tests have them: redundant_to_original of a cube of 8 and of a ring.
+# redundant_to_original of a cube of 8 and of a ring, as in the original's tests.
 CUBE = torch.tensor([[3, 0, 1, 2, 7, 4, 5, 6], [6, 7, 4, 5, 0, 1, 2, 3]]).T
 RING = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 0]]).T
-Planner: Any = lplb.Planner  # by the original's signature, which checkers do not see
+Planner: Any = lplb.Planner  # type checkers do not know the original's signature
 DEVICE = "cpu" if cuda_missing() else "cuda"
 
 
@@ -90,8 +90,8 @@ def test_weighted_select_target_keeps_the_shares() -> None:
                 assert abs(kept - float(o_weight[g, rank, d]) * tokens) < 1
 
 
-# The original's table of cases. Its bounds on max/mean held for one seed; what holds for all of them
-# is the optimum of the same placement.
+# The original's table of cases. Its bounds on max/mean held for one seed. Here the result must be
+# the optimum of the placement, which holds for every seed.
 @pytest.mark.parametrize(
     ("r2o", "ranks", "redundants", "reorder"),
     [(CUBE, 32, 2, True), (CUBE, 32, 4, False), (CUBE, 64, 2, True), (RING, 32, 1, True)],
@@ -118,7 +118,7 @@ def test_solve_probs_is_optimal(
 
 
 def loads_of(planner: Any, phy2log: Any, workload: Any, share: Any) -> Any:
-    """Rank loads of shares, by the original's arithmetic."""
+    """The rank loads that shares give, by the original's arithmetic."""
     rows = phy2log.view(planner.n_group, planner.group_size, -1).long()
     tokens = workload.double()[rows]
     width = planner.combined_redundant_experts * planner.num_redundants
@@ -153,7 +153,7 @@ def test_run_maps_every_token_and_balances() -> None:
 
 
 class NewBuffer:
-    """What DeepEP's buffers have today, as far as it matters here."""
+    """The attribute of DeepEP's current buffers that is read here."""
 
     def __init__(self, group: Any) -> None:
         self.group = group

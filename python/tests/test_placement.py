@@ -78,7 +78,7 @@ def test_bad_placements_say_what_is_wrong(
 
 
 def reference_cases() -> list[dict[str, Any]]:
-    """Inputs and outputs of EPLB's own code, which the C++ tests use too."""
+    """Inputs and outputs of EPLB's own code. The C++ tests use them too."""
     text = (ROOT / "tests" / "data" / "eplb_reference.json").read_text()
     cases: list[dict[str, Any]] = json.loads(text)
     return cases

@@ -74,7 +74,7 @@ def test_map_in_proportion_is_off_by_less_than_a_token(cube: lplb.Placement) -> 
 
 def test_arrays_by_dlpack(cube: lplb.Placement) -> None:
     class Foreign:
-        """Speaks DLPack and nothing else."""
+        """An array that has only the DLPack interface."""
 
         def __init__(self, array: Any) -> None:
             self.array = array
