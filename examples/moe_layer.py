@@ -5,9 +5,9 @@
 usage: moe_layer.py [--ranks N] [--tokens N]
 
 Starts N processes on the CPU (gloo). Each holds a part of the experts, and replicas of hot experts
-of others. The layer sends tokens to the experts' ranks by all-to-all, forward and backward. With the
-planner on, outputs and gradients are those of the plain layer; only which rank does the work
-changes: the imbalance of both is printed.
+of other ranks. The layer sends tokens to the experts' ranks by all-to-all, forward and backward.
+With the planner, outputs and gradients are equal to those of the plain layer; it only changes which
+rank does the work. The program prints the imbalance of both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HIDDEN, INNER, EXPERTS_A_RANK, TOPK = 16, 32, 8, 2
 
 
 class Exchange(torch.autograd.Function):
-    """Sends rows to ranks: `sent[r]` of them to rank r, `got[r]` come from it. Backward: back."""
+    """Sends rows to ranks: `sent[r]` to rank r, `got[r]` from it. Gradients go the other way."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, sent: list[int], got: list[int]) -> Tensor:  # type: ignore[no-untyped-def]
@@ -44,7 +44,7 @@ class Exchange(torch.autograd.Function):
 
 
 class MoeLayer(nn.Module):
-    """`slots_per_rank` experts a rank, by `placement`; replicas start as copies."""
+    """The experts in this rank's slots of `placement`. Replicas start as copies."""
 
     def __init__(self, placement: lplb.Placement, planner: lplb.Planner | None) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class MoeLayer(nn.Module):
         return result
 
     def reduce_gradients(self) -> tuple[Tensor, Tensor]:
-        """The gradients of all logical experts, replicas' summed: the same on every rank."""
+        """The gradients of all logical experts, summed over replicas: the same on every rank."""
         total = []
         for parameter in (self.up, self.down):
             gradient = torch.zeros(
@@ -108,7 +108,7 @@ def seeded(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def step(layer: MoeLayer, x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Forward and backward: output, gradient of x, imbalance over the ranks."""
+    """Runs forward and backward: the output, the gradient of x, the imbalance over the ranks."""
     x = x.clone().requires_grad_()
     y = layer(x)
     (y * y.detach().cos()).sum().backward()
@@ -125,7 +125,7 @@ def run_rank(rank: int, num_ranks: int, num_tokens: int, store: str) -> None:
     num_experts = num_ranks * EXPERTS_A_RANK
     plain = MoeLayer(lplb.Placement(np.arange(num_experts), num_ranks), None)
 
-    # Past load, summed over the ranks, says which experts get replicas.
+    # The past load, summed over the ranks, decides which experts get replicas.
     past = seeded((num_tokens, HIDDEN), 7 + rank)
     history = torch.bincount(
         (past @ plain.router.T).topk(TOPK).indices.reshape(-1), minlength=num_experts

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A picture of what balancing wins: replays a trace through policies and plots the imbalance.
+"""Replays a trace through policies and plots the imbalance: a picture of what balancing gains.
 
 usage: simulate.py TRACE PICTURE [--num-ranks N] [--redundants N] [--batch-tokens N]
                    [--policies A,B]
 
-TRACE is a file that `lplb simulate --trace` takes (python -m lplb.convert makes them of engines'
-recordings), or synthetic:NAME; PICTURE a file that matplotlib can write, such as .png or .svg.
-Needs matplotlib, and the command lplb on PATH (or in --lplb).
+TRACE is a file that `lplb simulate --trace` takes (python -m lplb.convert makes one from an
+engine's recording), or synthetic:NAME. PICTURE is a file that matplotlib can write, such as .png or
+.svg. It needs matplotlib, and the command lplb on PATH (or in --lplb).
 
     simulate.py data/traces/deepseek-v2-lite.load.jsonl imbalance.png --batch-tokens 1024
 """
@@ -21,12 +21,12 @@ from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")  # a file, no window
+matplotlib.use("Agg")  # draws to a file, without a window
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-# Colours that stay apart for colour-blind readers and in grey (Okabe and Ito).
+# Colours that colour-blind readers can tell apart, also in grey (Okabe and Ito).
 COLOURS = ["#999999", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"]
 
 
@@ -61,7 +61,7 @@ def simulate(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def plot_bars(axes: Axes, policies: list[dict[str, Any]]) -> None:
-    """Mean imbalance of each policy, with a line up to the 95th percentile."""
+    """Draws the mean imbalance of each policy, with a line up to the 95th percentile."""
     means = [policy["imbalance"]["mean"] for policy in policies]
     tops = [policy["imbalance"]["p95"] for policy in policies]
     rows = list(range(len(policies)))[::-1]
@@ -79,7 +79,7 @@ def plot_bars(axes: Axes, policies: list[dict[str, Any]]) -> None:
 
 
 def plot_over_time(axes: Axes, report: dict[str, Any]) -> None:
-    """Mean imbalance of each time bucket, in the colours of the bars."""
+    """Draws the mean imbalance of each time bucket, in the colours of the bars."""
     starts, end = report["trace"]["bucket_start"], report["trace"]["num_batches"]
     for policy, colour in zip(report["policies"], COLOURS, strict=False):
         values = policy["over_time"]
@@ -114,7 +114,7 @@ def draw(report: dict[str, Any], picture: str) -> None:
 
 
 def main() -> None:
-    """Reads the command line, replays, draws, and prints the answer in one line."""
+    """Reads the command line, replays, draws, and prints the best policy in one line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("trace")
     parser.add_argument("picture")

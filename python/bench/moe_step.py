@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""An MoE layer under expert parallelism, forward and backward, on recorded loads: what balancing wins.
+"""An MoE layer under expert parallelism, forward and backward, on recorded loads.
 
 usage: torchrun --nproc-per-node W moe_step.py [--tokens N] [--hidden N] [--inner N] [--replicas N]
                                                [--batches N] [--layers L ...] [--trace FILE] [--cpu]
 
-Each rank has N tokens of a batch, routed as the trace's batch was: top-8 of 64 experts, drawn with
-their recorded popularity. The layer is run three times a batch: experts in order, without replicas;
-with the replicas that EPLB gives the 8 batches before, tokens divided evenly; the same replicas with
-LPLB's split. Prints, for each, the mean imbalance, the median milliseconds of a step and its parts on
-the rank that took longest, and the 10th and 90th percentile of the step. All-to-all by
-torch.distributed, experts (SwiGLU) by grouped matrix products.
---cpu: sizes and transport to try the program with, not to measure.
+It shows what balancing gains. Each rank has N tokens of a batch, routed as the trace's batch was:
+top-8 of 64 experts, drawn with their recorded popularity. The layer runs each batch by three
+policies: experts in order, without replicas; with the replicas that EPLB gives for the previous 8
+batches, tokens divided evenly; with the same replicas and LPLB's split. For each policy it prints
+the mean imbalance, the median milliseconds of a step and of its parts on the slowest rank, and the
+10th and 90th percentile of the step. The all-to-all is torch.distributed's; the experts (SwiGLU)
+are grouped matrix products.
+--cpu: runs on the CPU, over gloo, to try the program. Its times are no measurements.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ import lplb
 
 TOPK, HISTORY = 8, 8
 PLAIN, EVEN, SPLIT = "no replicas", "EPLB, even split", "EPLB, LPLB's split"
-WAYS = (PLAIN, EVEN, SPLIT)
+POLICIES = (PLAIN, EVEN, SPLIT)
 PARTS = ("plan", "dispatch", "experts", "combine", "backward", "step")
 TRACE = pathlib.Path(__file__).parents[2] / "data/traces/deepseek-v2-lite.load.jsonl"
 
 
 class Clock:
-    """Marks in the stream, or in time; parts() is what lies between them, in milliseconds."""
+    """Marks in the stream, or in time on the CPU. parts() are the milliseconds between them."""
 
     def __init__(self, device: torch.device) -> None:
         self.on_gpu = device.type == "cuda"
@@ -59,7 +60,7 @@ class Clock:
 
 
 class Exchange(torch.autograd.Function):
-    """Sends rows to ranks: `sent[r]` of them to rank r, `got[r]` come from it. Backward: back."""
+    """Sends rows to ranks: `sent[r]` to rank r, `got[r]` from it. Gradients go the other way."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, sent: list[int], got: list[int]) -> Tensor:  # type: ignore[no-untyped-def]
@@ -74,7 +75,7 @@ class Exchange(torch.autograd.Function):
 
 
 def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
-    """Row block i, which ends at ends[i], times weights[i]."""
+    """Multiplies block i of the rows, which ends at ends[i], by weights[i]."""
     if rows.is_cuda:
         product: Tensor = torch._grouped_mm(rows, weights, offs=ends)
         return product
@@ -83,7 +84,7 @@ def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
 
 
 class Layer(nn.Module):
-    """The experts of one rank's slots. The router's choice comes from outside."""
+    """The experts of one rank's slots. The caller gives the router's choice."""
 
     def __init__(
         self, placement: lplb.Placement, options: argparse.Namespace, device: torch.device
@@ -102,14 +103,14 @@ class Layer(nn.Module):
         self.taken = 0
 
     def forward(self, x: Tensor, slot: Tensor, clock: Clock) -> Tensor:
-        """`slot` [tokens, TOPK]: physical ids. Marks the end of dispatch, experts and combine."""
+        """`slot` [tokens, TOPK]: physical ids. Marks the ends of dispatch, experts and combine."""
         local = self.placement.slots_per_rank
         order = slot.reshape(-1).argsort(stable=True)
         sorted_slot = slot.reshape(-1)[order]
         sent = torch.bincount(sorted_slot // local, minlength=self.placement.num_ranks)
         got = torch.empty_like(sent)
         dist.all_to_all_single(got, sent)
-        counts = sent.tolist(), got.tolist()  # waits, in all three ways alike
+        counts = sent.tolist(), got.tolist()  # waits, with each policy
         rows = Exchange.apply(x.repeat_interleave(TOPK, 0)[order], *counts)
         taken = sorted_slot.new_empty(sum(counts[1]))
         dist.all_to_all_single(taken, sorted_slot, counts[1], counts[0])
@@ -130,7 +131,7 @@ class Layer(nn.Module):
 
 
 def divide_evenly(placement: lplb.Placement, device: torch.device) -> Tensor:
-    """[experts, most replicas + 1]: physical ids of an expert's replicas, and how many there are."""
+    """[experts, most replicas + 1]: the physical ids of an expert's replicas, then their number."""
     replicas: list[list[int]] = [[] for _ in range(placement.num_logical_experts)]
     for slot, expert in enumerate(placement.physical_to_logical.tolist()):
         replicas[expert].append(slot)
@@ -139,14 +140,14 @@ def divide_evenly(placement: lplb.Placement, device: torch.device) -> Tensor:
 
 
 def read_loads(path: pathlib.Path) -> list[list[list[int]]]:
-    """The load [layers][experts] of each batch."""
+    """The load of each batch: [layers][experts]."""
     with path.open() as lines:
         return [json.loads(line)["load"] for line in lines]
 
 
-def place(way: str, past: Tensor, num_ranks: int, replicas: int) -> lplb.Placement:
+def place(policy: str, past: Tensor, num_ranks: int, replicas: int) -> lplb.Placement:
     num_experts = past.shape[-1]
-    if way == PLAIN:
+    if policy == PLAIN:
         return lplb.Placement(list(range(num_experts)), num_ranks)
     slots = num_experts + num_ranks * replicas
     return lplb.Placement(lplb.rebalance_experts(past, slots, 1, 1, num_ranks)[0][0], num_ranks)
@@ -159,7 +160,7 @@ def measure(
     found: dict[str, list[list[float]]],
     imbalance: dict[str, list[float]],
 ) -> None:
-    """The loads [batches, experts] of one layer of the trace; adds to what was found."""
+    """Runs one layer's `loads` [batches, experts]; adds to `found` and `imbalance`."""
     rank, num_ranks = dist.get_rank(), dist.get_world_size()
     for batch in range(HISTORY, HISTORY + options.batches + 1):  # the first one warms up
         past = loads[batch - HISTORY : batch].sum(0, keepdim=True)
@@ -169,14 +170,14 @@ def measure(
         x = torch.randn(options.tokens, options.hidden, generator=random).to(
             device, torch.bfloat16 if device.type == "cuda" else torch.float32
         )
-        for way in WAYS:
-            placement = place(way, past, num_ranks, options.replicas)
+        for policy in POLICIES:
+            placement = place(policy, past, num_ranks, options.replicas)
             layer = Layer(placement, options, device)
             planner = (
                 lplb.Planner(
                     placement, group=dist.group.WORLD, num_topk=TOPK, max_tokens=options.tokens
                 )
-                if way == SPLIT
+                if policy == SPLIT
                 else None
             )
             table = divide_evenly(placement, device)
@@ -205,23 +206,23 @@ def measure(
                 taken[rank] = layer.taken
                 dist.all_reduce(taken)
                 if repeat > 0 and batch > HISTORY:
-                    found[way].append(slowest.tolist())
-                    imbalance[way].append(lplb.imbalance(taken.cpu()))
+                    found[policy].append(slowest.tolist())
+                    imbalance[policy].append(lplb.imbalance(taken.cpu()))
             if planner is not None:
                 planner.close()
 
 
 def show(found: dict[str, list[list[float]]], imbalance: dict[str, list[float]]) -> None:
     print(
-        f"{'way':20} {'imbalance':>9}"
+        f"{'policy':20} {'imbalance':>9}"
         + "".join(f" {part + ' ms':>12}" for part in PARTS)
         + f" {'p10':>8} {'p90':>8}"
     )
-    for way in WAYS:
-        medians = [statistics.median(step[i] for step in found[way]) for i in range(len(PARTS))]
-        spread = statistics.quantiles([step[-1] for step in found[way]], n=10)
+    for policy in POLICIES:
+        medians = [statistics.median(step[i] for step in found[policy]) for i in range(len(PARTS))]
+        spread = statistics.quantiles([step[-1] for step in found[policy]], n=10)
         print(
-            f"{way:20} {statistics.mean(imbalance[way]):9.3f}"
+            f"{policy:20} {statistics.mean(imbalance[policy]):9.3f}"
             + "".join(f" {median:12.3f}" for median in medians)
             + f" {spread[0]:8.3f} {spread[-1]:8.3f}"
         )
@@ -252,8 +253,8 @@ def main() -> None:
             f"a rank x top-{TOPK}, hidden {options.hidden}, width {options.inner}, "
             f"{options.replicas} replicas a rank; slowest rank, medians"
         )
-    found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
-    imbalance: dict[str, list[float]] = {way: [] for way in WAYS}
+    found: dict[str, list[list[float]]] = {policy: [] for policy in POLICIES}
+    imbalance: dict[str, list[float]] = {policy: [] for policy in POLICIES}
     batches = read_loads(options.trace)
     for layer in options.layers:
         measure(
