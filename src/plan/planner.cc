@@ -15,7 +15,7 @@ BatchStatus Planner::State::run(std::span<const Id> topk_idx, std::span<Id> phys
   check_batch(topk_idx.size(), physical_idx.size());
   const CountStatus seen = count_tokens(topk_idx, counts);
   layout.pack(counts, mine);
-  const BatchStatus status = options.staleness == 0 ? plan() : plan_by_the_last();
+  const BatchStatus status = options.staleness == 0 ? plan() : plan_stale();
   token_map.apply(topk_idx, physical_idx);
   stats.out_of_range += seen.out_of_range;
   ++stats.batches;
@@ -36,14 +36,14 @@ BatchStatus Planner::State::plan() {
 
 /// With staleness. NOTE: what was posted is collected whatever has become of its layout, and before
 /// the next is posted: an exchange has room for two batches.
-BatchStatus Planner::State::plan_by_the_last() {
+BatchStatus Planner::State::plan_stale() {
   const bool has_previous = !posted.empty();
   const bool fits = has_previous && posted_fingerprint == layout.fingerprint;
   ExchangeStatus outcome = ExchangeStatus::kComplete;
   if (has_previous) {
     all.resize(posted.size() * static_cast<std::size_t>(placement.num_ranks));
     outcome = exchange->collect(all);
-    std::swap(last, posted);
+    std::swap(previous, posted);
     posted.clear();
   }
   exchange->post(layout, mine);
@@ -51,7 +51,7 @@ BatchStatus Planner::State::plan_by_the_last() {
   posted_fingerprint = layout.fingerprint;
   if (!fits) return divide_evenly(BatchStatus::kUnplanned);
   if (outcome != ExchangeStatus::kComplete) return divide_evenly(BatchStatus::kDegraded);
-  sum_counts(last);
+  sum_counts(previous);
   solve(problem, load, split, workspace, options.solve);
   token_map.divide_in_proportion(placement, counts.data(), split.physical_load.data(), rank);
   return record_solved();

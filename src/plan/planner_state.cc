@@ -64,7 +64,7 @@ void Planner::State::allocate() {
   layout.replicated.reserve(max_counts - num_ranks);
   carrier.resize(num_ranks);
   counts.assign(num_logical, 0);
-  for (std::vector<Load>* row : {&mine, &posted, &last}) row->reserve(max_counts);
+  for (std::vector<Load>* row : {&mine, &posted, &previous}) row->reserve(max_counts);
   all.reserve(max_counts * num_ranks);
   sums.reserve(max_counts);
   token_map.reserve(placement.num_logical_experts, static_cast<Index>(max_physical));

@@ -22,7 +22,7 @@ struct Planner::State {
   void check_batch(std::size_t num_entries, std::size_t num_outputs) const;
   /// Each makes the token map of the batch, whose counts are there.
   BatchStatus plan();
-  BatchStatus plan_by_the_last();
+  BatchStatus plan_stale();
   BatchStatus divide_evenly(BatchStatus why);
   /// all -> load. Throws ExchangeError.
   void sum_counts(std::span<const Load> own);
@@ -50,8 +50,9 @@ struct Planner::State {
   std::vector<Load> load;    // [num_logical]
   Split split;
   Workspace workspace;
-  std::vector<Load> posted,
-      last;  // with staleness: mine of this batch, empty: none, and of the last
+  // With staleness:
+  std::vector<Load> posted;    // `mine` of the batch that was posted last; empty: none
+  std::vector<Load> previous;  // `mine` of the batch that was collected last
   std::uint64_t posted_fingerprint = 0;
   map::TokenMap token_map;
   PlannerStats stats;
