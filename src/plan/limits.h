@@ -6,8 +6,9 @@
 
 namespace lplb::plan {
 
-/// What a placement must share with a planner's first one, whose memory it will use: ranks, logical
-/// experts, and no more redundant slots than the planner has room for. Throws ArgumentError.
+/// Checks that `next` fits into the memory of a planner that was made for `first`: the same numbers
+/// of ranks and logical experts, and at most `max_redundants` redundant slots. Throws
+/// ArgumentError.
 inline void check_next_placement(const Placement& next, const Placement& first,
                                  Index max_redundants) {
   check_argument(next.num_ranks == first.num_ranks, "placement",
@@ -21,6 +22,7 @@ inline void check_next_placement(const Placement& next, const Placement& first,
                  max_redundants);
 }
 
+/// Throws ArgumentError if `staleness` is neither 0 nor 1.
 inline void check_staleness(Index staleness) {
   check_argument(staleness == 0 || staleness == 1, "staleness", "{} is not 0 or 1", staleness);
 }

@@ -9,7 +9,7 @@
 
 namespace lplb {
 
-/// The fast loop.
+/// The fast loop: count, exchange, solve, map.
 template <class Id>
 BatchStatus Planner::State::run(std::span<const Id> topk_idx, std::span<Id> physical_idx) {
   check_batch(topk_idx.size(), physical_idx.size());
@@ -34,8 +34,9 @@ BatchStatus Planner::State::plan() {
   return record_solved();
 }
 
-/// With staleness. NOTE: what was posted is collected whatever has become of its layout, and before
-/// the next is posted: an exchange has room for two batches.
+/// plan() with staleness: splits the batch by the counts of the previous one.
+/// NOTE: the previous counts are collected even if the layout has changed since, and before the
+/// next ones are posted, because an exchange has room for only two batches.
 BatchStatus Planner::State::plan_stale() {
   const bool has_previous = !posted.empty();
   const bool fits = has_previous && posted_fingerprint == layout.fingerprint;
@@ -63,10 +64,9 @@ BatchStatus Planner::State::divide_evenly(BatchStatus why) {
   return why;
 }
 
-/// Sums what the ranks counted, and turns it into a load per expert that the solver cannot tell
-/// from the real one: what a rank's single-replica experts have together is put on one of them.
-/// Counts come from other ranks, and the map trusts them: they are checked here. `own` [size]: this
-/// rank's.
+/// Sums the counts of all ranks into a load for each expert. Of a rank's single-replica experts
+/// only the sum is known. It becomes the load of one of them (`carrier`), which makes no difference
+/// to the solver. Counts that come from other ranks are checked here, because the map trusts them.
 void Planner::State::sum_counts(std::span<const Load> own) {
   const std::size_t size = layout.size();
   Load sign = 0;

@@ -42,7 +42,8 @@ void Planner::State::check_placement(const Placement& next) const {
   plan::check_next_placement(next, placement, options.max_redundants);
 }
 
-/// Sizes everything for the worst placement within the limits, and lets the solver see it.
+/// Allocates for the worst placement within the limits, and solves once with it, so that the
+/// solver's memory grows now and not in run().
 void Planner::State::allocate() {
   const auto num_ranks = static_cast<std::size_t>(placement.num_ranks);
   const auto num_logical = static_cast<std::size_t>(placement.num_logical_experts);

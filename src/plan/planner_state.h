@@ -10,7 +10,8 @@
 
 namespace lplb {
 
-/// All memory of a planner, sized once for the worst placement within its limits.
+/// All memory of a planner. Its size is fixed at construction, for the worst placement within the
+/// limits.
 struct Planner::State {
   State(const Placement& first, Index own_rank, const PlannerOptions& given,
         std::shared_ptr<Exchange> peers);
@@ -18,17 +19,17 @@ struct Planner::State {
   template <class Id>
   BatchStatus run(std::span<const Id> topk_idx, std::span<Id> physical_idx);
 
-  /// Lengths of a batch. Throws ArgumentError.
+  /// Checks the lengths of a batch. Throws ArgumentError.
   void check_batch(std::size_t num_entries, std::size_t num_outputs) const;
-  /// Each makes the token map of the batch, whose counts are there.
+  /// Each of the three makes the token map of the batch. The batch has been counted.
   BatchStatus plan();
   BatchStatus plan_stale();
   BatchStatus divide_evenly(BatchStatus why);
-  /// all -> load. Throws ExchangeError.
+  /// Computes `load` from `all`. `own` [layout.size()]: this rank's row. Throws ExchangeError.
   void sum_counts(std::span<const Load> own);
   BatchStatus record_solved();
 
-  /// Against the limits. Throws ArgumentError.
+  /// Checks `next` against the limits. Throws ArgumentError.
   void check_placement(const Placement& next) const;
   void take_placement(const Placement& next);
 
@@ -36,17 +37,17 @@ struct Planner::State {
   PlannerOptions options;
   std::shared_ptr<Exchange> exchange;
 
-  // Of the placement.
+  // The placement, and what follows from it.
   Placement placement;
   PackedLayout layout;
   SplitProblem problem;
   std::vector<Index> carrier;  // [num_ranks]: a single-replica expert that lives there, or -1
 
-  // Of the batch.
-  std::vector<Load> counts;  // [num_logical]: of this rank
+  // The current batch.
+  std::vector<Load> counts;  // [num_logical]: what this rank counted
   std::vector<Load> mine;    // [layout.size()]: the same, packed
   std::vector<Load> all;     // [num_ranks, layout.size()]
-  std::vector<Load> sums;    // [layout.size()]: of all ranks
+  std::vector<Load> sums;    // [layout.size()]: sums over all ranks
   std::vector<Load> load;    // [num_logical]
   Split split;
   Workspace workspace;

@@ -124,7 +124,8 @@ TEST(Planner, DividesItsOwnTokensEvenlyWhereAPeerIsLate) {
   EXPECT_EQ(planner.stats().degraded, 1);
   EXPECT_EQ(planner.stats().solved, 1);
 
-  // Who takes the odd token turns with the rank, or replicas would differ by one a rank.
+  // The replica that takes the odd token depends on the rank. If it did not, all ranks would give
+  // theirs to the same replica.
   for (const Index rank : {0, 1}) {
     auto late = std::make_shared<FakeExchange>(2, rank);
     late->status = ExchangeStatus::kTimedOut;
@@ -165,7 +166,7 @@ TEST(Planner, SplitsAsTheFullCountsWould) {
     const testing::Instance instance = testing::random_instance(seed);
     const Placement& p = instance.placement;
     const Index num_logical = p.num_logical_experts;
-    // All counts are given, those of rank 0 are tokens too.
+    // The counts of all ranks are given; for rank 0 there are tokens, too.
     std::mt19937_64 random(seed);
     std::vector<Load> counts(static_cast<std::size_t>(p.num_ranks) * num_logical, 0);
     for (Index e = 0; e < num_logical; ++e) {
@@ -206,7 +207,7 @@ TEST(Planner, SplitsAsTheFullCountsWould) {
       }
     }
     ASSERT_EQ(single, full_single);
-    // And maps as map_tokens() does.
+    // The map is that of map_tokens().
     std::vector<std::int32_t> mapped(topk.size());
     map_tokens(p, counts, full.physical_load, 0, topk, mapped);
     ASSERT_EQ(out, mapped);
@@ -345,7 +346,7 @@ TEST(Planner, RefusesCountsThatCannotBe) {
   Planner planner(two_ranks(), 0, small_batches(), exchange);
   const std::vector<std::int32_t> topk = {0, 1};
   std::vector<std::int32_t> out = {7, 7};
-  // Packed: expert 0, rank 0's rest, rank 1's rest; then the same of rank 1.
+  // Packed: expert 0, then the single-replica experts of ranks 0 and 1; the same again for rank 1.
   const auto refused = [&](std::size_t at, Load value, const char* part) {
     exchange->deliver = [=](std::span<Load> all) { all[at] = value; };
     expect_refused([&] { planner.run(topk, out); }, part);
@@ -358,7 +359,7 @@ TEST(Planner, RefusesCountsThatCannotBe) {
   exchange->deliver = [](std::span<Load>) {};
   EXPECT_EQ(planner.run(topk, out), BatchStatus::kOptimal);
 
-  // A rank whose experts are all replicated has no rest.
+  // A rank whose experts are all replicated has no single-replica experts.
   const std::vector<Index> map = {0, 1, 0, 1};
   Planner full(make_placement(2, 2, map), 0, small_batches(), exchange);
   exchange->deliver = [](std::span<Load> all) { all[7] = 3; };

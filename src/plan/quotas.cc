@@ -31,7 +31,8 @@ void check_layout(const Placement& placement, const PackedLayout& layout, Index 
                  rank, placement.num_ranks - 1);
 }
 
-/// Writes single experts; calls body(expert, e, k) for the others, the k-th of them.
+/// Writes the experts with one replica, and calls body(expert, e, k) for the k-th replicated
+/// expert, whose logical id is e.
 template <class Body>
 void write_experts(const Placement& placement, const PackedLayout& layout,
                    const QuotaOutputs& outputs, Body body) {

@@ -6,21 +6,22 @@
 #include "core/host_device.h"
 #include "lplb/quotas.h"
 
-// How a split is written as QuotaOutputs: one expert at a time, the same on all backends.
+// Writes a split as QuotaOutputs, one expert at a time. All backends use this code, so their
+// results are equal.
 namespace lplb::plan {
 
-/// Throws ArgumentError where the outputs have no room for the placement.
+/// Throws ArgumentError if the outputs have no room for the placement.
 void check_quota_outputs(const Placement& placement, const QuotaOutputs& outputs);
 
-/// An expert as QuotaOutputs takes it.
+/// What the functions below must know of an expert.
 struct QuotaExpert {
   Index logical;
   Index num_logical;
   Index num_ranks;
   Index slots_per_rank;
-  const Index* physical;  ///< [num_replicas]
+  const Index* physical;  ///< [num_replicas]: its slots
   Index num_replicas;
-  const char* alive;  ///< [num_ranks]; null: all are
+  const char* alive;  ///< [num_ranks]; null: all ranks are live
 };
 
 LPLB_HOST_DEVICE inline bool is_live(const QuotaExpert& e, Index replica) {
@@ -32,7 +33,7 @@ LPLB_HOST_DEVICE inline void clear_alloc(const QuotaExpert& e, const QuotaOutput
   for (Index g = 0; g < e.num_ranks; ++g) out.alloc[g * e.num_logical + e.logical] = 0;
 }
 
-/// An expert with one replica.
+/// Writes an expert with one replica, on rank `home`.
 LPLB_HOST_DEVICE inline void write_single(const QuotaExpert& e, Index home,
                                           const QuotaOutputs& out) {
   for (Index i = 0; i < out.max_replicas; ++i) {
@@ -45,7 +46,8 @@ LPLB_HOST_DEVICE inline void write_single(const QuotaExpert& e, Index home,
   if (out.alloc != nullptr) out.alloc[home * e.num_logical + e.logical] = -1;
 }
 
-/// An expert with several: quota(i) tokens of `total` for each; `prefix` on ranks before this one.
+/// Writes an expert with several replicas. Replica i takes quota(i) of the `total` tokens; `prefix`
+/// tokens are on lower ranks.
 template <class Quota>
 LPLB_HOST_DEVICE inline void write_replicated(const QuotaExpert& e, Quota quota, std::int32_t total,
                                               std::int32_t prefix, const QuotaOutputs& out) {
@@ -75,8 +77,9 @@ LPLB_HOST_DEVICE inline void write_replicated(const QuotaExpert& e, Quota quota,
   if (out.source_prefix != nullptr) out.source_prefix[e.logical] = prefix;
 }
 
-/// The i-th replica's part of `tokens` divided evenly over the live ones: map::divide_evenly() as a
-/// quota.
+/// How many of `tokens` a replica takes if they are divided evenly over the live replicas:
+/// the remainder goes to the live replicas from the (turn % live)-th on. map::divide_evenly() has
+/// the same rule.
 LPLB_HOST_DEVICE inline std::int32_t even_quota(const QuotaExpert& e, Index replica,
                                                 std::int32_t tokens, Index turn) {
   if (!is_live(e, replica)) return 0;

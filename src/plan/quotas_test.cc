@@ -38,7 +38,7 @@ struct Tables {
 TEST(Quotas, AreTheSplit) {
   const Placement p = small();
   const PackedLayout layout(p);
-  // Columns: expert 0, what ranks 0 and 1 alone have.
+  // Columns: expert 0, then the single-replica experts of ranks 0 and 1.
   const Load counts[] = {6, 5, 0, 4, 0, 3};
   const Load split[] = {4, 5, 6, 3};
   Tables t(p, 3);
@@ -72,7 +72,7 @@ TEST(Quotas, OfDegradedBatchesDivideOwnTokensEvenly) {
   for (Index rank = 0; rank < 2; ++rank) {
     Tables t(p, 2);
     write_even_quotas(p, PackedLayout(p), own, rank, t.outputs);
-    const std::int32_t first = rank == 0 ? 3 : 2;  // the remainder takes turns
+    const std::int32_t first = rank == 0 ? 3 : 2;  // the remainder depends on the rank
     EXPECT_EQ(t.quota_end[0], first);
     EXPECT_EQ(t.quota_end[1], 5);
     EXPECT_THAT(t.source_prefix, ElementsAre(0, 0, 0));

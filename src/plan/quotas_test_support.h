@@ -5,10 +5,10 @@
 
 #include "plan/device/cuda_test_support.h"
 
-// The tables of DevicePlanner::write_quotas(), to be compared with those of the CPU.
+// The tables of DevicePlanner::write_quotas(), for a comparison with those of the CPU.
 namespace lplb::testing {
 
-/// A batch's quotas, filled with -9.
+/// The quotas of a batch. All entries are -9 at first, to show what was not written.
 struct HostTables {
   std::vector<std::int32_t> quota_end, source_prefix, alloc, solved;
   std::vector<float> shares;
@@ -26,7 +26,7 @@ struct HostTables {
   bool operator==(const HostTables&) const = default;
 };
 
-/// What the planner writes of the last batch that `device` ran.
+/// What the planner writes for the last batch that `device` ran.
 inline HostTables from_device(DeviceRank& device, Index max_replicas) {
   const Placement& p = device.planner.placement();
   HostTables host(p, max_replicas);

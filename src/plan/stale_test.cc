@@ -13,7 +13,7 @@
 #include "support/expect_refused.h"
 #include "support/plan_batches.h"
 
-// Planners with staleness 1: each batch is split by the one before.
+// Planners with staleness 1: each batch is split by the counts of the previous batch.
 namespace lplb {
 namespace {
 
@@ -49,13 +49,13 @@ TEST(StalePlanner, SplitsABatchByTheOneBefore) {
   };
   EXPECT_EQ(run({0, 0, 0, 0}), BatchStatus::kUnplanned);
   EXPECT_THAT(out, ElementsAre(0, 0, 3, 3));  // evenly
-  // Of that batch rank 1 had four tokens of expert 2: all of expert 0 belong on rank 0.
+  // In that batch rank 1 had four tokens of expert 2, so all tokens of expert 0 belong on rank 0.
   given->set(std::vector<Load>{0, 0, 0, 0, 0, 4}, 3);
   EXPECT_EQ(run({0, 0, 1, -1, 7, 0}), BatchStatus::kOptimal);
   EXPECT_THAT(out, ElementsAre(0, 0, 1, -1, -1, 0));
   EXPECT_THAT(planner.last_split().rank_load, ElementsAre(4, 4));
   EXPECT_EQ(planner.stats().last_imbalance, 1.0);
-  // Of that one, nothing on rank 1: two of expert 0 belong there, of three.
+  // In that one rank 1 had no tokens, so two of the three tokens of expert 0 belong there.
   given->set(std::vector<Load>(6, 0), 3);
   EXPECT_EQ(run({0, 0, 0, 0, 0, 0}), BatchStatus::kOptimal);
   EXPECT_THAT(out, ElementsAre(0, 0, 3, 3, 3, 3));
@@ -92,8 +92,8 @@ TEST(StalePlanner, EqualsTheMapInProportionOnRandomGroups) {
   EXPECT_EQ(solved, 180);
 }
 
-// The counts that are under way are of no use to a placement with another layout; to one whose
-// replicas are elsewhere they are.
+// Counts that are under way cannot be used with a placement that has another layout. With a
+// placement whose replicas are on other ranks but whose layout is the same, they can.
 TEST(StalePlanner, StartsAnewWithAnotherLayout) {
   PlannerOptions options = stale(8, 1);
   options.max_redundants = 3;
@@ -115,7 +115,7 @@ TEST(StalePlanner, StartsAnewWithAnotherLayout) {
   EXPECT_EQ(planner.stats().unplanned, 2);
 }
 
-// In a group of threads: all ranks split by the same batch, and none waits for one that is less
+// In a group of threads, all ranks split by the same batch, and no rank waits for one that is less
 // than a batch behind.
 TEST(StalePlanner, RanksOfAGroupDoNotWaitWithinABatch) {
   const Placement p = two_ranks();
@@ -127,7 +127,7 @@ TEST(StalePlanner, RanksOfAGroupDoNotWaitWithinABatch) {
     out.resize(topk.size());
     return planner.run(topk, out);
   };
-  // One thread: were there a wait, nobody would come to end it.
+  // Both ranks run in one thread: if one of them waited, nobody could end the wait.
   EXPECT_EQ(run(first, {0, 0, 0}), BatchStatus::kUnplanned);
   EXPECT_EQ(run(second, {2, 2, 2}), BatchStatus::kUnplanned);
   for (int i = 0; i < 5; ++i) {
@@ -164,8 +164,8 @@ TEST(StalePlanner, GroupsOfThreadsSplitAlike) {
   for (std::thread& t : threads) t.join();
 }
 
-// A rank that is late by a batch costs one, of which it is told as the others are; then they are in
-// step again.
+// If a rank comes a batch too late, one batch is degraded, on all ranks. After that the ranks are
+// in step again.
 TEST(StalePlanner, ALateRankDegradesABatch) {
   const Placement p = two_ranks();
   InProcessGroup group(2, 30ms);
@@ -174,7 +174,7 @@ TEST(StalePlanner, ALateRankDegradesABatch) {
   std::vector<std::int32_t> out(2);
   const std::vector<std::int32_t> topk = {0, 0};
   EXPECT_EQ(first.run(topk, out), BatchStatus::kUnplanned);
-  EXPECT_EQ(first.run(topk, out), BatchStatus::kDegraded);  // the first of `second` is not there
+  EXPECT_EQ(first.run(topk, out), BatchStatus::kDegraded);  // `second` has not come
   EXPECT_EQ(second.run(topk, out), BatchStatus::kUnplanned);
   EXPECT_EQ(second.run(topk, out), BatchStatus::kDegraded);
   EXPECT_EQ(second.run(topk, out), BatchStatus::kOptimal);
