@@ -35,11 +35,11 @@ __global__ void __launch_bounds__(kThreads) count_kernel(const CountArgs<Id> arg
   __syncthreads();
 
   // NOTE: whole rows, so that a warp stays together.
-  const long long num_rows = (args.num_entries + kWarpSize - 1) / kWarpSize;
+  const long long num_slices = (args.num_entries + kWarpSize - 1) / kWarpSize;
   const long long stride = static_cast<long long>(gridDim.x) * (kThreads / kWarpSize);
   const long long first = static_cast<long long>(blockIdx.x) * (kThreads / kWarpSize);
-  for (long long row = first + threadIdx.x / kWarpSize; row < num_rows; row += stride) {
-    const long long i = row * kWarpSize + device::lane_id();
+  for (long long slice = first + threadIdx.x / kWarpSize; slice < num_slices; slice += stride) {
+    const long long i = slice * kWarpSize + device::lane_id();
     int key = -1;
     if (i < args.num_entries) {
       const int id = device::narrow_id(args.topk_idx[i]);

@@ -46,9 +46,10 @@ struct MapArgs {
 /// Calls body(entry, key) for the rows of this warp, key >= 0 for the k-th replicated expert.
 template <class Id, class Body>
 __device__ void for_entries(const MapArgs<Id>& args, int warp, Body body) {
-  const int rows = device::slices_per_warp(args.num_entries, args.num_warps);
-  for (int row = 0; row < rows; ++row) {
-    const long long i = (static_cast<long long>(warp) * rows + row) * kWarpSize + device::lane_id();
+  const int slices = device::slices_per_warp(args.num_entries, args.num_warps);
+  for (int slice = 0; slice < slices; ++slice) {
+    const long long i =
+        (static_cast<long long>(warp) * slices + slice) * kWarpSize + device::lane_id();
     const bool is_entry = i < args.num_entries;
     const int id = is_entry ? device::narrow_id(args.topk_idx[i]) : -1;
     // Beside k and -1 - physical: what is no expert.
