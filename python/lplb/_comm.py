@@ -45,7 +45,7 @@ def read_comm(comm: Any, group: Any) -> Comm:
             raise ValueError(f"comm: is {comm}, expected the address of an ncclComm_t")
         if group is None:
             raise ValueError(
-                "comm: is an ncclComm_t alone, expected a group too, over which the ranks agree"
+                "comm: is an ncclComm_t, expected a group too, over which the ranks agree"
             )
         return Comm(group, comm)
     found = getattr(comm, "group", None)

@@ -313,7 +313,7 @@ class Planner:
         Parameters
         ----------
         probs : float tensor, [T, E]
-            Of each token and logical expert. Gradients flow through it.
+            The weight of each token and logical expert. Gradients flow through it.
         routing_map : bool tensor, [T, E]
             Which experts each token goes to.
 

@@ -32,7 +32,7 @@ class PlannerStats:
         With checks=True: what was wrong.
     last_max_load, last_lower_bound, last_imbalance : float
         The largest rank load / speed, what no split can be below, and largest over mean rank load.
-        Of several layers the largest figure.
+        Each is the largest over the layers.
     """
 
     batches: int = 0

@@ -329,7 +329,7 @@ def alone(tmp_path: Any) -> Any:
             "transport: is 'nvlink', expected one of auto, collective, ipc",
         ),
         ({"transport": "ipc"}, ValueError, 'transport: is "ipc", expected a group of ranks'),
-        ({"comm": 77}, ValueError, "comm: is an ncclComm_t alone, expected a group too"),
+        ({"comm": 77}, ValueError, "comm: is an ncclComm_t, expected a group too"),
         ({"comm": 0}, ValueError, "comm: is 0, expected the address"),
         (
             {"comm": True},
