@@ -15,7 +15,7 @@ using device::kWarpSize;
 constexpr int kThreads = 512;
 constexpr int kMaxBlocks = 64;
 
-/// What a launch adds to, beside the loads.
+/// The two counters that follow those of the experts.
 enum Total { kDropped, kOutOfRange, kNumTotals };
 
 template <class Id>
@@ -23,10 +23,11 @@ struct CountArgs {
   const Id* topk_idx;
   long long num_entries;
   int num_logical;
-  unsigned long long* load;  ///< [num_logical + kNumTotals], zeros before
+  unsigned long long* load;  ///< [num_logical + kNumTotals]: zero before the launch
 };
 
-/// Lanes with the same id add once, to the block's counters; the block adds those to the sums.
+/// Lanes of a warp with the same id add once, to counters in the block's shared memory. At its end
+/// the block adds its counters to `load`.
 template <class Id>
 __global__ void __launch_bounds__(kThreads) count_kernel(const CountArgs<Id> args) {
   extern __shared__ int counters[];  // [num_logical + kNumTotals]
@@ -34,7 +35,8 @@ __global__ void __launch_bounds__(kThreads) count_kernel(const CountArgs<Id> arg
   for (int i = threadIdx.x; i < num_counters; i += kThreads) counters[i] = 0;
   __syncthreads();
 
-  // NOTE: whole rows, so that a warp stays together.
+  // NOTE: the loop runs over whole slices, so that all lanes of a warp stay in it: they exchange
+  // ids.
   const long long num_slices = (args.num_entries + kWarpSize - 1) / kWarpSize;
   const long long stride = static_cast<long long>(gridDim.x) * (kThreads / kWarpSize);
   const long long first = static_cast<long long>(blockIdx.x) * (kThreads / kWarpSize);

@@ -3,7 +3,7 @@
 #include "count/count_cuda.h"
 #include "lplb/device_counter.h"
 
-// Stands in for the kernels in a build without CUDA.
+// Stands in for the counters on the device in a build without CUDA: every call throws CudaError.
 namespace lplb {
 namespace count {
 

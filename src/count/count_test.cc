@@ -87,8 +87,8 @@ TYPED_TEST(Count, RunsWhereItIsTold) {
   EXPECT_THAT(load, ElementsAre(1, 2));
 }
 
-// As many as a block has, one less, and many rounds of all blocks; not at the start of an
-// allocation.
+// The sizes are those of a warp and a block of the kernel, one less and one more, and more than all
+// blocks have threads. The ids do not begin at the start of an allocation.
 TYPED_TEST(Count, TakesAnyNumberOfEntriesFromAnyAddress) {
   std::mt19937 random(4);
   std::vector<typename TypeParam::Id> all(100003);

@@ -28,13 +28,13 @@ struct DeviceCounter::State {
   device::Array<double> load;
 
  private:
-  device::Staging<std::int32_t> staging_;  // [num_logical], then num_columns
+  device::Staging<std::int32_t> staging_;  // `columns` [num_logical], then num_columns
   PackedLayout layout_;
 };
 
 namespace {
 
-/// Entries that a block takes before another one helps.
+/// A launch has one block for each of this many entries, up to kMaxCounterBlocks.
 constexpr std::int64_t kEntriesPerBlock = 4 * count::kCounterThreads;
 
 }  // namespace
@@ -140,7 +140,7 @@ void DeviceCounter::State::count(cudaStream_t stream, const DeviceBatch& batch,
 
 DeviceCounter::DeviceCounter(const Placement& placement, Index max_redundants,
                              const LoadHistoryOptions& history) {
-  device::require();  // before the state's events, whose failure would say less
+  device::require();  // first: its message says more than a failure to make the state's events
   state_ = std::make_unique<State>(placement, max_redundants, history);
 }
 DeviceCounter::~DeviceCounter() = default;

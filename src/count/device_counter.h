@@ -5,19 +5,21 @@
 
 #include <cstdint>
 
-// Between DeviceCounter and its kernel.
+// What DeviceCounter and its kernel share.
 namespace lplb::count {
 
 inline constexpr int kCounterThreads = 512;
 inline constexpr int kMaxCounterBlocks = 64;
 
-/// What lies in device memory beside the lists of a batch, all zero at first.
+/// A counter's state in device memory. All fields are zero at first.
 struct CounterState {
-  unsigned finished;         ///< blocks of the running batch that have added their part
+  unsigned finished;         ///< blocks of the current batch that have added their counts
   std::int32_t num_columns;  ///< PackedLayout::size()
-  std::int64_t num_batches;  ///< in the history
+  std::int64_t num_batches;  ///< batches in the history
 };
 
+/// All pointers are to device memory. Fields without a comment are as in DeviceBatch and
+/// CountOutputs.
 struct CounterArgs {
   const void* topk_idx;
   const std::int32_t* num_valid_tokens;
@@ -28,12 +30,12 @@ struct CounterArgs {
   int window;
   double decay;
   CounterState* state;
-  const std::int32_t* columns;  ///< [num_logical]: of PackedLayout
-  std::int32_t* totals;         ///< [num_logical]: zero between batches
-  double* load;                 ///< [num_logical]
+  const std::int32_t* columns;  ///< [num_logical]: where an expert counts in PackedLayout
+  std::int32_t* totals;         ///< [num_logical]: sums of the batch; zero between batches
+  double* load;                 ///< [num_logical]: the history
   std::int32_t* ring;           ///< [window, num_logical]
-  std::int32_t* counts;         ///< where wanted, as `packed`
-  std::int32_t* packed;
+  std::int32_t* counts;         ///< null: not wanted
+  std::int32_t* packed;         ///< null: not wanted
   bool remember;
 };
 

@@ -6,7 +6,8 @@
 #include "count/history_rules.h"
 #include "lplb/exchange.h"
 
-// Every block counts its part of the entries; the last one to finish has them all, and writes.
+// Every block counts a part of the entries, and adds what it counted to the totals. The block that
+// comes last finds the complete totals, and writes the results.
 namespace lplb::count {
 namespace {
 
@@ -22,7 +23,8 @@ __device__ void count_part(const CounterArgs& a, int* histogram) {
   }
 }
 
-/// What the batch's totals say, and zeros in their place for the next batch.
+/// Writes the counts, adds up the packed ones, and adds to the history. Leaves zeros in the totals
+/// for the next batch.
 __device__ void write(const CounterArgs& a, int* packed, std::int32_t* slot) {
   for (int e = threadIdx.x; e < a.num_logical; e += kCounterThreads) {
     const int count = __ldcg(&a.totals[e]);

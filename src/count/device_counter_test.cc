@@ -11,7 +11,7 @@
 #include "support/device_vector.h"
 #include "support/instances.h"
 
-// DeviceCounter against count_tokens(), PackedLayout::pack() and LoadHistory.
+// DeviceCounter is compared with count_tokens(), PackedLayout::pack() and LoadHistory.
 namespace lplb {
 namespace {
 
@@ -25,7 +25,7 @@ class DeviceCounterCuda : public ::testing::Test {
   }
 };
 
-/// A counter, and what the CPU makes of the same batches.
+/// A counter on the device and a history on the CPU, which get the same batches.
 struct Twins {
   Twins(const Placement& p, const LoadHistoryOptions& options)
       : placement(p), counter(p, 0, options), history(p.num_logical_experts, options) {}
@@ -104,10 +104,10 @@ TEST_F(DeviceCounterCuda, RefusesBadArguments) {
   EXPECT_THROW(DeviceCounter(p, 0, {.window = -1}), ArgumentError);
   DeviceCounter counter(p);
   DeviceBatch batch;
-  EXPECT_THROW(counter.count(nullptr, batch, {}), ArgumentError);  // no num_topk
+  EXPECT_THROW(counter.count(nullptr, batch, {}), ArgumentError);  // num_topk is 0
   batch.num_topk = 8;
   batch.num_tokens = 1;
-  EXPECT_THROW(counter.count(nullptr, batch, {}), ArgumentError);  // null
+  EXPECT_THROW(counter.count(nullptr, batch, {}), ArgumentError);  // topk_idx is null
   EXPECT_THROW(counter.update_placement(nullptr, testing::make_workload("EP64+64", 1).placement),
                ArgumentError);
 }
