@@ -7,29 +7,29 @@
 
 #include "lplb/backend.h"
 
-// --backend: where a command's batches are solved. Outputs do not depend on it, so what ran is told
-// on standard error.
+// --backend says where a command's batches are solved. Outputs do not depend on it, so the command
+// says on standard error what ran.
 namespace lplb::app {
 
 inline constexpr const char* kBackendHelp =
-    "Where batches are solved; auto: on the GPU where there is one. The output is the same but for "
-    "times; standard error tells what ran. Unequal speeds, solver ipm and loads past 2^31 - 1 stay "
-    "on the CPU";
+    "Where batches are solved; auto: on the GPU if there is one. The output is the same except for "
+    "times, and standard error says what ran. Unequal speeds, solver ipm and loads above 2^31 - 1 "
+    "are always solved on the CPU";
 
-/// "auto|cpu|cuda"; `help` says what it decides.
+/// Adds --backend auto|cpu|cuda. `help` says what it decides.
 CLI::Option* add_backend(CLI::App& app, std::string& value, const std::string& help = kBackendHelp);
 
-/// What a command was asked for, and what ran.
+/// The backend that the user asked for, and the one that is used.
 class BackendChoice {
  public:
-  /// `name` as given. Throws ArgumentError for another name, and for "cuda" where CUDA cannot be
-  /// used here: "auto" is the CPU then.
+  /// `name` is the value of --backend. If CUDA cannot be used here, "auto" means the CPU, and
+  /// "cuda" throws ArgumentError. So does an unknown name.
   explicit BackendChoice(const std::string& name);
 
   Backend backend() const { return backend_; }
 
-  /// One line on standard error, unless "cpu" was asked for: how many of `solves` ran on the
-  /// device, and why not all.
+  /// Writes one line to standard error, unless the user asked for "cpu": how many of `solves` ran
+  /// on the device, and if not all, why.
   void tell(std::int64_t solves, std::int64_t on_device) const;
 
  private:

@@ -48,7 +48,8 @@ void run_on_cpu(const Options&) {
 #ifdef LPLB_HAVE_CUDA_BENCH
 void run_on_gpu(const Options& options) {
   if (!options.min_time.empty()) {
-    throw ArgumentError("--min-time", "is for --backend cpu: replays on the GPU have their number");
+    throw ArgumentError("--min-time",
+                        "is for --backend cpu; on the GPU the number of replays is fixed");
   }
   bench::run_cuda_benchmarks(options.filter.empty() ? "." : options.filter, options.trace,
                              options.json);
@@ -76,17 +77,18 @@ void run(const Options& options) {
 }  // namespace
 
 void add_bench(CLI::App& program) {
-  CLI::App* command = program.add_subcommand("bench", "Measure solving, mapping, placing, replay");
+  CLI::App* command =
+      program.add_subcommand("bench", "Measure the speed of solving, mapping, placing and replay");
   auto options = std::make_shared<Options>();
   add_text(*command, "--filter", kSettings, "REGEX", options->filter,
-           "Only benchmarks whose name matches");
+           "Run only the benchmarks whose name matches");
   add_text(*command, "--min-time", kSettings, "SECONDS", options->min_time,
-           "Time spent on each benchmark (default: 0.2); cpu alone");
+           "Time spent on each benchmark (default: 0.2); only with --backend cpu");
   add_backend(*command, options->backend,
-              "What is measured: the CPU, or the GPU by replay of CUDA graphs; auto: the GPU where "
+              "What is measured: the CPU, or the GPU by replaying CUDA graphs; auto: the GPU if "
               "there is one");
   add_text(*command, "--trace", kInput, kFile, options->trace,
-           "Solve recorded loads too: batches of 1024 tokens of a trace");
+           "Also solve recorded loads: batches of 1024 tokens of this trace");
   add_json(*command, options->json);
   command->callback([options] { run(*options); });
 }

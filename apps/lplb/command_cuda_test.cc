@@ -14,8 +14,8 @@
 #include "simulate/test_files.h"
 #include "support/instances.h"
 
-// The command with --backend cuda against itself with --backend cpu: equal bytes, and the line on
-// standard error that says what ran.
+// Compares the command with --backend cuda to itself with --backend cpu: outputs have the same
+// bytes, and a line on standard error says what ran.
 namespace lplb::app {
 namespace {
 
@@ -29,7 +29,7 @@ std::string slurp(const std::string& path) {
   return bytes.str();
 }
 
-/// The program of the same build: beside this one where all are in one folder.
+/// The command of the same build: it is next to this program if all programs are in one folder.
 std::string command_path() {
   const std::filesystem::path here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   return std::filesystem::exists(here / "lplb") ? (here / "lplb").string() : LPLB_COMMAND;
@@ -59,8 +59,8 @@ class CommandCuda : public lplb::testing::Files {
             slurp(path("stderr"))};
   }
 
-  /// Runs `arguments`, in which {} stands for a file of the backend's own, with each backend.
-  /// Returns both, cpu first; expects that the device did `on_device` of `solves`.
+  /// Runs `arguments` with each backend. {} in them stands for a file of its own for each backend.
+  /// Returns both results, cpu first. Expects that the device did `on_device` of `solves`.
   std::array<Ran, 2> run_both(const std::string& arguments, int solves, int on_device) const {
     const auto with = [&](const char* backend) {
       return run(fmt::format(fmt::runtime(arguments), path(backend)) + " --backend " + backend);
@@ -90,7 +90,7 @@ class CommandCuda : public lplb::testing::Files {
     EXPECT_THAT(cpu.out, HasSubstr("imbalance"));
   }
 
-  /// A placement file for `num_layers` layers of 64 experts.
+  /// Writes a placement file for `num_layers` layers of 64 experts.
   std::string place(const std::string& policy, int num_layers) const {
     write("past.json", load_json(num_layers, 1));
     const Ran placed = run(fmt::format("place --load '{}' --policy {} --json '{}'",
@@ -170,14 +170,14 @@ TEST_F(CommandCuda, TheCpuDoesWhatTheDeviceDoesNotTake) {
   expect_equal_output(fmt::format("solve --placement '{}' --load '{}'", speeds, load), 3, 0);
 }
 
-/// A report without what differs from run to run.
+/// A report without the figures that differ from run to run.
 std::string without_times(const std::string& text) {
   nlohmann::ordered_json json = nlohmann::ordered_json::parse(text);
   for (auto& policy : json.at("policies")) policy.erase("solve_us");
   return json.dump(1);
 }
 
-/// `text` up to the last column of each line of the table.
+/// The table without its last column.
 std::string without_last_column(const std::string& text) {
   std::istringstream lines(text);
   std::string kept;

@@ -4,10 +4,11 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
-// One file a command. Each call adds the command's options and what runs it once they are parsed.
+// Each command has a file of its own. Each call adds the command's options and the function that
+// runs it after they are parsed.
 namespace lplb::app {
 
-/// `command_line` is what reports say that they were made by.
+/// Reports say that they were made by `command_line`.
 void add_simulate(CLI::App& program, std::string command_line);
 void add_place(CLI::App& program);
 void add_solve(CLI::App& program);

@@ -14,7 +14,7 @@ std::string long_name(const CLI::Option& option) {
   return fmt::format("--{}", option.get_lnames().at(0));
 }
 
-/// What has a name to complete: positional arguments have none.
+/// The options that have a name to complete. Positional arguments have none.
 std::vector<const CLI::Option*> named_options_of(const CLI::App& app) {
   std::vector<const CLI::Option*> options = options_of(app);
   std::erase_if(options, [](const CLI::Option* option) { return option->get_lnames().empty(); });
@@ -23,14 +23,14 @@ std::vector<const CLI::Option*> named_options_of(const CLI::App& app) {
 
 bool has_value(const CLI::Option& option) { return option.get_type_size() != 0; }
 
-/// "a|b" -> {"a", "b"}; empty where the type names no choices.
+/// Splits the type "a|b" into {"a", "b"}. Empty if the type has no choices.
 std::vector<std::string> choices_of(const CLI::Option& option) {
   const std::string type = has_value(option) ? option.get_type_name() : "";
   if (type.find('|') == std::string::npos) return {};
   return CLI::detail::split(type, '|');
 }
 
-/// `text` inside single quotes, for each of the three shells.
+/// Puts `text` into single quotes. All three shells read it in the same way.
 std::string quoted(std::string text) {
   for (std::size_t at = 0; (at = text.find('\'', at)) != std::string::npos; at += 4) {
     text.replace(at, 1, "'\\''");
@@ -84,7 +84,7 @@ complete -o filenames -F _lplb lplb
       names_of(program), values, options);
 }
 
-/// Text inside a zsh specification "--name[text]:value:action".
+/// Escapes text for a zsh specification "--name[text]:value:action".
 std::string zsh_text(const std::string& text) {
   std::string out;
   for (const char c : text) {

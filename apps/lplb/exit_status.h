@@ -5,7 +5,7 @@
 
 namespace lplb::app {
 
-/// What the command ends with; kExitHelp tells users.
+/// The exit status of the command. kExitHelp explains it to users.
 enum ExitStatus {
   kDone = 0,
   kFailed = 1,     ///< a fault of the program itself or of the GPU, or no memory
@@ -16,15 +16,15 @@ enum ExitStatus {
 
 inline constexpr const char* kExitHelp =
     "Exit status: 0 done; 1 a fault of the program; 2 bad command line; 3 bad input file; 4 output "
-    "cannot be written. Any other than 0 comes with one line on standard error.";
+    "cannot be written. Unless it is 0, one line on standard error says why.";
 
-/// An output cannot be written.
+/// Thrown if an output cannot be written.
 class OutputError : public Error {
  public:
   using Error::Error;
 };
 
-/// The program is wrong: what it computed failed its own check.
+/// Thrown if the program has a bug: its result failed its own check.
 class InternalError : public Error {
  public:
   using Error::Error;

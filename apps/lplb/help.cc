@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kHelpColumn = 30;
 constexpr std::size_t kWidth = 100;
 
-/// `text` broken into lines of kWidth, those after the first indented.
+/// Breaks `text` into lines of at most kWidth characters. All lines after the first are indented.
 std::string wrapped(const std::string& text, std::size_t indent) {
   std::istringstream words(text);
   std::string out;
@@ -32,7 +32,7 @@ std::string wrapped(const std::string& text, std::size_t indent) {
   return out;
 }
 
-/// "  NAME      help", the help below where the name is long.
+/// Makes "  NAME      help". If the name is long, the help starts on the next line.
 std::string entry(const std::string& name, const std::string& help) {
   const bool fits = name.size() + 4 <= kHelpColumn;
   return fmt::format("  {}{}{:{}}{}\n", name, fits ? "" : "\n", "",
@@ -100,13 +100,14 @@ std::string help_text(const CLI::App& app) {
 
 std::string help_markdown(const CLI::App& program) {
   std::string out =
-      "<!-- Made by `lplb --help-markdown`; a test compares. -->\n# The command `lplb`\n\n";
+      "<!-- Made by `lplb --help-markdown`; a test compares this page with it. -->\n# The command "
+      "`lplb`\n\n";
   out += program.get_description() + "\n\n| command | what it does |\n|---|---|\n";
   for (const CLI::App* command : commands_of(program)) {
     out += fmt::format("| [`lplb {0}`](#lplb-{0}) | {1} |\n", command->get_name(),
                        markdown_cell(command->get_description()));
   }
-  out += "\nFiles: [formats.md](formats.md), [traces.md](traces.md).\n";
+  out += "\n[formats.md](formats.md) and [traces.md](traces.md) describe the files.\n\n";
   out += fmt::format("`lplb --version` prints the version.\n\n{}\n", kExitHelp);
   for (const CLI::App* command : commands_of(program)) {
     out += fmt::format("\n## lplb {}\n\n{}\n\n| option | meaning | |\n|---|---|---|\n",

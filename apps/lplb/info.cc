@@ -64,7 +64,7 @@ std::string mathdx_text() {
   return mathdx.version + "; solver ipm compiled for " + mathdx.architectures;
 }
 
-/// What the exchange on the device takes of each rank's memory: a buffer a group.
+/// The memory that the exchange on the device takes on each rank: one buffer for each group.
 nlohmann::ordered_json exchange_json() {
   nlohmann::ordered_json json;
   json["transports"] = nlohmann::ordered_json::array();
@@ -81,8 +81,8 @@ nlohmann::ordered_json exchange_json() {
          {"bytes",
           peer_buffer_bytes(num_ranks, {.max_counts = max_counts, .num_channels = num_channels})}});
   };
-  add(8, 24, 1);    // a cube with 2 replicas a rank
-  add(64, 128, 1);  // a replica a rank
+  add(8, 24, 1);    // a cube with 2 redundants on each rank
+  add(64, 128, 1);  // 1 redundant on each rank
   add(64, 128, 58);
   return json;
 }

@@ -26,7 +26,7 @@ int complain(int status, const std::string& message) {
   return status;
 }
 
-/// `argv` as a shell would take it.
+/// `argv` as one line that a shell would read in the same way.
 std::string command_line(int argc, char** argv) {
   const auto plain = [](unsigned char c) {
     return std::isalnum(c) != 0 ||
@@ -46,15 +46,15 @@ std::string command_line(int argc, char** argv) {
   return line;
 }
 
-/// NOTE: a file that is opened while a standard stream is closed would get its number, and take
-/// what is meant for the stream.
+/// NOTE: if a standard stream is closed, the next file that is opened gets its number and receives
+/// what is written to the stream.
 void reserve_standard_streams() {
   for (int fd = 0; fd <= 2; ++fd) {
     if (::fcntl(fd, F_GETFD) == -1) ::open("/dev/null", O_RDONLY);
   }
 }
 
-/// What a signal ends must not stay half written.
+/// Handles a signal that ends the process: removes files that are only half written.
 void end_by_signal(int signal) {
   io::discard_unfinished();
   std::signal(signal, SIG_DFL);
@@ -62,10 +62,11 @@ void end_by_signal(int signal) {
 }
 
 void handle_signals() {
-  // A closed pipe is an error of the write, with a message, and not the end of the process.
+  // Writing to a closed pipe fails with a message, and does not kill the process.
   std::signal(SIGPIPE, SIG_IGN);
   for (const int signal : {SIGHUP, SIGINT, SIGTERM}) {
-    if (std::signal(signal, end_by_signal) == SIG_IGN) std::signal(signal, SIG_IGN);  // nohup
+    // A signal that nohup has set to be ignored stays ignored.
+    if (std::signal(signal, end_by_signal) == SIG_IGN) std::signal(signal, SIG_IGN);
   }
 }
 
@@ -74,7 +75,7 @@ std::string help_hint(const CLI::App& app) {
   return fmt::format("; see {} --help", name);
 }
 
-/// What to say of the first argument that `app` does not know.
+/// The message about the first argument that `app` does not know.
 std::string unknown_argument(const CLI::App& app, const std::string& given) {
   const std::string name = given.substr(0, given.find('='));
   std::vector<std::string> names;
@@ -92,7 +93,8 @@ std::string unknown_argument(const CLI::App& app, const std::string& given) {
 std::string usage_problem(const CLI::App& app, const CLI::ParseError& error) {
   const std::string what = error.what();
   const std::string name = what.substr(0, what.find(':'));
-  // NOTE: the parser looks for required options first, but a misspelt one is what users want named.
+  // NOTE: the parser first reports a required option that is missing. If there is also a misspelt
+  // option, the user wants to hear of that one.
   if (const auto extras = app.remaining(); !extras.empty()) return unknown_argument(app, extras[0]);
   if (what.find("At Most") != std::string::npos) return name + ": is given more than once";
   if (what.find("required") != std::string::npos && what.ends_with("missing")) {
@@ -101,7 +103,8 @@ std::string usage_problem(const CLI::App& app, const CLI::ParseError& error) {
   return what + help_hint(app);
 }
 
-/// The library names its own arguments; users know them as options.
+/// The message of the library's error, with the name of the option in place of the library's name
+/// of the argument.
 std::string argument_problem(const CLI::App& app, const ArgumentError& error) {
   std::string option = "--" + error.argument();
   std::replace_if(
@@ -110,8 +113,8 @@ std::string argument_problem(const CLI::App& app, const ArgumentError& error) {
   return option + std::string(error.what()).substr(error.argument().size());
 }
 
-/// Refuses what the parser would not: it takes the word after "--name=" for the value, and asks for
-/// a command where one is misspelt.
+/// Refuses two mistakes that the parser does not report well: it takes the word after "--name=" as
+/// the value, and if a command is misspelt, it says that a command is missing.
 void check_words(const CLI::App& program, int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -133,8 +136,8 @@ void check_words(const CLI::App& program, int argc, char** argv) {
 
 int run(int argc, char** argv) {
   CLI::App program(
-      "Load balancer for Mixture-of-Experts under expert parallelism: where experts go, and which "
-      "replica takes which token",
+      "Load balancer for Mixture-of-Experts models under expert parallelism: it decides where "
+      "experts go, and which replica takes which token",
       "lplb");
   program.set_help_flag("-h,--help", "Show this help")->group(kGeneral);
   bool markdown = false;

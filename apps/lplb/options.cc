@@ -74,16 +74,17 @@ CLI::Option* add_threads(CLI::App& app, const std::string& name, int& value,
 }
 
 CLI::Option* add_solver(CLI::App& app, std::string& value) {
-  return add_text(
-      app, "--solver", kSettings, "auto|cut|flow|ipm", value,
-      "Algorithm: cut slacks (up to 8 ranks), sweeps and waves (any size), whichever of "
-      "the two fits, or interior point (up to 256 ranks; near the optimum, not always on it); a "
-      "named one is never replaced");
+  return add_text(app, "--solver", kSettings, "auto|cut|flow|ipm", value,
+                  "Algorithm: cut (slacks of sets of ranks; up to 8 ranks), flow (sweeps and "
+                  "waves; any number of ranks) or ipm (interior point; up to 256 ranks; near the "
+                  "optimum, not always at it). auto takes cut if it fits, otherwise flow. A solver "
+                  "that you name is never replaced by another");
 }
 
 CLI::Option* add_json(CLI::App& app, std::string& path) {
-  return add_text(app, "--json", kOutput, kFile, path,
-                  "Write the result as JSON; - is standard output and leaves the table out");
+  return add_text(
+      app, "--json", kOutput, kFile, path,
+      "Write the result as JSON to this file; - is standard output, and then no table is printed");
 }
 
 CLI::Option* add_flag(CLI::App& app, const std::string& name, const char* group, bool& value,
@@ -94,7 +95,7 @@ CLI::Option* add_flag(CLI::App& app, const std::string& name, const char* group,
 std::string nearest_name(const std::string& text, const std::vector<std::string>& names) {
   std::string nearest;
   const std::size_t letters = text.size() - std::min(text.find_first_not_of('-'), text.size());
-  std::size_t least = letters / 3 + 1;  // a third of the letters wrong is still a slip
+  std::size_t least = letters / 3 + 1;  // up to a third of the letters may be wrong
   for (const std::string& name : names) {
     const std::size_t distance = edit_distance(text, name);
     if (distance > least || (distance == least && !nearest.empty())) continue;

@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The same text for two paths of one file, even where it does not exist yet.
+/// Returns the same text for two paths of the same file, even if the file does not exist yet.
 std::string place_of(const std::string& path) {
   if (path == "-") return path;
   std::error_code ignored;

@@ -6,31 +6,31 @@
 
 namespace lplb::app {
 
-/// The outputs that a command was asked for. The constructor refuses, before any work is done,
-/// what cannot be written and two outputs in one place.
+/// The outputs that the user asked for. Before any work is done, the constructor refuses outputs
+/// that cannot be written, and two outputs to the same file.
 class Outputs {
  public:
   struct Target {
-    std::string option;  ///< for messages
+    std::string option;  ///< the option's name, for messages
     std::string path;    ///< empty: not asked for
   };
   explicit Outputs(std::vector<Target> targets);
 
-  /// Whether standard output is taken, so that no table may go there.
+  /// Whether an output goes to standard output. If so, no table may be printed there.
   bool take_standard_output() const;
 
-  /// `contents`, one a target. Those that may fail late (pipes, devices) go first, so that a
-  /// failure leaves no file behind. Throws OutputError.
+  /// Writes `contents`, one for each target. Pipes and devices may fail late, so they are written
+  /// first: then a failure leaves no file behind. Throws OutputError.
   void write(const std::vector<std::string>& contents) const;
 
  private:
   std::vector<Target> targets_;
 };
 
-/// To standard output. Throws OutputError.
+/// Writes `text` to standard output. Throws OutputError.
 void print(const std::string& text);
 
-/// Columns of text: the first flush left, the others flush right.
+/// A table of text. The first column is flush left, the others are flush right.
 class Table {
  public:
   explicit Table(std::vector<std::string> header) : rows_{std::move(header)} {}

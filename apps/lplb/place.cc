@@ -31,7 +31,7 @@ struct Options {
   std::string json;
 };
 
-/// What the options say together with the files.
+/// What the options and the files say together.
 struct Job {
   io::Matrix<double> load;      ///< [layers, num_logical]
   std::vector<Placement> from;  ///< empty without --from
@@ -123,11 +123,13 @@ ExpertMaps place(const Options& options, const Job& job) {
                            job.num_ranks, options.threads);
 }
 
-/// The layers as placements, with the old one's speeds and dead ranks where there is one.
+/// Makes a placement of each layer. If there is an old placement, its speeds and dead ranks are
+/// kept.
 std::vector<Placement> placements_of(const Options& options, const ExpertMaps& maps,
                                      const Job& job) {
   PlacementOptions rest;
-  // EPLB looks at nodes only where they divide the groups: else they need not divide the ranks.
+  // EPLB uses nodes only if their number divides the number of groups. If not, it need not divide
+  // the number of ranks either.
   if (job.num_ranks % job.num_nodes == 0) rest.num_nodes = job.num_nodes;
   if (!job.from.empty()) {
     rest.rank_speed = job.from[0].rank_speed;
@@ -148,7 +150,8 @@ std::vector<Placement> placements_of(const Options& options, const ExpertMaps& m
   return layers;
 }
 
-/// Moves lead from slots to slots of the same machine.
+/// Checks that the two placements have the same shape, because a move goes from a slot of the old
+/// one to a slot of the new one.
 void check_same_shape(const std::string& path, const Placement& from, const Placement& to) {
   const auto check = [&](Index old_count, Index new_count, const char* what) {
     if (old_count == new_count) return;
@@ -161,10 +164,12 @@ void check_same_shape(const std::string& path, const Placement& from, const Plac
   check(from.num_physical(), to.num_physical(), "physical experts");
 }
 
-/// max / mean rank load where each expert's load is divided evenly: what the policy aims at.
+/// The largest rank load divided by the mean, if each expert's load is split evenly. Placement
+/// policies minimize this.
 double even_imbalance(const Placement& placement, const double* load) {
   std::vector<double> ranks(static_cast<std::size_t>(placement.num_ranks), 0);
-  // NOTE: loads near the ends of double's range: as shares of the largest, sums keep finite.
+  // NOTE: loads may be near the ends of the range of double. They are divided by the largest, so
+  // that sums stay finite.
   const double largest = *std::max_element(load, load + placement.num_logical_experts);
   if (largest <= 0) return 1;
   for (Index p = 0; p < placement.num_physical(); ++p) {
@@ -228,27 +233,29 @@ void add_place(CLI::App& program) {
       "place", "Choose which experts get replicas, and on which ranks, from past loads");
   auto options = std::make_shared<Options>();
   add_text(*command, "--load", kInput, kFile, options->load,
-           "Load file: a row a layer, integers or real numbers")
+           "Load file: one row for each layer, of integers or real numbers")
       ->required();
-  add_text(
-      *command, "--from", kInput, kFile, options->from,
-      "Placement file in use: adds the weights to move, and gives ranks, nodes and slots where "
-      "options do not");
+  add_text(*command, "--from", kInput, kFile, options->from,
+           "The placement file in use. The result then also lists the weights to move, and the "
+           "numbers of ranks, nodes and slots come from this file unless an option gives them");
   add_text(*command, "--policy", kSettings, "eplb|cube|hypercube|torus:MxN|ring:N|r2o:FILE",
            options->policy, "How experts are replicated and placed");
   add_integer(*command, "--num-ranks", kSettings, options->num_ranks, 1, kMaxRanks,
-              "Ranks; a topology's own number where not given");
+              "Number of ranks; if not given, that of --from or of the topology");
   add_integer(*command, "--num-nodes", kSettings, options->num_nodes, 1, kMaxRanks,
-              "Nodes, 1 where not given");
+              "Number of nodes; if not given, that of --from, otherwise 1");
   add_integer(*command, "--num-replicas", kSettings, options->num_replicas, 1, kMaxPhysical,
-              "eplb: physical experts in all");
+              "With eplb: number of physical experts of all ranks");
   add_integer(*command, "--redundants", kSettings, options->redundants, 0, kMaxPhysical,
-              "Replica slots a rank");
-  add_integer(*command, "--num-groups", kSettings, options->num_groups, 1, kMaxPhysical,
-              "eplb: expert groups of the router; hierarchical where nodes divide them");
+              "Redundant slots of each rank");
+  add_integer(
+      *command, "--num-groups", kSettings, options->num_groups, 1, kMaxPhysical,
+      "With eplb: expert groups of the router. If the number of nodes divides their number, "
+      "placement is hierarchical");
   add_flag(*command, "--keep-slots", kSettings, options->keep_slots,
-           "With --from: experts that stay on their rank stay in their slot");
-  add_threads(*command, "--threads", options->threads, "Layers placed at a time");
+           "With --from: an expert that stays on its rank also stays in its slot");
+  add_threads(*command, "--threads", options->threads,
+              "Number of threads: how many layers are placed in parallel");
   add_json(*command, options->json);
   command->footer(
       "Examples:\n"

@@ -30,11 +30,11 @@ struct Options {
   std::string json;
 };
 
-/// The batch of every rank: ids [num_ranks, num_tokens, num_topk].
+/// The batches of all ranks: ids [num_ranks, num_tokens, num_topk].
 struct Batch {
   io::NpyArray ids;
   std::size_t num_ranks = 0;
-  std::size_t entries = 0;  ///< of one rank
+  std::size_t entries = 0;  ///< entries of one rank
 
   std::span<const std::int64_t> rank(std::size_t r) const {
     return {ids.values.data() + r * entries, entries};
@@ -71,7 +71,7 @@ Batch read_batch(const std::string& path, const Placement& placement) {
   return batch;
 }
 
-/// What every rank counted [num_ranks, num_logical], and the sum over ranks.
+/// The counts of each rank [num_ranks, num_logical], and their sum over the ranks.
 struct Counts {
   std::vector<Load> by_rank;
   std::vector<Load> total;
@@ -105,7 +105,7 @@ std::vector<std::int64_t> map_all(const Batch& batch, const Placement& placement
   return physical;
 }
 
-/// The output is held against the split before anything is written.
+/// Compares the map with the split. This runs before anything is written.
 void check_map(const Placement& placement, const Split& split,
                const std::vector<std::int64_t>& physical, const Batch& batch) {
   std::vector<Load> taken(split.physical_load.size(), 0);
@@ -172,20 +172,23 @@ void run(const Options& options) {
 }  // namespace
 
 void add_plan(CLI::App& program) {
-  CLI::App* command = program.add_subcommand(
-      "plan", "Count, split and map one batch of every rank: logical expert ids to physical ones");
+  CLI::App* command =
+      program.add_subcommand("plan",
+                             "Plan one batch of all ranks: count its tokens, split them over "
+                             "replicas, and map logical expert ids to physical ones");
   auto options = std::make_shared<Options>();
   add_text(*command, "--placement", kInput, kFile, options->placement,
            "Placement file of one layer")
       ->required();
   add_text(*command, "--topk", kInput, kFile, options->topk,
-           ".npy file [num_ranks, num_tokens, num_topk], int32 or int64; -1 is a dropped token")
+           ".npy file [num_ranks, num_tokens, num_topk], int32 or int64; -1 is a dropped entry")
       ->required();
   add_solver(*command, options->solver);
   add_backend(*command, options->backend);
-  add_threads(*command, "--threads", options->threads, "Ranks mapped at a time");
+  add_threads(*command, "--threads", options->threads,
+              "Number of threads: how many ranks are mapped in parallel");
   add_text(*command, "--out", kOutput, kFile, options->out,
-           ".npy file of the physical experts, same shape and dtype")
+           ".npy file for the physical expert ids, with the same shape and dtype")
       ->required();
   add_json(*command, options->json);
   command->footer(

@@ -32,7 +32,7 @@ struct Options {
   std::string html;
 };
 
-/// "a,b" -> {"a", "b"}; what is empty between commas, or after the last, is kept.
+/// Splits "a,b" into {"a", "b"}. Empty items, between commas or after the last one, are kept.
 std::vector<std::string> split_list(const std::string& text) {
   std::vector<std::string> items;
   std::size_t begin = 0;
@@ -43,7 +43,7 @@ std::vector<std::string> split_list(const std::string& text) {
   return items;
 }
 
-/// A bar on standard error while it is a terminal; gone when the work is.
+/// A progress bar on standard error, if that is a terminal. It is erased when the work is done.
 class ProgressBar {
  public:
   ProgressBar() : shown_(::isatty(STDERR_FILENO) != 0) {}
@@ -100,7 +100,7 @@ std::string title_of(const SimulateReport& report) {
       o.redundants);
 }
 
-/// The sentence that the page begins with, and the figures behind it.
+/// The sentence that the page begins with, and the figures that it is based on.
 std::string answer_of(const SimulateReport& report) {
   const report::Answer answer = report::find_answer(report);
   if (answer.best == nullptr || answer.base == nullptr) return "";
@@ -147,16 +147,17 @@ void run(Options& options, const CLI::App& command, const std::string& command_l
 
 void add_synthetic(CLI::App& command, SyntheticOptions& synthetic) {
   add_integer(command, "--synthetic-num-logical-experts", kSynthetic, synthetic.num_logical_experts,
-              1, kMaxPhysical, "Logical experts");
+              1, kMaxPhysical, "Number of logical experts");
   add_integer(command, "--synthetic-num-topk", kSynthetic, synthetic.num_topk, 1, kMaxPhysical,
-              "Experts a token");
+              "Experts of each token");
   add_integer(command, "--synthetic-num-layers", kSynthetic, synthetic.num_layers, 1, kMaxIndex,
-              "Layers");
+              "Number of layers");
   add_integer(command, "--synthetic-num-steps", kSynthetic, synthetic.num_steps, 1, kMaxCount,
-              "Steps");
+              "Number of steps");
   add_integer(command, "--synthetic-num-tokens", kSynthetic, synthetic.num_tokens, 1, kMaxCount,
-              "Tokens a step");
-  add_integer(command, "--synthetic-seed", kSynthetic, synthetic.seed, 0, kMaxCount, "Seed");
+              "Tokens of each step");
+  add_integer(command, "--synthetic-seed", kSynthetic, synthetic.seed, 0, kMaxCount,
+              "Seed of the random numbers");
 }
 
 }  // namespace
@@ -167,34 +168,38 @@ void add_simulate(CLI::App& program, std::string command_line) {
   auto options = std::make_shared<Options>();
   SimulateOptions& simulate = options->simulate;
   add_text(*command, "--trace", kInput, kFile, simulate.trace,
-           fmt::format("Trace file, or synthetic:NAME with NAME one of {}",
+           fmt::format("Trace file, or synthetic:NAME, where NAME is one of {}",
                        fmt::join(synthetic_names(), ", ")))
       ->required();
-  add_integer(*command, "--num-ranks", kSettings, simulate.num_ranks, 1, kMaxRanks, "Ranks");
-  add_integer(*command, "--num-nodes", kSettings, simulate.num_nodes, 1, kMaxRanks, "Nodes");
+  add_integer(*command, "--num-ranks", kSettings, simulate.num_ranks, 1, kMaxRanks,
+              "Number of ranks");
+  add_integer(*command, "--num-nodes", kSettings, simulate.num_nodes, 1, kMaxRanks,
+              "Number of nodes");
   add_integer(*command, "--num-groups", kSettings, simulate.num_groups, 1, kMaxPhysical,
-              "Expert groups of the router; EPLB is hierarchical where nodes divide them");
+              "Expert groups of the router. If the number of nodes divides their number, EPLB is "
+              "hierarchical");
   add_integer(*command, "--redundants", kSettings, simulate.redundants, 0, kMaxPhysical,
-              "Replica slots a rank");
+              "Redundant slots of each rank");
   add_value(*command, "--policies", kSettings, "NAME,...",
             "What to compare: none, eplb, eplb+lplb, eplb+stale, TOPOLOGY+even, TOPOLOGY+lplb, "
-            "TOPOLOGY+stale, with TOPOLOGY cube, hypercube, torus:MxN, ring:N or r2o:FILE",
+            "TOPOLOGY+stale, where TOPOLOGY is cube, hypercube, torus:MxN, ring:N or r2o:FILE",
             [&simulate](const std::string& text) { simulate.policies = split_list(text); })
       ->default_str(fmt::format("{}", fmt::join(simulate.policies, ",")));
   add_integer(*command, "--batch-tokens", kSettings, simulate.batch_tokens, 0, kMaxCount,
-              "Tokens a batch: steps are merged and cut to it; 0: steps as recorded");
+              "Tokens of a batch: steps are merged and cut to this size; 0: batches are the steps "
+              "as recorded");
   add_integer(*command, "--window", kSettings, simulate.window, 1, kMaxIndex,
-              "Past batches that a placement is made from");
+              "How many past batches a placement is made from");
   add_integer(*command, "--rebalance-every", kSettings, simulate.rebalance_every, 1, kMaxIndex,
-              "Batches between two placements");
+              "Choose a new placement every N batches");
   add_solver(*command, options->solver);
   add_backend(*command, options->backend);
   add_threads(*command, "--jobs", simulate.jobs,
-              "Threads; figures other than times do not depend on it");
+              "Number of threads; figures other than times do not depend on it");
   add_synthetic(*command, simulate.synthetic);
   add_json(*command, options->json);
   add_text(*command, "--html", kOutput, kFile, options->html,
-           "Write a report as one HTML page; - is standard output");
+           "Write a report as one HTML page to this file; - is standard output");
   command->footer(
       "Example: lplb simulate --trace data/traces/deepseek-v2-lite.load.jsonl --num-ranks 8 "
       "--redundants 2\n"

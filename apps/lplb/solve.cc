@@ -29,7 +29,8 @@ struct Options {
   std::string json;
 };
 
-/// One layer serves every row of `load`; of several, layer i serves row i.
+/// Checks the number of experts and of layers. A single layer serves every row of `load`; otherwise
+/// layer i serves row i.
 void check_shapes(const Options& options, const std::vector<Placement>& layers,
                   const io::Matrix<Load>& load) {
   const auto num_logical = static_cast<std::size_t>(layers[0].num_logical_experts);
@@ -114,19 +115,21 @@ void run(const Options& options) {
 }  // namespace
 
 void add_solve(CLI::App& program) {
-  CLI::App* command = program.add_subcommand(
-      "solve", "Split loads over the replicas of a placement so that the slowest rank has least");
+  CLI::App* command = program.add_subcommand("solve",
+                                             "Split loads over the replicas of a placement so that "
+                                             "the slowest rank has as little load as possible");
   auto options = std::make_shared<Options>();
   add_text(*command, "--placement", kInput, kFile, options->placement,
-           "Placement file; one layer serves every row of the load file, of several, layer i "
-           "serves row i")
+           "Placement file. If it has one layer, that serves every row of the load file; otherwise "
+           "layer i serves row i")
       ->required();
   add_text(*command, "--load", kInput, kFile, options->load,
-           "Load file: tokens of each expert, a row a batch or layer")
+           "Load file: the tokens of each expert, one row for each batch or layer")
       ->required();
   add_solver(*command, options->solver);
   add_backend(*command, options->backend);
-  add_threads(*command, "--threads", options->threads, "Rows solved at a time");
+  add_threads(*command, "--threads", options->threads,
+              "Number of threads: how many rows are solved in parallel");
   add_json(*command, options->json);
   command->footer("Example: lplb solve --placement placement.json --load load.json --json -");
   command->callback([options] { run(*options); });

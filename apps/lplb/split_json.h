@@ -9,15 +9,16 @@
 
 namespace lplb::app {
 
-/// Throws InternalError unless verify_split() finds `split` right: nothing else is printed as a
-/// result.
+/// Throws InternalError unless verify_split() finds that `split` is right. So no wrong result is
+/// ever printed.
 void check_split(const Placement& placement, std::span<const Load> load, const Split& split);
 
-/// status, max_load, lower_bound, bottleneck_ranks, rank_load and physical_load. Levels are
-/// integers where every rank has speed 1, exact above 2^53 too; else load / speed.
+/// JSON with status, max_load, lower_bound, bottleneck_ranks, rank_load and physical_load. If every
+/// rank has speed 1, max_load and lower_bound are integers, which are exact above 2^53 too.
+/// Otherwise they are load / speed.
 nlohmann::ordered_json split_json(const Placement& placement, const Split& split);
 
-/// A level as tables show it.
+/// max_load or lower_bound as tables show it.
 std::string level_text(const nlohmann::ordered_json& level);
 
 }  // namespace lplb::app
