@@ -70,7 +70,7 @@ void check_batch(const Placement& placement, Index rank, std::span<const Id> top
                  "has {} entries, expected at most 2^31 - 1 on backend cuda", topk_idx.size());
 }
 
-/// What topk_idx holds of each expert: [num_logical].
+/// How many tokens of each expert `topk_idx` holds: [num_logical].
 template <class Id>
 std::vector<Load> tally(const Placement& placement, std::span<const Id> topk_idx) {
   std::vector<Load> own(static_cast<std::size_t>(placement.num_logical_experts), 0);
@@ -150,8 +150,8 @@ void map_tokens_in_proportion(const Placement& placement, std::span<const Load> 
   map_in_proportion(placement, physical_load, rank, topk_idx, physical_idx, backend);
 }
 
-// Stages 1 and 2 together keep min(tokens, quota) of an expert on each node, see the proof in
-// docs/design/0003.
+// Stages 1 and 2 together keep min(tokens, quota) of an expert on each node; docs/math.md proves
+// it.
 Locality count_local(const Placement& placement, std::span<const Load> counts,
                      std::span<const Load> physical_load) {
   check_quotas(placement, physical_load);

@@ -8,8 +8,11 @@
 #include "map/map_cuda.h"
 #include "map/rules.h"
 
-// Three passes: what each warp holds of the replicated experts; of each of these, where the warps'
-// tokens begin in the rank's order, and the segments; then the tokens.
+// The map as three kernels:
+// 1. Each warp counts the replicated experts among its entries.
+// 2. For each replicated expert, prefix sums over the warps say at which number the tokens of each
+//    warp begin, and one thread writes the segments.
+// 3. Each warp numbers its entries again, and finds the segment of each number.
 namespace lplb::map {
 namespace {
 
@@ -19,23 +22,23 @@ constexpr int kThreads = 256;
 constexpr int kWarpsPerBlock = kThreads / kWarpSize;
 constexpr int kMaxBlocks = 16;
 
-/// Device memory throughout. K: experts with several replicas, ascending.
+/// All pointers are to device memory. K is the number of replicated experts, which are ascending.
 template <class Id>
 struct MapArgs {
   const Id* topk_idx;
   Id* physical_idx;
   int num_entries;
-  int num_warps;  ///< of the grid that walks over the entries
+  int num_warps;  ///< warps of the grid that walks over the entries
   int num_logical;
   int num_replicated;        ///< K
-  const int* experts;        ///< [num_logical]: k, or -1 - physical where there is no choice
+  const int* experts;        ///< [num_logical]: k, or -1 - physical if it has one replica
   const int* logical;        ///< [K]
-  const int* replica_begin;  ///< [K + 1], into replicas and segments
-  const Index* replicas;     ///< physical ids
+  const int* replica_begin;  ///< [K + 1]: index into replicas and segments
+  const Index* replicas;     ///< their physical ids
   const char* alive;         ///< [num_ranks]
   const Load* counts;        ///< [num_ranks, num_logical]; null: only the split is known
   const Load* quota;         ///< [num_physical]
-  Segment* segments;         ///< one a replica
+  Segment* segments;         ///< room for one for each replica
   int* numbers;              ///< [num_warps, K]
   int rank;
   int num_ranks;
@@ -43,7 +46,8 @@ struct MapArgs {
   int slots_per_rank;
 };
 
-/// Calls body(entry, key) for the rows of this warp, key >= 0 for the k-th replicated expert.
+/// Calls body(i, is_entry, expert) for the slices of this warp, on all lanes: is_entry is false
+/// beyond the end. `expert` is args.experts[id], or INT32_MIN if the id is no expert.
 template <class Id, class Body>
 __device__ void for_entries(const MapArgs<Id>& args, int warp, Body body) {
   const int slices = device::slices_per_warp(args.num_entries, args.num_warps);
@@ -52,7 +56,6 @@ __device__ void for_entries(const MapArgs<Id>& args, int warp, Body body) {
         (static_cast<long long>(warp) * slices + slice) * kWarpSize + device::lane_id();
     const bool is_entry = i < args.num_entries;
     const int id = is_entry ? device::narrow_id(args.topk_idx[i]) : -1;
-    // Beside k and -1 - physical: what is no expert.
     const int expert = is_expert(id, args.num_logical) ? args.experts[id] : INT32_MIN;
     body(i, is_entry, expert);
   }
@@ -62,7 +65,7 @@ __device__ inline int warp_of_grid() {
   return static_cast<int>(blockIdx.x) * kWarpsPerBlock + static_cast<int>(threadIdx.x) / kWarpSize;
 }
 
-/// numbers[warp, k] = entries of k in the warp's rows; zeros before.
+/// Pass 1: numbers[warp, k] = entries of k in the warp's slices. They are zero before.
 template <class Id>
 __global__ void __launch_bounds__(kThreads) number_kernel(const MapArgs<Id> args) {
   const int warp = warp_of_grid();
@@ -73,7 +76,7 @@ __global__ void __launch_bounds__(kThreads) number_kernel(const MapArgs<Id> args
   });
 }
 
-/// numbers[warp, k] = entries of k before the warp's rows; and the segments of k.
+/// Pass 2: numbers[warp, k] = entries of k before the warp's slices. Writes the segments of k.
 template <class Id>
 __global__ void __launch_bounds__(kThreads) segment_kernel(const MapArgs<Id> args) {
   const int k = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
@@ -103,6 +106,7 @@ __global__ void __launch_bounds__(kThreads) segment_kernel(const MapArgs<Id> arg
   }
 }
 
+/// Pass 3: maps the entries.
 template <class Id>
 __global__ void __launch_bounds__(kThreads) map_kernel(const MapArgs<Id> args) {
   const int warp = warp_of_grid();
@@ -134,7 +138,7 @@ device::Array<T> upload(const std::vector<T>& values) {
   return upload(std::span<const T>(values));
 }
 
-/// A placement as MapArgs has it.
+/// The lists of a placement in MapArgs.
 struct Lists {
   std::vector<int> experts, logical, replica_begin{0};
   std::vector<Index> replicas;

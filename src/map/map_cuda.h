@@ -8,7 +8,7 @@
 
 namespace lplb::map {
 
-/// map_tokens() on the current device; map_tokens_in_proportion() where `counts` is empty. The
+/// map_tokens() on the current device, or map_tokens_in_proportion() if `counts` is empty. The
 /// arguments have been checked.
 void map_cuda(const Placement& placement, std::span<const Load> counts,
               std::span<const Load> physical_load, Index rank,

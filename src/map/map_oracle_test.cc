@@ -9,7 +9,7 @@
 #include "map/map_test_support.h"
 #include "support/backends.h"
 
-// The map against what any assignment could do, over random groups.
+// In random groups, the map is compared with the best that any assignment could do.
 namespace lplb {
 namespace {
 
@@ -17,9 +17,9 @@ using testing::MapInstance;
 using testing::random_map_instance;
 using testing::random_topk;
 
-/// The most tokens of one expert that may stay: the maximum matching of single tokens with single
-/// places of the quotas where `stays` allows the pair. Kuhn's augmenting paths; shares nothing with
-/// the map.
+/// The most tokens of one expert that can stay: the maximum matching between single tokens and
+/// single units of the quotas, where `stays` says which pairs are allowed. The algorithm is Kuhn's
+/// augmenting paths. It shares no code with the map.
 class Matching {
  public:
   Matching(std::vector<Index> token_rank, std::vector<Index> place_rank)
@@ -55,7 +55,8 @@ class Matching {
   std::vector<char> seen_;
 };
 
-/// The best locality that any assignment which meets the quotas could have, each kind by itself.
+/// The most tokens that any assignment which meets the quotas could keep on their rank, and, apart
+/// from that, on their node.
 Locality best_locality(const MapInstance& m) {
   const Placement& p = m.placement;
   Locality best;
@@ -75,12 +76,12 @@ Locality best_locality(const MapInstance& m) {
   return best;
 }
 
-/// Maps every rank, checks each entry, and returns what the replicas took and what stayed.
 struct Outcome {
-  std::vector<Load> taken;
+  std::vector<Load> taken;  ///< [num_physical]: tokens that each replica took
   Locality stayed;
 };
 
+/// Maps the tokens of every rank, and checks each entry.
 template <class Id>
 Outcome map_group(const MapInstance& m, std::mt19937& random, Backend backend) {
   const Placement& p = m.placement;
@@ -130,7 +131,7 @@ TEST_P(MapOracle, QuotasAreMetExactlyAndNoAssignmentIsMoreLocal) {
     stayed += best.same_rank;
     moved += std::accumulate(m.counts.begin(), m.counts.end(), Load{0}) - best.same_node;
   }
-  // The instances are worth something: tokens stay, and tokens leave their node.
+  // The instances test something: some tokens stay, and some leave their node.
   EXPECT_GT(stayed, 1000);
   EXPECT_GT(moved, 1000);
 }
@@ -149,7 +150,7 @@ TEST_P(MapOracle, LargerGroups) {
   }
 }
 
-// Batches of several blocks, whose last row is not full.
+// Batches for several blocks of threads, whose last slice is not full.
 TEST_P(MapOracle, LargeBatchesAreMappedAsOnTheCpu) {
   std::mt19937 random(23);
   for (int repeat = 0; repeat < 10; ++repeat) {

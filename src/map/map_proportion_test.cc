@@ -22,7 +22,7 @@ using testing::random_topk;
 
 constexpr Load kMax = std::numeric_limits<Load>::max();
 
-/// Tokens of `expert` that each replica takes on `rank`.
+/// How many of the `tokens` of `expert` on `rank` each replica takes.
 std::vector<Load> shares(const std::vector<Load>& quota, Load tokens, Index rank, Index expert) {
   const auto n = static_cast<Index>(quota.size());
   std::vector<Index> replicas(quota.size());
@@ -42,7 +42,8 @@ std::vector<Load> shares(const std::vector<Load>& quota, Load tokens, Index rank
   return share;
 }
 
-/// |share * sum - tokens * quota| < sum in exact arithmetic: off by less than one token.
+/// Each replica is off by less than one token: |share * sum - tokens * quota| < sum, in exact
+/// arithmetic.
 void expect_less_than_one_off(const std::vector<Load>& quota, Load tokens, Index rank,
                               Index expert) {
   __extension__ typedef __int128 Wide;
@@ -93,7 +94,8 @@ TEST(MapInProportion, SaysSoWhereTheSplitHasNoTokens) {
   EXPECT_EQ(map::divide_in_proportion(replicas.data(), 2, quota_of, Load{4}, 0, 0, &segment), 0);
 }
 
-// As the planner's kernels have it, up to the largest sums that they take.
+// The planner's kernels compute in int. Up to the largest sums that they take, the result is the
+// same.
 TEST(MapInProportion, IsTheSameInIntegersOf32Bits) {
   constexpr int kMost = std::numeric_limits<int>::max();
   std::mt19937 random(31);
@@ -124,8 +126,8 @@ TEST(MapInProportion, IsTheSameInIntegersOf32Bits) {
   }
 }
 
-// One token a rank: rounding each rank alike would send all of them to one replica. The same over
-// experts, seen from one rank.
+// Each rank has one token. If all ranks rounded in the same way, one replica would get all tokens.
+// The same holds for one token of each expert on one rank.
 TEST(MapInProportion, RoundsDifferentlyOnEachRankAndForEachExpert) {
   const std::vector<Load> quota = {10, 30, 20};
   for (const Index group : {8, 64, 1024}) {
@@ -153,7 +155,7 @@ TEST_P(MapTokensInProportion, TokensReachLiveReplicasOfTheirExpertOnAnyInstance)
     SCOPED_TRACE(repeat);
     const MapInstance m = random_map_instance(random);
     const Placement& p = m.placement;
-    // The split of a batch that lacked some experts.
+    // A split of a batch that had no tokens of one expert.
     std::vector<Load> stale = m.physical_load;
     const Index absent = static_cast<Index>(random() % p.num_logical_experts);
     for (const Index slot : p.replicas(absent)) stale[slot] = 0;

@@ -17,7 +17,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// Expert 0 on ranks 0 to 3 (slots 0, 2, 4, 6), fillers elsewhere; two nodes of two ranks.
+// Two nodes of two ranks of two slots. Expert 0 is in slots 0, 2, 4 and 6, other experts in the
+// rest.
 Placement four_ranks() {
   const std::vector<Index> map = {0, 1, 0, 2, 0, 3, 0, 4};
   return make_placement(4, 5, map, {.num_nodes = 2, .rank_speed = {}, .rank_alive = {}});

@@ -10,7 +10,8 @@
 
 namespace lplb::testing {
 
-/// A group's batch: any placement, any counts, any quotas that sum to them (a solver's or not).
+/// A batch of a group: any placement, any counts, and any quotas that sum to them, whether a solver
+/// would choose them or not.
 struct MapInstance {
   Placement placement;
   std::vector<Load> counts;         ///< [num_ranks, num_logical]
@@ -20,8 +21,8 @@ struct MapInstance {
 struct MapLimits {
   Index max_nodes = 3;
   Index max_ranks_per_node = 4;
-  Index max_slots = 3;  ///< a rank
-  int max_tokens = 12;  ///< of one expert on one rank
+  Index max_slots = 3;  ///< slots of a rank
+  int max_tokens = 12;  ///< tokens of one expert on one rank
 };
 
 inline MapInstance random_map_instance(std::mt19937& random, const MapLimits& limits = {}) {
@@ -59,7 +60,8 @@ inline MapInstance random_map_instance(std::mt19937& random, const MapLimits& li
       sums[e] += tokens;
     }
   }
-  // Some replicas get nothing, some nearly all: drawn token by token from a random few.
+  // Each token goes to one of a few random replicas, so that some replicas get nothing and some
+  // nearly everything.
   instance.physical_load.assign(num_physical, 0);
   for (Index e = 0; e < num_logical; ++e) {
     std::vector<Index> live;
@@ -72,7 +74,7 @@ inline MapInstance random_map_instance(std::mt19937& random, const MapLimits& li
   return instance;
 }
 
-/// What `rank` counted, as tokens in random order, with some -1 and bad ids among them.
+/// A `topk_idx` with the counts of `rank`, in random order, with -1 and bad ids among them.
 template <class Id>
 std::vector<Id> random_topk(const MapInstance& instance, Index rank, std::mt19937& random) {
   const Index num_logical = instance.placement.num_logical_experts;

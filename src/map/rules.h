@@ -8,14 +8,14 @@
 #include "core/wide.h"
 #include "lplb/types.h"
 
-// Which replica takes the i-th token of expert e on rank r: the rules of docs/design/0003, shared
-// by all backends. Each rule writes the tokens 0, 1, ... of the expert on the rank, in their order
-// in topk_idx, as segments: runs of tokens with one replica. A replica has at most one segment, so
-// replica_count[e] of them are room enough.
+// Which replica takes the i-th token of expert e on rank r: the rules of docs/design/0003, which
+// all backends share. The tokens of an expert on a rank are numbered 0, 1, ... in their order in
+// topk_idx. A rule writes segments: runs of numbers that go to the same replica. A replica has at
+// most one segment, so an array of replica_count[e] segments is large enough.
 namespace lplb::map {
 
-/// From the end of the segment before (0 for the first) to `end`, exclusive: to `physical`.
-/// `Tokens`: Load, or an int where all sums are known to fit.
+/// The tokens from the end of the previous segment (from 0, for the first one) to `end`, exclusive,
+/// go to `physical`. `Tokens` is Load, or int if all sums are known to fit.
 template <class Tokens>
 struct BasicSegment {
   Tokens end;
@@ -23,12 +23,12 @@ struct BasicSegment {
 };
 using Segment = BasicSegment<Load>;
 
-/// A replicated expert in a batch, as all ranks know it.
+/// A replicated expert in a batch: what all ranks know of it.
 template <class Tokens>
 struct BasicExpertBatch {
-  const Tokens* counts;  ///< its tokens on rank g are counts[g * stride], >= 0
+  const Tokens* counts;  ///< counts[g * stride] tokens are on rank g, >= 0
   std::ptrdiff_t stride;
-  const Tokens* quota;    ///< [num_physical], >= 0; over the replicas it sums to the counts
+  const Tokens* quota;    ///< [num_physical], >= 0; those of the replicas sum to the counts
   const Index* replicas;  ///< [num_replicas], physical ids, ascending
   Index num_replicas;
   Index num_ranks;
@@ -37,7 +37,7 @@ struct BasicExpertBatch {
 };
 using ExpertBatch = BasicExpertBatch<Load>;
 
-/// Appends segments.
+/// Appends segments to `out`, and leaves out empty ones.
 template <class Tokens>
 struct SegmentWriter {
   BasicSegment<Tokens>* out;
@@ -60,17 +60,17 @@ LPLB_HOST_DEVICE constexpr Tokens larger(Tokens a, Tokens b) {
   return a < b ? b : a;
 }
 
-/// One rank's side of the expert: what stage 1 keeps, and what is left after it.
+/// What an expert has on one rank.
 template <class Tokens>
 struct RankShare {
-  Index first;  ///< into replicas: where the rank's own begin
-  Tokens local;
-  Tokens tokens;
-  Tokens quota;
+  Index first;    ///< index into `replicas` of the rank's first one
+  Tokens local;   ///< tokens that stage 1 keeps on the rank
+  Tokens tokens;  ///< tokens that are left after stage 1
+  Tokens quota;   ///< quotas that are left after stage 1
 };
 
-/// The share of `rank`. `*next` is the first replica that is not on an earlier rank; it moves past
-/// those of this one.
+/// The share of `rank`. `*next` must be the first replica that is not on a lower rank. It moves
+/// past the replicas of this rank.
 template <class Tokens>
 LPLB_HOST_DEVICE inline RankShare<Tokens> rank_share(const BasicExpertBatch<Tokens>& b, Index rank,
                                                      Index* next) {
@@ -85,6 +85,7 @@ LPLB_HOST_DEVICE inline RankShare<Tokens> rank_share(const BasicExpertBatch<Toke
   return share;
 }
 
+/// The first replica that is not on a rank below `rank`.
 template <class Tokens>
 LPLB_HOST_DEVICE inline Index first_replica(const BasicExpertBatch<Tokens>& b, Index rank) {
   Index i = 0;
@@ -92,7 +93,8 @@ LPLB_HOST_DEVICE inline Index first_replica(const BasicExpertBatch<Tokens>& b, I
   return i;
 }
 
-/// What stage 1 leaves on the ranks of a node; stage 2 pairs the smaller of the two sums.
+/// The tokens and quotas that stage 1 leaves on the ranks of a node. Stage 2 pairs the smaller of
+/// the two sums.
 template <class Tokens>
 struct NodeShare {
   Tokens tokens = 0;
@@ -101,6 +103,7 @@ struct NodeShare {
   LPLB_HOST_DEVICE Tokens paired() const { return smaller(tokens, quota); }
 };
 
+/// The share of `node`. `*next` as in rank_share().
 template <class Tokens>
 LPLB_HOST_DEVICE inline NodeShare<Tokens> node_share(const BasicExpertBatch<Tokens>& b, Index node,
                                                      Index* next) {
@@ -113,8 +116,9 @@ LPLB_HOST_DEVICE inline NodeShare<Tokens> node_share(const BasicExpertBatch<Toke
   return sum;
 }
 
-/// Gives the tokens [begin, end) of a queue to a rank whose slots take [at, at + length) of it. The
-/// first `used` of the rank's quota are taken: its slots fill in order.
+/// Gives those of the tokens [begin, end) of a queue to a rank that lie in [at, at + length), the
+/// part of the queue that the rank's slots take. Slots fill in order, and `used` tokens of the
+/// rank's quota are taken already. `first`: the rank's first replica.
 template <class Tokens>
 LPLB_HOST_DEVICE inline void give(const BasicExpertBatch<Tokens>& b, Index first, Tokens used,
                                   Tokens at, Tokens length, Tokens begin, Tokens end,
@@ -136,7 +140,8 @@ LPLB_HOST_DEVICE inline void give(const BasicExpertBatch<Tokens>& b, Index first
 }
 
 /// Stage 3: the queue of all tokens that are left meets all quotas that are left, both in the order
-/// of ranks. `begin`, `end`: the stretch of the queue that is `rank`'s, relative to its node's.
+/// of ranks. [begin, end) is the part of the queue that belongs to `rank`, counted from the
+/// beginning of its node's part.
 template <class Tokens>
 LPLB_HOST_DEVICE inline void give_anywhere(const BasicExpertBatch<Tokens>& b, Index rank,
                                            Tokens begin, Tokens end, SegmentWriter<Tokens>& out) {
@@ -161,11 +166,14 @@ LPLB_HOST_DEVICE inline void give_anywhere(const BasicExpertBatch<Tokens>& b, In
   }
 }
 
-/// Every rank's counts are known: the replicas' quotas are met exactly over the group, and as many
-/// tokens as possible stay on their rank, then on their node. Stage 1: a rank's first tokens go to
-/// its own slots. Stage 2: what is left in a node, queued by rank, meets the quotas left in the
-/// node, queued by slot. Stage 3: the same over the group. Returns the number of segments; the last
-/// one ends at the rank's count. O(num_ranks + num_replicas).
+/// The rule if the counts of all ranks are known. Over the group the quotas are met exactly, and as
+/// many tokens as possible stay on their rank, then on their node.
+/// - Stage 1: a rank's first tokens go to its own slots.
+/// - Stage 2: the tokens that are left in a node, queued by rank, meet the quotas that are left in
+///   the node, queued by slot.
+/// - Stage 3: the same over the group.
+/// Returns the number of segments; the last one ends at the rank's count.
+/// O(num_ranks + num_replicas).
 template <class Tokens>
 LPLB_HOST_DEVICE inline Index assign_exactly(const BasicExpertBatch<Tokens>& b, Index rank,
                                              BasicSegment<Tokens>* segments) {
@@ -194,13 +202,15 @@ LPLB_HOST_DEVICE inline Index assign_exactly(const BasicExpertBatch<Tokens>& b, 
     give(b, share.first, share.local, at, share.quota, begin, end, out);
     at += share.quota;
   }
-  // Beyond what the node pairs: `at` is the node's quota.
+  // `at` is the node's quota now. What lies beyond it is not paired in the node.
   if (end > at) give_anywhere(b, rank, larger(begin - at, Tokens{0}), end - at, out);
   return out.count;
 }
 
-/// No other rank is known: `tokens` evenly over the replicas on live ranks. The remainder goes to
-/// them from the (turn % live)-th on. `alive` [num_ranks], null: all are. O(num_replicas).
+/// The rule if nothing is known of the other ranks: divides `tokens` evenly over the replicas on
+/// live ranks. The remainder goes to the live replicas from the (turn % live)-th on. `alive`
+/// [num_ranks]; null: all ranks are live. Returns the number of segments: 0 if no replica is live.
+/// O(num_replicas).
 template <class Tokens>
 LPLB_HOST_DEVICE inline Index divide_evenly(const Index* replicas, Index num_replicas,
                                             const char* alive, Index slots_per_rank, Tokens tokens,
@@ -214,7 +224,7 @@ LPLB_HOST_DEVICE inline Index divide_evenly(const Index* replicas, Index num_rep
   const Tokens each = tokens / live;
   const Tokens extra = tokens % live;
   SegmentWriter<Tokens> out{segments};
-  Index place = live - turn % live;  // the replica's distance from the first to take an extra one
+  Index place = live - turn % live;  // distance from the first replica that takes an extra token
   for (Index i = 0; i < num_replicas; ++i) {
     if (!lives(i)) continue;
     out.add(each + (place % live < extra ? 1 : 0), replicas[i]);
@@ -240,8 +250,8 @@ class Proportion<Load> {
  private:
   Uint128 total_, phase_;
 };
-/// NOTE: by a reciprocal, since kernels divide 64 bits slowly: the quotient is below 2^31 and off
-/// by one at most.
+/// NOTE: multiplies by a reciprocal, because kernels divide 64-bit integers slowly. The quotient is
+/// below 2^31, so it is off by one at most, and the remainder corrects that.
 template <>
 class Proportion<int> {
  public:
@@ -261,12 +271,14 @@ class Proportion<int> {
   double inverse_;
 };
 
-/// Only the group's sum is known: `tokens` in proportion to quota(i), that of the i-th replica
-/// (their sum fits Tokens), each replica off by less than one token; no segment where that sum is
-/// 0. The i-th boundary is floor(tokens * Q_i / Q + phase) with Q_i the sum of the first i quotas:
-/// ranks and experts round at different phases, or else small counts would all go the same way. The
-/// phases are Roberts' R2 sequence ("The unreasonable effectiveness of quasirandom sequences",
-/// 2018). O(num_replicas).
+/// The rule if only the split of the group is known: divides `tokens` in proportion to quota(i),
+/// the quota of the i-th replica, by low-discrepancy rounding. Each replica is off by less than one
+/// token. The sum of the quotas must fit Tokens. If it is 0, no segment is written.
+///
+/// The i-th boundary is floor(tokens * Q_i / Q + phase), where Q_i is the sum of the first i
+/// quotas. The phase depends on rank and expert, because otherwise small counts would all be
+/// rounded in the same direction. The phases are Roberts' R2 sequence ("The unreasonable
+/// effectiveness of quasirandom sequences", 2018). Returns the number of segments. O(num_replicas).
 template <class Tokens, class Quota>
 LPLB_HOST_DEVICE inline Index divide_in_proportion(const Index* replicas, Index num_replicas,
                                                    Quota quota, Tokens tokens, Index rank,
@@ -286,7 +298,7 @@ LPLB_HOST_DEVICE inline Index divide_in_proportion(const Index* replicas, Index 
   return out.count;
 }
 
-/// The same, and evenly where the split has no tokens of the expert. `alive` as in divide_evenly().
+/// divide_in_proportion(), or divide_evenly() if the split has no tokens of the expert.
 template <class Tokens, class Quota>
 LPLB_HOST_DEVICE inline Index divide_by_split(const Index* replicas, Index num_replicas,
                                               Quota quota, const char* alive, Index slots_per_rank,
@@ -299,8 +311,9 @@ LPLB_HOST_DEVICE inline Index divide_by_split(const Index* replicas, Index num_r
                        segments);
 }
 
-/// Where the `number`-th token (from 0) of an expert on this rank goes. `segments`: the expert's;
-/// the last one ends beyond `number`. O(segments before it): a rank sees few.
+/// Where the `number`-th token (from 0) of an expert on this rank goes. `segments`: the segments of
+/// the expert; the last one must end beyond `number`. A linear search, because a rank has few
+/// segments of an expert.
 template <class Tokens>
 LPLB_HOST_DEVICE inline Index find_physical(const BasicSegment<Tokens>* segments, Tokens number) {
   while (number >= segments->end) ++segments;

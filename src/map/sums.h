@@ -3,28 +3,28 @@
 
 #include "map/rules.h"
 
-// assign_exactly() in another order, for kernels. What it needs of all ranks are sums of their
-// counts, which no split changes: they are made while the split is being solved. What is left to do
-// after it takes the replicas alone, not the ranks.
+// assign_exactly() in another order, for kernels. All it needs to know of the ranks are sums of
+// their counts. These do not depend on the split, so the kernel computes them while the split is
+// being solved. After that it walks over the replicas only, not over the ranks.
 namespace lplb::map {
 
-/// A replicated expert as one rank's kernel sees it, replicas ascending.
+/// A replicated expert as one rank's kernel sees it. Replicas are ascending.
 template <class Tokens>
 struct SummedExpert {
   const Index* physical;              ///< [num_replicas]
   const std::uint16_t* replica_rank;  ///< [num_replicas]
   const Tokens* quota;                ///< [num_replicas]
-  const Tokens* rank_tokens;          ///< [num_replicas]: counted on the replica's rank
-  const Tokens* node_tokens;          ///< [num_replicas]: counted on that rank's node
+  const Tokens* rank_tokens;          ///< [num_replicas]: tokens on the replica's rank
+  const Tokens* node_tokens;          ///< [num_replicas]: tokens on that rank's node
   Index num_replicas;
   Index ranks_per_node;
-  Tokens own;          ///< counted on this rank
-  Tokens before_rank;  ///< ... on earlier ranks of its node
-  Tokens before_node;  ///< ... on earlier nodes
+  Tokens own;          ///< tokens on this rank
+  Tokens before_rank;  ///< tokens on lower ranks of its node
+  Tokens before_node;  ///< tokens on lower nodes
 };
 
-/// Walks over the replicas in order and tells what stage 1 keeps at each: a rank's slots fill in
-/// order.
+/// Walks over the replicas in order and returns how many tokens stage 1 keeps at each. The slots of
+/// a rank fill in order.
 template <class Tokens>
 class KeptOnRank {
  public:
@@ -43,7 +43,7 @@ class KeptOnRank {
   Tokens before_ = 0;
 };
 
-/// What a stretch [at, at + length) of one queue has of [begin, end); <= 0: nothing.
+/// How many entries of a queue [at, at + length) and [begin, end) have in common; <= 0: none.
 template <class Tokens>
 LPLB_HOST_DEVICE constexpr Tokens overlap(Tokens begin, Tokens end, Tokens at, Tokens length) {
   return smaller(end, at + length) - larger(begin, at);
@@ -58,11 +58,11 @@ LPLB_HOST_DEVICE inline Index end_of_node(const SummedExpert<Tokens>& e, Index i
   return i;
 }
 
-/// What stage 1 and stage 2 keep on the node of the replicas [begin, end).
+/// How many tokens stages 1 and 2 keep on a node, whose replicas are [begin, end).
 template <class Tokens>
 struct KeptOnNode {
-  Tokens by_rank = 0;
-  Tokens paired = 0;
+  Tokens by_rank = 0;  ///< by stage 1
+  Tokens paired = 0;   ///< by stage 2
 
   LPLB_HOST_DEVICE KeptOnNode(const SummedExpert<Tokens>& e, Index begin, Index end) {
     KeptOnRank<Tokens> kept;
@@ -76,8 +76,8 @@ struct KeptOnNode {
   }
 };
 
-/// Stage 3. `begin`, `end`: this rank's stretch of the queue of all tokens that are left, relative
-/// to its node's.
+/// Stage 3. [begin, end): this rank's part of the queue of all tokens that are left, counted from
+/// the beginning of its node's part. `first_rank`: the first rank of its node.
 template <class Tokens>
 LPLB_HOST_DEVICE inline void assign_anywhere(const SummedExpert<Tokens>& e, Index first_rank,
                                              Tokens begin, Tokens end, SegmentWriter<Tokens>& out) {
@@ -108,12 +108,13 @@ LPLB_HOST_DEVICE inline void assign_anywhere(const SummedExpert<Tokens>& e, Inde
   }
 }
 
-/// The segments of assign_exactly(). `first_rank`: of the node of `rank`. O(num_replicas).
+/// Writes the same segments as assign_exactly(). `first_rank`: the first rank of the node of
+/// `rank`. O(num_replicas).
 template <class Tokens>
 LPLB_HOST_DEVICE inline Index assign_by_sums(const SummedExpert<Tokens>& e, Index rank,
                                              Index first_rank, BasicSegment<Tokens>* segments) {
   SegmentWriter<Tokens> out{segments};
-  Tokens begin = e.before_rank;  // of this rank's stretch in its node's queue
+  Tokens begin = e.before_rank;  // where this rank's part of its node's queue begins
   KeptOnRank<Tokens> kept;
   Index node_first = 0;
   LPLB_ROLLED

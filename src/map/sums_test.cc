@@ -11,7 +11,7 @@
 namespace lplb::map {
 namespace {
 
-/// Every rank's segments of every expert, by both ways.
+/// Compares the segments of assign_by_sums() and assign_exactly(), for every rank and expert.
 void compare(const testing::MapInstance& m) {
   const Placement& p = m.placement;
   const Index per_node = p.num_ranks / p.num_nodes;

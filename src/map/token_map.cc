@@ -10,7 +10,7 @@ void TokenMap::reserve(Index num_logical, Index num_physical) {
   segments_.reserve(static_cast<std::size_t>(num_physical));
 }
 
-/// Experts with one replica need no segments.
+/// Points all cursors at the first replica, without an end. Experts with one replica need no more.
 void TokenMap::start(const Placement& placement) {
   const auto num_logical = static_cast<std::size_t>(placement.num_logical_experts);
   cursors_.resize(num_logical);

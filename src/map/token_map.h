@@ -11,40 +11,43 @@
 
 namespace lplb::map {
 
-/// What every rank counted. Tokens of expert e on rank g: counts[g * stride + e]; where `packed`
-/// (see PackedLayout), of the k-th replicated expert: counts[g * stride + k].
+/// The counts of all ranks. Rank g has counts[g * stride + e] tokens of expert e. If `packed` (see
+/// PackedLayout), it has counts[g * stride + k] tokens of the k-th replicated expert.
 struct GroupCounts {
   const Load* counts;
   std::ptrdiff_t stride;
   bool packed;
 };
 
-/// Where one rank's tokens of one batch go: a cursor per expert that walks over its segments. Made
-/// by one of three rules; kept from batch to batch it keeps its memory. `own` [num_logical] is what
-/// this rank counted, `quota` [num_physical] the split of the group.
+/// Where one rank's tokens of one batch go: a cursor for each expert, which walks over the expert's
+/// segments. One of three rules makes the segments. The object keeps its memory from batch to
+/// batch. `own` [num_logical]: what this rank counted. `quota` [num_physical]: the split of the
+/// group.
 class TokenMap {
  public:
   /// Makes room for any placement within the limits.
   void reserve(Index num_logical, Index num_physical);
 
-  /// Every rank's counts are known.
+  /// The rule if the counts of all ranks are known.
   void assign_exactly(const Placement& placement, const GroupCounts& group, const Load* quota,
                       Index rank);
-  /// No other rank is known.
+  /// The rule if nothing is known of the other ranks.
   void divide_evenly(const Placement& placement, const Load* own, Index rank);
-  /// Only the group's split is known. An expert for which it has no tokens is divided evenly.
+  /// The rule if only the split of the group is known. If it has no tokens of an expert, that
+  /// expert is divided evenly.
   void divide_in_proportion(const Placement& placement, const Load* own, const Load* quota,
                             Index rank);
 
-  /// Walks over the tokens that were counted, once. `physical_idx` may be `topk_idx`.
+  /// Maps the tokens that were counted. It moves the cursors, so it can be called only once after a
+  /// rule. `physical_idx` may be `topk_idx`.
   template <class Id>
   void apply(std::span<const Id> topk_idx, std::span<Id> physical_idx);
 
  private:
   struct Cursor {
-    Load left;  // tokens until the segment ends
-    Index physical;
-    Index next;  // the segment after it
+    Load left;       // tokens of the current segment that are left
+    Index physical;  // where the current segment goes
+    Index next;      // the segment after the current one
   };
 
   void start(const Placement& placement);
@@ -52,7 +55,7 @@ class TokenMap {
   Segment* room() { return segments_.data() + num_segments_; }
 
   std::vector<Cursor> cursors_;    // [num_logical]
-  std::vector<Segment> segments_;  // [num_physical] is room enough: one a replica
+  std::vector<Segment> segments_;  // [num_physical]: at most one for each replica
   Index num_segments_ = 0;
 };
 
