@@ -66,7 +66,8 @@ std::string with_unit(double seconds) {
   return fmt::format("{:.2f} s", seconds);
 }
 
-// One line a benchmark: processor time, or wall time where a benchmark asks for it (threads).
+// Prints one line for each benchmark. The time is processor time, or wall time if the benchmark
+// asks for it (benchmarks with threads do).
 class TableReporter : public benchmark::BenchmarkReporter {
  public:
   bool ReportContext(const Context&) override {
@@ -97,7 +98,8 @@ class TableReporter : public benchmark::BenchmarkReporter {
   }
 
  private:
-  /// NOTE: nothing may be thrown through the benchmark library.
+  /// NOTE: an exception must not pass through the benchmark library, so it is kept for
+  /// check_output().
   void print(const std::string& line) {
     if (problem_) return;
     try {
@@ -110,7 +112,7 @@ class TableReporter : public benchmark::BenchmarkReporter {
   std::exception_ptr problem_;
 };
 
-// The reporter that was chosen, and whether anything failed.
+// The reporter `Base`, which in addition remembers whether any benchmark failed.
 template <class Base>
 class Checked : public Base {
  public:
@@ -127,7 +129,8 @@ class Checked : public Base {
 
 template <class Reporter>
 int run_with(Reporter& reporter, const std::string& filter) {
-  // What the library says there about a filter without a match is thrown instead.
+  // If the filter matches nothing, the library writes a message here. It is dropped, because the
+  // check below throws.
   std::ostringstream unsaid;
   reporter.SetErrorStream(&unsaid);
   const std::size_t matched = benchmark::RunSpecifiedBenchmarks(&reporter);

@@ -6,14 +6,14 @@
 
 namespace lplb::bench {
 
-/// Runs the registered benchmarks and prints a table of name, time an operation and operations a
-/// second. `args`, each with a value after it or after '=':
+/// Runs the registered benchmarks and prints a table with the name, the time of an operation and
+/// the operations per second. Each of `args` has a value as the next argument or after '=':
 ///   --json FILE              Google Benchmark's JSON instead of the table; "-" is standard output
-///   --filter RE              only names that match this extended regular expression
-///   --min-time S             seconds a benchmark runs, > 0; default 0.2
-///   --trace FILE             solve recorded loads too
-///   --export-instances FILE  write what the split benchmarks solve, as JSON, and run nothing
-/// Returns 0, or 1 where a benchmark failed. Throws ArgumentError (a filter without a match too)
+///   --filter RE              run only names that match this extended regular expression
+///   --min-time S             how many seconds each benchmark runs, > 0; default 0.2
+///   --trace FILE             also solve recorded loads
+///   --export-instances FILE  write the instances of the split benchmarks as JSON, and run nothing
+/// Returns 0, or 1 if a benchmark failed. Throws ArgumentError (also if the filter matches nothing)
 /// and FileError.
 int run_benchmarks(const std::vector<std::string>& args);
 

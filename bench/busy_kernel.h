@@ -5,7 +5,8 @@
 
 namespace lplb::bench {
 
-/// Enqueues other work: one thread that waits so long, while the rest of the device is free.
+/// Enqueues work that stands for other kernels: one thread waits that long, and the rest of the
+/// device is free.
 void launch_busy(int microseconds, cudaStream_t stream);
 
 }  // namespace lplb::bench

@@ -17,12 +17,12 @@
 namespace lplb::bench {
 namespace {
 
-/// What two medians of one run are to each other.
+/// The ratio of two medians of one run.
 struct Ratio {
   const char* name;
   const char* slow;
   const char* fast;
-  double must, aim;  // at least
+  double must, aim;  // the ratio should be at least this
 };
 constexpr Ratio kRatios[] = {
     {"ratio/cube8x2/ipm:cut", "ipm/cube8x2", "solve/cube8x2/cut", 8, 15},
@@ -38,7 +38,7 @@ bool within(const CudaTiming& timing, const CudaTarget& target) {
          (target.p99_us == 0 || timing.p99_us <= target.p99_us);
 }
 
-/// "aim", "must" or "no": the hardest target that was met; empty where there is none.
+/// The hardest target that was met: "aim", "must" or "no". Empty if the benchmark has no target.
 std::string verdict(const CudaBenchmark& benchmark, const CudaTiming& timing) {
   const bool has_target = benchmark.must.median_us > 0 || benchmark.must.p99_us > 0;
   if (!has_target) return "";
@@ -82,7 +82,7 @@ nlohmann::ordered_json row_json(const Row& row) {
   return json;
 }
 
-/// median(slow) / median(fast) of `rows`; 0 where one is not there.
+/// median(slow) / median(fast) of `rows`; 0 if one of them is missing.
 double value_of(const Ratio& ratio, const std::vector<Row>& rows) {
   const auto median = [&](const char* name) {
     const auto found = std::find_if(rows.begin(), rows.end(),
@@ -102,7 +102,7 @@ std::string ratio_text(const Ratio& ratio, double value) {
                      ratio.slow, ratio.fast);
 }
 
-/// Where a benchmark's kind is in the table.
+/// The position of a benchmark's kind in the table.
 std::ptrdiff_t place_of(const std::string& name) {
   constexpr std::string_view kKinds[] = {"empty kernel", "solve", "batch", "plan", "ipm"};
   const std::string_view kind = std::string_view(name).substr(0, name.find('/'));

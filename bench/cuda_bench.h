@@ -7,11 +7,11 @@
 
 #include "bench/workloads.h"
 
-// Benchmarks of the device: times of graph replays, see METHOD.md. What is timed is compared with
-// the CPU's result first.
+// Benchmarks of the device: times of graph replays, see METHOD.md. The result of what is timed is
+// compared with the CPU's result.
 namespace lplb::bench {
 
-/// Over the batches of a benchmark.
+/// The median and the 99th percentile of the times of a benchmark.
 struct CudaTiming {
   double median_us = 0;
   double p99_us = 0;
@@ -28,21 +28,21 @@ struct CudaTarget {
 struct CudaBenchmark {
   std::string name;
   CudaTarget must, aim;
-  std::function<CudaTiming()> run;  ///< throws where a result is wrong
+  std::function<CudaTiming()> run;  ///< throws if a result is wrong
 };
 
-/// Appends its benchmarks for each of `cases`.
+/// A function that appends the benchmarks of one file for each of `cases`.
 using CudaSuite = void (*)(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benchmarks);
 
-/// Filled by the *_cuda_bench.cu files at start.
+/// All suites. The *_cuda_bench.cu files add theirs before main() starts.
 std::vector<CudaSuite>& cuda_suites();
 
 /// The median and the 99th percentile of `times`.
 CudaTiming summarize(std::vector<double> times);
 
-/// Runs what `filter` matches over the instances, and over those of `trace` where it is not empty.
-/// Prints a table, or where `json` is not empty writes JSON there. Throws ArgumentError (no GPU, a
-/// filter without a match) and FileError.
+/// Runs the benchmarks that match `filter`, over the instances of METHOD.md, and over those of
+/// `trace` unless it is empty. Prints a table, or writes JSON to `json` unless that is empty.
+/// Throws ArgumentError (no GPU, or the filter matches nothing) and FileError.
 void run_cuda_benchmarks(const std::string& filter, const std::string& trace,
                          const std::string& json);
 

@@ -16,12 +16,12 @@
 #include "support/device_vector.h"
 #include "support/instances.h"
 
-// The exchange of ranks of one device, by itself and within the plan's kernel: no NVLink between
-// them, but all else.
+// Benchmarks of the exchange by itself and within the plan's kernel. All ranks are on one device,
+// so the times include everything but NVLink.
 namespace lplb::bench {
 namespace {
 
-constexpr int kRounds = 50;  // of a graph
+constexpr int kRounds = 50;  // rounds of a graph
 constexpr int kReplays = 200;
 constexpr int kWarmUp = 300;
 constexpr Index kTopk = 8;
@@ -38,9 +38,9 @@ struct PeersArgs {
 
 __host__ __device__ int count_of(int column) { return 10 * column; }
 
-/// All ranks but 0, a block each, for many rounds: always a round ahead of rank 0, so that it waits
-/// for nothing but its own part. (As many kernels as ranks would measure how many of them one GPU
-/// starts in a second.)
+/// Runs all ranks but rank 0 for many rounds, each in one block. They are always a round ahead of
+/// rank 0, so that rank 0 waits only for its own part. (With one kernel for each rank, the
+/// benchmark would measure how many kernels one GPU can start in a second.)
 __global__ void __launch_bounds__(kPeerThreads)
     peers_kernel(const __grid_constant__ PeersArgs args) {
   __shared__ exchange::PeerRound::SharedVerdict verdict;
@@ -52,13 +52,13 @@ __global__ void __launch_bounds__(kPeerThreads)
     round.push(args.num_counts, args.fingerprint, count_of);
     round.gather(args.num_counts, args.fingerprint, [](int, int, int) {});
     __syncthreads();
-    if (round.verdict() != 0) return;  // rank 0 is late: it will say so
+    if (round.verdict() != 0) return;  // rank 0 is late, and will report it
     if (threadIdx.x == 0) round.finish();
     __syncthreads();
   }
 }
 
-/// A group whose ranks but 0 are one kernel.
+/// A group in which all ranks but rank 0 are one kernel.
 class VirtualPeers {
  public:
   VirtualPeers(Index num_ranks, std::size_t num_counts, unsigned long long fingerprint)
@@ -115,7 +115,8 @@ CudaTiming time_gather(Index num_ranks, std::size_t num_counts) {
   return timing;
 }
 
-/// Rank 0's plan, against what it takes with the same counts given and no staleness.
+/// Times rank 0's plan, and compares it with the time of a plan that is given the same counts and
+/// has no staleness.
 CudaTiming time_plan(std::int64_t num_tokens, Index staleness) {
   const testing::Workload workload = testing::make_workload("cube8x2", 1);
   const Placement& p = workload.placement;
@@ -150,7 +151,8 @@ CudaTiming time_plan(std::int64_t num_tokens, Index staleness) {
   };
   const double given_us = time(given, batch_given, [] {}).median_us;
   if (staleness != 0) {
-    // The batch before is always this one: what it counted goes into its row of the given counts.
+    // The previous batch is always this one, so its counts go into this rank's row of the given
+    // counts.
     given.count(timer.stream(), batch, packed.data());
     DevicePlanner model(p, 0, options);
     for (int i = 0; i < 2; ++i) model.run(timer.stream(), batch_given);
@@ -171,7 +173,7 @@ CudaTiming time_plan(std::int64_t num_tokens, Index staleness) {
 
 void add_exchanges(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benchmarks) {
   for (const Case& c : cases) {
-    if (c.name != "cube8x2") continue;  // once, whatever traces there are
+    if (c.name != "cube8x2") continue;  // run once, even if there are traces
     for (const Index num_ranks : {2, 4, 8, 16}) {
       benchmarks.push_back(
           {"exchange/" + std::to_string(num_ranks) + "x24", {3.5}, {2.2}, [num_ranks] {

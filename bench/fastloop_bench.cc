@@ -12,20 +12,21 @@
 #include "lplb/planner.h"
 #include "map/token_map.h"
 
-// One rank's fast loop on the CPU: 4096 tokens, top 8, int32. An item is an entry of topk_idx.
+// Benchmarks of one rank's fast loop on the CPU: 4096 tokens, top 8, int32. An item is an entry of
+// topk_idx.
 namespace lplb::bench {
 namespace {
 
 constexpr int kNumTokens = 4096;
 constexpr int kTopk = 8;
-constexpr int kNumDrawn = 8;  // batches to rotate through: 1 MiB of topk_idx
+constexpr int kNumDrawn = 8;  // how many batches take turns: 1 MiB of topk_idx
 
-/// Rank 0's tokens, drawn with the workload's popularity, and what every rank counted.
+/// Rank 0's tokens, drawn with the workload's popularity, and the counts of every rank.
 struct Batch {
   std::vector<std::int32_t> topk;
   std::vector<Load> counts;  // [num_ranks, num_logical]
   std::vector<Load> packed;  // [num_ranks, layout.size()]
-  Split split;               // of the counts
+  Split split;               // the split of these counts
 };
 
 Batch draw_batch(const Placement& p, const std::vector<Load>& popularity, std::uint64_t seed) {
@@ -62,7 +63,7 @@ std::vector<Batch> draw_batches(const testing::Workload& w) {
   return batches;
 }
 
-/// Delivers packed counts that were made beforehand: a transport that costs one copy.
+/// An exchange that delivers packed counts that were made before. It costs one copy.
 class PreparedCounts : public Exchange {
  public:
   explicit PreparedCounts(Index num_ranks) : num_ranks_(num_ranks) {}
@@ -99,7 +100,7 @@ void count(benchmark::State& state, const std::string& name) {
   count_items(state);
 }
 
-// map/WORKLOAD: as in the planner, from packed counts and with memory that is kept.
+// map/WORKLOAD: maps as the planner does, from packed counts and with memory that is used again.
 void map_batch(benchmark::State& state, const std::string& name) {
   const Placement& p = workload(name).placement;
   const std::vector<Batch> batches = draw_batches(workload(name));
@@ -118,7 +119,7 @@ void map_batch(benchmark::State& state, const std::string& name) {
   count_items(state);
 }
 
-// plan/WORKLOAD: Planner::run(), less the transport.
+// plan/WORKLOAD: Planner::run() without a real transport.
 void plan(benchmark::State& state, const std::string& name) {
   const Placement& p = workload(name).placement;
   const std::vector<Batch> batches = draw_batches(workload(name));

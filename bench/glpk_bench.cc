@@ -11,17 +11,18 @@
 #include "bench/workloads.h"
 #include "lplb/solver.h"
 
-// GLPK's simplex on the split benchmarks' instances: the linear program alone, T in fractions of a
-// token, which is less than what our solvers return. See METHOD.md for the two forms.
+// GLPK's simplex on the instances of the split benchmarks. It solves only the linear program, with
+// T in fractions of a token, which is less work than our solvers do. METHOD.md describes the two
+// forms.
 namespace lplb::bench {
 namespace {
 
 enum class Form {
   kPlain,  ///< a column for every replica and an equation for every expert; solved from scratch
-  kTuned,  ///< only what can move, one column less an expert; last batch's basis kept
+  kTuned,  ///< only tokens that can move, one column less for each expert; keeps the previous basis
 };
 
-// Rows and columns of GLPK start from 1: row g + 1 says T >= load of rank g; column 1 is T.
+// GLPK numbers rows and columns from 1. Row g + 1 says T >= load of rank g. Column 1 is T.
 class GlpkSplit {
  public:
   GlpkSplit(const Placement& placement, Form form)
@@ -68,7 +69,7 @@ class GlpkSplit {
     }
   }
 
-  // The least T, or NaN where the solver failed.
+  // Returns the smallest T, or NaN if the solver failed.
   double run() {
     if (form_ == Form::kPlain) glp_std_basis(lp_.get());
     const int failed = glp_simplex(lp_.get(), &options_);
@@ -79,8 +80,8 @@ class GlpkSplit {
  private:
   struct Expert {
     Index last_rank = 0;
-    int row = 0;     // its equation or, tuned with more than two ranks, its upper bound; else 0
-    int column = 0;  // tuned with two ranks: the one column
+    int row = 0;     // its equation; kTuned, more than two ranks: its upper bound; else 0
+    int column = 0;  // kTuned with two ranks: its only column; else 0
   };
 
   int add_column(double cost) {
@@ -122,7 +123,7 @@ class GlpkSplit {
   std::vector<double> value_ = {0.0};
 };
 
-// glpk/WORKLOAD/FORM: setting the batch's bounds is not timed, glp_simplex() is.
+// glpk/WORKLOAD/FORM: the time of glp_simplex(), without the time to set the batch's bounds.
 void solve_by_glpk(benchmark::State& state, const std::string& name, Form form) {
   const testing::Workload& w = workload(name);
   GlpkSplit glpk(w.placement, form);
@@ -132,7 +133,8 @@ void solve_by_glpk(benchmark::State& state, const std::string& name, Form form) 
   for (const auto& load : w.loads) {
     glpk.set_load(load);
     solve(problem, load, split, workspace);
-    // Whole tokens need the next integer; fractions of T are coarser than 1 / num_ranks.
+    // For whole tokens T is rounded up. The slack of 1e-3 is safe: T is a fraction whose
+    // denominator is at most num_ranks.
     if (std::ceil(glpk.run() - 1e-3) != split.max_load) {
       return state.SkipWithError("GLPK's optimum is another");
     }

@@ -10,8 +10,8 @@
 
 namespace lplb::bench {
 
-/// Microseconds that one node of a CUDA graph takes when `repeats` of it run one after the other:
-/// the median of `replays` replays. What METHOD.md calls "replay of one kernel".
+/// Measures how many microseconds one node of a CUDA graph takes if `repeats` of it run one after
+/// the other: the median of `replays` replays. METHOD.md describes this for the GPU benchmarks.
 class GraphTimer {
  public:
   GraphTimer() {
@@ -27,16 +27,16 @@ class GraphTimer {
 
   cudaStream_t stream() const { return stream_.get(); }
 
-  /// `launch` enqueues the work on stream().
+  /// Returns that time. `launch` enqueues the work on stream().
   double time_us(const std::function<void()>& launch, int repeats = 20, int replays = 7) {
     std::vector<double> times = times_us(launch, repeats, replays, 2);
     std::nth_element(times.begin(), times.begin() + replays / 2, times.end());
     return times[static_cast<std::size_t>(replays / 2)];
   }
 
-  /// The times of `replays` replays, after `warm_up` more that are not counted: a fixed number, for
-  /// work that takes part in rounds of several ranks. `begin` is called when all is ready for the
-  /// first.
+  /// Returns the times of `replays` replays. Before these it runs `warm_up` replays that are not
+  /// counted. The number of replays is fixed, for work that takes part in rounds of several ranks.
+  /// `begin` is called when everything is ready for the first replay.
   std::vector<double> times_us(
       const std::function<void()>& launch, int repeats, int replays, int warm_up,
       const std::function<void()>& begin = [] {}) {

@@ -7,15 +7,16 @@
 #include "solve/ipm/cuda.h"
 #include "solve/solvers.h"
 
-// The interior-point solver's iterations on the device: one batch a launch, to kTolerance.
+// Benchmarks of the interior-point solver's iterations on the device: one batch for each launch, to
+// kTolerance.
 namespace lplb::bench {
 namespace {
 
 constexpr int kBatches = 60;
-constexpr int kRepeats = 5;  // of a batch in a graph: a solve is long
+constexpr int kRepeats = 5;  // solves of a batch in a graph; few, because a solve is long
 constexpr double kTolerance = 1e-4;
 
-/// One batch at a time of one placement, on the device.
+/// Solves batches of one placement on the device, one at a time.
 class DeviceBatch {
  public:
   explicit DeviceBatch(const testing::Workload& workload)
@@ -39,7 +40,8 @@ class DeviceBatch {
     return timer_.time_us([&] { device_.launch(1, options, timer_.stream()); }, kRepeats);
   }
 
-  /// Throws unless it converged around the exact optimum. Returns the iterations.
+  /// Throws unless the solver converged to the exact optimum, within the tolerance. Returns the
+  /// number of iterations.
   int check() {
     solvers::IpmOutcome outcome{};
     LPLB_CUDA_CHECK(
@@ -67,7 +69,7 @@ class DeviceBatch {
   Split best_;
 };
 
-/// `warm`: each solve starts from where the last one of the same batch ended.
+/// If `warm`, each solve of a batch starts from where the previous solve of that batch ended.
 CudaTiming time_ipm(const Case& c, bool warm) {
   std::vector<double> times;
   int iterations = 0;

@@ -4,7 +4,7 @@
 #include "bench/bench_main.h"
 #include "lplb/error.h"
 
-// The benchmarks without the command: what `lplb bench` runs too.
+// Runs the benchmarks of `lplb bench` without the command.
 int main(int argc, char** argv) {
   try {
     return lplb::bench::run_benchmarks({argv + 1, argv + argc});

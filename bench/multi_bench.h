@@ -15,12 +15,12 @@
 #include "support/device_vector.h"
 #include "support/process_group.h"
 
-// Benchmarks of one process a GPU; rank 0 prints.
+// Benchmarks with one process for each GPU. Rank 0 prints.
 namespace lplb::bench {
 
 class MultiBench {
  public:
-  static constexpr int kRounds = 20;    // of a graph
+  static constexpr int kRounds = 20;    // rounds of a graph
   static constexpr int kReplays = 500;  // 10,000 rounds
 
   explicit MultiBench(testing::ProcessGroup& group)
@@ -50,10 +50,11 @@ class MultiBench {
     return [this](std::span<const std::byte> mine) { return group_.all_gather(mine); };
   }
 
-  /// Of graphs; ranks start together, and go on together since they exchange.
+  /// Times graphs. The ranks start together, and stay together because they exchange.
   std::vector<double> time_graphs(const std::function<void()>& launch) {
     group_.barrier();
-    // NOTE: a fixed number of replays, warm-up too: the ranks' rounds belong together.
+    // NOTE: the number of replays is fixed, also for the warm-up, because all ranks must run the
+    // same number of rounds.
     return timer_.times_us(launch, kRounds, kReplays, kReplays);
   }
   std::vector<double> time_eager(const std::function<void()>& launch) {
@@ -71,7 +72,7 @@ class MultiBench {
     return times;
   }
 
-  /// Rounds of `counts` counts a rank, in graphs and one by one. All must be complete.
+  /// Times rounds of `counts` counts for each rank, in graphs and one by one. All must be complete.
   void time_exchange(const std::string& what, DeviceExchange& exchange, std::size_t counts,
                      const std::string& note) {
     const testing::DeviceVector<std::int32_t> mine(std::vector<std::int32_t>(counts, rank_));
@@ -95,7 +96,8 @@ class MultiBench {
   GraphTimer timer_;
 };
 
-/// For main(): starts a rank a GPU, or is one and runs the bench.
+/// main() calls this. It starts one rank for each GPU; in the process of a rank it runs the
+/// benchmarks.
 template <class Bench>
 int run_multi_bench(int argc, char** argv) try {
   const auto role = testing::ProcessRole::of_this_process();

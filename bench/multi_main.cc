@@ -11,15 +11,15 @@
 #include "exchange/libraries/nccl_test_comm.h"
 #include "lplb/device_planner.h"
 
-// lplb_multi_bench [NUM_GPUS]: the exchange over NVLink, one process a GPU: by itself, beside
-// NCCL's collectives of as many counts, and within the plan.
+// lplb_multi_bench [NUM_GPUS]: measures the exchange over NVLink, with one process for each GPU: by
+// itself, compared with NCCL's collectives of the same number of counts, and within the plan.
 namespace lplb::bench {
 namespace {
 
 using testing::DeviceVector;
 using testing::ProcessGroup;
 
-/// NCCL's all-reduce is called here alone.
+/// An NCCL communicator, with the all-reduce that only this file calls.
 class NcclGroup {
  public:
   explicit NcclGroup(ProcessGroup& group) : comm_(group) {
@@ -41,7 +41,7 @@ class NcclGroup {
   int (*all_reduce_)(const void*, void*, std::size_t, int, int, void*, cudaStream_t) = nullptr;
 };
 
-/// Of a rank's process.
+/// The benchmarks, as the process of one rank runs them.
 class Bench : public MultiBench {
  public:
   using MultiBench::MultiBench;
@@ -77,7 +77,7 @@ class Bench : public MultiBench {
 
  private:
   static constexpr std::size_t kMostCounts = 256;
-  static constexpr int kWork = 50;  // us
+  static constexpr int kWork = 50;  // microseconds
 
   std::shared_ptr<DeviceExchange> connect() {
     PeerGroup peers = PeerGroup::connect(rank_, num_ranks_, gather(), {.max_counts = kMostCounts});
@@ -108,7 +108,7 @@ class Bench : public MultiBench {
     report("ncclAllReduce, 256 counts, eager", time_eager(all_reduce), note);
   }
 
-  /// 256 experts, 16 redundants a rank that copy the next rank's first experts.
+  /// 256 experts. The 16 redundants of each rank copy the first experts of the next rank.
   Placement placement() const {
     constexpr Index kExperts = 256;
     constexpr Index kRedundants = 16;
@@ -121,7 +121,7 @@ class Bench : public MultiBench {
     return make_placement(num_ranks_, kExperts, map);
   }
 
-  /// A rank's planner, and a batch of its own.
+  /// A rank's planner, and a batch that it plans.
   struct Work {
     Work(const Placement& p, Index rank, std::int64_t tokens,
          std::shared_ptr<DeviceExchange> exchange, Index staleness)
@@ -178,7 +178,8 @@ class Bench : public MultiBench {
     group_.barrier();
   }
 
-  /// With other work between batches, in whose shadow an exchange can be.
+  /// Times batches with other work between them. With staleness the exchange can run in parallel
+  /// with that work.
   void time_beside_work(std::int64_t tokens, const std::string& how,
                         std::shared_ptr<DeviceExchange> exchange, Index staleness) {
     Work work(placement(), rank_, tokens, std::move(exchange), staleness);

@@ -7,16 +7,17 @@
 
 #include "lplb/placement.h"
 
-// The slow loop. An item of rebalance/ and topology/ is a layer, an item of moves/ a slot.
-// scripts/eplb-reference-speed times the reference on the loads of rebalance/.
+// Benchmarks of the slow loop. An item of rebalance/ and topology/ is a layer, an item of moves/ is
+// a slot. scripts/eplb-reference-speed times the reference implementation on the loads of
+// rebalance/.
 namespace lplb {
 namespace {
 
 constexpr Index kLayers = 58;
 constexpr Index kExperts = 256;
-constexpr std::size_t kSets = 16;  // so many that no branch is learned by heart
+constexpr std::size_t kSets = 16;  // so many that branch prediction cannot learn them
 
-/// Token counts of very different size from the number of an entry (splitmix64).
+/// Turns the number of an entry into a token count (splitmix64). The counts differ widely in size.
 double load_of(std::uint64_t i) {
   std::uint64_t x = (i + 1) * 0x9E3779B97F4A7C15;
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
@@ -25,7 +26,7 @@ double load_of(std::uint64_t i) {
   return static_cast<double>((x >> 32) % (std::uint64_t{1} << (4 + x % 12)));
 }
 
-/// [kSets, kLayers * kExperts].
+/// Makes loads [kSets, kLayers * kExperts].
 std::vector<std::vector<double>> make_loads() {
   std::vector<std::vector<double>> sets(kSets);
   std::uint64_t next = 0;
@@ -63,7 +64,8 @@ void topology_placement(benchmark::State& state, const std::string& name, Index 
   state.SetItemsProcessed(state.iterations() * kLayers);
 }
 
-/// From each layer's placement to the next one's, as a rebalance would move weights.
+/// Times the plan of moves from each layer's placement to that of the next layer, as if it were a
+/// rebalance.
 void moves(benchmark::State& state, const Shape& s, bool keep) {
   const auto loads = make_loads();
   const ExpertMaps maps =

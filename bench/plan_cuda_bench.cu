@@ -10,14 +10,15 @@
 #include "support/device_vector.h"
 #include "support/instances.h"
 
-// One rank's plan on the device, all counts given: DevicePlanner::run(), replayed in a graph.
+// Benchmarks of one rank's plan on the device with all counts given: DevicePlanner::run(), replayed
+// in a graph.
 namespace lplb::bench {
 namespace {
 
 constexpr int kBatches = 60;
 constexpr Index kTopk = 8;
 
-/// What is planned of each case.
+/// The cases and sizes that are planned.
 struct PlanShapeCase {
   const char* shape;
   std::int64_t num_tokens;
@@ -39,7 +40,7 @@ constexpr PlanShapeCase kPlans[] = {
     {"EP128+128", 4096, PlanShape::kKernels, {}, {}},
 };
 
-/// What the CPU's planner maps.
+/// Maps the batch with the CPU's planner.
 std::vector<std::int32_t> map_on_cpu(const Placement& p, const PlannerOptions& options,
                                      const PlanBatch& batch) {
   auto given = std::make_shared<GivenCounts>(p.num_ranks, 0);
@@ -50,7 +51,7 @@ std::vector<std::int32_t> map_on_cpu(const Placement& p, const PlannerOptions& o
   return out;
 }
 
-/// Adds the times of a placement's batches to `times`; returns the planner's figures.
+/// Adds the times of the workload's batches to `times`. Returns the planner's statistics.
 DevicePlannerStats time_workload(const testing::Workload& workload, const PlanShapeCase& shape,
                                  std::vector<double>& times) {
   const Placement& p = workload.placement;

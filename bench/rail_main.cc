@@ -6,8 +6,8 @@
 #include "exchange/libraries/nccl_test_comm.h"
 #include "lplb/rail_exchange.h"
 
-// lplb_rail_bench [NUM_GPUS]: the exchange of two levels, each GPU a domain of its own: by
-// NVSHMEM's puts from its kernel, and with NCCL's all-gather between kernels as rail.
+// lplb_rail_bench [NUM_GPUS]: measures the exchange of two levels. Each GPU is a domain of its own.
+// The rail is NVSHMEM's puts from the kernel, then NCCL's all-gather between kernels.
 namespace lplb::bench {
 namespace {
 

@@ -8,11 +8,13 @@
 
 #include "lplb/simulate.h"
 
-// A whole replay: reading the trace, placing, splitting, adding up. Items are solves.
+// Benchmarks of a whole replay: read the trace, place, split, add up the figures. An item is a
+// solve.
 namespace lplb {
 namespace {
 
-/// A trace file of 8 layers and 64 steps, removed afterwards: what is timed includes its parsing.
+/// A trace file of 8 layers and 64 steps, which is removed afterwards. The times include its
+/// parsing.
 class TraceFile {
  public:
   explicit TraceFile(const SyntheticOptions& options)

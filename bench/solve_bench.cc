@@ -12,14 +12,14 @@
 namespace lplb::bench {
 namespace {
 
-/// A batch, its placement, and what a solver makes of that.
+/// A batch, its placement, and the solver's tables of the placement.
 struct Item {
   const Placement* placement;
   const SplitProblem* problem;
   const std::vector<Load>* load;
 };
 
-/// The batches of a case in turn.
+/// All batches of a case.
 class Items {
  public:
   explicit Items(std::vector<testing::Workload> workloads) : workloads_(std::move(workloads)) {
@@ -37,7 +37,8 @@ class Items {
   std::vector<Item> items_;
 };
 
-// What is timed must be right: every batch once, checked by its certificate.
+// Solves every batch once and checks the result by its certificate, because only right results may
+// be timed.
 std::string check_batches(const std::vector<Item>& items, const SolveOptions& options) {
   Workspace workspace;
   Split split;
@@ -52,7 +53,7 @@ std::string check_batches(const std::vector<Item>& items, const SolveOptions& op
   return "";
 }
 
-// solve/WORKLOAD/SOLVER: one batch after another, one thread; an item is a batch.
+// solve/WORKLOAD/SOLVER: solves one batch after the other on one thread. An item is a batch.
 void solve_one(benchmark::State& state, const Case& c, Solver solver) {
   const Items items(c.make(kNumBatches));
   SolveOptions options;
@@ -81,7 +82,8 @@ void register_solvers(const Case& c) {
   }
 }
 
-// batch/WORKLOAD: all batches in one call of solve_batch() on one thread; an item is a batch.
+// batch/WORKLOAD: solves all batches in one call of solve_batch() on one thread. An item is a
+// batch.
 void solve_many(benchmark::State& state, const std::string& name) {
   const testing::Workload& w = workload(name);
   const SplitProblem problem(w.placement);
@@ -99,7 +101,7 @@ void solve_many(benchmark::State& state, const std::string& name) {
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(summary.size()));
 }
 
-// tables/WORKLOAD: what a placement change costs, off the hot path.
+// tables/WORKLOAD: the cost of a new placement, which is not on the hot path.
 void make_tables(benchmark::State& state, const std::string& name) {
   const testing::Workload& w = workload(name);
   SplitProblem problem(w.placement);

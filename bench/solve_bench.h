@@ -5,7 +5,7 @@
 
 namespace lplb::bench {
 
-/// Adds solve/ benchmarks of recorded_cases(trace). Throws what that does.
+/// Adds the solve/ benchmarks of recorded_cases(trace). Throws what recorded_cases() throws.
 void register_recorded(const std::string& trace);
 
 }  // namespace lplb::bench

@@ -12,7 +12,7 @@ namespace lplb::bench {
 namespace {
 
 constexpr int kBatches = 400;
-constexpr int kLaunches = 20;  // that batch/ rows time
+constexpr int kLaunches = 20;  // how many launches batch/ times
 
 /// All batches of a workload on the device.
 class DeviceBatches {
@@ -41,7 +41,8 @@ class DeviceBatches {
     problem_.launch(timer_.stream(), pointers, count, solver_, -1);
   }
 
-  /// Every result is the optimum that the CPU proves; returns how many are certified on the device.
+  /// Throws unless every result is the optimum that the CPU proves. Returns how many results the
+  /// device itself has proven optimal.
   int check() {
     launch(0, count());
     LPLB_CUDA_CHECK(cudaStreamSynchronize(timer_.stream()));
@@ -89,8 +90,8 @@ CudaTiming time_batches(const Case& c, Solver solver) {
   return timing;
 }
 
-/// kBatches of a placement in one launch, again and again the same where it has fewer: the time a
-/// batch.
+/// Times kBatches batches of a placement in one launch, and divides by kBatches. If the placement
+/// has fewer batches, they are repeated.
 CudaTiming time_launch(const Case& c, Solver solver) {
   std::vector<double> times;
   for (testing::Workload& workload : c.make(kBatches)) {
@@ -130,7 +131,7 @@ constexpr Targets kTargets[] = {
     {"EP64+64", kMustEp, kAimEp},    {"EP72+144", kMustEp, kAimEp},
     {"EP128+128", kMustEp, kAimEp},
 };
-/// Of a batch in a launch of many: two million a second.
+/// The target for a batch in a launch of many: two million batches a second.
 constexpr CudaTarget kMustLaunch{0.5, 0};
 
 void add_solves(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benchmarks) {

@@ -15,14 +15,14 @@
 namespace lplb::bench {
 namespace {
 
-constexpr std::size_t kPlacedFrom = 8;  // batches
+constexpr std::size_t kPlacedFrom = 8;  // a placement is made from so many batches
 
-/// How a trace's experts are placed.
+/// A way to place the experts of a trace.
 struct Shape {
   const char* name;
   const char* topology;  // empty: EPLB
   Index num_ranks;
-  Index redundants;  // a rank
+  Index redundants;  // of each rank
 };
 constexpr Shape kShapes[] = {
     {"cube8x2", "cube", 8, 2},
@@ -76,7 +76,8 @@ Placement place(const Shape& shape, Index num_logical, const std::vector<double>
   return make_placement(shape.num_ranks, num_logical, maps.physical_to_logical);
 }
 
-/// A workload a layer, with `num_batches` in all where there are as many.
+/// Makes one workload for each layer, with `num_batches` batches in all, or fewer if the trace has
+/// fewer.
 std::vector<testing::Workload> workloads_of(const Recording& recording, const Shape& shape,
                                             int num_batches) {
   const std::size_t layers = recording.layers.size();

@@ -11,37 +11,39 @@
 
 namespace lplb::bench {
 
-/// Batches that a split benchmark rotates through: enough that no branch is learned by heart.
+/// How many batches take turns in a split benchmark: so many that branch prediction cannot learn
+/// them.
 inline constexpr int kNumBatches = 64;
 
-/// make_workload(name, kNumBatches), made once a process.
+/// make_workload(name, kNumBatches), which each process makes only once.
 const testing::Workload& workload(const std::string& name);
 
-/// All workloads: {"workloads": [{"name", "placement", "load"}]}, the latter two as the command
-/// reads them (docs/formats.md). For solvers that are measured from outside this program.
+/// All workloads as JSON: {"workloads": [{"name", "placement", "load"}]}. "placement" and "load"
+/// are as the command reads them (docs/formats.md). This is for solvers that are measured outside
+/// of this program.
 std::string workloads_json();
 
-/// A benchmark's loads, of one placement or of several: a recorded trace has one a layer.
+/// The loads of a benchmark, for one placement or several: a recorded trace has one for each layer.
 struct Case {
   std::string name;
-  /// So many batches in all, or fewer where a trace has no more.
+  /// Makes workloads with `num_batches` batches in all, or fewer if the trace has fewer.
   std::function<std::vector<testing::Workload>(int num_batches)> make;
 };
 
-/// The instances of METHOD.md.
+/// The synthetic instances of METHOD.md.
 std::vector<Case> synthetic_cases();
 
-/// "recorded:cube8x2" and so on, for each of the placements' shapes that the experts of the trace
-/// can be divided into: each layer placed for its first batches, then what follows them, in
-/// batches of kRecordedTokens. Throws FileError, and ArgumentError for a trace that is too short or
-/// has batches past 2^31 - 1 tokens.
+/// The cases of a trace, "recorded:cube8x2" and so on: one for each shape of placement that the
+/// number of experts allows. A layer's placement is made from its first batches, and the case has
+/// the batches after these. Batches have kRecordedTokens tokens. Throws FileError, and throws
+/// ArgumentError if the trace is too short or a batch has more than 2^31 - 1 tokens.
 std::vector<Case> recorded_cases(const std::string& trace);
 inline constexpr int kRecordedTokens = 1024;
 
-/// Whether it is `shape`, made or recorded.
+/// Whether the case has this shape, synthetic or recorded.
 bool is_shape(const Case& c, std::string_view shape);
 
-/// --filter, an extended regular expression. Throws ArgumentError.
+/// Parses --filter, an extended regular expression. Throws ArgumentError.
 std::regex parse_filter(const std::string& filter);
 
 }  // namespace lplb::bench
