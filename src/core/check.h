@@ -10,7 +10,7 @@
 
 namespace lplb {
 
-/// Throws ArgumentError(argument, problem) unless `ok`; the problem is formatted only then.
+/// Throws ArgumentError(argument, problem) if `ok` is false. The message is formatted only then.
 template <class... Args>
 void check_argument(bool ok, const char* argument, fmt::format_string<Args...> problem,
                     Args&&... args) {

@@ -14,10 +14,10 @@
 
 namespace lplb {
 
-/// What n tokens cost on a rank: now n / speed. Everything that compares loads of different ranks
-/// goes through compare() and capacity(), which need no more than a price that grows with n; a
-/// measured, stepwise price of grouped matmuls is another body of these two. Exact: doubles are
-/// compared as the rationals they are.
+/// What n tokens cost on a rank: n / speed. Loads of different ranks are compared only by compare()
+/// and capacity(). These two need no more than a price that grows with n, so another price (the
+/// measured, stepwise time of grouped matmuls, say) would only be another body of the two.
+/// Comparisons are exact: doubles are compared as the rational numbers that they are.
 class RankCost {
  public:
   /// Empty `speed`: every rank has speed 1.
@@ -35,13 +35,13 @@ class RankCost {
     }
   }
 
-  /// All ranks alike: levels compare as their tokens do.
+  /// All ranks have the same speed, so levels compare as their tokens do.
   bool uniform() const { return uniform_; }
   double speed(Index rank) const { return speed_[rank]; }
   std::span<const double> speeds() const { return speed_; }
   double price(Level level) const { return static_cast<double>(level.tokens) / speed_[level.rank]; }
 
-  /// -1, 0 or 1 as `a` costs less than, as much as, or more than `b`. Tokens >= 0.
+  /// -1 if `a` costs less than `b`, 0 if as much, 1 if more. Tokens must be >= 0.
   int compare(Level a, Level b) const {
     if (uniform_) return a.tokens < b.tokens ? -1 : a.tokens > b.tokens;
     // a.tokens / s_a < b.tokens / s_b  <=>  a.tokens * s_b < b.tokens * s_a, with s = m * 2^e.
@@ -64,7 +64,7 @@ class RankCost {
   Load capacity(Index rank, Level level, Load limit) const {
     if (uniform_) return std::min(level.tokens, limit);
     const auto fits = [&](Load n) { return compare({n, rank}, level) <= 0; };
-    // The estimate is off by rounding alone: widen a bracket around it, then halve.
+    // The estimate is off only by rounding. Widen a bracket around it, then halve the bracket.
     const double estimate = static_cast<double>(level.tokens) * (speed_[rank] / speed_[level.rank]);
     Load low = estimate >= static_cast<double>(limit) ? limit : static_cast<Load>(estimate);
     Load step = 1;
@@ -94,7 +94,7 @@ class RankCost {
     return high;
   }
 
-  /// The most tokens that cost less than `level` on `rank`; -1 where not even none does.
+  /// The most tokens that cost less than `level` on `rank`; -1 if 0 tokens cost as much.
   Load below(Index rank, Level level, Load limit) const {
     const Load most = capacity(rank, level, limit);
     return compare({most, rank}, level) == 0 ? most - 1 : most;

@@ -30,7 +30,7 @@ TEST(RankCost, EqualSpeedsCompareAsTokensDo) {
 }
 
 TEST(RankCost, TellsDoublesApartThatDivideToTheSameDouble) {
-  // 0.1 and 0.3 are not what they look like: 100 / 0.1 < 1000 < 300 / 0.3.
+  // The doubles 0.1 and 0.3 are not exactly 1/10 and 3/10: 100 / 0.1 < 1000 < 300 / 0.3.
   const RankCost cost = cost_of({0.1, 0.3});
   ASSERT_EQ(100 / 0.1, 300 / 0.3);
   EXPECT_EQ(cost.compare({100, 0}, {300, 1}), -1);
@@ -40,7 +40,7 @@ TEST(RankCost, TellsDoublesApartThatDivideToTheSameDouble) {
 }
 
 TEST(RankCost, AgreesWithIntegerArithmetic) {
-  // Small integer speeds: n / s by cross multiplication.
+  // With small integer speeds, n / s is compared by cross multiplication.
   const std::vector<double> speed = {1, 2, 3, 7, 12};
   const RankCost cost = cost_of(speed);
   for (Index a = 0; a < 5; ++a) {
@@ -67,7 +67,7 @@ TEST(RankCost, HoldsAtTheLimitsOfItsTypes) {
   EXPECT_EQ(cost.compare({0, 3}, {1, 2}), -1);
   EXPECT_EQ(cost.capacity(2, {1, 3}, kHuge), kHuge);
   EXPECT_EQ(cost.capacity(3, {kHuge, 2}, kHuge), 0);
-  // One unit in the last place of the speed is one token in 2^52.
+  // A unit in the last place of the speed is a token in 2^52.
   EXPECT_EQ(cost.capacity(4, {Load{1} << 52, 0}, kHuge), (Load{1} << 52) + 1);
   EXPECT_EQ(cost.capacity(4, {(Load{1} << 52) - 1, 0}, kHuge), (Load{1} << 52) - 1);
   EXPECT_EQ(cost.capacity(0, {kHuge, 4}, kHuge), kHuge - 2048);

@@ -13,7 +13,7 @@ void check(cudaError_t status, const char* call);
 
 #define LPLB_CUDA_CHECK(call) ::lplb::device::check((call), #call)
 
-/// A stream of its own, that does not wait for the default one.
+/// A stream that does not wait for the default stream.
 class Stream {
  public:
   Stream() { LPLB_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
@@ -29,7 +29,7 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
-/// An event that two sides share: one records it, the other waits for it or asks.
+/// An event: one side records it, another side waits for it, or asks whether it has passed.
 class Event {
  public:
   Event() { LPLB_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
@@ -39,7 +39,7 @@ class Event {
 
   void record(cudaStream_t stream) { LPLB_CUDA_CHECK(cudaEventRecord(event_, stream)); }
   void wait() const { LPLB_CUDA_CHECK(cudaEventSynchronize(event_)); }
-  /// What is enqueued on the stream from here on waits for it.
+  /// Whatever is enqueued on `stream` after this call waits for the event.
   void hold(cudaStream_t stream) const { LPLB_CUDA_CHECK(cudaStreamWaitEvent(stream, event_)); }
   bool has_passed() const {
     const cudaError_t status = cudaEventQuery(event_);
@@ -52,8 +52,8 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
-/// Memory of the current device, or pinned memory of the host. Grows, never shrinks; what it held
-/// is lost when it grows.
+/// Memory of the current device, or pinned memory of the host. It grows and never shrinks. When it
+/// grows, its contents are lost.
 template <class T, bool kPinned = false>
 class Array {
  public:
@@ -85,7 +85,7 @@ class Array {
   std::size_t capacity() const { return capacity_; }
 
  private:
-  /// NOTE: errors here come from earlier work, which reports them itself.
+  /// NOTE: errors are ignored, because they come from earlier work, which reports them itself.
   void free() noexcept {
     if (data_ == nullptr) return;
     if constexpr (kPinned) {
@@ -104,8 +104,8 @@ class Array {
 template <class T>
 using HostArray = Array<T, true>;
 
-/// Pinned memory from which the host sends updates to the device: two buffers in turn, so that one
-/// update may still be on its way while the next one is written.
+/// Pinned memory from which the host sends updates to the device. There are two buffers in turn, so
+/// that the next update can be written while the previous one is still being copied.
 template <class T>
 class Staging {
  public:
@@ -113,29 +113,30 @@ class Staging {
     for (Buffer& buffer : buffers_) buffer.data.reserve(size);
   }
 
-  /// The buffer to write next. Waits until the copy that last read it has been made.
+  /// The buffer to write next. Waits for the last copy from it.
   T* next() {
     turn_ = 1 - turn_;
     buffers_[turn_].copied.wait();
     return buffers_[turn_].data.get();
   }
-  /// Call it after the copies from next() are enqueued. NOTE: without it the next update but one
-  /// overwrites what a copy is still reading.
+  /// To be called after the copies from next() are enqueued. NOTE: without it, the update after the
+  /// next one would overwrite what a copy is still reading.
   void sent(cudaStream_t stream) { buffers_[turn_].copied.record(stream); }
 
  private:
   struct Buffer {
     HostArray<T> data;
-    Event copied;  // has passed before the first record
+    Event copied;  // counts as passed before it is first recorded
   };
   Buffer buffers_[2];
   int turn_ = 0;
 };
 
-/// The id of the capture that `stream` is in; 0: none.
+/// The id of the capture that `stream` is in; 0: it is not being captured.
 unsigned long long capture_of(cudaStream_t stream);
 
-/// Throws ArgumentError("stream") if it is being captured; `what` is what must not be in a capture.
+/// Throws ArgumentError("stream") if `stream` is being captured. `what` names what must not be
+/// captured.
 void check_no_capture(cudaStream_t stream, const char* what);
 
 /// Throws ArgumentError(`name`) unless `pointer` is a multiple of `bytes`.

@@ -8,8 +8,9 @@
 
 namespace lplb {
 
-/// Whether an entry of topk_idx names an expert. The one test of it: counting and mapping must
-/// agree, or a cursor would run past the tokens that were counted.
+/// Whether an entry of topk_idx names an expert.
+/// NOTE: all code must use this test. If counting and mapping disagreed, a cursor would run past
+/// the tokens that were counted.
 template <class Id>
 LPLB_HOST_DEVICE constexpr bool is_expert(Id id, Index num_logical) {
   // Sign extension makes every negative id huge.

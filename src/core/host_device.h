@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// On scalar code that every backend shares: no allocation, no exceptions, no standard containers.
+// Marks scalar code that all backends share. Such code does not allocate, throw, or use standard
+// containers.
 #ifdef __CUDACC__
 #define LPLB_HOST_DEVICE __host__ __device__
 #else
 #define LPLB_HOST_DEVICE
 #endif
 
-// Before a loop that kernels run once or twice: unrolled, its code would take longer to come than
-// to run.
+// Stands before a loop that kernels run once or twice. If the compiler unrolled it, loading its
+// code would take longer than running it.
 #ifdef __CUDA_ARCH__
 #define LPLB_ROLLED _Pragma("unroll 1")
 #else

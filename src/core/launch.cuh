@@ -14,14 +14,15 @@ namespace lplb::device {
 struct LaunchShape {
   int num_blocks = 1;
   int num_threads = 1;
-  std::size_t shared_bytes = 0;  ///< dynamic
-  int cluster_blocks = 1;        ///< > 1: needs compute capability 9.0
-  /// May start before the kernel ahead of it in the stream has ended; it calls wait_for_kernel()
-  /// (ptx.cuh) before it reads what that one writes. Needs compute capability 9.0.
+  std::size_t shared_bytes = 0;  ///< dynamic shared memory of a block
+  int cluster_blocks = 1;        ///< blocks of a cluster; > 1 needs compute capability 9.0
+  /// The kernel may start before the previous one in the stream has ended. It must call
+  /// wait_for_kernel() (ptx.cuh) before it reads what the previous one writes. Needs compute
+  /// capability 9.0.
   bool is_early = false;
 };
 
-/// A launch as the runtime takes it. Not copied: `config` points into it.
+/// The arguments of a launch for the runtime. It cannot be copied, because `config` points into it.
 struct Launch {
   cudaLaunchConfig_t config{};
   std::array<cudaLaunchAttribute, 2> attributes{};
@@ -49,15 +50,16 @@ struct Launch {
   Launch& operator=(const Launch&) = delete;
 };
 
-/// Loads a kernel. NOTE: at its first launch that would wait for all others of the device, which
-/// may wait for it. Throws CudaError.
+/// Loads a kernel onto the device. Throws CudaError. NOTE: CUDA would load it at its first launch,
+/// and would wait for all running kernels of the device before that. If one of them waits for this
+/// kernel, neither would ever end.
 template <class Args>
 void load(void (*kernel)(Args)) {
   cudaFuncAttributes attributes{};
   LPLB_CUDA_CHECK(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)));
 }
 
-/// Launches a kernel of one argument. Throws CudaError.
+/// Launches a kernel that takes one argument. Throws CudaError.
 template <class Args>
 void launch(void (*kernel)(Args), const LaunchShape& shape, cudaStream_t stream, Args args) {
   const Launch launch(shape, stream);

@@ -5,8 +5,9 @@
 
 namespace lplb {
 
-/// Launches of kernels by this process so far: how a test tells that a backend ran.
+/// How many kernels this process has launched so far. Tests use it to see that a backend ran.
 std::int64_t num_launches();
+/// Counts one launch.
 void note_launch();
 
 }  // namespace lplb

@@ -6,9 +6,9 @@
 
 namespace lplb {
 
-/// Throws ArgumentError unless the sizes of `placement` fit each other, as make_placement() leaves
-/// them: one that is default-constructed or filled by hand must not be walked. O(1): entries are
-/// taken to be right.
+/// Throws ArgumentError if the sizes of `placement` do not fit each other. Those of
+/// make_placement() do; a placement that was default-constructed or filled by hand could lead to
+/// reads out of bounds. Entries are not checked. O(1).
 inline void check_made(const Placement& placement, const char* argument) {
   const auto slots = placement.physical_to_logical.size();
   const auto ranks = static_cast<std::size_t>(placement.num_ranks);
@@ -28,7 +28,7 @@ inline void check_made(const Placement& placement, const char* argument) {
                  placement.num_ranks, slots);
 }
 
-/// The same, and that the maps agree with each other. O(num_physical).
+/// check_made(), and throws ArgumentError if the maps disagree with each other. O(num_physical).
 inline void check_maps(const Placement& placement, const char* argument) {
   check_made(placement, argument);
   const auto agrees = [&](Index expert) {

@@ -5,8 +5,8 @@
 
 namespace lplb {
 
-/// What every function of the device does in a build without CUDA: throws CudaError, which says why
-/// there is none. The stages' *none.cc files call it.
+/// Throws CudaError, which says why there is no CUDA. In a build without CUDA, all functions that
+/// need the device call it: see the stages' *none.cc files.
 [[noreturn]] inline void refuse_without_cuda() {
   throw CudaError("backend cuda: " + cuda_support().missing);
 }

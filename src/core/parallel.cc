@@ -25,8 +25,8 @@ void parallel_chunks(std::int64_t count, std::int64_t chunk, int num_threads,
       try {
         body(i * chunk, std::min(count, (i + 1) * chunk), thread);
       } catch (...) {
-        // NOTE: chunks are handed out in order, so every lower chunk has already started and
-        // reports its own error if it has one: the lowest wins whatever the timing.
+        // NOTE: chunks are handed out in order, so all lower chunks have started, and each reports
+        // its own error. So the lowest chunk wins, whatever the timing.
         const std::lock_guard lock(mutex);
         next.store(num_chunks, std::memory_order_relaxed);
         if (i < error_chunk) {

@@ -6,10 +6,10 @@
 
 namespace lplb {
 
-/// Calls body(begin, end, thread) over chunks of [0, count) from `num_threads` threads, the caller
-/// among them; `thread` is in [0, num_threads). Chunks are handed out in order. The exception of
-/// the lowest chunk that threw is rethrown once all threads have stopped; chunks after a throw may
-/// be skipped. num_threads <= 1 runs in the caller alone.
+/// Cuts [0, count) into chunks and calls body(begin, end, thread) for each, from `num_threads`
+/// threads. The caller is one of them; `thread` is in [0, num_threads). Chunks are handed out in
+/// order. If calls throw, the exception of the lowest chunk is rethrown after all threads have
+/// stopped, and later chunks may be skipped. With num_threads <= 1 only the caller runs.
 void parallel_chunks(std::int64_t count, std::int64_t chunk, int num_threads,
                      const std::function<void(std::int64_t, std::int64_t, int)>& body);
 

@@ -6,17 +6,19 @@
 #ifdef __CUDACC__
 #include <cuda_runtime_api.h>
 
-// Instructions that CUDA C++ has no plain function for. (Tests that compile kernels for the CPU
-// have their own: tests/support/emulated_block.h.) What needs compute capability 9.0 does nothing
-// below it: the host launches no kernel there that relies on it.
+// Instructions for which CUDA C++ has no plain function. Tests that compile kernels for the CPU
+// have their own versions: tests/support/emulated_block.h. Functions that need compute
+// capability 9.0 do nothing on older devices; the host launches no kernel there that relies on
+// them.
 namespace lplb::device {
 
+/// The address of a variable in shared memory, as instructions take it.
 __device__ inline std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-/// Starts a copy of 16 bytes (8, 4) from global to shared memory, both aligned to that size.
-/// This thread sees it after wait_for_copies(), the block after a barrier more.
+/// Starts a copy of 16 bytes (8, 4) from global to shared memory, both aligned to that size. After
+/// wait_for_copies() this thread sees the bytes, and after another barrier the block does.
 __device__ inline void copy_16(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)),
                "l"(global)
@@ -31,20 +33,22 @@ __device__ inline void copy_4(void* shared, const void* global) {
                : "memory");
 }
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-/// Makes a group of the copies that this thread started since the last one.
+/// Makes a group of the copies that this thread has started since the previous group.
 __device__ inline void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /// wait_for_copies() for all groups but the newest one.
 __device__ inline void wait_for_older_copies() {
   asm volatile("cp.async.wait_group 1;" ::: "memory");
 }
 
-/// The value, as if it had come from memory: what is made of it is not made anew at every use.
+/// Returns `value`, but the compiler cannot know what it is made from. So it keeps results that
+/// follow from it in registers, and does not compute them again at every use.
 __device__ inline int opaque(int value) {
   asm volatile("" : "+r"(value));
   return value;
 }
 
-/// Of a word in shared memory, in bytes. hold_address() is as opaque().
+/// The address of a word in shared memory, in bytes. hold_address() hides its origin from the
+/// compiler, as opaque() does.
 using SharedAddress = std::uint32_t;
 __device__ inline SharedAddress hold_address(const void* pointer) {
   SharedAddress address = shared_address(pointer);
@@ -59,7 +63,7 @@ __device__ inline int load_shared(SharedAddress from) {
 __device__ inline void store_shared(SharedAddress to, int value) {
   asm volatile("st.shared.s32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
 }
-/// Where `condition` holds, without a branch.
+/// Stores if `condition` holds, without a branch.
 __device__ inline void store_shared_if(bool condition, SharedAddress to, int value) {
   asm volatile(
       "{\n\t.reg .pred p;\n\t"
@@ -68,20 +72,21 @@ __device__ inline void store_shared_if(bool condition, SharedAddress to, int val
       "r"(to), "r"(value)
       : "memory");
 }
-/// Other threads may add there too.
+/// An atomic addition without a result.
 __device__ inline void add_shared(SharedAddress to, int value) {
   asm volatile("red.shared.add.s32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
 }
 
-/// A barrier of the first `num_threads` threads of the block, whole warps.
+/// A barrier of a team: the first `num_threads` threads of the block, which are whole warps.
 __device__ inline void sync_team(int num_threads) {
   asm volatile("bar.sync 1, %0;" ::"r"(num_threads) : "memory");
 }
-/// For those of them that need not wait: the others, in sync_team(), wait for this too.
+/// For threads of the team that need not wait themselves. The threads in sync_team() wait for this
+/// call, too.
 __device__ inline void arrive_at_team(int num_threads) {
   asm volatile("bar.arrive 1, %0;" ::"r"(num_threads) : "memory");
 }
-/// As sync_team(); whether any thread's `predicate` holds.
+/// sync_team(), and returns whether `predicate` holds for any thread of the team.
 __device__ inline bool any_in_team(int num_threads, bool predicate) {
   int result;
   asm volatile(
@@ -95,8 +100,8 @@ __device__ inline bool any_in_team(int num_threads, bool predicate) {
   return result != 0;
 }
 
-/// The two halves of a barrier of the cluster, which orders nothing but what open_mailbox() did.
-/// Whole warps call them.
+/// The two halves of a barrier of the cluster. It orders only what open_mailbox() did. Whole warps
+/// must call them.
 __device__ inline void arrive_at_cluster() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
@@ -108,13 +113,14 @@ __device__ inline void wait_for_cluster() {
 #endif
 }
 
-/// Counts what comes from other blocks of a cluster into this one's shared memory, once a kernel.
-/// NOTE: a barrier of the cluster would have every thread wait for all its writes first.
+/// Counts the bytes that other blocks of the cluster store in this block's shared memory, so that
+/// the block can wait for exactly these. A mailbox can be used once in a kernel. NOTE: a barrier of
+/// the cluster would also do, but every thread would first wait for all its writes.
 struct alignas(8) Mailbox {
   std::uint64_t state;
 };
 
-/// One thread calls it, before a barrier of the cluster; then others may send.
+/// One thread calls it. After the next barrier of the cluster, others may send.
 __device__ inline void open_mailbox([[maybe_unused]] Mailbox* box) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(box)) : "memory");
@@ -122,7 +128,7 @@ __device__ inline void open_mailbox([[maybe_unused]] Mailbox* box) {
 #endif
 }
 
-/// One thread tells how much will come; some of it may have come before.
+/// One thread says how many bytes will come. Some of them may have come already.
 __device__ inline void expect_bytes([[maybe_unused]] Mailbox* box, [[maybe_unused]] int bytes) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(box)),
@@ -131,8 +137,8 @@ __device__ inline void expect_bytes([[maybe_unused]] Mailbox* box, [[maybe_unuse
 #endif
 }
 
-/// Writes to the variable of `block` (its number in the cluster) that stands where `*shared` stands
-/// in this one, and counts it in its `box`.
+/// Stores `value` in the shared memory of `block` (its number in the cluster), in the variable that
+/// corresponds to `*shared` in this block, and counts its bytes in that block's `box`.
 __device__ inline void send_to_block([[maybe_unused]] Mailbox* box, [[maybe_unused]] int* shared,
                                      [[maybe_unused]] int block, [[maybe_unused]] int value) {
 #if __CUDA_ARCH__ >= 900
@@ -151,7 +157,7 @@ __device__ inline void send_to_block([[maybe_unused]] Mailbox* box, [[maybe_unus
 #endif
 }
 
-/// Waits until all of it has come; this thread sees it then.
+/// Waits until all expected bytes have come. This thread sees them after that.
 __device__ inline void wait_for_mail([[maybe_unused]] Mailbox* box) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
@@ -163,8 +169,8 @@ __device__ inline void wait_for_mail([[maybe_unused]] Mailbox* box) {
 #endif
 }
 
-/// Two words of 8 bytes, aligned to 16, in memory that other devices write and read: each word is
-/// whole, their order is not known.
+/// Two words of 8 bytes, aligned to 16 bytes, in memory that other devices write and read. Each
+/// word is read and written whole; the order of the two is not defined.
 __device__ inline void store_words(void* to, unsigned long long a, unsigned long long b) {
   asm volatile("st.relaxed.sys.global.v2.b64 [%0], {%1, %2};" ::"l"(to), "l"(a), "l"(b) : "memory");
 }
@@ -175,29 +181,31 @@ __device__ inline void load_words(const void* from, unsigned long long* a, unsig
                : "memory");
 }
 
-/// A number that another device adds to; what that one wrote before is seen after it.
+/// A counter to which another device adds. After the load, this thread sees what that device wrote
+/// before it added.
 __device__ inline unsigned long long load_signal(const void* signal) {
   unsigned long long value;
   asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(signal) : "memory");
   return value;
 }
 
-/// Of a clock that all threads of the device share.
+/// The time, in nanoseconds, of a clock that all threads of the device share.
 __device__ inline unsigned long long now_ns() {
   unsigned long long now;
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)::"memory");
   return now;
 }
 
-/// Waits until the kernel ahead in the stream has ended, where this one was launched early.
+/// Waits until the previous kernel in the stream has ended, if this one was launched early
+/// (LaunchShape::is_early).
 __device__ inline void wait_for_kernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-/// Allows the kernel behind to start, if it was launched to start early: once all blocks have said
-/// so.
+/// Lets the next kernel in the stream start, if it is launched early. It starts when all blocks
+/// have called this.
 __device__ inline void let_next_kernel_start() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

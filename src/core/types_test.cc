@@ -33,7 +33,7 @@ TEST(MakePlacement, KnowsNodes) {
   EXPECT_EQ(p.node_of(4), 1);
 }
 
-/// Expects ArgumentError whose message names `argument` and has `part` in it.
+/// Expects an ArgumentError that names `argument` and whose message contains `part`.
 void expect_refused(Index ranks, Index experts, std::vector<Index> map, PlacementOptions options,
                     const char* argument, const char* part) {
   try {

@@ -3,7 +3,7 @@
 
 namespace lplb {
 
-// Sums of loads and products of loads and mantissas that 64 bits do not hold.
+// For sums of loads, and products of loads and mantissas, that 64 bits cannot hold.
 __extension__ typedef __int128 Int128;
 __extension__ typedef unsigned __int128 Uint128;
 
