@@ -8,21 +8,22 @@
 #include "core/ptx.cuh"
 #include "solve/device/forms.h"
 
-// What the solvers' kernels share: the threads that work on one instance, its tables and its state
-// in shared memory. All numbers are 32-bit: whoever fills `want` and `fixed` sees to it that they
-// are not negative and sum to 2^31 - 1 at most.
-// NOTE: one warp waits for each instruction and for its code, which no other warp hides. So loops
-// are small and stay loops ("unroll 1"): measured, code that runs once is fetched slower than it
-// runs.
+// What the solvers' kernels share: the threads that work on one instance, its tables, and its state
+// in shared memory. All numbers have 32 bits. Whoever fills `want` and `fixed` ensures that they
+// are >= 0 and sum to at most 2^31 - 1.
+//
+// NOTE: a warp waits for each of its instructions, and for its code to be fetched; there is no
+// other warp whose work would hide this. So loops are small and stay loops ("unroll 1"): it was
+// measured that code which runs once takes longer to fetch than to run.
 namespace lplb::solvers {
 
-/// Single values that the threads of a team share.
+/// The single values that the threads of a team share.
 struct BlockScalars {
-  int most;         ///< of a reduction
-  int first;        ///< of a reduction
-  int sum;          ///< of a cut
-  int count;        ///< of a cut
-  int grown_level;  ///< the last level of a search that met a rank
+  int most;         ///< the result of max_of()
+  int first;        ///< the result of min_of()
+  int sum;          ///< the loads of a closure
+  int count;        ///< the ranks of a closure
+  int grown_level;  ///< the last level of a search in which a rank was met
   int unused[3];
 };
 static_assert(sizeof(BlockScalars) % 16 == 0);
@@ -35,9 +36,9 @@ class WarpTeam {
   __device__ explicit WarpTeam(int thread) : thread_(thread) {}
   __device__ int thread() const { return thread_; }
   __device__ int num_threads() const { return kWarpSize; }
-  /// Orders all that the team did to shared memory before it with all that it does after.
+  /// Orders all that the team did to shared memory before it and all that the team does after it.
   __device__ void sync() const { __syncwarp(); }
-  /// Whether any thread's `predicate` holds. A sync.
+  /// Whether the `predicate` of any thread holds. It is also a sync.
   __device__ bool any(bool predicate) const {
     __syncwarp();
     return __any_sync(~0u, predicate);
@@ -59,12 +60,12 @@ class BlockTeam {
   __device__ int thread() const { return thread_; }
   __device__ int num_threads() const { return num_threads_; }
   __device__ void sync() const { device::sync_team(num_threads_); }
-  /// Its part of the others' next sync(), without waiting.
+  /// This thread's part of the next sync() of the others, without waiting.
   __device__ void arrive() const { device::arrive_at_team(num_threads_); }
   __device__ bool any(bool predicate) const { return device::any_in_team(num_threads_, predicate); }
 
-  /// Reductions, on all threads. NOTE: each value of BlockScalars is used once, or reset between
-  /// two syncs, since all threads read it after the call.
+  /// Reductions, with the result on all threads. NOTE: use each value of BlockScalars once, or
+  /// reset it between two syncs, because all threads read it after the call.
   __device__ int max_of(int value, BlockScalars* shared) const {
     const int most = __reduce_max_sync(~0u, value);
     if (is_first_lane()) atomicMax(&shared->most, most);
@@ -85,11 +86,11 @@ class BlockTeam {
   int num_threads_;
 };
 
-/// Colours that a warp can sweep in registers.
+/// The most colours that a warp can sweep in registers.
 inline constexpr int kPairColours = 6;
 
-/// The tables in shared memory, each array's address at hand: a kernel that asked the header for it
-/// at every turn would wait for two reads instead of one.
+/// The tables in shared memory. The address of each array is kept here: to read its offset from the
+/// header at each use would take two dependent reads instead of one.
 struct BlockTables {
   int num_ranks;
   int num_replicated;
@@ -97,7 +98,7 @@ struct BlockTables {
   int num_parts;
   int num_live;
   int most_places;  ///< of an expert
-  bool has_pairs;  ///< no expert has more than two places, no colour more experts than a warp lanes
+  bool has_pairs;   ///< every expert has two places, and a warp can sweep all in registers
   const std::uint16_t* colour_begin;
   const std::uint16_t* place_begin;
   const std::uint16_t* place_rank;
@@ -139,8 +140,8 @@ struct BlockTables {
     reciprocal = words(h.reciprocal);
   }
 
-  /// n / count for 0 <= n < 2^31, count >= 1, rounded down. The product with the rounded reciprocal
-  /// is at most one too small.
+  /// n / count, rounded down, for 0 <= n < 2^31 and count >= 1. The product with the rounded
+  /// reciprocal is at most one too small.
   __device__ int divide(int n, int count) const {
     if (count > kMostReciprocal) return static_cast<int>(static_cast<unsigned>(n) / count);
     return divide_by_few(n, count);
@@ -166,22 +167,22 @@ struct BlockTables {
   }
 };
 
-/// One instance in shared memory: in, out, scratch. Made by carve() from one block of bytes;
-/// bytes() says how many.
+/// One instance in shared memory: input, output and scratch. carve() makes it from one block of
+/// bytes; bytes() says how many it needs.
 struct BlockState {
   int* want;        // in: [K]
   int* fixed;       // in: [num_ranks]
   int* take;        // out: [num_places]
-  int* rank_load;   // out: [num_ranks]; then that of nobody, 0x7FFFFFFF
-  unsigned* proof;  // out: [num_ranks / 32 + 1], a bit a rank
+  int* rank_load;   // out: [num_ranks + 1]; the last is nobody's: 0x7FFFFFFF
+  unsigned* proof;  // out: [num_ranks / 32 + 1], a bit for each rank
 
-  int* room;        // [num_ranks + 1], tokens that fit before a wave; mask_flow.cuh: the loads then
+  int* room;        // [num_ranks + 1], room before a wave; mask_flow.cuh: load before it
   int* label;       // [num_ranks], distance to room, -1: none; cut: number among the live
-  int* met;         // [K], the level in which a search met the expert, -1: not yet
+  int* met;         // [K], the level in which a search met the expert; -1: not yet
   int* target;      // [K], the place that its tokens may go to
   unsigned* marks;  // [2][num_ranks / 32 + 1], ranks met in a level
   int* sets;        // cut: [256]
-  uint4* reach;     // [kMaskThreads] where sets of ranks are more than one word
+  uint4* reach;     // [kMaskThreads], if a set of ranks has more than one word
   BlockScalars* scalars;
 
   LPLB_HOST_DEVICE static int words(int num_ranks) { return num_ranks / 32 + 1; }
@@ -196,7 +197,7 @@ struct BlockState {
                 (h.num_live <= kMaxCutRanks ? 256 : 0));
   }
 
-  /// `memory` is aligned to 16 bytes.
+  /// `memory` must be aligned to 16 bytes.
   __device__ static BlockState carve(unsigned char* memory, const DeviceTablesHeader& h) {
     BlockState s;
     s.scalars = reinterpret_cast<BlockScalars*>(memory);
@@ -222,7 +223,7 @@ struct BlockState {
   }
 };
 
-/// What a solver returns in registers, alike on all threads of its team.
+/// What a solver returns in registers, the same on all threads of its team.
 struct BlockOutcome {
   int bound;     ///< no split is below it; `proof` says why
   int max_load;  ///< of rank_load
@@ -230,8 +231,8 @@ struct BlockOutcome {
   int is_optimal;
 };
 
-/// `value`, the same on all lanes of a warp, in a register that the compiler knows to be uniform:
-/// branches on it need no convergence barrier.
+/// Returns `value`, which is the same on all lanes of a warp, in a register that the compiler knows
+/// to be uniform. Branches on it need no convergence barrier.
 __device__ inline int uniform(int value) {
   return static_cast<int>(__reduce_or_sync(~0u, static_cast<unsigned>(value)));
 }

@@ -3,8 +3,9 @@
 
 #include "solve/device/mask_flow.cuh"
 
-// flow_cpu.cc for a team of warps and any size, step by step with the same result. A thread owns
-// the ranks and the experts that are its number modulo the team's size.
+// flow_cpu.cc for a team of warps and any number of ranks, step by step with the same result. The
+// simplest of the forms of flow: labels and sets are in shared memory. A thread owns the ranks and
+// the experts whose number modulo the size of the team is its own.
 namespace lplb::solvers {
 
 class BlockFlow {
@@ -12,8 +13,8 @@ class BlockFlow {
   __device__ BlockFlow(const BlockTables& tables, const BlockState& state, const BlockTeam& team)
       : t_(tables), s_(state), team_(team) {}
 
-  /// All threads of the team call it, with `want` and `fixed` filled and synchronised. At most
-  /// `max_steps` >= 0 waves and raised bounds.
+  /// All threads of the team call it, after `want` and `fixed` are filled and synchronised. It
+  /// takes at most `max_steps` >= 0 steps: a wave or a raised bound each.
   __device__ BlockOutcome run(int max_steps) {
     share_evenly(t_, s_, team_);
     raise_to_first_bound();
@@ -52,8 +53,8 @@ class BlockFlow {
     for_each(t_.num_live, [&](int i) { body(static_cast<int>(t_.live_rank[i])); });
   }
 
-  /// Of each part the mean rounded up, of each rank its fixed load; the first of the greatest,
-  /// parts before ranks.
+  /// Sets the bound to the greatest of each part's mean, rounded up, and each rank's fixed load.
+  /// The proof is the first that gives it, parts before ranks.
   __device__ void raise_to_first_bound() {
     int* const part_load = s_.room;
     for_each(t_.num_parts, [&](int i) { part_load[i] = 0; });
@@ -90,7 +91,7 @@ class BlockFlow {
     return team_.any(over);
   }
 
-  /// Labels of level 0, an empty search. False where no rank is overloaded.
+  /// Labels the ranks of level 0, and clears the search. Returns false if no rank is overloaded.
   __device__ bool start_search() {
     bool over = false;
     for_ranks([&](int g) {
@@ -105,7 +106,7 @@ class BlockFlow {
     return team_.any(over);
   }
 
-  /// Flow::search(): the last level, or 0 where an overloaded rank was not reached.
+  /// Flow::search(). Returns the last level, or 0 if an overloaded rank was not reached.
   __device__ int search() {
     const int words = BlockState::words(t_.num_ranks);
     for (int level = 0;; ++level) {
@@ -133,8 +134,8 @@ class BlockFlow {
     }
   }
 
-  /// Where expert k has a place on a rank of this level: the first such is its target, and the
-  /// ranks that can give to it are marked.
+  /// Meets expert k if it has a place on a rank of this level. The first such place becomes its
+  /// target, and the ranks that can give to it are marked.
   __device__ void meet(int k, int level, unsigned* marks) {
     const int begin = t_.place_begin[k];
     const int end = t_.place_begin[k + 1];
@@ -163,8 +164,9 @@ class BlockFlow {
     }
   }
 
-  /// NOTE: only this thread writes the takes of the rank's places in this level, and those that it
-  /// gives to are of ranks that nobody reads in it.
+  /// Gives up to `left` tokens of `rank` to the level before. Returns what is left. NOTE: in this
+  /// level, only this thread writes the takes of the rank's places, and nobody reads those that it
+  /// gives to.
   __device__ int give(int rank, int level, int left, bool within_room) {
     const int end = t_.incident_begin[rank + 1];
     for (int i = t_.incident_begin[rank]; i < end && left > 0; ++i) {
@@ -188,7 +190,7 @@ class BlockFlow {
     return left;
   }
 
-  /// Flow::raise_to_closure(). Returns the last level of the closure. A sync.
+  /// Flow::raise_to_closure(). Returns the last level of the closure. Ends in a sync.
   __device__ int raise_to_closure() {
     if (team_.thread() == 0) s_.scalars->sum = s_.scalars->count = 0;
     for_ranks([&](int g) { s_.label[g] = s_.room[g] < 0 && s_.label[g] < 0 ? 0 : -1; });
@@ -225,7 +227,7 @@ class BlockFlow {
     return level - 1;
   }
 
-  /// The ranks that expert k's places of this level could give to.
+  /// Marks the ranks that expert k's places of this level could give to.
   __device__ void mark_takers(int k, int level, unsigned* marks) {
     const int begin = t_.place_begin[k];
     const int end = t_.place_begin[k + 1];
@@ -250,7 +252,7 @@ class BlockFlow {
     }
   }
 
-  /// Flow::give_away(); returns how many tokens.
+  /// Flow::give_away(). Returns how many tokens it gave.
   __device__ int give_away(int rank, int level) {
     int given = 0;
     for (int i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {

@@ -12,7 +12,8 @@ namespace lplb::solvers {
 struct SolveArgs;
 struct DeviceOutcome;
 
-/// A launch's pointers: device memory, all but `load` may be null. Shapes in SolveArgs.
+/// The pointers of a launch, to device memory. All but `load` may be null. SolveArgs has the
+/// shapes.
 struct SolvePointers {
   const std::int32_t* load = nullptr;
   std::int32_t* physical_load = nullptr;
@@ -22,18 +23,18 @@ struct SolvePointers {
   DeviceOutcome* outcome = nullptr;
 };
 
-/// One placement on the current device, and the launches of its solvers.
+/// One placement on the current device, and launches of its solvers.
 class DeviceProblem {
  public:
-  /// Copies the tables to the device, on `stream`, where they are not there yet, and waits.
+  /// Copies the tables to the device on `stream`, if they are not there yet, and waits.
   void assign(const SplitProblem::Tables& tables, cudaStream_t stream);
 
   /// Whether a block of this device can hold the problem.
   bool fits() const;
 
-  /// Solves `num_batches` batches, a block each, on `stream`: no allocation, no synchronisation.
-  /// `solver` is kCut (up to kMaxCutRanks ranks) or kFlow. max_steps < 0: the default of the
-  /// device.
+  /// Solves `num_batches` batches on `stream`, one in each block. It neither allocates nor
+  /// synchronises. `solver` is kCut (up to kMaxCutRanks ranks) or kFlow. max_steps < 0:
+  /// device_steps().
   void launch(cudaStream_t stream, const SolvePointers& pointers, int num_batches, Solver solver,
               std::int64_t max_steps) const;
 

@@ -72,7 +72,7 @@ std::vector<std::uint16_t> list_owners(const Tables& t) {
   return owners;
 }
 
-/// Where each colour begins, and the most experts of one.
+/// Where each colour begins. `most`: the most experts of one colour.
 std::vector<std::uint16_t> list_colours(const Tables& t, std::int32_t* most) {
   std::vector<std::uint16_t> begin = {0};
   *most = 0;
@@ -84,7 +84,7 @@ std::vector<std::uint16_t> list_colours(const Tables& t, std::int32_t* most) {
   return begin;
 }
 
-/// [K, words]: bit r of an expert's words where it has a place on rank r.
+/// [K, words]: bit r of an expert's words is set if it has a place on rank r.
 std::vector<std::uint32_t> list_rank_sets(const Tables& t, std::int32_t words) {
   std::vector<std::uint32_t> sets(t.expert.size() * static_cast<std::size_t>(words), 0);
   if (words == 0) return sets;
@@ -176,7 +176,7 @@ void DeviceImage::assign(const Tables& t) {
 }
 
 std::size_t max_image_bytes(Index num_ranks, Index num_logical, Index num_physical) {
-  // D slots beyond the first of each expert make at most D replicated experts of 2 D places.
+  // D slots beyond the first one of each expert make at most D replicated experts with 2 D places.
   const auto most = static_cast<std::size_t>(num_physical - num_logical);
   const auto ranks = static_cast<std::size_t>(num_ranks);
   const std::size_t ids = 3 * most + 2 + (ranks + 1) + 3 * 2 * most + 3 * ranks;

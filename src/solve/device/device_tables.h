@@ -8,28 +8,29 @@
 #include "core/host_device.h"
 #include "solve/tables.h"
 
-// SplitProblem::Tables as kernels read them: one block of bytes, the "image", made on the host when
-// the placement changes and copied as a whole. All offsets are here and nowhere else. Experts and
-// places are numbered as in Tables: by colour, so that the experts of a colour are neighbours.
+// SplitProblem::Tables as kernels read them: one block of bytes, the "image". The host makes it
+// when the placement changes, and it is copied as a whole. All offsets are here and nowhere else.
+// Experts and places are numbered as in Tables: by colour, so that the experts of a colour are
+// neighbours.
 namespace lplb::solvers {
 
 using device::kWarpSize;
 inline constexpr int kMostReciprocal = 128;
 
-/// Where a slot's tokens come from: `index`-th of `count` slots that share what one place takes (or
-/// one fixed expert has) evenly, the first ones taking the odd tokens.
+/// Where a slot's tokens come from. It is the `index`-th of `count` slots that evenly share what a
+/// place takes, or what a fixed expert has. The first slots take the odd tokens.
 struct DeviceSlot {
-  std::uint16_t place;   ///< kNoPlace: of a fixed expert
+  std::uint16_t place;   ///< kNoPlace: the slot is of a fixed expert
   std::uint16_t expert;  ///< logical
   std::uint16_t index;
   std::uint16_t count;  ///< 0: nothing comes here (a dead rank)
 };
 inline constexpr std::uint16_t kNoPlace = 0xFFFF;
 
-/// What a logical expert is to the solvers.
+/// What the solvers know of a logical expert.
 struct alignas(4) DeviceExpert {
   std::uint16_t is_fixed;
-  std::uint16_t index;  ///< its rank where fixed, else k
+  std::uint16_t index;  ///< its rank if it is fixed, else k
 };
 
 struct DeviceTablesHeader {
@@ -41,8 +42,9 @@ struct DeviceTablesHeader {
   std::int32_t num_colours;
   std::int32_t num_parts;
   std::int32_t num_live;
-  // Bytes from the start of the image, multiples of 16. What solvers read ends at `solver_bytes`.
-  std::int32_t experts;         ///< DeviceExpert [num_logical]; behind the header: kExpertsOffset
+  // The following are offsets in bytes from the start of the image, in multiples of 16. What
+  // solvers read ends at `solver_bytes`.
+  std::int32_t experts;         ///< DeviceExpert [num_logical]; after the header: kExpertsOffset
   std::int32_t colour_begin;    ///< uint16 [num_colours + 1], into the replicated experts
   std::int32_t place_begin;     ///< uint16 [num_replicated + 1]
   std::int32_t place_rank;      ///< uint16 [num_places], ascending within an expert
@@ -53,21 +55,22 @@ struct DeviceTablesHeader {
   std::int32_t part_size;       ///< uint16 [num_parts]
   std::int32_t live_rank;       ///< uint16 [num_live], ascending
   std::int32_t expert_ranks;    ///< uint32 [num_replicated, mask_words]: bit r: it has a place on r
-  std::int32_t live_set;    ///< uint16 [num_replicated]: bit i: on live rank i; 0 beyond 8 ranks
-  std::int32_t reciprocal;  ///< uint32 [n + 1]: floor((2^32 - 1) / i), [0] is unused; n: num_ranks,
-                            ///< at least kMaxCutRanks, at most kMostReciprocal
+  std::int32_t live_set;  ///< uint16 [num_replicated]: bit i: on live rank i; all 0 beyond 8 ranks
+  /// uint32 [n + 1]: floor((2^32 - 1) / i); [0] is unused. n is num_ranks, but at least
+  /// kMaxCutRanks and at most kMostReciprocal.
+  std::int32_t reciprocal;
   std::int32_t solver_bytes;
   std::int32_t slots;         ///< DeviceSlot [num_physical]
   std::int32_t bytes;         ///< of the whole image
   std::int32_t mask_words;    ///< mask_words()
-  std::int32_t most_experts;  ///< of a colour
-  std::int32_t most_places;   ///< of an expert
+  std::int32_t most_experts;  ///< of one colour
+  std::int32_t most_places;   ///< of one expert
   std::int32_t unused;
 };
 inline constexpr std::int32_t kExpertsOffset = sizeof(DeviceTablesHeader);
 static_assert(kExpertsOffset % 16 == 0);
 
-/// Words of a set of ranks, or 0 where there are too many for sets.
+/// Words of a set of ranks; 0 if there are too many ranks for sets.
 inline std::int32_t mask_words(Index num_ranks) {
   return num_ranks <= 32 ? 1 : num_ranks <= 96 ? 3 : num_ranks <= 128 ? 4 : 0;
 }
@@ -82,15 +85,15 @@ struct DeviceImage {
   void assign(const SplitProblem::Tables& tables);
 };
 
-/// The steps that a device may take: `max_steps`, or where that is < 0 so many that only a fault
-/// could need them (a wave raises the distance of every rank above the bound).
+/// The steps that a device may take: `max_steps`. If that is < 0: so many that only a fault could
+/// need more, because each wave raises the distance of every rank above the bound.
 inline int device_steps(Index num_ranks, std::int64_t max_steps) {
   const std::int64_t limit = 64 + std::int64_t{16} * num_ranks;
   return static_cast<int>(max_steps < 0 || max_steps > limit ? limit : max_steps);
 }
 
-/// Bytes that no image of a placement with these sizes exceeds: a planner's memory is laid out for
-/// the worst case within its limits.
+/// The largest size in bytes of an image of a placement with these sizes. A planner's memory is
+/// laid out for the worst case within its limits.
 std::size_t max_image_bytes(Index num_ranks, Index num_logical, Index num_physical);
 
 }  // namespace lplb::solvers

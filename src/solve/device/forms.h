@@ -3,14 +3,27 @@
 
 #include "solve/device/device_tables.h"
 
-// What a host needs to know of the solvers' kernels to launch them, or to solve within a kernel of
-// its own.
+// What a host must know of the solvers' kernels, to launch them or to solve in a kernel of its own.
+//
+// The solvers have five forms, chosen by the sizes of the placement. All do the same, step by step,
+// as their twins on the CPU, cut_cpu.cc and flow_cpu.cc. Read these first, then:
+//
+//   block_flow.cuh    flow for any size, with labels in shared memory. The simple one: one loop
+//                     for each function of flow_cpu.cc
+//   sweep.cuh         what all forms do first: share the tokens evenly, and sweep. Of its
+//                     functions that level one expert, level_places() is the simple one
+//   mask_flow.cuh     flow for up to 32, 96 or 128 ranks, a thread for each: sets of ranks are
+//                     bit masks in registers. With rank_places.cuh: what a thread gives in a wave
+//   warp_cut.cuh      cut for up to 8 live ranks: all 256 sets of ranks in the registers of a warp
+//   solve_kernel.cuh  solve_in_block() picks the form; solve_kernel() is a kernel around it
+//
+// docs/design/0007-solver-kernels.md says why there are so many.
 namespace lplb::solvers {
 
-/// Threads of a team if sets of ranks are more than one word: one for each rank.
+/// Threads of a team if a set of ranks has more than one word: one thread for each rank.
 inline constexpr int kMaskThreads = 128;
 
-/// The solvers' forms; all give the same result where they can be used.
+/// The forms. All give the same result for a placement that they take.
 enum class Form {
   kCut,        ///< two warps, up to 8 live ranks
   kFlow32,     ///< one warp, up to 32 ranks and 64 replicated experts
@@ -19,12 +32,12 @@ enum class Form {
   kFlowBlock,  ///< a team of warps, any size
 };
 
-/// The quickest form for a placement, and the threads that it runs best with. `solver` is kCut or
-/// kFlow.
+/// The quickest form for a placement, and the number of threads that suits it best. `solver` is
+/// kCut or kFlow.
 Form choose_form(const DeviceTablesHeader& h, Solver solver);
 int team_threads(const DeviceTablesHeader& h, Form form);
 
-/// Bytes of shared memory that a solver's state takes: BlockState::bytes().
+/// The size in bytes of a solver's state in shared memory: BlockState::bytes().
 int state_bytes(const DeviceTablesHeader& h);
 
 }  // namespace lplb::solvers

@@ -6,12 +6,13 @@
 #include "support/emulated_block.h"
 #include "support/instances.h"
 
-// NOTE: behind the emulation, which they are compiled with.
+// NOTE: these come after the emulation, because they are compiled with it.
 #include "solve/device/solve_kernel.cuh"
 #include "solve/solvers.h"
 
-// The kernels' solvers on the CPU against the CPU's own: equal in every integer. Slow (a barrier of
-// the system for each step of a warp), so few instances; backends_test.cc has many, on a GPU.
+// Runs the kernels' solvers on the CPU, and compares every integer with the CPU's own solvers. This
+// is slow, because each step of a warp is a barrier of system threads, so there are few instances.
+// backends_test.cc has many, on a GPU.
 namespace lplb::solvers {
 namespace {
 
@@ -23,7 +24,7 @@ constexpr std::uint64_t kRandomInstances = 15;
 constexpr std::uint64_t kRandomInstances = 150;
 #endif
 
-/// One instance in the memory that a block would have.
+/// One instance, in the memory that a block would have.
 class Emulator {
  public:
   explicit Emulator(const Tables& tables) : tables_(tables) {
@@ -34,11 +35,11 @@ class Emulator {
 
   const DeviceTablesHeader& header() const { return image_.header(); }
 
-  /// Solves what `b` asks for; expects what it has been solved to.
+  /// Solves what `b` asks for, and expects the result that `b` has.
   void expect_equal(Form form, int threads, const Workspace::Buffers& b, int max_steps,
                     const std::string& name) {
     const DeviceTablesHeader& h = header();
-    // NOTE: whatever was there before: a solver reads nothing but `want` and `fixed`.
+    // NOTE: the memory holds junk, because a solver may read only `want` and `fixed`.
     std::memset(static_cast<void*>(memory_.data()), 0x5A, memory_.size() * sizeof(uint4));
     const BlockState state = BlockState::carve(reinterpret_cast<unsigned char*>(memory_.data()), h);
     for (std::size_t k = 0; k < b.want.size(); ++k) state.want[k] = static_cast<int>(b.want[k]);
@@ -84,7 +85,7 @@ class Emulator {
   std::vector<uint4> memory_;
 };
 
-/// Holds a form against the CPU's solver, where it takes the placement. Returns whether it does.
+/// Compares a form with the CPU's solver, if it takes the placement. Returns whether it does.
 bool expect_equal(const Instance& instance, Form form, std::int64_t max_steps = -1) {
   const SplitProblem problem(instance.placement);
   const Tables& tables = problem.tables();
@@ -154,7 +155,7 @@ TEST_P(EmulatedSolver, EqualsCpuOnAdversarialInstances) {
 #endif
   int solved = 0;
   for (const Instance& instance : testing::adversarial_instances()) {
-    if (instance.placement.num_ranks > 128) continue;  // a second each
+    if (instance.placement.num_ranks > 128) continue;  // each takes a second
     solved += expect_equal(instance, GetParam().form) ? 1 : 0;
     if (HasFatalFailure()) return;
   }
@@ -185,7 +186,7 @@ TEST(DeviceImage, HasAReciprocalOfEachCountThatIsDividedBy) {
     DeviceImage image;
     image.assign(problem.tables());
     const DeviceTablesHeader& h = image.header();
-    // cut divides by the sizes of all sets of 8, whatever ranks there are.
+    // cut divides by the sizes of all sets of 8 ranks, even if there are fewer.
     const int most = std::min(std::max(static_cast<int>(num_ranks), 8), kMostReciprocal);
     ASSERT_GE(h.solver_bytes - h.reciprocal, 4 * (most + 1)) << num_ranks;
     const auto* const table =

@@ -4,16 +4,17 @@
 #include "solve/device/rank_places.cuh"
 #include "solve/device/sweep.cuh"
 
-// flow_cpu.cc for a team of a warp (up to 32 ranks) or of kMaskThreads (up to 128 ranks), step by
-// step with the same result. Thread g owns rank g, and a wave moves what is on it. Sets of ranks
-// are bit masks, the same on all threads: each warp searches alone, all warps alike, with ranks l,
-// 32 + l, ... in lane l, so that a level of the search is a few bit operations and a ballot for
-// each word, and no warp waits for another.
+// flow_cpu.cc for a team of one warp (up to 32 ranks) or of kMaskThreads (up to 128 ranks), step by
+// step with the same result. Thread g owns rank g; in a wave it moves what this rank carries.
+//
+// Sets of ranks are bit masks, the same on all threads. For a search, lane l of each warp has the
+// ranks l, 32 + l, ... Each warp searches alone, and all warps do the same: a level of the search
+// is a few bit operations and a ballot for each word of the mask, and no warp waits for another.
 namespace lplb::solvers {
 
 inline constexpr int kFlowSweeps = 2;
 
-/// Of sets of kWords words: the placement's.
+/// The form for sets of ranks in kWords words, which must be mask_words of the placement.
 template <class Team, int kWords, int kMostExperts>
 class MaskFlow {
  public:
@@ -37,8 +38,8 @@ class MaskFlow {
     }
   }
 
-  /// All threads of the team call it, with `want` and `fixed` filled and synchronised. At most
-  /// `max_steps` >= 0 waves and raised bounds.
+  /// All threads of the team call it, after `want` and `fixed` are filled and synchronised. It
+  /// takes at most `max_steps` >= 0 steps: a wave or a raised bound each.
   __device__ __forceinline__ BlockOutcome run(int max_steps) {
     share_and_sweep();
     int steps = 0;
@@ -50,6 +51,7 @@ class MaskFlow {
         is_optimal = false;
         break;
       }
+      // Read the rank's places only if there is something to search.
       if (steps == 0) {
         places_.hold(rank_, lives_);
         places_.read_takes();
@@ -71,7 +73,8 @@ class MaskFlow {
 
  private:
   __device__ __forceinline__ int lane() const { return rank_ % kWarpSize; }
-  /// The rank that the lane has in word w, and one to read in its place, for there may be no such.
+  /// The lane's rank in word w. It may not exist; known_rank() is one that does, to be read in its
+  /// place.
   __device__ __forceinline__ int rank_of(int w) const { return w * kWarpSize + lane(); }
   __device__ __forceinline__ int known_rank(int w) const {
     return min(rank_of(w), t_.num_ranks - 1);
@@ -88,9 +91,9 @@ class MaskFlow {
     return any != 0;
   }
 
-  /// All that needs no search: takes, loads and the bound. Ends in a sync.
+  /// Does all that needs no search: takes, loads and the bound. Ends in a sync.
   __device__ __forceinline__ void share_and_sweep() {
-    // NOTE: the bound in each branch, so that no register holds experts in the other.
+    // NOTE: each branch sets the bound, so that no register holds experts in the other branch.
     if (!Sweeper<Team>::keeps_pairs(t_) && ExpertSweeper<Team>::takes(t_, team_)) {
       ExpertSweeper<Team> sweeper(t_, s_, team_);
       sweeper.share();
@@ -115,8 +118,8 @@ class MaskFlow {
     for (int i = 0; i < kFlowSweeps && (i == 0 || any_overloaded()); ++i) sweeps.sweep();
   }
 
-  /// Of each part the mean rounded up, of each rank its fixed load; the first of the greatest,
-  /// parts before ranks.
+  /// Sets the bound to the greatest of each part's mean, rounded up, and each rank's fixed load.
+  /// The proof is the first that gives it, parts before ranks.
   __device__ __forceinline__ void raise_to_first_bound() {
     if (t_.num_parts == 1 && raise_to_mean()) return;
     int* const part_load = s_.room;
@@ -145,7 +148,8 @@ class MaskFlow {
     put_proof(proof);
   }
 
-  /// Where all ranks are one part; false where a rank's fixed load is more.
+  /// The same if all ranks are one part. Returns false if a rank's fixed load is more than the
+  /// mean.
   __device__ __forceinline__ bool raise_to_mean() {
     read_loads();
     bound_ = t_.divide_up_by_few(sum_over(live_), t_.num_live);
@@ -166,13 +170,13 @@ class MaskFlow {
     }
   }
 
-  /// Of the lane's ranks. No thread writes one before the next sync.
+  /// Reads the loads of the lane's ranks. No thread may write a load before the next sync.
   __device__ __forceinline__ void read_loads() {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) load_[w] = s_.rank_load[known_rank(w)];
   }
 
-  /// The loads of a set of ranks, together.
+  /// The sum of the loads of a set of ranks.
   __device__ __forceinline__ int sum_over(const unsigned (&set)[kWords]) const {
     int sum = 0;
 #pragma unroll
@@ -184,7 +188,8 @@ class MaskFlow {
     return team_.any(lives_ && s_.rank_load[rank_] > bound_);
   }
 
-  /// Who is overloaded, who has room. False where no rank is overloaded.
+  /// Finds the ranks that are overloaded, and those that have room. Returns false if no rank is
+  /// overloaded.
   __device__ __forceinline__ bool start_search() {
     unsigned any = 0;
 #pragma unroll
@@ -196,11 +201,12 @@ class MaskFlow {
     return any != 0;
   }
 
-  /// Whom each rank can give to, and what it carries. A sync.
+  /// Shares with all threads which ranks this rank can give to, and what it carries. Ends in a
+  /// sync.
   __device__ __forceinline__ void share_reach() {
     unsigned own[kWords];
     places_.find_reach(own);
-    // NOTE: loads, not rooms, which are others once the bound is raised.
+    // NOTE: the load and not the room, because the room changes if the bound is raised.
     if (lives_) places_.note_load();
     if constexpr (kWords == 1) {
       reach_[0][0] = own[0];
@@ -211,7 +217,8 @@ class MaskFlow {
     }
   }
 
-  /// The same of the lane's ranks. NOTE: at every search, so that no register holds it over a wave.
+  /// Reads which ranks the lane's ranks can give to. NOTE: it is read for each search, so that no
+  /// register holds it during a wave.
   __device__ __forceinline__ void read_reach() {
     if constexpr (kWords > 1) {
 #pragma unroll
@@ -225,9 +232,9 @@ class MaskFlow {
     }
   }
 
-  /// Flow::search(): the last level, or 0 where an overloaded rank was not reached. NOTE: of a rank
-  /// that is met `nearer_` has all that were met before, of which it can give to the last alone:
-  /// who can give to one that was met before has been met before.
+  /// Flow::search(). Returns the last level, or 0 if an overloaded rank was not reached. NOTE: the
+  /// `nearer_` of a rank is all ranks that were met before it. It can give only to those of the
+  /// level just before, because a rank that can give to an earlier one was itself met earlier.
   __device__ __forceinline__ int search() {
     label_ = 0;
 #pragma unroll
@@ -237,10 +244,11 @@ class MaskFlow {
     unsigned pending;
     do {
       ++level;
-      // NOTE: a rank that is never met gets the last level: it has no more than the bound, and is
-      // given nothing.
+      // NOTE: a rank that is never met gets the last level. This does no harm: it carries no more
+      // than the bound, and is given nothing.
       const bool is_met = meet(labelled_, own_);
       label_ = is_met ? label_ : level;
+      // The ranks that can give to a labelled one are met; the new ones are the next level.
       unsigned met[kWords];
 #pragma unroll
       for (int v = 0; v < kWords; ++v) met[v] = __ballot_sync(~0u, meet(reach_[v], labelled_));
@@ -276,8 +284,8 @@ class MaskFlow {
     return label_ == level ? places_.load() - bound_ : 0;
   }
 
-  /// Flow::raise_to_closure(). Returns the last level of the closure. Of a rank in it `nearer_` has
-  /// those that the next level has.
+  /// Flow::raise_to_closure(). Returns the last level of the closure. The `nearer_` of a rank in it
+  /// is the ranks of the next level.
   __device__ __forceinline__ int raise_to_closure() {
     unsigned proof[kWords];
 #pragma unroll
@@ -290,6 +298,7 @@ class MaskFlow {
     unsigned grown;
     do {
       ++level;
+      // The ranks that a rank of the closure can give to join it; the new ones are the next level.
       unsigned joined[kWords];
 #pragma unroll
       for (int w = 0; w < kWords; ++w) joined[w] = 0;
@@ -309,6 +318,7 @@ class MaskFlow {
         proof[w] |= joined[w];
       }
     } while (grown != 0);
+    // The closure is the proof: the bound is its mean, rounded up.
     int count = 0;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) count += __popc(proof[w]);
@@ -317,7 +327,8 @@ class MaskFlow {
     return level;
   }
 
-  /// Flow::draw(). Ends in a sync. NOTE: of one level too, behind which reaches are shared anew.
+  /// Flow::draw(). Ends in a sync. NOTE: the loop runs at least once, because the reaches that are
+  /// shared next need a sync before.
   __device__ __forceinline__ void draw(int last_level) {
     places_.find_targets(nearer_);
 #pragma unroll 1
@@ -342,16 +353,16 @@ class MaskFlow {
   const BlockTables& t_;
   const BlockState& s_;
   Team team_;
-  const int rank_;  // of this thread, its number
+  const int rank_;  // of this thread: its number
   const bool lives_;
   int bound_ = 0;
   RankPlaces<kWords> places_;
-  int label_ = 0;            // of the rank
-  unsigned nearer_[kWords];  // the ranks that it can give to, and others that it cannot
+  int label_ = 0;            // of this thread's rank
+  unsigned nearer_[kWords];  // includes all ranks that this rank gives to in a wave
 
-  // Of the lane's ranks, one in each word.
+  // The lane's ranks, one in each word.
   int load_[kWords];                // before the step
-  unsigned reach_[kWords][kWords];  // the ranks that it can give to
+  unsigned reach_[kWords][kWords];  // the ranks that each can give to
 
   unsigned own_[kWords];  // the bit of this thread's rank
   unsigned live_[kWords];

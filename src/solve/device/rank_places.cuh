@@ -5,8 +5,8 @@
 
 namespace lplb::solvers {
 
-/// The places of a thread's rank, and what a wave moves from them: for MaskFlow, with sets of
-/// kWords words. The first few are in registers.
+/// The places of a thread's rank, and what a wave moves from them. For MaskFlow, with sets of ranks
+/// in kWords words. The first few places are "held" in registers.
 template <int kWords>
 class RankPlaces {
  public:
@@ -15,7 +15,7 @@ class RankPlaces {
   __device__ RankPlaces(const BlockTables& tables, const BlockState& state)
       : t_(tables), s_(state) {}
 
-  /// What waves read of the tables, again and again.
+  /// Reads from the tables what every wave needs for this rank.
   __device__ __forceinline__ void hold(int rank, bool lives) {
     const int begin = lives ? t_.incident_begin[rank] : 0;
     const int count = lives ? t_.incident_begin[rank + 1] - begin : 0;
@@ -27,8 +27,8 @@ class RankPlaces {
     rest_end_ = begin + count;
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
-      // NOTE: a place that is not there is one that is, of an expert without ranks: nothing meets
-      // it.
+      // NOTE: a place that does not exist is replaced by one that does, of an expert without ranks,
+      // so that no search meets it.
       const int at = count > 0 ? begin + min(i, count - 1) : 0;
       const int k = t_.incident_owner[at];
       place_[i] = takes + 4 * t_.incident[at];
@@ -44,13 +44,14 @@ class RankPlaces {
     }
   }
 
-  /// What the held places have. NOTE: before a wave, which adds nothing to a place that gives.
+  /// Reads the tokens of the held places. NOTE: it is called before a wave; in a wave, nothing is
+  /// added to a place that gives.
   __device__ __forceinline__ void read_takes() {
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) has_[i] = device::load_shared(place_[i]);
   }
 
-  /// The ranks that the rank can give to.
+  /// The ranks that this rank can give to.
   __device__ __forceinline__ void find_reach(unsigned (&reach)[kWords]) const {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) reach[w] = 0;
@@ -70,13 +71,13 @@ class RankPlaces {
 
   __device__ __forceinline__ int load() const { return device::load_shared(own_load_); }
   __device__ __forceinline__ void put_load(int load) { device::store_shared(own_load_, load); }
-  /// For fill_rooms() of others: the load before the wave.
+  /// Notes the load before the wave, for fill_rooms() of other ranks.
   __device__ __forceinline__ void note_load() {
     device::store_shared(own_load_ + to_room_, load());
   }
 
-  /// Of each held place the target, the first of its expert's places on a rank that is `nearer` to
-  /// room. `has_` becomes 0 where there is none.
+  /// Finds the target of each held place: the first place of its expert on a rank that is `nearer`
+  /// to room. If there is none, `has_` becomes 0.
   __device__ __forceinline__ void find_targets(const unsigned (&nearer)[kWords]) {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) nearer_[w] = nearer[w];
@@ -96,7 +97,8 @@ class RankPlaces {
     }
   }
 
-  /// To all nearer places within room, of a rank next to room. Returns what is left.
+  /// Gives up to `left` tokens to all nearer places, within the room that their ranks have. Only
+  /// for nearer ranks that have room. Returns what is left.
   __device__ __forceinline__ int fill_rooms(int left, int bound) {
     int room[kHeldPlaces];
 #pragma unroll
@@ -109,7 +111,7 @@ class RankPlaces {
     return give_rest(left, true, bound);
   }
 
-  /// As much as there is, to the target of each place. Returns what is left.
+  /// Gives up to `left` tokens to the target of each place. Returns what is left.
   __device__ __forceinline__ int give_all(int left) {
 #pragma unroll
     for (int i = 0; i < kHeldPlaces; ++i) {
@@ -119,12 +121,14 @@ class RankPlaces {
   }
 
  private:
-  /// The first of `found`, ranks of the expert of held place i: its place, its load, whether there
-  /// are others. False, and any addresses, where there is none.
+  /// Finds the first of `found`, which are ranks of the expert of held place i: the address of the
+  /// expert's place there and of the rank's load, and whether there are others. If `found` is
+  /// empty, returns false, and the addresses mean nothing.
   __device__ __forceinline__ bool choose_first(int i, const unsigned (&found)[kWords],
                                                device::SharedAddress& place,
                                                device::SharedAddress& load,
                                                bool& has_others) const {
+    // The first word with a rank in it, and what the words after it have.
     int word = kWords - 1;
     unsigned bits = found[kWords - 1];
     unsigned of = ranks_[i][kWords - 1];
@@ -139,6 +143,7 @@ class RankPlaces {
       others = has_any ? behind : others;
       behind |= found[w];
     }
+    // The expert's places are in the order of its ranks, so count the ranks before the one found.
     const unsigned below = (bits - 1) & ~bits;
     const unsigned before = __byte_perm(before_[i], 0, 0x4440 + static_cast<unsigned>(word));
     place = first_[i] + 4 * (before + static_cast<unsigned>(__popc(of & below)));
@@ -147,23 +152,24 @@ class RankPlaces {
     return bits != 0;
   }
 
-  /// From held place i to another; returns what is left.
+  /// Moves tokens from held place i to another. Returns what is left.
   __device__ __forceinline__ int give(int i, device::SharedAddress to, device::SharedAddress taker,
                                       int tokens, int left) {
     has_[i] -= tokens;
     device::store_shared_if(tokens > 0, place_[i], has_[i]);
-    // NOTE: 0 tokens too, for a condition here would be a branch.
+    // NOTE: also if `tokens` is 0, because a condition here would be a branch.
     device::add_shared(to, tokens);
     device::add_shared(taker, tokens);
     return left - tokens;
   }
 
-  /// What fits, of a rank next to room. NOTE: that was before the wave, for all givers alike.
+  /// The room of a rank that takes. NOTE: this is the room before the wave, the same for all
+  /// givers.
   __device__ __forceinline__ int room_at(device::SharedAddress taker, int bound) const {
     return max(bound - device::load_shared(taker + to_room_), 0);
   }
 
-  /// The same to the places behind the target of held place i.
+  /// Gives within room to the places after the target of held place i. Returns what is left.
   __device__ __forceinline__ int fill_others(int i, int left, int bound) {
     unsigned found[kWords];
 #pragma unroll
@@ -190,7 +196,7 @@ class RankPlaces {
     }
   }
 
-  /// From the places that are not held.
+  /// Gives from the places that are not held. Returns what is left.
   __device__ __forceinline__ int give_rest(int left, bool within_room, int bound) {
 #pragma unroll 1
     for (int i = rest_begin_; i < rest_end_ && left > 0; ++i) {
@@ -206,15 +212,16 @@ class RankPlaces {
     return left;
   }
 
-  /// Up to `most` tokens to the places [to, end) that are nearer to room: within room to each, else
-  /// all to the first. Returns how many.
+  /// Gives up to `most` tokens to those of the places [to, end) that are nearer to room: within
+  /// room to each of them, otherwise all to the first. Returns how many.
   __device__ __forceinline__ int give_along(int to, int end, int most, bool within_room,
                                             int bound) {
     int left = most;
 #pragma unroll 1
     for (; to < end && left > 0; ++to) {
       const int taker = t_.place_rank[to];
-      // NOTE: not nearer_[taker / 32], for which all of this object would lie in memory.
+      // NOTE: not nearer_[taker / 32], because an index that is not a constant would put all of
+      // this object into local memory.
       const unsigned bit = 1u << (taker % 32);
       unsigned met = 0;
 #pragma unroll
@@ -231,24 +238,24 @@ class RankPlaces {
   const BlockTables& t_;
   const BlockState& s_;
 
-  // Of the rank's places: the first few, and where the others are in `incident`.
-  // NOTE: addresses, each in a register, so that nothing is computed where a gift waits for it.
-  device::SharedAddress loads_ = 0;
-  device::SharedAddress own_load_ = 0;
-  device::SharedAddress to_room_ = 0;  // from a rank's load
+  // The rank's places: the first few, and where the others are in `incident`. NOTE: these are
+  // addresses, each in a register, so that no move of tokens waits for one to be computed.
+  device::SharedAddress loads_ = 0;     // of rank_load
+  device::SharedAddress own_load_ = 0;  // of this rank's load
+  device::SharedAddress to_room_ = 0;   // from a rank's load to its room
   device::SharedAddress place_[kHeldPlaces];
-  device::SharedAddress first_[kHeldPlaces];  // place of the expert
-  unsigned ranks_[kHeldPlaces][kWords];       // of the expert
-  unsigned before_[kHeldPlaces];              // a byte a word: ranks in the words before it
+  device::SharedAddress first_[kHeldPlaces];  // the first place of the expert
+  unsigned ranks_[kHeldPlaces][kWords];       // the ranks of the expert
+  unsigned before_[kHeldPlaces];  // a byte for each word: how many ranks the words before it have
   int rest_begin_ = 0;
   int rest_end_ = 0;
 
-  // Of the rank in a wave.
+  // What the rank gives in a wave.
   int has_[kHeldPlaces];                       // tokens that the place may give
   device::SharedAddress target_[kHeldPlaces];  // the place that takes them
-  device::SharedAddress taker_[kHeldPlaces];   // and its rank's load
+  device::SharedAddress taker_[kHeldPlaces];   // the load of its rank
   unsigned several_ = 0;                       // bit i: more than one place could take them
-  unsigned nearer_[kWords];                    // the ranks that were met before it
+  unsigned nearer_[kWords];                    // the ranks that are nearer to room
 };
 
 }  // namespace lplb::solvers

@@ -11,7 +11,7 @@ namespace lplb {
 namespace solvers {
 namespace {
 
-constexpr int kMinBlockThreads = 128;  // that load and store
+constexpr int kMinBlockThreads = 128;  // at least this many load and store
 constexpr int kMaxTeamWarps = 8;
 
 using Kernel = void (*)(SolveArgs);
@@ -37,7 +37,7 @@ int most_shared_memory() {
   int bytes = 0;
   LPLB_CUDA_CHECK(cudaGetDevice(&device));
   LPLB_CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  return bytes - 1024;  // what the system and the kernel's own variables take
+  return bytes - 1024;  // the rest is for the system and the kernel's own variables
 }
 
 }  // namespace
@@ -70,7 +70,7 @@ void DeviceProblem::assign(const SplitProblem::Tables& tables, cudaStream_t stre
   LPLB_CUDA_CHECK(cudaStreamSynchronize(stream));
   shared_bytes_ = header().bytes + BlockState::bytes(header());
   most_shared_bytes_ = most_shared_memory();
-  // NOTE: a property of kernel and device, so it is set for each problem.
+  // NOTE: this is set for each problem, because it belongs to the kernel and the device.
   AllKernels::allow_shared_memory(most_shared_bytes_);
   version_ = tables.version;
 }
@@ -97,7 +97,7 @@ using solvers::DeviceOutcome;
 using solvers::DeviceProblem;
 using solvers::SolvePointers;
 
-/// What a workspace keeps on the device.
+/// What a workspace keeps for the device.
 struct DeviceWorkspace {
   device::Stream stream;
   DeviceProblem problem;
@@ -120,8 +120,8 @@ DeviceWorkspace& device_of(Buffers& buffers) {
   return *buffers.device;
 }
 
-/// A load that the solvers cannot tell from the real one: what a rank's fixed experts have together
-/// is put on one of them.
+/// Writes a load that is the same to the solvers as the real one: all tokens of a rank's fixed
+/// experts are given to one of these experts.
 void write_load(const Tables& t, const Buffers& b, std::int32_t* load) {
   std::fill_n(load, t.num_logical, 0);
   for (Index e = 0; e < t.num_logical; ++e) {
@@ -216,7 +216,7 @@ bool solve_batch_on_device(const Tables& t, const SolveOptions& options, Solver 
   refused.assign(summary.size(), 0);
   for (std::size_t begin = 0; begin < summary.size(); begin += most) {
     const std::size_t count = std::min(most, summary.size() - begin);
-    // NOTE: a load that 32 bits do not hold becomes one that the kernel refuses.
+    // NOTE: a load that does not fit in 32 bits becomes -1, which the kernel refuses.
     std::transform(loads.begin() + static_cast<std::ptrdiff_t>(begin * logical),
                    loads.begin() + static_cast<std::ptrdiff_t>((begin + count) * logical),
                    d.host_in.get(),

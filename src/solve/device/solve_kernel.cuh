@@ -5,9 +5,12 @@
 #include "solve/device/forms.h"
 #include "solve/device/warp_cut.cuh"
 
+// The solvers for a block: solve_in_block(), which the plan's kernel calls too, and a kernel that
+// solves one instance in each block. forms.h says which file holds what, and which one to read
+// first.
 namespace lplb::solvers {
 
-/// Status of one instance.
+/// The status of one instance.
 enum DeviceStatus : int {
   kDeviceOptimal = 0,
   kDeviceBounded = 1,
@@ -21,27 +24,27 @@ struct DeviceOutcome {
   int steps;
 };
 
-/// What one launch reads and writes, all in device memory; outputs may be null.
+/// What one launch reads and writes, in device memory. Outputs may be null.
 struct SolveArgs {
   const unsigned char* image;
-  DeviceTablesHeader header;  ///< the image's, so that nothing waits for it
+  DeviceTablesHeader header;  ///< a copy of the image's, so that no thread waits for it
   const int* load;            ///< in: [num_batches, num_logical]
   int* physical_load;         ///< out: [num_batches, num_physical]
   int* take;                  ///< out: [num_batches, num_places]
   int* rank_load;             ///< out: [num_batches, num_ranks]
   unsigned* proof;            ///< out: [num_batches, num_ranks / 32 + 1]
   DeviceOutcome* outcome;     ///< out: [num_batches]
-  int team_threads;           ///< that solve; all of the block load and store
+  int team_threads;           ///< threads that solve; all threads of the block load and store
   int max_steps;
 };
 
-/// Loads and experts that a thread holds in registers while the tables are on their way.
+/// How many loads and experts a thread holds in registers while the tables are copied.
 inline constexpr int kHeldLoads = 4;
 
-/// Adds loads to `want` and `fixed`, and finds out whether they are sound.
+/// Adds the loads to `want` and `fixed`, and finds out whether they are sound.
 class LoadIntake {
  public:
-  /// Starts the reads of the first loads.
+  /// Starts to read the first loads.
   __device__ LoadIntake(const SolveArgs& args)
       : args_(args),
         load_(args.load + static_cast<long long>(blockIdx.x) * args.header.num_logical),
@@ -54,7 +57,8 @@ class LoadIntake {
     }
   }
 
-  /// The arrays are synchronised before; the caller synchronises after.
+  /// Adds all loads of this thread. The block must be synchronised before, because the arrays are
+  /// cleared first, and after.
   __device__ void deliver(const BlockState& s) {
     for (int i = 0; i < kHeldLoads; ++i) {
       if (expert_at(i) < args_.header.num_logical) add(s, held_[i], expert_[i]);
@@ -65,7 +69,8 @@ class LoadIntake {
     }
   }
 
-  /// Parts of this thread's sum that cannot overflow, for all experts there can be.
+  /// The sum of this thread's loads is (high << 16) + low. Neither part can overflow, because the
+  /// number of experts is limited.
   __device__ int high() const { return high_; }
   __device__ int low() const { return low_; }
   __device__ bool is_negative() const { return negative_; }
@@ -79,7 +84,7 @@ class LoadIntake {
     high_ += load >> 16;
     low_ += load & 0xFFFF;
     if (expert.is_fixed != 0) {
-      // NOTE: unsigned, for sums that overflow and are refused later.
+      // NOTE: unsigned, because the sum may overflow. Such a load is refused later.
       atomicAdd(reinterpret_cast<unsigned*>(&s.fixed[expert.index]), static_cast<unsigned>(load));
     } else {
       s.want[expert.index] = load;
@@ -96,7 +101,7 @@ class LoadIntake {
   bool negative_ = false;
 };
 
-/// What a slot takes; `load` [num_logical] in any memory.
+/// The tokens that a slot takes. `load` [num_logical] may be in any memory.
 __device__ inline int slot_tokens(const DeviceSlot& slot, const int* take, const int* load) {
   if (slot.count == 0) return 0;
   const int tokens = slot.place != kNoPlace ? take[slot.place] : load[slot.expert];
@@ -109,8 +114,9 @@ using Flow32 = MaskFlow<WarpTeam, 1, 64>;
 using Flow96 = MaskFlow<BlockTeam, 3, kMaskThreads>;
 using Flow128 = MaskFlow<BlockTeam, 4, kMaskThreads>;
 
-/// Runs a solver with the first `team_threads` threads of a block; outcome on the first. NOTE:
-/// where a form says how many these are, a barrier does not wait for the number.
+/// Runs a solver with the first `team_threads` threads of a block. The first thread gets the
+/// outcome. NOTE: if a form has a fixed number of threads, it uses the constant, so that no barrier
+/// waits for a register with the number.
 template <Form kForm>
 __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockState& state,
                                        int thread, int team_threads, int max_steps) {
@@ -129,7 +135,7 @@ __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockSta
 }
 
 #ifdef __CUDACC__
-/// Starts the copies of bytes [begin, end) of the image, multiples of 16, as one group.
+/// Starts to copy bytes [begin, end) of the image, multiples of 16, as one group of copies.
 __device__ inline void copy_image(unsigned char* to, const unsigned char* from, int begin,
                                   int end) {
   const int step = static_cast<int>(blockDim.x) * 16;
@@ -140,9 +146,9 @@ __device__ inline void copy_image(unsigned char* to, const unsigned char* from, 
   device::close_copies();
 }
 
-/// One instance a block. Dynamic shared memory: the image, then BlockState::bytes().
-/// NOTE: with the number of blocks that share a multiprocessor. Without it the compiler may spill
-/// registers so that more can.
+/// Solves one instance in each block. Dynamic shared memory: the image, then BlockState::bytes().
+/// NOTE: the launch bounds state how many blocks share a multiprocessor. Without this, the compiler
+/// may spill registers so that more blocks fit.
 template <Form kForm>
 __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128,
                                   kForm == Form::kCut || kForm == Form::kFlow32 ? 5 : 1)
@@ -156,7 +162,7 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128,
 
   const DeviceTablesHeader& h = args.header;
   const BlockState state = BlockState::carve(image + h.bytes, h);
-  // Everything that comes from global memory at once; what no solver reads is waited for last.
+  // Start all reads from global memory at once. What no solver reads is waited for last.
   LoadIntake intake(args);
   copy_image(image, args.image, 0, h.solver_bytes);
   copy_image(image, args.image, h.solver_bytes, h.bytes);
@@ -164,6 +170,7 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128,
 #pragma unroll 1
   for (int g = thread; g < h.num_ranks; g += num_threads) state.fixed[g] = 0;
   __syncthreads();
+  // Add the loads, and find out whether the batch must be refused.
   intake.deliver(state);
   const int high = __reduce_add_sync(~0u, intake.high());
   const int low = __reduce_add_sync(~0u, intake.low());
@@ -178,6 +185,7 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128,
   const long long total = (static_cast<long long>(sum_high) << 16) + sum_low;
   const bool refused = negative != 0 || total > 0x7FFFFFFF;
 
+  // Solve.
   if (thread < args.team_threads && !refused) {
     const BlockTables tables(image, h);
     const BlockOutcome out =
@@ -192,6 +200,7 @@ __global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128,
   device::wait_for_copies();
   __syncthreads();
 
+  // Write the results.
   if (args.physical_load != nullptr) {
     const auto* slots = reinterpret_cast<const DeviceSlot*>(image + h.slots);
     const int* load = args.load + batch * args.header.num_logical;

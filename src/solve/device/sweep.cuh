@@ -3,21 +3,30 @@
 
 #include "solve/device/block.cuh"
 
-// sweep.cc for a team: the same rules of level.h, a colour at a time, a thread an expert.
+// sweep.cc for a team: the same rules of level.h, one colour at a time, one thread for each expert.
+// Experts of a colour share no rank, so their threads never write the same load.
+//
+// The functions that level one expert differ in where its places are:
+//
+//   level_places()   any number of places, in shared memory: the simple one
+//   level_few()      up to 8 places, read from shared memory once
+//   level_held()     up to 8 places, held in registers
+//   level_two()      two places
 namespace lplb::solvers {
 
-/// level_two() for the first of the two places.
+/// level_two() of level.h: what the first of two places takes.
 __device__ __forceinline__ int level_two(int w, int a, int b) {
   const int twice = w + b - a;
   return min(max((twice >> 1) + (twice & 1), 0), w);
 }
 
-/// level_uniform() for places [begin, end) with `w` tokens. Returns whether a take changed.
-/// NOTE: it starts from the places that have tokens, mostly those that keep some; then one round
-/// finds that no other set fits. (Any start ends the same: the level of any set of places is at
-/// least the right one, and from there it only falls.)
+/// level_uniform() of level.h for places [begin, end) with `w` tokens. Returns whether a take
+/// changed. NOTE: it starts from the places that have tokens, which are mostly those that keep
+/// some; then the loop runs once, to find that no other set fits. Any start gives the same result:
+/// the level of any set of places is at least the right one, and from there it only falls.
 __device__ __forceinline__ bool level_places(const BlockTables& t, const BlockState& s, int begin,
                                              int end, int w) {
+  // Start from the places that have tokens.
   int filled = w;
   int count = 0;
 #pragma unroll 4
@@ -30,6 +39,7 @@ __device__ __forceinline__ bool level_places(const BlockTables& t, const BlockSt
   if (count == 0) return false;  // no tokens
   int level;
   for (;;) {
+    // The level of the set; then the set of the places up to it.
     level = t.divide(filled, count);
     int next_filled = w;
     int next_count = 0;
@@ -43,6 +53,7 @@ __device__ __forceinline__ bool level_places(const BlockTables& t, const BlockSt
     filled = next_filled;
     count = next_count;
   }
+  // Write the takes. The first places that stay get the odd tokens.
   int extra = filled - level * count;
   bool changed = false;
 #pragma unroll 1
@@ -61,8 +72,9 @@ __device__ __forceinline__ bool level_places(const BlockTables& t, const BlockSt
   return changed;
 }
 
-/// Sets of up to 8 places, four bits each. The product has in each place's four how many are in the
-/// set up to it: no sum waits for another.
+/// A set of up to 8 places has four bits for each place: member(i) is place i alone. In the four
+/// bits of each place, count_up() has the number of places in the set up to that one. This is one
+/// multiplication, in which no sum waits for another.
 __device__ __forceinline__ unsigned member(int i) { return 1u << 4 * i; }
 __device__ __forceinline__ unsigned count_up(unsigned set) { return set * 0x11111111u; }
 __device__ __forceinline__ int count_of(unsigned set) { return count_up(set) >> 28; }
@@ -75,8 +87,9 @@ __device__ __forceinline__ unsigned members(IsIn is_in) {
   return set;
 }
 
-/// Of a set of an expert's places: what they carry with its `w` tokens, the most that one of them
-/// has beside it, and the least that another place has.
+/// Sums over a set of an expert's places. `filled`: what these places carry, with the expert's `w`
+/// tokens. `most`: the most that one of them carries without these tokens. `least`: the least that
+/// a place outside the set carries.
 struct PlaceSums {
   int filled;
   int most = 0;
@@ -92,14 +105,15 @@ struct PlaceSums {
     }
   }
 
-  /// Whether those up to `level` are the set. (Where one more has just as much, the level and what
-  /// is left over are the same with it.)
+  /// Whether the set is all places that carry at most `level`. (If another place carries exactly
+  /// `level`, the level and the odd tokens are the same with it.)
   __device__ __forceinline__ bool fit(int level) const { return most <= level && least >= level; }
 };
 
-/// level_places() for an expert whose places are in registers: `take` becomes what each takes,
-/// beside `other`; of places that are not there `other` is 0x7FFFFFFF. It starts from `set`, any
-/// but none, with the reciprocal of how many these are. Returns those that stay.
+/// level_places() for an expert whose places are in registers. `other`: what each place's rank
+/// carries without the expert, 0x7FFFFFFF if there is no such place. `take` is set to what each
+/// place takes. It starts from `set`, which may be any but empty; `reciprocal` is that of its size.
+/// Returns the set of places that stay.
 template <int kMost>
 __device__ __forceinline__ unsigned level_held(const BlockTables& t, int w,
                                                const int (&other)[kMost], unsigned set,
@@ -116,8 +130,8 @@ __device__ __forceinline__ unsigned level_held(const BlockTables& t, int w,
   }
   const auto extra = static_cast<unsigned>(sums.filled - level * count);
   const unsigned stay = members<kMost>([&](int i) { return other[i] <= level; });
-  // The first `extra` of these get one more: bit 3 of the place's four, where as many or fewer stay
-  // up to it.
+  // The first `extra` of the places that stay get one more token. In the four bits of a place, bit
+  // 3 is set if the set has at most `extra` places up to that one.
   const unsigned more = (count_up(extra) + 0x88888888u - count_up(stay)) & stay << 3;
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
@@ -126,7 +140,7 @@ __device__ __forceinline__ unsigned level_held(const BlockTables& t, int w,
   return stay;
 }
 
-/// level_places() for up to kMost places, which are read once.
+/// level_places() for up to kMost places, which it reads once.
 template <int kMost>
 __device__ __forceinline__ bool level_few(const BlockTables& t, const BlockState& s, int begin,
                                           int count, int w) {
@@ -145,7 +159,7 @@ __device__ __forceinline__ bool level_few(const BlockTables& t, const BlockState
   for (int i = 0; i < kMost; ++i) {
     other[i] = i < count ? s.rank_load[rank[i]] - took[i] : 0x7FFFFFFF;
   }
-  // NOTE: it starts from the places that have tokens, mostly those that keep some.
+  // NOTE: it starts from the places that have tokens, which are mostly those that keep some.
   const unsigned set = members<kMost>([&](int i) { return took[i] > 0; });
   if (set == 0) return false;  // no tokens
   level_held(t, w, other, set, t.reciprocal[count_of(set)], take);
@@ -179,15 +193,16 @@ __device__ __forceinline__ bool level_expert(const BlockTables& t, const BlockSt
   return x != took;
 }
 
-/// As in cut_cpu.cc; those that registers hold are not asked behind.
+/// After this many colours a sweep asks whether it may stop, as in cut_cpu.cc. A sweep in registers
+/// never has more colours, so it does not ask.
 inline constexpr int kAskedColours = 6;
 static_assert(kAskedColours >= kPairColours);
 struct NeverStop {
   __device__ bool operator()() const { return false; }
 };
 
-/// One sweep over all experts, or up to where stop() holds, which is asked behind every
-/// kAskedColours colours; returns whether a take of this thread's changed. Ends in a sync.
+/// One sweep over all experts. It ends early if stop() holds, which is asked after every
+/// kAskedColours colours. Returns whether a take changed that this thread owns. Ends in a sync.
 template <class Team, class Stop = NeverStop>
 __device__ bool sweep(const BlockTables& t, const BlockState& s, const Team& team, Stop stop = {}) {
   bool changed = false;
@@ -206,11 +221,12 @@ __device__ bool sweep(const BlockTables& t, const BlockState& s, const Team& tea
   return changed;
 }
 
-/// rank_load = `fixed`, and nobody's.
+/// Sets rank_load to `fixed`. The last load is nobody's: it is 0x7FFFFFFF, more than any level, and
+/// stands for the rank of a place that does not exist.
 template <class Team>
 __device__ __forceinline__ void put_fixed_loads(const BlockTables& t, const BlockState& s,
                                                 const Team& team) {
-  // NOTE: all threads take every turn, so that warps stay together.
+  // NOTE: all threads run every iteration, so that warps stay together.
 #pragma unroll 1
   for (int first = 0; first < t.num_ranks; first += team.num_threads()) {
     const int g = first + team.thread();
@@ -219,7 +235,8 @@ __device__ __forceinline__ void put_fixed_loads(const BlockTables& t, const Bloc
   if (team.thread() == 0) s.rank_load[t.num_ranks] = 0x7FFFFFFF;
 }
 
-/// share_evenly(): take, and rank_load from `fixed`, nobody's as well. Ends in a sync.
+/// share_evenly() of sweep.cc: sets take, and rank_load from `fixed`, nobody's included. Ends in a
+/// sync.
 template <class Team>
 __device__ void share_evenly(const BlockTables& t, const BlockState& s, const Team& team) {
   put_fixed_loads(t, s, team);
@@ -246,8 +263,9 @@ __device__ void share_evenly(const BlockTables& t, const BlockState& s, const Te
   team.sync();
 }
 
-/// The sweeps of a team. A warp whose experts are pairs keeps them in registers, an expert a lane
-/// and colour: sweeps then cost two reads and two writes a colour.
+/// The sweeps of a team. If the team is a warp and all experts have two places, it keeps them in
+/// registers, one expert for each lane and colour. Then a sweep costs two reads and two writes a
+/// colour.
 template <class Team>
 class Sweeper {
  public:
@@ -272,7 +290,7 @@ class Sweeper {
     return Team::kIsWarp && uniform(t.has_pairs) != 0;
   }
 
-  /// One sweep, or up to where stop() holds. Ends in a sync.
+  /// One sweep, which ends early if stop() holds. Ends in a sync.
   template <class Stop = NeverStop>
   __device__ __forceinline__ void sweep(Stop stop = {}) {
     if (!in_registers_) {
@@ -317,8 +335,8 @@ class Sweeper {
   int take_[kPairColours];
 };
 
-/// The same for a team with a thread for each expert, which has few places: all of the expert but
-/// its ranks' loads is in registers.
+/// The sweeps of a team that has a thread for each expert, if experts have few places. All of an
+/// expert is in registers but the loads of its ranks.
 template <class Team>
 class ExpertSweeper {
  public:
@@ -331,7 +349,7 @@ class ExpertSweeper {
   __device__ ExpertSweeper(const BlockTables& t, const BlockState& s, const Team& team)
       : t_(t), s_(s), team_(team) {}
 
-  /// share_evenly(), with all takes in registers. Ends in a sync.
+  /// share_evenly(), which keeps all takes in registers. Ends in a sync.
   __device__ __forceinline__ void share() {
     put_fixed_loads(t_, s_, team_);
     const int k = team_.thread();
@@ -344,7 +362,7 @@ class ExpertSweeper {
 #pragma unroll
     for (int i = 0; i < kMostPlaces; ++i) {
       const int place = begin_ + min(i, max(count_ - 1, 0));
-      // NOTE: a place that is not there is on nobody, who carries more than any level.
+      // NOTE: a place that does not exist is on nobody, who carries more than any level.
       rank_[i] = i < count_ ? t_.place_rank[place] : t_.num_ranks;
       take_[i] = i < count_ ? each + (i < extra ? 1 : 0) : 0;
     }
@@ -417,8 +435,8 @@ class ExpertSweeper {
   int want_;
   int rank_[kMostPlaces];
   int take_[kMostPlaces];
-  unsigned set_;  // where the next sweep starts from
-  unsigned reciprocal_;
+  unsigned set_;         // the places that the next sweep starts from
+  unsigned reciprocal_;  // that of their number
 };
 
 }  // namespace lplb::solvers

@@ -3,9 +3,10 @@
 
 #include "solve/device/sweep.cuh"
 
-// cut_cpu.cc for two warps, step by step with the same result: one finds the bound while the other
-// shares the tokens evenly; then that one goes on alone. Set s of live ranks (a bit mask of up to
-// 8) is in register s / 32 of lane s % 32. Lane i < num_live owns live rank i.
+// cut_cpu.cc for two warps, step by step with the same result. One warp finds the bound while the
+// other one shares the tokens evenly; then the other one goes on alone. A set of live ranks is a
+// bit mask of up to 8 bits; set s is in register s / 32 of lane s % 32. Lane i < num_live owns live
+// rank i.
 namespace lplb::solvers {
 
 inline constexpr int kCutSweeps = 4;
@@ -20,8 +21,8 @@ class WarpCut {
         lane_(thread % kWarpSize),
         rank_(lane_ < tables.num_live ? static_cast<int>(tables.live_rank[lane_]) : -1) {}
 
-  /// kCutThreads threads call it, with `want` and `fixed` filled and synchronised. The outcome is
-  /// that of the first warp.
+  /// kCutThreads threads call it, after `want` and `fixed` are filled and synchronised. The first
+  /// warp gets the outcome.
   __device__ __forceinline__ BlockOutcome run() {
     const BlockTeam both(thread_, kCutThreads);
     if (thread_ >= kWarpSize) {
@@ -43,7 +44,7 @@ class WarpCut {
     load_ = rank_ >= 0 ? s_.rank_load[rank_] : 0;
     if (!fits_in_registers()) {
       make_slacks();
-      // NOTE: once all ranks fit, the experts not yet fixed stay as they are.
+      // NOTE: stop when all ranks fit: the experts that are not fixed yet would not change.
 #pragma unroll 1
       for (int k = 0; k < t_.num_replicated && !fits_in_registers(); ++k) fix_expert(k);
       if (rank_ >= 0) s_.rank_load[rank_] = load_;
@@ -53,13 +54,13 @@ class WarpCut {
   }
 
  private:
-  static constexpr int kSets = 8;  // a lane
+  static constexpr int kSets = 8;  // sets in each lane
 
   __device__ __forceinline__ int set_of(int i) const { return i * kWarpSize + lane_; }
-  /// The ranks of set i beyond those that the lane's number has.
+  /// How many ranks set_of(i) has in addition to those in the lane's number.
   __device__ static constexpr int more_ranks(int i) { return (i & 1) + (i >> 1 & 1) + (i >> 2); }
 
-  /// The load of the experts whose places all lie in a set: a sum over subsets.
+  /// confined_[i] = load of the experts whose places all lie in set_of(i): a sum over its subsets.
   __device__ __forceinline__ void sum_confined_loads() {
 #pragma unroll
     for (int i = 0; i < kSets; ++i) s_.sets[set_of(i)] = 0;
@@ -69,8 +70,8 @@ class WarpCut {
       s_.label[rank_] = lane_;
     }
     __syncwarp();
-    // NOTE: all lanes take every turn: warps that have come apart shuffle slowly, one call at a
-    // time.
+    // NOTE: all lanes run every iteration. If the lanes of a warp diverge, its shuffles are slow:
+    // one call at a time.
 #pragma unroll 1
     for (int first = 0; first < t_.num_replicated; first += kWarpSize) {
       const int k = first + lane_;
@@ -79,6 +80,8 @@ class WarpCut {
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < kSets; ++i) confined_[i] = s_.sets[set_of(i)];
+      // Sum over the bits of a set: the low ones are in the lane's number, the high ones in the
+      // register's.
 #pragma unroll
     for (int bit = 1; bit < kWarpSize; bit *= 2) {
 #pragma unroll
@@ -98,11 +101,11 @@ class WarpCut {
     for (int i = 0; i < kSets; ++i) s_.sets[set_of(i)] = confined_[i];
   }
 
-  /// T: the greatest ceil(confined / ranks). The proof: of the sets that give it the smallest ones,
-  /// of these the heaviest, of these the first.
-  /// NOTE: sets with bits beyond num_live weigh as their subset without, which is smaller.
+  /// The bound T: the greatest ceil(confined / ranks) of a set. The proof: of the sets that give it
+  /// the smallest, of these the heaviest, of these the first. NOTE: a set with bits from num_live
+  /// on weighs the same as its subset without these bits, which is smaller.
   __device__ __forceinline__ void raise_bound() {
-    // Of this lane's sets of each size only the heaviest counts. They differ in up to 3 ranks.
+    // Of this lane's sets of each size, only the heaviest counts. Their sizes differ by up to 3.
     const int least_size = __popc(lane_);
     int heaviest[4] = {};
 #pragma unroll
@@ -119,6 +122,8 @@ class WarpCut {
     }
     const int bound = __reduce_max_sync(~0u, most);
     if (lane_ == 0) s_.scalars->most = bound;
+    // The least size of a set that gives the bound, the greatest load of these, and the first of
+    // these.
     int size = kMaxCutRanks;
 #pragma unroll
     for (int more = 3; more >= 0; --more) size = level[more] == bound ? least_size + more : size;
@@ -144,7 +149,8 @@ class WarpCut {
     return !__any_sync(~0u, rank_ >= 0 && s_.rank_load[rank_] > bound_);
   }
 
-  /// slack(S) = what S can carry at the bound, at most the whole batch, less what must go there.
+  /// slack(S) = what S can carry at the bound, at most the total of the batch, less what must go
+  /// there.
   __device__ __forceinline__ void make_slacks() {
 #pragma unroll
     for (int i = 0; i < kSets; ++i) confined_[i] = s_.sets[set_of(i)];
@@ -160,7 +166,7 @@ class WarpCut {
     return !__any_sync(~0u, load_ > bound_);
   }
 
-  /// Corrects the expert's tokens, place after place, to what the slacks allow.
+  /// Corrects the expert's tokens to what the slacks allow, place by place.
   __device__ __forceinline__ void fix_expert(int k) {
     const int last = t_.place_begin[k + 1] - 1;
     unsigned others = t_.live_set[k];
@@ -178,34 +184,34 @@ class WarpCut {
     set_take(last, __ffs(static_cast<int>(others)) - 1, left);
   }
 
-  /// NOTE: no other lane reads the place's take again.
+  /// The lane that owns rank `here` changes a take. NOTE: no other lane reads this take again.
   __device__ __forceinline__ void set_take(int place, int here, int tokens) {
     if (lane_ != here) return;
     load_ += tokens - s_.take[place];
     s_.take[place] = tokens;
   }
 
-  /// Of this lane's sets (bit i: set i) those that hold all of `ranks`. The low bits of a set are
-  /// the lane's, the high ones the register's.
+  /// Which of this lane's sets contain all of `ranks`: bit i stands for set_of(i). The low bits of
+  /// a set are the lane's number, the high bits the register's.
   __device__ __forceinline__ unsigned holding(unsigned ranks) const {
     const unsigned low = ranks % kWarpSize;
     const unsigned registers = __byte_perm(0x88CCAAFFu, 0x80C0A0F0u, ranks / kWarpSize) & 0xFF;
     return (static_cast<unsigned>(lane_) & low) == low ? registers : 0;
   }
 
-  /// Bit i as a mask.
+  /// Bit i of a word as a mask: all ones or 0.
   __device__ static unsigned spread_bit(unsigned word, int i) {
     return static_cast<unsigned>(static_cast<int>(word << (31 - i)) >> 31);
   }
 
-  /// How many of `left` tokens `here` takes for good, `others` sharing the rest: as near to `took`
-  /// as the slacks allow, which are updated.
+  /// Fixes how many of `left` tokens `here` takes, if `others` share the rest: as near to `took` as
+  /// the slacks allow. Updates the slacks.
   __device__ __forceinline__ int commit(unsigned here, unsigned others, int took, int left) {
     const unsigned with_here = holding(here);
     const unsigned with_others = holding(others);
     const unsigned takes = with_here & ~with_others;
     const unsigned rest = with_others & ~with_here;
-    unsigned taking[kSets];  // all ones where the set is among them, else 0
+    unsigned taking[kSets];  // all ones if the set is among them, else 0
     unsigned resting[kSets];
     unsigned high = ~0u;
     unsigned least = ~0u;
@@ -216,7 +222,8 @@ class WarpCut {
       high = min(high, static_cast<unsigned>(slack_[i]) | ~taking[i]);
       least = min(least, static_cast<unsigned>(slack_[i]) | ~resting[i]);
     }
-    // NOTE: slacks are >= 0, and some set has `here`, another one all others.
+    // NOTE: slacks are >= 0, so they compare as unsigned. One set has `here` and not all others,
+    // and another one all others and not `here`, so both minima exist.
     high = __reduce_min_sync(~0u, high);
     least = __reduce_min_sync(~0u, least);
     const int low = max(0, left - static_cast<int>(least));
