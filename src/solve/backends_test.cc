@@ -7,7 +7,7 @@
 #include "lplb/solver.h"
 #include "support/instances.h"
 
-// The CUDA solvers against the CPU's: equal in every integer.
+// Compares the CUDA solvers with those of the CPU: they are equal in every integer.
 namespace lplb {
 namespace {
 
@@ -23,7 +23,7 @@ class Cuda : public ::testing::Test {
     if (!cuda_support().missing.empty()) GTEST_SKIP() << cuda_support().missing;
   }
 
-  /// Solves on both; false where the device left the instance to the CPU.
+  /// Solves on both. Returns false if the device left the instance to the CPU.
   bool expect_equal(const Instance& instance, Solver solver, std::int64_t max_steps = -1) {
     const SplitProblem problem(instance.placement);
     solve(problem, instance.load, cpu_, cpu_workspace_, {.solver = solver, .max_steps = max_steps});
@@ -55,7 +55,7 @@ TEST_F(Cuda, SaysWhereItRan) {
     return solve(p, load, {.backend = Backend::kCuda}).backend;
   };
   EXPECT_EQ(backend_of(workload.placement, workload.loads[0]), Backend::kCuda);
-  // What the device does not take.
+  // The device does not take these.
   std::vector<Load> large = workload.loads[0];
   large[0] = Load{1} << 31;
   EXPECT_EQ(backend_of(workload.placement, large), Backend::kCpu);
@@ -89,7 +89,8 @@ TEST_F(Cuda, EqualsCpuOnWorkloads) {
   }
 }
 
-/// LPLB_FUZZ_INSTANCES says how many (scripts/gpu-check: a million with solve_batch() below).
+/// LPLB_FUZZ_INSTANCES says how many instances BatchesEqualCpu, below, solves (scripts/gpu-check: a
+/// million).
 TEST_F(Cuda, EqualsCpuOnRandomInstances) {
   for (std::uint64_t seed = 0; seed < 6000; ++seed) {
     RandomLimits limits;
@@ -106,7 +107,7 @@ TEST_F(Cuda, EqualsCpuOnRandomInstances) {
   }
 }
 
-/// Many loads for one placement, of all shapes: what a batched launch does.
+/// Solves many loads of all shapes for one placement, as a batched launch does.
 TEST_F(Cuda, BatchesEqualCpu) {
   const char* const wanted = std::getenv("LPLB_FUZZ_INSTANCES");
   const std::size_t total = wanted != nullptr ? std::strtoull(wanted, nullptr, 10) : 20'000;
@@ -167,7 +168,7 @@ TEST_F(Cuda, BatchesThatDoNotFitAreSolvedOnTheCpu) {
   EXPECT_EQ(summary[0].backend, Backend::kCuda);
   EXPECT_EQ(summary[1].backend, Backend::kCpu);
   Workspace workspace;
-  for (int i = 0; i < 3; ++i) {  // with memory that is kept
+  for (int i = 0; i < 3; ++i) {  // with memory that is kept between calls
     std::fill(cuda.begin(), cuda.end(), -1);
     solve_batch(problem, loads, cuda, summary, workspace, {.backend = Backend::kCuda});
     EXPECT_EQ(cuda, cpu);

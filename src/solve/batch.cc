@@ -9,7 +9,7 @@ namespace lplb {
 
 namespace {
 
-/// A batched solve: what it was given, and what is still to be done.
+/// A batched solve: its arguments, and which batches are still to be solved.
 struct Batches {
   const SplitProblem& problem;
   std::span<const Load> loads;
@@ -27,11 +27,12 @@ struct Batches {
     check_argument(physical_loads.size() == summary.size() * physical, "physical_loads",
                    "has {} entries, expected {} batches x {} slots", physical_loads.size(),
                    summary.size(), physical);
-    // NOTE: which batch a thread solved last depends on the number of threads.
+    // NOTE: no warm start, because which batch a thread solved last depends on the number of
+    // threads.
     options.warm_start = false;
   }
 
-  /// What the device takes of them, where it is asked for.
+  /// Solves on the device those batches that it takes, if the device is asked for.
   void solve_on_device(Workspace& workspace) {
     if (options.backend != Backend::kCuda) return;
     pending.assign(summary.size(), 1);
@@ -41,10 +42,10 @@ struct Batches {
     for (std::size_t i = 0; i < summary.size(); ++i) {
       if (pending[i] == 0) summary[i].backend = Backend::kCuda;
     }
-    options.backend = Backend::kCpu;  // for what is left
+    options.backend = Backend::kCpu;  // for the batches that are left
   }
 
-  /// Batches [begin, end), less those that the device has solved.
+  /// Solves batches [begin, end) without those that the device has solved.
   void solve_on_cpu(std::size_t begin, std::size_t end, Workspace& workspace) const {
     Split& split = workspace.buffers().split;
     for (std::size_t i = begin; i < end; ++i) {
@@ -62,7 +63,7 @@ struct Batches {
 void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
                  std::span<Load> physical_loads, std::span<SplitSummary> summary, int num_threads,
                  const SolveOptions& options) {
-  constexpr std::int64_t kChunk = 64;  // solves a thread takes at a time
+  constexpr std::int64_t kChunk = 64;  // solves that a thread takes at a time
   Batches batches{problem, loads, physical_loads, summary, options};
   batches.check();
   std::vector<Workspace> workspaces(static_cast<std::size_t>(std::max(num_threads, 1)));

@@ -10,8 +10,9 @@ Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need
   const auto count = static_cast<Load>(ranks.size());
   if (cost.uniform() || need == 0) return {need / count + (need % count != 0), ranks[0]};
 
-  // On the fastest rank r one token more lifts every other rank's capacity by at most one. Find the
-  // most tokens n there for which the set is still too small ...
+  // If the fastest rank takes one token more, the capacity of every other rank grows by at most
+  // one. First find the largest n for which the set is still too small if the fastest rank takes n
+  // tokens.
   Index fastest = ranks[0];
   double joint_speed = 0;
   for (const Index g : ranks) {
@@ -40,7 +41,7 @@ Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need
     (too_small(middle) ? low : high) = middle;
   }
 
-  // ... then add the cheapest next token until it fits.
+  // Then add the cheapest next token until the set fits.
   const auto dearer = [&](Level a, Level b) {
     const int order = cost.compare(a, b);
     return order != 0 ? order > 0 : a.rank > b.rank;

@@ -6,11 +6,13 @@
 
 #include "solve/solvers.h"
 
-// Cut slacks. For every set S of live ranks confined(S) is what must go to S, and T the least level
-// at which every S can carry that: then (Gale 1957, Hoffman 1960) a split at T exists. A few sweeps
-// usually find one. Where they do not, keep slack(S) = what S can carry at T, less what must go
-// there, and fix the experts one by one within what the slacks leave, which keeps all of them >= 0:
-// no search, and a bounded number of steps whatever the loads.
+// The solver "cut": slacks of cuts. For every set S of live ranks, confined(S) is the number of
+// tokens that must go to S. T is the least level at which every S can carry confined(S). Then a
+// split at T exists (Gale 1957, Hoffman 1960), and a few sweeps usually find one.
+//
+// If they do not, slack(S) is what S can carry at T, less what must go there. The experts are fixed
+// one by one within what the slacks leave, so that every slack stays >= 0. This needs no search,
+// and a bounded number of steps for any loads.
 namespace lplb::solvers {
 namespace {
 
@@ -18,8 +20,8 @@ constexpr std::size_t kMaxSets = std::size_t{1} << kMaxCutRanks;
 constexpr int kSweeps = 4;
 constexpr Index kAskedColours = 6;
 
-/// All non-empty sets of kMaxCutRanks ranks, smaller ones first: sets of k ranks are
-/// order[begin[k]] ... order[begin[k + 1] - 1], ascending.
+/// All non-empty sets of kMaxCutRanks ranks, by size. The sets of k ranks are order[begin[k]] ...
+/// order[begin[k + 1] - 1], ascending.
 struct SetsBySize {
   std::array<std::uint8_t, kMaxSets> order{};
   std::array<std::size_t, kMaxCutRanks + 2> begin{};
@@ -55,15 +57,15 @@ class Cut {
     for (int i = 0; i < kSweeps && !fits(); ++i) sweep();
     if (!fits()) {
       make_slacks();
-      // NOTE: once all ranks fit, the experts not yet fixed would be left as they are.
+      // NOTE: stop when all ranks fit: the experts that are not fixed yet would not change.
       for (Index k = 0; k < t_.num_replicated() && !fits(); ++k) fix_expert(k);
     }
     b_.status = SolveStatus::kOptimal;
   }
 
  private:
-  /// Over all experts, or up to where the ranks fit, looked at behind every kAskedColours colours:
-  /// few ranks that share many experts have many, and fit soon.
+  /// Levels all experts, or stops when the ranks fit, which is tested after every kAskedColours
+  /// colours. (A few ranks that share many experts have many colours, and fit soon.)
   void sweep() {
     const Index count = t_.num_replicated();
     for (Index k = 0; k < count; ++k) {
@@ -81,9 +83,9 @@ class Cut {
     return mask;
   }
 
-  /// confined_[S] = load of the experts whose places all lie in S: a sum over subsets.
+  /// confined_[S] = load of the experts whose places all lie in S: a sum over the subsets of S.
   void sum_confined_loads() {
-    confined_.fill(0);  // sets beyond sets_ too: they weigh nothing
+    confined_.fill(0);  // also the sets beyond sets_, which weigh nothing
     for (Index i = 0; i < count_; ++i) {
       confined_[std::size_t{1} << i] = b_.fixed_load[t_.live_ranks[i]];
     }
@@ -160,15 +162,15 @@ class Cut {
     }
   }
 
-  /// What the ranks of S carry at the bound, at most the whole batch.
+  /// What the ranks of S can carry at the bound, at most the total of the batch.
   Load room(std::size_t s) const {
     Load left = b_.total;
     for (; s != 0 && left > 0; s &= s - 1) left -= std::min(left, capacity_[std::countr_zero(s)]);
     return b_.total - left;
   }
 
-  /// NOTE: room() stops at the batch's total, so that sums cannot overflow. Such a slack never
-  /// binds: all that is ever taken from it is at most the total.
+  /// NOTE: room() is at most the total of the batch, so that sums cannot overflow. A slack that
+  /// this limits never binds, because all that is ever taken from it is at most the total.
   void make_slacks() {
     room_[0] = 0;
     for (std::size_t s = 1; s < sets_; ++s) {
@@ -187,7 +189,7 @@ class Cut {
     return true;
   }
 
-  /// Corrects the expert's tokens, place after place, to what the slacks allow.
+  /// Corrects the expert's tokens to what the slacks allow, place by place.
   void fix_expert(Index k) {
     const Index last = t_.place_begin[k + 1] - 1;
     std::size_t places = mask_of(k);
@@ -209,7 +211,7 @@ class Cut {
     b_.take[place] = tokens;
   }
 
-  /// Calls body(S) for every S that holds all of `in` and nothing of `out`.
+  /// Calls body(S) for every S that contains all of `in` and nothing of `out`.
   template <class Body>
   void for_each_set(std::size_t in, std::size_t out, Body body) const {
     const std::size_t free = (sets_ - 1) & ~(in | out);
@@ -220,7 +222,7 @@ class Cut {
     } while (s != 0);
   }
 
-  /// The tokens that `here` may take of `left`, when `others` take the rest.
+  /// The least and the most tokens that `here` may take of `left`, if `others` take the rest.
   std::pair<Load, Load> allowed(std::size_t here, std::size_t others, Load left) const {
     Load high = left;
     Load least = std::numeric_limits<Load>::max();
@@ -235,7 +237,7 @@ class Cut {
     return {std::max<Load>(0, left - least), high};
   }
 
-  /// `here` takes `tokens` for good, `others` share `rest`.
+  /// Updates the slacks: `here` takes `tokens` for good, and `others` share `rest`.
   void commit(std::size_t here, std::size_t others, Load tokens, Load rest) {
     if (std::has_single_bit(others)) {
       for_each_set(here, others, [&](std::size_t s) { slack_[s] -= tokens; });

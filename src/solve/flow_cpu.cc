@@ -3,16 +3,21 @@
 
 #include "solve/solvers.h"
 
-// Sweeps, then waves. The sweeps level one expert after another and come close. What is left above
-// the bound is a preflow's excess (Goldberg and Tarjan, J. ACM 35, 1988): labels are the exact
-// distances to the ranks that have room, made anew for each wave by a search backwards from these
-// (as global relabelling, Cherkassky and Goldberg 1997), and a wave (Tarjan 1984) carries all
-// excess at once, from the farthest ranks to the nearest. Where a rank above the bound has no way
-// to room, the ranks that it reaches are a cut: the bound rises to what that cut proves, as in
-// Dinkelbach's method. All of them have a little room then, which waves would fill rank by rank; so
-// they draw on those that they were reached from, the farthest first. NOTE: all that happens in one
-// level, of the search or of a wave, is independent of the order in which it is done, so that a
-// block of threads does it in parallel with the same result.
+// The solver "flow": sweeps, then waves. This file is the simple one; the forms in solve/device do
+// the same with threads.
+//
+// - The sweeps level one expert after another, and come close.
+// - What is left above the bound is the excess of a preflow (Goldberg and Tarjan, J. ACM 35, 1988).
+//   Labels are the exact distances to the ranks that have room. A search backwards from these ranks
+//   makes them again for each wave (as in global relabelling, Cherkassky and Goldberg 1997).
+// - A wave (Tarjan 1984) carries all excess at once, from the farthest ranks to the nearest.
+// - If a rank above the bound cannot reach room, the ranks that it reaches are a cut. The bound
+//   rises to what this cut proves, as in Dinkelbach's method. Then all ranks of the cut have a
+//   little room, which waves would fill rank by rank. Instead, each rank draws tokens from those
+//   that it was reached from, the farthest rank first.
+//
+// NOTE: nothing that happens in one level, of the search or of a wave, depends on the order in
+// which it is done. So a block of threads does it in parallel, with the same result.
 namespace lplb::solvers {
 namespace {
 
@@ -43,8 +48,8 @@ class Flow {
   }
 
  private:
-  /// The best of the proofs that need no search: each part that shares no expert with the rest, and
-  /// each rank with its fixed load alone.
+  /// Sets the bound to the best of the proofs that need no search: each part, and each rank with
+  /// its fixed load.
   void raise_to_first_bound() {
     std::fill(b_.in_proof.begin(), b_.in_proof.end(), 0);
     b_.bound = {0, t_.live_ranks[0]};
@@ -93,10 +98,10 @@ class Flow {
                        [this](Index g) { return excess(g) > 0; });
   }
 
-  /// Labels ranks with their distance to room, level after level, until all overloaded ones are
-  /// labelled: true; false where the rest cannot be reached. `found` lists them by level.
-  /// An expert is met at the level of its nearest place: `target`, the first of these, is where the
-  /// tokens of its other places may go.
+  /// Labels the ranks with their distance to room, level after level. Returns true when all
+  /// overloaded ranks are labelled, and false if some of them cannot reach room. `found` lists the
+  /// ranks by level. An expert is met at the level of its nearest place. The first such place is
+  /// its `target`: the tokens of its other places may go there.
   bool search() {
     b_.found.clear();
     b_.level_begin.assign(1, 0);
@@ -121,7 +126,7 @@ class Flow {
     return true;
   }
 
-  /// The experts that `rank`, of this level, has a place of.
+  /// Sets the target of the experts that have a place on `rank`, which is of this level.
   void meet_experts(Index rank, Index level) {
     for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
       const Index to = t_.incident[i];
@@ -135,7 +140,7 @@ class Flow {
     Index overloaded = 0;
     for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
       const Index k = t_.place_owner[t_.incident[i]];
-      if (b_.target[k] != t_.incident[i]) continue;  // another place of it is the target
+      if (b_.target[k] != t_.incident[i]) continue;  // the target is another of its places
       for (Index from = t_.place_begin[k]; from < t_.place_begin[k + 1]; ++from) {
         const Index giver = t_.place[from].rank;
         if (b_.take[from] == 0 || b_.label[giver] >= 0) continue;
@@ -147,8 +152,8 @@ class Flow {
     return overloaded;
   }
 
-  /// The wave: every overloaded rank, the farthest first, gives what it has too much to the next
-  /// level, and more than there is room for, if it must: that goes on with the next wave.
+  /// The wave: every overloaded rank, the farthest first, gives its excess to the next level. If it
+  /// must, it gives more than there is room for; the next wave carries that on.
   void carry() {
     for (auto level = static_cast<Index>(b_.level_begin.size()) - 2; level > 0; --level) {
       for (Index i = b_.level_begin[level]; i < b_.level_begin[level + 1]; ++i) {
@@ -159,7 +164,7 @@ class Flow {
     }
   }
 
-  /// NOTE: `room` is that before the wave, for all givers alike.
+  /// NOTE: `room` is the room before the wave, the same for all givers.
   void give(Index rank, Index level, bool within_room) {
     Load left = excess(rank);
     for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1] && left > 0; ++i) {
@@ -167,7 +172,8 @@ class Flow {
       const Index k = t_.place_owner[from];
       Index to = b_.target[k];
       if (to < 0 || b_.label[t_.place[to].rank] != level - 1) continue;
-      // Without a limit the target takes it all; within room so does each place of its level.
+      // Without a limit, the target takes everything. Within room, each place of its level takes
+      // some.
       const Index end = within_room ? t_.place_begin[k + 1] : to + 1;
       for (; to < end && left > 0; ++to) {
         const Index taker = t_.place[to].rank;
@@ -180,9 +186,10 @@ class Flow {
     }
   }
 
-  /// Nothing that these ranks carry could be elsewhere: the overloaded ones without a way to room,
-  /// and all that they could give to. They prove a higher bound. `found` lists them by their
-  /// distance from the overloaded ones, which `label` has.
+  /// Raises the bound to what the closure proves: the overloaded ranks that cannot reach room, and
+  /// all ranks that they could give to, directly or through others. Nothing that these ranks carry
+  /// could be elsewhere. `found` lists them by their distance from the overloaded ranks, which is
+  /// their label.
   void raise_to_closure() {
     b_.found.clear();
     for (const Index g : t_.live_ranks) {
@@ -224,8 +231,8 @@ class Flow {
     }
   }
 
-  /// The ranks of the closure fill the room that the raised bound leaves them, the farthest first,
-  /// from those of the level before, which have the more room for it then.
+  /// The ranks of the closure fill the room that the raised bound leaves them, the farthest first.
+  /// They draw on the ranks of the level before, which then have more room themselves.
   void draw() {
     for (const Index g : b_.found) b_.room[g] = -excess(g);
     for (auto level = static_cast<Index>(b_.level_begin.size()) - 3; level >= 0; --level) {
@@ -237,7 +244,8 @@ class Flow {
     }
   }
 
-  /// To all places of `level`, within the room there, as it was before for all givers alike.
+  /// Gives tokens of `rank` to all places of `level`, within the room there. The room is the same
+  /// for all givers.
   void give_away(Index rank, Index level) {
     for (Index i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
       const Index from = t_.incident[i];

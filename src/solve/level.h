@@ -6,22 +6,23 @@
 
 #include "lplb/types.h"
 
-// Scalar rules of water-filling: how one expert's tokens level the ranks that hold it, all other
-// loads given. Pull request 9 of deepseek-ai/LPLB levels pairs in this way in floating point; here
-// it is whole tokens and any replica count.
+// Scalar rules of water-filling: how to divide one expert's tokens so that the ranks that hold it
+// end level, given all other loads. Pull request 9 of deepseek-ai/LPLB levels pairs of ranks in
+// this way, in floating point. Here tokens are whole, and an expert may have any number of places.
 namespace lplb::solvers {
 
-/// Of `w` tokens, those that rank a takes beside loads `a` and `b` so that both end level; the odd
-/// token goes to a.
+/// How many of `w` tokens rank a takes, so that a and b end level if they carry `a` and `b` without
+/// them. The odd token goes to a.
 inline Load level_two(Load w, Load a, Load b) {
   const Load twice = w + b - a;
   return std::clamp<Load>((twice >> 1) + (twice & 1), 0, w);  // NOTE: twice + 1 may not fit
 }
 
-/// Levels `w` tokens over `k` >= 1 ranks that carry `other` [k] without them; writes `x` [k], which
-/// sum to w. Ranks above the level drop out until none is; of those that stay, the first in the
-/// list take the odd tokens. (No sort: so a warp does the same with sums alone.) w + the sum of
-/// `other` must fit. O(k) a round; the rounds are few.
+/// Levels `w` tokens over `k` >= 1 ranks that carry `other` [k] without them. Writes `x` [k], which
+/// sum to w. Ranks above the level drop out until none is above it; of those that stay, the first
+/// ones in the list take the odd tokens. It does not sort, so that a warp can do the same with
+/// nothing but sums. w + the sum of `other` must fit. O(k) for each new level, of which there are
+/// few.
 inline void level_uniform(Load w, Index k, const Load* other, Load* x) {
   Load level = std::numeric_limits<Load>::max();
   for (;;) {
@@ -46,8 +47,8 @@ inline void level_uniform(Load w, Index k, const Load* other, Load* x) {
   }
 }
 
-/// The same where rank i works at `speed` [k]: levels load / speed. Doubles pick the level (in a
-/// fixed order of operations), whole tokens are dealt so that x sums to w.
+/// The same if rank i works at `speed` [k]: levels load / speed. Doubles find the level, in a fixed
+/// order of operations; then whole tokens are dealt so that x sums to w.
 inline void level_speeds(Load w, Index k, const Load* other, const double* speed, Load* x,
                          Index* order) {
   for (Index i = 0; i < k; ++i) order[i] = i;
@@ -75,7 +76,7 @@ inline void level_speeds(Load w, Index k, const Load* other, const double* speed
     x[g] = room <= 0 ? 0 : room >= static_cast<double>(left) ? left : static_cast<Load>(room);
     left -= x[g];
   }
-  // Rounding left a few tokens over: deal them in order.
+  // Rounding left a few tokens over. Deal them in order.
   for (Index i = 0; left > 0; ++i) {
     const Load share = (left + count - i - 1) / (count - i);
     x[order[i]] += share;

@@ -11,7 +11,7 @@ namespace {
 using Tables = SplitProblem::Tables;
 using Buffers = Workspace::Buffers;
 
-/// A new solver is one file and one line here. kAuto takes the first that fits.
+/// A solver. A new one is one file, and one line in kRegistry. kAuto takes the first that fits.
 struct Entry {
   Solver solver;
   const char* name;
@@ -90,7 +90,8 @@ void report(const Tables& t, std::span<const Load> load, const Buffers& b, Split
   }
   split.bound_level = b.bound;
   split.max_load = t.cost.price(split.max_level);
-  // Equal levels of ranks with different speeds may round apart: print one of them.
+  // Equal levels of ranks with different speeds may round to different prices, so report one of
+  // them.
   split.lower_bound =
       split.status == SolveStatus::kOptimal ? split.max_load : t.cost.price(split.bound_level);
 

@@ -30,7 +30,7 @@ void expect_proven(const Instance& instance, const Split& split) {
 }
 
 TEST(Solve, SmallExampleByHand) {
-  // Expert 0 lives on ranks 0 and 1, expert 3 on 1 and 2; experts 1, 2 and 4 are alone.
+  // Expert 0 is on ranks 0 and 1, expert 3 on 1 and 2. Experts 1, 2 and 4 are on one rank each.
   const Placement p = make_placement(3, 5, std::vector<Index>{0, 1, 0, 3, 3, 4, 2, 2, 2});
   // Slots a rank: {0, 1, 0}, {3, 3, 4}, {2, 2, 2}.
   EXPECT_EQ(p.rank_of(2), 0);
@@ -38,7 +38,7 @@ TEST(Solve, SmallExampleByHand) {
   EXPECT_EQ(split.max_load, 10);
   EXPECT_THAT(split.rank_load, ElementsAre(10, 7, 4));
   EXPECT_THAT(split.bottleneck_ranks, ElementsAre(0));
-  // Slots of one rank share evenly, the first takes the odd token.
+  // The slots of one rank share evenly; the first takes the odd token.
   EXPECT_THAT(split.physical_load, ElementsAre(5, 1, 4, 3, 2, 2, 2, 1, 1));
 }
 
@@ -280,7 +280,8 @@ TEST(SolveBatch, EqualsSolvingOneByOne) {
 }
 
 TEST(Solve, RaisedBoundsAreNotFilledRankByRank) {
-  // 10 steps a batch, and 62 in the worst, where waves alone fill the room behind a raised bound.
+  // If only waves filled the room after a raised bound, a batch would take 10 steps on average, and
+  // 62 at worst.
   const testing::Workload workload = testing::make_workload("EP72+144", 400);
   std::int64_t steps = 0;
   std::int64_t most = 0;

@@ -6,8 +6,8 @@
 #include "solve/tables.h"
 #include "solve/workspace.h"
 
-// The contract between the front end (solve.cc) and the solvers: read Buffers' first block, write
-// its second. `in_proof` and `bound` must prove that no split is below `bound`.
+// The contract between the front end (solve.cc) and the solvers: a solver reads the first block of
+// Buffers and writes its second. `in_proof` and `bound` must prove that no split is below `bound`.
 namespace lplb::solvers {
 
 using Tables = SplitProblem::Tables;
@@ -20,32 +20,32 @@ void solve_ipm(const Tables& tables, const SolveOptions& options, Buffers& buffe
 /// Checks a batch's loads and fills the first block of `buffers`. Throws ArgumentError.
 void take_loads(const Tables& tables, std::span<const Load> load, Buffers& buffers);
 
-/// The solver that kAuto stands for here. Throws ArgumentError where a named one cannot take the
-/// problem.
+/// The solver that is used: kAuto is replaced by the first one that takes `num_ranks`. Throws
+/// ArgumentError if a named solver cannot take the problem.
 Solver chosen_solver(Solver solver, Index num_ranks);
 
-/// The same contract on the current device. False, with `buffers` as they were, where it cannot
-/// take this problem or this batch. Throws CudaError.
+/// The same contract on the current device. Returns false and leaves `buffers` as they were if the
+/// device cannot take this problem or this batch. Throws CudaError.
 bool solve_on_device(const Tables& tables, const SolveOptions& options, Solver solver,
                      Buffers& buffers);
 
-/// solve_batch() on the current device, in its shapes. `refused` [num_batches]: those that were not
-/// solved, whatever is wrong with them. False, with nothing written, where it cannot take the
-/// problem. Throws CudaError.
+/// solve_batch() on the current device, with the same shapes. `refused` [num_batches] says which
+/// batches were not solved, for any reason. Returns false with nothing written if the device cannot
+/// take the problem. Throws CudaError.
 bool solve_batch_on_device(const Tables& tables, const SolveOptions& options, Solver solver,
                            std::span<const Load> loads, std::span<Load> physical_loads,
                            std::span<SplitSummary> summary, std::vector<char>& refused,
                            Buffers& buffers);
 
-/// The least level at which `ranks` can carry `need` tokens: whole tokens, exactly.
+/// The least level at which `ranks` can carry `need` tokens. Exact, for whole tokens.
 Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need,
                    std::vector<Level>& heap);
 
-/// Divides each replicated expert's tokens evenly over its places, the first ones take the odd
-/// tokens; sets take and rank_load.
+/// Divides each replicated expert's tokens evenly over its places; the first places take the odd
+/// tokens. Sets take and rank_load.
 void share_evenly(const Tables& tables, Buffers& buffers);
 
-/// Levels replicated expert k against the other loads in `buffers.rank_load`; updates take and
+/// Levels replicated expert k, given the other loads in `buffers.rank_load`. Updates take and
 /// rank_load. Returns whether anything changed.
 bool level_expert(const Tables& tables, Index k, Buffers& buffers);
 

@@ -33,7 +33,7 @@ void SplitProblem::Tables::collect_places(const Placement& placement) {
   fixed_carrier.assign(static_cast<std::size_t>(num_ranks), -1);
   fixed_slot.assign(static_cast<std::size_t>(num_logical), -1);
   shared.clear();
-  shared.reserve(static_cast<std::size_t>(num_logical));  // other placements may have more of them
+  shared.reserve(static_cast<std::size_t>(num_logical));  // another placement may have more of them
   slots.clear();
   expert.clear();
   place_begin.assign(1, 0);
@@ -68,8 +68,8 @@ void SplitProblem::Tables::collect_places(const Placement& placement) {
   }
 }
 
-/// Greedy colouring in the order of logical ids: the smallest colour free at all of the expert's
-/// ranks. Then renumbers the experts by (colour, logical id).
+/// Colours the experts greedily in the order of logical ids: each gets the smallest colour that is
+/// free at all of its ranks. Then renumbers the experts by (colour, logical id).
 void SplitProblem::Tables::colour_experts() {
   const Index count = num_replicated();
   const auto words = static_cast<std::size_t>(count / 64 + 1);
@@ -127,7 +127,8 @@ void SplitProblem::Tables::index_ranks() {
   }
 }
 
-/// Union-find by least rank (no ranks or sizes: there are few), then a counting sort by root.
+/// Finds the parts by union-find, with the least rank as root (there are few ranks, so no union by
+/// size), then by a counting sort by root.
 void SplitProblem::Tables::find_parts() {
   root_.resize(static_cast<std::size_t>(num_ranks));
   std::iota(root_.begin(), root_.end(), 0);
@@ -145,7 +146,7 @@ void SplitProblem::Tables::find_parts() {
   part_begin.reserve(static_cast<std::size_t>(num_ranks) + 1);
   part_begin.assign(1, 0);
   part_rank.resize(live_ranks.size());
-  order_.assign(static_cast<std::size_t>(num_ranks), -1);  // root -> part, then where it is filled
+  order_.assign(static_cast<std::size_t>(num_ranks), -1);  // root -> part, then the next free entry
   Index num_parts = 0;
   for (const Index g : live_ranks) {
     if (root_of(g) == g) {

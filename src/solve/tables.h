@@ -10,10 +10,10 @@
 
 namespace lplb {
 
-/// What the solvers read: a placement less dead ranks, less experts that leave no choice. Experts
-/// on one live rank are "fixed"; the others are "replicated", numbered k = 0, 1, ... in the order
-/// of their colours, so that experts of one colour are neighbours and share no rank. A replicated
-/// expert's distinct live ranks are its "places"; a place may hold several slots.
+/// What the solvers read: a placement without dead ranks, and without experts that leave no choice.
+/// Experts on one live rank are "fixed". The others are "replicated", numbered k = 0, 1, ... in the
+/// order of their colours, so that experts of one colour are neighbours and share no rank. The
+/// distinct live ranks of a replicated expert are its "places"; a place may hold several slots.
 struct SplitProblem::Tables {
   Index num_ranks = 0;
   Index num_logical = 0;
@@ -21,11 +21,11 @@ struct SplitProblem::Tables {
   RankCost cost;
   std::vector<Index> live_ranks;  // ascending
 
-  std::vector<Index> fixed_rank;     // [num_logical]: the only live rank, -1 for replicated experts
-  std::vector<Index> fixed_carrier;  // [num_ranks]: a fixed expert of the rank, -1: it has none
+  std::vector<Index> fixed_rank;     // [num_logical]: the only live rank; -1: replicated
+  std::vector<Index> fixed_carrier;  // [num_ranks]: a fixed expert of the rank; -1: none
   std::vector<Index> fixed_slot;  // [num_logical]: the only live slot; -1: several, or replicated
 
-  // Experts whose tokens need dividing among slots of one rank, replicated or not.
+  // An expert on a rank, fixed or replicated, whose tokens are divided among its slots there.
   struct Place {
     Index expert;  // logical
     Index rank;
@@ -39,14 +39,15 @@ struct SplitProblem::Tables {
   std::vector<Index> place_begin;  // [K + 1], into place
   std::vector<Place> place;        // ranks ascending within an expert
 
-  // Rank -> places there, ascending; and the expert (k) of each place.
+  // The places on each rank, ascending, and the expert (k) of each place.
   std::vector<Index> incident_begin;  // [num_ranks + 1]
   std::vector<Index> incident;
   std::vector<Index> place_owner;
 
   std::vector<Index> colour;  // [K], ascending
 
-  // Parts: live ranks joined by replicated experts, each ascending, in the order of their first.
+  // The parts: live ranks that replicated experts join. Ranks ascend within a part, and parts
+  // ascend by their first rank.
   std::vector<Index> part_begin;  // [num_parts + 1], into part_rank
   std::vector<Index> part_rank;
 
@@ -58,7 +59,7 @@ struct SplitProblem::Tables {
 
   Index num_replicated() const { return static_cast<Index>(expert.size()); }
 
-  /// Of this content: another after each assign(), in all of the process.
+  /// The version of this content. Each assign() makes another one, unique in the process.
   std::uint64_t version = 0;
 
   void assign(const Placement& placement);
@@ -69,8 +70,8 @@ struct SplitProblem::Tables {
   void index_ranks();
   void find_parts();
 
-  // Scratch of assign(), kept so that a rebalance does not allocate.
-  std::vector<std::uint64_t> used_;  // [num_ranks, words]: colours taken at a rank
+  // Scratch memory of assign(), kept so that a rebalance does not allocate.
+  std::vector<std::uint64_t> used_;  // [num_ranks, words]: colours that a rank's experts have
   std::vector<Index> order_, old_colour_, old_expert_, old_begin_, root_;
   std::vector<Place> old_place_;
 };

@@ -10,7 +10,8 @@
 namespace lplb {
 namespace {
 
-/// Every expert's tokens are taken, by live slots; rank loads follow.
+/// Checks that live slots take all tokens of every expert, and that the rank loads follow from
+/// them.
 std::string check_flow(const Placement& p, std::span<const Load> load, const Split& split) {
   std::vector<Int128> taken(load.size(), 0);
   std::vector<Int128> carried(static_cast<std::size_t>(p.num_ranks), 0);
@@ -38,7 +39,7 @@ std::string check_flow(const Placement& p, std::span<const Load> load, const Spl
   return "";
 }
 
-/// The set S proves that every split reaches the bound: below it, S cannot take what must go there.
+/// Checks that the set S proves the bound: below it, S cannot take what must go there.
 std::string check_proof(const Placement& p, std::span<const Load> load, const Split& split,
                         const RankCost& cost) {
   std::vector<char> in_set(static_cast<std::size_t>(p.num_ranks), 0);

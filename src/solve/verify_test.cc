@@ -9,7 +9,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-/// A check that cannot fail proves nothing: each test breaks one thing in a good split.
+/// A check that cannot fail proves nothing, so each test breaks one thing in a good split.
 class VerifySplit : public ::testing::Test {
  protected:
   const Placement placement =
@@ -59,7 +59,7 @@ TEST_F(VerifySplit, SeesABoundThatIsTooHigh) {
 }
 
 TEST_F(VerifySplit, SeesASplitThatIsOnlyFeasible) {
-  // All of expert 2 on its slower rank: feasible, consistent, not optimal.
+  // All of expert 2 is on its slower rank: feasible and consistent, but not optimal.
   split.physical_load = {7, 0, 20, 9, 0, 11};
   split.rank_load = {7, 29, 11};
   split.max_level = {29, 1};

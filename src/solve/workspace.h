@@ -16,13 +16,13 @@ struct Workspace::DeviceDeleter {
   void operator()(DeviceWorkspace* device) const;
 };
 
-/// One solve's state, in the terms of SplitProblem::Tables. The front end fills the first block,
-/// a solver writes the second, both may use the scratch.
+/// The state of one solve, in the terms of SplitProblem::Tables. The front end fills the first
+/// block, a solver writes the second, and both may use the scratch.
 struct Workspace::Buffers {
   // In: what the batch asks for.
-  Load total = 0;                // all experts
-  std::vector<Load> fixed_load;  // [num_ranks]: of fixed experts
-  std::vector<Load> want;        // [K]: of replicated experts
+  Load total = 0;                // over all experts
+  std::vector<Load> fixed_load;  // [num_ranks]: tokens of fixed experts
+  std::vector<Load> want;        // [K]: tokens of replicated experts
 
   // Out: how it is split, and the proof.
   std::vector<Load> take;       // [num places]
@@ -40,7 +40,7 @@ struct Workspace::Buffers {
   std::vector<Index> label;        // flow: [num_ranks], distance to room, -1: none
   std::vector<Index> target;       // flow: [K], place that tokens may go to, -1: none
   std::vector<Index> found;        // flow: ranks by level
-  std::vector<Index> level_begin;  // flow: into found
+  std::vector<Index> level_begin;  // flow: where each level begins in found
   std::vector<Index> rank_list;    // flow: [<= num_ranks]
   std::vector<Level> heap;         // raise_to_fit: [<= num_ranks]
   Split split;                     // solve_batch()
