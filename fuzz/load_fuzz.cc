@@ -2,7 +2,8 @@
 #include "io/files.h"
 #include "target.h"
 
-/// A load file, as `lplb solve` and as `lplb place` read it. What is taken has its promised shape.
+/// The input is a load file, which is read as `lplb solve` and as `lplb place` do. If it is
+/// accepted, the load must have the shape that it promises.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lplb;
   const std::string_view text = fuzz::text_of(data, size);

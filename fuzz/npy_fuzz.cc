@@ -4,7 +4,8 @@
 #include "io/npy.h"
 #include "target.h"
 
-/// A .npy file, whole and item by item: both readers take it or both refuse it, with equal items.
+/// The input is a .npy file, which one reader takes as a whole and the other one in two parts. Both
+/// readers must give the same items, or both must refuse it.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lplb;
   const std::string_view bytes = fuzz::text_of(data, size);

@@ -3,7 +3,8 @@
 #include "lplb/solver.h"
 #include "target.h"
 
-/// A placement file. What is taken can be written and read again, and can be solved for.
+/// The input is a placement file. If it is accepted, it must be possible to write the placement, to
+/// read it again, and to solve for it.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lplb;
   return fuzz::run([&] {

@@ -11,12 +11,12 @@
 
 #include "lplb/error.h"
 
-// What the targets share: libFuzzer calls LLVMFuzzerTestOneInput() with any bytes; a reader may
-// then return or throw an lplb::Error. All else is a crash: other exceptions, sanitizer reports,
-// and what libFuzzer's limits on time and memory catch.
+// What the fuzz targets share. libFuzzer calls LLVMFuzzerTestOneInput() with any bytes. A reader
+// may return, or throw an lplb::Error. Everything else is a crash: other exceptions, reports of a
+// sanitizer, and inputs that pass libFuzzer's limits on time or memory.
 namespace lplb::fuzz {
 
-/// A file that exists in memory only and has a path.
+/// A file that exists only in memory, but has a path.
 class MemoryFile {
  public:
   explicit MemoryFile(std::string_view bytes) : fd_(::memfd_create("fuzz", 0)) {
@@ -37,7 +37,7 @@ class MemoryFile {
   int fd_;
 };
 
-/// Calls `read`, and lets a refusal with a message pass.
+/// Calls `read`. An lplb::Error with a message is not a crash.
 template <class Read>
 int run(const Read& read) {
   try {

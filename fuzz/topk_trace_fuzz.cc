@@ -8,7 +8,7 @@
 
 namespace {
 
-/// A folder of this process for the pair of files, gone at the end.
+/// A folder of this process for the pair of files. It is removed at the end.
 class Folder {
  public:
   Folder() : path_(std::filesystem::temp_directory_path() / name()) {
@@ -28,8 +28,7 @@ class Folder {
 
 }  // namespace
 
-/// A trace of two files: *.topk.npy and the *.load.jsonl beside it. The input is the two, with a
-/// line of '%' between them.
+/// The input is a trace of two files, *.topk.npy and *.load.jsonl, with a line of '%' between them.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lplb;
   static const Folder folder;

@@ -2,14 +2,14 @@
 #include "lplb/topology.h"
 #include "target.h"
 
-/// A topology's name; one that begins with "{" is the contents of an r2o file. In what is taken no
-/// rank copies itself, and each column is a permutation.
+/// The input is the name of a topology, or, if it begins with "{", the contents of an r2o file. If
+/// it is accepted, no rank may copy itself, and each column must be a permutation.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lplb;
   const std::string_view text = fuzz::text_of(data, size);
   return fuzz::run([&] {
     const bool is_file = text.starts_with("{");
-    // NOTE: a name may not be a path: the fuzzer would find its way to /dev/random.
+    // NOTE: names with a path are skipped, because the fuzzer would find its way to /dev/random.
     if (!is_file && text.find("r2o:") != std::string_view::npos) return;
     const fuzz::MemoryFile file(text);
     const Topology topology = parse_topology(is_file ? "r2o:" + file.path() : std::string(text));

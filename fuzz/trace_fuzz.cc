@@ -2,8 +2,8 @@
 #include "lplb/trace.h"
 #include "target.h"
 
-/// A trace of one file: this project's own format or *.load.jsonl. Each step that is taken has the
-/// shape that the trace promises.
+/// The input is a trace of one file, in this project's own format or *.load.jsonl. Each step that
+/// is accepted must have the shape that the trace promises.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lplb;
   return fuzz::run([&] {

@@ -13,7 +13,8 @@
 #include "lplb/planner.h"
 #include "support/instances.h"
 
-// Eight ranks as eight threads, each with a planner of its own, from topk_idx to physical_idx.
+// Eight ranks are eight threads, and each has a planner of its own. The tests go from topk_idx to
+// physical_idx.
 namespace lplb {
 namespace {
 
@@ -23,7 +24,7 @@ using testing::SplitMix64;
 constexpr Index kRanks = 8;
 constexpr Index kTopk = 4;
 
-/// What one rank saw of one batch.
+/// The input and the results of one rank in one batch.
 struct Seen {
   std::vector<std::int64_t> topk;
   std::vector<std::int64_t> physical;
@@ -31,8 +32,8 @@ struct Seen {
   Split split;
 };
 
-/// Tokens of a batch on a rank: skewed towards some experts that drift with the batch; ranks differ
-/// in how many they have, and some have none. Some entries are dropped.
+/// Draws the tokens of a batch on a rank. They prefer some experts, which change from batch to
+/// batch. Ranks have different numbers of tokens, and some have none. Some entries are dropped.
 std::vector<std::int64_t> draw_tokens(Index num_logical, Index rank, int batch) {
   SplitMix64 random(static_cast<std::uint64_t>(rank) * 1000 + static_cast<std::uint64_t>(batch));
   const Index num_tokens = random.below(6) == 0 ? 0 : 20 + random.below(200);
@@ -45,7 +46,7 @@ std::vector<std::int64_t> draw_tokens(Index num_logical, Index rank, int batch) 
   return topk;
 }
 
-/// Runs a batch on `planner`; even ranks use int32.
+/// Runs a batch on `planner`. Even ranks use int32, odd ranks int64.
 void run_batch(Planner& planner, Index rank, Seen& seen) {
   seen.physical.assign(seen.topk.size(), -9);
   if (rank % 2 == 0) {
@@ -71,7 +72,7 @@ PlannerOptions options() {
   return result;
 }
 
-/// What the group did in a batch.
+/// What all ranks together did in a batch.
 struct Taken {
   std::vector<Load> load;      // [num_logical]
   std::vector<Load> physical;  // [num_physical]
@@ -111,8 +112,8 @@ Taken check_tokens(const Placement& p, const std::vector<Seen>& ranks) {
   return taken;
 }
 
-/// A solved batch: all ranks hold the same split, what the group did is that split, and it is
-/// certified to be optimal.
+/// Checks a batch that was solved: all ranks have the same split, the tokens went as the split
+/// says, and its certificate proves that it is optimal.
 void check_solved(const Placement& p, const std::vector<Seen>& ranks) {
   const Taken taken = check_tokens(p, ranks);
   for (const Seen& seen : ranks) {
@@ -128,7 +129,7 @@ void check_solved(const Placement& p, const std::vector<Seen>& ranks) {
   ASSERT_EQ(taken.local.same_node, local.same_node);
 }
 
-/// A cube whose experts are renamed by `seed`: what a rebalance does to it.
+/// A cube with its experts renamed by `seed`, as a rebalance would do.
 Placement renamed_cube(std::uint64_t seed) {
   const Placement cube = testing::make_workload("cube8x2", 0).placement;
   std::vector<Index> name(static_cast<std::size_t>(cube.num_logical_experts));
@@ -168,7 +169,7 @@ TEST(EndToEnd, EightPlannersSplitEveryBatchOptimallyAcrossRebalances) {
   }
 }
 
-// Ranks g and g + 4 hold the same experts, so that one of them may die.
+// Ranks g and g + 4 hold the same experts, so one of them may die.
 TEST(EndToEnd, RanksDieSlowDownAndComeBack) {
   constexpr Index kSlots = 8;
   std::vector<Index> map;
@@ -229,7 +230,7 @@ TEST(EndToEnd, ALateRankCostsOneBatchAndTheGroupRecovers) {
     }
     const Taken taken = check_tokens(placement, seen[batch]);
     for (const Seen& rank : seen[batch]) EXPECT_EQ(rank.status, BatchStatus::kDegraded);
-    // Evenly: every rank is off by less than one token a replica.
+    // The batch was split evenly: each rank is off by less than one token for each replica.
     for (Index slot = 0; slot < placement.num_physical(); ++slot) {
       const Index e = placement.physical_to_logical[slot];
       const Load replicas = placement.replica_count[e];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A user's program: places experts, splits a batch, checks the proof, plans the tokens of a rank.
+// The program of a user: it places experts, splits a batch, checks the certificate, and plans the
+// tokens of a rank.
 #include <lplb/lplb.h>
 
 #include <algorithm>

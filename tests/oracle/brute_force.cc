@@ -14,15 +14,15 @@ namespace {
 
 __extension__ typedef __int128 Wide;
 
-// Products that do not fit would decide comparisons wrongly.
+// A product that does not fit would make a comparison wrong, so it throws.
 Wide multiply(Wide a, Wide b) {
   Wide product = 0;
   if (__builtin_mul_overflow(a, b, &product)) throw std::range_error("speeds are too far apart");
   return product;
 }
 
-// The speeds as integers: each is a 53-bit integer times a power of two, so with the smallest power
-// taken out nothing is rounded.
+// The speeds as integers. Each speed is a 53-bit integer times a power of two, so dividing all by
+// the smallest power rounds nothing.
 std::vector<Wide> integer_speeds(const Placement& placement) {
   std::vector<Wide> speeds(placement.num_ranks, 1);
   if (placement.rank_speed.empty()) return speeds;
@@ -66,7 +66,7 @@ Load total_of(std::span<const Load> load) {
   return static_cast<Load>(total);
 }
 
-// Maximum flow from node 0 to node 1.
+// Finds the maximum flow from node 0 to node 1.
 class FlowNetwork {
  public:
   explicit FlowNetwork(std::size_t num_nodes) : edges_of_(num_nodes) {}
@@ -144,7 +144,7 @@ class FlowSearch {
     Value best{total_, live_.front()};
     while (!reachable(best)) best = {total_, slower_than(best.rank)};
     for (const Index g : live_) {
-      // The largest fraction of this rank that would be an improvement.
+      // The largest number of tokens on this rank that would be better than `best`.
       const Wide scaled = multiply(best.tokens, speeds_[g]);
       const Load below = static_cast<Load>(
           std::min<Wide>((scaled + speeds_[best.rank] - 1) / speeds_[best.rank] - 1, total_));
@@ -198,7 +198,8 @@ class Enumeration {
     }
   }
 
-  // Ways to write each load as an ordered sum over its ranks, multiplied; stops above `limit`.
+  // Counts the splits: for each expert the ways to write its load as an ordered sum over its ranks,
+  // all multiplied. Stops above `limit`.
   bool has_more_splits_than(std::int64_t limit) const {
     Wide splits = 1;
     for (std::size_t e = 0; e < ranks_.size(); ++e) {

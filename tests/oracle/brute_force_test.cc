@@ -8,8 +8,8 @@
 
 #include "support/instances.h"
 
-// The oracles against each other and against cases worked out by hand; then the solvers must agree
-// with them (src/solve/).
+// Compares the oracles with each other and with cases that were worked out by hand. Other tests
+// compare the solvers with the oracles.
 namespace lplb::oracle {
 namespace {
 
@@ -26,7 +26,7 @@ TEST(BruteForce, KnowsSmallCases) {
   const std::array<Index, 3> alone = {0, 1, 2};
   EXPECT_EQ(optimum(make_placement(3, 3, alone), std::array<Load, 3>{1, 9, 4}).tokens, 9);
 
-  // 10 tokens on speeds 1 and 3: 2 + 8 gives 8/3, 3 + 7 gives 3.
+  // 10 tokens on speeds 1 and 3: 2 + 8 gives T = 8/3, and 3 + 7 gives T = 3.
   const std::array<Index, 2> both = {0, 0};
   const Placement uneven = make_placement(2, 1, both, {1, {1.0, 3.0}, {}});
   const Value best = optimum(uneven, std::array<Load, 1>{10});
@@ -41,13 +41,13 @@ TEST(BruteForce, CertificatesFollowTheDefinition) {
   const std::array<Index, 6> map = {0, 1, 1, 2, 2, 0};
   const Placement ring = make_placement(3, 3, map);
   const std::array<Load, 3> load = {9, 1, 0};
-  // Expert 0 lives on ranks 0 and 2: 9 tokens on two ranks need 5 on one.
+  // Expert 0 is on ranks 0 and 2. If two ranks share 9 tokens, one of them has at least 5.
   EXPECT_TRUE(certifies(ring, load, {5, 0}, std::array<Index, 2>{0, 2}));
   EXPECT_FALSE(certifies(ring, load, {6, 0}, std::array<Index, 2>{0, 2}));
   EXPECT_FALSE(certifies(ring, load, {5, 0}, std::array<Index, 3>{0, 1, 2}));
   EXPECT_FALSE(certifies(ring, load, {5, 0}, std::array<Index, 1>{0}));
   EXPECT_FALSE(certifies(ring, load, {5, 0}, std::array<Index, 0>{}));
-  // With rank 2 dead expert 0 has rank 0 alone.
+  // If rank 2 is dead, expert 0 only has rank 0.
   const Placement dead = make_placement(3, 3, map, {1, {}, {1, 1, 0}});
   EXPECT_TRUE(certifies(dead, load, {9, 0}, std::array<Index, 1>{0}));
   EXPECT_FALSE(certifies(dead, load, {10, 0}, std::array<Index, 1>{0}));
@@ -82,7 +82,7 @@ TEST(BruteForce, FlowAgreesWithEnumeration) {
   EXPECT_GT(compared, 2500);
 }
 
-// Every optimum has a certificate, and nothing above the optimum has one: tried for every set.
+// Every optimum has a certificate, and no T above the optimum has one. All sets are tried.
 TEST(BruteForce, SomeSetCertifiesTheOptimumAndNoneMore) {
   RandomLimits limits;
   limits.max_ranks = 6;

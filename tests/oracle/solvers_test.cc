@@ -7,7 +7,8 @@
 #include "oracle/brute_force.h"
 #include "support/instances.h"
 
-// Every solver against the oracles: the same optimum, and a proof that holds by its definition.
+// Compares every solver with the oracles: the optimum must be the same, and the certificate must
+// hold by its definition.
 namespace lplb::oracle {
 namespace {
 
@@ -21,7 +22,7 @@ std::vector<Solver> solvers_for(const Placement& placement) {
   return {Solver::kFlow};
 }
 
-// Sums of what replicas took, by expert and by rank, against what the split claims.
+// Checks that the tokens of the replicas, summed by expert and by rank, are what the split says.
 void expect_consistent(const Instance& instance, const Split& split) {
   const Placement& placement = instance.placement;
   std::vector<Load> taken(placement.num_logical_experts, 0);

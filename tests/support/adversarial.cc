@@ -9,7 +9,7 @@ namespace {
 
 constexpr Load kHuge = Load{1} << 62;
 
-// Expert i is on ranks i and i+1, experts n-1 and n only on the two ends.
+// Expert i is on ranks i and i+1. Experts n-1 and n are only on the two ends.
 Placement chain(Index n, const PlacementOptions& options = {}) {
   std::vector<Index> map;
   for (Index g = 0; g < n; ++g) {
@@ -19,14 +19,14 @@ Placement chain(Index n, const PlacementOptions& options = {}) {
   return make_placement(n, n + 1, map, options);
 }
 
-// Expert i is on ranks i and i+1 mod n.
+// Expert i is on ranks i and (i+1) mod n.
 Placement ring(Index n, const PlacementOptions& options = {}) {
   std::vector<Index> map;
   for (Index g = 0; g < n; ++g) map.insert(map.end(), {(g + n - 1) % n, g});
   return make_placement(n, n, map, options);
 }
 
-// Rank 0 has a replica of the first expert of every other rank; the rest is on one rank.
+// Rank 0 has a replica of the first expert of every other rank. All other experts are on one rank.
 Placement star(Index leaves) {
   std::vector<Index> map(leaves);
   std::iota(map.begin(), map.end(), 0);
@@ -38,14 +38,14 @@ Placement star(Index leaves) {
   return make_placement(leaves + 1, filler, map);
 }
 
-// Expert 0 is on every rank, expert g+1 on rank g alone.
+// Expert 0 is on every rank, and expert g+1 only on rank g.
 Placement everywhere(Index n, const PlacementOptions& options = {}) {
   std::vector<Index> map;
   for (Index g = 0; g < n; ++g) map.insert(map.end(), {0, g + 1});
   return make_placement(n, n + 1, map, options);
 }
 
-// Every expert on every rank.
+// Every expert is on every rank.
 Placement complete(Index n, Index num_logical) {
   std::vector<Index> map;
   for (Index g = 0; g < n; ++g) {
@@ -58,7 +58,7 @@ std::vector<Load> filled(Index num_logical, Load value) {
   return std::vector<Load>(num_logical, value);
 }
 
-// `value` everywhere but `hot` at expert e.
+// Expert e has load `hot`, and all others have `value`.
 std::vector<Load> with_hot(Index num_logical, Load value, Index e, Load hot) {
   std::vector<Load> load = filled(num_logical, value);
   load[e] = hot;
@@ -71,7 +71,7 @@ PlacementOptions alive(std::vector<char> rank_alive) { return {1, {}, std::move(
 void add_long_paths(std::vector<Instance>& all) {
   for (const Index n : {2, 3, 8, 9, 33, 128}) {
     const std::string size = std::to_string(n);
-    // The end of a chain is full, so every expert must lean to the other side.
+    // One end of the chain is full, so every expert must send more tokens to the other side.
     all.push_back({"chain " + size + ", hot end", chain(n), with_hot(n + 1, 100, n - 1, 100 * n)});
     all.push_back({"chain " + size + ", half", chain(n), with_hot(n + 1, 64, n, 32)});
     all.push_back({"chain " + size + ", one token", chain(n), with_hot(n + 1, 0, 0, 1)});

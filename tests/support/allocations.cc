@@ -17,7 +17,7 @@ void* operator new(std::size_t size) {
   if (void* p = std::malloc(size != 0 ? size : 1)) return p;
   throw std::bad_alloc();
 }
-// std::stable_sort's buffer, among others.
+// std::stable_sort allocates its buffer with this one.
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
   ++count;
   return std::malloc(size != 0 ? size : 1);

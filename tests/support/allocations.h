@@ -5,8 +5,8 @@
 
 namespace lplb::testing {
 
-/// Calls of operator new by this thread so far. Linking allocations.cc into a test replaces the
-/// global operator new and delete by counting ones.
+/// How often this thread has called operator new so far. If allocations.cc is linked into a test,
+/// it replaces the global operator new and delete by ones that count.
 std::int64_t num_allocations();
 
 }  // namespace lplb::testing

@@ -8,11 +8,11 @@
 #include "core/launches.h"
 #include "lplb/backend.h"
 
-// One test source for all backends. Names of those that need a GPU end in "cuda" (or hold "Cuda."):
-// lplb_add_test() labels them gpu.
+// Lets one test source serve all backends. Names of tests that need a GPU end in "cuda" or contain
+// "Cuda."; lplb_add_test() labels these gpu.
 namespace lplb::testing {
 
-/// Skips the calling test where `backend` cannot run here.
+/// Skips the calling test if `backend` cannot run here.
 #define LPLB_SKIP_WITHOUT(backend)                                                    \
   if ((backend) == ::lplb::Backend::kCuda && !::lplb::cuda_support().missing.empty()) \
   GTEST_SKIP() << "no GPU: " << ::lplb::cuda_support().missing
@@ -22,7 +22,7 @@ template <class Base>
 class OnBackend : public Base {
  protected:
   void SetUp() override { LPLB_SKIP_WITHOUT(this->backend()); }
-  /// That `call` launches kernels on kCuda, and on kCpu does not.
+  /// Expects that `call` launches kernels on kCuda and none on kCpu.
   template <class Call>
   void expect_it_runs_there(Call call) {
     const std::int64_t before = num_launches();

@@ -9,21 +9,22 @@
 
 namespace lplb::testing {
 
-/// Memory of the device that tests fill and read, at any element of an allocation.
+/// Memory of the device that tests fill and read. It may start at any element of an allocation.
 template <class T>
 class DeviceVector {
  public:
   DeviceVector() = default;
   explicit DeviceVector(const std::vector<T>& values) { set(values); }
 
-  /// `offset`: elements between the allocation's start and data().
+  /// `offset` is the number of elements between the allocation's start and data().
   void set(const std::vector<T>& values, std::size_t offset = 0) {
     size_ = values.size();
     offset_ = offset;
     array_.reserve(size_ + offset + 1);
     if (size_ == 0) return;
     LPLB_CUDA_CHECK(cudaMemcpy(data(), values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice));
-    // NOTE: cudaMemcpy() from pageable memory returns before other streams may rely on it.
+    // NOTE: cudaMemcpy() from pageable memory may return before the data is on the device, so other
+    // streams could read too early.
     LPLB_CUDA_CHECK(cudaDeviceSynchronize());
   }
 
@@ -44,7 +45,8 @@ class DeviceVector {
   std::size_t offset_ = 0;
 };
 
-/// What a stream was given between construction and end(): replayed at will.
+/// Captures what a stream is given between the constructor and end(). It can be replayed any number
+/// of times.
 class CapturedGraph {
  public:
   explicit CapturedGraph(cudaStream_t stream) : stream_(stream) {
@@ -62,7 +64,7 @@ class CapturedGraph {
     LPLB_CUDA_CHECK(cudaGraphInstantiate(&exec_, graph_, 0));
   }
   void launch() const { LPLB_CUDA_CHECK(cudaGraphLaunch(exec_, stream_)); }
-  /// Waits for it.
+  /// Launches the graph and waits for it.
   void replay() const {
     launch();
     LPLB_CUDA_CHECK(cudaStreamSynchronize(stream_));

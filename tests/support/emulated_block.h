@@ -15,9 +15,9 @@
 #include <utility>
 #include <vector>
 
-// Device functions on the CPU: a thread of the system for each thread of the block, a barrier for
-// each barrier and for each instruction of a whole warp. ThreadSanitizer sees a missing barrier
-// here as it would be on the device. Included before the device's sources, once a program.
+// Runs device functions on the CPU. Each thread of a block is a thread of the system. Each barrier,
+// and each instruction of a full warp, is a barrier. So ThreadSanitizer finds a barrier that is
+// missing on the device. Include this file before the device's sources, in one file of a program.
 #if __has_include(<cuda_runtime_api.h>)
 #include <cuda_runtime_api.h>
 #else
@@ -45,7 +45,7 @@ struct alignas(16) uint4 {
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
-// As on the device, found from every namespace.
+// On the device these are visible from every namespace.
 using std::max;
 using std::min;
 
@@ -58,13 +58,13 @@ struct Dim {
 };
 inline thread_local Dim thread_index, block_index, block_size, grid_size;
 
-/// What the threads of a warp tell each other.
+/// Lets the threads of a warp exchange values.
 class Warp {
  public:
   void sync() { barrier_.arrive_and_wait(); }
 
-  /// Each lane gives a value of up to 8 bytes; combine(values) is called on each lane, with those
-  /// of all.
+  /// Each lane gives a value of up to 8 bytes. combine(values) is called on each lane with the
+  /// values of all lanes.
   template <class T, class Combine>
   auto exchange(T value, Combine combine) {
     static_assert(sizeof(T) <= sizeof(values_[0]));
@@ -82,18 +82,19 @@ class Warp {
   std::uint64_t values_[kWarpSize] = {};
 };
 
-/// The blocks of a cluster.
+/// What the blocks of a cluster share.
 struct Cluster {
   Cluster(int num_blocks, int num_threads) : barrier(num_blocks * num_threads) {}
   std::barrier<> barrier;
-  std::vector<unsigned char*> memory;  // of each block, laid out alike
+  std::vector<unsigned char*> memory;  // shared memory of each block, with the same layout
 };
 
 struct Block {
   explicit Block(int num_threads) : barrier(num_threads) {
     for (int i = 0; i < num_threads / kWarpSize; ++i) warps.push_back(std::make_unique<Warp>());
   }
-  /// The barrier of the first `num_threads`: one number of them a block's life.
+  /// The barrier of the first `num_threads` threads. The number must be the same in all calls for a
+  /// block.
   std::barrier<>& team(int num_threads) {
     std::call_once(team_made_, [&] { team_ = std::make_unique<std::barrier<>>(num_threads); });
     return *team_;
@@ -113,15 +114,16 @@ inline thread_local std::unique_ptr<std::barrier<>::arrival_token> arrival;
 
 inline Warp& warp() { return *block->warps[thread_index.x / kWarpSize]; }
 
-/// Where a variable of this block is in block `to` of the cluster.
+/// Returns where block `to` of the cluster has the variable that is at `mine` in this block.
 template <class T>
 T* in_block(T* mine, int to) {
   const auto offset = reinterpret_cast<unsigned char*>(mine) - cluster->memory[block_index.x];
   return reinterpret_cast<T*>(cluster->memory[static_cast<std::size_t>(to)] + offset);
 }
 
-/// Clusters that run at the same time, each of `num_blocks` blocks of `num_threads` threads, a
-/// multiple of 32, with memory[cluster][block] to share. Calls body(cluster) on each thread.
+/// Runs clusters at the same time and calls body(cluster) on each of their threads.
+/// memory[cluster][block] is the memory of a block. A block has `num_threads` threads, a multiple
+/// of 32.
 template <class Body>
 void run_clusters(const std::vector<std::vector<unsigned char*>>& memory, int num_threads,
                   Body body) {
@@ -151,7 +153,7 @@ void run_clusters(const std::vector<std::vector<unsigned char*>>& memory, int nu
   for (std::thread& thread : threads) thread.join();
 }
 
-/// One block.
+/// Runs one block.
 template <class Body>
 void run_block(int num_threads, Body body) {
   run_clusters({{nullptr}}, num_threads, [&](std::size_t) { body(); });
@@ -193,7 +195,8 @@ inline int __ffs(unsigned word) { return __ffs(static_cast<int>(word)); }
 inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>(std::uint64_t{a} * b >> 32);
 }
-/// Of the eight bytes of {high, low} those that the nibbles of `selector` (without sign) name.
+/// Selects four of the eight bytes of {high, low} by the nibbles of `selector`. The sign mode is
+/// not supported.
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
   const std::uint64_t bytes = std::uint64_t{high} << 32 | low;
   unsigned result = 0;
@@ -299,7 +302,7 @@ inline void arrive_at_cluster() {
 }
 inline void wait_for_cluster() { emulated::cluster->barrier.wait(std::move(*emulated::arrival)); }
 
-/// Bytes that have come, and 2^32 times those that are expected.
+/// `state` is the number of bytes that have come, plus 2^32 times the number that is expected.
 struct alignas(8) Mailbox {
   std::uint64_t state;
 };

@@ -10,7 +10,7 @@
 
 namespace lplb::testing {
 
-/// `call` throws ArgumentError, with `part` in its message.
+/// Expects that `call` throws ArgumentError with `part` in its message.
 inline void expect_refused(const std::function<void()>& call, const char* part) {
   try {
     call();

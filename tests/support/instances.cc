@@ -13,13 +13,15 @@
 namespace lplb::testing {
 namespace {
 
-// 2^x with a straight line between powers of two: exact arithmetic, so equal everywhere.
+// 2^x, with straight lines between the powers of two. The arithmetic is exact, so the result is the
+// same on every machine.
 double rough_exp2(double x) {
   const double whole = std::floor(x);
   return std::ldexp(1.0 + (x - whole), static_cast<int>(whole));
 }
 
-// About normal with mean 0 and variance 1 (twelve uniforms).
+// A number that is nearly normally distributed, with mean 0 and variance 1: the sum of twelve
+// uniform numbers, less 6.
 double rough_normal(SplitMix64& random) {
   double sum = -6.0;
   for (int i = 0; i < 12; ++i) sum += random.unit();
@@ -42,8 +44,8 @@ std::vector<Load> scale_to(std::span<const double> weight, Load total) {
   return load;
 }
 
-// The loads in the order in which a topology places them: heaviest first, each to the least loaded
-// rank that has room; so each rank's heaviest, which get the replicas, come first too.
+// Orders loads as a topology places experts: the heaviest first, each on the least loaded rank that
+// has room. So the heaviest experts of each rank, which get the replicas, come first on the rank.
 std::vector<Load> order_over_ranks(std::vector<Load> load, Index num_ranks) {
   std::sort(load.begin(), load.end(), std::greater<>());
   const std::size_t own = load.size() / static_cast<std::size_t>(num_ranks);
@@ -63,7 +65,7 @@ struct Shape {
   const char* name;
   Index num_ranks;
   Index num_logical;
-  Index redundants;  // a rank where r2o is given, in all else
+  Index redundants;  // on each rank if r2o is given, otherwise in all
   Index num_columns;
   std::vector<Index> r2o;
 };
@@ -203,7 +205,7 @@ Placement greedy_placement(std::span<const Load> load, Index num_replicas, Index
   std::vector<std::vector<Index>> on_rank(num_ranks);
   std::vector<double> rank_load(num_ranks, 0.0);
   for (const Index e : slots) {
-    // Ordered by: has room, has no replica of e, is least loaded.
+    // Prefer a rank that has room, then one that has no replica of e, then the least loaded one.
     const auto cost = [&](Index g) {
       const bool full = on_rank[g].size() == capacity;
       const bool twin = std::ranges::find(on_rank[g], e) != on_rank[g].end();
@@ -267,7 +269,7 @@ Instance random_instance(std::uint64_t seed, const RandomLimits& limits) {
   if (some_dead) {
     options.rank_alive.assign(num_ranks, 1);
     for (Index g = 0; g < num_ranks; ++g) {
-      // Enough live slots must remain for every expert.
+      // Enough live slots must remain for all experts.
       if (random.below(4) == 0 && (num_live - 1) * slots >= num_logical) {
         options.rank_alive[g] = 0;
         --num_live;
@@ -281,7 +283,8 @@ Instance random_instance(std::uint64_t seed, const RandomLimits& limits) {
     }
   }
 
-  // Every expert gets one live slot, what remains is filled at random, from few or many experts.
+  // Every expert gets one live slot. The remaining slots are filled at random, from few or many
+  // experts.
   std::vector<Index> live_slots;
   for (Index p = 0; p < num_physical; ++p) {
     if (options.rank_alive.empty() || options.rank_alive[p / slots] != 0) live_slots.push_back(p);

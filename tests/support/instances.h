@@ -8,8 +8,9 @@
 
 #include "lplb/types.h"
 
-// Placements and loads that tests and benchmarks share. Everything follows from the arguments
-// alone, on every machine and compiler: own generator, no std::*_distribution, no libm.
+// Placements and loads that tests and benchmarks share. They depend only on the arguments, not on
+// the machine or compiler: the generator is our own, and no std::*_distribution and no libm is
+// used.
 namespace lplb::testing {
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
@@ -17,11 +18,11 @@ class SplitMix64 {
  public:
   explicit SplitMix64(std::uint64_t seed) : state_(seed) {}
   std::uint64_t next();
-  /// In [0, n), n >= 1; the bias of the remainder is of no concern here.
+  /// A number in [0, n), n >= 1. The bias of the remainder does not matter here.
   Index below(Index n);
-  /// In [low, high].
+  /// A number in [low, high].
   Load between(Load low, Load high);
-  /// In [0, 1), a multiple of 2^-53.
+  /// A number in [0, 1), a multiple of 2^-53.
   double unit();
 
  private:
@@ -34,7 +35,7 @@ struct Instance {
   std::vector<Load> load;
 };
 
-/// One placement and many batches for it: what a benchmark rotates through.
+/// One placement and many batches for it, which take turns in a benchmark.
 struct Workload {
   std::string name;
   Placement placement;
@@ -44,43 +45,46 @@ struct Workload {
 enum class LoadShape { kUniform, kLognormal, kZipf, kOneHot, kEqual, kZero };
 const char* shape_name(LoadShape shape);
 
-/// `total` tokens, less what rounding down loses, over `num_logical` experts in random order.
+/// Distributes `total` tokens over `num_logical` experts in random order. Each load is rounded
+/// down, so the sum may be smaller.
 std::vector<Load> make_load(LoadShape shape, Index num_logical, Load total, SplitMix64& random);
 
-/// `topology` given as r2o [group_size, num_columns]; rank g owns num_logical / num_ranks
-/// consecutive experts, redundant d copies the d-th of the rank that r2o names. num_ranks is a
-/// multiple of the group size.
+/// A placement by the topology r2o [group_size, num_columns]. Each rank owns num_logical /
+/// num_ranks consecutive experts. Its redundant d copies expert d of the rank that r2o names.
+/// num_ranks must be a multiple of group_size.
 Placement topology_placement(std::span<const Index> r2o, Index num_columns, Index num_ranks,
                              Index num_logical, Index redundants);
 
-/// As EPLB's global policy, less its tie rules: each of `num_replicas` extra slots goes to the
-/// expert with most load a replica, then slots go to the least loaded rank that has room and, where
-/// it can be, no replica of the same expert yet.
+/// A placement like that of EPLB's global policy, with other rules for ties. Each of the
+/// `num_replicas` extra slots goes to the expert with the largest load per replica. Then each slot
+/// goes to the least loaded rank that has room and, if possible, has no replica of the same expert.
 Placement greedy_placement(std::span<const Load> load, Index num_replicas, Index num_ranks);
 
-/// The shapes that are benchmarked: cube8x2, hypercube16x2, torus8x4x2, EP32+32, EP64+64,
-/// EP72+144 (288 experts; the others 256) and EP128+128.
+/// The names of the benchmarked shapes: cube8x2, hypercube16x2, torus8x4x2, EP32+32, EP64+64,
+/// EP72+144 and EP128+128. EP72+144 has 288 experts, the others have 256.
 std::vector<std::string> workload_names();
 
-/// Batches of 4096 tokens a rank, top 8: lognormal expert popularity from `seed`, the placement
-/// made for it, and `num_batches` batches that drift around it: each expert by a factor that is
-/// lognormal again, within 1.4 either way in two batches of three.
+/// Makes batches of 4096 tokens for each rank, top 8. `seed` determines a lognormal popularity of
+/// experts, and the placement is made for it. In each of the `num_batches` batches the popularity
+/// of each expert is multiplied by another lognormal factor, which is between 1 / 1.4 and 1.4 in
+/// two of three batches.
 Workload make_workload(const std::string& name, int num_batches, std::uint64_t seed = 1);
 
 struct RandomLimits {
   Index max_ranks = 12;
   Index max_slots_per_rank = 4;
-  Load max_load = 1000;  ///< of one expert
+  Load max_load = 1000;  ///< largest load of an expert
   bool speeds = true;    ///< some instances have ranks of unequal speed
   bool dead_ranks = true;
 };
 
-/// Any placement that make_placement() takes, within the limits: any replica counts, replicas that
-/// share a rank, several components, speeds, dead ranks, in some proportion each.
+/// Any placement that make_placement() takes, within the limits, and a load. Instances have all
+/// replica counts, and some have replicas that share a rank, several parts, speeds, or dead ranks.
 Instance random_instance(std::uint64_t seed, const RandomLimits& limits = {});
 
-/// The worst that was thought of: chains, stars, rings, one hot expert, all equal, zeros, one
-/// token, sums near 2^62, shared ranks, dead ranks, speeds, 1024 ranks, and the workloads' shapes.
+/// The hardest instances that we could think of: chains, stars, rings, one hot expert, equal loads,
+/// zeros, one token, sums near 2^62, replicas that share a rank, dead ranks, speeds, 1024 ranks,
+/// and the workloads' shapes.
 std::vector<Instance> adversarial_instances();
 
 }  // namespace lplb::testing

@@ -11,10 +11,10 @@
 #include "lplb/solver.h"
 #include "support/instances.h"
 
-// Placements and batches that the planners of both backends are tested with.
+// Placements and batches for the tests of the planners of both backends.
 namespace lplb::testing {
 
-/// Any placement of equal speeds: some with nodes, dead ranks, slots that share a rank.
+/// Any placement of equal speeds. Some have nodes, dead ranks, or replicas that share a rank.
 inline Placement random_placement(SplitMix64& random, Index max_ranks) {
   RandomLimits limits;
   limits.max_ranks = max_ranks;
@@ -29,7 +29,8 @@ inline Placement random_placement(SplitMix64& random, Index max_ranks) {
   return make_placement(p.num_ranks, p.num_logical_experts, p.physical_to_logical, options);
 }
 
-/// What each rank has. `topk` in either width; the counts are of its valid part.
+/// A batch of all ranks. A test may convert `topk` to int32. The counts are those of the valid
+/// entries.
 struct GroupBatch {
   std::vector<std::vector<std::int64_t>> topk;  ///< [num_ranks][tokens * num_topk]
   std::vector<Load> counts;                     ///< [num_ranks, num_logical]
@@ -38,8 +39,8 @@ struct GroupBatch {
 
 struct BatchShape {
   Index num_topk = 2;
-  std::int64_t max_tokens = 100;  ///< a rank has 0 to so many
-  int bad_of_16 = 1;              ///< entries of 16 that are -1, or bad
+  std::int64_t max_tokens = 100;  ///< a rank has 0 to max_tokens tokens
+  int bad_of_16 = 1;              ///< how many of 16 entries are -1 or bad
   bool skewed = true;
 };
 
@@ -69,8 +70,8 @@ inline GroupBatch draw_batch(const Placement& p, const BatchShape& shape, SplitM
   return batch;
 }
 
-/// What `rank` maps its tokens to by the exact split of `before` [num_ranks, num_logical], the
-/// counts of another batch.
+/// Maps the tokens of `rank` by the exact split of another batch, which has the counts `before`
+/// [num_ranks, num_logical].
 inline std::vector<std::int64_t> map_by_the_last(const Placement& p,
                                                  const std::vector<Load>& before, Index rank,
                                                  std::span<const std::int64_t> topk) {

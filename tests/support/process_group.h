@@ -20,11 +20,11 @@
 
 extern char** environ;
 
-// Ranks that are processes of this machine: a test program starts itself again, once a rank, with
+// Ranks that are processes of this machine. A test program starts itself again for each rank, with
 // LPLB_TEST_RANK="SCENARIO RANK NUM_RANKS FILE" in the environment.
 namespace lplb::testing {
 
-/// A file that all ranks map: an all-gather, and nothing else.
+/// A group of processes, which only has an all-gather. It uses a file that all ranks map.
 class ProcessGroup {
  public:
   ProcessGroup(int rank, int num_ranks, const std::string& file)
@@ -43,7 +43,7 @@ class ProcessGroup {
   int rank() const { return rank_; }
   int num_ranks() const { return num_ranks_; }
 
-  /// Throws where a rank does not come within a minute.
+  /// Gathers the bytes of all ranks. Throws if a rank does not come within a minute.
   std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) {
     if (mine.size() > kMost) throw std::runtime_error("too long for the test's all_gather");
     ++calls_;
@@ -66,7 +66,7 @@ class ProcessGroup {
   }
   void barrier() { all_gather({}); }
 
-  /// Bytes of the file.
+  /// The size of the file in bytes.
   static std::size_t file_bytes() { return sizeof(Shared); }
 
  private:
@@ -87,7 +87,7 @@ class ProcessGroup {
   long calls_ = 0;
 };
 
-/// What a process was started for; empty scenario: to run the tests.
+/// What this process was started for. If `scenario` is empty, it runs the tests.
 struct ProcessRole {
   std::string scenario, file;
   int rank = 0;
@@ -114,7 +114,7 @@ struct ProcessRole {
   }
 };
 
-/// Starts this program once a rank and waits; returns the statuses of waitpid().
+/// Starts this program once for each rank and waits for all. Returns the statuses of waitpid().
 inline std::vector<int> run_ranks(const std::string& scenario, int num_ranks) {
   std::string file = "/tmp/lplb_ranks_XXXXXX";
   const int fd = ::mkstemp(file.data());

@@ -10,7 +10,7 @@
 
 namespace lplb::testing {
 
-/// AllGatherBytes among threads of one process, one a rank.
+/// AllGatherBytes among threads of one process, with one thread for each rank.
 class ThreadGather {
  public:
   explicit ThreadGather(Index num_ranks)
