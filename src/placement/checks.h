@@ -12,7 +12,7 @@
 
 namespace lplb::placement {
 
-/// The checks of what every placement policy takes. Throws ArgumentError.
+/// Checks the arguments that all placement policies have in common. Throws ArgumentError.
 inline void check_load(std::span<const double> load, Index num_layers, Index num_logical,
                        int num_threads) {
   check_argument(num_layers >= 1, "num_layers", "{} is not >= 1", num_layers);
@@ -30,18 +30,18 @@ inline void check_load(std::span<const double> load, Index num_layers, Index num
   }
 }
 
-/// What is wrong with one entry of a topology's r2o.
+/// An entry of a topology's r2o that cannot be, and what is wrong with it.
 struct TopologyMisfit {
   Index rank;
   Index column;
   std::string problem;
 };
 
-/// The first entry that keeps a column from being a permutation without fixed points. The sizes
-/// must be checked: r2o has group_size * num_columns entries.
+/// The first entry because of which a column is not a permutation without fixed points. The sizes
+/// must have been checked: r2o has group_size * num_columns entries.
 std::optional<TopologyMisfit> find_misfit(const Topology& topology);
 
-/// Throws ArgumentError unless the sizes are in range and every column is such a permutation.
+/// Throws ArgumentError if a size is out of range or a column is not such a permutation.
 void check_topology(const Topology& topology);
 
 }  // namespace lplb::placement

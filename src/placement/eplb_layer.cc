@@ -9,18 +9,20 @@
 namespace lplb::placement {
 namespace {
 
-// A pack's tag: its id above the number of its items, so that a key alone names the next slot.
+// The tag of a pack: its id in the upper bits, the number of its items in the lower ones. So a key
+// names the next free slot.
 constexpr int kCountBits = 16;
 constexpr std::uint32_t kCountMask = (std::uint32_t{1} << kCountBits) - 1;
 static_assert(kMaxPhysical <= kMaxKeys);
 static_assert(kMaxPhysical < (1 << kCountBits));
 
-// NOTE: float32 values only ever meet float32 values here. Wider intermediates would turn ties of
-// the reference into differences, and the other way round.
+// NOTE: all arithmetic is float32. With wider intermediate results, values that are equal in the
+// reference would differ here, and the other way round.
 float share(float weight, Index count) { return weight / static_cast<float>(count); }
 
-// Four running sums of kLanes lanes, folded away every 16 rows so that they stay of one magnitude.
-// (Sums of 256 rows are folded once more: more than an expert group has.)
+// Four running sums of kLanes lanes. After every 16 rows they are added to other sums and start
+// again at 0, so that all addends have similar magnitudes. (PyTorch does that a second time after
+// 256 rows, which is more than an expert group can have.)
 static_assert(kMaxPhysical < 256 * 4 * 8);
 template <int kLanes>
 float cascade_sum(const float* x, Index n) {
@@ -126,7 +128,8 @@ LayerBalancer::LayerBalancer(const Shape& shape)
 
 void LayerBalancer::run(std::span<const double> load, std::span<Index> logical,
                         std::span<Index> ordinal, std::span<Index> count) {
-  // Adding +0 turns -0 into +0, as keys want it. Loads above float32's range become infinity.
+  // Adding +0 turns -0 into +0, because a key must not hold -0. Loads beyond float32's range become
+  // infinity.
   for (Index e = 0; e < shape_.num_logical; ++e) weight_[e] = static_cast<float>(load[e]) + 0.0F;
   order_by_group();
   for (Index node = 0; node < shape_.num_nodes; ++node) {

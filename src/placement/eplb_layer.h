@@ -7,11 +7,11 @@
 #include "lplb/types.h"
 #include "placement/keys.h"
 
-// The EPLB policy (deepseek-ai/EPLB) for one layer, in its float32 arithmetic and with its ties:
-// replicate, pack, and the hierarchy of both.
+// The EPLB policy (deepseek-ai/EPLB) for one layer: it replicates experts and packs replicas, per
+// node if it is hierarchical. The arithmetic is float32 and ties are broken as in the original.
 namespace lplb::placement {
 
-/// What rebalance_experts() was asked for, checked; one group and one node where it is global.
+/// The checked arguments of rebalance_experts(). One group and one node if the policy is global.
 struct Shape {
   Index num_logical = 0;
   Index num_physical = 0;
@@ -20,10 +20,10 @@ struct Shape {
   Index num_ranks = 1;
 };
 
-/// Packs items of weights `weight` [n] into num_packs packs of n / num_packs items each: heaviest
-/// item first (see introsort.h), into the lightest pack with room, ties by lowest id. slot[item] =
-/// pack * (n / num_packs) + its position in the pack. Single items are not packed: slot[item] =
-/// item.
+/// Packs items with weights `weight` [n] into num_packs packs of n / num_packs items each. The
+/// heaviest item comes first (see introsort.h) and goes into the lightest pack with room; of
+/// equally light packs, into the one with the lowest id. slot[item] = pack * (n / num_packs) + the
+/// item's position in the pack. If a pack holds one item, nothing is packed: slot[item] = item.
 class Packer {
  public:
   void run(std::span<const float> weight, Index num_packs, std::span<Index> slot);
@@ -33,9 +33,10 @@ class Packer {
   MinTree packs_;
 };
 
-/// Gives every expert a replica, then one more to the expert of most weight a replica until there
-/// are as many as `logical` has entries; ties by lowest id. logical[p] is the expert of replica p,
-/// ordinal[p] its number among that expert's, count[e] how many e has.
+/// Gives every expert a replica. Then it gives one more to the expert with the largest weight per
+/// replica (the lowest id of several), until there are as many replicas as `logical` has entries.
+/// logical[p] is the expert of replica p, ordinal[p] the number of the replica among those of its
+/// expert, and count[e] how many replicas expert e has.
 class Replicator {
  public:
   void run(std::span<const float> weight, std::span<Index> logical, std::span<Index> ordinal,
@@ -45,18 +46,18 @@ class Replicator {
   MinTree experts_;
 };
 
-/// The sum of x[0, n), n <= kMaxPhysical, rounded as PyTorch rounds it on a CPU with 8 float lanes
-/// (AVX2, also used where AVX-512 is there): the order of additions shows beyond 2^24 and with
+/// The sum of x[0, n), n <= kMaxPhysical, added in the order in which PyTorch adds on a CPU with
+/// vectors of 8 floats (AVX2; with AVX-512, too). The order makes a difference above 2^24 and with
 /// fractions.
 float float32_sum(const float* x, Index n);
 
-/// Runs the policy layer by layer; all memory is allocated by the first.
+/// Runs the policy, layer by layer. Only the first layer allocates.
 class LayerBalancer {
  public:
   explicit LayerBalancer(const Shape& shape);
 
-  /// load [num_logical] -> logical, ordinal [num_physical], count [num_logical]. The replica in
-  /// slot p is number ordinal[p] of expert logical[p].
+  /// Reads `load` [num_logical]; writes `logical` and `ordinal` [num_physical] and `count`
+  /// [num_logical]. The replica in slot p has number ordinal[p] among those of expert logical[p].
   void run(std::span<const double> load, std::span<Index> logical, std::span<Index> ordinal,
            std::span<Index> count);
 
@@ -70,12 +71,12 @@ class LayerBalancer {
   Replicator replicator_;
   std::vector<float> weight_;        // [num_logical]
   std::vector<float> group_weight_;  // [num_groups]
-  std::vector<Index> group_slot_;    // [num_groups]: node * groups a node + position
-  std::vector<Index> expert_;        // [num_logical]: the experts, node by node
-  std::vector<float> node_weight_;   // [experts a node]
-  std::vector<Index> node_count_;    // [experts a node]
-  std::vector<Index> node_logical_, node_ordinal_, slot_;  // [replicas a node]
-  std::vector<float> replica_weight_;                      // [replicas a node]
+  std::vector<Index> group_slot_;    // [num_groups]: node * (groups of a node) + position
+  std::vector<Index> expert_;        // [num_logical]: experts in order of node
+  std::vector<float> node_weight_;   // [experts of a node]
+  std::vector<Index> node_count_;    // [experts of a node]
+  std::vector<Index> node_logical_, node_ordinal_, slot_;  // [replicas of a node]
+  std::vector<float> replica_weight_;                      // [replicas of a node]
 };
 
 }  // namespace lplb::placement

@@ -8,9 +8,9 @@
 namespace lplb::placement {
 namespace {
 
-constexpr std::size_t kFewKeys = 16;  // ranges that partitioning leaves to the stable sort
+constexpr std::size_t kFewKeys = 16;  // ranges of at most this size are left to the stable sort
 
-// Tags never decide: ties are what this file is about.
+// Compares values only. Tags must not decide, because the order of ties is what this file is about.
 bool before(Key a, Key b) { return (a >> 32) < (b >> 32); }
 
 /// Moves the median of keys[1], the middle and the last key to the front.
@@ -29,16 +29,17 @@ void median_to_front(Key* keys, std::size_t n) {
   std::swap(keys[0], *median);
 }
 
-/// Hoare's partition around keys[0], the median. The k-th key from the left that may not stay there
-/// changes places with the k-th from the right, until they meet; keys equal to the pivot are among
-/// both. As in BlockQuicksort (Edelkamp and Weiss, 2016) they are listed first, without a branch
-/// that depends on a load. Returns where the upper part starts.
+/// Hoare's partition around keys[0], the median. The k-th key from the left that may not stay on
+/// the left is swapped with the k-th from the right that may not stay on the right, until they
+/// meet. Keys that are equal to the pivot may stay on neither side. As in BlockQuicksort (Edelkamp
+/// and Weiss, 2016), the keys are listed first, without a branch that depends on a key. Returns
+/// where the upper part starts.
 std::size_t partition(Key* keys, std::size_t n) {
   median_to_front(keys, n);
   std::array<std::uint16_t, kMaxKeys> left;
   std::array<std::uint16_t, kMaxKeys> right;
   const Key low = keys[0] >> 32 << 32;         // the smallest key of the pivot's value
-  const Key high = keys[0] | Key{0xFFFFFFFF};  // the largest
+  const Key high = keys[0] | Key{0xFFFFFFFF};  // the largest one
   std::size_t num_left = 0;
   std::size_t num_right = 0;
   for (std::size_t i = 1, j = n - 1; i < n; ++i, --j) {
@@ -60,8 +61,9 @@ std::size_t partition(Key* keys, std::size_t n) {
   return cut;
 }
 
-/// Puts `key` into the heap keys[0, n) of last keys first, whose `hole` is free: the hole sinks to
-/// a leaf past the later children (the right one where they tie), then the key rises to its place.
+/// Puts `key` into the free place `hole` of the heap keys[0, n), which has the largest key on top.
+/// The hole sinks to a leaf, along the larger children (the right one of equal children). Then the
+/// key rises from there to its place.
 void fill_hole(Key* keys, std::size_t n, std::size_t hole, Key key) {
   const std::size_t top = hole;
   for (std::size_t right = 2 * hole + 2; right <= n; right = 2 * hole + 2) {
@@ -77,7 +79,7 @@ void fill_hole(Key* keys, std::size_t n, std::size_t hole, Key key) {
   keys[hole] = key;
 }
 
-/// What keeps the worst case at n log n, where partitions stay lopsided.
+/// Takes over when partitions stay lopsided, so that the worst case is n log n.
 void heap_sort(Key* keys, std::size_t n) {
   for (std::size_t parent = n / 2; parent-- > 0;) fill_hole(keys, n, parent, keys[parent]);
   for (std::size_t size = n - 1; size > 0; --size) {
@@ -86,7 +88,7 @@ void heap_sort(Key* keys, std::size_t n) {
   }
 }
 
-/// Sorts up to kFewKeys keys, stable, by counting how many go before each.
+/// A stable sort of up to kFewKeys keys: it counts how many go before each.
 void sort_few(Key* keys, std::size_t n) {
   std::array<Key, kFewKeys> key;
   std::array<std::uint32_t, kFewKeys> rank{};

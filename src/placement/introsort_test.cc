@@ -28,7 +28,7 @@ std::vector<std::uint32_t> order_of(const std::vector<float>& values) {
 }
 
 #ifdef __GLIBCXX__
-// The same comparison given to the standard library's own sort.
+// The order that the standard library's own sort gives with the same comparison.
 std::vector<std::uint32_t> standard_order(const std::vector<float>& values) {
   std::vector<std::uint32_t> order(values.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::uint32_t>(i);
@@ -37,8 +37,9 @@ std::vector<std::uint32_t> standard_order(const std::vector<float>& values) {
   return order;
 }
 
-// Loads on which std::sort's partitions stay lopsided until it falls back to its heap, made by
-// answering its comparisons as late as possible (McIlroy, "A killer adversary for quicksort").
+// Loads for which the partitions of std::sort stay lopsided until it falls back to its heap. They
+// are found by fixing each value as late as the comparisons allow (McIlroy, "A killer adversary for
+// quicksort").
 std::vector<float> killer(std::size_t n) {
   constexpr float kOpen = 0;
   std::vector<float> value(n, kOpen);

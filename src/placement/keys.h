@@ -9,9 +9,9 @@
 
 namespace lplb::placement {
 
-/// A float32 value above, a tag below, as one integer: comparing keys compares values, then tags.
-/// Values are >= 0 (+0, never -0) or +infinity, whose bits grow with them. Distinct tags make
-/// distinct keys, so the order of a set of keys is total and no tie is left to chance.
+/// A float32 value in the upper 32 bits and a tag in the lower 32. Comparing keys compares values,
+/// then tags. Values must be >= 0 (+0, never -0) or +infinity: their bits grow with the value. Keys
+/// with different tags are never equal, so there are no ties.
 using Key = std::uint64_t;
 
 inline constexpr Key kNoKey = ~Key{0};  // above every key
@@ -29,10 +29,11 @@ inline float rising_value(Key key) {
 }
 inline std::uint32_t tag_of(Key key) { return static_cast<std::uint32_t>(key); }
 
-/// A tournament: the smallest of n keys at hand, one of them replaced in log2(n) branchless steps.
+/// A tournament tree: it knows the smallest of n keys, and replaces a key in log2(n) steps without
+/// branches.
 class MinTree {
  public:
-  /// Leaves are to be set by set_leaf() for [0, size), then build().
+  /// After this, call set_leaf() for all of [0, size), then build().
   void resize(std::size_t size) {
     size_ = size;
     if (nodes_.size() < 2 * size) nodes_.resize(2 * size);
@@ -56,7 +57,7 @@ class MinTree {
 
  private:
   std::size_t size_ = 0;
-  std::vector<Key> nodes_;  // node i has children 2i and 2i+1; leaf i is node size + i
+  std::vector<Key> nodes_;  // node i has the children 2i and 2i + 1; leaf i is node size + i
 };
 
 }  // namespace lplb::placement

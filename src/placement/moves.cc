@@ -33,7 +33,7 @@ MoveKind distance(const Placement& placement, Index a, Index b) {
 
 std::vector<Move> plan_moves(const Placement& from, const Placement& to) {
   check_match(from, to);
-  // What a slot held is there to be read only if its rank lived through the change.
+  // The contents of a slot can be read only if its rank is live before and after the change.
   const auto readable = [&](Index slot) {
     const Index rank = from.rank_of(slot);
     return from.alive(rank) && to.alive(rank);
@@ -80,7 +80,7 @@ Placement keep_slots(const Placement& from, const Placement& to) {
       --wanted[e];
       kept[s] = e;
     }
-    // Those that are new on this rank, in the order of `to`, into the slots left.
+    // Experts that are new on this rank go into the other slots, in the order of `to`.
     rest.clear();
     for (Index s = first; s < last; ++s) {
       const Index e = to.physical_to_logical[s];

@@ -57,7 +57,7 @@ TEST(PlanMoves, AppliedToTheOldPlacementTheyGiveTheNew) {
       ASSERT_EQ(from.physical_to_logical[move.source], move.logical);
       ASSERT_NE(slots[move.target], move.logical) << "a needless move, or two into one slot";
       slots[move.target] = move.logical;
-      // No replica of the old placement is nearer, and no lower one as near.
+      // No replica of the old placement is nearer, and none with a lower id is equally near.
       const auto cost = [&](Index source) {
         const Index a = from.rank_of(source);
         const Index b = to.rank_of(move.target);
@@ -82,9 +82,9 @@ TEST(PlanMoves, DeadRanksNeitherGiveNorReceive) {
   const std::vector<Index> map{0, 1, 1, 2, 2, 0};
   const Placement all = place(map, 3, 3);
   const Placement without_first = place({2, 1, 1, 0, 2, 0}, 3, 3, 1, {0, 1, 1});
-  // Slot 0 changes too, but its rank is gone; expert 0 now comes from the last rank.
+  // Slot 0 changes, too, but its rank is dead. Expert 0 comes from the last rank.
   EXPECT_THAT(plan_moves(all, without_first), ElementsAre(Move{0, 5, 3, MoveKind::kSameNode}));
-  // A rank that comes back has lost what its slots held.
+  // A rank that comes back has lost the contents of its slots.
   EXPECT_THAT(plan_moves(place(map, 3, 3, 1, {0, 1, 1}), all),
               ElementsAre(Move{0, 5, 0, MoveKind::kSameNode}, Move{1, 2, 1, MoveKind::kSameNode}));
 }
@@ -132,7 +132,7 @@ TEST(KeepSlots, ExpertsStayWhereTheyWere) {
 }
 
 TEST(KeepSlots, ReplicasOnOneRankAreCounted) {
-  // Two replicas of expert 0 were on rank 0; one stays. Expert 1 comes twice.
+  // Rank 0 had two replicas of expert 0 and keeps one. It gets a second one of expert 1.
   const Placement kept = keep_slots(place({0, 0, 1, 2}, 1, 3), place({1, 1, 2, 0}, 1, 3));
   EXPECT_THAT(kept.physical_to_logical, ElementsAre(0, 1, 1, 2));
 }
@@ -153,7 +153,7 @@ TEST(KeepSlots, RanksHoldTheSameExpertsAndNoMoveStaysInARankThatHadThem) {
         return experts;
       };
       ASSERT_EQ(rank(kept), rank(to));
-      // As many slots unchanged as the rank's old and new experts have in common.
+      // As many slots are unchanged as the rank's old and new experts have in common.
       std::vector<Index> common;
       const auto old_experts = rank(from);
       const auto new_experts = rank(to);

@@ -36,7 +36,7 @@ ExpertMaps place_on_topology(std::span<const double> load, Index num_layers, Ind
   placement::check_load(load, num_layers, num_logical, num_threads);
   check_fit(num_logical, topology, redundants, num_ranks, num_nodes);
 
-  // Where there are nodes, every expert is a group of its own: nodes are levelled first.
+  // With several nodes, every expert is a group of its own, so that the nodes are levelled first.
   const Index num_groups = num_nodes == 1 ? 1 : num_logical;
   const ExpertMaps order = rebalance_experts(load, num_layers, num_logical, num_logical, num_groups,
                                              num_nodes, num_ranks, num_threads);

@@ -102,7 +102,7 @@ TEST(PlaceOnTopology, AReplicaIsOnAnotherRankOfTheGroup) {
 }
 
 TEST(PlaceOnTopology, NodesAreLevelledFirst) {
-  // Six heavy experts, two nodes of two ranks: three on each node.
+  // There are two nodes of two ranks, so three of the six heavy experts go to each node.
   const std::vector<double> load{90, 90, 90, 90, 90, 90, 0, 0, 0, 0, 0, 0};
   const ExpertMaps maps = place_on_topology(load, 1, 12, torus(2, 2), 1, 4, 2);
   double node_load[2] = {0, 0};

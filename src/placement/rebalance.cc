@@ -21,7 +21,7 @@ void check_slots(Index num_logical, Index num_replicas, Index num_ranks) {
                  "{} is not a multiple of num_ranks ({})", num_replicas, num_ranks);
 }
 
-/// The shape to compute with: as given where groups divide over the nodes, else global.
+/// The shape to compute with: as given if num_nodes divides num_groups, otherwise global.
 placement::Shape make_shape(Index num_logical, Index num_replicas, Index num_groups,
                             Index num_nodes, Index num_ranks) {
   check_argument(num_groups >= 1, "num_groups", "{} is not >= 1", num_groups);
@@ -41,7 +41,7 @@ placement::Shape make_shape(Index num_logical, Index num_replicas, Index num_gro
   return shape;
 }
 
-/// logical_to_physical from each slot's expert and `ordinal` [num_layers, num_physical].
+/// Computes logical_to_physical from physical_to_logical and `ordinal` [num_layers, num_physical].
 void invert(const std::vector<Index>& ordinal, ExpertMaps& maps) {
   maps.max_replicas = *std::max_element(maps.replica_count.begin(), maps.replica_count.end());
   const auto max_replicas = static_cast<std::size_t>(maps.max_replicas);

@@ -39,7 +39,8 @@ const Case kCases[] = {
 };
 
 #ifdef __GLIBCXX__
-// The policy again, in the fewest words: scans instead of tournaments, the standard library's sort.
+// The same policy, written as simply as possible: scans in place of tournament trees, and
+// std::sort.
 std::vector<std::size_t> pack(const std::vector<float>& weight, Index num_packs) {
   const std::size_t capacity = weight.size() / num_packs;
   std::vector<std::size_t> slot(weight.size()), order(weight.size());
@@ -60,7 +61,7 @@ std::vector<std::size_t> pack(const std::vector<float>& weight, Index num_packs)
   return slot;
 }
 
-// Slots of one layer. Loads are whole and their sums below 2^24, so that sums are exact.
+// The slots of one layer. Loads must be whole numbers with sums below 2^24, so that sums are exact.
 std::vector<Index> naive_layer(std::span<const double> load, Case c) {
   if (c.groups % c.nodes != 0) c.groups = c.nodes = 1;
   const Index group_size = c.logical / c.groups;
@@ -116,7 +117,7 @@ TEST(RebalanceExperts, MapsAgreeAndHeavierExpertsHaveNoFewerReplicas) {
     const ExpertMaps maps = rebalance(load, c);
     ASSERT_EQ(maps.physical_to_logical.size(), std::size_t{1} * c.layers * c.replicas);
     for (Index layer = 0; layer < c.layers; ++layer) {
-      // make_placement() refuses an expert without a slot.
+      // make_placement() throws if an expert has no slot.
       const Placement placement = make_placement(c.ranks, c.logical, maps.layer(layer));
       const std::size_t first = std::size_t{1} * layer * c.logical;
       for (Index e = 0; e < c.logical; ++e) {
@@ -128,7 +129,8 @@ TEST(RebalanceExperts, MapsAgreeAndHeavierExpertsHaveNoFewerReplicas) {
         std::sort(replicas.begin(), replicas.end());
         ASSERT_THAT(placement.replicas(e), testing::ElementsAreArray(replicas));
       }
-      if (c.groups % c.nodes == 0 && c.nodes > 1) continue;  // counts compare inside a node only
+      if (c.groups % c.nodes == 0 && c.nodes > 1)
+        continue;  // counts can be compared only within a node
       for (Index a = 0; a < c.logical; ++a) {
         for (Index b = 0; b < c.logical; ++b) {
           if (load[first + a] > load[first + b]) {

@@ -11,7 +11,7 @@ namespace {
 using ::testing::ElementsAre;
 
 TEST(RedundancyMapping, NamesTheOriginalOfEachRedundant) {
-  // 2 experts and 1 redundant a rank; experts are not where their ids would be.
+  // Each rank has 2 experts and 1 redundant. Experts are not in the order of their ids.
   const std::vector<Index> map = {5, 2, 0, 0, 3, 5, 1, 4, 3};
   EXPECT_THAT(redundancy_mapping(make_placement(3, 6, map)), ElementsAre(2, 0, 3));
 }

@@ -11,7 +11,7 @@
 namespace lplb {
 namespace {
 
-/// One column whose rank g copies from original(g).
+/// Appends a column in which rank g copies from original(g).
 template <class Original>
 void append_column(Topology& topology, Original original) {
   const Index column = topology.num_columns++;
@@ -29,10 +29,10 @@ Topology empty_topology(std::string name, Index group_size) {
   return {.name = std::move(name), .group_size = group_size, .num_columns = 0, .r2o = {}};
 }
 
-/// The rank before `g` on the ring of its four: 3 0 1 2.
+/// The rank before `g` on its face, a ring of four ranks: 3 0 1 2.
 Index before_on_face(Index g) { return g / 4 * 4 + (g + 3) % 4; }
 
-/// All of `text` as a decimal number without sign; -1 where it is none or too large for any group.
+/// `text` as a decimal number without a sign; -1 if it is no such number, or does not fit an Index.
 Index parse_size(std::string_view text) {
   Index value = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -126,7 +126,7 @@ Topology hypercube() {
 }
 
 Topology torus(Index rows, Index columns) {
-  // A line of one rank would make that rank copy itself.
+  // In a line of one rank, that rank would copy itself.
   check_argument(rows >= 2 && rows <= kMaxRanks / 2, "rows", "{} is not between 2 and {}", rows,
                  kMaxRanks / 2);
   check_argument(columns >= 2 && columns <= kMaxRanks / 2, "columns", "{} is not between 2 and {}",

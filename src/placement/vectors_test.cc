@@ -54,7 +54,7 @@ TEST_P(EplbVectors, SameMaps) {
   }
 }
 
-// eplb_reference.json was made by the reference, eplb_vectors.json by tests/oracle/eplb_vectors.py.
+// The reference made eplb_reference.json; tests/oracle/eplb_vectors.py made eplb_vectors.json.
 INSTANTIATE_TEST_SUITE_P(Files, EplbVectors,
                          testing::Values("eplb_reference.json", "eplb_vectors.json"),
                          [](const auto& param) {
