@@ -36,7 +36,8 @@ class RailExchange : public DeviceExchange {
     device::Stream stream;
     LPLB_CUDA_CHECK(
         cudaMemsetAsync(control_.get(), 0, sizeof(exchange::ExchangeControl), stream.get()));
-    // Of a round that is lost it is sent on too, whatever is in it.
+    // The row is also sent on if the round is lost, with any contents, so it must not be
+    // uninitialized.
     LPLB_CUDA_CHECK(
         cudaMemsetAsync(row_.get(), 0, row_.capacity() * sizeof(std::int32_t), stream.get()));
     LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));

@@ -8,44 +8,47 @@
 #include "exchange/rail/rail.h"
 #include "lplb/rail_exchange.h"
 
-// What the makers of an exchange of two levels by puts share, whatever network it is of.
+// What all exchanges of two levels whose rail is a network of puts share.
 namespace lplb::exchange {
 
-/// A rank's number among those of all domains, and how many these are.
+/// A rank's number among the ranks of all domains, and how many ranks there are.
 struct RailRank {
   Index rank;
   Index num_ranks;
-  Index domain_size;  ///< ranks of a domain
+  Index domain_size;  ///< how many ranks a domain has
   Index rank_in_domain() const { return rank % domain_size; }
 };
 
-/// A rank's memory for the rail, and the network that reaches the others'. Its two steps fail by
-/// exceptions; behind each the ranks tell each other how it went.
+/// A rank's memory for the rail, and the network that reaches the memory of the others. It is set
+/// up in two steps, offer() and accept(). A step that fails throws. After each step the ranks tell
+/// each other how it went.
 class RailMemory {
  public:
   virtual ~RailMemory() = default;
-  /// In no collective call: what the others need.
+  /// Returns what the others need to reach this rank. Must not make a collective call.
   virtual Agreement::Bytes offer() = 0;
-  /// rail_buffer_bytes() of zeroed memory. May be collective.
+  /// Allocates rail_buffer_bytes() of zeroed memory. `offers` holds what offer() returned on each
+  /// rank. May be collective.
   virtual void accept(const std::vector<Agreement::Bytes>& offers) = 0;
-  /// Every rank has its memory, and will end it: the destructor may be collective from now on.
+  /// Says that every rank has its memory, and that every rank will destroy it. From now on the
+  /// destructor may be collective.
   virtual void settle() {}
 
   virtual unsigned char* own() const = 0;
-  /// Loads the kernel: at its first launch that would wait for the rounds of other ranks of the
-  /// process. Throws CudaError.
+  /// Loads the kernel. NOTE: if it were loaded at its first launch, that would wait for the rounds
+  /// of other ranks of the process. Throws CudaError.
   virtual void prepare() const = 0;
-  /// Throws CudaError.
+  /// Enqueues one round. Throws CudaError.
   virtual void launch(const RailArgs& args, StreamHandle stream) const = 0;
 };
 
-/// Throws ArgumentError.
+/// Checks the arguments of the public functions. Throws ArgumentError.
 void check_rail(const RailOptions& options, const DeviceExchange* domain_exchange,
                 const AllGatherBytes& all_gather);
 RailLayout layout_of(const RailOptions& options);
 RailRank rank_of(const RailOptions& options, const DeviceExchange* domain_exchange);
 
-/// Collective: all ranks get one, or all throw ExchangeError.
+/// Makes the exchange. Collective: all ranks get one, or all throw ExchangeError.
 std::shared_ptr<DeviceExchange> connect_rail(const RailOptions& options,
                                              std::shared_ptr<DeviceExchange> domain_exchange,
                                              const AllGatherBytes& all_gather,

@@ -9,7 +9,7 @@
 #include "support/expect_refused.h"
 #include "support/thread_gather.h"
 
-// What needs no device: arguments, and that no rank is left behind where one fails.
+// Tests that need no device: the arguments, and that all ranks are told if one of them fails.
 namespace lplb {
 namespace {
 
@@ -40,7 +40,8 @@ TEST(RailOptions, WhatDoesNotFitIsRefused) {
 TEST(RailOptions, BytesAreThoseOfTheLayout) {
   const RailOptions options{.domain = 0, .num_domains = 4, .max_counts = 24};
   const exchange::RailLayout layout = exchange::layout_of(options);
-  // 2 halves of 13 lines for each of 4 domains come, and as many go; then 4 signals.
+  // For each of 4 domains, 2 halves of 13 lines come and 2 halves of 13 lines go. After them are 4
+  // signals.
   EXPECT_EQ(layout.lines.lines(1, 3), 256 + (4 + 3) * 13 * 16);
   EXPECT_EQ(layout.to_send(0, 0), exchange::ExchangeLayout::aligned(256 + 2 * 4 * 13 * 16));
   EXPECT_EQ(layout.to_send(1, 3), layout.to_send(0, 0) + (4 + 3) * 13 * 16);
@@ -49,7 +50,7 @@ TEST(RailOptions, BytesAreThoseOfTheLayout) {
   EXPECT_GE(layout.bytes(), layout.signals() + 4 * 8);
 }
 
-/// Memory whose steps fail where they are told to.
+/// Memory of which one step fails, or none.
 class FailingMemory : public exchange::RailMemory {
  public:
   enum class Step { kNone, kOffer, kAccept };
@@ -70,7 +71,7 @@ class FailingMemory : public exchange::RailMemory {
   Step step_;
 };
 
-/// What each of three ranks is told; `connect(rank, gather)` throws.
+/// The error that each of three ranks gets. `connect(rank, gather)` throws.
 template <class Connect>
 std::vector<std::string> told(Connect connect) {
   constexpr Index kRanks = 3;

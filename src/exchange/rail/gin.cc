@@ -11,8 +11,8 @@
 #include "exchange/libraries/shared_library.h"
 #include "exchange/rail/exchange.h"
 
-// A rail of NCCL's GPU-initiated networking (GIN): puts into a window, each with a signal. NCCL is
-// the library that the process has loaded.
+// A rail by NCCL's GPU-initiated networking (GIN). It puts lines into a window, each put with a
+// signal. NCCL is the library that the process has loaded.
 namespace lplb {
 namespace {
 

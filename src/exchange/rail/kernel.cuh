@@ -5,7 +5,7 @@
 #include "exchange/rail/round.cuh"
 #include "lplb/device_exchange.h"
 
-// The kernel of a rail; each library that makes one compiles it for its own Network.
+// The kernel of a rail. Each library that makes a rail compiles it for its own Network.
 namespace lplb::exchange {
 
 template <class Network>
@@ -14,7 +14,7 @@ struct RailKernelArgs {
   Network network;
 };
 
-/// One round, in one block.
+/// Runs one round in one block.
 template <class Network>
 __global__ void __launch_bounds__(kRailThreads)
     rail_kernel(const __grid_constant__ RailKernelArgs<Network> args) {

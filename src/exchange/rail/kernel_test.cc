@@ -7,11 +7,11 @@
 
 #include "support/emulated_block.h"
 
-// NOTE: behind the emulation, which they are compiled with.
+// NOTE: this comes after the emulation, because the kernel's code is compiled with it.
 #include "exchange/rail/test_network.cuh"
 
-// The rail's kernel on the CPU: domains of ranks, each rank a block of threads. The network puts
-// signals before data, so that only the epochs say what has come.
+// Runs the rail's kernel on the CPU. Each rank of each domain is a block of threads. The network
+// sends signals before data, so only the epochs tell what has come.
 namespace lplb {
 namespace {
 
@@ -19,7 +19,7 @@ using testing::MemoryNetwork;
 
 constexpr int kThreads = 64;
 
-/// num_domains x domain_size ranks in memory of the CPU.
+/// num_domains * domain_size ranks in memory of the CPU.
 class EmulatedRanks {
  public:
   EmulatedRanks(int num_domains, int domain_size, int max_counts)
@@ -49,7 +49,7 @@ class EmulatedRanks {
     }
   }
 
-  /// One round of the ranks that are `in`, at the same time.
+  /// Runs one round of the ranks `in`, at the same time.
   void run(const std::vector<int>& in, int num_counts, std::chrono::nanoseconds deadline) {
     ++round_;
     for (const int g : in) {
@@ -93,7 +93,7 @@ class EmulatedRanks {
     const auto& got = ranks_[static_cast<std::size_t>(g)].all;
     return {got.begin(), got.begin() + static_cast<std::ptrdiff_t>(ranks_.size()) * num_counts};
   }
-  /// What every rank is to get.
+  /// The counts that every rank should get.
   std::vector<int> expected(int num_counts) const {
     std::vector<int> all;
     for (const int g : everyone()) {
@@ -160,7 +160,8 @@ TEST(EmulatedRail, WhoLacksACountHasNoneUntilTheLateRankHasCaughtUp) {
     }
   }
   EXPECT_EQ(ranks.control(1).timed_out, 3u);
-  // The rounds that were given up: lost at once, or, of the last two, there still.
+  // Rank 3 now runs the rounds that the others have given up. They are lost at once, except that
+  // the counts of the last two may still be there.
   for (int round = 0; round < 3; ++round) ranks.run({3}, 9, soon);
   EXPECT_GE(ranks.control(3).behind, 1u);
   for (int round = 0; round < 3; ++round) {

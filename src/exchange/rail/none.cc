@@ -2,7 +2,7 @@
 #include "core/no_cuda.h"
 #include "lplb/device_exchange.h"
 
-// Stands in for the exchange of two levels in a build without CUDA.
+// Replaces the exchange of two levels in a build without CUDA: the call throws.
 namespace lplb {
 
 std::shared_ptr<DeviceExchange> make_two_level_exchange(std::shared_ptr<DeviceExchange>,

@@ -10,8 +10,8 @@
 #include "exchange/rail/exchange.h"
 #include "lplb/error.h"
 
-// A rail of NVSHMEM's puts with signal. The world is started by its host library, found at run
-// time, as for a PeerGroup; then the kernel joins it.
+// A rail by NVSHMEM's puts with signal. As for a PeerGroup, the host library, which is looked up at
+// run time, starts the world. Then the kernel joins it.
 namespace lplb {
 namespace {
 
@@ -19,8 +19,8 @@ class NvshmemRail : public exchange::RailMemory {
  public:
   NvshmemRail(const RailOptions& options, const DeviceExchange* domain_exchange)
       : options_(options), rank_(exchange::rank_of(options, domain_exchange)) {}
-  /// Collective. NOTE: where a rank has no memory the others keep theirs: to free it is collective
-  /// too.
+  /// Collective. NOTE: if any rank has no memory, the others never free theirs, because freeing it
+  /// is collective too.
   ~NvshmemRail() override {
     if (network_.own != nullptr && is_settled_) exchange::nvshmem_release(network_.own);
   }
@@ -55,13 +55,13 @@ class NvshmemRail : public exchange::RailMemory {
   void settle() override { is_settled_ = true; }
 
   unsigned char* own() const override { return network_.own; }
-  void prepare() const override {}  // exchange::join_nvshmem() has
+  void prepare() const override {}  // exchange::join_nvshmem() has loaded the kernel
   void launch(const exchange::RailArgs& args, StreamHandle stream) const override {
     exchange::launch_nvshmem_rail(args, network_, stream);
   }
 
  private:
-  /// NOTE: what does not fit would end the process in exchange::join_nvshmem().
+  /// NOTE: with a version that does not fit, exchange::join_nvshmem() would end the process.
   static void check_version() {
     int major = 0;
     int minor = 0;

@@ -4,7 +4,7 @@
 #include "exchange/scenario_test_support.h"
 #include "lplb/rail_exchange.h"
 
-// Exchanges of two levels whose rail is a network's: a process a rank, on two devices.
+// Tests of exchanges of two levels whose rail is a network. Each rank is a process, on two devices.
 namespace lplb {
 namespace {
 
@@ -16,7 +16,7 @@ using testing::VirtualRank;
 
 constexpr std::size_t kCounts = 128;
 
-/// Two domains, each of them the ranks of one device.
+/// Runs rounds of two domains. The ranks of a domain are on one device.
 void run_rail(ProcessGroup& group, bool by_gin, int rounds) {
   const int domain_size = group.num_ranks() / 2;
   const int domain = group.rank() / domain_size;
@@ -56,7 +56,7 @@ void run_rail(ProcessGroup& group, bool by_gin, int rounds) {
 }
 
 void run_scenario(const std::string& name, ProcessGroup& group) {
-  // NOTE: processes of one device take turns, milliseconds each.
+  // NOTE: processes that share a device take turns of milliseconds, so they run fewer rounds.
   run_rail(group, name == "gin", group.num_ranks() == 2 ? 10000 : 100);
 }
 
@@ -64,7 +64,7 @@ class RailMultiCuda : public testing::TwoDevices {};
 
 TEST_P(RailMultiCuda, TwoDomainsOfOneRank) { expect_well(GetParam(), 2); }
 
-// NOTE: not by NCCL, which wants a device for each rank.
+// NOTE: NCCL is left out, because it needs a device for each rank.
 class RailDomainsMultiCuda : public testing::TwoDevices {};
 TEST_P(RailDomainsMultiCuda, TwoDomainsOfTwoRanks) { expect_well(GetParam(), 4); }
 

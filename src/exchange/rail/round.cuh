@@ -4,24 +4,25 @@
 #include "exchange/peer/round.cuh"
 #include "exchange/rail/rail.h"
 
-// An exchange of two levels in one block: along the rail by puts of a Network, then within the
-// domain by stores. A Network reaches the ranks of the rail, in functions of the device:
+// An exchange of two levels in one block: first along the rail by puts of a Network, then within
+// the domain by stores. A Network reaches the ranks of the rail by these functions of the device:
 //
-// - put(domain, to, from, bytes, signal): the whole warp puts bytes of this rank's memory, from the
-//   offset `from` on, to the offset `to` in that of a domain, then adds 1 to its signal of that
-//   number. It returns before they are there.
-// - signal(index): of this rank; what was put before it is seen after it.
+// - put(domain, to, from, bytes, signal): the whole warp calls it. It puts bytes of this rank's
+//   memory at the offset `from` to the offset `to` in the memory of a domain, then adds 1 to the
+//   signal with this number there. It returns before the bytes have come.
+// - signal(index): reads a signal of this rank. What was put before the signal is visible after it.
 namespace lplb::exchange {
 
-/// How lines reach a rank whose memory this device does not see: written here, then put as one. The
-/// signal that follows them says that they are there; that they are the right ones their epochs
-/// say, as everywhere.
+/// A Wire to ranks whose memory this device cannot access: lines are written to this rank's memory,
+/// then one put sends them all. The signal that follows them tells that lines have come; as in
+/// every round, only their epochs tell that they are the right ones.
 template <class Network>
 class PutWire {
  public:
   __device__ PutWire(const PeerArgs& args, const Network& network)
       : a_(args), layout_{args.layout}, network_(network) {
-    // NOTE: one put a round and rank, whatever came of the round.
+    // NOTE: there is exactly one put for each round and rank, whether or not the round is complete,
+    // so the signal counts rounds.
     const auto& control = *reinterpret_cast<const ExchangeControl*>(a_.own + a_.channel);
     round_ = control.rounds + 1;
   }
@@ -44,7 +45,7 @@ class PutWire {
   unsigned long long round_;
 };
 
-/// What the block's threads share of a round.
+/// What the threads of a block share in a round.
 template <class Network>
 struct RailShared {
   typename WireRound<PutWire<Network>>::SharedVerdict rail;
@@ -52,7 +53,7 @@ struct RailShared {
   std::uint32_t lost;
 };
 
-/// One round, of one block.
+/// Runs one round in one block.
 template <class Network>
 __device__ void gather_along_rail(const RailArgs& a, const Network& network,
                                   RailShared<Network>& shared) {
@@ -85,7 +86,7 @@ __device__ void gather_along_rail(const RailArgs& a, const Network& network,
   const int rank_in_domain = has_domain ? a.domain.rank : 0;
   if (thread == 0) atomicOr(&shared.lost, rail.verdict());
   if (has_domain) {
-    // How the rail's round went travels as one more count.
+    // The verdict of the rail's round travels as one more count.
     domain.push(row_size + 1, a.fingerprint,
                 [&](int c) { return c < row_size ? a.row[c] : static_cast<int>(rail.verdict()); });
   }

@@ -22,7 +22,8 @@ class TwoLevelExchange : public DeviceExchange {
         host_control_(1) {
     exchange::prepare_two_level();
     device::Stream stream;
-    // Of a round that is lost the row is sent on too, whatever is in it.
+    // The row is also sent on if the round is lost, with any contents, so it must not be
+    // uninitialized.
     LPLB_CUDA_CHECK(
         cudaMemsetAsync(row_.get(), 0, row_.capacity() * sizeof(std::int32_t), stream.get()));
     LPLB_CUDA_CHECK(
@@ -74,8 +75,8 @@ class TwoLevelExchange : public DeviceExchange {
   const std::shared_ptr<DeviceExchange> rail_;
   const std::shared_ptr<DeviceExchange> domain_;
   device::Array<std::int32_t> row_;      // [num_domains, num_counts], and the rail's outcome
-  device::Array<std::int32_t> rows_;     // those of the domain's ranks
-  device::Array<std::int32_t> outcome_;  // of the domain's round
+  device::Array<std::int32_t> rows_;     // the rows of the domain's ranks
+  device::Array<std::int32_t> outcome_;  // outcome of the domain's round
   device::Array<exchange::ExchangeControl> control_;
   device::HostArray<exchange::ExchangeControl> host_control_;
 };

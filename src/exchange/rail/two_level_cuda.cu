@@ -8,7 +8,8 @@ namespace {
 
 constexpr int kTwoLevelThreads = 512;
 
-/// One block.
+/// Puts the rows in the order of ranks, or fills `all` with -1 if the round is lost. It runs in one
+/// block.
 __global__ void __launch_bounds__(kTwoLevelThreads)
     two_level_kernel(const __grid_constant__ TwoLevelArgs args) {
   const int row = args.num_domains * args.num_counts;
@@ -16,7 +17,7 @@ __global__ void __launch_bounds__(kTwoLevelThreads)
   __shared__ int verdict;
   if (threadIdx.x == 0) verdict = of_domain;
   __syncthreads();
-  // NOTE: of a round that is not whole the rows say nothing.
+  // NOTE: if the domain's round is not complete, the rows mean nothing.
   for (int l = threadIdx.x; of_domain == 0 && l < args.domain_size; l += kTwoLevelThreads) {
     const int outcome = args.rows[l * (row + 1) + row];
     if (outcome != 0) atomicOr(&verdict, outcome);

@@ -10,8 +10,8 @@
 #include "support/expect_refused.h"
 #include "support/thread_gather.h"
 
-// Domains and rails of streams of one process: what crosses between domains in earnest is tried
-// between processes (connect_cuda_test.cc).
+// The ranks of all domains are streams of one process. Exchanges between processes are tested in
+// connect_cuda_test.cc and rail_cuda_test.cc.
 namespace lplb {
 namespace {
 
@@ -31,7 +31,7 @@ INSTANTIATE_TEST_SUITE_P(Rails, TwoLevelCuda,
                            return test.param == RailKind::kPuts ? "puts" : "exchange";
                          });
 
-/// Memory of the device for a rail, which the other ranks of the process write to.
+/// Memory of the device for a rail. The other ranks of the process write to it.
 class DeviceRail : public exchange::RailMemory {
  public:
   explicit DeviceRail(const RailOptions& options, Index domain_size)
@@ -73,7 +73,7 @@ class DeviceRail : public exchange::RailMemory {
   testing::DeviceVector<unsigned long long> buffers_;
 };
 
-/// num_domains x domain_size ranks on one device.
+/// num_domains * domain_size ranks on one device.
 class TwoLevelRanks {
  public:
   TwoLevelRanks(RailKind kind, Index num_domains, Index domain_size, std::size_t max_counts,
@@ -103,7 +103,7 @@ class TwoLevelRanks {
   std::vector<std::unique_ptr<VirtualRank>> ranks;
 
  private:
-  /// Each rank from a thread of its own: its steps wait for those of the others.
+  /// Connects each rank from a thread of its own, because its steps wait for those of the others.
   void make_rails(Index num_domains, Index domain_size, std::size_t max_counts,
                   std::chrono::microseconds deadline) {
     const Index num_ranks = num_domains * domain_size;
@@ -158,7 +158,7 @@ TEST_P(TwoLevelCuda, EveryRankHasTheCountsOfAll) {
 
 TEST_P(TwoLevelCuda, WhoLacksACountHasNone) {
   TwoLevelRanks group(GetParam(), 2, 2, 8, 20ms);
-  // The last rank stays away: its rail and its domain lack it, hence so do all.
+  // The last rank does not take part. Its rail and its domain lack it, and so do all ranks.
   for (std::size_t g = 0; g < 3; ++g) group.ranks[g]->enqueue(8);
   for (std::size_t g = 0; g < 3; ++g) {
     group.ranks[g]->wait();
