@@ -9,40 +9,43 @@
 #include "lplb/placement.h"
 #include "lplb/types.h"
 
-// The files of docs/formats.md. read_...() takes a path ("-" is standard input), parse_...() the
-// file's text; `path` is then only named in messages. All throw FileError.
+// Readers and writers of the files of docs/formats.md. read_...() takes a path; "-" is standard
+// input. parse_...() takes the text of a file, and uses `path` only in messages. All of them throw
+// FileError.
 namespace lplb::io {
 
-/// {"load": [[...], ...]}, shape [batches or layers, num_logical]: integers >= 0, each row's sum
-/// below 2^63.
+/// Reads {"load": [[...], ...]}, [batches or layers, num_logical]: integers >= 0. The sum of each
+/// row must be below 2^63.
 Matrix<Load> read_load(const std::string& path);
 Matrix<Load> parse_load(std::string_view text, const std::string& path);
 
-/// The same with finite real numbers >= 0.
+/// Reads the same, with finite real numbers >= 0.
 Matrix<double> read_real_load(const std::string& path);
 Matrix<double> parse_real_load(std::string_view text, const std::string& path);
 
-/// A placement of one or of several layers, which share ranks, nodes, speeds and dead ranks.
-/// Besides physical_to_logical the file may hold what `lplb place` adds; it must agree then.
+/// Reads a placement of one or several layers. All layers have the same ranks, nodes, speeds and
+/// dead ranks. The file may also hold the keys that `lplb place` adds. These must agree with
+/// physical_to_logical.
 std::vector<Placement> read_placement(const std::string& path);
 std::vector<Placement> parse_placement(std::string_view text, const std::string& path);
 
-/// The weights to move to get to each layer of a placement: [num_layers][moves].
+/// The moves that lead to each layer of a placement: [num_layers][moves].
 using LayerMoves = std::vector<std::vector<Move>>;
 
-/// A placement file of several layers. Ranks, nodes, speeds and dead ranks are those of `group`;
-/// `moves` is left out where null.
+/// The text of a placement file with the layers of `maps`. Ranks, nodes, speeds and dead ranks are
+/// those of `group`. If `moves` is null, the file has no such key.
 std::string placement_json(const ExpertMaps& maps, const Placement& group,
                            const LayerMoves* moves = nullptr);
 
-/// The maps of placements that have the same ranks, slots and logical experts.
+/// The maps of all layers in one object. The layers must have the same ranks, slots and logical
+/// experts.
 ExpertMaps maps_of(const std::vector<Placement>& layers);
 
-/// "same_rank", "same_node", "other_node".
+/// "same_rank", "same_node" or "other_node".
 const char* move_kind_name(MoveKind kind);
 
-/// JSON that people can read too: a line for each key at the top, and for each entry of its lists
-/// of lists or objects.
+/// JSON that people can read, too: a line for each key of the top object, and a line for each entry
+/// of a list of lists or objects.
 std::string json_text(const nlohmann::ordered_json& json);
 
 }  // namespace lplb::io

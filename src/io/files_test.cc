@@ -107,7 +107,7 @@ TEST(PlacementFile, EveryCutAndEveryChangedByteIsReadOrRefused) {
       try {
         EXPECT_FALSE(parse_placement(text, "f").empty());
       } catch (const FileError&) {
-        // Refused: as good.
+        // It may be refused, too.
       }
     }
   }

@@ -50,12 +50,13 @@ InputFile::InputFile(const std::string& path)
   }
 }
 
-/// A named pipe was opened without waiting: gives a writer some time to come, then goes back to
-/// reads that wait.
+/// For a named pipe, which was opened without waiting: waits some time for a writer, then makes
+/// reads wait again.
 void InputFile::wait_for_writer() {
   pollfd entry{fd_, POLLIN, 0};
   if (::poll(&entry, 1, kPatienceMs) == 0) {
-    // NOTE: no writer and a slow one look alike to poll(); a read gives the end, or EAGAIN.
+    // NOTE: poll() cannot tell a missing writer from a slow one. A read can: it gives the end of
+    // the file, or EAGAIN.
     const ssize_t got = ::read(fd_, &ahead_, 1);
     if (got == 0) {
       throw FileError(

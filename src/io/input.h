@@ -7,21 +7,21 @@
 
 namespace lplb::io {
 
-/// A file open for reading from front to back: on disk, a pipe, a device, or standard input ("-").
+/// A file that is read from front to back: on disk, a pipe, a device, or standard input ("-").
 class InputFile {
  public:
-  /// Throws FileError for a folder, a terminal as standard input, what is missing or may not be
-  /// read, and a named pipe that nobody writes to within 5 seconds.
+  /// Throws FileError for a folder, for a terminal as standard input, for a file that does not
+  /// exist or may not be read, and for a named pipe to which nobody writes within 5 seconds.
   explicit InputFile(const std::string& path);
   ~InputFile();
   InputFile(InputFile&& other) noexcept;
   InputFile& operator=(InputFile&&) = delete;
 
-  /// What messages call it: the path, or "standard input".
+  /// The file's name in messages: the path, or "standard input".
   const std::string& name() const { return name_; }
-  /// Bytes of a file on disk, -1 for anything else.
+  /// The size of a file on disk, in bytes; -1 for anything else.
   std::int64_t size() const { return size_; }
-  /// Up to `count` bytes; 0 at the end alone. Throws FileError.
+  /// Reads up to `count` bytes and returns how many; 0 only at the end. Throws FileError.
   std::size_t read(char* out, std::size_t count);
 
  private:
@@ -30,7 +30,7 @@ class InputFile {
   std::string name_;
   int fd_;
   std::int64_t size_ = -1;
-  char ahead_ = 0;  // a byte read to see whether there is a writer
+  char ahead_ = 0;  // a byte that was read to see whether there is a writer
   bool has_ahead_ = false;
 };
 

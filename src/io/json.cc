@@ -16,8 +16,8 @@ namespace {
 constexpr std::size_t kMaxDepth = 16;
 constexpr std::size_t kQuoteLength = 60;
 
-/// Walks over the text and says in `reached` how far the parser has read: its events carry no
-/// place.
+/// Walks over the text, and keeps in `reached` how far the parser has read, because the parser's
+/// events do not say where in the text they are.
 class Cursor {
  public:
   using iterator_category = std::input_iterator_tag;
@@ -44,7 +44,7 @@ class Cursor {
   const char** reached_;
 };
 
-/// Builds the value as nlohmann's own parser would, but refuses what a user did not mean.
+/// Builds the value as nlohmann's own parser would, but refuses what is probably a mistake.
 class StrictSax : public nlohmann::json_sax<Json> {
  public:
   StrictSax(std::string_view text, const std::string& path, int first_line)
@@ -62,7 +62,7 @@ class StrictSax : public nlohmann::json_sax<Json> {
   bool number_unsigned(number_unsigned_t value) override { return add(Json(value)); }
   bool number_float(number_float_t value, const string_t&) override { return add(Json(value)); }
   bool string(string_t& value) override { return add(Json(std::move(value))); }
-  bool binary(binary_t&) override { return false; }  // no such thing in text
+  bool binary(binary_t&) override { return false; }  // does not occur in text
   bool start_object(std::size_t) override { return open(Json::object()); }
   bool start_array(std::size_t) override { return open(Json::array()); }
   bool end_object() override { return close(); }
@@ -78,7 +78,7 @@ class StrictSax : public nlohmann::json_sax<Json> {
 
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& error) override {
-    // "[json.exception...] parse error at line 1, column 2: syntax error while ...".
+    // what() is "[json.exception...] parse error at line 1, column 2: syntax error while ...".
     std::string problem = error.what();
     if (const auto at = problem.find(": "); at != std::string::npos) problem.erase(0, at + 2);
     if (const auto at = problem.find("] "); problem.front() == '[' && at != std::string::npos) {
@@ -112,7 +112,7 @@ class StrictSax : public nlohmann::json_sax<Json> {
       return true;
     }
     Json& parent = *stack_.back();
-    // NOTE: pointers into the parent stay valid, since it gets no other child before close().
+    // NOTE: pointers into the parent stay valid, because it gets no other child before close().
     stack_.push_back(parent.is_array() ? &parent.emplace_back(std::move(value))
                                        : &*parent.emplace(std::move(key_), std::move(value)).first);
     return true;
@@ -123,7 +123,7 @@ class StrictSax : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  /// Of the last byte that was read.
+  /// The place of the last byte that was read.
   std::string where() const { return place_of(static_cast<std::size_t>(reached_ - text_.data())); }
 
   std::string place_of(std::size_t position) const {
@@ -148,7 +148,7 @@ std::string indexed(const std::string& where, std::size_t i) {
   return fmt::format("{}[{}]", where, i);
 }
 
-/// Calls read(entry, where) for each entry of a matrix and checks its shape.
+/// Calls read(entry, where) for each entry of a matrix, and checks the shape of the matrix.
 template <class T, class Read>
 Matrix<T> read_matrix(const Json& value, const std::string& path, const std::string& where,
                       bool flat_is_one_row, const Read& read) {

@@ -16,7 +16,7 @@ using ::testing::HasSubstr;
 
 constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
 
-/// The message of the FileError that `call` must throw.
+/// Calls `call`, which must throw a FileError, and returns its message.
 template <class Call>
 std::string problem_of(const Call& call) {
   try {

@@ -8,7 +8,7 @@
 namespace lplb::io {
 namespace {
 
-// A number is two bytes of text and sixteen of memory at least.
+// A number takes at least 2 bytes of text and 16 bytes of memory.
 constexpr std::size_t kMaxBytes = std::size_t{1} << 28;
 
 constexpr const char* kKey = "load";

@@ -15,7 +15,7 @@
 #include "io/text.h"
 #include "lplb/error.h"
 
-// The format: numpy.org/doc/stable/reference/generated/numpy.lib.format.html.
+// numpy.org/doc/stable/reference/generated/numpy.lib.format.html describes the format.
 namespace lplb::io {
 namespace {
 
@@ -27,7 +27,7 @@ constexpr std::size_t kMaxDimensions = 32;
 constexpr std::size_t kAlignment = 64;
 constexpr std::int64_t kChunkItems = 8192;
 
-/// Scans the header, a Python dict of three keys: {'descr': '<i4', 'fortran_order': False,
+/// Scans the header, a Python dict with three keys: {'descr': '<i4', 'fortran_order': False,
 /// 'shape': (3, 4), }.
 class HeaderScanner {
  public:
@@ -138,7 +138,7 @@ class HeaderScanner {
   std::size_t at_ = 0;
 };
 
-/// Bytes an item, 0 where the type is not one that is read.
+/// The bytes of an item; 0 if this library does not read the type.
 std::size_t item_size(const std::string& dtype) {
   if (dtype.size() != 3 || (dtype[1] != 'i' && dtype[1] != 'u')) return 0;
   const bool little = dtype[0] == '<';
@@ -163,7 +163,8 @@ void widen(const char* bytes, std::int64_t* out, std::int64_t count) {
   }
 }
 
-/// `count` items of `bytes` into `out`; `position` is the first one's index in the file.
+/// Converts `count` items of `bytes` to `out`. `position` is the index of the first one in the
+/// file.
 void decode(const NpyHeader& header, const char* bytes, std::int64_t count, std::int64_t position,
             std::int64_t* out, const std::string& path) {
   const bool is_signed = header.dtype[1] == 'i';
@@ -187,7 +188,7 @@ void decode(const NpyHeader& header, const char* bytes, std::int64_t count, std:
                   fmt::format("{} passes 2^63 - 1", static_cast<std::uint64_t>(*bad)));
 }
 
-/// Throws unless a file of `size` bytes is exactly as long as its header says.
+/// Throws FileError if a file of `size` bytes is not exactly as long as its header says.
 void check_length(const NpyHeader& header, std::uintmax_t size, const std::string& path) {
   const std::uintmax_t expected =
       header.data_offset + static_cast<std::uintmax_t>(header.num_items()) * header.item_size;
@@ -236,7 +237,7 @@ NpyHeader parse_npy_header(std::string_view bytes, const std::string& path) {
                     fmt::format("dtype '{}', expected little-endian integers such as '<i4'",
                                 printable(header.dtype, 40)));
   }
-  // NOTE: zeros last, or a size of 0 would hide an overflow of the others.
+  // NOTE: a size of 0 counts as 1 here. Otherwise it would hide an overflow of the other sizes.
   std::int64_t total = static_cast<std::int64_t>(header.item_size);
   for (const std::int64_t size : header.shape) {
     if (__builtin_mul_overflow(total, std::max<std::int64_t>(size, 1), &total) ||

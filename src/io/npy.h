@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-// NumPy's .npy files, format versions 1.0, 2.0 and 3.0, C order, integers, little-endian.
+// NumPy's .npy files of integers: format versions 1.0, 2.0 and 3.0, C order, little-endian.
 namespace lplb::io {
 
 struct NpyHeader {
@@ -19,26 +19,27 @@ struct NpyHeader {
   std::int64_t num_items() const;
 };
 
-/// The header that `bytes`, the beginning of a file, holds; what follows it may be cut off. Its
-/// sizes fit int64 and are not yet held against the file's length. Throws FileError.
+/// Parses the header at the beginning of a file. `bytes` must hold all of the header, and may end
+/// after it. The number of bytes that the header implies fits int64, but is not compared with the
+/// length of the file. Throws FileError.
 NpyHeader parse_npy_header(std::string_view bytes, const std::string& path);
 
-/// A whole array, its items widened to int64.
+/// A whole array, with all items widened to int64.
 struct NpyArray {
   NpyHeader header;
   std::vector<std::int64_t> values;
 };
 
-/// `bytes` is the whole file. Throws FileError for what NpyReader refuses.
+/// Parses a whole file. Throws FileError for everything that NpyReader refuses.
 NpyArray parse_npy(std::string_view bytes, const std::string& path);
 
-/// Reads item by item from the front: a file larger than memory streams. Throws FileError for
-/// anything but a well-formed file whose length matches its header.
+/// Reads items from front to back, so that a file may be larger than memory. Throws FileError if
+/// the file is malformed or its length does not match its header.
 class NpyReader {
  public:
   explicit NpyReader(const std::string& path);
   const NpyHeader& header() const { return header_; }
-  /// The next `count` items, widened to int64 (uint64 above 2^63 - 1 is an error).
+  /// Reads the next `count` items, widened to int64. A uint64 above 2^63 - 1 is an error.
   void read(std::int64_t* out, std::int64_t count);
 
  private:
@@ -49,7 +50,7 @@ class NpyReader {
   std::vector<char> buffer_;
 };
 
-/// Bytes of a .npy file (version 1.0) holding `values` as `dtype` ("<i4" or "<i8") in `shape`.
+/// The bytes of a .npy file (version 1.0) with `values` in `shape`. `dtype` is "<i4" or "<i8".
 std::string npy_bytes(const std::string& dtype, const std::vector<std::int64_t>& shape,
                       const std::vector<std::int64_t>& values);
 

@@ -16,7 +16,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-/// A file made by hand: version 1.0, `dict` as its header, `data` behind it.
+/// A file of version 1.0 with `dict` as its header, followed by `data`.
 std::string file_of(const std::string& dict, const std::string& data) {
   std::string bytes = "\x93NUMPY";
   bytes += {'\1', '\0', static_cast<char>(dict.size() & 0xFF), static_cast<char>(dict.size() >> 8)};
@@ -71,7 +71,7 @@ TEST(ParseNpy, ReadsShapesAndVersions) {
   EXPECT_THAT(shape("(3,)", 3), ElementsAre(3));
   EXPECT_THAT(shape("(2, 3)", 6), ElementsAre(2, 3));
   EXPECT_THAT(shape("( 2 ,0, 3, )", 0), ElementsAre(2, 0, 3));
-  // Any order of keys, either quote.
+  // Keys may be in any order, and in either kind of quotes.
   EXPECT_EQ(parse_npy(file_of(R"({"shape":(1,),"fortran_order":False,"descr":"|u1"})", "x"), "f")
                 .values[0],
             'x');
@@ -118,7 +118,7 @@ TEST(ParseNpy, EveryCutAndEveryChangedByteIsReadOrRefused) {
       try {
         EXPECT_EQ(parse_npy(bytes, "f").values.size(), 6U);
       } catch (const FileError&) {
-        // Refused: as good.
+        // It may be refused, too.
       }
     }
   }

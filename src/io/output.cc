@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 constexpr const char* kStandardOutput = "standard output";
 constexpr auto kPatience = std::chrono::seconds(5);
 
-/// The file that is being written beside its place, for discard_unfinished().
+/// The new file that is being written, for discard_unfinished().
 std::atomic<const char*> unfinished{nullptr};
 static_assert(std::atomic<const char*>::is_always_lock_free);
 
@@ -32,7 +32,7 @@ static_assert(std::atomic<const char*>::is_always_lock_free);
   throw FileError(name, "", fmt::format("cannot be written: {}", std::strerror(error)));
 }
 
-/// 0, or errno.
+/// Returns 0, or errno of the write that failed.
 int write_all(int fd, std::string_view content) {
   while (!content.empty()) {
     const ssize_t written = ::write(fd, content.data(), content.size());
@@ -43,9 +43,9 @@ int write_all(int fd, std::string_view content) {
   return 0;
 }
 
-/// What a path leads to.
+/// The file that a path leads to.
 struct Target {
-  std::string path;  ///< links followed
+  std::string path;  ///< after links are followed
   bool exists = false;
   bool regular = false;
   bool pipe = false;
@@ -78,7 +78,8 @@ std::string folder_of(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
-/// Opens a new file in `folder`, with the mode that the umask leaves; its name in `temporary`.
+/// Opens a new file in `folder`, with the mode that the umask leaves, and puts its name in
+/// `temporary`.
 int open_beside(const std::string& folder, std::string& temporary) {
   static std::atomic<unsigned> counter{0};
   int fd = -1;
@@ -106,7 +107,7 @@ int open_pipe(const std::string& path) {
   return fd;
 }
 
-/// Devices and pipes: nothing to rename.
+/// For devices and pipes, which cannot be replaced by a renamed file.
 void write_in_place(const Target& target, const std::string& path, std::string_view content) {
   const int fd = target.pipe ? open_pipe(path) : ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
   if (fd < 0) cannot_write(path, errno);

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t kMaxBytes = std::size_t{1} << 28;
 
-/// One reading of a placement file.
+/// Reads one placement file.
 class Reader {
  public:
   Reader(const Json& json, const std::string& path) : object_(json, path), path_(path) {
@@ -74,7 +74,7 @@ class Reader {
     }
   }
 
-  /// The part of `key` that is about `layer`, and its name in messages.
+  /// The part of the value of `key` that belongs to `layer`. `name` becomes its name in messages.
   const Json& of_layer(const std::string& key, std::size_t layer, std::string& name) const {
     const Json& json = object_.at(key);
     name = key;
@@ -97,7 +97,7 @@ class Reader {
     }
   }
 
-  /// Replicas may come in any order; padding is at the end.
+  /// Replicas may be in any order, but the padding must be at the end.
   void check_logical_to_physical() const {
     std::string name;
     for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
@@ -122,7 +122,7 @@ class Reader {
     }
   }
 
-  /// What a move must be for this placement to be where it leads.
+  /// Checks that the moves can lead to this placement.
   void check_moves() const {
     const Json& moves = object_.at("moves");
     if (!moves.is_array()) object_.fail("moves", "expected a list of objects");

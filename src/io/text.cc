@@ -6,8 +6,8 @@
 namespace lplb::io {
 namespace {
 
-/// Bytes of the UTF-8 character that `text` begins with; 0 where it begins with none. Overlong
-/// forms and surrogates are not told apart: they harm no terminal.
+/// The number of bytes of the UTF-8 character with which `text` begins; 0 if it begins with none.
+/// Overlong forms and surrogates count as characters, because they harm no terminal.
 std::size_t utf8_length(std::string_view text) {
   const auto first = static_cast<unsigned char>(text[0]);
   std::size_t length = 0;
@@ -24,7 +24,7 @@ std::size_t utf8_length(std::string_view text) {
   for (std::size_t i = 1; i < length; ++i) {
     if ((static_cast<unsigned char>(text[i]) & 0xC0) != 0x80) return 0;
   }
-  // U+0080 to U+009F are control characters too.
+  // U+0080 to U+009F are control characters, too.
   if (length == 2 && first == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0) return 0;
   return length;
 }

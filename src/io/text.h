@@ -6,8 +6,8 @@
 
 namespace lplb::io {
 
-/// `text` as one printable line: control characters and bytes that are no UTF-8 become \xNN. More
-/// than `max_bytes` bytes are cut, with "..." in their place.
+/// `text` as one printable line. Control characters, and bytes that are not UTF-8, become \xNN. A
+/// text of more than `max_bytes` bytes is cut and ends in "...".
 std::string printable(std::string_view text, std::size_t max_bytes = 120);
 
 }  // namespace lplb::io

@@ -8,7 +8,7 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
-/// `values` as rows of `columns`.
+/// `values` as a list of rows, each of `columns` entries.
 OrderedJson rows_of(const std::vector<Index>& values, std::size_t columns) {
   OrderedJson rows = OrderedJson::array();
   const auto step = static_cast<std::ptrdiff_t>(columns);
