@@ -3,14 +3,16 @@
 
 namespace lplb::solvers {
 
-/// Reductions over a block of kThreads threads, in a fixed order. Each is a barrier: what a thread
-/// wrote to shared memory before it, all see after it. `scratch`: 6 doubles a warp, shared.
+/// Reductions over a block of kThreads threads, in a fixed order. Each is a barrier: after it, all
+/// threads see what any thread wrote to shared memory before it. `scratch`: 6 doubles for each
+/// warp, in shared memory.
 template <int kThreads>
 class Block {
  public:
   __device__ explicit Block(double* scratch) : scratch_(scratch) {}
 
-  /// Combines `value` [C] of all threads, component c by combine(c, a, b); every thread gets it.
+  /// Combines `value` [kCount] of all threads, component c by combine(c, a, b). All threads get the
+  /// result.
   template <int kCount, class Combine>
   __device__ void reduce(double (&value)[kCount], Combine combine) {
     constexpr int kWarps = kThreads / 32;
@@ -22,7 +24,8 @@ class Block {
       }
     }
     if constexpr (kWarps > 1) {
-      // Two buffers in turn: the next reduction may begin while slow warps still read this one.
+      // NOTE: two buffers alternate, because the next reduction may begin while slow warps still
+      // read this one.
       double* const buffer = scratch_ + turn_ * 3 * kWarps;
       turn_ ^= 1;
       if (threadIdx.x % 32 == 0) {

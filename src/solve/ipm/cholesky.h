@@ -7,8 +7,8 @@
 
 namespace lplb::solvers {
 
-/// Factors the symmetric matrix `a` [n, n], of which the lower half is read, into L L^T; L
-/// overwrites that half. False where a pivot is not positive.
+/// Factors the symmetric matrix `a` [n, n] into L L^T. It reads the lower half, and L overwrites
+/// it. Returns false if a pivot is not positive.
 template <class Real>
 bool cholesky(Real* a, Index n) {
   for (Index j = 0; j < n; ++j) {

@@ -11,22 +11,22 @@
 
 // A primal-dual interior-point method with predictor and corrector (Mehrotra, SIAM J. Optim. 2,
 // 1992) for the program of IpmModel. Each expert's equation is eliminated together with its
-// variables, so that what is left to factor is one dense matrix with a row a rank and a row a
-// further constraint; docs/math.md has the derivation and the names. Solvers run it in double, a
-// test in float too: what that costs is in docs/design/0005-interior-point.md.
+// variables. What is left to factor is one dense matrix, with a row for each constraint: one for
+// each rank, and the further ones. docs/math.md has the derivation and the names. Solvers run it in
+// double; a test runs it in float too. docs/design/0005-interior-point.md has the cost of that.
 namespace lplb::solvers {
 
-/// What a solve leaves behind: its scratch memory, and its last point for a warm start.
+/// What a solve leaves: its scratch memory, and its last point for a warm start.
 template <class Real>
 struct IpmState {
   std::vector<Real> x, r, dx, dr, d, g, q;  // [num variables]
   std::vector<Real> weight;                 // [K]
-  std::vector<Real> kept_x, kept_z;         // where a warm start starts
+  std::vector<Real> kept_x, kept_z;         // where a warm start begins
   std::vector<Real> s, z, ds, dz;           // [num_rows]: slack and dual price
   std::vector<Real> residual, rhs, base;    // [num_rows]
   std::vector<Real> matrix;                 // [num_rows, num_rows], lower half
-  std::vector<Real> column, mean;           // [num_rows]: of one variable, centred
-  std::vector<Index> touched;               // rows of one expert
+  std::vector<Real> column, mean;           // [num_rows]: of one variable; of its expert
+  std::vector<Index> touched;               // the constraints of one expert
   Real level = 0;                           // T
   Index num_experts = 0;
   bool solved = false;
@@ -77,16 +77,17 @@ class Ipm {
   }
 
  private:
-  // How far a step may go towards the boundary.
+  // How far a step may go towards the boundary: this part of the way.
   static constexpr Real kFraction = Real(0.999);
-  // T starts this far above the largest load: of even shares, of a warm start's.
+  // T starts this far above the largest load: of the even shares, or of the shares of a warm start.
   static constexpr Real kColdSlack = Real(0.05);
   static constexpr Real kWarmSlack = Real(0.005);
-  // A warm start begins where the last solve's gap first was kKeep of T: nearer to the end its
-  // points are too close to the boundary. Shares and prices are pulled to the middle by kPull.
+  // A warm start begins at the point where the gap of the last solve first was at most kKeep of T.
+  // Later points are too close to the boundary. Shares and prices are pulled to the middle by
+  // kPull.
   static constexpr Real kKeep = Real(0.03);
   static constexpr Real kPull = Real(0.1);
-  // Added to the diagonal, of itself.
+  // The diagonal of the matrix is raised by this part of itself.
   static constexpr Real kRidge = sizeof(Real) == 4 ? Real(2e-6) : Real(1e-13);
 
   template <class Body>
@@ -104,7 +105,7 @@ class Ipm {
   }
   Real speed(Index i) const { return i < m_.num_ranks ? static_cast<Real>(m_.speed[i]) : Real(0); }
 
-  /// out[p] = what row prices `z` charge variable p.
+  /// out[p] = what variable p costs at the prices `z` of the constraints.
   void price(const std::vector<Real>& z, std::vector<Real>& out) const {
     for (Index p = 0; p < m_.num_variables(); ++p) {
       Real sum = z[m_.row[p]];
@@ -112,7 +113,7 @@ class Ipm {
       out[p] = sum;
     }
   }
-  /// out[i] += what variables `x` bring to row i.
+  /// out[i] += what the variables `x` bring to constraint i.
   void add_to_rows(const std::vector<Real>& x, std::vector<Real>& out) const {
     for_active([&](Index, Index begin, Index end) {
       for (Index p = begin; p < end; ++p) {
@@ -122,8 +123,8 @@ class Ipm {
     });
   }
 
-  /// A point inside: even shares (or the last ones, pulled towards these), slacks, prices that
-  /// balance them.
+  /// Starts at a point in the interior: even shares (or the last ones, pulled towards these),
+  /// slacks, and prices that balance the slacks.
   void start(bool warm) {
     for (Index k = 0; k < m_.num_experts(); ++k) {
       const Index begin = m_.begin[k];
@@ -139,11 +140,13 @@ class Ipm {
     }
     for (Index i = 0; i < m_.num_rows; ++i) b_.residual[i] = static_cast<Real>(-m_.limit[i]);
     add_to_rows(b_.x, b_.residual);
-    b_.level = 1;  // the mean: no largest load is less, unless there are no tokens at all
+    // T is above the largest load.
+    b_.level = 1;  // the mean: the largest load is at least that, unless there are no tokens
     for (Index i = 0; i < m_.num_ranks; ++i) {
       b_.level = std::max(b_.level, b_.residual[i] / speed(i));
     }
     b_.level *= 1 + (warm ? kWarmSlack : kColdSlack);
+    // Slacks and prices of the ranks. A slack times its price is about mu.
     Real balance = 0;
     for (Index i = 0; i < m_.num_ranks; ++i) {
       b_.s[i] = b_.level * speed(i) - b_.residual[i];
@@ -159,6 +162,7 @@ class Ipm {
       products += b_.z[i] * b_.s[i];
     }
     mu = products / static_cast<Real>(m_.num_ranks);
+    // Slacks and prices of the further constraints, and the reduced costs.
     for (Index i = m_.num_ranks; i < m_.num_rows; ++i) {
       b_.s[i] = std::max(-b_.residual[i], Real(0.1));
       b_.z[i] = std::max(warm ? b_.kept_z[i] : Real(0), mu / b_.s[i]);
@@ -171,8 +175,8 @@ class Ipm {
     });
   }
 
-  /// T of the x at hand, the bound of the prices at hand (any prices give one), violations; and
-  /// `residual`, row by row.
+  /// Measures T of the current x, the bound of the current prices (any prices give one), and
+  /// violations. Sets `residual` for each constraint.
   void measure(IpmResult& result) {
     for (Index i = 0; i < m_.num_rows; ++i) b_.residual[i] = static_cast<Real>(-m_.limit[i]);
     add_to_rows(b_.x, b_.residual);
@@ -197,7 +201,7 @@ class Ipm {
     result.violation = static_cast<double>(violation);
   }
 
-  /// What the experts' tokens cost at least, at prices g of the variables.
+  /// The least that the experts' tokens can cost, at prices g of the variables.
   Real cheapest(const std::vector<Real>& g) const {
     Real sum = 0;
     for_active([&](Index k, Index begin, Index end) {
@@ -206,7 +210,8 @@ class Ipm {
     return sum;
   }
 
-  /// Farkas: prices of the further rows alone at which the tokens cost more than the limits pay.
+  /// Farkas: looks for prices of the further constraints alone at which the tokens cost more than
+  /// the limits pay.
   bool proves_infeasible() {
     if (m_.num_rows == m_.num_ranks) return false;
     std::copy(b_.z.begin(), b_.z.end(), b_.dz.begin());
@@ -226,15 +231,17 @@ class Ipm {
     return cheapest(b_.q) - paid > size * (sizeof(Real) == 4 ? Real(1e-4) : Real(1e-7));
   }
 
-  /// One predictor and one corrector. False where the matrix cannot be factored any more.
+  /// One predictor and one corrector. Returns false if the matrix can no longer be factored.
   bool step() {
     assemble();
     if (!cholesky(b_.matrix.data(), m_.num_rows)) return false;
+    // The solution for the speeds, by which T is eliminated.
     for (Index i = 0; i < m_.num_rows; ++i) b_.base[i] = speed(i);
     cholesky_solve(b_.matrix.data(), m_.num_rows, b_.base.data());
     border_ = 0;
     for (Index i = 0; i < m_.num_ranks; ++i) border_ += speed(i) * b_.base[i];
 
+    // mu of the current point: the mean of x r and s z.
     Real products = 0;
     Index count = m_.num_rows;
     for_active([&](Index, Index begin, Index end) {
@@ -244,6 +251,7 @@ class Ipm {
     for (Index i = 0; i < m_.num_rows; ++i) products += b_.s[i] * b_.z[i];
     const Real mu = products / static_cast<Real>(count);
 
+    // The predictor: how far does a step towards mu = 0 get?
     std::fill(b_.dx.begin(), b_.dx.end(), Real(0));
     std::fill(b_.dr.begin(), b_.dr.end(), Real(0));
     std::fill(b_.ds.begin(), b_.ds.end(), Real(0));
@@ -259,6 +267,7 @@ class Ipm {
     for (Index i = 0; i < m_.num_rows; ++i) {
       after += (b_.s[i] + guess.primal * b_.ds[i]) * (b_.z[i] + guess.dual * b_.dz[i]);
     }
+    // The corrector aims at the mu that Mehrotra's rule gives.
     const Real ratio = after / products;
     direction(ratio * ratio * ratio * mu);
     const Steps steps = longest_steps();
@@ -266,7 +275,7 @@ class Ipm {
     return true;
   }
 
-  /// The rows that variables [begin, end) have a part in, ascending.
+  /// Lists the constraints in which variables [begin, end) take part, ascending.
   void list_rows(Index begin, Index end) {
     b_.touched.clear();
     const auto add = [this](Index i) {
@@ -279,8 +288,9 @@ class Ipm {
     }
   }
 
-  /// matrix = sum over variables of d (column - its expert's mean) (...)^T + s / z on the diagonal
-  /// + speed speed^T times their size, which changes no solution and keeps the matrix regular.
+  /// Sets the matrix to the sum over the variables of d c c^T, where c is the variable's column
+  /// less the mean of its expert's columns, plus s / z on the diagonal, plus a multiple of speed
+  /// speed^T. The last changes no solution, and keeps the matrix regular.
   void assemble() {
     const Index n = m_.num_rows;
     std::fill(b_.matrix.begin(), b_.matrix.end(), Real(0));
@@ -322,8 +332,8 @@ class Ipm {
     }
   }
 
-  /// The Newton direction towards x r = s z = target, less the products of the direction at hand
-  /// (which is zero in the predictor). Overwrites it.
+  /// The Newton direction towards x r = s z = target, less the products of the current direction
+  /// (which is zero in the predictor). Overwrites the current direction.
   void direction(Real target) {
     for (Index i = 0; i < m_.num_rows; ++i) {
       const Real goal = target - b_.ds[i] * b_.dz[i];
@@ -366,7 +376,7 @@ class Ipm {
     Real primal = std::numeric_limits<Real>::max();
     Real dual = std::numeric_limits<Real>::max();
   };
-  /// To the boundary, at most 1.
+  /// How far it is to the boundary, at most 1.
   Steps longest_steps() const {
     Steps steps;
     const auto shorten = [](Real& step, Real value, Real change) {

@@ -3,8 +3,9 @@
 
 #include "solve/ipm/finish.h"
 
-// The interior-point solver: the split problem as a linear program, without the restriction to
-// whole tokens; then rounded, and held against the bound that its dual prices prove.
+// The interior-point solver. It solves the split problem as a linear program, without the
+// restriction to whole tokens. Then it rounds the result, and compares it with the bound that the
+// dual prices prove.
 namespace lplb::solvers {
 namespace {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "solve/ipm/cubins.h"
 
-// Machine code of kernel.cu, a fatbin a size, as the build linked it.
-// NOTE: the compiler does not report what .incbin reads as a dependency; CMake is told
-// (LplbMathDx.cmake), and ccache leaves such files alone.
+// The machine code of kernel.cu, as the build linked it: a fatbin for each size. NOTE: the compiler
+// does not report what .incbin reads as a dependency. LplbMathDx.cmake tells CMake, and ccache does
+// not cache such files.
 #define LPLB_IPM_CUBIN(ROWS)                                                                     \
   __asm__(                                                                                       \
       ".section .rodata\n"                                                                       \

@@ -24,7 +24,7 @@ cudaKernel_t load_kernel(int rows) {
   return kernel;
 }
 
-/// Loaded once a process and size; stays loaded.
+/// Returns the kernel of a size. It is loaded once in the process, and stays loaded.
 cudaKernel_t kernel_of(IpmSize size) {
   static cudaKernel_t kernels[std::size(kIpmSizes)] = {};
   static std::mutex mutex;

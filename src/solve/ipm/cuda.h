@@ -6,24 +6,25 @@
 #include "core/device.h"
 #include "solve/ipm/tables.h"
 
-// CUDA twin of ipm_cpu.cc: the same iterations in one kernel, a block an instance. Only in builds
-// with MathDx (mathdx_support()). The proof follows on the host, from the prices.
+// The CUDA twin of cpu.cc: the same iterations in one kernel, one instance in each block. Only in
+// builds with MathDx (mathdx_support()). The proof is made on the host, from the prices.
 namespace lplb::solvers {
 
-/// A placement on the device, and room for batches of it.
+/// A placement on the device, and memory for batches of it.
 class IpmDevice {
  public:
-  /// Uploads what follows from the placement and allocates; kernels run on the current device.
-  /// Throws CudaError where it cannot run there, ArgumentError where the placement has more live
-  /// ranks or places than the largest size takes.
+  /// Uploads what follows from the placement, and allocates. Kernels run on the current device.
+  /// Throws CudaError if the solver cannot run there, and ArgumentError if the placement has more
+  /// live ranks or places than the largest size.
   IpmDevice(const SplitProblem::Tables& tables, int max_instances);
 
-  /// Sizes and device pointers: fill want [instances, K] and fixed [instances, live ranks] before
-  /// a launch, read take, price and outcome after it. kept may be set to null: no warm starts.
+  /// Sizes and device pointers. Before a launch, fill want [instances, K] and fixed [instances,
+  /// live ranks]; after it, read take, price and outcome. kept may be set to null: no warm starts.
   IpmKernelArgs& args() { return args_; }
 
-  /// Solves `instances` batches: one kernel on `stream`, nothing else. May be captured in a graph.
-  /// `warm` starts each instance from what its place in the batch last ended with.
+  /// Solves `instances` batches by one kernel on `stream`, and does nothing else. May be captured
+  /// in a graph. With `warm_start`, each instance starts from the point at which the instance of
+  /// the same number last ended.
   void launch(int instances, const SolveOptions& options, cudaStream_t stream);
 
   const IpmTables& tables() const { return tables_; }
@@ -38,8 +39,9 @@ class IpmDevice {
   device::Array<IpmOutcome> outcome_;
 };
 
-/// What solve_ipm() does, with the iterations on the device: for tests and single uses. Makes an
-/// IpmDevice, waits for it, proves. `buffers.ipm.result` has T and bound in units of the mean load.
+/// Does what solve_ipm() does, with the iterations on the device. For tests and single uses: it
+/// makes an IpmDevice, waits for it, and proves the bound. `buffers.ipm.result` has T and the bound
+/// in units of the mean load.
 void solve_ipm_cuda(const SplitProblem::Tables& tables, const SolveOptions& options,
                     Workspace::Buffers& buffers);
 

@@ -9,8 +9,8 @@
 #include "support/device_vector.h"
 #include "support/instances.h"
 
-// The kernel on a device against its twin on the CPU and against flow's exact optimum. How long it
-// takes: bench/ipm_cuda_bench.cu.
+// Compares the kernel on a device with its twin on the CPU, and with flow's exact optimum.
+// bench/ipm_cuda_bench.cu measures how long it takes.
 namespace lplb::solvers {
 namespace {
 
@@ -25,7 +25,8 @@ class IpmCuda : public ::testing::Test {
   }
 };
 
-/// Solves on the device through the front end's buffers; false where no size takes the instance.
+/// Solves on the device through the front end's buffers. Returns false if no size takes the
+/// instance.
 bool check(const Instance& instance, const SolveOptions& options) {
   SCOPED_TRACE(instance.name);
   const SplitProblem problem(instance.placement);
@@ -54,7 +55,7 @@ bool check(const Instance& instance, const SolveOptions& options) {
     }
     EXPECT_EQ(sum, b.want[k]);
   }
-  // The proof holds against the exact optimum, and so does what it is proven for.
+  // The proof agrees with the exact optimum, and so does the split that it is for.
   const Split best = solve(instance.placement, instance.load, {.solver = Solver::kFlow});
   EXPECT_LE(t.cost.compare(b.bound, best.max_level), 0);
   for (const Index g : t.live_ranks) {
@@ -108,7 +109,7 @@ class Batch {
 
   IpmDevice& device() { return device_; }
 
-  /// [instances] and [instances, places] of the last launch.
+  /// The outcomes [instances] of the last launch; takes() has [instances, places].
   std::vector<IpmOutcome> outcomes(std::size_t count) {
     std::vector<IpmOutcome> result(count);
     LPLB_CUDA_CHECK(cudaMemcpy(result.data(), device_.args().outcome, count * sizeof(IpmOutcome),
@@ -122,7 +123,7 @@ class Batch {
     return result;
   }
 
-  /// Launches `instances` by two replays of one graph.
+  /// Solves `instances` twice, by two replays of one graph.
   void replay(int instances, const SolveOptions& options) {
     const device::Stream stream;
     lplb::testing::CapturedGraph graph(stream.get());

@@ -29,7 +29,7 @@ void prove_by_prices(const Tables& t, std::span<const double> price, Buffers& b)
     s.joined[last] += b.want[k];
   }
 
-  // The first n ranks in this order, for every n.
+  // Try the first n ranks in this order, for every n.
   Index best = 0;
   Load best_load = 0;
   double best_level = -1;

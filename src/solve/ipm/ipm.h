@@ -22,11 +22,11 @@ struct IpmScratch {
   std::vector<Load> joined;     // [live ranks]
 };
 
-/// What it keeps for solve_lp().
+/// What Workspace::Buffers keeps for solve_lp().
 struct LpScratch {
   solvers::IpmModel model;
   solvers::IpmState<double> state;
-  double unit = 1;                      // tokens of the mean rank load
+  double unit = 1;                      // the mean rank load in tokens
   double mean_speed = 1;                // of live ranks
   std::vector<double> fixed;            // [num_physical]: tokens of experts with one live slot
   std::vector<double> scale;            // [constraints]: largest coefficient

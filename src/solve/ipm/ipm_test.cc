@@ -22,7 +22,8 @@ using ::testing::ElementsAre;
 
 const SolveOptions kIpm{.solver = Solver::kIpm};
 
-/// Solves; checks the split and its bound, the shares, and both against flow's exact optimum.
+/// Solves, and checks the split, its bound and the shares. Compares the bound and the shares with
+/// flow's exact optimum.
 struct Checked {
   Split split;
   solvers::IpmResult result;
@@ -37,7 +38,7 @@ Checked check(const Instance& instance, const SolveOptions& options = kIpm) {
   solve(problem, instance.load, split, workspace, options);
   EXPECT_EQ(verify_split(instance.placement, instance.load, split), "");
   EXPECT_EQ(split.solver, Solver::kIpm);
-  // Levels beyond 2^53 may differ where the doubles beside them do not.
+  // Levels above 2^53 may differ although their doubles are equal.
   const bool met =
       split.max_level.tokens == split.bound_level.tokens && split.max_load == split.lower_bound;
   if (instance.placement.rank_speed.empty()) {
@@ -53,7 +54,8 @@ Checked check(const Instance& instance, const SolveOptions& options = kIpm) {
   EXPECT_EQ(checked.result.status, IpmStatus::kConverged);
   EXPECT_LE(checked.result.max_load - checked.result.lower_bound,
             options.tolerance * checked.result.max_load);
-  // The program's optimum is at most that in whole tokens, which may be a token a rank above.
+  // The program's optimum is at most that for whole tokens, which may be higher by one token for
+  // each rank.
   double joint_speed = 0;
   double fastest_token = 0;
   for (const Index g : problem.tables().live_ranks) {
@@ -193,7 +195,7 @@ TEST(Ipm, WorkspaceCarriesNothingOverUnlessAsked) {
   }
 }
 
-/// Iterations of a cold and of a warm start over batches that drift by `drift` either way.
+/// Counts the iterations of cold and of warm starts, over batches that drift by `drift` up or down.
 std::pair<std::int64_t, std::int64_t> count_iterations(const std::string& name, double drift) {
   const auto workload = lplb::testing::make_workload(name, 1);
   const SplitProblem problem(workload.placement);
@@ -280,7 +282,7 @@ TEST(Ipm, InFloatTheCubeConvergesToTheKernelsTolerance) {
 TEST(IpmCholesky, SolvesAndRefuses) {
   double a[] = {4, 0, 0, 2, 10, 0, 2, 4, 9};
   ASSERT_TRUE(solvers::cholesky(a, 3));
-  double b[] = {8, 16, 15};  // of x = 1, 1, 1
+  double b[] = {8, 16, 15};  // for x = 1, 1, 1
   solvers::cholesky_solve(a, 3, b);
   for (const double x : b) EXPECT_NEAR(x, 1, 1e-12);
   double indefinite[] = {1, 0, 2, 1};
@@ -294,9 +296,9 @@ TEST(IpmRound, KeepsSumsAndEvensOutErrors) {
   const double even[] = {10.0 / 3, 10.0 / 3, 10.0 / 3};
   solvers::round_expert(10, 3, even, rank, room, take);
   EXPECT_THAT(take, ElementsAre(3, 4, 3));
-  solvers::round_expert(10, 3, even, rank, room, take);  // now others have more room
+  solvers::round_expert(10, 3, even, rank, room, take);  // now other ranks have more room
   EXPECT_THAT(take, ElementsAre(4, 3, 3));
-  // Coarse or broken shares: the sum holds all the same.
+  // If shares are coarse or broken, the sum is right nevertheless.
   const Load huge = std::numeric_limits<Load>::max();
   const double wild[] = {-1e30, 1e30, std::numeric_limits<double>::quiet_NaN()};
   solvers::round_expert(huge, 3, wild, rank, room, take);

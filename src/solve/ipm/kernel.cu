@@ -3,20 +3,20 @@
 #include "solve/ipm/kernel_args.h"
 #include "solve/ipm/round.h"
 
-// The kernel of the interior-point solver: ipm_core.h step by step, one block an instance, all of
-// it in shared memory, in double. A thread has a variable, a rank row or an entry of the matrix;
-// sums go in a fixed order, so equal input gives equal output, bit for bit. Factoring and solving
-// the dense system are cuSolverDx's (cmake/mathdx_functions.py).
-// NOTE: reduce() is a barrier; what a thread wrote to shared memory before it, all see after it.
+// The kernel of the interior-point solver: core.h step by step, one instance in each block, all of
+// it in shared memory, in double. A thread has a variable, the constraint of a rank, or an entry of
+// the matrix. Sums are made in a fixed order, so equal input gives equal output, bit for bit.
+// cuSolverDx factors and solves the dense system (cmake/mathdx_functions.py). NOTE: reduce() is a
+// barrier: after it, all threads see what any thread wrote to shared memory before it.
 
-// Compiled once a size of kIpmSizes: LPLB_IPM_ROWS rows, blocks of LPLB_IPM_THREADS threads.
+// Compiled once for each of kIpmSizes: LPLB_IPM_ROWS rows, blocks of LPLB_IPM_THREADS threads.
 extern "C" __device__ void lplb_potrf(double* matrix, int* info);
 extern "C" __device__ void lplb_potrs(double* matrix, double* right);
 
 namespace lplb::solvers {
 namespace {
 
-// As in ipm_core.h.
+// As in core.h.
 constexpr double kFraction = 0.999;
 constexpr double kColdSlack = 0.05;
 constexpr double kWarmSlack = 0.005;
@@ -82,7 +82,7 @@ class Solve {
 #pragma unroll 1
     for (int i = threadIdx.x; i < a_.num_rows; i += kThreads) body(i);
   }
-  /// The sum of `offset`'s array over the variables of row i.
+  /// The sum of the array at `offset` over the variables of row i.
   __device__ double row_sum(int offset, int i) {
     double sum = 0;
 #pragma unroll 1
@@ -91,8 +91,8 @@ class Solve {
     return sum;
   }
 
-  /// Tables and loads into shared memory, in units of the mean rank load. False where there are no
-  /// tokens: then the answer is written.
+  /// Copies tables and loads into shared memory, in units of the mean rank load. If there are no
+  /// tokens, writes the answer and returns false.
   __device__ bool load() {
     const std::int64_t* const want = a_.want + std::size_t{blockIdx.x} * a_.num_experts;
     const std::int64_t* const fixed = a_.fixed + std::size_t{blockIdx.x} * a_.num_rows;
@@ -135,6 +135,7 @@ class Solve {
     return true;
   }
 
+  /// Starts at a point in the interior, as Ipm::start() does.
   __device__ void start(bool warm) {
     const double* const old = kept() + 1;
     for_variables([&](int p) {
@@ -148,6 +149,7 @@ class Solve {
       at(at_.x, p) = share * at(at_.want, row_[at_.owner + p]);
     });
     __syncthreads();
+    // T is above the largest load.
     double top[1] = {1};
     for_rows([&](int i) {
       at(at_.ds, i) = at(at_.fixed, i) + row_sum(at_.x, i);
@@ -155,6 +157,7 @@ class Solve {
     });
     block_.reduce(top, [](int, double a, double b) { return fmax(a, b); });
     level_ = top[0] * (1 + (warm ? kWarmSlack : kColdSlack));
+    // Slacks, and prices that balance them.
     double part[2] = {0, 0};
     for_rows([&](int i) {
       at(at_.s, i) = level_ * at(at_.speed, i) - at(at_.ds, i);
@@ -171,6 +174,7 @@ class Solve {
       products += at(at_.z, i) * at(at_.s, i);
     });
     const double mu = block_.sum(products) / a_.num_rows;
+    // Reduced costs.
     for_variables([&](int p) {
       if (!active(p)) {
         at(at_.r, p) = 1;
@@ -183,8 +187,9 @@ class Solve {
     });
   }
 
+  /// Measures T of the current x, and the bound of the current prices.
   __device__ void measure(IpmOutcome& outcome) {
-    double part[3] = {0, 0, 0};  // T, weight of the prices, what the tokens cost
+    double part[3] = {0, 0, 0};  // T, the weight of the prices, what the tokens cost
     for_rows([&](int i) {
       const double load = at(at_.fixed, i) + row_sum(at_.x, i);
       part[0] = fmax(part[0], load / at(at_.speed, i));
@@ -203,12 +208,15 @@ class Solve {
     outcome.lower_bound = part[2] / part[1];
   }
 
+  /// Keeps the current point for a warm start.
   __device__ void keep() {
     for_variables([&](int p) { kept()[1 + p] = at(at_.x, p); });
     for_rows([&](int i) { kept()[1 + a_.num_variables + i] = at(at_.z, i); });
   }
 
+  /// One predictor and one corrector. Returns false if the matrix can no longer be factored.
   __device__ bool step() {
+    // The products x r and s z of the current point.
     double products = 0;
     for_variables([&](int p) {
       at(at_.d, p) = active(p) ? at(at_.x, p) / at(at_.r, p) : 0;
@@ -218,6 +226,7 @@ class Solve {
     for_rows([&](int i) { products += at(at_.s, i) * at(at_.z, i); });
     products = block_.sum(products);
 
+    // The matrix.
     double trace = 0;
     for_variables([&](int p) {
       double weight = 0;
@@ -229,6 +238,7 @@ class Solve {
     });
     trace = block_.sum(trace);
     assemble(fmax(trace, 1.0) / (double(a_.num_rows) * a_.num_rows));
+    // Factor it, and solve for the predictor and for the speeds, by which T is eliminated.
     center_residuals();
     for_rows([&](int i) {
       at(at_.right, i) = -at(at_.s, i) + row_sum(at_.q, i);
@@ -247,6 +257,7 @@ class Solve {
       part[1] += at(at_.speed, i) * at(at_.right, i);
     });
     block_.sum(part);
+    // The predictor: how far does a step towards mu = 0 get?
     const double border = part[0];
     double steps[2];
     direction(part[1] / border, steps);
@@ -261,6 +272,7 @@ class Solve {
       after +=
           (at(at_.s, i) + steps[0] * at(at_.ds, i)) * (at(at_.z, i) + steps[1] * at(at_.dz, i));
     });
+    // The corrector aims at the mu that Mehrotra's rule gives. It uses the same factors.
     const double ratio = block_.sum(after) / products;
     const double target = ratio * ratio * ratio * (products / num_products_);
 
@@ -281,6 +293,7 @@ class Solve {
     for_rows([&](int i) { sum += at(at_.speed, i) * at(at_.right, i); });
     const double dlevel = block_.sum(sum) / border;
     direction(dlevel, steps);
+    // Step, not quite to the boundary.
     steps[0] = fmin(1.0, kFraction * steps[0]);
     steps[1] = fmin(1.0, kFraction * steps[1]);
     for_variables([&](int p) {
@@ -296,7 +309,8 @@ class Solve {
     return true;
   }
 
-  /// The lower half, by columns; rows beyond num_rows are those of the identity.
+  /// Sets the lower half of the matrix, by columns. Rows from num_rows on are those of the
+  /// identity.
   __device__ void assemble(double fill) {
     if (a_.num_rows < kRows) {
 #pragma unroll 1
@@ -326,7 +340,7 @@ class Solve {
     }
   }
 
-  /// q = d (residual - its expert's mean); ends in a barrier.
+  /// q = d (residual - the mean of its expert). Ends in a barrier.
   __device__ void center_residuals() {
     for_variables([&](int p) {
       double mean = 0;
@@ -338,7 +352,7 @@ class Solve {
     __syncthreads();
   }
 
-  /// From the solved right side to dx, dr, ds, dz and the steps to the boundary, at most 1.
+  /// Makes dx, dr, ds and dz from the solved right side, and the steps to the boundary, at most 1.
   __device__ void direction(double dlevel, double (&steps)[2]) {
     steps[0] = steps[1] = 1;
     const auto shorten = [](double& step, double value, double change) {
@@ -374,11 +388,11 @@ class Solve {
   }
   __device__ double* price() const { return a_.price + std::size_t{blockIdx.x} * a_.num_rows; }
 
-  /// Whole tokens, colour by colour; what the host needs for the proof.
+  /// Rounds to whole tokens, colour by colour, and writes what the host needs for the proof.
   __device__ void finish(IpmOutcome& outcome) {
     for_rows([&](int i) {
       price()[i] = at(at_.z, i);
-      // What the rank may take up to the least whole level that the bound allows.
+      // The room of the rank up to the least whole level that the bound allows.
       const double capacity = floor(at(at_.speed, i) * outcome.lower_bound * unit_ + 0.999);
       at(at_.ds, i) = capacity - (at(at_.fixed, i) + row_sum(at_.x, i)) * unit_;
     });

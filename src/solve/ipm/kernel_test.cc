@@ -10,7 +10,7 @@
 #include "support/emulated_block.h"
 #include "support/instances.h"
 
-// The kernel's source on the CPU, our Cholesky for cuSolverDx's.
+// Runs the kernel's source on the CPU, with our Cholesky in place of cuSolverDx's.
 #define LPLB_IPM_ROWS 16
 #define LPLB_IPM_THREADS 64
 
@@ -20,7 +20,7 @@ alignas(16) double shared[1 << 15];
 
 #include "solve/ipm/kernel.cu"
 
-// cuSolverDx's matrices are by columns; the lower half is read.
+// cuSolverDx's matrices are stored by columns. The lower half is read.
 namespace lplb::emulated {
 constexpr Index kRows = LPLB_IPM_ROWS;
 
@@ -56,7 +56,7 @@ namespace {
 
 using lplb::testing::Instance;
 
-/// A launch of one block an instance, one after another.
+/// Launches one block for each instance, one after another.
 class Emulator {
  public:
   Emulator(const SplitProblem& problem, int instances)
@@ -168,7 +168,7 @@ TEST(IpmKernel, StartsFromTheLastBatch) {
   SolveOptions options{.solver = Solver::kIpm, .tolerance = 1e-4, .warm_start = true};
   solve(problem, workload.loads[0], split, workspace, options);
   emulator.add(workspace.buffers());
-  emulator.launch(options);  // there is no last batch yet
+  emulator.launch(options);  // there is no previous batch yet
   const int cold = emulator.outcome[0].iterations;
   emulator.launch(options);
   EXPECT_EQ(emulator.outcome[0].status, IpmOutcomeStatus::kConverged);

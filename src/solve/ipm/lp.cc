@@ -7,7 +7,8 @@
 #include "core/check.h"
 #include "solve/solvers.h"
 
-// solve_lp(): a variable a slot, since constraints may tell slots of one rank apart.
+// solve_lp(). It has a variable for each slot, because constraints may distinguish the slots of one
+// rank.
 namespace lplb {
 namespace {
 
@@ -17,7 +18,8 @@ using solvers::IpmStatus;
 using Tables = SplitProblem::Tables;
 using Buffers = Workspace::Buffers;
 
-/// Experts with several live slots, a variable each; sets slot_of_variable and variable_of_slot.
+/// Adds the experts with several live slots, with a variable for each slot. Sets slot_of_variable
+/// and variable_of_slot.
 void fill_experts(const Tables& t, const Buffers& b, std::span<const Load> load, LpScratch& s) {
   IpmModel& m = s.model;
   m.num_ranks = static_cast<Index>(t.live_ranks.size());
@@ -66,7 +68,7 @@ void fill_experts(const Tables& t, const Buffers& b, std::span<const Load> load,
   }
 }
 
-/// A row a constraint, scaled so that its largest coefficient is 1.
+/// Adds the constraints, each scaled so that its largest coefficient is 1.
 void fill_constraints(std::span<const LinearConstraint> constraints, LpScratch& s) {
   IpmModel& m = s.model;
   m.num_rows = m.num_ranks + static_cast<Index>(constraints.size());

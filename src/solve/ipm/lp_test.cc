@@ -27,9 +27,9 @@ LinearConstraint node_limit(const Placement& p, Index node, double at_most) {
   return constraint;
 }
 
-/// The bound that the prices prove, from the definition: no shares within the constraints have a
-/// smaller T than what the tokens cost at these prices less what the limits pay, where the prices
-/// of the ranks add up to 1, each times its speed.
+/// The bound that the prices prove, by its definition. If the ranks' prices, each times the rank's
+/// speed, sum to 1: no shares within the constraints have a smaller T than what the tokens cost at
+/// these prices, less what the limits pay.
 double bound_of_prices(const Instance& instance, std::span<const LinearConstraint> constraints,
                        const LpSolution& s) {
   const Placement& p = instance.placement;
@@ -55,7 +55,7 @@ double bound_of_prices(const Instance& instance, std::span<const LinearConstrain
   return bound;
 }
 
-/// Everything that a solution claims, from the definitions.
+/// Checks everything that a solution claims, by the definitions.
 void expect_sound(const Instance& instance, std::span<const LinearConstraint> constraints,
                   const LpSolution& s, double tolerance = 1e-6) {
   SCOPED_TRACE(instance.name);
@@ -106,24 +106,25 @@ TEST(Lp, WithoutConstraintsItIsTheSplitsRelaxation) {
 }
 
 TEST(Lp, NodeLimitByHand) {
-  // Two nodes of two ranks; expert 0 has a replica on each rank, the others one home.
+  // There are two nodes of two ranks. Expert 0 has a replica on each rank, the others are on one
+  // rank each.
   const Instance instance{
       "two nodes",
       make_placement(4, 5, std::vector<Index>{0, 1, 0, 2, 0, 3, 0, 4}, {.num_nodes = 2}),
       {120, 10, 20, 30, 40}};
-  // No limit: 220 tokens level on four ranks, node 0 takes 110 of them.
+  // Without a limit, 220 tokens are level on four ranks, and node 0 takes 110 of them.
   LpSolution s = solve_lp(instance.placement, instance.load, {});
   EXPECT_NEAR(s.max_load, 55, 55e-6);
-  // Node 0 takes at most 70, the ranks of node 1 share the other 150.
+  // Node 0 takes at most 70, so the ranks of node 1 share the other 150.
   const std::vector<LinearConstraint> limits = {node_limit(instance.placement, 0, 70)};
   s = solve_lp(instance.placement, instance.load, limits);
   expect_sound(instance, limits, s);
   EXPECT_EQ(s.status, LpStatus::kOptimal);
   EXPECT_NEAR(s.max_load, 75, 75e-6);
   EXPECT_NEAR(s.rank_load[0] + s.rank_load[1], 70, 1e-3);
-  // One token more on node 0 is half a token less on each rank of node 1.
+  // One more token on node 0 is half a token less on each rank of node 1.
   EXPECT_NEAR(s.constraint_price[0], 0.5, 1e-3);
-  // A limit that holds anyway is worth nothing.
+  // A limit that does not bind has price 0.
   const std::vector<LinearConstraint> wide = {node_limit(instance.placement, 0, 150)};
   s = solve_lp(instance.placement, instance.load, wide);
   EXPECT_NEAR(s.max_load, 55, 55e-6);
@@ -134,12 +135,12 @@ TEST(Lp, LimitsThatCannotBeMetAreInfeasible) {
   const Placement p =
       make_placement(4, 5, std::vector<Index>{0, 1, 0, 2, 0, 3, 0, 4}, {.num_nodes = 2});
   const std::vector<Load> load = {120, 10, 20, 30, 40};
-  // Experts 1 and 2 alone bring 30 tokens to node 0.
+  // Experts 1 and 2 already bring 30 tokens to node 0.
   EXPECT_EQ(solve_lp(p, load, std::vector{node_limit(p, 0, 29)}).status, LpStatus::kInfeasible);
   // Each node could take 100 of the 220, but not both.
   const std::vector both = {node_limit(p, 0, 100), node_limit(p, 1, 100)};
   EXPECT_EQ(solve_lp(p, load, both).status, LpStatus::kInfeasible);
-  // A limit on nothing: 0 <= -1.
+  // A limit on nothing says 0 <= -1.
   EXPECT_EQ(solve_lp(p, load, std::vector{LinearConstraint{.at_most = -1}}).status,
             LpStatus::kInfeasible);
   EXPECT_EQ(
@@ -152,7 +153,7 @@ TEST(Lp, LimitsWithoutRoomToSpare) {
       "tight",
       make_placement(4, 5, std::vector<Index>{0, 1, 0, 2, 0, 3, 0, 4}, {.num_nodes = 2}),
       {120, 10, 20, 30, 40}};
-  // Slot 0 closed; node 0 full exactly; both nodes together full exactly.
+  // Slot 0 is closed; node 0 is exactly full; both nodes together are exactly full.
   for (const auto& limits : std::vector<std::vector<LinearConstraint>>{
            {{.terms = {{0}}, .at_most = 0}},
            {node_limit(instance.placement, 0, 30)},
@@ -174,7 +175,7 @@ TEST(Lp, SlotsOfOneRankAreToldApart) {
   EXPECT_EQ(s.status, LpStatus::kOptimal);
   EXPECT_LE(s.physical_load[0], 2 + 1e-3);
   EXPECT_GE(s.physical_load[1], 8 - 1e-3);
-  EXPECT_LE(s.physical_load[2], 3 + 1e-3);  // terms of one slot add up
+  EXPECT_LE(s.physical_load[2], 3 + 1e-3);  // terms of the same slot add up
 }
 
 TEST(Lp, RandomConstraintsAreMetOrProvenImpossible) {
@@ -194,7 +195,7 @@ TEST(Lp, RandomConstraintsAreMetOrProvenImpossible) {
         if (random.below(2) == 0) constraint.terms.push_back({slot, 0.25 + random.unit()});
       }
       if (random.below(5) == 0 && !constraint.terms.empty()) {
-        constraint.terms[0].coefficient = -0.5;  // what this slot takes makes room for others
+        constraint.terms[0].coefficient = -0.5;  // what this slot takes gives room to others
       }
       constraints.push_back(constraint);
     }

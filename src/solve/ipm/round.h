@@ -7,18 +7,18 @@
 // From fractional shares to whole tokens: scalar rules that both backends use.
 namespace lplb::solvers {
 
-/// Rounds the shares of one expert: `want` tokens over `count` places on the distinct ranks
-/// `rank` [count], `tokens` [count] (>= 0, about want in sum) to `take` [count], which sums to want
-/// exactly. Each place gets what its share rounds down to; what is left goes, token by token, to
-/// the rank with most `room` [rank]: the tokens that it may still take, all other experts given. So
-/// the rounding of one expert makes up for that of those before it. Updates room.
+/// Rounds the shares of one expert: `want` tokens over `count` places on the distinct ranks `rank`
+/// [count]. `tokens` [count] (>= 0, with a sum of about want) becomes `take` [count], which sums to
+/// exactly want. Each place gets its share rounded down. What is left goes, token by token, to the
+/// rank with the most `room` [rank]: how many tokens it may still take, given all other experts. So
+/// the rounding of one expert makes up for that of the experts before it. Updates room.
 template <class Real>
 LPLB_HOST_DEVICE inline void round_expert(Load want, Index count, const Real* tokens,
                                           const Index* rank, Real* room, Load* take) {
   Load left = want;
   for (Index i = 0; i < count; ++i) {
-    // NOTE: huge loads have coarse shares; never more than there is, and nothing converts out of
-    // the range of Load.
+    // NOTE: the shares of huge loads are coarse. So a place never takes more than is left, and no
+    // conversion leaves the range of Load.
     const Real share = tokens[i] > 0 ? tokens[i] : Real(0);
     take[i] = share >= static_cast<Real>(left) ? left : static_cast<Load>(share);
     left -= take[i];

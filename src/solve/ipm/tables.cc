@@ -47,7 +47,7 @@ void IpmTables::assign(const SplitProblem::Tables& t) {
     row_begin.push_back(static_cast<std::int32_t>(row_variable.size()));
   }
 
-  // In the order of fill().
+  // The order is that of fill().
   integers_.clear();
   begin_.clear();
   add(row_);
@@ -59,7 +59,8 @@ void IpmTables::assign(const SplitProblem::Tables& t) {
   add_colours(t);
 }
 
-/// Every entry of the lower half, and the pairs of one expert's variables that add to it.
+/// Adds every entry of the lower half of the matrix, and the pairs of an expert's variables that
+/// add to it.
 void IpmTables::add_matrix(const SplitProblem::Tables& t) {
   const std::int32_t n = num_rows_;
   std::vector<std::vector<std::int32_t>> pairs(static_cast<std::size_t>(n) * n);
@@ -87,7 +88,8 @@ void IpmTables::add_matrix(const SplitProblem::Tables& t) {
   add(pair);
 }
 
-/// Runs of experts that share no rank: a run is rounded at once. (Tables has them in that order.)
+/// Adds runs of experts that share no rank, which are rounded at the same time. (Tables has the
+/// experts in this order.)
 void IpmTables::add_colours(const SplitProblem::Tables& t) {
   std::vector<std::int32_t> colour_begin(1, 0);
   std::vector<std::int32_t> last(static_cast<std::size_t>(num_rows_), -1);

@@ -8,18 +8,18 @@
 
 namespace lplb::solvers {
 
-/// What the kernel reads of a placement, made on the host once a placement.
+/// What the kernel reads of a placement. The host makes it once for each placement.
 class IpmTables {
  public:
-  /// Throws ArgumentError where the placement has more live ranks or places than the largest size.
+  /// Throws ArgumentError if the placement has more live ranks or places than the largest size.
   void assign(const SplitProblem::Tables& tables);
 
-  IpmSize size() const { return size_; }  ///< the smallest of kIpmSizes that takes it
+  IpmSize size() const { return size_; }  ///< the smallest of kIpmSizes that fits
   int shared_bytes() const { return shared_bytes_; }
   const std::vector<std::int32_t>& integers() const { return integers_; }
   const std::vector<double>& speed() const { return speed_; }
 
-  /// Sets sizes and tables of `args`, whose integers() and speed() are at these addresses.
+  /// Sets the sizes and tables of `args`. integers() and speed() are at the given addresses.
   void fill(IpmKernelArgs& args, const std::int32_t* integers, const double* speed) const;
 
  private:
@@ -38,7 +38,7 @@ class IpmTables {
   std::vector<double> speed_;
   std::vector<std::int32_t> row_;
   std::vector<std::int32_t> integers_;
-  std::vector<std::size_t> begin_;  // of each table in integers_
+  std::vector<std::size_t> begin_;  // where each table begins in integers_
 };
 
 }  // namespace lplb::solvers
