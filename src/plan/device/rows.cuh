@@ -169,7 +169,7 @@ class Rows : public Entries {
   struct Scalars {
     /// A count or a sum is not within [0, safe_count]: the sums may have overflowed.
     int odd;
-    int negative, misplaced;   // a count is negative; a column of kTargetNobody is not 0
+    int negative, misplaced;   ///< a count is negative; a column of kTargetNobody is not 0
     int large;                 ///< a sum of a column or of all columns exceeds 2^31 - 1
     int lost;                  ///< Lost
     int lost_by_one;           ///< one of the blocks lost the round; known after solve()
