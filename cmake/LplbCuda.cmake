@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-# Whether and how CUDA is built. LPLB_CUDA=AUTO builds it where nvcc is found, ON insists, OFF does
-# without. Sets LPLB_HAVE_CUDA and, where it is off, LPLB_NO_CUDA_REASON.
+# Decides whether and how CUDA is built. LPLB_CUDA=AUTO builds it if nvcc is found, ON fails without
+# nvcc, and OFF leaves CUDA out. Sets LPLB_HAVE_CUDA and, if that is off, LPLB_NO_CUDA_REASON.
 include_guard()
 
-set(LPLB_CUDA AUTO CACHE STRING "CUDA backend: AUTO (where nvcc is found), ON or OFF")
+set(LPLB_CUDA AUTO CACHE STRING "CUDA backend: AUTO (if nvcc is found), ON or OFF")
 set_property(CACHE LPLB_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(LPLB_CUDA_ARCHITECTURES "80;90;100;120" CACHE STRING "Compute capabilities that are compiled")
 
@@ -19,7 +19,7 @@ else()
     if(NOT CMAKE_CUDA_COMPILER)
       set(CMAKE_CUDA_COMPILER ${LPLB_NVCC} CACHE FILEPATH "nvcc")
     endif()
-    # Machine code for each, and for what comes after the last one an intermediate form.
+    # Each architecture gets machine code. Later ones than the last use an intermediate form (PTX).
     list(TRANSFORM LPLB_CUDA_ARCHITECTURES APPEND "-real" OUTPUT_VARIABLE _architectures)
     list(GET LPLB_CUDA_ARCHITECTURES -1 _newest)
     set(CMAKE_CUDA_ARCHITECTURES ${_architectures} ${_newest}-virtual CACHE STRING "" FORCE)
@@ -29,7 +29,7 @@ else()
     enable_language(CUDA)
     find_package(CUDAToolkit REQUIRED)
     set(LPLB_HAVE_CUDA ON)
-    # What a program that links the library without CMake needs.
+    # A program that links the library without CMake needs these.
     set(LPLB_CUDA_LIBS "-L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -ldl -lrt")
   elseif(LPLB_CUDA STREQUAL "ON")
     message(FATAL_ERROR "LPLB_CUDA=ON, but nvcc was not found (set CUDACXX or CUDA_HOME)")
@@ -39,14 +39,14 @@ else()
 endif()
 message(STATUS "CUDA backend: ${LPLB_HAVE_CUDA} ${LPLB_NO_CUDA_REASON}")
 
-# lplb_cuda_sources(SOURCE...): kernels of the library. Where CUDA is off they are left out.
+# lplb_cuda_sources(SOURCE...): adds kernels to the library. If CUDA is off, they are left out.
 function(lplb_cuda_sources)
   if(LPLB_HAVE_CUDA)
     target_sources(lplb PRIVATE ${ARGN})
   endif()
 endfunction()
 
-# lplb_cuda_host_sources(SOURCE...): C++ of the library that calls the CUDA runtime.
+# lplb_cuda_host_sources(SOURCE...): adds C++ sources that call the CUDA runtime to the library.
 function(lplb_cuda_host_sources)
   target_sources(lplb PRIVATE ${ARGN})
   set_source_files_properties(${ARGN} TARGET_DIRECTORY lplb

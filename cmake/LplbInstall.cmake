@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# What `cmake --install` installs: the library, its headers, what CMake and pkg-config users need,
-# and the command with its completions.
+# `cmake --install` installs the library, its headers, the files that users of CMake and pkg-config
+# need, and the command with its completions.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -31,7 +31,7 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/lplbConfigVersion.cmake
 install(FILES ${PROJECT_BINARY_DIR}/lplbConfig.cmake ${PROJECT_BINARY_DIR}/lplbConfigVersion.cmake
   DESTINATION ${_package_dir})
 
-# NOTE: from the file's own place, so that the tree may be moved as a whole.
+# NOTE: the prefix is relative to the file, so that the installed tree can be moved.
 file(RELATIVE_PATH _pc_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 string(REGEX REPLACE "/$" "" _pc_prefix "${_pc_prefix}")
 configure_file(${CMAKE_CURRENT_LIST_DIR}/lplb.pc.in ${PROJECT_BINARY_DIR}/lplb.pc @ONLY)
@@ -39,7 +39,7 @@ install(FILES ${PROJECT_BINARY_DIR}/lplb.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/
 
 if(TARGET lplb_command)
   install(TARGETS lplb_command DESTINATION ${CMAKE_INSTALL_BINDIR})
-  # install_completion(SHELL PATH): what `lplb completion SHELL` prints.
+  # install_completion(SHELL PATH): installs the output of `lplb completion SHELL` as PATH.
   function(install_completion shell path)
     set(_script ${PROJECT_BINARY_DIR}/completion.${shell})
     install(CODE "execute_process(COMMAND \"$<TARGET_FILE:lplb_command>\" completion ${shell}

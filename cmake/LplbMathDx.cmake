@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: MIT
-# NVIDIA MathDx for the CUDA kernel of solver ipm: cuSolverDx through libmathdx, which writes its
-# device functions as LTO IR here, at build time, without a GPU. (The headers of package
-# nvidia-mathdx alone cannot be linked.) LPLB_MATHDX=AUTO builds that kernel where CUDA is built and
-# libmathdx is found, ON insists, OFF does without. Sets LPLB_HAVE_MATHDX and LPLB_MATHDX_VERSION
-# or LPLB_NO_MATHDX_REASON; defines lplb_ipm_cubins().
+# NVIDIA MathDx for the CUDA kernel of solver ipm. The kernel uses cuSolverDx through libmathdx, which
+# writes the device functions as LTO IR at build time; this needs no GPU. (The headers of the package
+# nvidia-mathdx would not be enough, because they cannot be linked.) LPLB_MATHDX=AUTO builds the kernel
+# if CUDA is built and libmathdx is found, ON fails without libmathdx, and OFF leaves the kernel out.
+# Sets LPLB_HAVE_MATHDX and LPLB_MATHDX_VERSION or LPLB_NO_MATHDX_REASON. Defines lplb_ipm_cubins().
 include_guard()
 
-set(LPLB_MATHDX AUTO CACHE STRING "CUDA kernel of solver ipm: AUTO (where libmathdx is), ON or OFF")
+set(LPLB_MATHDX AUTO CACHE STRING "CUDA kernel of solver ipm: AUTO (if libmathdx is found), ON or OFF")
 set_property(CACHE LPLB_MATHDX PROPERTY STRINGS AUTO ON OFF)
 set(LPLB_MATHDX_ROOT "" CACHE PATH "Where libmathdx is (lib/libmathdx.so.0); default: .venv")
 set(LPLB_IPM_ARCHITECTURES "90;100" CACHE STRING
   "Compute capabilities of the kernel of solver ipm, 80 and newer; each takes half a minute of a core")
-# rows:threads, as kIpmSizes in src/solve/ipm/kernel_args.h.
+# rows:threads. They must equal kIpmSizes in src/solve/ipm/kernel_args.h.
 set(LPLB_IPM_SIZES 8:32 16:64 32:128 64:128 144:512)
 
-# find_first(VARIABLE NAME FOLDER...): the first file of that name.
+# _lplb_find_first(VARIABLE NAME FOLDER...): sets VARIABLE to the first file NAME in these folders.
 function(_lplb_find_first variable name)
   set(${variable} "" PARENT_SCOPE)
   foreach(_folder ${ARGN})
@@ -86,8 +86,8 @@ endif()
 message(STATUS
   "MathDx (CUDA kernel of solver ipm): ${LPLB_HAVE_MATHDX} ${LPLB_MATHDX_VERSION}${LPLB_NO_MATHDX_REASON}")
 
-# lplb_ipm_cubins(KERNEL HEADER...): compiles the kernel once a size, links it with that size's
-# functions, and has cubins.cc of the calling folder carry the results.
+# lplb_ipm_cubins(KERNEL HEADER...): compiles the kernel for each size, links it with the functions of
+# that size, and embeds the results in cubins.cc of the calling folder.
 function(lplb_ipm_cubins kernel)
   set(_out ${PROJECT_BINARY_DIR}/ipm)
   set(_outputs ${_out}/cusolverdx.fatbin)

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
-# What the exchanges beyond one NVLink domain (include/lplb/rail_exchange.h) are built with, each a
-# library of its own: NVSHMEM's device code for lplb_nvshmem, NCCL's headers for lplb_gin.
-# LPLB_NVSHMEM and LPLB_GIN: AUTO where CUDA is built and they are found, ON insists, OFF does
-# without. Sets LPLB_HAVE_NVSHMEM and LPLB_HAVE_GIN.
+# Finds what the exchanges beyond one NVLink domain (include/lplb/rail_exchange.h) need. Each one is
+# a library of its own: lplb_nvshmem needs NVSHMEM's device code, lplb_gin needs NCCL's headers.
+# LPLB_NVSHMEM and LPLB_GIN: AUTO builds a library if CUDA is built and what it needs is found, ON fails
+# otherwise, and OFF leaves it out. Sets LPLB_HAVE_NVSHMEM and LPLB_HAVE_GIN.
 include_guard()
 
-set(LPLB_NVSHMEM AUTO CACHE STRING "Library lplb_nvshmem: AUTO (where NVSHMEM is), ON or OFF")
-set(LPLB_GIN AUTO CACHE STRING "Library lplb_gin: AUTO (where NCCL's headers are), ON or OFF")
+set(LPLB_NVSHMEM AUTO CACHE STRING "Library lplb_nvshmem: AUTO (if NVSHMEM is found), ON or OFF")
+set(LPLB_GIN AUTO CACHE STRING "Library lplb_gin: AUTO (if NCCL's headers are found), ON or OFF")
 set_property(CACHE LPLB_NVSHMEM LPLB_GIN PROPERTY STRINGS AUTO ON OFF)
 set(LPLB_NVSHMEM_ROOT "" CACHE PATH "Where NVSHMEM is (include/, lib/); default: .venv, the system")
 set(LPLB_NCCL_ROOT "" CACHE PATH "Where NCCL is (include/); default: the CUDA toolkit, the system")
 
-# _lplb_decide(NAME WHAT MISSING): whether NAME is built, MISSING is empty where it can be.
+# _lplb_decide(NAME WHAT MISSING): decides whether NAME is built. MISSING is empty if it can be built.
 function(_lplb_decide name what missing)
   set(LPLB_HAVE_${name} OFF PARENT_SCOPE)
   if(LPLB_${name} STREQUAL "OFF")
@@ -50,7 +50,7 @@ if(NOT LPLB_NCCL_INCLUDE)
 endif()
 _lplb_decide(GIN "Exchange by NCCL's GPU-initiated networking" "${_missing}")
 
-# lplb_add_rail(NAME SOURCE...): a library beside lplb.
+# lplb_add_rail(NAME SOURCE...): adds a library that is linked in addition to lplb.
 function(lplb_add_rail name)
   add_library(${name} STATIC ${ARGN})
   if(NOT PROJECT_IS_TOP_LEVEL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# How this project's targets are made: one way for each kind.
+# Functions that make this project's targets, one for each kind of target.
 include_guard()
 
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES AND PROJECT_IS_TOP_LEVEL)
@@ -12,11 +12,11 @@ if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   endif()
 endif()
 
-# Flags of every target of ours; none of them reaches a consumer.
+# Sets the flags of a target of this project. None of them reaches a user of the library.
 function(lplb_configure_target target)
   target_compile_features(${target} PUBLIC cxx_std_20)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
-  # NOTE: -ffp-contract=off: the sweeps' doubles must be the same on every backend.
+  # NOTE: -ffp-contract=off is needed, because the doubles of the sweeps must be equal on all backends.
   set(_warnings -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
   target_compile_options(${target} PRIVATE
     $<$<COMPILE_LANGUAGE:CXX>:${_warnings};-Wpedantic;-Wconversion;-Wno-sign-conversion;-ffp-contract=off>
@@ -29,7 +29,7 @@ function(lplb_configure_target target)
   endif()
 endfunction()
 
-# For code around the library that runs once: quick to compile rather than fast.
+# Code around the library that runs only once is compiled quickly, not for speed.
 set(LPLB_QUICK_OPTION -O1 CACHE STRING "Optimisation of tests and of the command's own code")
 mark_as_advanced(LPLB_QUICK_OPTION)
 function(lplb_compile_quickly target)
@@ -37,12 +37,13 @@ function(lplb_compile_quickly target)
     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release,RelWithDebInfo>>:${LPLB_QUICK_OPTION}>)
 endfunction()
 
-# NOTE: fmt::fmt halves what many files take to compile, but then what is installed needs it.
-set(LPLB_FMT fmt::fmt-header-only CACHE STRING "fmt's target: fmt::fmt in builds for tests alone")
+# NOTE: fmt::fmt halves the compile time of many files, but then what is installed needs fmt.
+set(LPLB_FMT fmt::fmt-header-only CACHE STRING "fmt's target: fmt::fmt only in builds for tests")
 mark_as_advanced(LPLB_FMT)
 
-# lplb_add_test(NAME SOURCE... [LIBS lib...] [LABELS label...] [ALONE]): a GoogleTest program; src/ is
-# on its include path so that a test can stand beside what it tests. ALONE: not beside other tests.
+# lplb_add_test(NAME SOURCE... [LIBS lib...] [LABELS label...] [ALONE]): adds a GoogleTest program. src/
+# is on its include path, so that a test can be in the folder of what it tests. ALONE: ctest does not
+# run its tests in parallel with others.
 function(lplb_add_test name)
   if(NOT LPLB_BUILD_TESTS)
     return()
@@ -56,13 +57,13 @@ function(lplb_add_test name)
   target_link_libraries(${name} PRIVATE lplb::lplb GTest::gmock GTest::gtest_main
     ${LPLB_FMT} nlohmann_json::nlohmann_json ${arg_LIBS})
   include(GoogleTest)
-  # Tests that need a GPU are those with "cuda" or "Cuda." in their names; they skip without one.
+  # Tests with "cuda" or "Cuda." in their names need a GPU. Without one they are skipped.
   set(_gpu "*cuda*:*Cuda.*")
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "-${_gpu}"
     PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}" RUN_SERIAL ${arg_ALONE})
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "${_gpu}-*multi_cuda*"
     TEST_LIST ${name}_gpu PROPERTIES TIMEOUT 300 LABELS gpu)
-  # And two GPUs: those with "multi_cuda".
+  # Tests with "multi_cuda" in their names need two GPUs.
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "*multi_cuda*"
     TEST_LIST ${name}_multi_gpu PROPERTIES TIMEOUT 300 LABELS multi-gpu)
 endfunction()
