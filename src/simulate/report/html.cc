@@ -63,7 +63,7 @@ std::string section(const SimulateReport& report, const char* id, const char* ti
 std::string definitions() {
   return R"(<dl>
 <dt>Imbalance</dt>
-<dd>Largest rank load / mean rank load of one batch and layer. 1.0 is perfect. Figures are over all (batch, layer) pairs, each weighing the same.</dd>
+<dd>Largest rank load / mean rank load of one batch and layer. 1.0 is perfect. Figures are over all (batch, layer) pairs, which all have the same weight.</dd>
 <dt>Waiting</dt>
 <dd>1 - 1 / mean imbalance: the share of the expert time that the average rank waits for the slowest, if time is in proportion to tokens.</dd>
 <dt>Gap to the proven bound</dt>
@@ -71,11 +71,11 @@ std::string definitions() {
 <dt>p50, p95, p99</dt>
 <dd>The value that 50, 95 or 99 % of all pairs stay at or below.</dd>
 <dt>Policies</dt>
-<dd>none: experts in order, no replicas. eplb: placed by EPLB from past loads, tokens split evenly over an expert's replicas. eplb+lplb: the same placement, split exactly. TOPOLOGY+even and TOPOLOGY+lplb: replicas along a topology's edges, split evenly or exactly. With +stale: split as was best for the batch before. A placement sees past batches alone, a split the batch at hand.</dd>
+<dd>none: experts in order, no replicas. eplb: placed by EPLB from past loads, tokens split evenly over an expert's replicas. eplb+lplb: the same placement, split exactly. TOPOLOGY+even and TOPOLOGY+lplb: replicas along a topology's edges, split evenly or exactly. With +stale: split in proportion to the exact split of the previous batch. A placement is made from past batches only, every other split from the batch itself.</dd>
 <dt>Experts moved</dt>
 <dd>Experts whose weights a rank must fetch from another when a layer is placed anew; the mean is a rebalance of one layer.</dd>
 <dt>Tokens that stay</dt>
-<dd>The share of tokens whose expert is on the rank that holds them, where the trace tells.</dd>
+<dd>The share of tokens whose expert is on the rank that holds them, if the trace tells.</dd>
 </dl>
 )";
 }
@@ -122,13 +122,14 @@ std::string report_html(const SimulateReport& report, const std::string& command
                        "are slowest in different layers, so it is milder than the imbalance."
                      : "Rank load / mean rank load.",
                  heat_html(report));
-  out += section(report, "figures", "All figures", "A column a policy; the terms are below.",
-                 summary_table(report));
+  out += section(report, "figures", "All figures",
+                 "Each policy has a column. The terms are explained below.", summary_table(report));
   out += section(report, "layers", "Layer by layer",
-                 "Mean and worst imbalance of each layer. Headers sort.", layer_table(report));
+                 "Mean and worst imbalance of each layer. A click on a header sorts.",
+                 layer_table(report));
   out += section(report, "origin", "How this was made",
                  "The same command makes the same figures, "
-                 "but for the times.",
+                 "except for the times.",
                  origin(report, command));
   return out + fmt::format(
                    "</main>\n<footer><p>Made by lplb {}.</p></footer>\n<script>\n{}</script>\n"

@@ -65,7 +65,7 @@ std::vector<Group> summary_groups() {
        {{"rebalances", "rebalances", [](const Policy& p) { return double(p.rebalances); }, count},
         {"experts moved", "moved_experts.total",
          [](const Policy& p) { return double(p.moved_experts); }, count},
-        {"moved a rebalance", "moved_experts.mean",
+        {"moved per rebalance", "moved_experts.mean",
          [](const Policy& p) { return p.moved_experts_mean; }, tenths},
         {"tokens that stay", "local_share",
          [](const Policy& p) { return p.local_share.value_or(kAbsent); }, share}}},
