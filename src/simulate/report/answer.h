@@ -26,7 +26,7 @@ std::string spoken(const PolicyReport& policy);
 /// load. It takes time to be in proportion to tokens.
 double waiting_share(double imbalance);
 
-/// The top of the page: question, answer, what it means, and the figures behind it.
+/// The top of the page: the question, the answer, what it means, and the figures it is based on.
 std::string answer_html(const SimulateReport& report);
 
 }  // namespace lplb::report
