@@ -50,8 +50,8 @@ struct LpSolution {
 };
 
 /// Least T, in fractions of tokens, under further linear constraints, by the interior-point method.
-/// O(rows^3) an iteration with a row a live rank and a row a constraint: at most kMaxLpRows of
-/// them. Throws ArgumentError for what solve() throws, too many rows, a slot out of range, and
+/// O(rows^3) an iteration with a row a live rank and a row a constraint: at most kMaxLpConstraints
+/// of them. Throws ArgumentError for what solve() throws, too many rows, a slot out of range, and
 /// coefficients or limits that are not finite.
 void solve_lp(const SplitProblem& problem, std::span<const Load> load,
               std::span<const LinearConstraint> constraints, LpSolution& solution,
@@ -61,6 +61,6 @@ void solve_lp(const SplitProblem& problem, std::span<const Load> load,
 LpSolution solve_lp(const Placement& placement, std::span<const Load> load,
                     std::span<const LinearConstraint> constraints, const LpOptions& options = {});
 
-inline constexpr Index kMaxLpRows = 512;
+inline constexpr Index kMaxLpConstraints = 512;
 
 }  // namespace lplb

@@ -103,9 +103,9 @@ void fill_constraints(std::span<const LinearConstraint> constraints, LpScratch& 
 }
 
 void check_constraints(const Tables& t, std::span<const LinearConstraint> constraints) {
-  check_argument(t.live_ranks.size() + constraints.size() <= std::size_t{kMaxLpRows}, "constraints",
-                 "{} live ranks and {} constraints, expected at most {} in all",
-                 t.live_ranks.size(), constraints.size(), kMaxLpRows);
+  check_argument(t.live_ranks.size() + constraints.size() <= std::size_t{kMaxLpConstraints},
+                 "constraints", "{} live ranks and {} constraints, expected at most {} in all",
+                 t.live_ranks.size(), constraints.size(), kMaxLpConstraints);
   for (std::size_t c = 0; c < constraints.size(); ++c) {
     check_argument(std::isfinite(constraints[c].at_most), "constraints",
                    "constraint {} has at_most {}, expected a finite number", c,

@@ -255,7 +255,7 @@ TEST(Lp, RefusesBadConstraints) {
   EXPECT_THAT(message({.terms = {{0, nan}}, .at_most = 1}),
               HasSubstr("coefficient nan for slot 0"));
   EXPECT_THAT(message({.terms = {}, .at_most = nan}), HasSubstr("at_most nan"));
-  const std::vector<LinearConstraint> many(static_cast<std::size_t>(kMaxLpRows));
+  const std::vector<LinearConstraint> many(static_cast<std::size_t>(kMaxLpConstraints));
   EXPECT_THROW(solve_lp(p, std::vector<Load>{1, 2}, many), ArgumentError);
   EXPECT_THROW(solve_lp(p, std::vector<Load>{1, -2}, {}), ArgumentError);
   EXPECT_STREQ(lp_status_name(LpStatus::kInfeasible), "infeasible");
