@@ -28,12 +28,12 @@ struct RailOptions {
 /// rails within the domain by stores, as a PeerGroup's channel does. Between a kernel that counts
 /// and one that plans.
 ///
-/// `lanes`: a channel of a PeerGroup among the ranks of this domain, with room for num_domains *
-/// max_counts + 1 counts, this exchange's alone; null: every domain is one rank. `all_gather`:
-/// among all num_domains * L ranks, in order, used here alone. NVSHMEM is started where it is not
-/// up (the world is then all ranks, in order); a world that is up is joined where it has a PE for
-/// each rank, in order, or one for each rank of the rail, in order of domain (DeepEP's normal
-/// mode).
+/// `domain_exchange`: a channel of a PeerGroup among the ranks of this domain, with room for
+/// num_domains * max_counts + 1 counts, this exchange's alone; null: every domain is one rank.
+/// `all_gather`: among all num_domains * L ranks, in order, used here alone. NVSHMEM is started
+/// where it is not up (the world is then all ranks, in order); a world that is up is joined where
+/// it has a PE for each rank, in order, or one for each rank of the rail, in order of domain
+/// (DeepEP's normal mode).
 ///
 /// Collective. What fails on one rank fails on all: ExchangeError says where and why. The memory,
 /// rail_buffer_bytes() of symmetric memory, is freed when the exchange ends, which is collective in
@@ -41,15 +41,15 @@ struct RailOptions {
 /// nvshmem_finalize(). Rounds are as those of a PeerGroup's channel; a rank that lacks a count, or
 /// whose domain does, gets -1 in place of all (make_two_level_exchange()). Throws ArgumentError,
 /// ExchangeError or CudaError.
-std::shared_ptr<DeviceExchange> make_nvshmem_exchange(const RailOptions& options,
-                                                      std::shared_ptr<DeviceExchange> lanes,
-                                                      const AllGatherBytes& all_gather);
+std::shared_ptr<DeviceExchange> make_nvshmem_exchange(
+    const RailOptions& options, std::shared_ptr<DeviceExchange> domain_exchange,
+    const AllGatherBytes& all_gather);
 
 /// The same by NCCL's GPU-initiated networking (GIN). `nccl_comm`: an ncclComm_t of all ranks, in
 /// order, that outlives the exchange, of the very version of NCCL that the library was built with;
 /// where it has no GIN (no network that can do it) all ranks throw ExchangeError.
 std::shared_ptr<DeviceExchange> make_gin_exchange(const RailOptions& options,
-                                                  std::shared_ptr<DeviceExchange> lanes,
+                                                  std::shared_ptr<DeviceExchange> domain_exchange,
                                                   const AllGatherBytes& all_gather,
                                                   void* nccl_comm);
 
