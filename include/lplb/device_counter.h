@@ -10,43 +10,47 @@
 
 namespace lplb {
 
-/// Where DeviceCounter writes a batch's counts, in device memory. Null: not wanted.
+/// Where DeviceCounter writes the counts of a batch, in device memory. Null: not wanted.
 struct CountOutputs {
   std::int32_t* counts = nullptr;  ///< [num_logical]
-  /// [PackedLayout::size()]: this rank's row of DeviceBatch::all_counts, for the exchange that
-  /// comes before DevicePlanner::run().
+  /// [PackedLayout::size()]: this rank's row of DeviceBatch::all_counts, for an exchange before
+  /// DevicePlanner::run().
   std::int32_t* packed = nullptr;
   bool remember = false;  ///< add the batch to the history
 };
 
-/// Counts a rank's batches on the device: for an exchange by other means (NCCL), and for the slow
-/// loop. One kernel a batch. Not thread-safe; of the device that was current at construction.
+/// Counts the batches of one rank on the device, by one kernel for each batch: for an exchange of
+/// your own (NCCL, say), and for the slow loop. Not thread-safe. A counter uses the device that was
+/// current at construction.
 ///
-/// Streams, captures and errors as DevicePlanner: count() enqueues on the caller's stream, does not
-/// wait and does not allocate. Batches of one counter must follow each other on the device.
+/// count() enqueues on the caller's stream. It does not wait or allocate, and may be captured in a
+/// CUDA graph, like DevicePlanner::run(). Batches of one counter must follow each other on the
+/// device: one stream, or events between streams.
 class DeviceCounter {
  public:
-  /// `max_redundants` as PlannerOptions has it (0: those of `placement`). Throws ArgumentError,
-  /// CudaError.
+  /// `max_redundants` as in PlannerOptions; 0: as many as `placement` has. Throws ArgumentError if
+  /// `placement` has more, or as check_history() does; CudaError if CUDA cannot be used.
   DeviceCounter(const Placement& placement, Index max_redundants = 0,
                 const LoadHistoryOptions& history = {});
   ~DeviceCounter();
   DeviceCounter(DeviceCounter&&) noexcept;
   DeviceCounter& operator=(DeviceCounter&&) noexcept;
 
-  /// Counts `topk_idx` of `batch`: what pads, -1 and bad ids are not counted. What is written
-  /// besides (physical_idx, target_rank, all_counts) plays no part. The batch's num_topk is given
-  /// here. O(entries) over as many blocks as help.
+  /// Counts `topk_idx` of `batch`. Padding, -1 and bad ids are not counted. The batch's num_topk
+  /// must be given (>= 1); physical_idx, target_rank, all_counts and packed are ignored.
+  /// O(entries), over as many blocks as help. Throws ArgumentError, with nothing launched, or
+  /// CudaError.
   void count(StreamHandle stream, const DeviceBatch& batch, const CountOutputs& outputs);
 
-  /// For the batches that are enqueued later, replays included; not within a capture. The history
-  /// stays.
+  /// Takes effect in batches that are enqueued later, and in later replays. Must not be captured.
+  /// The history stays. Throws ArgumentError if `placement` has other ranks or logical experts, or
+  /// more than max_redundants redundant slots; CudaError.
   void update_placement(StreamHandle stream, const Placement& placement);
 
-  /// The history's load [num_logical], in device memory, for as long as the counter lives: read it
-  /// on the counter's stream, or behind an event. LoadHistory::load() of the same batches.
+  /// The history [num_logical], in device memory, valid as long as the counter lives. Read it on
+  /// the counter's stream, or after an event. It equals LoadHistory::load() of the same batches.
   const double* history() const;
-  /// Forgets the history.
+  /// Forgets all batches. Throws CudaError.
   void clear_history(StreamHandle stream);
 
  private:

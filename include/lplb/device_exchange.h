@@ -16,91 +16,102 @@
 
 namespace lplb {
 
-/// A cudaStream_t. Null is the runtime's default stream.
+/// A cudaStream_t. Null is the default stream of the runtime.
 using StreamHandle = void*;
 
-/// How the ranks of a group come to see each other's memory (docs/exchange.md).
+/// A transport: how the ranks of a group see each other's memory, so that counts can travel
+/// (docs/transports.md).
 enum class Transport {
-  kGiven,    ///< pointers, given by the user: from torch symmetric memory, say
-  kProcess,  ///< ranks are devices, or streams, of one process
-  kIpc,      ///< cudaIpc handles: processes of one machine
-  kFabric,   ///< fabric handles: processes of one NVLink domain, on several machines too
+  kGiven,    ///< pointers that the user gives, from torch symmetric memory, say
+  kProcess,  ///< ranks are devices or streams of one process
+  kIpc,      ///< cudaIpc handles: ranks are processes of one machine
+  kFabric,   ///< fabric handles: processes of one NVLink domain, also of several machines
   kNccl,     ///< a window of an NCCL communicator
   kNvshmem,  ///< NVSHMEM's symmetric memory
 };
 
-/// "ipc", "fabric" ... Throws ArgumentError for any other name.
+/// Converts "given", "process", "ipc", "fabric", "nccl" and "nvshmem" to a Transport, and back.
+/// Throws ArgumentError for any other name.
 Transport parse_transport(std::string_view name);
 const char* transport_name(Transport transport);
 
 struct PeerGroupOptions {
-  /// PackedLayout::size() of the largest placement: replicated experts + ranks. >= 1.
+  /// The most counts that a rank sends in a round, >= 1: PackedLayout::size() of the largest
+  /// placement, which is its replicated experts + ranks.
   std::size_t max_counts = 0;
-  /// One a layer and batch in flight: channels share nothing but the allocation.
+  /// 1 to 65536: one for each layer and batch in flight. Channels share only the allocation.
   Index num_channels = 1;
   /// How long a round waits for the peers, on the device. > 0.
   std::chrono::microseconds deadline = std::chrono::seconds(10);
 };
 
-/// Bytes of a rank's buffer, the only device memory that a group takes; ipc, fabric, nccl and
-/// nvshmem round it up to what they can share, 2 MiB as a rule.
+/// The size in bytes of a rank's buffer, which is the only device memory that a group takes. A
+/// transport may round it up to what it can share, usually 2 MiB: see PeerGroup::bytes(). Throws
+/// ArgumentError if num_ranks is not in 1 to kMaxRanks, or an option is out of range.
 std::size_t peer_buffer_bytes(Index num_ranks, const PeerGroupOptions& options);
 
-/// An all-gather among the processes of a group, over whatever connects them: returns what each
-/// rank gave, in order of rank. Every rank calls it as often as the others.
+/// An all-gather of bytes among the processes of a group, over whatever connects them: returns what
+/// each rank gave, in order of rank. Ranks may give different numbers of bytes. All ranks call it
+/// equally often.
 using AllGatherBytes =
     std::function<std::vector<std::vector<std::byte>>(std::span<const std::byte> mine)>;
 
-/// What connect() may use.
+/// What PeerGroup::connect() may use.
 struct ConnectOptions {
-  /// "auto": the first of ipc, fabric, nccl and nvshmem that every rank can use and that works; or
-  /// the name of one of these, the same on every rank.
+  /// "auto", or one of "ipc", "fabric", "nccl" and "nvshmem"; the same on every rank. "auto" takes
+  /// the first of the four that every rank can use and that works. NOTE: its last choice starts
+  /// NVSHMEM if no world is up and libnvshmem_host.so.3 is found.
   std::string transport = "auto";
-  /// An ncclComm_t of the group, its ranks in the same order; null: not "nccl". NCCL is the library
-  /// that the process has loaded, 2.29 or newer.
+  /// An ncclComm_t of the group, with its ranks in the same order; null: "nccl" cannot be used.
+  /// NCCL is the library that the process has loaded; it must be 2.29 or newer.
   void* nccl_comm = nullptr;
 };
 
-/// AllGatherBytes by ncclAllGather() on a stream of its own, which it waits for: for a program that
-/// has nothing else. `nccl_comm` is an ncclComm_t and must outlive it. Throws ExchangeError.
+/// An AllGatherBytes by ncclAllGather(), for programs that have no other. A call uses a stream of
+/// its own and waits for it. `nccl_comm` is an ncclComm_t and must outlive the result. Throws
+/// ArgumentError if it is null, and ExchangeError if NCCL is missing or fails. Calls also throw
+/// CudaError.
 AllGatherBytes gather_bytes_by_nccl(void* nccl_comm);
 
-/// What has become of the rounds of a channel.
+/// How the rounds of an exchange ended, on this rank.
 struct DeviceExchangeStats {
   std::int64_t rounds = 0;
   std::int64_t timed_out = 0;   ///< a peer did not come before the deadline
-  std::int64_t behind = 0;      ///< peers had given the round up before this rank came
+  std::int64_t behind = 0;      ///< peers had given up the round before this rank came
   std::int64_t mismatched = 0;  ///< a peer exchanges the counts of another placement
   Index last_missing = -1;      ///< a rank that the last incomplete round lacked; -1: none
   std::int64_t complete() const { return rounds - timed_out - behind - mismatched; }
 };
 
-/// One all-gather on the device.
+/// The arguments of one all-gather. All pointers are to device memory.
 struct DeviceGather {
-  const std::int32_t* mine = nullptr;  ///< [num_counts]
-  std::int32_t* all = nullptr;         ///< [num_ranks, num_counts], written; unspecified if not 0:
-  std::int32_t* outcome = nullptr;     ///< [1], may be null, written: 0 where the round is complete
-  std::size_t num_counts = 0;          ///< 1 to max_counts, the same on all ranks
-  std::uint64_t fingerprint = 0;       ///< of what is exchanged: ranks with another one refuse it
+  const std::int32_t* mine = nullptr;  ///< [num_counts]: what this rank sends
+  std::int32_t* all = nullptr;         ///< [num_ranks, num_counts], written
+  /// [1], written: 0 if the round is complete; otherwise `all` is unspecified. Null: not wanted.
+  std::int32_t* outcome = nullptr;
+  std::size_t num_counts = 0;     ///< 1 to max_counts, the same on all ranks
+  std::uint64_t fingerprint = 0;  ///< says what is exchanged; must be equal on all ranks
 };
 
-/// An all-gather of counts on the device: the exchange of one DevicePlanner, or by itself. What a
-/// PeerGroup makes runs within the plan's kernel; any other, this library's or the user's, between
-/// two kernels.
+/// An all-gather of counts on the device, which a DevicePlanner uses, or the user. A channel of a
+/// PeerGroup runs within the plan's kernel. Any other exchange, of this library or of your own,
+/// runs between two kernels.
 ///
-/// Rounds of a PeerGroup's channel: the n-th round of each rank belongs to round n; a rank takes
-/// part in all of them, with 0 tokens too. A round ends in one of four ways, for each rank by
-/// itself (the others may see the same round end in another way):
-/// - complete: all counts are there, the same bits on every rank;
-/// - timed out: a peer did not come within the deadline, and the rank goes on without;
-/// - behind: a peer is rounds ahead, so that this round was given up: known at once, without a
-///   wait, so that a rank that was late catches up with the others;
-/// - mismatched: a peer's fingerprint differs.
-/// From the first round on to which all ranks come within the deadline rounds are complete again. A
-/// process that ended never comes back: its group is to be made anew.
+/// Rounds of a PeerGroup's channel: the n-th call of each rank belongs to round n. Every rank takes
+/// part in every round, with 0 tokens, too. A round ends in one of four ways, and ranks may see the
+/// same round end in different ways:
 ///
-/// Rounds of a channel must follow each other on the device: one stream, or events between. They
-/// may be captured in CUDA graphs, and replayed. Not thread-safe.
+/// - complete: all counts have come, the same bits on every rank;
+/// - timed out: a peer did not come before the deadline, and the rank goes on without it;
+/// - behind: a peer is in a later round, so it has given up this one. The rank knows this at once,
+///   without a wait, so a rank that was late catches up with the others;
+/// - mismatched: a peer has another fingerprint.
+///
+/// Rounds are complete again as soon as all ranks come before the deadline. A process that ended
+/// does not come back: make a new group.
+///
+/// Rounds of a channel must follow each other on the device: one stream, or events between streams.
+/// They may be captured in CUDA graphs, and replayed. Not thread-safe.
 class DeviceExchange {
  public:
   virtual ~DeviceExchange() = default;
@@ -108,58 +119,73 @@ class DeviceExchange {
   virtual Index rank() const = 0;
   virtual std::size_t max_counts() const = 0;
 
-  /// Enqueues a round as a kernel of one block. Throws ArgumentError or CudaError.
+  /// Enqueues a round on `stream` and does not wait. A PeerGroup's channel launches one kernel of
+  /// one block. Throws ArgumentError if `gather` is wrong, CudaError, or ExchangeError if a library
+  /// such as NCCL fails.
   virtual void all_gather(StreamHandle stream, const DeviceGather& gather) = 0;
 
-  /// Waits for the stream.
+  /// How all rounds so far have ended. Waits for the stream, so it must not be captured. Throws
+  /// CudaError, also for errors of earlier work on the stream.
   virtual DeviceExchangeStats stats(StreamHandle stream) = 0;
 };
 
-/// The slow way that works everywhere: ncclAllGather() on the caller's stream, between a kernel
-/// that counts and one that plans. Without deadline or fingerprint: NCCL waits as it is told to.
-/// `nccl_comm` is an ncclComm_t of the group and must outlive it. Throws ArgumentError, or
-/// ExchangeError where there is no NCCL.
+/// An exchange by ncclAllGather() on the caller's stream, between a kernel that counts and one that
+/// plans. It takes longer than a PeerGroup's, and works wherever NCCL does. There is no deadline
+/// (NCCL's own time-out holds) and no fingerprint, and stats() only counts the calls of
+/// all_gather(). `nccl_comm` is an ncclComm_t of the group and must outlive the exchange. Throws
+/// ArgumentError if it is null or max_counts is 0, and ExchangeError if NCCL is missing or fails.
 std::shared_ptr<DeviceExchange> make_nccl_exchange(void* nccl_comm, std::size_t max_counts);
 
-/// Ranks of several NVLink domains, numbered domain by domain: rank d * L + l is the l-th of the L
-/// ranks of domain d. `rail` is among the l-th ranks of all domains, in order of domain, over
-/// whatever reaches them (make_nccl_exchange(), say); `domain` among the ranks of this rank's own.
-/// A round first sends this rank's counts along the rail, then within the domain what has come
-/// along the rails: each count crosses between two domains once. Three kernels or collectives on
-/// the caller's stream, between one that counts and one that plans.
+/// An exchange among ranks of several NVLink domains (docs/beyond-one-domain.md). Ranks are
+/// numbered domain by domain: rank d * L + l is the l-th of the L ranks of domain d. `rail`
+/// connects the l-th ranks of all domains, in order of domain, over whatever reaches them
+/// (make_nccl_exchange(), say). `domain` connects the ranks of this rank's own domain. Both may be
+/// used by this exchange only.
 ///
-/// max_counts() is the most that both have room for: `domain` carries rail's num_ranks() times as
-/// many, and one more. A rank that lacks a count in a round gets -1 in place of all of them, so
-/// that a planner refuses the batch; stats() and DeviceGather::outcome say so. Both exchanges are
-/// this one's alone. Throws ArgumentError where one is null or there is no room, CudaError.
+/// A round sends this rank's counts along the rail, then sends within the domain what has come
+/// along the rails. So each count crosses between two domains once. That is three kernels or
+/// collectives on the caller's stream, between a kernel that counts and one that plans.
+///
+/// max_counts() is the most for which both have room: `domain` carries the counts of all domains,
+/// and one more. If a rank lacks a count in a round, it gets -1 in place of all counts, so that its
+/// planner refuses the batch; stats() and DeviceGather::outcome say so. Throws ArgumentError if an
+/// exchange is null, has too little room, or there would be more than kMaxRanks ranks; CudaError.
 std::shared_ptr<DeviceExchange> make_two_level_exchange(std::shared_ptr<DeviceExchange> rail,
                                                         std::shared_ptr<DeviceExchange> domain);
 
-/// This rank's buffer, and where those of the others are.
+/// The ranks whose counts are exchanged within the plan's kernel (docs/exchange.md): this rank's
+/// buffer, and the addresses of the others' buffers.
 ///
-/// A rank's memory is written by its peers: no rank may end its group while another one's rounds
-/// are under way. Channels keep the memory alive. The end, where it is to be clean: a barrier of
-/// the ranks once all rounds are over, disconnect(), another barrier, then the destructors.
+/// Peers write to a rank's memory, so no rank may end its group while rounds of another rank are
+/// under way. Channels keep the memory alive. To end a group cleanly:
+///
+/// 1. Wait until all rounds are over, then a barrier of the ranks.
+/// 2. disconnect(), then another barrier.
+/// 3. The destructors.
 class PeerGroup {
  public:
-  /// `buffers` [num_ranks], ranks in order, in the address space of the current device: each of
-  /// peer_buffer_bytes(), aligned to 256, zero before the first round of any rank, and the user's
-  /// to free. buffers[rank] is this rank's own. Throws ArgumentError or CudaError.
+  /// A group of memory that the user owns. `buffers` [num_ranks], in order of rank, are addresses
+  /// for the current device; `buffers[rank]` is this rank's own. Each buffer has
+  /// peer_buffer_bytes() bytes, is aligned to 256, and is zero before any rank makes its group.
+  /// Throws ArgumentError or CudaError.
   static PeerGroup from_pointers(Index rank, std::span<void* const> buffers,
                                  const PeerGroupOptions& options);
 
-  /// All ranks of a group in one process: rank g on devices[g]. A device may come several times;
-  /// rounds of its ranks then need streams whose kernels run at the same time (of the default 8
-  /// connections of a device, see CUDA_DEVICE_MAX_CONNECTIONS, one a rank). Throws ArgumentError,
-  /// or CudaError where devices cannot read each other's memory.
+  /// All ranks of a group in one process, rank g on `devices[g]`. If a device has several ranks,
+  /// their rounds need streams whose kernels run at the same time: a device has 8 connections by
+  /// default (CUDA_DEVICE_MAX_CONNECTIONS), and each rank needs one. Throws ArgumentError, also if
+  /// devices cannot access each other's memory, or CudaError.
   static std::vector<PeerGroup> in_process(std::span<const int> devices,
                                            const PeerGroupOptions& options);
 
-  /// One process a rank, on its current device. Collective. What is to be used, and whether each
-  /// step worked, is agreed by `all_gather` first: all ranks get the same transport, or all throw.
-  /// Throws ArgumentError where this rank's arguments are wrong, before anything is exchanged;
-  /// ExchangeError, on all ranks, where arguments differ between ranks, a rank has no device, or no
-  /// transport works (it says which rank lacks what).
+  /// A group whose ranks are processes, each on its current device. Collective. The ranks agree by
+  /// `all_gather` which transport to use, and after each step whether it worked on all of them. So
+  /// all ranks get the same transport, or all throw.
+  ///
+  /// Throws ArgumentError if this rank's arguments are wrong, before anything is exchanged. Throws
+  /// ExchangeError, on all ranks, if arguments differ between ranks, a rank has no device, or no
+  /// transport works; the message says which rank lacks what. What `all_gather` throws passes
+  /// through.
   static PeerGroup connect(Index rank, Index num_ranks, const AllGatherBytes& all_gather,
                            const PeerGroupOptions& options, const ConnectOptions& how = {});
 
@@ -170,15 +196,17 @@ class PeerGroup {
   Index num_ranks() const;
   Index rank() const;
   Transport transport() const;
-  std::size_t bytes()
-      const;  ///< of device memory, of this rank: peer_buffer_bytes() or a little more
+  /// Device memory of this rank, in bytes: peer_buffer_bytes() or a little more.
+  std::size_t bytes() const;
   Index num_channels() const;
 
-  /// Handed out once. Throws ArgumentError.
+  /// Channel `index`, which is handed out once. Throws ArgumentError if index is out of range or
+  /// the channel was handed out before; CudaError.
   std::shared_ptr<DeviceExchange> channel(Index index);
 
-  /// Gives up the peers' memory, so that they may free it (CUDA wants that of "ipc"), on the device
-  /// that was current at connect(). No round may be under way, nor follow.
+  /// Unmaps the memory of the peers, so that they can free it (CUDA demands that for "ipc"). Call
+  /// it with the device current that was current at connect(). No round may be under way, and none
+  /// may follow.
   void disconnect();
 
   struct State;

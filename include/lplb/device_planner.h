@@ -14,145 +14,182 @@ namespace lplb {
 
 /// How a batch is launched.
 enum class PlanShape {
-  kAuto,     ///< kCluster where the device has clusters (compute capability 9.0), else kKernels
-  kCluster,  ///< one kernel of one cluster of blocks
-  kKernels,  ///< three kernels, count, solve and map; each starts before the last one has ended
+  kAuto,     ///< kCluster if the device has clusters (compute capability 9.0), else kKernels
+  kCluster,  ///< one kernel, whose blocks are one cluster
+  kKernels,  ///< three kernels: count, solve, map; each may start before the previous one ends
 };
 
 struct DevicePlannerOptions {
   PlanShape shape = PlanShape::kAuto;
-  int max_blocks = 8;  ///< blocks, hence SMs, of a launch: 1, 2, 4 or 8. Small batches take fewer
-  /// After each batch a kernel checks it on the device, from first principles: every token is at a
-  /// live replica of its expert, this rank's tokens of a replica are what the rules say, over all
-  /// ranks every quota is met, and no rank exceeds the reported load. Slow.
+  int max_blocks = 8;  ///< most blocks (SMs) of a launch: 1, 2, 4 or 8. Small batches take fewer
+  /// A further kernel checks each batch, from first principles: every token is at a live replica of
+  /// its expert, each replica has the tokens of this rank that the rules give it, over all ranks
+  /// every quota is met, and no rank exceeds the reported load. Slow.
   bool checks = false;
-  /// Keep what write_quotas() needs of each batch in device memory.
+  /// Keep in device memory what write_quotas() needs of each batch.
   bool keeps_split = false;
-  /// How the planner learns the other ranks' counts, of the same rank and number of ranks, with
-  /// room for the largest placement's counts; this planner's alone. A channel of a PeerGroup:
-  /// within the plan's kernel. Any other: between a kernel that counts and one that plans (with
-  /// staleness: behind the plan, on a stream beside the caller's); what it gathers is taken as
-  /// complete. Null: they are given with each batch.
+  /// How the planner learns the counts of the other ranks. Null: they are given with each batch. A
+  /// channel of a PeerGroup runs within the plan's kernel. Any other exchange runs between a kernel
+  /// that counts and one that plans, or, with staleness, after the plan on a stream of the
+  /// planner's own; what it gathers counts as complete. The exchange must have this rank and number
+  /// of ranks, and room for the counts of the largest placement. Only this planner may use it.
   std::shared_ptr<DeviceExchange> exchange;
 };
 
-/// One rank's batch, in device memory. An id is int32 or int64, and aligned as such.
+/// One rank's batch. All pointers are to device memory; those to ids are aligned to `id_bytes`, all
+/// others to 4. A pointer may be null:
+///
+/// | null | what it means |
+/// |---|---|
+/// | `topk_idx`, `physical_idx` | allowed only if `num_tokens` is 0 |
+/// | `num_valid_tokens` | all tokens are real, none is padding |
+/// | `target_rank` | `physical_idx` gets physical ids; otherwise slots on the ranks |
+/// | `packed` | this rank's counts are not wanted |
+///
+/// What `all_counts` means depends on the planner:
+///
+/// | planner | given | null |
+/// |---|---|---|
+/// | with an exchange | not allowed | the exchange gathers the counts |
+/// | no exchange, staleness 0 | what the ranks counted in this batch | all have the same tokens |
+/// | no exchange, staleness 1 | what they counted in the previous one | the batch is unplanned |
+///
+/// With staleness 0, this rank's row of `all_counts` is ignored: the planner uses its own count. If
+/// all ranks have the same tokens, these are split and mapped in the same way on all ranks.
+///
+/// With staleness 1, this rank's row is used. If the previous batch had another PackedLayout, or
+/// there was no previous batch, the contents are ignored. The buffer must still be large enough for
+/// the current layout, because the kernel reads it before it knows.
 struct DeviceBatch {
-  const void* topk_idx = nullptr;  ///< [num_tokens, num_topk]; may be null where num_tokens is 0
-  int id_bytes = 4;                ///< 4 or 8, of topk_idx and of what is written
-  std::int64_t num_tokens = 0;     ///< num_tokens * num_topk: 0 to max_tokens * that of the options
-  Index num_topk = 0;              ///< entries a token; 0: PlannerOptions::num_topk
-  /// How many of the tokens are real, the others pad: not counted, and mapped to -1. Null: all.
-  /// Clamped to [0, num_tokens], and told by the status word then.
+  const void* topk_idx = nullptr;  ///< [num_tokens, num_topk]: logical ids; -1 is dropped
+  int id_bytes = 4;                ///< bytes of an id, read or written: 4 or 8
+  std::int64_t num_tokens = 0;     ///< >= 0; at most max_tokens * options' num_topk entries
+  Index num_topk = 0;              ///< entries of a token; 0: PlannerOptions::num_topk
+  /// [1]: how many of the tokens are real. The others are padding: not counted, and mapped to -1. A
+  /// value outside 0 to num_tokens is clamped, and counted in DevicePlannerStats::bad_valid.
   const std::int32_t* num_valid_tokens = nullptr;
-  /// [num_tokens, num_topk], written: physical ids; -1 for -1, for bad ids and for what pads. May
-  /// be the same memory as topk_idx.
+  /// [num_tokens, num_topk], written: physical ids; -1 for -1, for bad ids and for padding. May be
+  /// the same memory as topk_idx.
   void* physical_idx = nullptr;
-  /// Where given, [num_tokens, num_topk] likewise: the rank, and physical_idx is then the slot on
-  /// it (0 to slots_per_rank - 1) in place of the physical id.
+  /// [num_tokens, num_topk], written: the rank of each entry, or -1. physical_idx then gets the
+  /// slot on the rank (0 to slots_per_rank - 1) in place of the physical id.
   void* target_rank = nullptr;
-  /// [num_ranks, PackedLayout::size()]: what each rank counted, packed (exchange.h). This rank's
-  /// row is ignored: the planner puts its own count in its place. Null: the planner's exchange
-  /// gathers them; where it has none, every rank has the same tokens: they are split, and mapped
-  /// alike on all ranks.
-  /// With staleness: of the batch before, this rank's row too. Of no effect where that batch had
-  /// another PackedLayout, or there was none, but with room for this one's: it is read all the
-  /// same. Null: the exchange's, or there are none.
+  /// [num_ranks, PackedLayout::size()]: what each rank counted, packed (exchange.h). See above.
   const std::int32_t* all_counts = nullptr;
-  /// With staleness and without an exchange, [PackedLayout::size()], written: what this rank
-  /// counted, for all_counts of the next batch. May be null.
+  /// [PackedLayout::size()], written: what this rank counted, packed, for all_counts of the next
+  /// batch. Only with staleness 1 and without an exchange; otherwise it must be null.
   std::int32_t* packed = nullptr;
 };
 
 /// The status word: what happened since construction, and to the last batch.
 struct DevicePlannerStats {
   std::int64_t batches = 0;
-  std::int64_t solved = 0;        ///< split by the solver
-  std::int64_t optimal = 0;       ///< of these, proven optimal
-  std::int64_t degraded = 0;      ///< refused: each rank divided its own tokens evenly
-  std::int64_t unplanned = 0;     ///< with staleness: divided evenly, there was nothing to split by
-  std::int64_t out_of_range = 0;  ///< ids that were bad input
-  std::int64_t overflows = 0;     ///< degraded: the counts of all ranks sum past 2^31 - 1
-  std::int64_t bad_counts = 0;    ///< degraded: a count was negative, or of another placement
-  std::int64_t lost = 0;          ///< degraded: the exchange was not complete (its stats() say why)
-  std::int64_t bad_valid = 0;     ///< batches whose num_valid_tokens was clamped
-  std::int64_t check_failures = 0;  ///< `checks`: what was wrong, over all batches
+  std::int64_t solved = 0;          ///< split by the solver
+  std::int64_t optimal = 0;         ///< of these, proven optimal
+  std::int64_t degraded = 0;        ///< not solved: the rank divided its own tokens evenly
+  std::int64_t unplanned = 0;       ///< with staleness: no previous batch to split by
+  std::int64_t out_of_range = 0;    ///< bad ids
+  std::int64_t overflows = 0;       ///< degraded: the counts of all ranks sum past 2^31 - 1
+  std::int64_t bad_counts = 0;      ///< degraded: a count was negative, or of another placement
+  std::int64_t lost = 0;            ///< degraded: the exchange was incomplete; its stats() say why
+  std::int64_t bad_valid = 0;       ///< batches whose num_valid_tokens was clamped
+  std::int64_t check_failures = 0;  ///< with `checks`: errors found in all batches
   BatchStatus last_status = BatchStatus::kOptimal;
-  std::int64_t last_max_load = 0;  ///< T; of the last solved batch, like what follows
+  std::int64_t last_max_load = 0;  ///< T. This and what follows: of the last solved batch
   std::int64_t last_lower_bound = 0;
   std::int64_t last_total = 0;  ///< tokens of all ranks
   std::int64_t last_steps = 0;
   double last_imbalance = 1;  ///< max / mean rank load
 };
 
-/// The fast loop of one rank on the device: count, exchange, solve, map. The counts of the other
-/// ranks are given with each batch, or come by an exchange: then every rank runs every batch, and
-/// puts a new placement into force before the same one. One planner a layer and batch in flight:
-/// planners share nothing. Not thread-safe; of the device that was current at construction.
+/// The fast loop of one rank on the device: count, exchange, solve, map. Results equal those of
+/// Planner, bit for bit.
 ///
-/// run() and update_placement() enqueue on the caller's stream and return: they do not synchronise,
-/// touch another stream (but see join()) or allocate on the device; run() does not allocate at all.
-/// It may be captured in a CUDA graph: replays read what the pointers then point to, and the
-/// placement that update_placement() put there last. Batches and updates of one planner must follow
-/// each other on the device: one stream, or events between.
+/// The counts of the other ranks are given with each batch, or an exchange brings them. With an
+/// exchange, every rank must run every batch, and must put a new placement into force before the
+/// same batch as the others. Use one planner for each layer and batch in flight; planners share
+/// nothing. Not thread-safe. A planner uses the device that was current at construction.
 ///
-/// Results equal those of Planner, bit for bit.
+/// run() and update_placement() enqueue on the caller's stream and return. They do not synchronise,
+/// use another stream (join() names the exception), or allocate on the device; run() does not
+/// allocate at all. run() may be captured in a CUDA graph. A replay reads what the pointers point
+/// to at that time, and uses the placement of the last update_placement(). Batches and updates of
+/// one planner must follow each other on the device: one stream, or events between streams.
 class DevicePlanner {
  public:
-  /// Allocates all that later batches need. Throws ArgumentError as Planner does, and where a speed
-  /// differs from another, max_tokens * num_topk passes 2^31 - 1, or a block of threads cannot hold
-  /// the largest placement within the limits; CudaError where CUDA cannot be used.
+  /// Allocates all memory that later batches need. The solver is kCut or kFlow; kIpm is not on the
+  /// device, and kFlow solves in its place.
+  ///
+  /// Throws ArgumentError as Planner does, and if speeds differ, max_tokens * num_topk is 2^31 or
+  /// more, a block of threads cannot hold the largest placement within the limits, a device option
+  /// is out of range, or the exchange does not fit. Throws CudaError if CUDA cannot be used.
   DevicePlanner(const Placement& placement, Index rank, const PlannerOptions& options,
                 const DevicePlannerOptions& device_options = {});
   ~DevicePlanner();
   DevicePlanner(DevicePlanner&&) noexcept;
   DevicePlanner& operator=(DevicePlanner&&) noexcept;
 
-  /// Plans one batch. A batch that cannot be solved (see DevicePlannerStats) is mapped all the
-  /// same: each rank divides its own tokens of an expert evenly over the live replicas. Throws
-  /// ArgumentError, with nothing launched, or CudaError.
+  /// Plans one batch. A batch that cannot be solved (see DevicePlannerStats) is mapped, too: the
+  /// rank divides its own tokens of an expert evenly over the live replicas.
+  ///
+  /// Cost: the launch of one kernel, or of three (PlanShape::kKernels); the host does not wait. An
+  /// exchange that is not a PeerGroup's adds its own launches, and, with staleness 0, two kernels
+  /// that count. On an H200, a batch of 4096 tokens x top 8 on a cube of 8 ranks takes 8.6 us with
+  /// given counts (median; bench/RESULTS.md).
+  ///
+  /// Throws ArgumentError, with nothing launched, CudaError, or what the exchange's all_gather()
+  /// throws.
   void run(StreamHandle stream, const DeviceBatch& batch);
 
-  /// With staleness and an exchange that is not a PeerGroup's: the counts of the last batch travel
-  /// beside the stream that it ran on; the next run() waits for them there. join() has `stream`
-  /// wait for them: call it between a batch and a capture or a graph's launch, at the end of a
-  /// capture (CUDA ends it with an error else), and before the stream of the batches changes. Else
-  /// it does nothing. Throws ArgumentError for a capture that was begun without it.
+  /// Makes `stream` wait for the counts of the last batch. It is needed only with staleness 1 and
+  /// an exchange that is not a PeerGroup's; otherwise it does nothing. The counts then travel on a
+  /// stream of the planner's own, in parallel with the stream of the batch, and the next run()
+  /// makes its stream wait for them. Call join():
+  ///
+  /// - between a batch and a capture, or the launch of a graph;
+  /// - at the end of a capture, because otherwise CUDA ends it with an error;
+  /// - before the batches move to another stream.
+  ///
+  /// Throws ArgumentError if `stream` is being captured and the batch before the capture was not
+  /// joined, or CudaError.
   void join(StreamHandle stream);
 
-  /// This rank's counts of a batch, packed, into `packed` [layout().size()]: for an exchange of the
-  /// user's own, whose result goes into all_counts. Two kernels. Throws as run().
+  /// Writes this rank's counts of a batch, packed, to `packed` [layout().size()], for an exchange
+  /// of your own, whose result goes into all_counts. Two kernels. Throws ArgumentError, with
+  /// nothing launched, or CudaError.
   void count(StreamHandle stream, const DeviceBatch& batch, std::int32_t* packed);
 
-  /// With DevicePlannerOptions::checks: checks what run() made of its last batch once more, as
-  /// `batch` now is; failures are added to the status word. `batch` is that of run(). Throws
-  /// ArgumentError.
+  /// Only with DevicePlannerOptions::checks: checks once more what run() made of its last batch,
+  /// with the present contents of `batch`, which must be that of run(). Failures are added to the
+  /// status word. One kernel. Throws ArgumentError or CudaError.
   void check(StreamHandle stream, const DeviceBatch& batch);
 
-  /// With DevicePlannerOptions::keeps_split: writes the split of the last batch to device memory,
-  /// for runtimes that map tokens themselves. `all_counts` as the batch had it: null where the
-  /// planner has an exchange, whose counts are taken. One kernel. With staleness it is the split
-  /// that the batch was mapped by, of the tokens of the batch before: its shares are what counts.
-  /// Throws ArgumentError.
+  /// Only with DevicePlannerOptions::keeps_split: writes the split of the last batch to device
+  /// memory, for runtimes that map tokens themselves. `all_counts` as in the batch; null if the
+  /// planner has an exchange. With staleness, the split is the one by which the batch was mapped,
+  /// of the tokens of the previous batch, so use its shares. One kernel. Throws ArgumentError or
+  /// CudaError.
   void write_quotas(StreamHandle stream, const std::int32_t* all_counts,
                     const QuotaOutputs& outputs);
 
-  /// For the batches that are enqueued later, replays included. Limits and errors as in
-  /// Planner::update_placement(), and as in the constructor; not within a capture. May wait for the
-  /// update before the last one to be copied.
+  /// Puts another placement into force for batches that are enqueued later, and for later replays.
+  /// Limits and errors as in Planner::update_placement() and in the constructor. Must not be
+  /// captured. It may wait until the update before the previous one is copied.
   void update_placement(StreamHandle stream, const Placement& placement);
 
-  /// Waits for the stream.
+  /// The status word. Waits for the stream. Throws ArgumentError if the stream is being captured,
+  /// or CudaError.
   DevicePlannerStats stats(StreamHandle stream);
-  /// Does not wait: asks for a copy of the status word behind what is in the stream, and returns
-  /// the newest one that has arrived. nullopt: none yet. Not within a capture.
+  /// The status word, without a wait: enqueues a copy of it, unless one is under way, and returns
+  /// the newest copy that has arrived; nullopt if none has. Errors as in stats().
   std::optional<DevicePlannerStats> poll_stats(StreamHandle stream);
 
   const Placement& placement() const;
-  /// Of all_counts.
+  /// The layout of a row of DeviceBatch::all_counts, for the placement of the last
+  /// update_placement().
   const PackedLayout& layout() const;
   PlanShape shape() const;  ///< never kAuto
-  /// Blocks, and SMs, that a batch of so many tokens takes.
+  /// How many blocks, each on an SM, a batch of `num_tokens` tokens takes.
   int num_blocks(std::int64_t num_tokens) const;
 
  private:
