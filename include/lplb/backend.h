@@ -10,13 +10,13 @@
 
 namespace lplb {
 
-/// Where a stage runs. Integer results of the two are equal, bit for bit.
+/// Where a stage runs. Both backends give the same integer results, bit for bit.
 enum class Backend {
   kCpu,
   kCuda,
 };
 
-/// "cpu", "cuda" and back. Throws ArgumentError for any other name.
+/// Converts "cpu" and "cuda" to a Backend, and back. Throws ArgumentError for any other name.
 Backend parse_backend(std::string_view name);
 const char* backend_name(Backend backend);
 
@@ -35,23 +35,22 @@ struct CudaDevice {
   int shared_memory_bytes = 0;  ///< the most that a block can have
 };
 
-/// What there is of CUDA, in this build and on this machine.
+/// What this build and this machine have of CUDA.
 struct CudaSupport {
-  bool compiled = false;
-  int toolkit = 0;            ///< 13000: 13.0; 0 where not compiled
-  int driver = 0;             ///< the newest CUDA that the driver knows; 0: no driver
-  std::string architectures;  ///< "80, 90, 100, 120"
+  bool compiled = false;      ///< the build has the kernels
+  int toolkit = 0;            ///< CUDA version of the build, 13000 for 13.0; 0: not compiled
+  int driver = 0;             ///< the newest CUDA version that the driver knows; 0: no driver
+  std::string architectures;  ///< "80, 90, 100, 120": what kernels are compiled for
   std::vector<CudaDevice> devices;
   std::string missing;  ///< why kCuda cannot be used; empty: it can
 };
 
-/// Asks the runtime, once a process; initialises no device.
+/// Asks the CUDA runtime at the first call in a process. Later calls return the same answer.
 const CudaSupport& cuda_support();
 
-/// NVIDIA MathDx, which the CUDA kernel of Solver::kIpm is built with: the other solvers do
-/// without.
+/// Whether the build has NVIDIA MathDx. Only the CUDA kernel of Solver::kIpm needs it.
 struct MathDxSupport {
-  std::string version;        ///< "cuSolverDx 0.2.1"; empty where it is not built in
+  std::string version;        ///< "cuSolverDx 0.2.1"; empty: it is not built in
   std::string architectures;  ///< "90, 100": what that kernel is compiled for
   std::string missing;        ///< why it is not built in; empty: it is
 };

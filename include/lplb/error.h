@@ -6,8 +6,8 @@
 
 namespace lplb {
 
-/// What every exception of this library derives from. The library throws; it never prints, aborts
-/// or exits. A message names the argument or file, its value, and what was expected.
+/// The base class of all exceptions of this library. The library throws; it never prints, aborts or
+/// exits. A message names the argument or file, its value, and what was expected.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -40,8 +40,9 @@ class FileError : public Error {
   std::string path_;
 };
 
-/// The ranks of a group disagree on what they exchange, or the group is closed. (A peer that is
-/// merely late is no error: the batch is planned without it and counted as degraded.)
+/// The ranks of a group cannot exchange: they disagree on what they exchange, the group is closed,
+/// no transport works, or NCCL or NVSHMEM fails. A peer that is only late is not an error: the
+/// batch is planned without its counts, and counted as degraded.
 class ExchangeError : public Error {
  public:
   using Error::Error;

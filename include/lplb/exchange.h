@@ -11,75 +11,86 @@
 
 namespace lplb {
 
-/// What a rank tells the others of its counts: those of the replicated experts, then for each rank
-/// the sum over the experts that have one replica, there. 24 integers for a cube of 8 with 16
-/// replicas, where the full counts are 256.
+/// The layout of packed counts, which are what a rank tells the others: the counts of the
+/// replicated experts, then for each rank the sum over the experts that have their only replica
+/// there. For a cube of 8 ranks with 256 experts and 16 redundants, that is 16 + 8 = 24 integers in
+/// place of 256.
 struct PackedLayout {
   std::vector<Index> replicated;  ///< logical ids, ascending; their counts come first
-  std::vector<Index> home;        ///< [num_logical]: rank of a single-replica expert, else -1
+  std::vector<Index> home;        ///< [num_logical]: the rank of the only replica, or -1
   Index num_ranks = 0;
-  /// Hash of the above: ranks that exchange must agree on it.
+  /// A hash of the fields above. It must be the same on all ranks that exchange.
   std::uint64_t fingerprint = 0;
 
   PackedLayout() = default;
   explicit PackedLayout(const Placement& placement) { assign(placement); }
-  /// Allocates only where it outgrows what it held.
+  /// Takes another placement. Allocates only if it is larger than all before.
   void assign(const Placement& placement);
 
+  /// How many integers packed counts are.
   std::size_t size() const { return replicated.size() + static_cast<std::size_t>(num_ranks); }
-  /// `counts` [num_logical] -> `packed` [size()]. The sum of `counts` must fit a Load.
+  /// Packs `counts` [num_logical] into `packed` [size()]. The sum of `counts` must fit a Load.
+  /// Throws ArgumentError if a length is wrong.
   void pack(std::span<const Load> counts, std::span<Load> packed) const;
 };
 
 enum class ExchangeStatus {
-  kComplete,  ///< every rank's counts are there
+  kComplete,  ///< the counts of all ranks have come
   kTimedOut,  ///< a peer did not come before the deadline
 };
 
-/// How the ranks of an EP group learn each other's counts. One object a rank and planner.
+/// How the ranks of a group learn each other's counts: an all-gather in two halves, post() and
+/// collect(), which a rank calls in turn. A planner without staleness calls them one after the
+/// other. With staleness it plans a batch between them.
 ///
-/// An all-gather in two halves: post() and collect(), in turn. A planner without staleness calls
-/// one right behind the other; with it, it plans a batch between them.
+/// Each rank and each planner needs an object of its own. One object may be used by only one thread
+/// at a time. The objects of different ranks may be used at the same time.
 class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual Index num_ranks() const = 0;
   virtual Index rank() const = 0;
 
-  /// Makes room for layouts of up to `max_counts` integers, so that post() need not. A planner
-  /// calls it before its first batch.
+  /// Makes room for layouts of up to `max_counts` integers, so that post() need not allocate. A
+  /// planner calls it before its first batch.
   virtual void reserve(std::size_t max_counts) = 0;
 
-  /// Hands in `mine` [layout.size()], the calling rank's counts, without waiting for the others.
-  /// Every rank calls it once a batch, with the same layout. Throws ArgumentError where lengths are
-  /// wrong; then there is nothing to collect.
+  /// Hands in `mine` [layout.size()], the counts of the calling rank, without waiting for the
+  /// counts of the other ranks. Every rank calls it once for each batch, with the same layout,
+  /// after it has collected the previous batch. Throws ArgumentError if a length is wrong or the
+  /// layout has another number of ranks; then nothing is posted.
   virtual void post(const PackedLayout& layout, std::span<const Load> mine) = 0;
 
-  /// The counts that all ranks have posted in this rank's last batch, into `all` [num_ranks,
-  /// layout.size()], ranks in order; waits for them. kTimedOut, with `all` unspecified, where the
-  /// batch's deadline passed. Throws ExchangeError where the group is closed before they are there
-  /// or a peer's layout differs, ArgumentError where the length is wrong or nothing is posted.
+  /// Waits for the counts that all ranks post for the batch of this rank's last post(), and writes
+  /// them to `all` [num_ranks, layout.size()], ranks in order. Returns kTimedOut if the deadline
+  /// passes; `all` is then unspecified. Throws ExchangeError if the group is closed before the
+  /// counts have come, or the layout of a peer differs. Throws ArgumentError if the length is wrong
+  /// or nothing is posted.
   virtual ExchangeStatus collect(std::span<Load> all) = 0;
 
-  /// Both, with all arguments checked first.
+  /// post() and collect(). All arguments are checked first, so that ArgumentError means that this
+  /// rank has not taken part.
   ExchangeStatus all_gather(const PackedLayout& layout, std::span<const Load> mine,
                             std::span<Load> all);
 };
 
-/// Counts given by the user, from whatever transport there is. What the calling rank counted itself
-/// replaces its own row.
+/// An exchange whose counts the user gives: for any transport of your own. The row of the calling
+/// rank is replaced by what it counted itself.
 class GivenCounts : public Exchange {
  public:
+  /// Throws ArgumentError if num_ranks is not in 1 to kMaxRanks, or rank not in 0 to num_ranks - 1.
   GivenCounts(Index num_ranks, Index rank);
-  /// `counts` [num_ranks, num_logical], all >= 0, for the batches that are collected from now on: a
-  /// planner with staleness collects those of the batch before. Throws ArgumentError.
+  /// Sets `counts` [num_ranks, num_logical], >= 0, for the batches that are collected from now on.
+  /// A planner with staleness collects the counts of the previous batch. Throws ArgumentError if
+  /// num_logical is not in 1 to kMaxPhysical, the length is wrong, a count is negative, or the sum
+  /// of a rank passes 2^63 - 1.
   void set(std::span<const Load> counts, Index num_logical);
 
   Index num_ranks() const override { return num_ranks_; }
   Index rank() const override { return rank_; }
   void reserve(std::size_t max_counts) override { mine_.reserve(max_counts); }
   void post(const PackedLayout& layout, std::span<const Load> mine) override;
-  /// Always complete. Throws ArgumentError where set() was not called for this many experts.
+  /// Always complete. Throws ArgumentError if set() was not called for this number of experts.
   ExchangeStatus collect(std::span<Load> all) override;
 
  private:
@@ -87,20 +98,21 @@ class GivenCounts : public Exchange {
   Index rank_;
   Index num_logical_ = 0;
   std::vector<Load> counts_;
-  PackedLayout layout_;  // of what is posted
+  PackedLayout layout_;  // of the counts that are posted
   std::vector<Load> mine_;
 };
 
-/// Ranks that are threads of one process: make one group, give each thread its member().
+/// A group whose ranks are threads of one process. Make one group, and give each thread its
+/// member().
 ///
 /// Batches: the n-th post() of each rank belongs to batch n. All ranks get the same outcome of a
-/// batch: complete, once the last rank has posted; or timed out, once any rank has waited for
-/// `deadline` in collect(). A rank that comes to a batch that is over gets kTimedOut at once, so
-/// that it catches up with the others; its counts are never mixed into a later batch.
+/// batch. It is complete when the last rank has posted, or timed out when any rank has waited for
+/// `deadline` in collect(). A rank that comes to a batch that is over gets kTimedOut at once, so it
+/// catches up with the others. Its counts are never mixed into a later batch.
 ///
-/// The end: close(), the end of any member, and layouts that differ end the group for good. Calls
-/// that wait and calls that come throw ExchangeError, which says why; a batch that was complete
-/// before stays so.
+/// The end: close(), the destruction of any member, or layouts that differ end the group for good.
+/// From then on collect() throws ExchangeError, which says why, also on ranks that wait in it. A
+/// batch that was complete before stays complete.
 class InProcessGroup {
  public:
   /// Throws ArgumentError unless num_ranks is in 1 to kMaxRanks and `deadline` > 0.
@@ -110,11 +122,12 @@ class InProcessGroup {
   InProcessGroup(InProcessGroup&&) noexcept;
   InProcessGroup& operator=(InProcessGroup&&) noexcept;
 
-  /// The exchange of one rank, handed out once; to be used by one thread at a time. Members keep
-  /// what they share alive: the group object may go first. Throws ArgumentError.
+  /// The exchange of one rank. It is handed out once, and may be used by one thread at a time.
+  /// Members keep alive what they share, so the group object may be destroyed first. Throws
+  /// ArgumentError if rank is out of range or its member was handed out before.
   std::shared_ptr<Exchange> member(Index rank);
 
-  /// From any thread; wakes all ranks that wait.
+  /// Ends the group, and wakes all ranks that wait. May be called from any thread.
   void close();
 
  private:

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The whole public API.
+// The whole public API of lplb::lplb. rail_exchange.h is not included: its functions are in
+// libraries of their own.
 #include "lplb/backend.h"
 #include "lplb/device_counter.h"
 #include "lplb/device_exchange.h"

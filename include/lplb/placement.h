@@ -10,15 +10,15 @@
 
 namespace lplb {
 
-/// The maps of several layers, as EPLB returns them.
+/// The placements of several layers, as the three maps that EPLB returns.
 struct ExpertMaps {
   Index num_layers = 0;
   Index num_physical = 0;
   Index num_logical = 0;
-  Index max_replicas = 0;                  ///< the most replicas any expert of any layer has
+  Index max_replicas = 0;                  ///< the most replicas of any expert
   std::vector<Index> physical_to_logical;  ///< [num_layers, num_physical]
-  std::vector<Index> logical_to_physical;  ///< [num_layers, num_logical, max_replicas], -1 padded,
-                                           ///< in the order in which the replicas were made
+  std::vector<Index> logical_to_physical;  ///< [num_layers, num_logical, max_replicas], in the
+                                           ///< order in which replicas were made, then -1
   std::vector<Index> replica_count;        ///< [num_layers, num_logical]
 
   /// physical_to_logical of one layer: [num_physical].
@@ -28,39 +28,53 @@ struct ExpertMaps {
   }
 };
 
-/// EPLB (deepseek-ai/EPLB): replicates the experts with most load a replica, packs replicas onto
-/// ranks greedily. Hierarchical (groups to nodes, then replicas inside the node) where num_groups
-/// divides by num_nodes, else global: then groups and nodes play no part. Same result as the Python
-/// reference on PyTorch's CPU backend, ties included: like it, it computes in float32, so loads
-/// that differ beyond 24 bits tie, as do all beyond float32's range.
-/// `load` [num_layers, num_logical], finite and >= 0. num_replicas slots in all, at least
-/// num_logical, at most kMaxPhysical and a multiple of num_ranks; hierarchical: num_logical a
-/// multiple of num_groups and num_ranks of num_nodes. `num_threads` (>= 1) layers at a time; the
-/// result does not depend on it. Throws ArgumentError.
-/// O(layers * num_replicas * log num_replicas), a few microseconds a layer of 288 replicas.
+/// The EPLB policy (deepseek-ai/EPLB): gives the next replica to the expert with most load per
+/// replica, then packs replicas onto ranks greedily. If num_nodes divides num_groups, it is
+/// hierarchical: groups go to nodes, and replicas are made and packed within each node. Otherwise
+/// it is global: groups and nodes are ignored.
+///
+/// The result is the same as that of the Python reference on PyTorch's CPU backend, ties included.
+/// Both compute in float32, so loads that differ only after 24 bits are equal, and so are all loads
+/// beyond float32's range.
+///
+/// - `load` [num_layers, num_logical]: finite and >= 0.
+/// - `num_replicas`: all slots. At least num_logical, at most kMaxPhysical, a multiple of
+///   num_ranks.
+/// - If hierarchical: num_logical is a multiple of num_groups, and num_ranks of num_nodes.
+/// - `num_threads`: >= 1. The result does not depend on it.
+///
+/// Throws ArgumentError. O(num_layers * num_replicas * log num_replicas): a few microseconds for a
+/// layer of 288 replicas.
 ExpertMaps rebalance_experts(std::span<const double> load, Index num_layers, Index num_logical,
                              Index num_replicas, Index num_groups, Index num_nodes, Index num_ranks,
                              int num_threads = 1);
 
-/// Topology placement: orders the experts over the ranks by EPLB without replicas, sorts each
-/// rank's experts by load, and gives the heaviest of each rank a replica along the topology's
-/// edges. Redundant d of rank g copies the expert in slot d of rank r2o[g][d % num_columns], so
-/// more redundants than columns share an edge. A rank's slots are [its own experts, heaviest first
-/// | its redundants]; an expert has at most two replicas, never on one rank.
-/// `load` [num_layers, num_logical], finite and >= 0; num_ranks a multiple of topology.group_size
-/// (groups of consecutive ranks); num_logical a multiple of num_ranks; redundants (a rank) 0 to
-/// num_logical / num_ranks, at most kMaxPhysical slots in all. With num_nodes > 1 the order levels
-/// the nodes first, then the ranks of each: EPLB with every expert a group of its own. Throws
-/// ArgumentError.
+/// A placement along a topology:
+///
+/// 1. EPLB without replicas distributes the experts over the ranks. With num_nodes > 1, every
+///    expert is a group of its own, so the nodes are levelled first, then the ranks of each node.
+/// 2. Each rank's experts are sorted by load, the heaviest first. They fill the rank's first slots.
+/// 3. The redundants fill the other slots. Redundant d of rank g copies the expert in slot d of
+///    rank `r2o[g][d % num_columns]`. If there are more redundants than columns, several use the
+///    same edge.
+///
+/// An expert has at most two replicas, never on the same rank.
+///
+/// - `load` [num_layers, num_logical]: finite and >= 0; num_logical is a multiple of num_ranks.
+/// - `num_ranks`: a multiple of topology.group_size. Groups are consecutive ranks.
+/// - `redundants`: of each rank, 0 to num_logical / num_ranks; at most kMaxPhysical slots in all.
+/// - `num_threads`: >= 1. The result does not depend on it.
+///
+/// Throws ArgumentError.
 ExpertMaps place_on_topology(std::span<const double> load, Index num_layers, Index num_logical,
                              const Topology& topology, Index redundants, Index num_ranks,
                              Index num_nodes = 1, int num_threads = 1);
 
-/// How far a weight travels.
+/// How far the weights of an expert travel.
 enum class MoveKind { kSameRank, kSameNode, kOtherNode };
 
-/// Copy the weights of `logical` from slot `source` to slot `target` (physical ids of the old and
-/// of the new placement). All moves of a plan read the old placement: they happen at once.
+/// A copy of the weights of `logical` from slot `source` of the old placement to slot `target` of
+/// the new one. All moves of a list read the old placement, so they must happen at once.
 struct Move {
   Index logical;
   Index source;
@@ -70,26 +84,30 @@ struct Move {
   bool operator==(const Move&) const = default;
 };
 
-/// Which weights must move to get from placement `from` to `to` (same ranks, nodes, slots and
-/// logical experts): one move for every slot of `to` whose expert is not already in that slot. Its
-/// source is the nearest slot of `from`: own rank, then own node, then any, the lowest id where
-/// there are several. Moves that cost least come first (same rank, same node, other node; then by
-/// target). Ranks that are dead in `to` receive nothing; ranks that are dead in either placement
-/// give nothing, and what such a rank held counts as lost. Throws ArgumentError where the two do
-/// not match or an expert is lost with all its replicas. O(num_physical * replicas).
+/// The moves that lead from placement `from` to `to`. Both must have the same ranks, nodes, slots
+/// and logical experts. There is a move for each slot of `to` whose expert is not already in that
+/// slot. Its source is the nearest slot of `from`: on the same rank, otherwise on the same node,
+/// otherwise anywhere; of several, the one with the lowest id. Moves are sorted by kind (same rank,
+/// same node, other node), then by target.
+///
+/// A rank that is dead in `to` receives nothing. A rank that is dead in either placement gives
+/// nothing, because its weights count as lost. Throws ArgumentError if the placements do not match,
+/// or all replicas of an expert are lost. O(num_physical * replicas).
 std::vector<Move> plan_moves(const Placement& from, const Placement& to);
 
-/// `to` with the slots inside each rank reordered so that every expert which `from` already has on
-/// that rank stays in its slot; the rest fill the other slots in the order of `to`. For use before
-/// plan_moves() where the order of slots is free. Ranks hold the same experts as before (replicas
-/// counted). Throws ArgumentError where the two do not match. O(num_physical).
+/// Returns `to` with the slots of each rank in another order: an expert that `from` already has on
+/// the rank stays in its slot, and the others fill the remaining slots in the order of `to`. Every
+/// rank holds the same replicas as in `to`. For use before plan_moves(), if the order of a rank's
+/// slots does not matter. Throws ArgumentError if the two do not match. O(num_physical).
 Placement keep_slots(const Placement& from, const Placement& to);
 
-/// The placement as DeepEP's EPBuffer takes it to copy weights (`redundancy_mapping`, version 2.5):
-/// [num_ranks, redundants a rank], for each redundant owner * num_local + index of the original,
-/// with owner numbered within its node, num_local = num_logical / num_ranks and index the
-/// original's slot on its rank. For placements whose originals come first on each rank, as
-/// topologies make them, and whose replicas stay on the node. Throws ArgumentError for others.
+/// The placement in the form in which DeepEP's EPBuffer takes it to copy weights
+/// (`redundancy_mapping`, version 2.5): [num_ranks, redundants of a rank]. The entry of a redundant
+/// is owner * num_local + index. `owner` is the rank of its original, numbered within the node;
+/// `num_local` is num_logical / num_ranks; `index` is the original's slot on its rank.
+///
+/// Each rank's originals must come first, as in placements along a topology, and replicas must be
+/// on the node of their original. Throws ArgumentError for other placements.
 std::vector<std::int32_t> redundancy_mapping(const Placement& placement);
 
 }  // namespace lplb

@@ -9,38 +9,41 @@
 
 namespace lplb {
 
-/// As quota_end of an expert with one replica: whatever comes goes there.
+/// The quota_end of an expert with one replica, which takes all tokens.
 inline constexpr std::int32_t kUnlimitedQuota = 2147483647;
 
-/// A batch's split for runtimes that choose the replica of a token themselves. Null: not wanted.
+/// The split of a batch, for runtimes that choose the replica of a token themselves. A pointer that
+/// is null is not written.
 ///
-/// The tokens of an expert are numbered over the group, rank after rank: those of this rank begin
-/// at source_prefix. Replica i (in the order of logical_to_physical) takes the numbers from
-/// quota_end[i - 1] (0 for the first) to quota_end[i], exclusive: over the group it takes exactly
-/// its quota. (Planner's own map meets the same quotas, and keeps more tokens local.)
+/// The tokens of an expert are numbered over the group, rank after rank. Those of this rank begin
+/// at source_prefix. Replica i, in the order of logical_to_physical, takes the numbers from
+/// `quota_end[i - 1]` (0 for the first replica) to `quota_end[i]`, exclusive. So over the group it
+/// takes exactly its quota. Planner's own map meets the same quotas, and keeps more tokens local.
 ///
-/// Of an expert with one replica only the sum over its rank is exchanged: quota_end is
-/// kUnlimitedQuota, source_prefix 0, its share 1, and alloc -1 at its rank.
+/// An expert with one replica has quota_end kUnlimitedQuota, source_prefix 0, share 1, and alloc -1
+/// at its rank, because only the sum of such experts over a rank is exchanged.
 ///
-/// A degraded batch: source_prefix 0, and quotas that divide this rank's own tokens evenly.
+/// For a degraded batch, source_prefix is 0 and the quotas divide this rank's own tokens evenly.
 struct QuotaOutputs {
-  /// Columns of quota_end and shares: at least the placement's.
+  /// Columns of quota_end and shares; at least Placement::max_replicas.
   Index max_replicas = 0;
-  std::int32_t* quota_end = nullptr;      ///< [num_logical, max_replicas], padded with the last
+  std::int32_t* quota_end = nullptr;      ///< [num_logical, max_replicas]; the last one is repeated
   std::int32_t* source_prefix = nullptr;  ///< [num_logical]
-  std::int32_t* alloc = nullptr;          ///< [num_ranks, num_logical]: tokens that a rank takes
-  float* shares = nullptr;         ///< [num_logical, max_replicas]: quota / tokens, padded with 0;
-                                   ///< even over live replicas where there are no tokens
-  std::int32_t* solved = nullptr;  ///< [1]: 1, or 0 for a degraded batch
+  std::int32_t* alloc = nullptr;          ///< [num_ranks, num_logical]: tokens that each rank takes
+  float* shares = nullptr;  ///< [num_logical, max_replicas]: quota / tokens, then 0. Even over
+                            ///< the live replicas if the expert has no tokens
+  std::int32_t* solved = nullptr;  ///< [1]: 1; 0: the batch is degraded
 };
 
-/// From a split on the CPU. `all_counts` [num_ranks, layout.size()], packed; `physical_load`
-/// [num_physical]: the split of their sum. Throws ArgumentError where lengths disagree, or an
-/// expert has more than 2^31 - 2 tokens. O(num_logical * (num_ranks + max_replicas)).
+/// Writes a split that was made on the CPU. `all_counts` [num_ranks, layout.size()]: the packed
+/// counts. `physical_load` [num_physical]: the split of their sum. Throws ArgumentError if lengths
+/// disagree, outputs.max_replicas is too small, or an expert has more than 2^31 - 2 tokens.
+/// O(num_logical * (num_ranks + max_replicas)).
 void write_quotas(const Placement& placement, const PackedLayout& layout,
                   std::span<const Load> all_counts, std::span<const Load> physical_load, Index rank,
                   const QuotaOutputs& outputs);
-/// Of a degraded batch: `own` [layout.size()], what this rank counted.
+/// Writes the split of a degraded batch. `own` [layout.size()]: what this rank counted, packed.
+/// Errors and cost as in write_quotas().
 void write_even_quotas(const Placement& placement, const PackedLayout& layout,
                        std::span<const Load> own, Index rank, const QuotaOutputs& outputs);
 

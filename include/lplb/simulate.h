@@ -14,62 +14,67 @@
 namespace lplb {
 
 struct SimulateOptions {
-  std::string trace;                ///< a file or "synthetic:NAME"
-  SyntheticOptions synthetic = {};  ///< for the latter
+  std::string trace;                ///< a file, or "synthetic:NAME"
+  SyntheticOptions synthetic = {};  ///< only for "synthetic:NAME"
   Index num_ranks = 8;
   Index num_nodes = 1;
-  Index num_groups = 1;  ///< the router's expert groups: EPLB is hierarchical if nodes divide them
-  Index redundants = 2;  ///< replica slots a rank
-  /// "none", "eplb", "eplb+lplb", "TOPOLOGY+even", "TOPOLOGY+lplb" (see parse_topology()).
+  Index num_groups = 1;  ///< expert groups of the router; EPLB is hierarchical if nodes divide them
+  Index redundants = 2;  ///< redundant slots of each rank
+  /// "none", "eplb", "eplb+lplb", "eplb+stale", "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale".
+  /// parse_topology() has the topologies, docs/traces.md the meaning.
   std::vector<std::string> policies = {"none", "eplb", "eplb+lplb"};
-  /// 0: steps as recorded. N: a step of 2N tokens or more is cut into floor(tokens / N) pieces that
-  /// differ by a token at most; then consecutive steps and pieces of one domain are merged until a
-  /// batch holds at least N tokens (a domain's last batch may hold fewer). A routing is cut by
-  /// rows, exactly; loads alone are cut in proportion, and add up to the step's.
+  /// 0: batches are the steps as recorded. N: a step of `tokens` >= 2N is cut into floor(tokens /
+  /// N) pieces that differ by at most one token. Then consecutive steps and pieces of one domain
+  /// are merged until a batch holds at least N tokens; only a domain's last batch may hold fewer. A
+  /// routing is cut by tokens, exactly. Loads without a routing are cut in proportion; the pieces
+  /// add up to the step.
   std::int64_t batch_tokens = 0;
-  Index window = 8;           ///< past batches that a placement is made from
+  Index window = 8;           ///< how many past batches a placement is made from
   Index rebalance_every = 1;  ///< batches between two placements
   Solver solver = Solver::kAuto;
-  /// kCuda: a layer's batches between two placements are solved in one launch, up to 4096. The
-  /// report is the same but for solve_us and num_cuda_solves. What the device does not take is
-  /// solved on the CPU (see SolveOptions::backend). A launch takes some 40 us however few batches
-  /// it has: with a placement for each batch the CPU is quicker.
+  /// kCuda: the batches of a layer between two placements are solved in one launch, up to 4096 at
+  /// once. Batches that the device cannot take are solved on the CPU (see SolveOptions::backend).
+  /// The report is the same, except for solve_us and num_cuda_solves. A launch takes about 40 us
+  /// even for few batches, so with a placement for each batch the CPU is faster.
   Backend backend = Backend::kCpu;
-  int jobs = 1;  ///< threads; figures other than times do not depend on it
-  /// Called from one thread at a time with (batches done, batches in all or -1 while unknown).
+  int jobs = 1;  ///< threads; only times depend on it
+  /// Called with (batches done, all batches), from one thread at a time. -1: their number is not
+  /// known.
   std::function<void(std::int64_t, std::int64_t)> progress = nullptr;
 };
 
-/// Percentiles are linear between the two nearest of the sorted values, as NumPy's default.
+/// Mean, percentiles and maximum. A percentile is interpolated linearly between the two nearest
+/// sorted values, which is NumPy's default.
 struct Distribution {
   double mean = 0, p50 = 0, p95 = 0, p99 = 0, max = 0;
 };
 
+/// The results of one policy. A pair is a (batch, layer).
 struct PolicyReport {
   std::string name;
-  Distribution imbalance;  ///< max / mean rank load over all (batch, layer) pairs, equal weights
-  /// max_load / proven bound of the policy's own placement, minus 1; even splits are held against
-  /// the exact split of the same placement.
+  Distribution imbalance;  ///< max / mean rank load over all pairs, with equal weights
+  /// max_load / lower_bound - 1, with the proven bound for the policy's own placement. Other splits
+  /// than exact ones are compared with the exact split of the same placement.
   double gap_mean = 0;
   double gap_max = 0;
-  std::int64_t solves = 0;   ///< (batch, layer) pairs that were split by solving (even: 0)
+  std::int64_t solves = 0;   ///< pairs with an exact split
   std::int64_t optimal = 0;  ///< of these, proven optimal
-  /// Microseconds a solve, on kCuda a launch's (with the copies there and back) over its batches;
-  /// all 0 where solves is 0.
+  /// Microseconds of a solve. On kCuda: of a launch with its copies, divided by its batches. All 0
+  /// if `solves` is 0.
   Distribution solve_us;
-  std::int64_t rebalances = 0;  ///< placements made after the first, over all layers
-  /// Experts whose weights a rank must fetch from another, a rebalance and layer: the entries of
-  /// plan_moves() that leave their rank.
+  std::int64_t rebalances = 0;  ///< placements after the first one, over all layers
+  /// Experts whose weights a rank must get from another rank, for each rebalance and layer: the
+  /// moves of plan_moves() between ranks.
   double moved_experts_mean = 0;
-  std::int64_t moved_experts = 0;  ///< in all
-  /// Tokens that stay on their own rank (see count_local()) over all tokens, where the trace tells
-  /// homes: by its routing, whose rows are cut into num_ranks consecutive blocks, or by
-  /// source_load.
+  std::int64_t moved_experts = 0;  ///< the same, over all rebalances and layers
+  /// The part of all tokens that stays on its own rank (see count_local()). Empty if the trace does
+  /// not tell where tokens are. It does so by source_load, or by a routing, whose tokens are cut
+  /// into num_ranks consecutive blocks.
   std::optional<double> local_share;
 
-  std::vector<double> layer_mean;  ///< [num_layers]: mean imbalance of a layer
-  std::vector<double> layer_max;   ///< [num_layers]
-  std::vector<double> over_time;   ///< [num_buckets]: mean imbalance over layers, time in order
+  std::vector<double> layer_mean;  ///< [num_layers]: the mean imbalance of each layer
+  std::vector<double> layer_max;   ///< [num_layers]: the largest
+  std::vector<double> over_time;   ///< [num_buckets]: mean imbalance over layers, in order of time
   std::vector<double> rank_heat;   ///< [num_ranks, num_buckets]: rank load / mean rank load
 };
 
@@ -78,24 +83,27 @@ struct SimulateReport {
   SimulateOptions settings;
   std::int64_t num_batches = 0;
   std::int64_t num_tokens = 0;
-  std::int64_t num_solves = 0;       ///< (batch, layer, placement) triples: policies share them
+  std::int64_t num_solves = 0;       ///< (batch, layer, placement); policies may share one
   std::int64_t num_cuda_solves = 0;  ///< of these, on the device; not in the JSON
-  /// First batch of each time bucket: at most 128 buckets of equally many batches (a power of two;
-  /// the last may have fewer).
+  /// The first batch of each bucket of time. There are at most 128 buckets; each has the same
+  /// number of batches, a power of two, but the last one may have fewer.
   std::vector<std::int64_t> bucket_start;
-  std::vector<PolicyReport> policies;  ///< in the order asked for
+  std::vector<PolicyReport> policies;  ///< in the order of SimulateOptions::policies
 };
 
-/// Replays a trace through placement and split policies. Causal: the placement of a batch is made
-/// from the `window` batches before it (from uniform load while there are none), the split from the
-/// batch itself. Streams: memory holds the window and what is played at once (16 MiB of loads, on
-/// kCuda 256 MiB; a batch at least), and grows by a few bytes a (batch, layer, policy).
-/// Throws ArgumentError (settings that do not fit the trace), FileError (the trace), and CudaError
-/// where kCuda cannot be used.
+/// Replays a trace through policies, each of which places the experts and splits the batches. A
+/// placement is made only from the `window` batches before it, or from uniform load if there are
+/// none. The split of a batch is made from the batch itself, unless the policy is stale.
+///
+/// Memory holds the window and the batches that are played at once (16 MiB of loads, with kCuda 256
+/// MiB, but at least one batch), and grows by a few bytes for each (batch, layer, policy).
+///
+/// Throws ArgumentError if an option is out of range or does not fit the trace, FileError for a bad
+/// trace, and CudaError if kCuda cannot be used.
 SimulateReport simulate(const SimulateOptions& options);
 
-/// The report as the JSON of docs/traces.md (`lplb simulate --json`), and as one self-contained
-/// HTML page. `command` is shown as what made it.
+/// The report as JSON (docs/traces.md; `lplb simulate --json`), and as one self-contained HTML
+/// page. The page shows `command` as the command that made it.
 std::string report_json(const SimulateReport& report);
 std::string report_html(const SimulateReport& report, const std::string& command);
 

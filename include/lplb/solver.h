@@ -12,82 +12,88 @@
 
 namespace lplb {
 
-/// The algorithms. kCut and kFlow return an optimal split; which of the optima is its own, and the
-/// same on every machine, thread count and backend. kIpm comes as near as its tolerance and the
-/// rounding to whole tokens let it, and says how near.
+/// The algorithms. kCut and kFlow return an optimal split. If there are several, the two may choose
+/// different ones, but each chooses the same on every machine and backend and with any number of
+/// threads. kIpm comes as near to the optimum as its tolerance and the rounding to whole tokens
+/// allow, and says how near.
 enum class Solver {
-  kAuto,  ///< kCut up to kMaxCutRanks ranks, else kFlow
-  kCut,   ///< cut slacks over all sets of ranks; up to kMaxCutRanks ranks
+  kAuto,  ///< kCut for up to kMaxCutRanks ranks, otherwise kFlow
+  kCut,   ///< the slacks of all sets of ranks; up to kMaxCutRanks ranks
   kFlow,  ///< water-filling sweeps, then waves of a preflow; any size
-  kIpm,   ///< interior point on the linear program; up to kMaxIpmRanks ranks; never by kAuto
+  kIpm,   ///< interior point; up to kMaxIpmRanks ranks; kAuto never takes it
 };
 
 inline constexpr Index kMaxCutRanks = 8;
 inline constexpr Index kMaxIpmRanks = 256;
 
-/// "auto", "cut", "flow", "ipm" and back. Throws ArgumentError for any other name.
+/// Converts "auto", "cut", "flow" and "ipm" to a Solver, and back. Throws ArgumentError for any
+/// other name.
 Solver parse_solver(std::string_view name);
 const char* solver_name(Solver solver);
 
 enum class SolveStatus {
-  kOptimal,  ///< max_load == lower_bound, proven by bottleneck_ranks
-  kBounded,  ///< a step limit or a tolerance was met: the split is feasible, the bound holds, and
-             ///< a gap remains
+  kOptimal,  ///< max_load == lower_bound; bottleneck_ranks proves it
+  kBounded,  ///< stopped by a step limit or a tolerance: the split is feasible and the bound
+             ///< holds, but a gap is left
 };
 
 const char* status_name(SolveStatus status);
 
 struct SolveOptions {
   Solver solver = Solver::kAuto;
-  /// kFlow only. The most waves and raised bounds together; < 0: no limit (on the CPU), or one that
-  /// no batch is known to reach (kCuda: 64 + 16 * num_ranks).
+  /// Only for kFlow: the most waves and raised bounds together. < 0: no limit on the CPU; with
+  /// kCuda 64 + 16 * num_ranks, which no known batch reaches.
   std::int64_t max_steps = -1;
-  /// kCuda: on the current device, with the same result. Loads whose sum passes 2^31 - 1, unequal
-  /// speeds and placements that no block of threads can hold are solved on the CPU all the same:
+  /// kCuda: on the current device, with the same result. If the loads sum to more than 2^31 - 1,
+  /// speeds are unequal, or a block of threads cannot hold the placement, the CPU solves:
   /// Split::backend says where.
   Backend backend = Backend::kCpu;
 
-  // kIpm only.
+  // The rest is only for kIpm.
   double tolerance = 1e-6;  ///< stop at this gap between T and its bound, relative to T
   int max_iterations = 60;
-  /// Start from the shares and prices that the workspace's last kIpm solve ended with, if its sizes
-  /// were the same. The result then depends on what was solved before; solve_batch() never does.
+  /// Start from the shares and prices with which the workspace's last solve by kIpm ended, if its
+  /// sizes were the same. The result then depends on what was solved before. solve_batch() ignores
+  /// it.
   bool warm_start = false;
 };
 
-/// A level of load: what `tokens` cost on `rank`. Exact where the double beside it is rounded.
+/// A level of load: tokens / speed of `rank`, exactly. The doubles next to it in Split are rounded.
 struct Level {
   Load tokens = 0;
   Index rank = 0;
 };
 
-/// A split of one batch and the proof of its quality. Reused from call to call it keeps its memory.
+/// A split of one batch, and the proof of its quality. An object that is used again keeps its
+/// memory.
 struct Split {
   SolveStatus status = SolveStatus::kOptimal;
-  Solver solver = Solver::kAuto;        ///< the one that ran: never kAuto
-  Backend backend = Backend::kCpu;      ///< where it ran
-  double max_load = 0;                  ///< T: max over ranks of load / speed
-  double lower_bound = 0;               ///< no integer split has a smaller T; proven by the set:
-  std::vector<Index> bottleneck_ranks;  ///< S, ascending: the experts whose live replicas all lie
-                                        ///< in S cannot be taken by S below lower_bound
-  Level max_level;                      ///< max_load, exactly: a rank that carries it
-  Level bound_level;                    ///< lower_bound, exactly
-  std::vector<Load> rank_load;          ///< [num_ranks]
-  std::vector<Load> physical_load;      ///< [num_physical]: tokens each replica takes
-  std::int64_t steps = 0;               ///< kFlow: waves and raised bounds; kIpm: iterations
+  Solver solver = Solver::kAuto;    ///< the one that ran; never kAuto
+  Backend backend = Backend::kCpu;  ///< where it ran
+  double max_load = 0;              ///< T: max over ranks of load / speed
+  double lower_bound = 0;           ///< no split into whole tokens has a smaller T
+  /// The proof of lower_bound: a set of ranks, ascending. Experts whose live replicas are all on
+  /// these ranks have more tokens than the set can take below lower_bound.
+  std::vector<Index> bottleneck_ranks;
+  Level max_level;                  ///< max_load, exactly, and a rank that carries it
+  Level bound_level;                ///< lower_bound, exactly
+  std::vector<Load> rank_load;      ///< [num_ranks]
+  std::vector<Load> physical_load;  ///< [num_physical]: tokens that each replica takes
+  std::int64_t steps = 0;           ///< kFlow: waves and raised bounds; kIpm: iterations
 };
 
-/// What a solver derives from a placement, once per placement and off the hot path: the replicated
-/// experts, their distinct live ranks, and the colours in which they are levelled together.
-/// Immutable while solves run, so that threads can share it.
+/// What solvers derive from a placement once, before they solve: the replicated experts, the live
+/// ranks of each, and the colours in which they are levelled together. Solves do not change it, so
+/// threads can share it.
 class SplitProblem {
  public:
+  /// Throws ArgumentError if make_placement() did not make `placement`.
   explicit SplitProblem(const Placement& placement);
   ~SplitProblem();
   SplitProblem(SplitProblem&&) noexcept;
   SplitProblem& operator=(SplitProblem&&) noexcept;
 
-  /// Takes another placement with the same ranks. Allocates only where it outgrows the old ones.
+  /// Takes another placement with the same ranks. Allocates only if it is larger than all before.
   void assign(const Placement& placement);
 
   Index num_ranks() const;
@@ -101,7 +107,8 @@ class SplitProblem {
   std::unique_ptr<Tables> tables_;
 };
 
-/// A solver's scratch memory: one a thread. Grows to the largest problem it has seen.
+/// The scratch memory of solvers; each thread needs its own. It grows to the largest problem that
+/// it has seen.
 class Workspace {
  public:
   Workspace();
@@ -117,12 +124,15 @@ class Workspace {
   std::unique_ptr<Buffers> buffers_;
 };
 
-/// Splits `load` [num_logical] over the replicas so that max_g rank_load[g] / speed_g is least, in
-/// whole tokens, with a proof. No allocation once `split` and `workspace` have seen the size.
-/// Throws ArgumentError where a load is negative, the sum passes 2^63 - 1, `load` has another
-/// length, or the named solver cannot take the problem (kCut beyond kMaxCutRanks): a forced solver
-/// is never replaced. Throws CudaError where kCuda cannot be used. A few microseconds at 8 ranks x
-/// 2 redundants; see bench/RESULTS.md.
+/// Splits `load` [num_logical] over the replicas, in whole tokens, so that the largest load / speed
+/// of a rank is least, and proves it. Does not allocate if `split` and `workspace` have seen the
+/// size before.
+///
+/// Throws ArgumentError if a load is negative, the sum passes 2^63 - 1, `load` has another length,
+/// or the named solver cannot take the problem (kCut with more than kMaxCutRanks ranks, say): a
+/// solver that is named is never replaced by another one. Throws CudaError if kCuda cannot be used.
+///
+/// Takes a few microseconds for 8 ranks with 2 redundants each; see bench/RESULTS.md.
 void solve(const SplitProblem& problem, std::span<const Load> load, Split& split,
            Workspace& workspace, const SolveOptions& options = {});
 
@@ -130,7 +140,7 @@ void solve(const SplitProblem& problem, std::span<const Load> load, Split& split
 Split solve(const Placement& placement, std::span<const Load> load,
             const SolveOptions& options = {});
 
-/// One batch's outcome in a batched solve.
+/// The outcome of one batch in solve_batch().
 struct SplitSummary {
   SolveStatus status;
   double max_load;
@@ -138,30 +148,35 @@ struct SplitSummary {
   Backend backend = Backend::kCpu;  ///< where it ran
 };
 
-/// Solves `summary.size()` batches of one placement, `num_threads` at a time. `loads`
-/// [num_batches, num_logical]; `physical_loads` [num_batches, num_physical] is written. Equal, bit
-/// for bit, to solving them one by one. Throws what solve() throws, for the first bad batch.
+/// Solves several batches of one placement on `num_threads` threads. `loads` [num_batches,
+/// num_logical]. `physical_loads` [num_batches, num_physical] and `summary` [num_batches] are
+/// written. The result is that of solve() for each batch, bit for bit. Throws ArgumentError if
+/// lengths disagree, and for the first bad batch what solve() throws.
 void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
                  std::span<Load> physical_loads, std::span<SplitSummary> summary, int num_threads,
                  const SolveOptions& options = {});
 
-/// The same on the calling thread, with memory that the workspace keeps from call to call: for many
-/// calls of few batches. On kCuda one launch for up to 16384 batches, on a stream of the
-/// workspace's own.
+/// The same on the calling thread, with memory that the workspace keeps: for many calls of few
+/// batches. With kCuda there is one launch for up to 16384 batches, on the workspace's own stream.
 void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
                  std::span<Load> physical_loads, std::span<SplitSummary> summary,
                  Workspace& workspace, const SolveOptions& options = {});
 
-/// Each expert's tokens divided evenly over its live replicas, whatever the ranks carry: what EPLB
-/// and its users do. The remainder of expert e goes to its replicas from the (e % count)-th on.
-/// `physical_load` [num_physical] is written.
+/// The even split, which EPLB and its users make: divides each expert's tokens evenly over its live
+/// replicas, whatever the ranks carry. The remainder of expert e goes to its live replicas from the
+/// (e % count)-th on. `load` [num_logical]; `physical_load` [num_physical] is written. Throws
+/// ArgumentError if a length is wrong or a load is negative.
 void split_evenly(const Placement& placement, std::span<const Load> load,
                   std::span<Load> physical_load);
 
-/// Checks a split from first principles, with code that shares nothing with the solvers: every
-/// expert's tokens are all taken, by its live replicas alone; rank_load and max_load follow;
-/// lower_bound is proven by bottleneck_ranks; kOptimal means that the two meet.
-/// Returns an empty string, or what is wrong.
+/// Checks a split from first principles, with code that shares nothing with the solvers:
+///
+/// - the live replicas of each expert, and only these, take all its tokens;
+/// - rank_load and max_load follow from that;
+/// - bottleneck_ranks proves lower_bound;
+/// - kOptimal means that max_load equals lower_bound.
+///
+/// Returns what is wrong, or an empty string.
 std::string verify_split(const Placement& placement, std::span<const Load> load,
                          const Split& split);
 

@@ -9,30 +9,33 @@
 
 namespace lplb {
 
-/// Tokens: of an expert, of a replica, of a rank. Never negative; the sum over a batch must fit.
+/// A number of tokens: of an expert, a replica or a rank. Never negative. The sum over a batch must
+/// fit.
 using Load = std::int64_t;
 
-/// An id: of a rank, a node, a logical or a physical expert. -1 means "none" (padding, dropped).
+/// An id of a rank, a node, or a logical or physical expert; also a number of these. As an id, -1
+/// means "none" (padding, or a dropped entry).
 using Index = std::int32_t;
 
 inline constexpr Index kMaxRanks = 1024;
 inline constexpr Index kMaxPhysical = 4096;
 
-/// Where the experts of one layer live. Physical expert p is a slot on rank
-/// p / (num_physical / num_ranks); ranks fill nodes in order, as physical experts fill ranks.
-/// Build it with make_placement(), which checks it and derives the two maps below.
+/// The placement of one layer: which logical expert each slot holds. Physical expert p is a slot on
+/// rank p / (num_physical / num_ranks); rank g is on node g / (num_ranks / num_nodes). Make it with
+/// make_placement(), which checks it and derives max_replicas, logical_to_physical and
+/// replica_count.
 struct Placement {
   Index num_ranks = 0;            ///< 1 to kMaxRanks
   Index num_nodes = 1;            ///< divides num_ranks
   Index num_logical_experts = 0;  ///< 1 to num_physical
   Index max_replicas = 0;         ///< the largest entry of replica_count
 
-  std::vector<Index> physical_to_logical;  ///< [num_physical]
-  std::vector<Index> logical_to_physical;  ///< [num_logical, max_replicas], ascending, padded -1
+  std::vector<Index> physical_to_logical;  ///< [num_physical]: the expert in each slot
+  std::vector<Index> logical_to_physical;  ///< [num_logical, max_replicas]: ascending, then -1
   std::vector<Index> replica_count;        ///< [num_logical], each >= 1
 
-  std::vector<double> rank_speed;  ///< [num_ranks], finite and > 0; empty: every rank has speed 1
-  std::vector<char> rank_alive;    ///< [num_ranks], 0: the rank may take nothing; empty: all live
+  std::vector<double> rank_speed;  ///< [num_ranks], finite, > 0; empty: all ranks have speed 1
+  std::vector<char> rank_alive;    ///< [num_ranks], 0: may take no token; empty: all ranks live
 
   Index num_physical() const { return static_cast<Index>(physical_to_logical.size()); }
   Index slots_per_rank() const { return num_physical() / num_ranks; }
@@ -49,23 +52,26 @@ struct Placement {
   bool operator==(const Placement&) const = default;
 };
 
-/// What make_placement() takes beside the map itself.
+/// Optional arguments of make_placement(), as in Placement.
 struct PlacementOptions {
   Index num_nodes = 1;
-  // Initialised, though empty: without, -Wextra warns where a user names num_nodes alone.
+  // The initialisers are not redundant: without them -Wextra warns if a user names only num_nodes.
   std::vector<double> rank_speed = {};  // NOLINT(readability-redundant-member-init)
   std::vector<char> rank_alive = {};    // NOLINT(readability-redundant-member-init)
 };
 
-/// Checks `physical_to_logical` [num_physical] and derives the other maps. Two replicas of an
-/// expert may share a rank. Throws ArgumentError where a count is out of range or does not divide,
-/// an id is outside [0, num_logical_experts), an expert has no replica on a live rank, or a speed
-/// is not a finite number > 0. O(num_physical).
+/// Makes a placement from `physical_to_logical` [num_physical]. Two replicas of an expert may be on
+/// the same rank.
+///
+/// Throws ArgumentError if a number is out of range, num_ranks does not divide num_physical,
+/// num_nodes does not divide num_ranks, an id is not in 0 to num_logical_experts - 1, an expert has
+/// no replica on a live rank, or a speed is not a finite number > 0. O(num_physical).
 Placement make_placement(Index num_ranks, Index num_logical_experts,
                          std::span<const Index> physical_to_logical,
                          const PlacementOptions& options = {});
 
-/// max / mean rank load of `rank_load` [num_ranks]; 1 when nothing is loaded. 1.0 is perfect.
+/// The largest entry of `rank_load` [num_ranks] divided by the mean entry. 1.0 is perfect, and is
+/// also the result if all loads are 0.
 double imbalance(std::span<const Load> rank_load);
 
 }  // namespace lplb

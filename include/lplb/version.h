@@ -8,7 +8,8 @@
 
 namespace lplb {
 
-/// "major.minor.patch" of the library that is linked in (the macros are those of the headers).
+/// The version of the library that is linked in: "major.minor.patch". The macros have the version
+/// of the headers.
 const char* version() noexcept;
 
 }  // namespace lplb
