@@ -120,9 +120,9 @@ function(lplb_ipm_cubins kernel)
     COMMAND ${LPLB_MATHDX_FUNCTIONS} --out ${_out} ${LPLB_IPM_SIZES}
     DEPENDS ${PROJECT_SOURCE_DIR}/cmake/mathdx_functions.py ${LPLB_MATHDX_LIBRARY}
     COMMENT "Writing the functions of cuSolverDx" VERBATIM)
-  set_source_files_properties(cubins.cc TARGET_DIRECTORY lplb PROPERTIES
+  set_source_files_properties(cubins.cc TARGET_DIRECTORY lplb_objects PROPERTIES
     OBJECT_DEPENDS "${_cubins}" COMPILE_DEFINITIONS "LPLB_IPM_CUBINS=\"${_out}\"")
   add_custom_target(lplb_ipm_cubins DEPENDS ${_cubins})
-  add_dependencies(lplb lplb_ipm_cubins)
-  target_sources(lplb PRIVATE cubins.cc)
+  add_dependencies(lplb_objects lplb_ipm_cubins)
+  target_sources(lplb_objects PRIVATE cubins.cc)
 endfunction()

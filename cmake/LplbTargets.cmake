@@ -15,7 +15,8 @@ endif()
 # Sets the flags of a target of this project. None of them reaches a user of the library.
 function(lplb_configure_target target)
   target_compile_features(${target} PUBLIC cxx_std_20)
-  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON
+    CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   # NOTE: -ffp-contract=off is needed, because the doubles of the sweeps must be equal on all backends.
   set(_warnings -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
   target_compile_options(${target} PRIVATE
@@ -54,7 +55,7 @@ function(lplb_add_test name)
   lplb_compile_quickly(${name})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE LPLB_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  target_link_libraries(${name} PRIVATE lplb::lplb GTest::gmock GTest::gtest_main
+  target_link_libraries(${name} PRIVATE lplb::internals GTest::gmock GTest::gtest_main
     ${LPLB_FMT} nlohmann_json::nlohmann_json ${arg_LIBS})
   include(GoogleTest)
   # Tests with "cuda" or "Cuda." in their names need a GPU. Without one they are skipped.

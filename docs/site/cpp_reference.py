@@ -162,11 +162,34 @@ def section(item, level, owner=""):
     return "\n".join(lines)
 
 
+def without_marks(lines):
+    """`lines` without what marks exports; lines that went on below an argument go on below it.
+
+    >>> without_marks(["LPLB_API int one(int a,", "                 int b);", "class LPLB_API Two {"])
+    ['int one(int a,', '        int b);', 'class Two {']
+    >>> without_marks(["LPLB_API int one(", "    int a);", "  struct LPLB_HIDDEN State;"])
+    ['int one(', '    int a);', '  struct State;']
+    """
+    result, shift = [], ""
+    for line in lines:
+        if shift and line.startswith(shift):
+            line = line.removeprefix(shift)
+        elif line.startswith("LPLB_API "):
+            shift = " " * len("LPLB_API ")
+        result.append(re.sub(r"\bLPLB_(API|HIDDEN) ", "", line))
+        if line.endswith(";"):
+            shift = ""
+    return result
+
+
 def page(name, text):
     """The page about the header `name` with the contents `text`: (Markdown, names declared).
 
-    (None, []) where it declares nothing.
+    (None, []) if it declares nothing for users.
     """
+    if name == "export.h":
+        return None, []
+    text = "\n".join(without_marks(text.splitlines()))
     before, _, rest = text.partition("namespace lplb {\n")
     items = grouped(rest.rpartition("}  // namespace lplb")[0].splitlines())
     macros = [

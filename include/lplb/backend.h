@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lplb/error.h"
+#include "lplb/export.h"
 
 namespace lplb {
 
@@ -17,11 +18,11 @@ enum class Backend {
 };
 
 /// Converts "cpu" and "cuda" to a Backend, and back. Throws ArgumentError for any other name.
-Backend parse_backend(std::string_view name);
-const char* backend_name(Backend backend);
+LPLB_API Backend parse_backend(std::string_view name);
+LPLB_API const char* backend_name(Backend backend);
 
 /// A call of the CUDA runtime failed, or no device can be used. The message names the call.
-class CudaError : public Error {
+class LPLB_API CudaError : public Error {
  public:
   using Error::Error;
 };
@@ -46,7 +47,7 @@ struct CudaSupport {
 };
 
 /// Asks the CUDA runtime at the first call in a process. Later calls return the same answer.
-const CudaSupport& cuda_support();
+LPLB_API const CudaSupport& cuda_support();
 
 /// Whether the build has NVIDIA MathDx. Only the CUDA kernel of Solver::kIpm needs it.
 struct MathDxSupport {
@@ -55,6 +56,6 @@ struct MathDxSupport {
   std::string missing;        ///< why it is not built in; empty: it is
 };
 
-const MathDxSupport& mathdx_support();
+LPLB_API const MathDxSupport& mathdx_support();
 
 }  // namespace lplb

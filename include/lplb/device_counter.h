@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "lplb/device_planner.h"
+#include "lplb/export.h"
 #include "lplb/load_history.h"
 #include "lplb/types.h"
 
@@ -26,7 +27,7 @@ struct CountOutputs {
 /// count() enqueues on the caller's stream. It does not wait or allocate, and may be captured in a
 /// CUDA graph, like DevicePlanner::run(). Batches of one counter must follow each other on the
 /// device: one stream, or events between streams.
-class DeviceCounter {
+class LPLB_API DeviceCounter {
  public:
   /// `max_redundants` as in PlannerOptions; 0: as many as `placement` has. Throws ArgumentError if
   /// `placement` has more, or as check_history() does; CudaError if CUDA cannot be used.
@@ -54,7 +55,7 @@ class DeviceCounter {
   void clear_history(StreamHandle stream);
 
  private:
-  struct State;
+  struct LPLB_HIDDEN State;
   std::unique_ptr<State> state_;
 };
 

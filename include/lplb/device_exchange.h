@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lplb/exchange.h"
+#include "lplb/export.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -32,8 +33,8 @@ enum class Transport {
 
 /// Converts "given", "process", "ipc", "fabric", "nccl" and "nvshmem" to a Transport, and back.
 /// Throws ArgumentError for any other name.
-Transport parse_transport(std::string_view name);
-const char* transport_name(Transport transport);
+LPLB_API Transport parse_transport(std::string_view name);
+LPLB_API const char* transport_name(Transport transport);
 
 struct PeerGroupOptions {
   /// The most counts that a rank sends in a round, >= 1: PackedLayout::size() of the largest
@@ -48,7 +49,7 @@ struct PeerGroupOptions {
 /// The size in bytes of a rank's buffer, which is the only device memory that a group takes. A
 /// transport may round it up to what it can share, usually 2 MiB: see PeerGroup::bytes(). Throws
 /// ArgumentError if num_ranks is not in 1 to kMaxRanks, or an option is out of range.
-std::size_t peer_buffer_bytes(Index num_ranks, const PeerGroupOptions& options);
+LPLB_API std::size_t peer_buffer_bytes(Index num_ranks, const PeerGroupOptions& options);
 
 /// An all-gather of bytes among the processes of a group, over whatever connects them: returns what
 /// each rank gave, in order of rank. Ranks may give different numbers of bytes. All ranks call it
@@ -71,7 +72,7 @@ struct ConnectOptions {
 /// its own and waits for it. `nccl_comm` is an ncclComm_t and must outlive the result. Throws
 /// ArgumentError if it is null, and ExchangeError if NCCL is missing or fails. Calls also throw
 /// CudaError.
-AllGatherBytes gather_bytes_by_nccl(void* nccl_comm);
+LPLB_API AllGatherBytes gather_bytes_by_nccl(void* nccl_comm);
 
 /// How the rounds of an exchange ended, on this rank.
 struct DeviceExchangeStats {
@@ -112,7 +113,7 @@ struct DeviceGather {
 ///
 /// Rounds of a channel must follow each other on the device: one stream, or events between streams.
 /// They may be captured in CUDA graphs, and replayed. Not thread-safe.
-class DeviceExchange {
+class LPLB_API DeviceExchange {
  public:
   virtual ~DeviceExchange() = default;
   virtual Index num_ranks() const = 0;
@@ -134,7 +135,8 @@ class DeviceExchange {
 /// (NCCL's own time-out holds) and no fingerprint, and stats() only counts the calls of
 /// all_gather(). `nccl_comm` is an ncclComm_t of the group and must outlive the exchange. Throws
 /// ArgumentError if it is null or max_counts is 0, and ExchangeError if NCCL is missing or fails.
-std::shared_ptr<DeviceExchange> make_nccl_exchange(void* nccl_comm, std::size_t max_counts);
+LPLB_API std::shared_ptr<DeviceExchange> make_nccl_exchange(void* nccl_comm,
+                                                            std::size_t max_counts);
 
 /// An exchange among ranks of several NVLink domains (docs/beyond-one-domain.md). Ranks are
 /// numbered domain by domain: rank d * L + l is the l-th of the L ranks of domain d. `rail`
@@ -150,8 +152,8 @@ std::shared_ptr<DeviceExchange> make_nccl_exchange(void* nccl_comm, std::size_t 
 /// and one more. If a rank lacks a count in a round, it gets -1 in place of all counts, so that its
 /// planner refuses the batch; stats() and DeviceGather::outcome say so. Throws ArgumentError if an
 /// exchange is null, has too little room, or there would be more than kMaxRanks ranks; CudaError.
-std::shared_ptr<DeviceExchange> make_two_level_exchange(std::shared_ptr<DeviceExchange> rail,
-                                                        std::shared_ptr<DeviceExchange> domain);
+LPLB_API std::shared_ptr<DeviceExchange> make_two_level_exchange(
+    std::shared_ptr<DeviceExchange> rail, std::shared_ptr<DeviceExchange> domain);
 
 /// The ranks whose counts are exchanged within the plan's kernel (docs/exchange.md): this rank's
 /// buffer, and the addresses of the others' buffers.
@@ -162,7 +164,7 @@ std::shared_ptr<DeviceExchange> make_two_level_exchange(std::shared_ptr<DeviceEx
 /// 1. Wait until all rounds are over, then a barrier of the ranks.
 /// 2. disconnect(), then another barrier.
 /// 3. The destructors.
-class PeerGroup {
+class LPLB_API PeerGroup {
  public:
   /// A group of memory that the user owns. `buffers` [num_ranks], in order of rank, are addresses
   /// for the current device; `buffers[rank]` is this rank's own. Each buffer has
@@ -209,7 +211,7 @@ class PeerGroup {
   /// may follow.
   void disconnect();
 
-  struct State;
+  struct LPLB_HIDDEN State;
   explicit PeerGroup(std::shared_ptr<State> state);
 
  private:

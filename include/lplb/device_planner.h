@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "lplb/device_exchange.h"
+#include "lplb/export.h"
 #include "lplb/planner.h"
 #include "lplb/quotas.h"
 #include "lplb/types.h"
@@ -115,7 +116,7 @@ struct DevicePlannerStats {
 /// allocate at all. run() may be captured in a CUDA graph. A replay reads what the pointers point
 /// to at that time, and uses the placement of the last update_placement(). Batches and updates of
 /// one planner must follow each other on the device: one stream, or events between streams.
-class DevicePlanner {
+class LPLB_API DevicePlanner {
  public:
   /// Allocates all memory that later batches need. The solver is kCut or kFlow; kIpm is not on the
   /// device, and kFlow solves in its place.
@@ -193,7 +194,7 @@ class DevicePlanner {
   int num_blocks(std::int64_t num_tokens) const;
 
  private:
-  struct State;
+  struct LPLB_HIDDEN State;
   std::unique_ptr<State> state_;
 };
 

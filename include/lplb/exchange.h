@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "lplb/export.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -15,7 +16,7 @@ namespace lplb {
 /// replicated experts, then for each rank the sum over the experts that have their only replica
 /// there. For a cube of 8 ranks with 256 experts and 16 redundants, that is 16 + 8 = 24 integers in
 /// place of 256.
-struct PackedLayout {
+struct LPLB_API PackedLayout {
   std::vector<Index> replicated;  ///< logical ids, ascending; their counts come first
   std::vector<Index> home;        ///< [num_logical]: the rank of the only replica, or -1
   Index num_ranks = 0;
@@ -45,7 +46,7 @@ enum class ExchangeStatus {
 ///
 /// Each rank and each planner needs an object of its own. One object may be used by only one thread
 /// at a time. The objects of different ranks may be used at the same time.
-class Exchange {
+class LPLB_API Exchange {
  public:
   virtual ~Exchange() = default;
   virtual Index num_ranks() const = 0;
@@ -76,7 +77,7 @@ class Exchange {
 
 /// An exchange whose counts the user gives: for any transport of your own. The row of the calling
 /// rank is replaced by what it counted itself.
-class GivenCounts : public Exchange {
+class LPLB_API GivenCounts : public Exchange {
  public:
   /// Throws ArgumentError if num_ranks is not in 1 to kMaxRanks, or rank not in 0 to num_ranks - 1.
   GivenCounts(Index num_ranks, Index rank);
@@ -113,7 +114,7 @@ class GivenCounts : public Exchange {
 /// The end: close(), the destruction of any member, or layouts that differ end the group for good.
 /// From then on collect() throws ExchangeError, which says why, also on ranks that wait in it. A
 /// batch that was complete before stays complete.
-class InProcessGroup {
+class LPLB_API InProcessGroup {
  public:
   /// Throws ArgumentError unless num_ranks is in 1 to kMaxRanks and `deadline` > 0.
   explicit InProcessGroup(Index num_ranks,
@@ -131,8 +132,8 @@ class InProcessGroup {
   void close();
 
  private:
-  struct Shared;
-  class Member;
+  struct LPLB_HIDDEN Shared;
+  class LPLB_HIDDEN Member;
   std::shared_ptr<Shared> shared_;
 };
 

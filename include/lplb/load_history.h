@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "lplb/export.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -23,11 +24,11 @@ inline constexpr Index kMaxHistoryWindow = 4096;
 
 /// Throws ArgumentError if `window` is not in 0 to kMaxHistoryWindow, `decay` is not in (0, 1], or
 /// both are set (window > 0 and decay < 1).
-void check_history(const LoadHistoryOptions& options);
+LPLB_API void check_history(const LoadHistoryOptions& options);
 
 /// The history: the load of past batches, for the slow loop. rebalance_experts() takes load() as it
 /// is. On a GPU, DeviceCounter keeps the same figures. Not thread-safe.
-class LoadHistory {
+class LPLB_API LoadHistory {
  public:
   /// Throws ArgumentError if num_logical is not in 1 to kMaxPhysical, or as check_history() does.
   LoadHistory(Index num_logical, const LoadHistoryOptions& options);

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "lplb/export.h"
 #include "lplb/solver.h"
 
 namespace lplb {
@@ -36,7 +37,7 @@ enum class LpStatus {
   kInfeasible,      ///< no shares satisfy the constraints; a combination of them proves it
 };
 
-const char* lp_status_name(LpStatus status);
+LPLB_API const char* lp_status_name(LpStatus status);
 
 /// A split in fractions of tokens. An object that is used again keeps its memory.
 struct LpSolution {
@@ -58,13 +59,14 @@ struct LpSolution {
 ///
 /// Throws ArgumentError if solve() would for this load, if n is more than kMaxLpConstraints, a slot
 /// is out of range, or a coefficient or limit is not finite.
-void solve_lp(const SplitProblem& problem, std::span<const Load> load,
-              std::span<const LinearConstraint> constraints, LpSolution& solution,
-              Workspace& workspace, const LpOptions& options = {});
+LPLB_API void solve_lp(const SplitProblem& problem, std::span<const Load> load,
+                       std::span<const LinearConstraint> constraints, LpSolution& solution,
+                       Workspace& workspace, const LpOptions& options = {});
 
 /// The same in one call, for a single use.
-LpSolution solve_lp(const Placement& placement, std::span<const Load> load,
-                    std::span<const LinearConstraint> constraints, const LpOptions& options = {});
+LPLB_API LpSolution solve_lp(const Placement& placement, std::span<const Load> load,
+                             std::span<const LinearConstraint> constraints,
+                             const LpOptions& options = {});
 
 /// The most constraints that solve_lp() takes: live ranks and entries of `constraints` together.
 inline constexpr Index kMaxLpConstraints = 512;

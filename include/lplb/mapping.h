@@ -5,6 +5,7 @@
 #include <span>
 
 #include "lplb/backend.h"
+#include "lplb/export.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -24,10 +25,10 @@ struct CountStatus {
 /// Counts the tokens of each logical expert. `topk_idx`: any number of entries, [num_tokens,
 /// num_topk] flat. `load` [num_logical] is overwritten. Throws ArgumentError if num_logical is not
 /// in 1 to kMaxPhysical. O(entries).
-CountStatus count_tokens(std::span<const std::int32_t> topk_idx, std::span<Load> load,
-                         Backend backend = Backend::kCpu);
-CountStatus count_tokens(std::span<const std::int64_t> topk_idx, std::span<Load> load,
-                         Backend backend = Backend::kCpu);
+LPLB_API CountStatus count_tokens(std::span<const std::int32_t> topk_idx, std::span<Load> load,
+                                  Backend backend = Backend::kCpu);
+LPLB_API CountStatus count_tokens(std::span<const std::int64_t> topk_idx, std::span<Load> load,
+                                  Backend backend = Backend::kCpu);
 
 /// Maps one rank's tokens to physical experts, so that over the whole group every replica takes
 /// exactly its quota. As many tokens as possible stay on their rank: min(own tokens, own quota) for
@@ -42,14 +43,14 @@ CountStatus count_tokens(std::span<const std::int64_t> topk_idx, std::span<Load>
 /// Throws ArgumentError, and writes nothing, if lengths disagree, a quota is negative, a dead rank
 /// has a quota, quotas do not sum to the counts, or `topk_idx` does not hold what `counts` says.
 /// O(entries + num_logical * num_ranks + num_physical).
-void map_tokens(const Placement& placement, std::span<const Load> counts,
-                std::span<const Load> physical_load, Index rank,
-                std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx,
-                Backend backend = Backend::kCpu);
-void map_tokens(const Placement& placement, std::span<const Load> counts,
-                std::span<const Load> physical_load, Index rank,
-                std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx,
-                Backend backend = Backend::kCpu);
+LPLB_API void map_tokens(const Placement& placement, std::span<const Load> counts,
+                         std::span<const Load> physical_load, Index rank,
+                         std::span<const std::int32_t> topk_idx,
+                         std::span<std::int32_t> physical_idx, Backend backend = Backend::kCpu);
+LPLB_API void map_tokens(const Placement& placement, std::span<const Load> counts,
+                         std::span<const Load> physical_load, Index rank,
+                         std::span<const std::int64_t> topk_idx,
+                         std::span<std::int64_t> physical_idx, Backend backend = Backend::kCpu);
 
 /// Maps one rank's tokens if only the split of the group is known, and not the counts of the other
 /// ranks. Each rank divides its own tokens of an expert in proportion to the quotas, by
@@ -61,14 +62,16 @@ void map_tokens(const Placement& placement, std::span<const Load> counts,
 /// live replicas. Throws ArgumentError, and writes nothing, if lengths disagree, a quota is
 /// negative, a dead rank has a quota, or the quotas of an expert sum past 2^63 - 1. O(entries +
 /// num_physical).
-void map_tokens_in_proportion(const Placement& placement, std::span<const Load> physical_load,
-                              Index rank, std::span<const std::int32_t> topk_idx,
-                              std::span<std::int32_t> physical_idx,
-                              Backend backend = Backend::kCpu);
-void map_tokens_in_proportion(const Placement& placement, std::span<const Load> physical_load,
-                              Index rank, std::span<const std::int64_t> topk_idx,
-                              std::span<std::int64_t> physical_idx,
-                              Backend backend = Backend::kCpu);
+LPLB_API void map_tokens_in_proportion(const Placement& placement,
+                                       std::span<const Load> physical_load, Index rank,
+                                       std::span<const std::int32_t> topk_idx,
+                                       std::span<std::int32_t> physical_idx,
+                                       Backend backend = Backend::kCpu);
+LPLB_API void map_tokens_in_proportion(const Placement& placement,
+                                       std::span<const Load> physical_load, Index rank,
+                                       std::span<const std::int64_t> topk_idx,
+                                       std::span<std::int64_t> physical_idx,
+                                       Backend backend = Backend::kCpu);
 
 /// How many tokens map_tokens() keeps on their own rank, and on their own node (which includes the
 /// rank).
@@ -78,7 +81,7 @@ struct Locality {
 };
 /// Counts these tokens over all ranks of the group. Arguments and errors as in map_tokens().
 /// O(num_logical * num_ranks + num_physical).
-Locality count_local(const Placement& placement, std::span<const Load> counts,
-                     std::span<const Load> physical_load);
+LPLB_API Locality count_local(const Placement& placement, std::span<const Load> counts,
+                              std::span<const Load> physical_load);
 
 }  // namespace lplb

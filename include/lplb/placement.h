@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "lplb/export.h"
 #include "lplb/topology.h"
 #include "lplb/types.h"
 
@@ -45,9 +46,9 @@ struct ExpertMaps {
 ///
 /// Throws ArgumentError. O(num_layers * num_replicas * log num_replicas): a few microseconds for a
 /// layer of 288 replicas.
-ExpertMaps rebalance_experts(std::span<const double> load, Index num_layers, Index num_logical,
-                             Index num_replicas, Index num_groups, Index num_nodes, Index num_ranks,
-                             int num_threads = 1);
+LPLB_API ExpertMaps rebalance_experts(std::span<const double> load, Index num_layers,
+                                      Index num_logical, Index num_replicas, Index num_groups,
+                                      Index num_nodes, Index num_ranks, int num_threads = 1);
 
 /// A placement along a topology:
 ///
@@ -66,9 +67,9 @@ ExpertMaps rebalance_experts(std::span<const double> load, Index num_layers, Ind
 /// - `num_threads`: >= 1. The result does not depend on it.
 ///
 /// Throws ArgumentError.
-ExpertMaps place_on_topology(std::span<const double> load, Index num_layers, Index num_logical,
-                             const Topology& topology, Index redundants, Index num_ranks,
-                             Index num_nodes = 1, int num_threads = 1);
+LPLB_API ExpertMaps place_on_topology(std::span<const double> load, Index num_layers,
+                                      Index num_logical, const Topology& topology, Index redundants,
+                                      Index num_ranks, Index num_nodes = 1, int num_threads = 1);
 
 /// How far the weights of an expert travel.
 enum class MoveKind { kSameRank, kSameNode, kOtherNode };
@@ -93,13 +94,13 @@ struct Move {
 /// A rank that is dead in `to` receives nothing. A rank that is dead in either placement gives
 /// nothing, because its weights count as lost. Throws ArgumentError if the placements do not match,
 /// or all replicas of an expert are lost. O(num_physical * replicas).
-std::vector<Move> plan_moves(const Placement& from, const Placement& to);
+LPLB_API std::vector<Move> plan_moves(const Placement& from, const Placement& to);
 
 /// Returns `to` with the slots of each rank in another order: an expert that `from` already has on
 /// the rank stays in its slot, and the others fill the remaining slots in the order of `to`. Every
 /// rank holds the same replicas as in `to`. For use before plan_moves(), if the order of a rank's
 /// slots does not matter. Throws ArgumentError if the two do not match. O(num_physical).
-Placement keep_slots(const Placement& from, const Placement& to);
+LPLB_API Placement keep_slots(const Placement& from, const Placement& to);
 
 /// The placement in the form in which DeepEP's EPBuffer takes it to copy weights
 /// (`redundancy_mapping`, version 2.5): [num_ranks, redundants of a rank]. The entry of a redundant
@@ -108,6 +109,6 @@ Placement keep_slots(const Placement& from, const Placement& to);
 ///
 /// Each rank's originals must come first, as in placements along a topology, and replicas must be
 /// on the node of their original. Throws ArgumentError for other placements.
-std::vector<std::int32_t> redundancy_mapping(const Placement& placement);
+LPLB_API std::vector<std::int32_t> redundancy_mapping(const Placement& placement);
 
 }  // namespace lplb

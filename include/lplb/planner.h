@@ -6,6 +6,7 @@
 #include <span>
 
 #include "lplb/exchange.h"
+#include "lplb/export.h"
 #include "lplb/mapping.h"
 #include "lplb/solver.h"
 #include "lplb/types.h"
@@ -51,7 +52,7 @@ struct PlannerStats {
 /// The fast loop of one rank on the CPU: count, exchange, solve, map. Use one planner, with an
 /// exchange of its own, for each layer and batch in flight; planners share nothing. Not
 /// thread-safe. run() does not allocate.
-class Planner {
+class LPLB_API Planner {
  public:
   /// Allocates all memory that later batches need. Throws ArgumentError if an option is out of
   /// range or does not fit `placement` and `rank`, `exchange` is null or has another rank or number
@@ -94,7 +95,7 @@ class Planner {
   const Split& last_split() const;
 
  private:
-  struct State;
+  struct LPLB_HIDDEN State;
   std::unique_ptr<State> state_;
 };
 

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "lplb/exchange.h"
+#include "lplb/export.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -39,12 +40,12 @@ struct QuotaOutputs {
 /// counts. `physical_load` [num_physical]: the split of their sum. Throws ArgumentError if lengths
 /// disagree, outputs.max_replicas is too small, or an expert has more than 2^31 - 2 tokens.
 /// O(num_logical * (num_ranks + max_replicas)).
-void write_quotas(const Placement& placement, const PackedLayout& layout,
-                  std::span<const Load> all_counts, std::span<const Load> physical_load, Index rank,
-                  const QuotaOutputs& outputs);
+LPLB_API void write_quotas(const Placement& placement, const PackedLayout& layout,
+                           std::span<const Load> all_counts, std::span<const Load> physical_load,
+                           Index rank, const QuotaOutputs& outputs);
 /// Writes the split of a degraded batch. `own` [layout.size()]: what this rank counted, packed.
 /// Errors and cost as in write_quotas().
-void write_even_quotas(const Placement& placement, const PackedLayout& layout,
-                       std::span<const Load> own, Index rank, const QuotaOutputs& outputs);
+LPLB_API void write_even_quotas(const Placement& placement, const PackedLayout& layout,
+                                std::span<const Load> own, Index rank, const QuotaOutputs& outputs);
 
 }  // namespace lplb

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "lplb/device_exchange.h"
+#include "lplb/export.h"
 
 // Exchanges beyond one NVLink domain, by puts from within a kernel (docs/beyond-one-domain.md).
 // Each function is in a library of its own (CMake targets lplb::nvshmem and lplb::gin), because it
@@ -46,7 +47,7 @@ struct RailOptions {
 /// end, which is collective, too: destroy it on all ranks, after a barrier that follows the last
 /// round, and before nvshmem_finalize(). Throws ArgumentError if this rank's arguments are wrong,
 /// before anything is exchanged.
-std::shared_ptr<DeviceExchange> make_nvshmem_exchange(
+LPLB_API std::shared_ptr<DeviceExchange> make_nvshmem_exchange(
     const RailOptions& options, std::shared_ptr<DeviceExchange> domain_exchange,
     const AllGatherBytes& all_gather);
 
@@ -54,13 +55,12 @@ std::shared_ptr<DeviceExchange> make_nvshmem_exchange(
 /// order, which must outlive the exchange. NCCL must have exactly the version with which the
 /// library was built. If the communicator has no GIN, because no network can do it, all ranks throw
 /// ExchangeError.
-std::shared_ptr<DeviceExchange> make_gin_exchange(const RailOptions& options,
-                                                  std::shared_ptr<DeviceExchange> domain_exchange,
-                                                  const AllGatherBytes& all_gather,
-                                                  void* nccl_comm);
+LPLB_API std::shared_ptr<DeviceExchange> make_gin_exchange(
+    const RailOptions& options, std::shared_ptr<DeviceExchange> domain_exchange,
+    const AllGatherBytes& all_gather, void* nccl_comm);
 
 /// The size in bytes of the memory of a rank that its network must reach: the counts that it sends
 /// and those that come. `options` must be valid: they are not checked here.
-std::size_t rail_buffer_bytes(const RailOptions& options);
+LPLB_API std::size_t rail_buffer_bytes(const RailOptions& options);
 
 }  // namespace lplb

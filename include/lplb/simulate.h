@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "lplb/export.h"
 #include "lplb/solver.h"
 #include "lplb/trace.h"
 #include "lplb/types.h"
@@ -100,11 +101,11 @@ struct SimulateReport {
 ///
 /// Throws ArgumentError if an option is out of range or does not fit the trace, FileError for a bad
 /// trace, and CudaError if kCuda cannot be used.
-SimulateReport simulate(const SimulateOptions& options);
+LPLB_API SimulateReport simulate(const SimulateOptions& options);
 
 /// The report as JSON (docs/traces.md; `lplb simulate --json`), and as one self-contained HTML
 /// page. The page shows `command` as the command that made it.
-std::string report_json(const SimulateReport& report);
-std::string report_html(const SimulateReport& report, const std::string& command);
+LPLB_API std::string report_json(const SimulateReport& report);
+LPLB_API std::string report_html(const SimulateReport& report, const std::string& command);
 
 }  // namespace lplb

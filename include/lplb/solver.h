@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lplb/backend.h"
+#include "lplb/export.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -28,8 +29,8 @@ inline constexpr Index kMaxIpmRanks = 256;
 
 /// Converts "auto", "cut", "flow" and "ipm" to a Solver, and back. Throws ArgumentError for any
 /// other name.
-Solver parse_solver(std::string_view name);
-const char* solver_name(Solver solver);
+LPLB_API Solver parse_solver(std::string_view name);
+LPLB_API const char* solver_name(Solver solver);
 
 enum class SolveStatus {
   kOptimal,  ///< max_load == lower_bound; bottleneck_ranks proves it
@@ -37,7 +38,7 @@ enum class SolveStatus {
              ///< holds, but a gap is left
 };
 
-const char* status_name(SolveStatus status);
+LPLB_API const char* status_name(SolveStatus status);
 
 struct SolveOptions {
   Solver solver = Solver::kAuto;
@@ -85,7 +86,7 @@ struct Split {
 /// What solvers derive from a placement once, before they solve: the replicated experts, the live
 /// ranks of each, and the colours in which they are levelled together. Solves do not change it, so
 /// threads can share it.
-class SplitProblem {
+class LPLB_API SplitProblem {
  public:
   /// Throws ArgumentError if make_placement() did not make `placement`.
   explicit SplitProblem(const Placement& placement);
@@ -100,7 +101,7 @@ class SplitProblem {
   Index num_logical() const;
   Index num_physical() const;
 
-  struct Tables;
+  struct LPLB_HIDDEN Tables;
   const Tables& tables() const { return *tables_; }
 
  private:
@@ -109,16 +110,16 @@ class SplitProblem {
 
 /// The scratch memory of solvers; each thread needs its own. It grows to the largest problem that
 /// it has seen.
-class Workspace {
+class LPLB_API Workspace {
  public:
   Workspace();
   ~Workspace();
   Workspace(Workspace&&) noexcept;
   Workspace& operator=(Workspace&&) noexcept;
 
-  struct Buffers;
+  struct LPLB_HIDDEN Buffers;
   Buffers& buffers() { return *buffers_; }
-  struct DeviceDeleter;
+  struct LPLB_HIDDEN DeviceDeleter;
 
  private:
   std::unique_ptr<Buffers> buffers_;
@@ -133,12 +134,12 @@ class Workspace {
 /// solver that is named is never replaced by another one. Throws CudaError if kCuda cannot be used.
 ///
 /// Takes a few microseconds for 8 ranks with 2 redundants each; see bench/RESULTS.md.
-void solve(const SplitProblem& problem, std::span<const Load> load, Split& split,
-           Workspace& workspace, const SolveOptions& options = {});
+LPLB_API void solve(const SplitProblem& problem, std::span<const Load> load, Split& split,
+                    Workspace& workspace, const SolveOptions& options = {});
 
 /// The same in one call, for a single use.
-Split solve(const Placement& placement, std::span<const Load> load,
-            const SolveOptions& options = {});
+LPLB_API Split solve(const Placement& placement, std::span<const Load> load,
+                     const SolveOptions& options = {});
 
 /// The outcome of one batch in solve_batch().
 struct SplitSummary {
@@ -152,22 +153,22 @@ struct SplitSummary {
 /// num_logical]. `physical_loads` [num_batches, num_physical] and `summary` [num_batches] are
 /// written. The result is that of solve() for each batch, bit for bit. Throws ArgumentError if
 /// lengths disagree, and for the first bad batch what solve() throws.
-void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
-                 std::span<Load> physical_loads, std::span<SplitSummary> summary, int num_threads,
-                 const SolveOptions& options = {});
+LPLB_API void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
+                          std::span<Load> physical_loads, std::span<SplitSummary> summary,
+                          int num_threads, const SolveOptions& options = {});
 
 /// The same on the calling thread, with memory that the workspace keeps: for many calls of few
 /// batches. With kCuda there is one launch for up to 16384 batches, on the workspace's own stream.
-void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
-                 std::span<Load> physical_loads, std::span<SplitSummary> summary,
-                 Workspace& workspace, const SolveOptions& options = {});
+LPLB_API void solve_batch(const SplitProblem& problem, std::span<const Load> loads,
+                          std::span<Load> physical_loads, std::span<SplitSummary> summary,
+                          Workspace& workspace, const SolveOptions& options = {});
 
 /// The even split, which EPLB and its users make: divides each expert's tokens evenly over its live
 /// replicas, whatever the ranks carry. The remainder of expert e goes to its live replicas from the
 /// (e % count)-th on. `load` [num_logical]; `physical_load` [num_physical] is written. Throws
 /// ArgumentError if a length is wrong or a load is negative.
-void split_evenly(const Placement& placement, std::span<const Load> load,
-                  std::span<Load> physical_load);
+LPLB_API void split_evenly(const Placement& placement, std::span<const Load> load,
+                           std::span<Load> physical_load);
 
 /// Checks a split from first principles, with code that shares nothing with the solvers:
 ///
@@ -177,7 +178,7 @@ void split_evenly(const Placement& placement, std::span<const Load> load,
 /// - kOptimal means that max_load equals lower_bound.
 ///
 /// Returns what is wrong, or an empty string.
-std::string verify_split(const Placement& placement, std::span<const Load> load,
-                         const Split& split);
+LPLB_API std::string verify_split(const Placement& placement, std::span<const Load> load,
+                                  const Split& split);
 
 }  // namespace lplb

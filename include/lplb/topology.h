@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "lplb/export.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -23,23 +24,24 @@ struct Topology {
   Index original(Index rank, Index column) const { return r2o[rank * num_columns + column]; }
 };
 
-Topology cube();       ///< 8 ranks, two columns: faces and diagonals
-Topology hypercube();  ///< 16 ranks, two columns, no diagonals
+LPLB_API Topology cube();       ///< 8 ranks, two columns: faces and diagonals
+LPLB_API Topology hypercube();  ///< 16 ranks, two columns, no diagonals
 /// A torus in two columns. In column 0, rank i * columns + j copies from the same place of the next
 /// row (often the next node). In column 1, it copies from the next rank of its own row. `rows` and
 /// `columns` must be at least 2, because otherwise a rank would copy itself; their product at most
 /// kMaxRanks. If one of them is 2, the ranks of that direction copy each other. Throws
 /// ArgumentError.
-Topology torus(Index rows, Index columns);
-Topology ring(Index num_ranks);  ///< one column: rank g copies from g + 1; 2 to kMaxRanks
+LPLB_API Topology torus(Index rows, Index columns);
+LPLB_API Topology LPLB_API
+ring(Index num_ranks);  ///< one column: rank g copies from g + 1; 2 to kMaxRanks
 /// A topology of your own, from `r2o` [group_size, num_columns]. Throws ArgumentError if a size is
 /// out of range, a column is not a permutation, or a rank would copy itself.
-Topology custom_topology(std::span<const Index> r2o, Index group_size, Index num_columns,
-                         std::string name = "r2o");
+LPLB_API Topology custom_topology(std::span<const Index> r2o, Index group_size, Index num_columns,
+                                  std::string name = "r2o");
 
 /// The topology with this name: "cube", "hypercube", "torus:MxN", "ring:N" or "r2o:FILE"
 /// (docs/formats.md describes the file). Throws ArgumentError for an unknown name or a bad size,
 /// and FileError for a bad file.
-Topology parse_topology(const std::string& name);
+LPLB_API Topology parse_topology(const std::string& name);
 
 }  // namespace lplb

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "lplb/export.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -40,7 +41,7 @@ struct TraceStep {
 };
 
 /// Reads a trace step by step. Only one step is in memory, however long the trace is.
-class TraceReader {
+class LPLB_API TraceReader {
  public:
   virtual ~TraceReader() = default;
   virtual const TraceInfo& info() const = 0;
@@ -65,16 +66,16 @@ struct SyntheticOptions {
 /// Opens a trace: a path, or "synthetic:NAME" with a NAME of synthetic_names(). The format is
 /// detected from the contents of the file (docs/traces.md describes the formats). Throws FileError
 /// for a bad file, and ArgumentError for a bad name or bad options of a synthetic trace.
-std::unique_ptr<TraceReader> open_trace(const std::string& trace,
-                                        const SyntheticOptions& synthetic = {});
+LPLB_API std::unique_ptr<TraceReader> open_trace(const std::string& trace,
+                                                 const SyntheticOptions& synthetic = {});
 
 /// The names of the synthetic workloads: W0_balanced to W7_burst.
-std::vector<std::string> synthetic_names();
+LPLB_API std::vector<std::string> synthetic_names();
 
 /// The lines of a trace in this project's own format, each with its newline: the first line, then
 /// one for each step. A step has its load, tokens, domain and source_load; a routing is not
 /// written.
-std::string trace_header_line(const TraceInfo& info);
-std::string trace_step_line(const TraceInfo& info, const TraceStep& step);
+LPLB_API std::string trace_header_line(const TraceInfo& info);
+LPLB_API std::string trace_step_line(const TraceInfo& info, const TraceStep& step);
 
 }  // namespace lplb

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lplb/error.h"
+#include "lplb/export.h"
 
 namespace lplb {
 
@@ -24,7 +25,7 @@ inline constexpr Index kMaxPhysical = 4096;
 /// rank p / (num_physical / num_ranks); rank g is on node g / (num_ranks / num_nodes). Make it with
 /// make_placement(), which checks it and derives max_replicas, logical_to_physical and
 /// replica_count.
-struct Placement {
+struct LPLB_API Placement {
   Index num_ranks = 0;            ///< 1 to kMaxRanks
   Index num_nodes = 1;            ///< divides num_ranks
   Index num_logical_experts = 0;  ///< 1 to num_physical
@@ -66,12 +67,12 @@ struct PlacementOptions {
 /// Throws ArgumentError if a number is out of range, num_ranks does not divide num_physical,
 /// num_nodes does not divide num_ranks, an id is not in 0 to num_logical_experts - 1, an expert has
 /// no replica on a live rank, or a speed is not a finite number > 0. O(num_physical).
-Placement make_placement(Index num_ranks, Index num_logical_experts,
-                         std::span<const Index> physical_to_logical,
-                         const PlacementOptions& options = {});
+LPLB_API Placement make_placement(Index num_ranks, Index num_logical_experts,
+                                  std::span<const Index> physical_to_logical,
+                                  const PlacementOptions& options = {});
 
 /// The largest entry of `rank_load` [num_ranks] divided by the mean entry. 1.0 is perfect, and is
 /// also the result if all loads are 0.
-double imbalance(std::span<const Load> rank_load);
+LPLB_API double imbalance(std::span<const Load> rank_load);
 
 }  // namespace lplb

@@ -22,7 +22,7 @@ using testing::draw_batch;
 using ::testing::ElementsAre;
 using testing::expect_refused;
 using testing::GroupBatch;
-using testing::map_by_the_last;
+using testing::map_stale;
 using testing::SplitMix64;
 
 PlannerOptions stale(std::int64_t max_tokens, Index num_topk) {
@@ -82,7 +82,7 @@ TEST(StalePlanner, EqualsTheMapInProportionOnRandomGroups) {
       const BatchStatus status = planner.run(topk, out);
       if (i > 0) {
         EXPECT_EQ(status, BatchStatus::kOptimal);
-        ASSERT_EQ(out, map_by_the_last(p, before, rank, topk)) << repeat << ", " << i;
+        ASSERT_EQ(out, map_stale(p, before, rank, topk)) << repeat << ", " << i;
         ++solved;
       }
       before = batch.counts;
@@ -156,7 +156,7 @@ TEST(StalePlanner, GroupsOfThreadsSplitAlike) {
         const BatchStatus status = planner.run(topk, out);
         if (i == 0) continue;
         ASSERT_EQ(status, BatchStatus::kOptimal);
-        ASSERT_EQ(out, map_by_the_last(p, batches[i - 1].counts, rank, topk)) << i;
+        ASSERT_EQ(out, map_stale(p, batches[i - 1].counts, rank, topk)) << i;
       }
       if (rank % 2 == 0) std::this_thread::sleep_for(1ms);  // ranks leave one by one
     });

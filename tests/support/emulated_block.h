@@ -45,6 +45,8 @@ struct alignas(16) uint4 {
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
+#include "core/host_device.h"
+
 // On the device these are visible from every namespace.
 using std::max;
 using std::min;

@@ -72,9 +72,8 @@ inline GroupBatch draw_batch(const Placement& p, const BatchShape& shape, SplitM
 
 /// Maps the tokens of `rank` by the exact split of another batch, which has the counts `before`
 /// [num_ranks, num_logical].
-inline std::vector<std::int64_t> map_by_the_last(const Placement& p,
-                                                 const std::vector<Load>& before, Index rank,
-                                                 std::span<const std::int64_t> topk) {
+inline std::vector<std::int64_t> map_stale(const Placement& p, const std::vector<Load>& before,
+                                           Index rank, std::span<const std::int64_t> topk) {
   std::vector<Load> sum(static_cast<std::size_t>(p.num_logical_experts), 0);
   for (std::size_t i = 0; i < before.size(); ++i) sum[i % sum.size()] += before[i];
   std::vector<std::int64_t> out(topk.size());

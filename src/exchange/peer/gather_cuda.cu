@@ -20,8 +20,8 @@ struct GatherArgs {
 /// Runs one round, without a plan, in one block.
 __global__ void __launch_bounds__(kGatherThreads)
     gather_kernel(const __grid_constant__ GatherArgs args) {
-  __shared__ device::PeerRound::SharedVerdict verdict;
-  device::PeerRound round(args.peers, verdict, 0, 1);
+  __shared__ PeerRound::SharedVerdict verdict;
+  PeerRound round(args.peers, verdict, 0, 1);
   round.begin();
   if (threadIdx.x == 0) verdict = {};
   round.push(args.num_counts, args.fingerprint, [&](int c) { return args.mine[c]; });

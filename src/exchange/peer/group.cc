@@ -72,7 +72,7 @@ DeviceExchangeStats exchange::read_stats(const exchange::ExchangeControl* contro
   return stats;
 }
 
-unsigned long long deadline_ns(std::chrono::microseconds deadline) {
+unsigned long long exchange::deadline_ns(std::chrono::microseconds deadline) {
   // NOTE: a longer deadline than 30 days could overflow in nanoseconds, or would seem endless.
   const auto most = std::min<std::chrono::microseconds>(deadline, std::chrono::hours(24 * 30));
   return static_cast<unsigned long long>(std::chrono::nanoseconds(most).count());
@@ -154,7 +154,7 @@ std::shared_ptr<DeviceExchange> PeerGroup::channel(Index index) {
   const exchange::PeerArgs args{own,
                                 reinterpret_cast<const unsigned long long*>(own),
                                 s.layout.channel(index),
-                                deadline_ns(s.options.deadline),
+                                exchange::deadline_ns(s.options.deadline),
                                 s.layout,
                                 s.rank};
   auto channel = std::make_shared<PeerChannel>(state_, args, s.options.max_counts);

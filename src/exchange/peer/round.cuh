@@ -14,12 +14,12 @@ __device__ inline void store_line(void* line, ExchangeWord a, ExchangeWord b) {
   const auto bits = [](ExchangeWord w) {
     return static_cast<unsigned long long>(w.epoch) << 32 | w.data;
   };
-  store_words(line, bits(a), bits(b));
+  device::store_words(line, bits(a), bits(b));
 }
 
 __device__ inline ExchangeLine load_line(const void* line) {
   unsigned long long a, b;
-  load_words(line, &a, &b);
+  device::load_words(line, &a, &b);
   const auto word = [](unsigned long long bits) {
     return ExchangeWord{static_cast<std::uint32_t>(bits), static_cast<std::uint32_t>(bits >> 32)};
   };
@@ -85,8 +85,8 @@ class WireRound {
       : a_(args),
         wire_(wire),
         shared_(shared),
-        warp_(block + num_blocks * (static_cast<int>(threadIdx.x) / kWarpSize)),
-        num_warps_(num_blocks * (static_cast<int>(blockDim.x) / kWarpSize)) {}
+        warp_(block + num_blocks * (static_cast<int>(threadIdx.x) / device::kWarpSize)),
+        num_warps_(num_blocks * (static_cast<int>(blockDim.x) / device::kWarpSize)) {}
 
   /// Reads what can be known before the counts: which round it is, and where the first peer's
   /// buffer is.
@@ -112,7 +112,7 @@ class WireRound {
       ExchangeLine* const lines =
           wire_.open(to, i == warp_ ? first_found_ : wire_.look_up(to), epoch_);
       LPLB_ROLLED
-      for (int line = lane_id(); line < num_lines; line += kWarpSize) {
+      for (int line = device::lane_id(); line < num_lines; line += device::kWarpSize) {
         const int c = 2 * (line - 1);
         std::uint32_t a, b = 0;
         if (line == 0) {
@@ -133,16 +133,18 @@ class WireRound {
   /// lost; then some counts may be missing.
   template <class Store>
   __device__ void gather(int num_counts, unsigned long long fingerprint, Store store) {
-    const unsigned long long give_up = now_ns() + a_.deadline_ns;
+    const unsigned long long give_up = device::now_ns() + a_.deadline_ns;
     const int num_lines = lines_of(num_counts);
-    const int num_warps = static_cast<int>(blockDim.x) / kWarpSize;
+    const int num_warps = static_cast<int>(blockDim.x) / device::kWarpSize;
     LPLB_ROLLED
-    for (int i = static_cast<int>(threadIdx.x) / kWarpSize; i < num_peers(); i += num_warps) {
+    for (int i = static_cast<int>(threadIdx.x) / device::kWarpSize; i < num_peers();
+         i += num_warps) {
       const int from = peer(i);
       const auto* const lines = reinterpret_cast<const ExchangeLine*>(
           a_.own + a_.channel + a_.layout.lines(epoch_, from));
       LPLB_ROLLED
-      for (int first = lane_id(); first < num_lines; first += kWarpSize * kInFlight) {
+      for (int first = device::lane_id(); first < num_lines;
+           first += device::kWarpSize * kInFlight) {
         if (!take_lines(lines, first, num_lines, from, give_up, num_counts, fingerprint, store)) {
           return;
         }
@@ -186,14 +188,15 @@ class WireRound {
   __device__ bool take_lines(const ExchangeLine* lines, int first, int num_lines, int from,
                              unsigned long long give_up, int num_counts,
                              unsigned long long fingerprint, Store& store) {
-    const int count = min(kInFlight, (num_lines - first + kWarpSize - 1) / kWarpSize);
+    const int count =
+        min(kInFlight, (num_lines - first + device::kWarpSize - 1) / device::kWarpSize);
     unsigned waiting = (1u << count) - 1;
     while (true) {
       ExchangeLine line[kInFlight];
       const bool has_come = wire_.has_come(from);
 #pragma unroll
       for (int i = 0; i < kInFlight; ++i) {
-        if ((waiting >> i & 1) != 0) line[i] = load_line(lines + first + i * kWarpSize);
+        if ((waiting >> i & 1) != 0) line[i] = load_line(lines + first + i * device::kWarpSize);
       }
 #pragma unroll
       for (int i = 0; i < kInFlight; ++i) {
@@ -207,7 +210,7 @@ class WireRound {
           continue;
         }
         waiting &= ~(1u << i);
-        const int at = first + i * kWarpSize;
+        const int at = first + i * device::kWarpSize;
         if (at == 0) {
           if ((static_cast<unsigned long long>(b.data) << 32 | a.data) != fingerprint) {
             return lose(kVerdictMismatched, from);
@@ -220,7 +223,7 @@ class WireRound {
       }
       if (waiting == 0) return true;
       if (*static_cast<volatile std::uint32_t*>(&shared_.bits) != 0) return false;
-      if (now_ns() > give_up) return lose(kVerdictTimedOut, from);
+      if (device::now_ns() > give_up) return lose(kVerdictTimedOut, from);
     }
   }
 

@@ -85,7 +85,7 @@ TEST_F(PeerCuda, ARankThatIsLeftOutTimesTheOthersOutAndComesBack) {
     EXPECT_EQ(stats.complete(), 0);
     EXPECT_GE(stats.timed_out, 1);
     EXPECT_EQ(stats.last_missing, kRanks - 1);
-    EXPECT_EQ(group.ranks[g]->outcome(), kVerdictTimedOut);
+    EXPECT_EQ(group.ranks[g]->outcome(), exchange::kVerdictTimedOut);
   }
   const auto waited = std::chrono::steady_clock::now() - start;
   EXPECT_GE(waited, kMissed * 5ms);
@@ -205,15 +205,15 @@ TEST_F(PeerCuda, EpochsWrapAround) {
   }
 }
 
-TEST(exchange::ExchangeLayout, EpochsSkipZeroAndAlternate) {
-  EXPECT_EQ(next_epoch(0), 1u);
-  EXPECT_EQ(next_epoch(0xFFFFFFFFu), 2u);
-  for (std::uint32_t epoch = 0xFFFFFFF0u; epoch != 20; epoch = next_epoch(epoch)) {
-    const std::uint32_t next = next_epoch(epoch);
+TEST(ExchangeLayout, EpochsSkipZeroAndAlternate) {
+  EXPECT_EQ(exchange::next_epoch(0), 1u);
+  EXPECT_EQ(exchange::next_epoch(0xFFFFFFFFu), 2u);
+  for (std::uint32_t epoch = 0xFFFFFFF0u; epoch != 20; epoch = exchange::next_epoch(epoch)) {
+    const std::uint32_t next = exchange::next_epoch(epoch);
     EXPECT_NE((epoch ^ next) & 1, 0u);
-    EXPECT_TRUE(is_later(next, epoch));
-    EXPECT_FALSE(is_later(epoch, next));
-    EXPECT_FALSE(is_later(0, epoch));
+    EXPECT_TRUE(exchange::is_later(next, epoch));
+    EXPECT_FALSE(exchange::is_later(epoch, next));
+    EXPECT_FALSE(exchange::is_later(0, epoch));
   }
 }
 

@@ -18,8 +18,8 @@ struct RailKernelArgs {
 template <class Network>
 __global__ void __launch_bounds__(kRailThreads)
     rail_kernel(const __grid_constant__ RailKernelArgs<Network> args) {
-  __shared__ device::RailShared<Network> shared;
-  device::gather_along_rail(args.round, args.network, shared);
+  __shared__ RailShared<Network> shared;
+  gather_along_rail(args.round, args.network, shared);
 }
 
 template <class Network>

@@ -76,7 +76,7 @@ class EmulatedRanks {
       args.fingerprint = 5;
       args.num_counts = num_counts;
       const MemoryNetwork network{{bytes(rank.rail), rank.rail_buffers.data(), rail_.signals()}};
-      device::gather_along_rail(args, network, rank.shared);
+      exchange::gather_along_rail(args, network, rank.shared);
     });
   }
 
@@ -109,7 +109,7 @@ class EmulatedRanks {
     std::vector<int> mine, row, all;
     int outcome = -1;
     exchange::ExchangeControl control{};
-    device::RailShared<MemoryNetwork> shared{};
+    exchange::RailShared<MemoryNetwork> shared{};
   };
 
   static unsigned char* bytes(std::vector<uint4>& memory) {

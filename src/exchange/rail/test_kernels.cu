@@ -4,11 +4,11 @@
 
 namespace lplb::testing {
 
-void prepare_memory_rail() { prepare_rail<MemoryNetwork>(); }
+void prepare_memory_rail() { exchange::prepare_rail<MemoryNetwork>(); }
 
 void launch_memory_rail(const exchange::RailArgs& args, const MemoryNetworkArgs& network,
                         void* stream) {
-  launch_rail(args, MemoryNetwork{network}, stream);
+  exchange::launch_rail(args, MemoryNetwork{network}, stream);
 }
 
 }  // namespace lplb::testing

@@ -14,8 +14,8 @@ struct MemoryNetwork : MemoryNetworkArgs {
     }
     constexpr int kLine = sizeof(exchange::ExchangeLine);
     for (int at = device::lane_id() * kLine; at < bytes; at += device::kWarpSize * kLine) {
-      const exchange::ExchangeLine line = device::load_line(own + from + at);
-      device::store_line(there + to + at, line.word[0], line.word[1]);
+      const exchange::ExchangeLine line = exchange::load_line(own + from + at);
+      exchange::store_line(there + to + at, line.word[0], line.word[1]);
     }
   }
   __device__ unsigned long long signal(int index) const {

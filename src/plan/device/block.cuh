@@ -97,8 +97,8 @@ class Block : public Rows {
   __device__ void solve(int num_blocks) {
     if (thread() < h_.solver_threads) {
       if (!is_refused()) {
-        const solvers::BlockOutcome outcome = run_solver<kCut>();
-        if (thread() == 0) outcome() = outcome;
+        const solvers::BlockOutcome found = run_solver<kCut>();
+        if (thread() == 0) outcome() = found;
       }
     } else {
       const int worker = thread() - h_.solver_threads;

@@ -142,7 +142,7 @@ void DevicePlanner::State::join(cudaStream_t stream) {
   if (background_ == nullptr || !background_->is_under_way) return;
   const unsigned long long capture = device::capture_of(stream);
   check_argument(capture == 0 || background_->capture != 0, "stream",
-                 "is being captured, expected join() between the batch before and the capture");
+                 "is being captured, expected join() between the previous batch and the capture");
   // If the capture of the round has ended, its round has ended too.
   if (capture == background_->capture) background_->gathered.hold(stream);
   background_->is_under_way = false;

@@ -153,10 +153,10 @@ class Entries : public Memory {
         // Number 32 queued entries at a time.
         LPLB_ROLLED
         for (; queued - placed >= device::kWarpSize; placed += device::kWarpSize) {
-          place(from, placed, device::kWarpSize);
+          place_queued(from, placed, device::kWarpSize);
         }
       }
-      if (queued > placed) place(from, placed, queued - placed);
+      if (queued > placed) place_queued(from, placed, queued - placed);
     }
   }
 
@@ -323,7 +323,7 @@ class Entries : public Memory {
 
   /// Numbers `count` <= 32 queued entries of the pass, from the `first` one on, and writes their
   /// physical ids. An item of the queue is {entry of the pass, expert}.
-  __device__ __forceinline__ void place(int from, int first, int count) {
+  __device__ __forceinline__ void place_queued(int from, int first, int count) {
     const int lane = device::lane_id();
     const int item = lane < count ? slot(first + lane) : -1;
     const int k = lane < count ? item & kCodeMask : -1;

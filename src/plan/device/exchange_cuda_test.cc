@@ -132,8 +132,8 @@ TEST_P(PlannerExchangeCuda, ARankWithAnotherPlacementIsNoticed) {
   std::vector<Index> map = p.physical_to_logical;
   const Index slots = p.slots_per_rank();
   std::swap(map[static_cast<std::size_t>(slots - 1)], map[static_cast<std::size_t>(2 * slots - 1)]);
-  group.device[3]->planner.update_placement(make_placement(p.num_ranks, p.num_logical_experts, map),
-                                            group.device[3]->stream.get());
+  group.device[3]->planner.update_placement(
+      group.device[3]->stream.get(), make_placement(p.num_ranks, p.num_logical_experts, map));
   const GroupBatch batch = draw_batch(p, {.num_topk = 8, .max_tokens = 100}, random);
   group.set(batch);
   group.run(8);

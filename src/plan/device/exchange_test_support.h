@@ -148,8 +148,8 @@ class PooledBatches {
       const GroupBatch* last = &batches.back();
       for (const GroupBatch& batch : batches) {
         const auto want = host.run(batch.topk[g], batch.counts);
-        const auto alone = group.is_stale ? map_by_the_last(p, of_one(last->counts, p, g),
-                                                            static_cast<Index>(g), batch.topk[g])
+        const auto alone = group.is_stale ? map_stale(p, of_one(last->counts, p, g),
+                                                      static_cast<Index>(g), batch.topk[g])
                                           : host.run(batch.topk[g], of_one(batch.counts, p, g));
         changed += alone != want ? 1 : 0;
         add(g, batch.topk[g], want, shape.num_topk);

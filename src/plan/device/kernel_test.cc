@@ -323,7 +323,7 @@ TEST(EmulatedPlan, WithStalenessEqualsTheMapInProportion) {
       const GroupBatch batch = draw_batch(p, {.num_topk = 2, .max_tokens = 300}, random);
       planner.give(last.packed.data());
       const auto& topk = batch.topk[static_cast<std::size_t>(rank)];
-      ASSERT_EQ(run(batch), testing::map_by_the_last(p, last.counts, rank, topk)) << i;
+      ASSERT_EQ(run(batch), testing::map_stale(p, last.counts, rank, topk)) << i;
       last = batch;
     }
     EXPECT_EQ(planner.status().optimal, 2u);
@@ -366,7 +366,7 @@ TEST(EmulatedPlan, RanksThatExchangeLateDoNotWaitWithinABatch) {
         group.run({g});
         ASSERT_EQ(group.planner(g).status().optimal, solved) << "round " << round;
         if (starts) continue;
-        ASSERT_EQ(group.planner(g).result(), testing::map_by_the_last(p, last.counts, g, topk))
+        ASSERT_EQ(group.planner(g).result(), testing::map_stale(p, last.counts, g, topk))
             << "round " << round << ", rank " << g << ", " << num_blocks << " blocks";
       }
       last = batch;
@@ -400,7 +400,7 @@ TEST(EmulatedPlan, AWarpGathersFromSeveralPeers) {
       group.run({g});
       ASSERT_EQ(group.planner(g).status().optimal, round);
       if (round == 0) continue;
-      ASSERT_EQ(group.planner(g).result(), testing::map_by_the_last(p, last.counts, g, topk)) << g;
+      ASSERT_EQ(group.planner(g).result(), testing::map_stale(p, last.counts, g, topk)) << g;
     }
     last = batch;
   }

@@ -12,9 +12,9 @@ namespace {
 
 /// Slices of int32 ids for which a warp needs entry slots, to hold its whole stretch even if ids
 /// are int64.
-std::int64_t rows_to_hold(std::int64_t max_entries, int max_blocks) {
-  const int rows = device::slices_per_warp(static_cast<int>(max_entries), max_blocks * kWarps);
-  return 2 * device::div_up(std::max(rows, 1), kChunk) * kChunk;
+std::int64_t slices_to_hold(std::int64_t max_entries, int max_blocks) {
+  const int slices = device::slices_per_warp(static_cast<int>(max_entries), max_blocks * kWarps);
+  return 2 * device::div_up(std::max(slices, 1), kChunk) * kChunk;
 }
 
 }  // namespace
@@ -55,15 +55,15 @@ Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
   layout.segments = add(replicas * static_cast<std::int64_t>(sizeof(Segment)));
   layout.heads = add(ints(replicated));
 
-  const std::int64_t row_bytes = ints(kThreads);
-  constexpr std::int64_t kLeastRows = 2 * kChunk;  // slices of int32 ids: one chunk of int64 ids
+  const std::int64_t slice_bytes = ints(kThreads);
+  constexpr std::int64_t kLeastSlices = 2 * kChunk;  // slices of int32 ids: one chunk of int64 ids
   const std::int64_t rows_bytes = ints(columns * limits.num_ranks);
-  layout.has_rows = size + rows_bytes + kLeastRows * row_bytes <= most_bytes ? 1 : 0;
+  layout.has_rows = size + rows_bytes + kLeastSlices * slice_bytes <= most_bytes ? 1 : 0;
   layout.rows = add(layout.has_rows != 0 ? rows_bytes : 0);
-  const std::int64_t room = (most_bytes - size) / row_bytes / kLeastRows * kLeastRows;
+  const std::int64_t room = (most_bytes - size) / slice_bytes / kLeastSlices * kLeastSlices;
   layout.held_slices = static_cast<std::int32_t>(
-      std::max(kLeastRows, std::min(room, rows_to_hold(max_entries, max_blocks))));
-  layout.held = add(layout.held_slices * row_bytes);
+      std::max(kLeastSlices, std::min(room, slices_to_hold(max_entries, max_blocks))));
+  layout.held = add(layout.held_slices * slice_bytes);
   layout.bytes = static_cast<std::int32_t>(std::min<std::int64_t>(size, INT32_MAX));
   return layout;
 }
