@@ -27,14 +27,6 @@ def check_valid(num_valid: int, num_tokens: int) -> int:
     return num_valid
 
 
-def check_entries(num_entries: int, max_entries: int) -> None:
-    if num_entries > max_entries:
-        raise ValueError(
-            f"topk_idx: has {num_entries} entries, expected at most "
-            f"{max_entries} (max_tokens x num_topk)"
-        )
-
-
 def check_layer(layer: int, num_layers: int) -> int:
     """`layer`, which must be 0 to num_layers - 1."""
     if not 0 <= layer < num_layers:

@@ -52,12 +52,14 @@ class GpuPath:
         # Copies of what each batch reads: a property of the settings would cost a call.
         self.num_layers = settings.num_layers
         self.needs_counts = settings.needs_counts
+        self._is_stale = settings.staleness != 0
         self._keeps_history = settings.keeps_history
         self._max_replicas = settings.max_replicas
         self.index = -1
         self.planners: list[_lplb.GpuPlanner] = []
         self.gathers = False
         self._placements = placements
+        self._packed_sizes = [p.packed_size for p in placements]
         self._exchange = exchange
         self._comm = comm
         self._peers: Peers | None = None
@@ -113,7 +115,7 @@ class GpuPath:
         """
         if self.gathers:
             batch = (stream, topk_idx, id_bytes, num_tokens, num_topk, num_valid_tokens)
-            run = self._run_stale if self.settings.staleness else self._run_gathered
+            run = self._run_stale if self._is_stale else self._run_gathered
             run(layer, batch, physical_idx, tables)
             return
         gpu = self.planners[layer]
@@ -159,6 +161,7 @@ class GpuPath:
     def update_placement(self, stream: int, layer: int, placement: Placement) -> None:
         if self.planners:
             self.planners[layer].update_placement(stream, placement)
+        self._packed_sizes[layer] = placement.packed_size
 
     def exchange_stats(self, stream: int, layers: Sequence[int]) -> ExchangeStats:
         """Sums over `layers`. Waits for the stream if there are peers."""
@@ -219,7 +222,7 @@ class GpuPath:
         """A kernel that counts, a collective, and the plan."""
         gpu, rounds = self.planners[layer], self._rounds[layer]
         gpu.count(*batch, rounds.mine.data_ptr(), self._keeps_history)
-        rounds.gather(self._placements[layer].packed_size)
+        rounds.gather(self._packed_sizes[layer])
         counts = rounds.everyone.data_ptr()
         gpu.run(*batch, physical_idx, counts, 0)
         if tables is not None:
@@ -239,4 +242,4 @@ class GpuPath:
         if tables is not None:
             # NOTE: before the collective starts, which overwrites the rows that quotas() reads.
             gpu.quotas(batch[0], counts, self._max_replicas, *tables)
-        rounds.start(self._placements[layer].packed_size)
+        rounds.start(self._packed_sizes[layer])

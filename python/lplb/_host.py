@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lplb import _lplb
-from lplb._batch import check_entries
 from lplb._counts import AllCounts
 from lplb._placement import Placement
 from lplb._settings import Settings
@@ -35,6 +34,8 @@ class HostPath:
     ) -> None:
         self._settings = settings
         self._counts = counts
+        # Copies of what each batch reads: a property of the settings would cost a call.
+        self._max_entries = settings.max_tokens * settings.num_topk
         self._keeps_history = settings.keeps_history
         self._planners = [
             _lplb.HostPlanner(p, settings.rank, settings.same_tokens, *settings.limits)
@@ -54,7 +55,11 @@ class HostPath:
         """Raises ValueError if a batch of `num_entries` on the CPU cannot be run."""
         if self._settings.backend == "cuda":
             raise ValueError('topk_idx: is on the CPU, expected a GPU (backend="cuda")')
-        check_entries(num_entries, self._settings.max_entries)
+        if num_entries > self._max_entries:
+            raise ValueError(
+                f"topk_idx: has {num_entries} entries, expected at most "
+                f"{self._max_entries} (max_tokens x num_topk)"
+            )
 
     def run(
         self,

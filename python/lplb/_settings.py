@@ -58,11 +58,6 @@ class Settings:
             )
 
     @property
-    def max_entries(self) -> int:
-        """Entries of the largest batch."""
-        return self.max_tokens * self.num_topk
-
-    @property
     def max_counts(self) -> int:
         """No placement that the planner can take has a larger packed_size."""
         return min(self.num_logical_experts, self.max_redundants) + self.num_ranks
