@@ -2,7 +2,6 @@
 #include "bench/bench_main.h"
 
 #include <benchmark/benchmark.h>
-#include <fmt/format.h>
 
 #include <cmath>
 #include <exception>
@@ -12,6 +11,7 @@
 #include "bench/solve_bench.h"
 #include "bench/workloads.h"
 #include "core/check.h"
+#include "core/format.h"
 #include "io/output.h"
 
 namespace lplb::bench {
@@ -60,10 +60,10 @@ Options parse(const std::vector<std::string>& args) {
 }
 
 std::string with_unit(double seconds) {
-  if (seconds < 1e-6) return fmt::format("{:.1f} ns", seconds * 1e9);
-  if (seconds < 1e-3) return fmt::format("{:.2f} us", seconds * 1e6);
-  if (seconds < 1) return fmt::format("{:.2f} ms", seconds * 1e3);
-  return fmt::format("{:.2f} s", seconds);
+  if (seconds < 1e-6) return formatted("{:.1f} ns", seconds * 1e9);
+  if (seconds < 1e-3) return formatted("{:.2f} us", seconds * 1e6);
+  if (seconds < 1) return formatted("{:.2f} ms", seconds * 1e3);
+  return formatted("{:.2f} s", seconds);
 }
 
 // Prints one line for each benchmark. The time is processor time, or wall time if the benchmark
@@ -71,7 +71,7 @@ std::string with_unit(double seconds) {
 class TableReporter : public benchmark::BenchmarkReporter {
  public:
   bool ReportContext(const Context&) override {
-    print(fmt::format("{:<34} {:>12} {:>14}\n", "benchmark", "time/op", "items/s"));
+    print(formatted("{:<34} {:>12} {:>14}\n", "benchmark", "time/op", "items/s"));
     return true;
   }
 
@@ -79,16 +79,16 @@ class TableReporter : public benchmark::BenchmarkReporter {
     for (const Run& run : runs) {
       const std::string name = run.benchmark_name();
       if (run.error_occurred) {
-        print(fmt::format("{:<34} failed: {}\n", name, run.error_message));
+        print(formatted("{:<34} failed: {}\n", name, run.error_message));
         continue;
       }
       const bool wall = name.ends_with("/real_time");
       const double total = wall ? run.real_accumulated_time : run.cpu_accumulated_time;
       const auto items = run.counters.find("items_per_second");
       const std::string rate =
-          items == run.counters.end() ? std::string() : fmt::format("{:.0f}", items->second.value);
-      print(fmt::format("{:<34} {:>12} {:>14}\n", name,
-                        with_unit(total / static_cast<double>(run.iterations)), rate));
+          items == run.counters.end() ? std::string() : formatted("{:.0f}", items->second.value);
+      print(formatted("{:<34} {:>12} {:>14}\n", name,
+                      with_unit(total / static_cast<double>(run.iterations)), rate));
     }
   }
 

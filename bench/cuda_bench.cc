@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "bench/cuda_bench.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -11,6 +9,7 @@
 
 #include "bench/workloads.h"
 #include "core/check.h"
+#include "core/format.h"
 #include "io/output.h"
 #include "lplb/backend.h"
 
@@ -47,21 +46,21 @@ std::string verdict(const CudaBenchmark& benchmark, const CudaTiming& timing) {
 
 std::string target_text(const CudaTarget& target) {
   if (target.median_us == 0) return "";
-  return target.p99_us == 0 ? fmt::format("{:g}", target.median_us)
-                            : fmt::format("{:g}, {:g}", target.median_us, target.p99_us);
+  return target.p99_us == 0 ? formatted("{:g}", target.median_us)
+                            : formatted("{:g}, {:g}", target.median_us, target.p99_us);
 }
 
 std::string header_text() {
-  return fmt::format("{}\n{:<42} {:>10} {:>10} {:>8} {:>8} {:>5}  {}\n",
-                     cuda_support().devices[0].name, "benchmark", "median us", "p99 us", "must",
-                     "aim", "met", "note");
+  return formatted("{}\n{:<42} {:>10} {:>10} {:>8} {:>8} {:>5}  {}\n",
+                   cuda_support().devices[0].name, "benchmark", "median us", "p99 us", "must",
+                   "aim", "met", "note");
 }
 
 std::string row_text(const Row& row) {
   const auto& [benchmark, timing] = row;
-  return fmt::format("{:<42} {:>10.3f} {:>10.3f} {:>8} {:>8} {:>5}  {}\n", benchmark.name,
-                     timing.median_us, timing.p99_us, target_text(benchmark.must),
-                     target_text(benchmark.aim), verdict(benchmark, timing), timing.note);
+  return formatted("{:<42} {:>10.3f} {:>10.3f} {:>8} {:>8} {:>5}  {}\n", benchmark.name,
+                   timing.median_us, timing.p99_us, target_text(benchmark.must),
+                   target_text(benchmark.aim), verdict(benchmark, timing), timing.note);
 }
 
 nlohmann::ordered_json row_json(const Row& row) {
@@ -94,12 +93,12 @@ double value_of(const Ratio& ratio, const std::vector<Row>& rows) {
 }
 
 std::string ratio_text(const Ratio& ratio, double value) {
-  return fmt::format("{:<42} {:>9.1f}x {:>10} {:>8g} {:>8g} {:>5}  {} over {}\n", ratio.name, value,
-                     "", ratio.must, ratio.aim,
-                     value >= ratio.aim    ? "aim"
-                     : value >= ratio.must ? "must"
-                                           : "no",
-                     ratio.slow, ratio.fast);
+  return formatted("{:<42} {:>9.1f}x {:>10} {:>8g} {:>8g} {:>5}  {} over {}\n", ratio.name, value,
+                   "", ratio.must, ratio.aim,
+                   value >= ratio.aim    ? "aim"
+                   : value >= ratio.must ? "must"
+                                         : "no",
+                   ratio.slow, ratio.fast);
 }
 
 /// The position of a benchmark's kind in the table.

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "core/check.h"
+#include "core/format.h"
 #include "lplb/placement.h"
 #include "simulate/batcher.h"
 
@@ -152,7 +153,7 @@ bool is_shape(const Case& c, std::string_view shape) {
 std::regex parse_filter(const std::string& filter) try {
   return std::regex(filter, std::regex_constants::extended);
 } catch (const std::regex_error&) {
-  throw ArgumentError("--filter", fmt::format("\"{}\" is not a regular expression", filter));
+  throw ArgumentError("--filter", formatted("\"{}\" is not a regular expression", filter));
 }
 
 }  // namespace lplb::bench

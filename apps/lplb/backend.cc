@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "backend.h"
 
-#include <fmt/format.h>
-
 #include <cstdio>
 
+#include "core/format.h"
 #include "io/json.h"
 #include "io/text.h"
 #include "options.h"
@@ -19,7 +18,7 @@ Backend choose(const std::string& name) {
   if (name == "auto") return missing.empty() ? Backend::kCuda : Backend::kCpu;
   if (name != "cpu" && name != "cuda") {
     throw ArgumentError("--backend",
-                        fmt::format("{} is unknown, expected auto, cpu or cuda", io::quote(name)));
+                        formatted("{} is unknown, expected auto, cpu or cuda", io::quote(name)));
   }
   const Backend backend = parse_backend(name);
   if (backend == Backend::kCuda && !missing.empty()) {
@@ -40,12 +39,12 @@ void BackendChoice::tell(std::int64_t solves, std::int64_t on_device) const {
   if (name_ == "cpu") return;
   std::string line;
   if (backend_ == Backend::kCpu) {
-    line = fmt::format("backend cpu: cuda is not available: {}", cuda_support().missing);
+    line = formatted("backend cpu: cuda is not available: {}", cuda_support().missing);
   } else {
-    line = fmt::format("backend cuda: {} of {} solves on {}", on_device, solves,
-                       cuda_support().devices[0].name);
+    line = formatted("backend cuda: {} of {} solves on {}", on_device, solves,
+                     cuda_support().devices[0].name);
     if (on_device < solves) {
-      line += fmt::format(
+      line += formatted(
           ", {} on the CPU: the device takes neither solver ipm, unequal speeds, loads past "
           "2^31 - 1 nor placements larger than a block's memory",
           solves - on_device);

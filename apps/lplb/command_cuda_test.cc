@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -9,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "core/format.h"
 #include "io/npy.h"
 #include "lplb/backend.h"
 #include "simulate/test_files.h"
@@ -52,8 +52,8 @@ class CommandCuda : public lplb::testing::Files {
   }
 
   Ran run(const std::string& arguments) const {
-    const std::string line = fmt::format("'{}' {} > '{}' 2> '{}'", command_path(), arguments,
-                                         path("stdout"), path("stderr"));
+    const std::string line = formatted("'{}' {} > '{}' 2> '{}'", command_path(), arguments,
+                                       path("stdout"), path("stderr"));
     const int status = std::system(line.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(path("stdout")),
             slurp(path("stderr"))};
@@ -63,14 +63,14 @@ class CommandCuda : public lplb::testing::Files {
   /// Returns both results, cpu first. Expects that the device did `on_device` of `solves`.
   std::array<Ran, 2> run_both(const std::string& arguments, int solves, int on_device) const {
     const auto with = [&](const char* backend) {
-      return run(fmt::format(fmt::runtime(arguments), path(backend)) + " --backend " + backend);
+      return run(formatted(fmt::runtime(arguments), path(backend)) + " --backend " + backend);
     };
     std::array<Ran, 2> ran = {with("cpu"), with("cuda")};
     EXPECT_EQ(ran[0].status, 0) << ran[0].err;
     EXPECT_EQ(ran[1].status, 0) << ran[1].err;
     EXPECT_EQ(ran[0].err, "");
-    EXPECT_THAT(ran[1].err, StartsWith(fmt::format("lplb: backend cuda: {} of {} solves on ",
-                                                   on_device, solves)));
+    EXPECT_THAT(ran[1].err, StartsWith(formatted("lplb: backend cuda: {} of {} solves on ",
+                                                 on_device, solves)));
     EXPECT_EQ(on_device < solves, ran[1].err.find(" on the CPU: ") != std::string::npos);
     return ran;
   }
@@ -93,8 +93,8 @@ class CommandCuda : public lplb::testing::Files {
   /// Writes a placement file for `num_layers` layers of 64 experts.
   std::string place(const std::string& policy, int num_layers) const {
     write("past.json", load_json(num_layers, 1));
-    const Ran placed = run(fmt::format("place --load '{}' --policy {} --json '{}'",
-                                       path("past.json"), policy, path("placement.json")));
+    const Ran placed = run(formatted("place --load '{}' --policy {} --json '{}'", path("past.json"),
+                                     policy, path("placement.json")));
     EXPECT_EQ(placed.status, 0) << placed.err;
     return path("placement.json");
   }
@@ -122,7 +122,7 @@ TEST_F(CommandCuda, SolveGivesTheSameBytes) {
       const int rows = layers == 1 ? 40 : layers;
       const std::string load = write("load.json", load_json(rows, 2));
       const std::string arguments =
-          fmt::format("solve --placement '{}' --load '{}'", placement, load);
+          formatted("solve --placement '{}' --load '{}'", placement, load);
       expect_equal_output(arguments, rows, rows);
       if (layers == 1) {
         expect_equal_output(arguments + " --solver flow", rows, rows);
@@ -144,7 +144,7 @@ TEST_F(CommandCuda, PlanGivesTheSameBytes) {
       const std::string topk =
           write("topk.npy", io::npy_bytes(tokens == 1 ? "<i8" : "<i4", shape, ids));
       const std::string arguments =
-          fmt::format("plan --placement '{}' --topk '{}' --out '{{}}'", placement, topk);
+          formatted("plan --placement '{}' --topk '{}' --out '{{}}'", placement, topk);
       expect_equal_output(arguments, 1, 1);
       EXPECT_EQ(slurp(path("cuda")).size(), slurp(topk).size());
       if (tokens == 1) expect_equal_table(arguments, 1, 1);
@@ -155,19 +155,18 @@ TEST_F(CommandCuda, PlanGivesTheSameBytes) {
 TEST_F(CommandCuda, TheCpuDoesWhatTheDeviceDoesNotTake) {
   const std::string placement = place("cube --num-ranks 8 --redundants 2", 1);
   const std::string load = write("load.json", load_json(3, 4));
-  expect_equal_output(
-      fmt::format("solve --placement '{}' --load '{}' --solver ipm", placement, load), 3, 0);
+  expect_equal_output(formatted("solve --placement '{}' --load '{}' --solver ipm", placement, load),
+                      3, 0);
 
   nlohmann::json large = nlohmann::json::parse(slurp(load));
   large["load"][1][7] = std::int64_t{1} << 40;
   const std::string large_load = write("large.json", large.dump());
-  expect_equal_output(fmt::format("solve --placement '{}' --load '{}'", placement, large_load), 3,
-                      2);
+  expect_equal_output(formatted("solve --placement '{}' --load '{}'", placement, large_load), 3, 2);
 
   nlohmann::json unequal = nlohmann::json::parse(slurp(placement));
   unequal["rank_speed"] = {1, 1, 1, 2, 1, 1, 1, 0.5};
   const std::string speeds = write("speeds.json", unequal.dump());
-  expect_equal_output(fmt::format("solve --placement '{}' --load '{}'", speeds, load), 3, 0);
+  expect_equal_output(formatted("solve --placement '{}' --load '{}'", speeds, load), 3, 0);
 }
 
 /// A report without the figures that differ from run to run.
@@ -238,7 +237,7 @@ TEST_F(CommandCuda, AutoIsTheGpu) {
   const std::string placement = place("cube --num-ranks 8 --redundants 2", 1);
   const std::string load = write("load.json", load_json(3, 5));
   const Ran ran =
-      run(fmt::format("solve --placement '{}' --load '{}' --backend auto", placement, load));
+      run(formatted("solve --placement '{}' --load '{}' --backend auto", placement, load));
   EXPECT_EQ(ran.status, 0);
   EXPECT_THAT(ran.err, StartsWith("lplb: backend cuda: 3 of 3 solves on "));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include "commands.h"
+#include "core/format.h"
 #include "help.h"
 #include "lplb/error.h"
 #include "options.h"
@@ -11,7 +11,7 @@ namespace lplb::app {
 namespace {
 
 std::string long_name(const CLI::Option& option) {
-  return fmt::format("--{}", option.get_lnames().at(0));
+  return formatted("--{}", option.get_lnames().at(0));
 }
 
 /// The options that have a name to complete. Positional arguments have none.
@@ -35,13 +35,13 @@ std::string quoted(std::string text) {
   for (std::size_t at = 0; (at = text.find('\'', at)) != std::string::npos; at += 4) {
     text.replace(at, 1, "'\\''");
   }
-  return fmt::format("'{}'", text);
+  return formatted("'{}'", text);
 }
 
 std::string names_of(const CLI::App& program) {
   std::string names;
   for (const CLI::App* command : commands_of(program)) {
-    names += fmt::format("{}{}", names.empty() ? "" : " ", command->get_name());
+    names += formatted("{}{}", names.empty() ? "" : " ", command->get_name());
   }
   return names;
 }
@@ -52,18 +52,18 @@ std::string bash_script(const CLI::App& program) {
   for (const CLI::App* command : commands_of(program)) {
     std::string names;
     for (const CLI::Option* option : named_options_of(*command)) {
-      names += fmt::format("{}{}", names.empty() ? "" : " ", long_name(*option));
+      names += formatted("{}{}", names.empty() ? "" : " ", long_name(*option));
       if (!has_value(*option)) continue;
       const auto choices = choices_of(*option);
       const std::string reply =
           choices.empty() ? (option->get_type_name() == kFile ? "$(compgen -f -- \"$word\")" : "")
-                          : fmt::format("$(compgen -W '{}' -- \"$word\")", fmt::join(choices, " "));
-      values += fmt::format("    {}.{}) COMPREPLY=({}); return ;;\n", command->get_name(),
-                            long_name(*option), reply);
+                          : formatted("$(compgen -W '{}' -- \"$word\")", fmt::join(choices, " "));
+      values += formatted("    {}.{}) COMPREPLY=({}); return ;;\n", command->get_name(),
+                          long_name(*option), reply);
     }
-    options += fmt::format("    {}) words='{}' ;;\n", command->get_name(), names);
+    options += formatted("    {}) words='{}' ;;\n", command->get_name(), names);
   }
-  return fmt::format(
+  return formatted(
       R"(# bash completion for lplb, made by: lplb completion bash
 _lplb() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words=''
@@ -98,26 +98,25 @@ std::string zsh_script(const CLI::App& program) {
   std::string commands;
   std::string cases;
   for (const CLI::App* command : commands_of(program)) {
-    commands += fmt::format(
-        "    {}\n", quoted(command->get_name() + ":" + zsh_text(command->get_description())));
-    cases += fmt::format("    {})\n      _arguments", command->get_name());
+    commands += formatted("    {}\n",
+                          quoted(command->get_name() + ":" + zsh_text(command->get_description())));
+    cases += formatted("    {})\n      _arguments", command->get_name());
     for (const CLI::Option* option : named_options_of(*command)) {
       std::string spec =
-          fmt::format("{}[{}]", long_name(*option), zsh_text(option->get_description()));
+          formatted("{}[{}]", long_name(*option), zsh_text(option->get_description()));
       if (has_value(*option)) {
         const auto choices = choices_of(*option);
         const std::string type = option->get_type_name();
-        spec +=
-            choices.empty()
-                ? fmt::format(":{}:{}", zsh_text(type), type == kFile ? "_files" : " ")
-                : fmt::format(":value:({})", zsh_text(fmt::format("{}", fmt::join(choices, " "))));
+        spec += choices.empty()
+                    ? formatted(":{}:{}", zsh_text(type), type == kFile ? "_files" : " ")
+                    : formatted(":value:({})", zsh_text(formatted("{}", fmt::join(choices, " "))));
       }
-      cases += fmt::format(" \\\n        {}", quoted(spec));
+      cases += formatted(" \\\n        {}", quoted(spec));
     }
     if (command->get_name() == "completion") cases += " \\\n        '1:shell:(bash zsh fish)'";
     cases += "\n      ;;\n";
   }
-  return fmt::format(
+  return formatted(
       R"(#compdef lplb
 # zsh completion for lplb, made by: lplb completion zsh
 _lplb() {{
@@ -147,15 +146,15 @@ std::string fish_script(const CLI::App& program) {
       "# fish completion for lplb, made by: lplb completion fish\ncomplete -c lplb -f\n";
   for (const CLI::App* command : commands_of(program)) {
     const std::string& name = command->get_name();
-    out += fmt::format("complete -c lplb -n __fish_use_subcommand -a {} -d {}\n", name,
-                       quoted(command->get_description()));
+    out += formatted("complete -c lplb -n __fish_use_subcommand -a {} -d {}\n", name,
+                     quoted(command->get_description()));
     for (const CLI::Option* option : named_options_of(*command)) {
-      out += fmt::format("complete -c lplb -n '__fish_seen_subcommand_from {}' -l {} -d {}", name,
-                         option->get_lnames().at(0), quoted(option->get_description()));
+      out += formatted("complete -c lplb -n '__fish_seen_subcommand_from {}' -l {} -d {}", name,
+                       option->get_lnames().at(0), quoted(option->get_description()));
       if (has_value(*option)) {
         const auto choices = choices_of(*option);
         out += option->get_type_name() == kFile ? " -r -F" : " -x";
-        if (!choices.empty()) out += fmt::format(" -a '{}'", fmt::join(choices, " "));
+        if (!choices.empty()) out += formatted(" -a '{}'", fmt::join(choices, " "));
       }
       out += '\n';
     }
@@ -169,7 +168,7 @@ std::string completion_script(const CLI::App& program, const std::string& shell)
   if (shell == "bash") return bash_script(program);
   if (shell == "zsh") return zsh_script(program);
   if (shell == "fish") return fish_script(program);
-  throw ArgumentError("SHELL", fmt::format("\"{}\", expected bash, zsh or fish", shell));
+  throw ArgumentError("SHELL", formatted("\"{}\", expected bash, zsh or fish", shell));
 }
 
 void add_completion(CLI::App& program) {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "help.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <sstream>
 
+#include "core/format.h"
 #include "exit_status.h"
 #include "options.h"
 
@@ -22,7 +21,7 @@ std::string wrapped(const std::string& text, std::size_t indent) {
   std::size_t column = indent;
   for (std::string word; words >> word; column += word.size() + 1) {
     if (column > indent && column + word.size() > kWidth) {
-      out += fmt::format("\n{:{}}", "", indent);
+      out += formatted("\n{:{}}", "", indent);
       column = indent;
     } else if (column > indent) {
       out += ' ';
@@ -35,27 +34,26 @@ std::string wrapped(const std::string& text, std::size_t indent) {
 /// Makes "  NAME      help". If the name is long, the help starts on the next line.
 std::string entry(const std::string& name, const std::string& help) {
   const bool fits = name.size() + 4 <= kHelpColumn;
-  return fmt::format("  {}{}{:{}}{}\n", name, fits ? "" : "\n", "",
-                     fits ? kHelpColumn - name.size() - 2 : kHelpColumn,
-                     wrapped(help, kHelpColumn));
+  return formatted("  {}{}{:{}}{}\n", name, fits ? "" : "\n", "",
+                   fits ? kHelpColumn - name.size() - 2 : kHelpColumn, wrapped(help, kHelpColumn));
 }
 
 std::string name_and_type(const CLI::Option& option) {
   const std::string name = option.get_name(false, true);
   const std::string type = option.get_type_size() == 0 ? "" : option.get_type_name();
-  return type.empty() ? name : fmt::format("{} {}", name, type);
+  return type.empty() ? name : formatted("{} {}", name, type);
 }
 
 std::string remark(const CLI::Option& option) {
   if (option.get_required()) return "required";
   const std::string text = option.get_default_str();
-  return text.empty() ? text : fmt::format("default: {}", text);
+  return text.empty() ? text : formatted("default: {}", text);
 }
 
 std::string full_name(const CLI::App& app) {
   return app.get_parent() == nullptr
              ? app.get_name()
-             : fmt::format("{} {}", app.get_parent()->get_name(), app.get_name());
+             : formatted("{} {}", app.get_parent()->get_name(), app.get_name());
 }
 
 std::string markdown_cell(const std::string& text) {
@@ -71,9 +69,9 @@ std::string markdown_cell(const std::string& text) {
 
 std::string help_text(const CLI::App& app) {
   const auto commands = commands_of(app);
-  std::string out = fmt::format("usage: {} {}\n\n{}\n", full_name(app),
-                                commands.empty() ? "[options]" : "COMMAND [options]",
-                                wrapped(app.get_description(), 0));
+  std::string out = formatted("usage: {} {}\n\n{}\n", full_name(app),
+                              commands.empty() ? "[options]" : "COMMAND [options]",
+                              wrapped(app.get_description(), 0));
   if (!commands.empty()) {
     out += "\nCommands:\n";
     for (const CLI::App* command : commands) {
@@ -90,12 +88,12 @@ std::string help_text(const CLI::App& app) {
       const std::string more = remark(*option);
       entries += entry(name_and_type(*option),
                        more.empty() ? option->get_description()
-                                    : fmt::format("{} [{}]", option->get_description(), more));
+                                    : formatted("{} [{}]", option->get_description(), more));
     }
-    if (!entries.empty()) out += fmt::format("\n{}:\n{}", group, entries);
+    if (!entries.empty()) out += formatted("\n{}:\n{}", group, entries);
   }
-  if (!app.get_footer().empty()) out += fmt::format("\n{}\n", app.get_footer());
-  return out + fmt::format("\n{}\n", wrapped(kExitHelp, 0));
+  if (!app.get_footer().empty()) out += formatted("\n{}\n", app.get_footer());
+  return out + formatted("\n{}\n", wrapped(kExitHelp, 0));
 }
 
 std::string help_markdown(const CLI::App& program) {
@@ -104,20 +102,20 @@ std::string help_markdown(const CLI::App& program) {
       "`lplb`\n\n";
   out += program.get_description() + "\n\n| command | what it does |\n|---|---|\n";
   for (const CLI::App* command : commands_of(program)) {
-    out += fmt::format("| [`lplb {0}`](#lplb-{0}) | {1} |\n", command->get_name(),
-                       markdown_cell(command->get_description()));
+    out += formatted("| [`lplb {0}`](#lplb-{0}) | {1} |\n", command->get_name(),
+                     markdown_cell(command->get_description()));
   }
   out += "\n[formats.md](formats.md) and [traces.md](traces.md) describe the files.\n\n";
-  out += fmt::format("`lplb --version` prints the version.\n\n{}\n", kExitHelp);
+  out += formatted("`lplb --version` prints the version.\n\n{}\n", kExitHelp);
   for (const CLI::App* command : commands_of(program)) {
-    out += fmt::format("\n## lplb {}\n\n{}\n\n| option | meaning | |\n|---|---|---|\n",
-                       command->get_name(), command->get_description());
+    out += formatted("\n## lplb {}\n\n{}\n\n| option | meaning | |\n|---|---|---|\n",
+                     command->get_name(), command->get_description());
     for (const CLI::Option* option : options_of(*command)) {
-      out += fmt::format("| `{}` | {} | {} |\n", markdown_cell(name_and_type(*option)),
-                         markdown_cell(option->get_description()), remark(*option));
+      out += formatted("| `{}` | {} | {} |\n", markdown_cell(name_and_type(*option)),
+                       markdown_cell(option->get_description()), remark(*option));
     }
     if (!command->get_footer().empty()) {
-      out += fmt::format("\n```\n{}\n```\n", command->get_footer());
+      out += formatted("\n```\n{}\n```\n", command->get_footer());
     }
   }
   return out;

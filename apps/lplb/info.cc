@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <memory>
 #include <thread>
 
 #include "commands.h"
+#include "core/format.h"
 #include "io/files.h"
 #include "lplb/lplb.h"
 #include "options.h"
@@ -32,7 +32,7 @@ nlohmann::ordered_json cuda_json() {
   for (const CudaDevice& device : cuda.devices) {
     json["devices"].push_back(
         {{"name", device.name},
-         {"compute_capability", fmt::format("{}.{}", device.compute_major, device.compute_minor)},
+         {"compute_capability", formatted("{}.{}", device.compute_major, device.compute_minor)},
          {"multiprocessors", device.num_multiprocessors},
          {"memory_bytes", device.memory_bytes},
          {"shared_memory_bytes", device.shared_memory_bytes}});
@@ -45,8 +45,8 @@ std::string cuda_text() {
   if (!cuda.missing.empty()) return "not available: " + cuda.missing;
   std::string text = "available";
   for (const CudaDevice& device : cuda.devices) {
-    text += fmt::format(", {} (sm_{}{}, {} multiprocessors)", device.name, device.compute_major,
-                        device.compute_minor, device.num_multiprocessors);
+    text += formatted(", {} (sm_{}{}, {} multiprocessors)", device.name, device.compute_major,
+                      device.compute_minor, device.num_multiprocessors);
   }
   return text + "; compiled for " + cuda.architectures;
 }
@@ -91,10 +91,9 @@ std::string exchange_text(const nlohmann::ordered_json& json) {
   std::string text = "bytes of a rank's buffer:";
   const char* separator = "";
   for (const nlohmann::ordered_json& buffer : json["buffers"]) {
-    text +=
-        fmt::format("{} {} ({} ranks x {} counts, layers: {})", separator,
-                    buffer["bytes"].get<std::size_t>(), buffer["num_ranks"].get<Index>(),
-                    buffer["max_counts"].get<std::size_t>(), buffer["num_channels"].get<Index>());
+    text += formatted("{} {} ({} ranks x {} counts, layers: {})", separator,
+                      buffer["bytes"].get<std::size_t>(), buffer["num_ranks"].get<Index>(),
+                      buffer["max_counts"].get<std::size_t>(), buffer["num_channels"].get<Index>());
     separator = ",";
   }
   return text;
@@ -125,22 +124,22 @@ nlohmann::ordered_json info_json() {
 
 std::string info_table(const nlohmann::ordered_json& json) {
   const auto joined = [](const nlohmann::ordered_json& names) {
-    return fmt::format("{}", fmt::join(names.get<std::vector<std::string>>(), ", "));
+    return formatted("{}", fmt::join(names.get<std::vector<std::string>>(), ", "));
   };
   const auto line = [](const char* name, const std::string& value) {
-    return fmt::format("{:<18}{}\n", name, value);
+    return formatted("{:<18}{}\n", name, value);
   };
   return line("version", version()) + line("compiler", kCompiler) +
-         line("backend cpu", fmt::format("available, {} threads",
-                                         json["backends"]["cpu"]["threads"].get<unsigned>())) +
+         line("backend cpu", formatted("available, {} threads",
+                                       json["backends"]["cpu"]["threads"].get<unsigned>())) +
          line("backend cuda", cuda_text()) + line("mathdx", mathdx_text()) +
          line("exchange", exchange_text(json["exchange"])) +
          line("solvers", joined(json["solvers"])) +
          line("synthetic traces", joined(json["synthetic_traces"])) +
          line("benchmarks",
               json["benchmarks"].get<bool>() ? "in this build" : "not in this build") +
-         line("limits", fmt::format("{} ranks, {} physical experts; solver cut: {} ranks, ipm: {}",
-                                    kMaxRanks, kMaxPhysical, kMaxCutRanks, kMaxIpmRanks));
+         line("limits", formatted("{} ranks, {} physical experts; solver cut: {} ranks, ipm: {}",
+                                  kMaxRanks, kMaxPhysical, kMaxCutRanks, kMaxIpmRanks));
 }
 
 }  // namespace

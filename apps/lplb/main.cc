@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <fcntl.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <csignal>
@@ -8,6 +7,7 @@
 #include <new>
 
 #include "commands.h"
+#include "core/format.h"
 #include "exit_status.h"
 #include "help.h"
 #include "io/output.h"
@@ -39,7 +39,7 @@ std::string command_line(int argc, char** argv) {
       for (std::size_t at = 0; (at = word.find('\'', at)) != std::string::npos; at += 4) {
         word.replace(at, 1, "'\\''");
       }
-      word = fmt::format("'{}'", word);
+      word = formatted("'{}'", word);
     }
     line += " " + word;
   }
@@ -72,7 +72,7 @@ void handle_signals() {
 
 std::string help_hint(const CLI::App& app) {
   const std::string name = app.get_parent() == nullptr ? "lplb" : "lplb " + app.get_name();
-  return fmt::format("; see {} --help", name);
+  return formatted("; see {} --help", name);
 }
 
 /// The message about the first argument that `app` does not know.
@@ -83,11 +83,10 @@ std::string unknown_argument(const CLI::App& app, const std::string& given) {
     for (const std::string& known : option->get_lnames()) names.push_back("--" + known);
   }
   const std::string nearest = given.starts_with('-') ? nearest_name(name, names) : "";
-  return fmt::format("{}: is no {} of {}{}{}", given,
-                     given.starts_with('-') ? "option" : "argument",
-                     app.get_parent() == nullptr ? "lplb" : "lplb " + app.get_name(),
-                     nearest.empty() ? "" : ", did you mean " + nearest + "?",
-                     nearest.empty() ? help_hint(app) : "");
+  return formatted("{}: is no {} of {}{}{}", given, given.starts_with('-') ? "option" : "argument",
+                   app.get_parent() == nullptr ? "lplb" : "lplb " + app.get_name(),
+                   nearest.empty() ? "" : ", did you mean " + nearest + "?",
+                   nearest.empty() ? help_hint(app) : "");
 }
 
 std::string usage_problem(const CLI::App& app, const CLI::ParseError& error) {
@@ -130,8 +129,8 @@ void check_words(const CLI::App& program, int argc, char** argv) {
   if (std::find(names.begin(), names.end(), given) != names.end()) return;
   const std::string nearest = nearest_name(given, names);
   throw ArgumentError(given, nearest.empty()
-                                 ? fmt::format("is no command, expected {}", fmt::join(names, ", "))
-                                 : fmt::format("is no command, did you mean {}?", nearest));
+                                 ? formatted("is no command, expected {}", fmt::join(names, ", "))
+                                 : formatted("is no command, did you mean {}?", nearest));
 }
 
 int run(int argc, char** argv) {

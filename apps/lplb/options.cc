@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "options.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
 #include <numeric>
 #include <thread>
 
+#include "core/format.h"
 #include "io/json.h"
 #include "lplb/error.h"
 
@@ -39,10 +38,9 @@ std::int64_t parse_integer(const std::string& option, const std::string& text, s
   const auto [at, error] = std::from_chars(text.data(), end, value);
   if (error == std::errc() && at == end && value >= low && value <= high) return value;
   throw ArgumentError(
-      option,
-      high == std::numeric_limits<std::int64_t>::max()
-          ? fmt::format("{}, expected an integer >= {}", io::quote(text), low)
-          : fmt::format("{}, expected an integer from {} to {}", io::quote(text), low, high));
+      option, high == std::numeric_limits<std::int64_t>::max()
+                  ? formatted("{}, expected an integer >= {}", io::quote(text), low)
+                  : formatted("{}, expected an integer from {} to {}", io::quote(text), low, high));
 }
 
 CLI::Option* add_value(CLI::App& app, const std::string& name, const char* group, const char* type,

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "outputs.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <filesystem>
 
+#include "core/format.h"
 #include "exit_status.h"
 #include "io/output.h"
 
@@ -37,7 +36,7 @@ Outputs::Outputs(std::vector<Target> targets) : targets_(std::move(targets)) {
     });
     if (same != target) {
       throw ArgumentError(target->option,
-                          fmt::format("{}, where {} goes already", target->path, same->option));
+                          formatted("{}, where {} goes already", target->path, same->option));
     }
     try {
       io::check_output(target->path);
@@ -80,8 +79,8 @@ std::string Table::text() const {
   for (const auto& row : rows_) {
     std::string line;
     for (std::size_t i = 0; i < row.size(); ++i) {
-      line += i == 0 ? fmt::format("{:<{}}", row[i], width[i])
-                     : fmt::format("  {:>{}}", row[i], width[i]);
+      line +=
+          i == 0 ? formatted("{:<{}}", row[i], width[i]) : formatted("  {:>{}}", row[i], width[i]);
     }
     line.erase(line.find_last_not_of(' ') + 1);
     out += line + "\n";

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <memory>
@@ -7,6 +6,7 @@
 #include <optional>
 
 #include "commands.h"
+#include "core/format.h"
 #include "io/files.h"
 #include "lplb/placement.h"
 #include "options.h"
@@ -59,13 +59,13 @@ Job read_job(const Options& options) {
   if (job.load.columns > std::size_t{kMaxPhysical}) {
     throw FileError(
         options.load, "key load",
-        fmt::format("has {} experts a row, expected at most {}", job.load.columns, kMaxPhysical));
+        formatted("has {} experts a row, expected at most {}", job.load.columns, kMaxPhysical));
   }
   job.num_logical = static_cast<Index>(job.load.columns);
   if (!job.from.empty() && job.from.size() != job.load.rows) {
     throw FileError(
         options.from, "key physical_to_logical",
-        fmt::format("has {} layers, expected {} as the load file", job.from.size(), job.load.rows));
+        formatted("has {} layers, expected {} as the load file", job.from.size(), job.load.rows));
   }
 
   const Placement* old = job.from.empty() ? nullptr : &job.from[0];
@@ -87,15 +87,15 @@ ExpertMaps place(const Options& options, const Job& job) {
   if (job.topology) {
     if (options.num_replicas) {
       throw ArgumentError("--num-replicas",
-                          fmt::format("is for eplb; {} takes --redundants", options.policy));
+                          formatted("is for eplb; {} takes --redundants", options.policy));
     }
     if (!options.redundants) {
-      throw ArgumentError("--redundants", fmt::format("is required for {}", options.policy));
+      throw ArgumentError("--redundants", formatted("is required for {}", options.policy));
     }
     if (job.num_ranks % job.topology->group_size == 0 && job.num_logical % job.num_ranks != 0) {
       throw FileError(options.load, "key load",
-                      fmt::format("has {} experts a row, expected a multiple of the {} ranks",
-                                  job.num_logical, job.num_ranks));
+                      formatted("has {} experts a row, expected a multiple of the {} ranks",
+                                job.num_logical, job.num_ranks));
     }
     return place_on_topology(job.load.values, num_layers, job.num_logical, *job.topology,
                              *options.redundants, job.num_ranks, job.num_nodes, options.threads);
@@ -116,7 +116,7 @@ ExpertMaps place(const Options& options, const Job& job) {
   if (num_replicas > kMaxPhysical) {
     throw ArgumentError(
         options.num_replicas ? "--num-replicas" : "--redundants",
-        fmt::format("makes {} physical experts, expected at most {}", num_replicas, kMaxPhysical));
+        formatted("makes {} physical experts, expected at most {}", num_replicas, kMaxPhysical));
   }
   return rebalance_experts(job.load.values, num_layers, job.num_logical,
                            static_cast<Index>(num_replicas), options.num_groups, job.num_nodes,
@@ -143,8 +143,8 @@ std::vector<Placement> placements_of(const Options& options, const ExpertMaps& m
     } catch (const ArgumentError& error) {
       if (error.argument() != "rank_alive") throw;
       throw ArgumentError("--from",
-                          fmt::format("{} has dead ranks; in the new placement of layer {} {}",
-                                      options.from, i, std::string(error.what()).substr(12)));
+                          formatted("{} has dead ranks; in the new placement of layer {} {}",
+                                    options.from, i, std::string(error.what()).substr(12)));
     }
   }
   return layers;
@@ -155,8 +155,8 @@ std::vector<Placement> placements_of(const Options& options, const ExpertMaps& m
 void check_same_shape(const std::string& path, const Placement& from, const Placement& to) {
   const auto check = [&](Index old_count, Index new_count, const char* what) {
     if (old_count == new_count) return;
-    throw ArgumentError("--from", fmt::format("{} has {} {}, the new placement has {}", path,
-                                              old_count, what, new_count));
+    throw ArgumentError("--from", formatted("{} has {} {}, the new placement has {}", path,
+                                            old_count, what, new_count));
   };
   check(from.num_ranks, to.num_ranks, "ranks");
   check(from.num_nodes, to.num_nodes, "nodes");
@@ -190,7 +190,7 @@ std::string table_of(const Job& job, const std::vector<Placement>& layers,
   for (std::size_t i = 0; i < std::min(layers.size(), kTableRows); ++i) {
     std::vector<std::string> row = {
         std::to_string(i),
-        fmt::format("{:.4f}", even_imbalance(layers[i], &job.load.values[i * job.load.columns])),
+        formatted("{:.4f}", even_imbalance(layers[i], &job.load.values[i * job.load.columns])),
         std::to_string(layers[i].max_replicas)};
     for (const MoveKind kind : {MoveKind::kSameRank, MoveKind::kSameNode, MoveKind::kOtherNode}) {
       if (moves == nullptr) break;
@@ -201,7 +201,7 @@ std::string table_of(const Job& job, const std::vector<Placement>& layers,
   }
   std::string text = table.text();
   if (layers.size() > kTableRows) {
-    text += fmt::format("... and {} layers more\n", layers.size() - kTableRows);
+    text += formatted("... and {} layers more\n", layers.size() - kTableRows);
   }
   return text;
 }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <memory>
@@ -7,6 +6,7 @@
 
 #include "backend.h"
 #include "commands.h"
+#include "core/format.h"
 #include "core/parallel.h"
 #include "exit_status.h"
 #include "io/files.h"
@@ -48,12 +48,12 @@ Batch read_batch(const std::string& path, const Placement& placement) {
   const io::NpyHeader& header = batch.ids.header;
   if (header.dtype != "<i4" && header.dtype != "<i8") {
     throw FileError(name, "header",
-                    fmt::format("dtype {}, expected int32 (<i4) or int64 (<i8)", header.dtype));
+                    formatted("dtype {}, expected int32 (<i4) or int64 (<i8)", header.dtype));
   }
   if (header.shape.size() != 3 || header.shape[0] != placement.num_ranks || header.shape[2] < 1) {
     throw FileError(name, "header",
-                    fmt::format("shape [{}], expected [num_ranks ({}), num_tokens, num_topk >= 1]",
-                                fmt::join(header.shape, ", "), placement.num_ranks));
+                    formatted("shape [{}], expected [num_ranks ({}), num_tokens, num_topk >= 1]",
+                              fmt::join(header.shape, ", "), placement.num_ranks));
   }
   batch.num_ranks = static_cast<std::size_t>(header.shape[0]);
   batch.entries = batch.ids.values.size() / batch.num_ranks;
@@ -64,9 +64,9 @@ Batch read_batch(const std::string& path, const Placement& placement) {
     const std::int64_t at = bad - batch.ids.values.begin();
     const auto entries = static_cast<std::int64_t>(batch.entries);
     throw FileError(name,
-                    fmt::format("entry [{}, {}, {}]", at / entries, at % entries / header.shape[2],
-                                at % header.shape[2]),
-                    fmt::format("expert {}, expected -1 (dropped) to {}", *bad, last));
+                    formatted("entry [{}, {}, {}]", at / entries, at % entries / header.shape[2],
+                              at % header.shape[2]),
+                    formatted("expert {}, expected -1 (dropped) to {}", *bad, last));
   }
   return batch;
 }
@@ -113,7 +113,7 @@ void check_map(const Placement& placement, const Split& split,
     const std::int64_t p = physical[i];
     const std::int64_t id = batch.ids.values[i];
     if (p < 0 ? id != -1 : placement.physical_to_logical[static_cast<std::size_t>(p)] != id) {
-      throw InternalError(fmt::format("entry {} of expert {} went to slot {}", i, id, p));
+      throw InternalError(formatted("entry {} of expert {} went to slot {}", i, id, p));
     }
     if (p >= 0) ++taken[static_cast<std::size_t>(p)];
   }
@@ -129,7 +129,7 @@ void run(const Options& options) {
   const std::vector<Placement> layers = io::read_placement(options.placement);
   if (layers.size() != 1) {
     throw FileError(options.placement, "key physical_to_logical",
-                    fmt::format("has {} layers, expected one", layers.size()));
+                    formatted("has {} layers, expected one", layers.size()));
   }
   const Placement& placement = layers[0];
   const Batch batch = read_batch(options.topk, placement);
@@ -161,7 +161,7 @@ void run(const Options& options) {
     Table table({"status", "max load", "lower bound", "imbalance", "planned", "dropped",
                  "same rank", "same node"});
     table.add({status_name(split.status), level_text(json["max_load"]),
-               level_text(json["lower_bound"]), fmt::format("{:.4f}", imbalance(split.rank_load)),
+               level_text(json["lower_bound"]), formatted("{:.4f}", imbalance(split.rank_load)),
                std::to_string(planned), json["dropped"].dump(), std::to_string(local.same_rank),
                std::to_string(local.same_node)});
     print(table.text());

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lplb/simulate.h"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 
 #include "backend.h"
 #include "commands.h"
+#include "core/format.h"
 #include "options.h"
 #include "outputs.h"
 #include "simulate/report/answer.h"
@@ -58,12 +58,12 @@ class ProgressBar {
     if (!shown_ || now - last_ < std::chrono::milliseconds(100)) return;
     last_ = now;
     drawn_ = true;
-    std::string line = fmt::format("\r\033[K{} batches", done);
+    std::string line = formatted("\r\033[K{} batches", done);
     if (all > 0) {
       constexpr int kWidth = 40;
       const auto filled = static_cast<int>(std::min(done, all) * kWidth / all);
-      line = fmt::format("\r\033[K[{:#<{}}{:.<{}}] {}/{} batches", "", filled, "", kWidth - filled,
-                         done, all);
+      line = formatted("\r\033[K[{:#<{}}{:.<{}}] {}/{} batches", "", filled, "", kWidth - filled,
+                       done, all);
     }
     std::fputs(line.c_str(), stderr);
     std::fflush(stderr);
@@ -76,25 +76,25 @@ class ProgressBar {
 };
 
 std::string table_of(const SimulateReport& report) {
-  const auto number = [](double value) { return fmt::format("{:.3f}", value); };
+  const auto number = [](double value) { return formatted("{:.3f}", value); };
   Table table({"policy", "mean", "p50", "p95", "p99", "max", "gap", "moved", "local", "us/solve"});
   for (const PolicyReport& policy : report.policies) {
     const Distribution& d = policy.imbalance;
     table.add({policy.name, number(d.mean), number(d.p50), number(d.p95), number(d.p99),
-               number(d.max), fmt::format("{:.2f}%", 100 * policy.gap_mean),
-               fmt::format("{:.1f}", policy.moved_experts_mean),
-               policy.local_share ? fmt::format("{:.1f}%", 100 * *policy.local_share) : "-",
-               policy.solves > 0 ? fmt::format("{:.2f}", policy.solve_us.p50) : "-"});
+               number(d.max), formatted("{:.2f}%", 100 * policy.gap_mean),
+               formatted("{:.1f}", policy.moved_experts_mean),
+               policy.local_share ? formatted("{:.1f}%", 100 * *policy.local_share) : "-",
+               policy.solves > 0 ? formatted("{:.2f}", policy.solve_us.p50) : "-"});
   }
   return table.text();
 }
 
 std::string title_of(const SimulateReport& report) {
   const SimulateOptions& o = report.settings;
-  return fmt::format(
+  return formatted(
       "{}{}: {} batches, {} layers, {} experts; {} ranks, {} redundants a rank\n"
-      "imbalance (max / mean rank load), gap to the proven bound, experts moved a rebalance and "
-      "layer, tokens kept on their rank\n\n",
+      "imbalance (max / mean rank load), gap to the proven bound, experts moved per rebalance "
+      "and layer, tokens kept on their rank\n\n",
       report.trace.name, report.trace.synthetic ? " (synthetic, not recorded)" : "",
       report.num_batches, report.trace.num_layers, report.trace.num_logical_experts, o.num_ranks,
       o.redundants);
@@ -108,13 +108,13 @@ std::string answer_of(const SimulateReport& report) {
                            : answer.base->name == "none" ? "no replicas"
                                                          : answer.base->name;
   const std::string figures =
-      fmt::format("mean imbalance {:.3f} with {}, {:.3f} with {}", answer.base->imbalance.mean,
-                  answer.base->name, answer.best->imbalance.mean, answer.best->name);
+      formatted("mean imbalance {:.3f} with {}, {:.3f} with {}", answer.base->imbalance.mean,
+                answer.base->name, answer.best->imbalance.mean, answer.best->name);
   if (answer.cut <= 0) {
-    return fmt::format("\nLPLB does not help here against {}: {}.\n", base, figures);
+    return formatted("\nLPLB does not help here against {}: {}.\n", base, figures);
   }
-  return fmt::format("\nLPLB cuts the slowest rank's load by {:.1f} % against {}: {}.\n",
-                     100 * answer.cut, base, figures);
+  return formatted("\nLPLB cuts the slowest rank's load by {:.1f} % against {}: {}.\n",
+                   100 * answer.cut, base, figures);
 }
 
 void run(Options& options, const CLI::App& command, const std::string& command_line) {
@@ -125,8 +125,8 @@ void run(Options& options, const CLI::App& command, const std::string& command_l
   if (!options.simulate.trace.starts_with(kSyntheticPrefix)) {
     for (const CLI::Option* option : command.get_options()) {
       if (option->get_group() != kSynthetic || option->count() == 0) continue;
-      throw ArgumentError(option->get_name(), fmt::format("is for synthetic traces, {} is a file",
-                                                          options.simulate.trace));
+      throw ArgumentError(option->get_name(), formatted("is for synthetic traces, {} is a file",
+                                                        options.simulate.trace));
     }
   }
   SimulateReport report;
@@ -168,8 +168,8 @@ void add_simulate(CLI::App& program, std::string command_line) {
   auto options = std::make_shared<Options>();
   SimulateOptions& simulate = options->simulate;
   add_text(*command, "--trace", kInput, kFile, simulate.trace,
-           fmt::format("Trace file, or synthetic:NAME, where NAME is one of {}",
-                       fmt::join(synthetic_names(), ", ")))
+           formatted("Trace file, or synthetic:NAME, where NAME is one of {}",
+                     fmt::join(synthetic_names(), ", ")))
       ->required();
   add_integer(*command, "--num-ranks", kSettings, simulate.num_ranks, 1, kMaxRanks,
               "Number of ranks");
@@ -184,7 +184,7 @@ void add_simulate(CLI::App& program, std::string command_line) {
             "What to compare: none, eplb, eplb+lplb, eplb+stale, TOPOLOGY+even, TOPOLOGY+lplb, "
             "TOPOLOGY+stale, where TOPOLOGY is cube, hypercube, torus:MxN, ring:N or r2o:FILE",
             [&simulate](const std::string& text) { simulate.policies = split_list(text); })
-      ->default_str(fmt::format("{}", fmt::join(simulate.policies, ",")));
+      ->default_str(formatted("{}", fmt::join(simulate.policies, ",")));
   add_integer(*command, "--batch-tokens", kSettings, simulate.batch_tokens, 0, kMaxCount,
               "Tokens of a batch: steps are merged and cut to this size; 0: batches are the steps "
               "as recorded");

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <iterator>
@@ -7,6 +6,7 @@
 
 #include "backend.h"
 #include "commands.h"
+#include "core/format.h"
 #include "core/parallel.h"
 #include "io/files.h"
 #include "lplb/solver.h"
@@ -36,13 +36,13 @@ void check_shapes(const Options& options, const std::vector<Placement>& layers,
   const auto num_logical = static_cast<std::size_t>(layers[0].num_logical_experts);
   if (load.columns != num_logical) {
     throw FileError(options.load, "key load",
-                    fmt::format("has {} experts a row, expected {} as in {}", load.columns,
-                                num_logical, options.placement));
+                    formatted("has {} experts a row, expected {} as in {}", load.columns,
+                              num_logical, options.placement));
   }
   if (layers.size() != 1 && layers.size() != load.rows) {
     throw FileError(options.load, "key load",
-                    fmt::format("has {} rows, expected {}: one for each layer of {}", load.rows,
-                                layers.size(), options.placement));
+                    formatted("has {} rows, expected {}: one for each layer of {}", load.rows,
+                              layers.size(), options.placement));
   }
 }
 
@@ -79,15 +79,14 @@ std::string table_of(const std::vector<Split>& splits, const nlohmann::ordered_j
     sum += ratio;
     if (i >= kTableRows) continue;
     table.add({std::to_string(i), status_name(splits[i].status), level_text(results[i]["max_load"]),
-               level_text(results[i]["lower_bound"]), fmt::format("{:.4f}", ratio)});
+               level_text(results[i]["lower_bound"]), formatted("{:.4f}", ratio)});
   }
   std::string text = table.text();
   if (splits.size() > kTableRows) {
-    text += fmt::format("... and {} rows more\n", splits.size() - kTableRows);
+    text += formatted("... and {} rows more\n", splits.size() - kTableRows);
   }
-  return text + fmt::format("{} of {} proven optimal; imbalance mean {:.4f}, worst {:.4f}\n",
-                            optimal, splits.size(), sum / static_cast<double>(splits.size()),
-                            worst);
+  return text + formatted("{} of {} proven optimal; imbalance mean {:.4f}, worst {:.4f}\n", optimal,
+                          splits.size(), sum / static_cast<double>(splits.size()), worst);
 }
 
 void run(const Options& options) {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "split_json.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
+#include "core/format.h"
 #include "exit_status.h"
 
 namespace lplb::app {
@@ -33,7 +32,7 @@ nlohmann::ordered_json split_json(const Placement& placement, const Split& split
 }
 
 std::string level_text(const nlohmann::ordered_json& level) {
-  return level.is_number_float() ? fmt::format("{:.3f}", level.get<double>()) : level.dump();
+  return level.is_number_float() ? formatted("{:.3f}", level.get<double>()) : level.dump();
 }
 
 }  // namespace lplb::app

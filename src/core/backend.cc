@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "core/check.h"
+#include "core/format.h"
 #include "core/launches.h"
 
 namespace lplb {
@@ -12,7 +13,7 @@ Backend parse_backend(std::string_view name) {
   if (name == "cpu") return Backend::kCpu;
   if (name == "cuda") return Backend::kCuda;
   throw ArgumentError("backend",
-                      fmt::format("\"{}\" is unknown, expected \"cpu\" or \"cuda\"", name));
+                      formatted("\"{}\" is unknown, expected \"cpu\" or \"cuda\"", name));
 }
 
 namespace {

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <fmt/format.h>
-
-#include <string>
-#include <utility>
-
+#include "core/format.h"
 #include "lplb/error.h"
 
 namespace lplb {
@@ -15,7 +11,7 @@ template <class... Args>
 void check_argument(bool ok, const char* argument, fmt::format_string<Args...> problem,
                     Args&&... args) {
   if (!ok) [[unlikely]] {
-    throw ArgumentError(argument, fmt::format(problem, std::forward<Args>(args)...));
+    throw ArgumentError(argument, format_with(problem, fmt::make_format_args(args...)));
   }
 }
 

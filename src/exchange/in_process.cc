@@ -4,6 +4,7 @@
 #include <mutex>
 #include <string>
 
+#include "core/format.h"
 #include "exchange/checks.h"
 
 namespace lplb {
@@ -61,7 +62,7 @@ class InProcessGroup::Member : public Exchange {
   Member(std::shared_ptr<Shared> shared, Index rank) : shared_(std::move(shared)), rank_(rank) {}
   ~Member() override {
     const std::lock_guard lock(shared_->mutex);
-    shared_->end(fmt::format("the group is closed: rank {} has left it", rank_));
+    shared_->end(formatted("the group is closed: rank {} has left it", rank_));
   }
   Member(const Member&) = delete;
   Member& operator=(const Member&) = delete;
@@ -142,14 +143,14 @@ class InProcessGroup::Member : public Exchange {
       slot.first_fingerprint = layout.fingerprint;
     } else if (layout.fingerprint != slot.first_fingerprint || layout.size() != slot.first_size) {
       const auto side = [&](Index rank, std::size_t size) {
-        return fmt::format("rank {} exchanges {} counts, {} of replicated experts", rank, size,
-                           size - static_cast<std::size_t>(s.num_ranks));
+        return formatted("rank {} exchanges {} counts, {} of replicated experts", rank, size,
+                         size - static_cast<std::size_t>(s.num_ranks));
       };
-      s.end(fmt::format("the ranks' placements differ: {}; {}{}", side(rank_, layout.size()),
-                        side(slot.first_rank, slot.first_size),
-                        layout.size() == slot.first_size
-                            ? ", but not the same ones or not in the same places"
-                            : ""));
+      s.end(formatted("the ranks' placements differ: {}; {}{}", side(rank_, layout.size()),
+                      side(slot.first_rank, slot.first_size),
+                      layout.size() == slot.first_size
+                          ? ", but not the same ones or not in the same places"
+                          : ""));
       return false;
     }
     return true;

@@ -2,7 +2,6 @@
 #include "io/input.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/format.h"
 #include "lplb/error.h"
 
 namespace lplb::io {
@@ -19,7 +19,7 @@ namespace {
 constexpr int kPatienceMs = 5000;
 
 [[noreturn]] void cannot_read(const std::string& name) {
-  throw FileError(name, "", fmt::format("cannot be read: {}", std::strerror(errno)));
+  throw FileError(name, "", formatted("cannot be read: {}", std::strerror(errno)));
 }
 
 }  // namespace
@@ -60,8 +60,7 @@ void InputFile::wait_for_writer() {
     const ssize_t got = ::read(fd_, &ahead_, 1);
     if (got == 0) {
       throw FileError(
-          name_, "",
-          fmt::format("is a pipe that nobody wrote to in {} seconds", kPatienceMs / 1000));
+          name_, "", formatted("is a pipe that nobody wrote to in {} seconds", kPatienceMs / 1000));
     }
     has_ahead_ = got == 1;
   }

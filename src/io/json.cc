@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "io/json.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <iterator>
 
+#include "core/format.h"
 #include "io/text.h"
 #include "lplb/error.h"
 
@@ -70,7 +69,7 @@ class StrictSax : public nlohmann::json_sax<Json> {
 
   bool key(string_t& name) override {
     if (stack_.back()->contains(name)) {
-      throw FileError(path_, where(), fmt::format("key {} stands twice", quote(name)));
+      throw FileError(path_, where(), formatted("key {} stands twice", quote(name)));
     }
     key_ = std::move(name);
     return true;
@@ -104,7 +103,7 @@ class StrictSax : public nlohmann::json_sax<Json> {
 
   bool open(Json value) {
     if (stack_.size() >= kMaxDepth) {
-      throw FileError(path_, where(), fmt::format("nested deeper than {} levels", kMaxDepth));
+      throw FileError(path_, where(), formatted("nested deeper than {} levels", kMaxDepth));
     }
     if (stack_.empty()) {
       root_ = std::move(value);
@@ -132,7 +131,7 @@ class StrictSax : public nlohmann::json_sax<Json> {
     const auto newline = before.rfind('\n');
     const std::size_t column =
         newline == std::string_view::npos ? before.size() + 1 : before.size() - newline;
-    return fmt::format("line {}, column {}", first_line_ + line, column);
+    return formatted("line {}, column {}", first_line_ + line, column);
   }
 
   std::string_view text_;
@@ -145,7 +144,7 @@ class StrictSax : public nlohmann::json_sax<Json> {
 };
 
 std::string indexed(const std::string& where, std::size_t i) {
-  return fmt::format("{}[{}]", where, i);
+  return formatted("{}[{}]", where, i);
 }
 
 /// Calls read(entry, where) for each entry of a matrix, and checks the shape of the matrix.
@@ -153,19 +152,19 @@ template <class T, class Read>
 Matrix<T> read_matrix(const Json& value, const std::string& path, const std::string& where,
                       bool flat_is_one_row, const Read& read) {
   if (!value.is_array()) {
-    throw FileError(path, where, fmt::format("is {}, expected a list of lists", describe(value)));
+    throw FileError(path, where, formatted("is {}, expected a list of lists", describe(value)));
   }
   if (value.empty()) throw FileError(path, where, "is an empty list, expected at least one row");
   Matrix<T> matrix;
   const auto read_row = [&](const Json& row, const std::string& row_where) {
     if (!row.is_array()) {
-      throw FileError(path, row_where, fmt::format("is {}, expected a list", describe(row)));
+      throw FileError(path, row_where, formatted("is {}, expected a list", describe(row)));
     }
     if (row.empty()) throw FileError(path, row_where, "is an empty list");
     if (matrix.rows > 0 && row.size() != matrix.columns) {
       throw FileError(path, row_where,
-                      fmt::format("has {} entries, expected {} like the rows before", row.size(),
-                                  matrix.columns));
+                      formatted("has {} entries, expected {} like the rows before", row.size(),
+                                matrix.columns));
     }
     matrix.columns = row.size();
     for (std::size_t i = 0; i < row.size(); ++i) {
@@ -191,17 +190,16 @@ std::int64_t read_integer(const Json& value, const std::string& path, const Wher
     const auto number = value.get<std::int64_t>();
     if (number >= low && number <= high) return number;
   }
-  const std::string range = low == high ? fmt::format("{}", low)
-                            : high == INT64_MAX
-                                ? fmt::format("an integer from {} to 2^63 - 1", low)
-                                : fmt::format("an integer from {} to {}", low, high);
-  throw FileError(path, where(), fmt::format("is {}, expected {}", describe(value), range));
+  const std::string range = low == high         ? formatted("{}", low)
+                            : high == INT64_MAX ? formatted("an integer from {} to 2^63 - 1", low)
+                                                : formatted("an integer from {} to {}", low, high);
+  throw FileError(path, where(), formatted("is {}, expected {}", describe(value), range));
 }
 
 }  // namespace
 
 std::string quote(std::string_view text) {
-  return fmt::format("\"{}\"", printable(text, kQuoteLength));
+  return formatted("\"{}\"", printable(text, kQuoteLength));
 }
 
 std::string describe(const Json& value) {
@@ -213,7 +211,7 @@ std::string describe(const Json& value) {
 
 Json parse_json(std::string_view text, const std::string& path, int first_line) {
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) {
-    throw FileError(path, first_line > 1 ? fmt::format("line {}", first_line) : "",
+    throw FileError(path, first_line > 1 ? formatted("line {}", first_line) : "",
                     "is empty, expected JSON");
   }
   return StrictSax(text, path, first_line).parse();
@@ -222,7 +220,7 @@ Json parse_json(std::string_view text, const std::string& path, int first_line) 
 Object::Object(const Json& json, std::string path, std::string where)
     : json_(json), path_(std::move(path)), where_(std::move(where)) {
   if (!json_.is_object()) {
-    throw FileError(path_, where_, fmt::format("is {}, expected an object", describe(json_)));
+    throw FileError(path_, where_, formatted("is {}, expected an object", describe(json_)));
   }
 }
 
@@ -230,8 +228,8 @@ void Object::allow_only(const std::vector<std::string>& known) const {
   for (const auto& item : json_.items()) {
     if (std::find(known.begin(), known.end(), item.key()) != known.end()) continue;
     throw FileError(path_, where_,
-                    fmt::format("key {} is unknown, expected one of {}", quote(item.key()),
-                                fmt::join(known, ", ")));
+                    formatted("key {} is unknown, expected one of {}", quote(item.key()),
+                              fmt::join(known, ", ")));
   }
 }
 
@@ -240,13 +238,13 @@ bool Object::has(const std::string& key) const { return json_.contains(key); }
 const Json& Object::at(const std::string& key) const {
   const auto found = json_.find(key);
   if (found == json_.end()) {
-    throw FileError(path_, where_, fmt::format("key \"{}\" is missing", key));
+    throw FileError(path_, where_, formatted("key \"{}\" is missing", key));
   }
   return *found;
 }
 
 std::string Object::place_of(const std::string& key) const {
-  return where_.empty() ? "key " + key : fmt::format("{}, key {}", where_, key);
+  return where_.empty() ? "key " + key : formatted("{}, key {}", where_, key);
 }
 
 std::int64_t Object::integer(const std::string& key, std::int64_t low, std::int64_t high) const {
@@ -256,7 +254,7 @@ std::int64_t Object::integer(const std::string& key, std::int64_t low, std::int6
 
 std::string Object::string(const std::string& key) const {
   const Json& value = at(key);
-  if (!value.is_string()) fail(key, fmt::format("is {}, expected a string", describe(value)));
+  if (!value.is_string()) fail(key, formatted("is {}, expected a string", describe(value)));
   return value.get<std::string>();
 }
 
@@ -280,7 +278,7 @@ Matrix<double> real_matrix(const Json& value, const std::string& path, const std
         const double number = entry.is_number() ? entry.get<double>() : -1;
         if (number >= 0 && std::isfinite(number)) return number;
         throw FileError(path, entry_where(),
-                        fmt::format("is {}, expected a number >= 0", describe(entry)));
+                        formatted("is {}, expected a number >= 0", describe(entry)));
       });
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <limits>
 
+#include "core/format.h"
 #include "io/files.h"
 
 namespace lplb::io {
@@ -25,8 +25,8 @@ Matrix<Load> parse_load(std::string_view text, const std::string& path) {
     Load sum = 0;
     for (std::size_t e = 0; e < load.columns; ++e) {
       if (__builtin_add_overflow(sum, load.values[row * load.columns + e], &sum)) {
-        throw FileError(path, fmt::format("key load[{}]", row),
-                        fmt::format("the sum passes 2^63 - 1 at entry {}", e));
+        throw FileError(path, formatted("key load[{}]", row),
+                        formatted("the sum passes 2^63 - 1 at entry {}", e));
       }
     }
   }

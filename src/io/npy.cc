@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "io/npy.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -12,6 +10,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "core/format.h"
 #include "io/text.h"
 #include "lplb/error.h"
 
@@ -42,8 +41,8 @@ class HeaderScanner {
       const std::string key = quoted();
       expect(':');
       const std::size_t which = key == "descr" ? 0 : key == "fortran_order" ? 1 : 2;
-      if (which == 2 && key != "shape") fail(fmt::format("unknown key '{}'", printable(key, 40)));
-      if (seen[which]) fail(fmt::format("key '{}' appears twice", key));
+      if (which == 2 && key != "shape") fail(formatted("unknown key '{}'", printable(key, 40)));
+      if (seen[which]) fail(formatted("key '{}' appears twice", key));
       seen[which] = true;
       if (which == 0) header.dtype = descr();
       if (which == 1) fortran = boolean();
@@ -79,7 +78,7 @@ class HeaderScanner {
 
   void expect(char c) {
     if (accept(c)) return;
-    fail(fmt::format("expected '{}' at \"{}\"", c, printable(text_.substr(at_), 20)));
+    fail(formatted("expected '{}' at \"{}\"", c, printable(text_.substr(at_), 20)));
   }
 
   std::string quoted() {
@@ -115,15 +114,15 @@ class HeaderScanner {
     while (!accept(')')) {
       if (!out.empty() && !comma) expect(',');
       if (out.size() == kMaxDimensions) {
-        fail(fmt::format("more than {} dimensions", kMaxDimensions));
+        fail(formatted("more than {} dimensions", kMaxDimensions));
       }
       skip_space();
       std::int64_t size = 0;
       const char* begin = text_.data() + at_;
       const auto [end, error] = std::from_chars(begin, text_.data() + text_.size(), size);
       if (error != std::errc() || size < 0) {
-        fail(fmt::format("shape holds \"{}\", expected integers from 0 to 2^63 - 1",
-                         printable(text_.substr(at_, 24), 24)));
+        fail(formatted("shape holds \"{}\", expected integers from 0 to 2^63 - 1",
+                       printable(text_.substr(at_, 24), 24)));
       }
       at_ += static_cast<std::size_t>(end - begin);
       out.push_back(size);
@@ -184,8 +183,8 @@ void decode(const NpyHeader& header, const char* bytes, std::int64_t count, std:
   if (is_signed) return;
   const std::int64_t* bad = std::find_if(out, out + count, [](std::int64_t v) { return v < 0; });
   if (bad == out + count) return;
-  throw FileError(path, fmt::format("item {}", position + (bad - out)),
-                  fmt::format("{} passes 2^63 - 1", static_cast<std::uint64_t>(*bad)));
+  throw FileError(path, formatted("item {}", position + (bad - out)),
+                  formatted("{} passes 2^63 - 1", static_cast<std::uint64_t>(*bad)));
 }
 
 /// Throws FileError if a file of `size` bytes is not exactly as long as its header says.
@@ -193,7 +192,7 @@ void check_length(const NpyHeader& header, std::uintmax_t size, const std::strin
   const std::uintmax_t expected =
       header.data_offset + static_cast<std::uintmax_t>(header.num_items()) * header.item_size;
   if (size == expected) return;
-  throw FileError(path, "", fmt::format("has {} bytes, its header promises {}", size, expected));
+  throw FileError(path, "", formatted("has {} bytes, its header promises {}", size, expected));
 }
 
 }  // namespace
@@ -210,22 +209,21 @@ NpyHeader parse_npy_header(std::string_view bytes, const std::string& path) {
     throw FileError(path, "byte 0", "is not the beginning of a .npy file");
   }
   const auto byte = [&](std::size_t i) -> std::size_t {
-    if (i >= bytes.size())
-      throw FileError(path, fmt::format("byte {}", i), "the header is cut off");
+    if (i >= bytes.size()) throw FileError(path, formatted("byte {}", i), "the header is cut off");
     return static_cast<unsigned char>(bytes[i]);
   };
   const std::size_t major = byte(6);
   const std::size_t minor = byte(7);
   if (major < 1 || major > 3 || minor != 0) {
     throw FileError(path, "byte 6",
-                    fmt::format("format version {}.{}, expected 1.0, 2.0 or 3.0", major, minor));
+                    formatted("format version {}.{}, expected 1.0, 2.0 or 3.0", major, minor));
   }
   std::size_t length = byte(8) | byte(9) << 8;
   if (major > 1) length |= byte(10) << 16 | byte(11) << 24;
   const std::size_t begin = major > 1 ? 12 : 10;
   if (length > kMaxHeader) {
     throw FileError(path, "byte 8",
-                    fmt::format("a header of {} bytes, expected at most {}", length, kMaxHeader));
+                    formatted("a header of {} bytes, expected at most {}", length, kMaxHeader));
   }
   if (length > 0) byte(begin + length - 1);
 
@@ -234,8 +232,8 @@ NpyHeader parse_npy_header(std::string_view bytes, const std::string& path) {
   header.item_size = item_size(header.dtype);
   if (header.item_size == 0) {
     throw FileError(path, "header",
-                    fmt::format("dtype '{}', expected little-endian integers such as '<i4'",
-                                printable(header.dtype, 40)));
+                    formatted("dtype '{}', expected little-endian integers such as '<i4'",
+                              printable(header.dtype, 40)));
   }
   // NOTE: a size of 0 counts as 1 here. Otherwise it would hide an overflow of the other sizes.
   std::int64_t total = static_cast<std::int64_t>(header.item_size);
@@ -270,8 +268,8 @@ NpyReader::NpyReader(const std::string& path) : path_(path) {
   file_.open(path, std::ios::binary);
   const std::uintmax_t size = file_ ? std::filesystem::file_size(path, error) : 0;
   if (!file_ || error) {
-    throw FileError(
-        path, "", fmt::format("cannot be read: {}", std::strerror(error ? error.value() : errno)));
+    throw FileError(path, "",
+                    formatted("cannot be read: {}", std::strerror(error ? error.value() : errno)));
   }
   std::string head(std::min<std::uintmax_t>(size, kMaxHeader + 12), '\0');
   file_.read(head.data(), static_cast<std::streamsize>(head.size()));
@@ -283,13 +281,13 @@ NpyReader::NpyReader(const std::string& path) : path_(path) {
 
 void NpyReader::read(std::int64_t* out, std::int64_t count) {
   if (count > header_.num_items() - position_) {
-    throw FileError(path_, fmt::format("item {}", header_.num_items()), "there are no more items");
+    throw FileError(path_, formatted("item {}", header_.num_items()), "there are no more items");
   }
   while (count > 0) {
     const std::int64_t part = std::min(count, kChunkItems);
     buffer_.resize(static_cast<std::size_t>(part) * header_.item_size);
     if (!file_.read(buffer_.data(), static_cast<std::streamsize>(buffer_.size()))) {
-      throw FileError(path_, fmt::format("item {}", position_), "cannot be read: the file ended");
+      throw FileError(path_, formatted("item {}", position_), "cannot be read: the file ended");
     }
     decode(header_, buffer_.data(), part, position_, out, path_);
     position_ += part;
@@ -300,9 +298,9 @@ void NpyReader::read(std::int64_t* out, std::int64_t count) {
 
 std::string npy_bytes(const std::string& dtype, const std::vector<std::int64_t>& shape,
                       const std::vector<std::int64_t>& values) {
-  std::string dict = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': (", dtype);
+  std::string dict = formatted("{{'descr': '{}', 'fortran_order': False, 'shape': (", dtype);
   for (std::size_t i = 0; i < shape.size(); ++i) {
-    dict += fmt::format("{}{}", i == 0 ? "" : ", ", shape[i]);
+    dict += formatted("{}{}", i == 0 ? "" : ", ", shape[i]);
   }
   dict += shape.size() == 1 ? ",), }" : "), }";
   const std::size_t begin = kMagic.size() + 4;

@@ -2,7 +2,6 @@
 #include "io/output.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "core/format.h"
 #include "lplb/error.h"
 
 namespace lplb::io {
@@ -29,7 +29,7 @@ std::atomic<const char*> unfinished{nullptr};
 static_assert(std::atomic<const char*>::is_always_lock_free);
 
 [[noreturn]] void cannot_write(const std::string& name, int error) {
-  throw FileError(name, "", fmt::format("cannot be written: {}", std::strerror(error)));
+  throw FileError(name, "", formatted("cannot be written: {}", std::strerror(error)));
 }
 
 /// Returns 0, or errno of the write that failed.
@@ -84,7 +84,7 @@ int open_beside(const std::string& folder, std::string& temporary) {
   static std::atomic<unsigned> counter{0};
   int fd = -1;
   do {
-    temporary = fmt::format("{}/.lplb-{}-{}.tmp", folder, ::getpid(), counter++);
+    temporary = formatted("{}/.lplb-{}-{}.tmp", folder, ::getpid(), counter++);
     unfinished = temporary.c_str();
     fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (fd < 0 && errno == EEXIST);
@@ -98,8 +98,8 @@ int open_pipe(const std::string& path) {
   while ((fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK)) < 0 && errno == ENXIO) {
     if (std::chrono::steady_clock::now() >= deadline) {
       throw FileError(path, "",
-                      fmt::format("is a pipe that nobody read from in {} seconds",
-                                  std::chrono::seconds(kPatience).count()));
+                      formatted("is a pipe that nobody read from in {} seconds",
+                                std::chrono::seconds(kPatience).count()));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }

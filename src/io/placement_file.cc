@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <algorithm>
 
+#include "core/format.h"
 #include "io/files.h"
 
 namespace lplb::io {
@@ -46,7 +46,7 @@ class Reader {
   void read_speeds() {
     const Json& json = object_.at("rank_speed");
     if (!json.is_array() || json.empty() || json[0].is_array()) {
-      object_.fail("rank_speed", fmt::format("expected a list of {} numbers > 0", num_ranks_));
+      object_.fail("rank_speed", formatted("expected a list of {} numbers > 0", num_ranks_));
     }
     options_.rank_speed = real_matrix(json, path_, "key rank_speed", true).values;
   }
@@ -54,11 +54,11 @@ class Reader {
   void read_alive() {
     const Json& json = object_.at("rank_alive");
     if (!json.is_array()) {
-      object_.fail("rank_alive", fmt::format("expected a list of {} booleans", num_ranks_));
+      object_.fail("rank_alive", formatted("expected a list of {} booleans", num_ranks_));
     }
     for (std::size_t rank = 0; rank < json.size(); ++rank) {
       if (!json[rank].is_boolean()) {
-        object_.fail(fmt::format("rank_alive[{}]", rank), "is neither true nor false");
+        object_.fail(formatted("rank_alive[{}]", rank), "is neither true nor false");
       }
       options_.rank_alive.push_back(json[rank].get<bool>() ? 1 : 0);
     }
@@ -69,8 +69,7 @@ class Reader {
       return make_placement(num_ranks_, num_logical_, physical_to_logical, options_);
     } catch (const ArgumentError& error) {
       const std::string problem = std::string(error.what()).substr(error.argument().size() + 2);
-      object_.fail(error.argument(),
-                   nested_ ? fmt::format("layer {}: {}", layer, problem) : problem);
+      object_.fail(error.argument(), nested_ ? formatted("layer {}: {}", layer, problem) : problem);
     }
   }
 
@@ -80,10 +79,10 @@ class Reader {
     name = key;
     if (!nested_) return json;
     if (!json.is_array() || json.size() != layers_.size()) {
-      object_.fail(key, fmt::format("expected a list of {} layers, as physical_to_logical has",
-                                    layers_.size()));
+      object_.fail(key, formatted("expected a list of {} layers, as physical_to_logical has",
+                                  layers_.size()));
     }
-    name = fmt::format("{}[{}]", key, layer);
+    name = formatted("{}[{}]", key, layer);
     return json[layer];
   }
 
@@ -105,8 +104,8 @@ class Reader {
       const Matrix<std::int64_t> rows =
           integer_matrix(map, path_, "key " + name, -1, kMaxPhysical - 1, false);
       if (rows.rows != static_cast<std::size_t>(num_logical_)) {
-        object_.fail(name, fmt::format("has {} rows, expected num_logical_experts ({})", rows.rows,
-                                       num_logical_));
+        object_.fail(name, formatted("has {} rows, expected num_logical_experts ({})", rows.rows,
+                                     num_logical_));
       }
       for (Index e = 0; e < num_logical_; ++e) {
         const auto begin = rows.values.begin() + static_cast<std::ptrdiff_t>(e * rows.columns);
@@ -116,7 +115,7 @@ class Reader {
         std::sort(slots.begin(), slots.end());
         if (!std::ranges::equal(slots, layers_[layer].replicas(e)) ||
             std::find_if(padding, end, [](std::int64_t p) { return p != -1; }) != end) {
-          object_.fail(fmt::format("{}[{}]", name, e), "does not agree with physical_to_logical");
+          object_.fail(formatted("{}[{}]", name, e), "does not agree with physical_to_logical");
         }
       }
     }
@@ -129,15 +128,15 @@ class Reader {
     const auto num_layers = static_cast<std::int64_t>(layers_.size());
     const Index last_slot = layers_[0].num_physical() - 1;
     for (std::size_t i = 0; i < moves.size(); ++i) {
-      const Object move(moves[i], path_, fmt::format("key moves[{}]", i));
+      const Object move(moves[i], path_, formatted("key moves[{}]", i));
       move.allow_only({"layer", "logical", "source", "target", "kind"});
       const auto layer = static_cast<std::size_t>(move.integer("layer", 0, num_layers - 1));
       const std::int64_t logical = move.integer("logical", 0, num_logical_ - 1);
       move.integer("source", 0, last_slot);
       const std::int64_t target = move.integer("target", 0, last_slot);
       if (layers_[layer].physical_to_logical[static_cast<std::size_t>(target)] != logical) {
-        move.fail("target", fmt::format("{}, where physical_to_logical has another expert than {}",
-                                        target, logical));
+        move.fail("target", formatted("{}, where physical_to_logical has another expert than {}",
+                                      target, logical));
       }
       const std::string kind = move.string("kind");
       const auto is_kind = [&](MoveKind k) { return kind == move_kind_name(k); };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <algorithm>
 
+#include "core/format.h"
 #include "io/input.h"
 #include "io/json.h"
 
@@ -17,7 +17,7 @@ std::string read_file(const std::string& path, std::size_t max_bytes) {
   InputFile file(path);
   if (file.size() > 0 && static_cast<std::uintmax_t>(file.size()) > max_bytes) {
     throw FileError(file.name(), "",
-                    fmt::format("has {} bytes, expected at most {}", file.size(), max_bytes));
+                    formatted("has {} bytes, expected at most {}", file.size(), max_bytes));
   }
   std::string content;
   std::size_t size = 0;
@@ -27,7 +27,7 @@ std::string read_file(const std::string& path, std::size_t max_bytes) {
     if (got == 0) break;
     size += got;
     if (size > max_bytes) {
-      throw FileError(file.name(), "", fmt::format("has more than {} bytes", max_bytes));
+      throw FileError(file.name(), "", formatted("has more than {} bytes", max_bytes));
     }
   }
   content.resize(size);

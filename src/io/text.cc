@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "io/text.h"
 
-#include <fmt/format.h>
+#include "core/format.h"
 
 namespace lplb::io {
 namespace {
@@ -37,7 +37,7 @@ std::string printable(std::string_view text, std::size_t max_bytes) {
     const auto byte = static_cast<unsigned char>(text[i]);
     const std::size_t length = byte < 0x20 || byte == 0x7F ? 0 : utf8_length(text.substr(i));
     const std::string next =
-        length == 0 ? fmt::format("\\x{:02x}", byte) : std::string(text.substr(i, length));
+        length == 0 ? formatted("\\x{:02x}", byte) : std::string(text.substr(i, length));
     if (out.size() + next.size() > max_bytes) return out + "...";
     out += next;
     i += length == 0 ? 1 : length;

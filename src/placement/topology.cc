@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "core/check.h"
+#include "core/format.h"
 #include "io/json.h"
 #include "placement/checks.h"
 
@@ -47,18 +48,18 @@ Topology read_topology(const std::string& name, const std::string& path) {
   const auto r2o = io::integer_matrix(file.at("r2o"), path, "key r2o", 0, kMaxRanks - 1,
                                       /*flat_is_one_row=*/false);
   if (r2o.rows < 2 || r2o.rows > std::size_t{kMaxRanks}) {
-    file.fail("r2o", fmt::format("has {} rows, expected one for each of 2 to {} ranks", r2o.rows,
-                                 kMaxRanks));
+    file.fail("r2o", formatted("has {} rows, expected one for each of 2 to {} ranks", r2o.rows,
+                               kMaxRanks));
   }
   if (r2o.columns > std::size_t{kMaxPhysical}) {
-    file.fail("r2o", fmt::format("has {} columns, expected 1 to {}", r2o.columns, kMaxPhysical));
+    file.fail("r2o", formatted("has {} columns, expected 1 to {}", r2o.columns, kMaxPhysical));
   }
   Topology topology{.name = name,
                     .group_size = static_cast<Index>(r2o.rows),
                     .num_columns = static_cast<Index>(r2o.columns),
                     .r2o = std::vector<Index>(r2o.values.begin(), r2o.values.end())};
   if (const auto misfit = placement::find_misfit(topology)) {
-    throw FileError(path, fmt::format("key r2o[{}][{}]", misfit->rank, misfit->column),
+    throw FileError(path, formatted("key r2o[{}][{}]", misfit->rank, misfit->column),
                     misfit->problem);
   }
   return topology;
@@ -78,15 +79,14 @@ std::optional<placement::TopologyMisfit> placement::find_misfit(const Topology& 
             .rank = g, .column = column, .problem = std::move(problem)};
       };
       if (original < 0 || original >= n) {
-        return misfit(
-            fmt::format("rank {} is not in the group, expected 0 to {}", original, n - 1));
+        return misfit(formatted("rank {} is not in the group, expected 0 to {}", original, n - 1));
       }
-      if (original == g) return misfit(fmt::format("rank {} would copy itself", g));
+      if (original == g) return misfit(formatted("rank {} would copy itself", g));
       if (copied_by[original] >= 0) {
         return misfit(
-            fmt::format("rank {} is already copied by rank {}, expected each rank once "
-                        "in a column",
-                        original, copied_by[original]));
+            formatted("rank {} is already copied by rank {}, expected each rank once "
+                      "in a column",
+                      original, copied_by[original]));
       }
       copied_by[original] = g;
     }
@@ -106,8 +106,8 @@ void placement::check_topology(const Topology& topology) {
                  "has {} entries, expected group_size * num_columns ({} * {})", topology.r2o.size(),
                  topology.group_size, topology.num_columns);
   if (const auto misfit = placement::find_misfit(topology)) {
-    throw ArgumentError("r2o", fmt::format("rank {}, column {}: {}", misfit->rank, misfit->column,
-                                           misfit->problem));
+    throw ArgumentError(
+        "r2o", formatted("rank {}, column {}: {}", misfit->rank, misfit->column, misfit->problem));
   }
 }
 
@@ -133,7 +133,7 @@ Topology torus(Index rows, Index columns) {
                  columns, kMaxRanks / 2);
   check_argument(rows * columns <= kMaxRanks, "rows", "{} x {} ranks are above the limit of {}",
                  rows, columns, kMaxRanks);
-  Topology topology = empty_topology(fmt::format("torus:{}x{}", rows, columns), rows * columns);
+  Topology topology = empty_topology(formatted("torus:{}x{}", rows, columns), rows * columns);
   append_column(topology, [&](Index g) { return (g + columns) % (rows * columns); });
   append_column(topology,
                 [&](Index g) { return g / columns * columns + (g % columns + 1) % columns; });
@@ -143,7 +143,7 @@ Topology torus(Index rows, Index columns) {
 Topology ring(Index num_ranks) {
   check_argument(num_ranks >= 2 && num_ranks <= kMaxRanks, "num_ranks",
                  "{} is not between 2 and {}", num_ranks, kMaxRanks);
-  Topology topology = empty_topology(fmt::format("ring:{}", num_ranks), num_ranks);
+  Topology topology = empty_topology(formatted("ring:{}", num_ranks), num_ranks);
   append_column(topology, [&](Index g) { return (g + 1) % num_ranks; });
   return topology;
 }
@@ -187,9 +187,9 @@ Topology parse_topology(const std::string& name) {
     return torus(rows, columns);
   }
   throw ArgumentError("topology",
-                      fmt::format("\"{}\" is unknown, expected cube, hypercube, torus:MxN, ring:N "
-                                  "or r2o:FILE",
-                                  name));
+                      formatted("\"{}\" is unknown, expected cube, hypercube, torus:MxN, ring:N "
+                                "or r2o:FILE",
+                                name));
 }
 
 }  // namespace lplb

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "core/format.h"
 #include "core/wide.h"
 
 namespace lplb::replay {
@@ -63,7 +64,7 @@ void Batcher::append_piece() {
   if (pending_.empty) pending_.domain = step_.domain;
   pending_.empty = false;
   if (__builtin_add_overflow(pending_.num_tokens, end - begin, &pending_.num_tokens)) {
-    throw FileError(reader_.info().name, fmt::format("step {}", step_.step),
+    throw FileError(reader_.info().name, formatted("step {}", step_.step),
                     "the tokens of the merged batch pass 2^63 - 1");
   }
   const auto experts = static_cast<std::size_t>(reader_.info().num_logical_experts);
@@ -95,7 +96,7 @@ void Batcher::append_loads(std::vector<Load>& sum, const std::vector<Load>& step
     overflow |= __builtin_add_overflow(sum[i], tokens, &sum[i]);
   }
   if (overflow) {
-    throw FileError(reader_.info().name, fmt::format("step {}", step_.step),
+    throw FileError(reader_.info().name, formatted("step {}", step_.step),
                     "the loads of the merged batch pass 2^63 - 1");
   }
 }

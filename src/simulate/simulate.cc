@@ -5,6 +5,7 @@
 #include <deque>
 
 #include "core/check.h"
+#include "core/format.h"
 #include "simulate/batcher.h"
 #include "simulate/player.h"
 #include "simulate/summary.h"
@@ -99,7 +100,7 @@ SimulateReport simulate(const SimulateOptions& options) {
       more = batcher.next(batch);
       if (!more) break;
       if (__builtin_add_overflow(report.num_tokens, batch.num_tokens, &report.num_tokens)) {
-        throw FileError(file_of(options), fmt::format("batch {}", done + static_cast<Load>(count)),
+        throw FileError(file_of(options), formatted("batch {}", done + static_cast<Load>(count)),
                         "the tokens up to here pass 2^63 - 1");
       }
       batches.push_back(std::move(batch));

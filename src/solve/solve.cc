@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/check.h"
+#include "core/format.h"
 #include "solve/solvers.h"
 
 namespace lplb {
@@ -33,7 +34,7 @@ const Entry& choose_solver(Solver solver, Index num_ranks) {
                    entry.name, entry.max_ranks, num_ranks);
     return entry;
   }
-  throw ArgumentError("solver", fmt::format("{} is no solver", static_cast<int>(solver)));
+  throw ArgumentError("solver", formatted("{} is no solver", static_cast<int>(solver)));
 }
 
 }  // namespace
@@ -58,7 +59,7 @@ void solvers::take_loads(const Tables& t, std::span<const Load> load, Buffers& b
   if (sign < 0) {
     const auto bad = std::find_if(load.begin(), load.end(), [](Load w) { return w < 0; });
     throw ArgumentError(
-        "load", fmt::format("expert {} has load {}, expected >= 0", bad - load.begin(), *bad));
+        "load", formatted("expert {} has load {}, expected >= 0", bad - load.begin(), *bad));
   }
   check_argument(!overflow, "load", "the sum passes 2^63 - 1");
   for (Index k = 0; k < t.num_replicated(); ++k) b.want[k] = load[t.expert[k]];
@@ -118,9 +119,9 @@ Solver parse_solver(std::string_view name) {
   std::string known = "\"auto\"";
   for (const Entry& entry : kRegistry) {
     if (name == entry.name) return entry.solver;
-    known += fmt::format(", \"{}\"", entry.name);
+    known += formatted(", \"{}\"", entry.name);
   }
-  throw ArgumentError("solver", fmt::format("\"{}\" is unknown, expected one of {}", name, known));
+  throw ArgumentError("solver", formatted("\"{}\" is unknown, expected one of {}", name, known));
 }
 
 const char* solver_name(Solver solver) {

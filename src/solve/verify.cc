@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <algorithm>
 
 #include "core/cost.h"
+#include "core/format.h"
 #include "core/wide.h"
 #include "lplb/solver.h"
 
@@ -17,23 +17,23 @@ std::string check_flow(const Placement& p, std::span<const Load> load, const Spl
   std::vector<Int128> carried(static_cast<std::size_t>(p.num_ranks), 0);
   for (Index slot = 0; slot < p.num_physical(); ++slot) {
     const Load tokens = split.physical_load[slot];
-    if (tokens < 0) return fmt::format("slot {} takes {} tokens", slot, tokens);
+    if (tokens < 0) return formatted("slot {} takes {} tokens", slot, tokens);
     if (tokens > 0 && !p.alive(p.rank_of(slot))) {
-      return fmt::format("slot {} on dead rank {} takes {} tokens", slot, p.rank_of(slot), tokens);
+      return formatted("slot {} on dead rank {} takes {} tokens", slot, p.rank_of(slot), tokens);
     }
     taken[p.physical_to_logical[slot]] += tokens;
     carried[p.rank_of(slot)] += tokens;
   }
   for (std::size_t e = 0; e < load.size(); ++e) {
     if (taken[e] != load[e]) {
-      return fmt::format("expert {} has load {}, its replicas take {}", e, load[e],
-                         static_cast<Load>(taken[e]));
+      return formatted("expert {} has load {}, its replicas take {}", e, load[e],
+                       static_cast<Load>(taken[e]));
     }
   }
   for (Index g = 0; g < p.num_ranks; ++g) {
     if (carried[g] != split.rank_load[g]) {
-      return fmt::format("rank {} carries {}, rank_load says {}", g, static_cast<Load>(carried[g]),
-                         split.rank_load[g]);
+      return formatted("rank {} carries {}, rank_load says {}", g, static_cast<Load>(carried[g]),
+                       split.rank_load[g]);
     }
   }
   return "";
@@ -46,7 +46,7 @@ std::string check_proof(const Placement& p, std::span<const Load> load, const Sp
   Int128 room = 0;
   for (const Index g : split.bottleneck_ranks) {
     if (g < 0 || g >= p.num_ranks || in_set[g] != 0 || !p.alive(g)) {
-      return fmt::format("bottleneck_ranks: {} is no live rank or stands twice", g);
+      return formatted("bottleneck_ranks: {} is no live rank or stands twice", g);
     }
     in_set[g] = 1;
     room += cost.below(g, split.bound_level, std::numeric_limits<Load>::max());
@@ -60,8 +60,8 @@ std::string check_proof(const Placement& p, std::span<const Load> load, const Sp
     if (inside) confined += load[e];
   }
   if (room >= confined) {
-    return fmt::format("bottleneck_ranks can take {} tokens below the bound, {} must go there",
-                       static_cast<Load>(room), static_cast<Load>(confined));
+    return formatted("bottleneck_ranks can take {} tokens below the bound, {} must go there",
+                     static_cast<Load>(room), static_cast<Load>(confined));
   }
   return "";
 }
@@ -79,7 +79,7 @@ std::string verify_split(const Placement& placement, std::span<const Load> load,
   cost.assign(placement.num_ranks, placement.rank_speed);
   for (const Level level : {split.max_level, split.bound_level}) {
     if (level.tokens < 0 || level.rank < 0 || level.rank >= placement.num_ranks) {
-      return fmt::format("level of {} tokens on rank {}", level.tokens, level.rank);
+      return formatted("level of {} tokens on rank {}", level.tokens, level.rank);
     }
   }
   std::string problem = check_flow(placement, load, split);
@@ -89,7 +89,7 @@ std::string verify_split(const Placement& placement, std::span<const Load> load,
   bool met = false;
   for (Index g = 0; g < placement.num_ranks; ++g) {
     const int order = cost.compare({split.rank_load[g], g}, split.max_level);
-    if (order > 0) return fmt::format("rank {} costs more than max_load", g);
+    if (order > 0) return formatted("rank {} costs more than max_load", g);
     met = met || order == 0;
   }
   if (!met) return "no rank costs max_load";

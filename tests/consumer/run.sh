@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# usage: run.sh find_package|pkg_config|add_subdirectory SOURCE_DIR BUILD_DIR CXX
+# usage: run.sh find_package|pkg_config|add_subdirectory|shared SOURCE_DIR BUILD_DIR CXX
 # Builds and runs consumer.cc the way a user would: after an install of BUILD_DIR to a prefix that
 # is then moved elsewhere, or from the sources.
 set -euo pipefail
@@ -64,5 +64,20 @@ case $kind in
     cmake --build "$work/build" --target consumer
     "$work/build/consumer"
     ;;
-  *) fail "$kind: expected find_package, pkg_config or add_subdirectory" ;;
+  shared)
+    # The objects are those of preset dev but for the kernels, so that ccache has them.
+    cmake -S "$source" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
+      -DLPLB_CUDA=OFF -DLPLB_WARNINGS_AS_ERRORS=ON -DLPLB_BUILD_TESTS=OFF -DLPLB_BUILD_BENCH=OFF \
+      -DLPLB_BUILD_APP=OFF -DLPLB_BUILD_EXAMPLES=OFF -DCMAKE_INSTALL_LIBDIR=lib
+    cmake --build "$work/build"
+    cmake --install "$work/build" --prefix "$work/prefix" > /dev/null
+    python3 -m doctest "$here/exported_symbols.py"
+    python3 "$here/exported_symbols.py" "$work/prefix/lib/liblplb.so" "$work/prefix/include"
+    # NOTE: unquoted, the flags are several words.
+    # shellcheck disable=SC2046
+    "$CXX" -std=c++20 -Wall -Wextra -Wpedantic -Werror "$here/consumer.cc" -o "$work/consumer" \
+      $(PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig pkg-config --cflags --libs lplb)
+    LD_LIBRARY_PATH=$work/prefix/lib "$work/consumer"
+    ;;
+  *) fail "$kind: expected find_package, pkg_config, add_subdirectory or shared" ;;
 esac

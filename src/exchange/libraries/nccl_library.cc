@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "exchange/libraries/nccl_library.h"
 
-#include <fmt/format.h>
-
 #include "core/device.h"
+#include "core/format.h"
 #include "exchange/libraries/shared_library.h"
 
 namespace lplb::exchange {
@@ -57,9 +56,9 @@ const NcclLibrary& NcclLibrary::require() {
 void NcclLibrary::check(Result result, const char* call) const {
   if (result == 0) return;
   const char* const detail = last_error != nullptr ? last_error(nullptr) : nullptr;
-  throw ExchangeError(fmt::format("{}: {}{}{}", call, error_string(result),
-                                  detail != nullptr && *detail != 0 ? ": " : "",
-                                  detail != nullptr ? detail : ""));
+  throw ExchangeError(formatted("{}: {}{}{}", call, error_string(result),
+                                detail != nullptr && *detail != 0 ? ": " : "",
+                                detail != nullptr ? detail : ""));
 }
 
 std::string NcclLibrary::find_other_rank(Comm comm, int rank, int num_ranks) const {
@@ -68,8 +67,8 @@ std::string NcclLibrary::find_other_rank(Comm comm, int rank, int num_ranks) con
   check(comm_count(comm, &its_count), "ncclCommCount");
   check(comm_user_rank(comm, &its_rank), "ncclCommUserRank");
   if (its_count == num_ranks && its_rank == rank) return "";
-  return fmt::format("the communicator has rank {} of {}, expected rank {} of {}", its_rank,
-                     its_count, rank, num_ranks);
+  return formatted("the communicator has rank {} of {}, expected rank {} of {}", its_rank,
+                   its_count, rank, num_ranks);
 }
 
 void* NcclLibrary::allocate(std::size_t* bytes) const {
@@ -97,7 +96,7 @@ NcclLibrary::Window NcclLibrary::register_memory(Comm comm, void* memory, std::s
 }
 
 std::string NcclLibrary::version_text() const {
-  return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+  return formatted("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
 }  // namespace lplb::exchange

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "exchange/libraries/nvshmem_world.h"
 
-#include <fmt/format.h>
-
 #include <cstring>
 
 #include "core/device.h"
+#include "core/format.h"
 #include "exchange/peer/layout.h"
 
 namespace lplb::exchange {
@@ -34,7 +33,7 @@ constexpr unsigned kInitWithUniqueId = 1u << 3;
 constexpr int kIsInitialized = 2;
 
 void check(int status, const char* call) {
-  if (status != 0) throw ExchangeError(fmt::format("{}: status {}", call, status));
+  if (status != 0) throw ExchangeError(formatted("{}: status {}", call, status));
 }
 
 bool is_started() { return nvshmem().get<int()>("nvshmemx_init_status")() >= kIsInitialized; }
@@ -60,7 +59,7 @@ std::vector<std::byte> offer_nvshmem(Index rank) {
 void start_nvshmem(Index rank, Index num_ranks, const std::vector<std::vector<std::byte>>& offers) {
   for (std::size_t g = 0; g < offers.size(); ++g) {
     if (offers[g].size() != 1 + sizeof(UniqueId) || offers[g][0] != offers[0][0]) {
-      throw ExchangeError(fmt::format("NVSHMEM is up on one of ranks 0 and {} alone", g));
+      throw ExchangeError(formatted("NVSHMEM is up on one of ranks 0 and {} alone", g));
     }
   }
   if (offers[0][0] != std::byte{0}) return;
@@ -83,7 +82,7 @@ void* nvshmem_allocate(std::size_t bytes) {
   void* const memory = nvshmem().get<void*(std::size_t, std::size_t)>("nvshmem_align")(
       ExchangeLayout::kAlign, bytes);
   if (memory == nullptr) {
-    throw ExchangeError(fmt::format("nvshmem_align: no {} bytes of symmetric memory", bytes));
+    throw ExchangeError(formatted("nvshmem_align: no {} bytes of symmetric memory", bytes));
   }
   LPLB_CUDA_CHECK(cudaMemset(memory, 0, bytes));
   LPLB_CUDA_CHECK(cudaDeviceSynchronize());

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "exchange/peer/agreement.h"
 
-#include <fmt/format.h>
-
 #include <cstdint>
 #include <cstring>
 
+#include "core/format.h"
 #include "lplb/error.h"
 
 namespace lplb::exchange {
@@ -40,8 +39,8 @@ std::vector<std::string> to_texts(const Bytes& bytes, std::size_t count, std::si
   }
   if (texts.size() != count || at != bytes.size()) {
     throw ExchangeError(
-        fmt::format("rank {} sent {} bytes that this version of the library does not read", rank,
-                    bytes.size()));
+        formatted("rank {} sent {} bytes that this version of the library does not read", rank,
+                  bytes.size()));
   }
   return texts;
 }
@@ -52,7 +51,7 @@ std::vector<std::vector<std::string>> Agreement::tell(const std::vector<std::str
   const std::vector<Bytes> all = all_gather_(to_bytes(mine));
   if (all.size() != static_cast<std::size_t>(num_ranks_)) {
     throw ExchangeError(
-        fmt::format("all_gather returned what {} ranks sent, expected {}", all.size(), num_ranks_));
+        formatted("all_gather returned what {} ranks sent, expected {}", all.size(), num_ranks_));
   }
   std::vector<std::vector<std::string>> texts;
   texts.reserve(all.size());
@@ -64,7 +63,7 @@ void Agreement::require_same(const std::vector<std::vector<std::string>>& told, 
   for (std::size_t g = 1; g < told.size(); ++g) {
     if (told[g][index] != told[0][index]) {
       throw ExchangeError(
-          fmt::format("rank {} connects {}; rank 0 {}", g, told[g][index], told[0][index]));
+          formatted("rank {} connects {}; rank 0 {}", g, told[g][index], told[0][index]));
     }
   }
 }
@@ -75,7 +74,7 @@ std::string Agreement::share(const std::string& trouble, const Bytes& mine,
   const auto all = tell({trouble, text});
   results->clear();
   for (std::size_t g = 0; g < all.size(); ++g) {
-    if (!all[g][0].empty()) return fmt::format("rank {}: {}", g, all[g][0]);
+    if (!all[g][0].empty()) return formatted("rank {}: {}", g, all[g][0]);
     const auto* const first = reinterpret_cast<const std::byte*>(all[g][1].data());
     results->emplace_back(first, first + all[g][1].size());
   }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <array>
 #include <exception>
@@ -7,6 +6,7 @@
 
 #include "core/check.h"
 #include "core/device.h"
+#include "core/format.h"
 #include "exchange/peer/agreement.h"
 #include "exchange/peer/memory.h"
 
@@ -51,8 +51,8 @@ std::string missing_by(Find find) {
 enum Told : std::size_t { kArguments, kDevice, kFirstKind };
 
 std::string describe(const PeerGroupOptions& options, Index num_ranks, const std::string& wanted) {
-  return fmt::format("{} ranks, max_counts {}, {} channels, transport {}", num_ranks,
-                     options.max_counts, options.num_channels, wanted);
+  return formatted("{} ranks, max_counts {}, {} channels, transport {}", num_ranks,
+                   options.max_counts, options.num_channels, wanted);
 }
 
 }  // namespace
@@ -82,13 +82,13 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
   exchange::Agreement::require_same(all, kArguments);
   for (std::size_t g = 0; g < all.size(); ++g) {
     if (!all[g][kDevice].empty()) {
-      throw ExchangeError(fmt::format("rank {}: {}", g, all[g][kDevice]));
+      throw ExchangeError(formatted("rank {}: {}", g, all[g][kDevice]));
     }
   }
 
   std::string reasons;
   const auto refuse = [&](Transport transport, const std::string& why) {
-    reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", transport_name(transport), why);
+    reasons += formatted("{}{}: {}", reasons.empty() ? "" : "; ", transport_name(transport), why);
   };
   for (std::size_t i = 0; i < kKinds.size(); ++i) {
     const MakerKind& kind = kKinds[i];
@@ -96,7 +96,7 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
     std::string trouble;
     for (std::size_t g = 0; g < all.size() && trouble.empty(); ++g) {
       const std::string& missing = all[g][kFirstKind + i];
-      if (!missing.empty()) trouble = fmt::format("rank {}: {}", g, missing);
+      if (!missing.empty()) trouble = formatted("rank {}: {}", g, missing);
     }
     std::vector<Bytes> offers, done;
     std::unique_ptr<exchange::Maker> maker;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include <cuda.h>
-#include <fmt/format.h>
 
 #include <cstring>
 
 #include "core/device.h"
+#include "core/format.h"
 #include "exchange/peer/memory.h"
 #include "lplb/backend.h"
 #include "lplb/error.h"
@@ -22,7 +22,7 @@ Function* driver_function(const char* name) {
   LPLB_CUDA_CHECK(
       cudaGetDriverEntryPointByVersion(name, &address, 12040, cudaEnableDefault, &found));
   if (found != cudaDriverEntryPointSuccess || address == nullptr) {
-    throw CudaError(fmt::format("{}: the driver has no such function", name));
+    throw CudaError(formatted("{}: the driver has no such function", name));
   }
   return reinterpret_cast<Function*>(address);
 }
@@ -53,7 +53,7 @@ void check_driver(CUresult status, const char* name) {
   if (status == CUDA_SUCCESS) return;
   const char* text = nullptr;
   (void)driver().cuGetErrorString(status, &text);
-  throw CudaError(fmt::format("{}: {}", name, text != nullptr ? text : "unknown error"));
+  throw CudaError(formatted("{}: {}", name, text != nullptr ? text : "unknown error"));
 }
 
 #define LPLB_DRIVER(function, ...) check_driver(driver().function(__VA_ARGS__), #function)
@@ -138,7 +138,7 @@ class FabricMemory : public PeerMemory {
         mappings_.push_back(std::move(own));
       } else {
         if (offers[g].size() != sizeof(CUmemFabricHandle)) {
-          throw ExchangeError(fmt::format("rank {} sent an offer of another size", g));
+          throw ExchangeError(formatted("rank {} sent an offer of another size", g));
         }
         CUmemFabricHandle fabric{};
         std::memcpy(&fabric, offers[g].data(), sizeof(fabric));

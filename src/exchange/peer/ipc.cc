@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -7,6 +6,7 @@
 #include <utility>
 
 #include "core/device.h"
+#include "core/format.h"
 #include "exchange/peer/memory.h"
 #include "lplb/error.h"
 
@@ -93,10 +93,10 @@ class IpcMaker : public Maker {
     for (std::size_t g = 0; g < offers.size(); ++g) {
       if (g == static_cast<std::size_t>(rank_)) continue;
       if (std::strcmp(offers[g].boot, mine.boot) != 0) {
-        throw ExchangeError(fmt::format("rank {} runs on another machine", g));
+        throw ExchangeError(formatted("rank {} runs on another machine", g));
       }
       if (offers[g].process == mine.process) {
-        throw ExchangeError(fmt::format("rank {} is in the same process", g));
+        throw ExchangeError(formatted("rank {} is in the same process", g));
       }
     }
     return std::make_unique<IpcMemory>(std::move(own_), rank_, offers);

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
@@ -7,6 +6,7 @@
 
 #include "core/check.h"
 #include "core/device.h"
+#include "core/format.h"
 #include "exchange/libraries/nccl_library.h"
 #include "exchange/peer/memory.h"
 #include "lplb/error.h"
@@ -27,7 +27,7 @@ class NcclMemory : public exchange::PeerMemory {
         void* there = nullptr;
         nccl_.check(nccl_.peer_pointer(window_, 0, g, &there), "ncclGetPeerDevicePointer");
         if (there == nullptr) {
-          throw ExchangeError(fmt::format("rank {} is outside of the NVLink domain", g));
+          throw ExchangeError(formatted("rank {} is outside of the NVLink domain", g));
         }
         buffers_.push_back(there);
       }
@@ -128,8 +128,8 @@ std::string exchange::find_missing_for_nccl(const exchange::MakerGroup& group) {
   if (!nccl.missing.empty()) return nccl.missing;
   if (nccl.mem_alloc == nullptr || nccl.window_register == nullptr ||
       nccl.peer_pointer == nullptr) {
-    return fmt::format("NCCL {} has no ncclGetPeerDevicePointer(), which 2.29 has",
-                       nccl.version_text());
+    return formatted("NCCL {} has no ncclGetPeerDevicePointer(), which 2.29 has",
+                     nccl.version_text());
   }
   return nccl.find_other_rank(group.nccl_comm, group.rank, group.num_ranks);
 }

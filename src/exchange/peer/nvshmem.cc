@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
+#include "core/format.h"
 #include "exchange/libraries/nvshmem_world.h"
 #include "exchange/peer/memory.h"
 
@@ -20,7 +20,7 @@ class NvshmemMemory : public PeerMemory {
     for (Index g = 0; g < group.num_ranks; ++g) {
       void* const there = g == group.rank ? own_ : pointer_at(own_, g);
       if (there == nullptr) {
-        throw ExchangeError(fmt::format("nvshmem_ptr: the memory of rank {} is out of reach", g));
+        throw ExchangeError(formatted("nvshmem_ptr: the memory of rank {} is out of reach", g));
       }
       buffers_.push_back(there);
     }
@@ -51,8 +51,8 @@ class NvshmemMaker : public Maker {
     start_nvshmem(group_.rank, group_.num_ranks, offers);
     const NvshmemPe pe = nvshmem_pe();
     if (pe.count != group_.num_ranks || pe.index != group_.rank) {
-      throw ExchangeError(fmt::format("NVSHMEM runs as PE {} of {}, expected {} of {}", pe.index,
-                                      pe.count, group_.rank, group_.num_ranks));
+      throw ExchangeError(formatted("NVSHMEM runs as PE {} of {}, expected {} of {}", pe.index,
+                                    pe.count, group_.rank, group_.num_ranks));
     }
     return std::make_unique<NvshmemMemory>(bytes_, group_);
   }
@@ -68,7 +68,7 @@ std::string find_missing_for_nvshmem() {
   if (!nvshmem().missing().empty()) return nvshmem().missing();
   for (const char* name : {"nvshmemx_init_status", "nvshmemx_get_uniqueid", "nvshmem_align",
                            "nvshmem_ptr", "nvshmemx_hostlib_init_attr"}) {
-    if (nvshmem().find<void()>(name) == nullptr) return fmt::format("NVSHMEM has no {}()", name);
+    if (nvshmem().find<void()>(name) == nullptr) return formatted("NVSHMEM has no {}()", name);
   }
   return "";
 }

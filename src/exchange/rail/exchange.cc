@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "exchange/rail/exchange.h"
 
-#include <fmt/format.h>
-
 #include <string>
 #include <utility>
 
 #include "core/check.h"
 #include "core/device.h"
+#include "core/format.h"
 #include "exchange/peer/memory.h"
 #include "exchange/rail/two_level.h"
 #include "lplb/error.h"
@@ -132,7 +131,7 @@ std::shared_ptr<DeviceExchange> exchange::connect_rail(
                                       all_gather);
   exchange::Agreement::require_same(
       agreement.tell(
-          {fmt::format("{} domains, max_counts {}", options.num_domains, options.max_counts)}),
+          {formatted("{} domains, max_counts {}", options.num_domains, options.max_counts)}),
       0);
   std::vector<exchange::Agreement::Bytes> offers, done;
   std::shared_ptr<DeviceExchange> exchange;

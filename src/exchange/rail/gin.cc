@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "exchange/rail/gin.h"
 
-#include <fmt/format.h>
-
 #include <utility>
 
 #include "core/check.h"
 #include "core/device.h"
+#include "core/format.h"
 #include "exchange/libraries/nccl_library.h"
 #include "exchange/libraries/shared_library.h"
 #include "exchange/rail/exchange.h"
@@ -41,8 +40,8 @@ class GinRail : public exchange::RailMemory {
     device::require();
     if (!nccl_.missing.empty()) throw ExchangeError("NCCL: " + nccl_.missing);
     if (nccl_.version != NCCL_VERSION_CODE) {
-      throw ExchangeError(fmt::format("NCCL is {}, and the kernel was built with {}.{}.{}",
-                                      nccl_.version_text(), NCCL_MAJOR, NCCL_MINOR, NCCL_PATCH));
+      throw ExchangeError(formatted("NCCL is {}, and the kernel was built with {}.{}.{}",
+                                    nccl_.version_text(), NCCL_MAJOR, NCCL_MINOR, NCCL_PATCH));
     }
     const std::string other = nccl_.find_other_rank(comm_, rank_.rank, rank_.num_ranks);
     if (!other.empty()) throw ExchangeError(other);

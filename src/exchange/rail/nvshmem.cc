@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "exchange/rail/nvshmem.h"
 
-#include <fmt/format.h>
-
 #include <utility>
 
 #include "core/device.h"
+#include "core/format.h"
 #include "exchange/libraries/nvshmem_world.h"
 #include "exchange/rail/exchange.h"
 #include "lplb/error.h"
@@ -44,7 +43,7 @@ class NvshmemRail : public exchange::RailMemory {
       network_.first_pe = 0;
       network_.pe_stride = 1;
     } else {
-      throw ExchangeError(fmt::format(
+      throw ExchangeError(formatted(
           "NVSHMEM runs as PE {} of {}, expected {} of {} (all ranks) or {} of {} (the rail)",
           pe.index, pe.count, rank_.rank, rank_.num_ranks, options_.domain, options_.num_domains));
     }
@@ -70,7 +69,7 @@ class NvshmemRail : public exchange::RailMemory {
         &major, &minor, &patch);
     const exchange::NvshmemVersion here = exchange::nvshmem_kernel_version();
     if (major == here.major && minor >= here.minor) return;
-    throw ExchangeError(fmt::format(
+    throw ExchangeError(formatted(
         "NVSHMEM is {}.{}.{}, and the kernel was built with {}.{}.{}: expected the same major "
         "version, and not an older one",
         major, minor, patch, here.major, here.minor, here.patch));

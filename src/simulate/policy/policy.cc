@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/check.h"
+#include "core/format.h"
 
 namespace lplb::replay {
 namespace {
@@ -38,8 +39,8 @@ bool is_named(std::string_view placement) {
 std::string known_names() {
   std::string known;
   for (const Entry& entry : kRegistry) {
-    known += fmt::format("{}\"{}{}\"", known.empty() ? "" : ", ",
-                         entry.placement.empty() ? "TOPOLOGY" : entry.placement, entry.ending);
+    known += formatted("{}\"{}{}\"", known.empty() ? "" : ", ",
+                       entry.placement.empty() ? "TOPOLOGY" : entry.placement, entry.ending);
   }
   return known + " (TOPOLOGY: cube, hypercube, torus:MxN, ring:N, r2o:FILE)";
 }
@@ -56,7 +57,7 @@ PolicyName parse_policy(const std::string& name) {
     return {placement, entry.split, entry.factory};
   }
   throw ArgumentError("policies",
-                      fmt::format("\"{}\" is unknown, expected some of {}", name, known_names()));
+                      formatted("\"{}\" is unknown, expected some of {}", name, known_names()));
 }
 
 }  // namespace lplb::replay

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lplb/topology.h"
 
-#include <fmt/format.h>
-
+#include "core/format.h"
 #include "lplb/placement.h"
 #include "simulate/policy/policy.h"
 
@@ -32,7 +31,7 @@ std::unique_ptr<PlacementPolicy> make_topology(const std::string& name,
   try {
     return std::make_unique<OnTopology>(name, shape);
   } catch (const ArgumentError& error) {
-    throw ArgumentError("policies", fmt::format("\"{}\" is no placement: {}", name, error.what()));
+    throw ArgumentError("policies", formatted("\"{}\" is no placement: {}", name, error.what()));
   }
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "simulate/trace/lines.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <limits>
+
+#include "core/format.h"
 
 namespace lplb::replay {
 namespace {
@@ -31,8 +31,8 @@ bool LineReader::fill() {
   if (end_ == buffer_.size()) {
     if (buffer_.size() >= kLongestLine) {
       throw FileError(
-          path_, fmt::format("line {}", line_number_ + 1),
-          fmt::format("is longer than {} bytes, expected one JSON object a line", kLongestLine));
+          path_, formatted("line {}", line_number_ + 1),
+          formatted("is longer than {} bytes, expected one JSON object a line", kLongestLine));
     }
     buffer_.resize(buffer_.size() * 2);
   }
@@ -65,7 +65,7 @@ bool LineReader::next(std::string_view& line) {
     break;
   }
   if (line_number_ == std::numeric_limits<int>::max()) {
-    throw FileError(path_, "", fmt::format("has more than {} lines", line_number_));
+    throw FileError(path_, "", formatted("has more than {} lines", line_number_));
   }
   ++line_number_;
   return true;
@@ -85,7 +85,7 @@ bool JsonLines::next() {
     throw;
   }
   if (!json_.is_object()) {
-    fail(fmt::format("holds a JSON {}, expected an object", json_.type_name()));
+    fail(formatted("holds a JSON {}, expected an object", json_.type_name()));
   }
   return true;
 }
@@ -104,7 +104,7 @@ io::Json JsonLines::value(const std::string& key) const {
   return io::parse_json(line_, path(), lines_.line_number()).at(key);
 }
 
-std::string JsonLines::where() const { return fmt::format("line {}", lines_.line_number()); }
+std::string JsonLines::where() const { return formatted("line {}", lines_.line_number()); }
 
 void JsonLines::fail(const std::string& problem) const {
   throw FileError(path(), where(), problem);
@@ -114,15 +114,15 @@ namespace {
 
 io::Matrix<std::int64_t> any_matrix(const JsonLines& lines, const io::Json& json,
                                     const std::string& key) {
-  return io::integer_matrix(json, lines.path(), fmt::format("{}, key {}", lines.where(), key), 0,
+  return io::integer_matrix(json, lines.path(), formatted("{}, key {}", lines.where(), key), 0,
                             std::numeric_limits<Load>::max(), false);
 }
 
 void check_shape(const JsonLines& lines, const std::string& key, std::size_t rows,
                  std::size_t columns, std::size_t want_rows, std::size_t want_columns) {
   if (rows == want_rows && columns == want_columns) return;
-  lines.fail(fmt::format("key {} has shape [{}, {}], expected [{}, {}]", key, rows, columns,
-                         want_rows, want_columns));
+  lines.fail(formatted("key {} has shape [{}, {}], expected [{}, {}]", key, rows, columns,
+                       want_rows, want_columns));
 }
 
 }  // namespace
@@ -144,10 +144,10 @@ void read_load(const JsonLines& lines, TraceInfo& info, std::vector<Load>& load)
   }
   if (columns > std::size_t{kMaxPhysical}) {
     lines.fail(
-        fmt::format("key load has {} experts a layer, expected at most {}", columns, kMaxPhysical));
+        formatted("key load has {} experts a layer, expected at most {}", columns, kMaxPhysical));
   }
   if (rows > std::size_t{kMaxLayers}) {
-    lines.fail(fmt::format("key load has {} layers, expected at most {}", rows, kMaxLayers));
+    lines.fail(formatted("key load has {} layers, expected at most {}", rows, kMaxLayers));
   }
   if (info.num_layers == 0) info.num_layers = static_cast<Index>(rows);
   if (info.num_logical_experts == 0) info.num_logical_experts = static_cast<Index>(columns);
@@ -169,7 +169,7 @@ std::vector<Load> layer_sums(const JsonLines& lines, const TraceInfo& info,
   for (std::size_t layer = 0; layer < sums.size(); ++layer) {
     for (Index e = 0; e < info.num_logical_experts; ++e) {
       if (__builtin_add_overflow(sums[layer], *item++, &sums[layer])) {
-        lines.fail(fmt::format("key load[{}]: the sum passes 2^63 - 1", layer));
+        lines.fail(formatted("key load[{}]: the sum passes 2^63 - 1", layer));
       }
     }
   }
@@ -182,8 +182,8 @@ void check_sums(const JsonLines& lines, const TraceInfo& info, const TraceStep& 
   const bool overflow = __builtin_mul_overflow(step.num_tokens, Load{info.num_topk}, &expected);
   for (std::size_t layer = 0; layer < sums.size(); ++layer) {
     if (!overflow && sums[layer] == expected) continue;
-    lines.fail(fmt::format("key load[{}]: sums to {}, expected num_tokens * num_topk = {} * {}",
-                           layer, sums[layer], step.num_tokens, info.num_topk));
+    lines.fail(formatted("key load[{}]: sums to {}, expected num_tokens * num_topk = {} * {}",
+                         layer, sums[layer], step.num_tokens, info.num_topk));
   }
 }
 

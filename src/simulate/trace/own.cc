@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <limits>
 
+#include "core/format.h"
 #include "simulate/trace/readers.h"
 
 namespace lplb {
@@ -18,12 +18,12 @@ class OwnTrace : public TraceReader {
   explicit OwnTrace(JsonLines lines) : lines_(std::move(lines)) {
     const io::Object object = lines_.object();
     if (const std::string format = object.string("format"); format != kOwnFormat) {
-      object.fail("format", fmt::format("is \"{}\", expected \"{}\"", format, kOwnFormat));
+      object.fail("format", formatted("is \"{}\", expected \"{}\"", format, kOwnFormat));
     }
     // The version is checked before the other keys, because a later version may have other keys.
     const std::int64_t version = object.integer("version", 1, kMaxId);
     if (version != kOwnVersion) {
-      object.fail("version", fmt::format("is {}, this program reads {}", version, kOwnVersion));
+      object.fail("version", formatted("is {}, this program reads {}", version, kOwnVersion));
     }
     object.allow_only({"format", "version", "name", "synthetic", "num_layers", "first_layer",
                        "layer_stride", "num_logical_experts", "num_topk", "num_sources"});
@@ -87,12 +87,11 @@ class OwnTrace : public TraceReader {
     } else {
       const io::Json json = lines_.value("source_load");
       if (!json.is_array() || json.size() != layers) {
-        object.fail("source_load",
-                    fmt::format("expected a list of num_layers ({}) layers", layers));
+        object.fail("source_load", formatted("expected a list of num_layers ({}) layers", layers));
       }
       for (std::size_t layer = 0; layer < layers; ++layer) {
-        const std::vector<Load> counts = read_matrix(
-            lines_, json[layer], fmt::format("source_load[{}]", layer), sources, experts);
+        const std::vector<Load> counts =
+            read_matrix(lines_, json[layer], formatted("source_load[{}]", layer), sources, experts);
         step.source_load.insert(step.source_load.end(), counts.begin(), counts.end());
       }
     }
@@ -111,9 +110,9 @@ class OwnTrace : public TraceReader {
       for (std::size_t i = e; i < counts.size() && left >= 0; i += experts) left -= counts[i];
       if (left == 0) continue;
       lines_.fail(
-          fmt::format("key source_load[{}]: the sources of expert {} do not sum to its "
-                      "load ({})",
-                      layer, e, step.load[layer * experts + e]));
+          formatted("key source_load[{}]: the sources of expert {} do not sum to its "
+                    "load ({})",
+                    layer, e, step.load[layer * experts + e]));
     }
   }
 
@@ -141,8 +140,7 @@ std::string json_string(const std::string& text) {
 std::string matrix_text(std::span<const Load> values, std::size_t columns) {
   std::string text = "[";
   for (std::size_t i = 0; i < values.size(); i += columns) {
-    fmt::format_to(std::back_inserter(text), "{}[{}]", i == 0 ? "" : ",",
-                   fmt::join(values.subspan(i, columns), ","));
+    text += formatted("{}[{}]", i == 0 ? "" : ",", fmt::join(values.subspan(i, columns), ","));
   }
   return text + "]";
 }
@@ -150,19 +148,19 @@ std::string matrix_text(std::span<const Load> values, std::size_t columns) {
 }  // namespace
 
 std::string trace_header_line(const TraceInfo& info) {
-  std::string line = fmt::format(
+  std::string line = formatted(
       R"({{"format":"{}","version":{},"name":{},"synthetic":{},"num_layers":{},"first_layer":{},)"
       R"("layer_stride":{},"num_logical_experts":{},"num_topk":{})",
       replay::kOwnFormat, replay::kOwnVersion, json_string(info.name), info.synthetic,
       info.num_layers, info.first_layer, info.layer_stride, info.num_logical_experts,
       info.num_topk);
-  if (info.num_sources > 0) line += fmt::format(R"(,"num_sources":{})", info.num_sources);
+  if (info.num_sources > 0) line += formatted(R"(,"num_sources":{})", info.num_sources);
   return line + "}\n";
 }
 
 std::string trace_step_line(const TraceInfo& info, const TraceStep& step) {
   const auto experts = static_cast<std::size_t>(info.num_logical_experts);
-  std::string line = fmt::format(R"({{"num_tokens":{})", step.num_tokens);
+  std::string line = formatted(R"({{"num_tokens":{})", step.num_tokens);
   if (!step.domain.empty()) line += R"(,"domain":)" + json_string(step.domain);
   line += R"(,"load":)" + matrix_text(step.load, experts);
   if (!step.source_load.empty()) {

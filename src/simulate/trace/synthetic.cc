@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/check.h"
+#include "core/format.h"
 #include "simulate/trace/readers.h"
 
 // The workloads of the imbalance benchmark that was proposed to NVIDIA Megatron-LM (pull request
@@ -248,10 +249,10 @@ std::unique_ptr<TraceReader> open_synthetic(const std::string& name,
   }
   std::string known;
   for (const Workload& workload : kWorkloads) {
-    known += fmt::format("{}synthetic:{}", known.empty() ? "" : ", ", workload.name);
+    known += formatted("{}synthetic:{}", known.empty() ? "" : ", ", workload.name);
   }
   throw ArgumentError("trace",
-                      fmt::format("\"synthetic:{}\" is unknown, expected one of {}", name, known));
+                      formatted("\"synthetic:{}\" is unknown, expected one of {}", name, known));
 }
 
 }  // namespace replay

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
 
+#include "core/format.h"
 #include "io/npy.h"
 #include "simulate/trace/readers.h"
 
@@ -25,7 +25,7 @@ std::unique_ptr<TraceReader> open_sibling(const std::string& path) {
   if (!std::filesystem::exists(sibling, ignored)) {
     throw FileError(
         path, "",
-        fmt::format("needs {} beside it, for the lengths of the steps: not found", sibling));
+        formatted("needs {} beside it, for the lengths of the steps: not found", sibling));
   }
   JsonLines lines(sibling);
   if (!lines.next()) throw FileError(sibling, "", "is empty, expected a step a line");
@@ -42,15 +42,15 @@ class TopkTrace : public TraceReader {
     const auto& shape = npy_.header().shape;
     if (shape.size() != 3) {
       fail("shape",
-           fmt::format("has {} dimensions, expected [tokens, layers, num_topk]", shape.size()));
+           formatted("has {} dimensions, expected [tokens, layers, num_topk]", shape.size()));
     }
     const TraceInfo& all = loads_->info();
     if (shape[2] != all.num_topk) {
       fail("shape",
-           fmt::format("has {} experts a token, expected num_topk ({})", shape[2], all.num_topk));
+           formatted("has {} experts a token, expected num_topk ({})", shape[2], all.num_topk));
     }
     if (shape[1] < 1 || shape[1] > kMaxLayers) {
-      fail("shape", fmt::format("has {} layers, expected 1 to {}", shape[1], kMaxLayers));
+      fail("shape", formatted("has {} layers, expected 1 to {}", shape[1], kMaxLayers));
     }
     rows_left_ = shape[0];
     info_ = all;
@@ -73,8 +73,8 @@ class TopkTrace : public TraceReader {
     }
     if (!loads_->next(whole_)) {
       if (rows_left_ > 0) {
-        fail("shape", fmt::format("{} tokens are left after the last step of the loads beside it",
-                                  rows_left_));
+        fail("shape", formatted("{} tokens are left after the last step of the loads beside it",
+                                rows_left_));
       }
       return false;
     }
@@ -96,8 +96,8 @@ class TopkTrace : public TraceReader {
   /// Reads the rows of the step that whole_ describes: the ids, and their counts.
   void read_rows(TraceStep& step) {
     if (whole_.num_tokens > rows_left_) {
-      fail("shape", fmt::format("{} tokens are left for step {}, expected {}", rows_left_,
-                                whole_.step, whole_.num_tokens));
+      fail("shape", formatted("{} tokens are left for step {}, expected {}", rows_left_,
+                              whole_.step, whole_.num_tokens));
     }
     rows_left_ -= whole_.num_tokens;
     step.step = whole_.step;
@@ -117,8 +117,8 @@ class TopkTrace : public TraceReader {
       for (std::size_t i = 0; i < row_.size(); ++i) {
         const std::int64_t id = row_[i];
         if (id < 0 || id >= info_.num_logical_experts) {
-          fail(fmt::format("token {} of step {}", t, step.step),
-               fmt::format("expert {}, expected 0 to {}", id, info_.num_logical_experts - 1));
+          fail(formatted("token {} of step {}", t, step.step),
+               formatted("expert {}, expected 0 to {}", id, info_.num_logical_experts - 1));
         }
         step.topk_idx[t * row_.size() + i] = static_cast<Index>(id);
         ++step.load[i / topk * experts + static_cast<std::size_t>(id)];
@@ -137,7 +137,7 @@ class TopkTrace : public TraceReader {
         if (std::ranges::equal(mine, counted(whole_, layer))) found = layer;
       }
       if (found < 0) {
-        fail(fmt::format("step {}, layer {}", first_.step, kept),
+        fail(formatted("step {}, layer {}", first_.step, kept),
              "its counts are those of no layer (in ascending order) of the loads beside it");
       }
       kept_.push_back(found);
@@ -162,8 +162,8 @@ class TopkTrace : public TraceReader {
   void check_counts(const TraceStep& step) const {
     for (Index kept = 0; kept < info_.num_layers; ++kept) {
       if (std::ranges::equal(counted(step, kept), counted(whole_, kept_[kept]))) continue;
-      fail(fmt::format("step {}, layer {}", step.step, kept),
-           fmt::format("its counts differ from load[{}] beside it", kept_[kept]));
+      fail(formatted("step {}, layer {}", step.step, kept),
+           formatted("its counts differ from load[{}] beside it", kept_[kept]));
     }
   }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/format.h"
 #include "solve/ipm/cubins.h"
 #include "solve/ipm/finish.h"
 
@@ -34,7 +35,7 @@ cudaKernel_t kernel_of(IpmSize size) {
     if (kernels[i] == nullptr) kernels[i] = load_kernel(size.rows);
     return kernels[i];
   }
-  throw ArgumentError("size", fmt::format("{} rows are not compiled", size.rows));
+  throw ArgumentError("size", formatted("{} rows are not compiled", size.rows));
 }
 
 template <class T>

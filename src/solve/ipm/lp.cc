@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/check.h"
+#include "core/format.h"
 #include "solve/solvers.h"
 
 // solve_lp(). It has a variable for each slot, because constraints may distinguish the slots of one
@@ -177,7 +178,7 @@ const char* lp_status_name(LpStatus status) {
     case LpStatus::kInfeasible:
       return "infeasible";
   }
-  throw ArgumentError("status", fmt::format("{} is none", static_cast<int>(status)));
+  throw ArgumentError("status", formatted("{} is none", static_cast<int>(status)));
 }
 
 void solve_lp(const SplitProblem& problem, std::span<const Load> load,

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "core/check.h"
+#include "core/format.h"
 
 namespace lplb::solvers {
 namespace {
@@ -16,8 +17,8 @@ IpmSize choose_size(const SplitProblem::Tables& t) {
     if (t.live_ranks.size() <= static_cast<std::size_t>(size.rows)) return size;
   }
   throw ArgumentError("placement",
-                      fmt::format("has {} live ranks, solver \"ipm\" on a device takes up to {}",
-                                  t.live_ranks.size(), std::rbegin(kIpmSizes)->rows));
+                      formatted("has {} live ranks, solver \"ipm\" on a device takes up to {}",
+                                t.live_ranks.size(), std::rbegin(kIpmSizes)->rows));
 }
 
 }  // namespace
