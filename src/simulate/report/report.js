@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "simulate/report/assets.h"
-
-namespace lplb::report {
-
-std::string script() {
-  return R"js("use strict";
+"use strict";
 (() => {
   const root = document.documentElement;
   const main = document.querySelector("main");
@@ -69,14 +64,19 @@ std::string script() {
       const rank = perRow > 1 ? `ranks ${first} and following` : `rank ${first}`;
       const value = values[row * starts.length + column].toFixed(3);
       readout.textContent = `${rank}, ${bucketName(column)}: ${value} times the mean load`;
-    }, () => { readout.textContent = hint; });
+    }, () => {
+      readout.textContent = hint;
+    });
   }
 
   for (const figure of document.querySelectorAll(".time")) {
     const svg = figure.querySelector("svg");
     const readout = figure.querySelector(".readout");
     const lines = [...figure.querySelectorAll("[data-values]")].map((line) => ({
-      name: line.dataset.policy, colour: line.getAttribute("class"), values: numbers(line) }));
+      name: line.dataset.policy,
+      colour: line.getAttribute("class"),
+      values: numbers(line),
+    }));
     const cursor = document.createElementNS("http://www.w3.org/2000/svg", "line");
     cursor.setAttribute("class", "cursor");
     cursor.setAttribute("y2", svg.getAttribute("height"));
@@ -99,10 +99,9 @@ std::string script() {
         name.textContent = line.name;
         readout.append(i > 0 ? ", " : "", name, ` ${line.values[bucket].toFixed(3)}`);
       });
-    }, () => { cursor.remove(); readout.textContent = hint; });
+    }, () => {
+      cursor.remove();
+      readout.textContent = hint;
+    });
   }
 })();
-)js";
-}
-
-}  // namespace lplb::report
