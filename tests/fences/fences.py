@@ -47,6 +47,7 @@ FOLDERS = (
     "tests",
 )
 CODE = (".cc", ".h", ".cu", ".cuh")
+OTHER_CODE = (".css", ".js", ".py", ".cmake", ".sh")
 MAX_LINES = 450
 
 # Words of other projects for what has a name here (docs/glossary.md).
@@ -195,7 +196,7 @@ def quiet_library(root, _cxx):
 def layout(root, _cxx):
     """Licence, length, line ends; and src/ holds folders alone."""
     code = [
-        *files_of(root, (*CODE, ".py", ".cmake", ".sh")),
+        *files_of(root, (*CODE, *OTHER_CODE)),
         *scripts_of(root),
         *(file for file in files_of(root, (".txt",)) if file[0].endswith("CMakeLists.txt")),
     ]
@@ -224,7 +225,7 @@ def finished(root, _cxx):
     """Nothing is left to do, or switched off, in a file."""
     marks = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b|#\s*if\s+0\b")
     commented = re.compile(r"^\s*//.*(;|\{|\})\s*$")
-    for path, lines in files_of(root, (*CODE, ".py", ".cmake", ".txt", ".sh", ".md")):
+    for path, lines in files_of(root, (*CODE, *OTHER_CODE, ".txt", ".md")):
         for number, line in enumerate(lines, 1):
             found = marks.search(line)
             if found:
@@ -250,6 +251,59 @@ def vocabulary(root, _cxx):
                     yield f"{path}:{number}: {found.group(0)}: here it is {ours}"
 
 
+# Beginnings and words that docs/style.md does not want, and what it wants.
+UNWANTED = (
+    (re.compile(r"^\W*Of (?!course)"), "begins with Of: name the thing"),
+    (re.compile(r"\b[Ll]ikewise\b"), "likewise: in the same way, or repeat the verb"),
+    (re.compile(r"\b[Aa]new\b"), "anew: again"),
+    (re.compile(r"\bat that:"), "at that: only then"),
+    (
+        re.compile(r"\b(so many|such many) (ranks|slots|blocks|bytes|tokens|threads)\b"),
+        "so many: that many",
+    ),
+)
+
+
+def comments_of(path, lines):
+    """(line number, text) of comments, and of docstrings and the text of pages."""
+    if path.endswith(".md"):
+        fenced = False
+        for number, line in enumerate(lines, 1):
+            if line.lstrip().startswith("```"):
+                fenced = not fenced
+            elif not fenced:
+                yield number, line
+        return
+    mark = r"#" if path.endswith((".py", ".cmake", ".txt")) else r"//"
+    quoted = False
+    for number, line in enumerate(lines, 1):
+        if path.endswith(".py") and line.count('"""') == 1:
+            quoted = not quoted
+            yield number, line.split('"""')[-1]
+        elif quoted:
+            yield number, line
+        else:
+            found = re.search(rf"(?:^|\s){mark}+<?\s(.*)", line)
+            if found:
+                yield number, found.group(1)
+
+
+def english(root, _cxx):
+    """Plain English, as far as a program sees it: docs/style.md."""
+    pages = [*root.glob("*.md")]
+    files = [
+        *files_of(root, (*CODE, ".py", ".cmake", ".txt", ".md")),
+        *((page.name, page.read_text().splitlines()) for page in pages),
+    ]
+    for path, lines in files:
+        if path in ("docs/style.md", "tests/fences/fences.py"):
+            continue
+        for number, text in comments_of(path, lines):
+            for words, wanted in UNWANTED:
+                if words.search(text):
+                    yield f"{path}:{number}: {wanted}"
+
+
 CHECKS = {
     check.__name__: check
     for check in (
@@ -261,6 +315,7 @@ CHECKS = {
         layout,
         finished,
         vocabulary,
+        english,
     )
 }
 

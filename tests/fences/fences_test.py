@@ -147,6 +147,14 @@ class FencesTest(unittest.TestCase):
         self.falls("layout", "src/solve/a.cc:2:", **{"src__solve__a.cc": LICENCE + "\tint a;\n"})
         self.falls("layout", "src/solve/a.h:1:", **{"src__solve__a.h": LICENCE})
         self.falls("layout", "src/a.cc:1:", **{"src__a.cc": LICENCE})
+        for name in ("a.css", "a.js"):
+            with self.subTest(name):
+                place, path = f"src/simulate/report/{name}", f"src__simulate__report__{name}"
+                licence = LICENCE if name == "a.js" else "/* SPDX-License-Identifier: MIT */\n"
+                self.assertEqual(self.problems("layout", **{path: licence + "\n"}), [])
+                self.falls("layout", f"{place}:1:", **{path: "\n"})
+                self.falls("layout", f"{place}:2:", **{path: licence + "a \n"})
+                self.falls("layout", f"{place}:451:", **{path: licence + "a\n" * 450})
 
     def test_finished(self):
         for line in ("// TO" + "DO: later", "// FIX" + "ME", "#if" + " 0", "// x = f(y);"):
@@ -154,6 +162,9 @@ class FencesTest(unittest.TestCase):
                 self.falls(
                     "finished", "src/solve/a.cc:2:", **{"src__solve__a.cc": LICENCE + line + "\n"}
                 )
+        for name in ("a.css", "a.js"):
+            with self.subTest(name):
+                self.falls("finished", f"src/map/{name}:1:", **{f"src__map__{name}": "TO" + "DO\n"})
 
     def test_vocabulary(self):
         self.falls(
@@ -166,6 +177,36 @@ class FencesTest(unittest.TestCase):
                 "vocabulary", **{"src__solve__a.cc": LICENCE + "// world_size elsewhere\n"}
             ),
             [],
+        )
+
+    def test_english(self):
+        for line in (
+            "// Of all counts.",
+            "int a;  ///< Of a rank.",
+            "/// The others likewise.",
+            "// made anew",
+            "// Allows so many bytes.",
+        ):
+            with self.subTest(line):
+                self.falls(
+                    "english", "src/solve/a.cc:2:", **{"src__solve__a.cc": LICENCE + line + "\n"}
+                )
+        for path, text, number in (
+            ("docs/a.md", "# A\n\nOf a page.\n", 3),
+            ("README.md", "- Of a list.\n", 1),
+            ("python/a.py", '"""Of a module."""\n', 1),
+            ("python/a.py", 'def a():\n    """A.\n\n    Of it.\n    """\n', 4),
+            ("scripts/a.py", "a = 1  # Of a number\n", 1),
+        ):
+            with self.subTest(text):
+                self.falls("english", f"{path}:{number}:", **{path.replace("/", "__"): text})
+        for text in ("// One of two.", 'const char* a = "Of likewise";', "int likewise = 1;"):
+            with self.subTest(text):
+                self.assertEqual(
+                    self.problems("english", **{"src__solve__a.cc": LICENCE + text + "\n"}), []
+                )
+        self.assertEqual(
+            self.problems("english", docs__a_md="", **{"docs__a.md": "```\nOf code\n```\n"}), []
         )
 
 
