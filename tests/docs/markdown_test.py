@@ -18,7 +18,7 @@ ITEM = re.compile(r"(\s*)([-*+]|\d+[.)]) ")
 # Lines that never go on with a paragraph: headings, tables, HTML, quotes, rules, definitions, and
 # what the site's extensions begin so.
 BLOCK = re.compile(r"\s*(#|\||<|>|---+$|===+$|\[[^\]]+\]: |!!!|\?\?\?|:::)")
-# Of these, the ones that a next line may go on with.
+# The blocks among these that a next line may go on with.
 OPEN_BLOCK = re.compile(r"\s*(>|\[[^\]]+\]: )")
 
 

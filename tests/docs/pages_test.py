@@ -68,7 +68,7 @@ namespace lplb {
 
 /// One.
 ///
-/// Of `this` [num_ranks], by that_one() or kOther.
+/// About `this` [num_ranks], by that_one() or kOther.
 int one(int a,
         int b = f(3));
 int two();
@@ -97,7 +97,7 @@ struct Seven {
         )
         self.assertEqual(names, ["one()", "two()", "kThree", "Four", "Seven"])
         self.assertIn(
-            "## one(), two()\n\nOne.\n\nOf `this` `[num_ranks]`, by `that_one()` or "
+            "## one(), two()\n\nOne.\n\nAbout `this` `[num_ranks]`, by `that_one()` or "
             "`kOther`.\n\n```cpp\nint one(int a,\n        int b = f(3));\nint two();\n```",
             page,
         )

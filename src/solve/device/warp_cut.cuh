@@ -105,7 +105,7 @@ class WarpCut {
   /// the smallest, of these the heaviest, of these the first. NOTE: a set with bits from num_live
   /// on weighs the same as its subset without these bits, which is smaller.
   __device__ __forceinline__ void raise_bound() {
-    // Of this lane's sets of each size, only the heaviest counts. Their sizes differ by up to 3.
+    // Only the heaviest of this lane's sets of each size counts. Their sizes differ by up to 3.
     const int least_size = __popc(lane_);
     int heaviest[4] = {};
 #pragma unroll
