@@ -51,6 +51,15 @@ class Memory {
   Header h_;      // valid after open_image()
 };
 
+/// Stores the rank of an entry; returns the slot on it. Rare, so it is a call, which keeps it out
+/// of the code that every batch fetches.
+__device__ __noinline__ inline int store_rank(void* target_rank, int id_bytes, long long entry,
+                                              int physical, int slots_per_rank) {
+  const int rank = physical < 0 ? -1 : physical / slots_per_rank;
+  device::store_id(target_rank, id_bytes, entry, rank);
+  return physical < 0 ? physical : physical - rank * slots_per_rank;
+}
+
 /// A block's entries of topk_idx: reads, counts, numbers and maps them.
 ///
 /// Each warp has a stretch of the entries. It works on a chunk at a time: 4 slices of 32
@@ -337,7 +346,7 @@ class Entries : public Memory {
   /// Writes the physical id of entry e, or its rank and the slot on it.
   __device__ __forceinline__ void put(long long e, int physical) const {
     if (a_.target_rank != nullptr) {
-      physical = split(a_.target_rank, a_.id_bytes, e, physical, h_.slots_per_rank);
+      physical = store_rank(a_.target_rank, a_.id_bytes, e, physical, h_.slots_per_rank);
     }
     device::store_id(a_.physical_idx, a_.id_bytes, e, physical);
   }
@@ -358,15 +367,6 @@ class Entries : public Memory {
     for (int i = 0; i < kChunk; ++i) {
       if (i * device::kWarpSize < left) put(e + i * device::kWarpSize, physical[i]);
     }
-  }
-
-  /// Writes the rank of an entry, and returns the slot on it. Few callers want it, so it is kept
-  /// out of the code that every batch fetches.
-  __device__ __noinline__ static int split(void* target_rank, int id_bytes, long long entry,
-                                           int physical, int slots_per_rank) {
-    const int rank = physical < 0 ? -1 : physical / slots_per_rank;
-    device::store_id(target_rank, id_bytes, entry, rank);
-    return physical < 0 ? physical : physical - rank * slots_per_rank;
   }
 
   const int room_;         // entries of a full pass, whole chunks
