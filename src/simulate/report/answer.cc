@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "simulate/report/answer.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <vector>
 
+#include "core/format.h"
 #include "simulate/report/markup.h"
 
 namespace lplb::report {
@@ -26,23 +25,23 @@ std::string headline(const SimulateReport& report, const Answer& answer) {
   if (answer.best == nullptr) {
     return answer.base == nullptr
                ? "No policy has a finite imbalance."
-               : fmt::format("{} leaves an imbalance of {}; no LPLB policy was replayed.",
-                             spoken(*answer.base), fixed(answer.base->imbalance.mean, 3));
+               : formatted("{} leaves an imbalance of {}; no LPLB policy was replayed.",
+                           spoken(*answer.base), fixed(answer.base->imbalance.mean, 3));
   }
   if (answer.base == nullptr) {
-    return fmt::format("LPLB leaves an imbalance of {}; nothing was replayed to compare with.",
-                       fixed(answer.best->imbalance.mean, 3));
+    return formatted("LPLB leaves an imbalance of {}; nothing was replayed to compare with.",
+                     fixed(answer.best->imbalance.mean, 3));
   }
   const std::string base = spoken(*answer.base);
   if (answer.cut >= kNothing) {
-    return fmt::format("LPLB cuts the slowest rank’s load by <strong>{}</strong> against&nbsp;{}.",
-                       percent(answer.cut), base);
+    return formatted("LPLB cuts the slowest rank’s load by <strong>{}</strong> against&nbsp;{}.",
+                     percent(answer.cut), base);
   }
   if (answer.cut > -kNothing) {
-    return fmt::format("LPLB does not help here: the slowest rank’s load is that of {}.", base);
+    return formatted("LPLB does not help here: the slowest rank’s load is that of {}.", base);
   }
   const double more = answer.best->imbalance.mean / answer.base->imbalance.mean - 1;
-  return fmt::format(
+  return formatted(
       "LPLB does not help here: the slowest rank’s load grows by <strong>{}</strong> "
       "against&nbsp;{}.",
       percent(more), base);
@@ -64,7 +63,7 @@ Tile imbalance_tile(const char* label, const PolicyReport& policy) {
           "imbalance.mean",
           mean,
           fixed(mean, 3),
-          fmt::format("mean imbalance; the average rank waits {}", percent(waiting_share(mean)))};
+          formatted("mean imbalance; the average rank waits {}", percent(waiting_share(mean)))};
 }
 
 Tile solve_tile(const PolicyReport& policy) {
@@ -75,8 +74,8 @@ Tile solve_tile(const PolicyReport& policy) {
           "optimal",
           optimal,
           percent(optimal / static_cast<double>(policy.solves), decimals),
-          fmt::format("of {} proven optimal; the median solve took {} µs",
-                      counted(policy.solves, "split"), fixed(policy.solve_us.p50, 2))};
+          formatted("of {} proven optimal; the median solve took {} µs",
+                    counted(policy.solves, "split"), fixed(policy.solve_us.p50, 2))};
 }
 
 std::string tiles_html(const SimulateReport& report, const Answer& answer) {
@@ -87,11 +86,12 @@ std::string tiles_html(const SimulateReport& report, const Answer& answer) {
   if (best != nullptr && best->solves > 0) tiles.push_back(solve_tile(*best));
   std::string out;
   for (const Tile& tile : tiles) {
-    out += fmt::format(
-        R"(<div class="tile"><h2>{} <span class="name">{}</span>{}</h2><p class="number"{}>{}</p><p>{}</p></div>
+    out += formatted(R"(<div class="tile"><h2>{} <span class="name">{}</span>{}</h2>)"
+                     R"(<p class="number"{}>{}</p><p>{}</p></div>
 )",
-        tile.label, escape(tile.policy.name), synthetic_badge(report),
-        data_attributes(tile.policy.name, tile.metric, tile.value), tile.number, tile.note);
+                     tile.label, escape(tile.policy.name), synthetic_badge(report),
+                     data_attributes(tile.policy.name, tile.metric, tile.value), tile.number,
+                     tile.note);
   }
   return out.empty() ? "" : "<div class=\"tiles\">\n" + out + "</div>\n";
 }
@@ -101,7 +101,7 @@ std::string meaning(const Answer& answer) {
       "<p class=\"lead\">An imbalance of 1.0 is perfect: every rank has the mean load. ";
   const auto carries = [](const PolicyReport& policy) {
     const double mean = policy.imbalance.mean;
-    return fmt::format(
+    return formatted(
         "<span class=\"name\">{}</span> the slowest rank carries {} times the mean load on "
         "average, so {} of the expert time of a step is waiting",
         escape(policy.name), fixed(mean, 3), percent(waiting_share(mean)));
@@ -145,9 +145,9 @@ std::string answer_html(const SimulateReport& report) {
   std::string attributes;
   if (answer.best != nullptr && answer.base != nullptr) {
     attributes = data_attributes(answer.best->name, "answer.cut", answer.cut) +
-                 fmt::format(R"( data-baseline="{}")", escape(answer.base->name));
+                 formatted(R"( data-baseline="{}")", escape(answer.base->name));
   }
-  std::string out = fmt::format(
+  std::string out = formatted(
       "<p class=\"question\">How much can a better balance take off the slowest of {}, with {} on "
       "each?</p>\n<h1{}>{}</h1>\n",
       counted(report.settings.num_ranks, "rank"),

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "simulate/report/charts.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
+#include "core/format.h"
 #include "simulate/report/markup.h"
 
 namespace lplb::report {
@@ -19,15 +18,15 @@ std::string grid(const Axis& axis, int height) {
   std::string out;
   for (int i = 0; i < axis.marks(); ++i) {
     const double x = axis.at(axis.mark(i));
-    out += fmt::format(R"(<line class="grid" x1="{0:.2f}%" x2="{0:.2f}%" y1="0" y2="{1}"/>)", x,
-                       height);
+    out +=
+        formatted(R"(<line class="grid" x1="{0:.2f}%" x2="{0:.2f}%" y1="0" y2="{1}"/>)", x, height);
   }
   return out;
 }
 
 /// A symbol at (x %, y). Figures differ by the shapes of symbols, not by colours.
 std::string symbol(double x, int y, const char* shape) {
-  return fmt::format(R"(<svg x="{:.2f}%" y="{}" overflow="visible">{}</svg>)", x, y, shape);
+  return formatted(R"(<svg x="{:.2f}%" y="{}" overflow="visible">{}</svg>)", x, y, shape);
 }
 
 constexpr const char* kMean = R"(<circle class="mean" r="5"/>)";
@@ -36,8 +35,8 @@ constexpr const char* kWorst = R"(<circle class="worst" r="4"/>)";
 
 std::string key() {
   const auto entry = [](const std::string& marks, const char* text) {
-    return fmt::format(R"(<li><svg width="28" height="16" aria-hidden="true">{}</svg>{}</li>)",
-                       marks, text);
+    return formatted(R"(<li><svg width="28" height="16" aria-hidden="true">{}</svg>{}</li>)", marks,
+                     text);
   };
   const std::string bar = R"(<line class="most" x1="2" x2="26" y1="8" y2="8"/>)";
   const std::string thin = R"(<line class="tail" x1="2" x2="26" y1="8" y2="8"/>)";
@@ -51,15 +50,17 @@ std::string range_row(const PolicyReport& policy, const std::string& classes, co
   constexpr int kMiddle = kHeight / 2;
   const Distribution& d = policy.imbalance;
   const std::string name = escape(policy.name);
-  std::string out = fmt::format(
-      R"(<div class="row {}"><span class="name">{}</span><span class="mean-text">{}</span><svg class="range" width="100%" height="{}" role="img"><title>Imbalance of {}</title><desc>mean {}, p50 {}, p95 {}, p99 {}, worst {}</desc>)",
+  std::string out = formatted(
+      R"(<div class="row {}"><span class="name">{}</span><span class="mean-text">{}</span>)"
+      R"(<svg class="range" width="100%" height="{}" role="img"><title>Imbalance of {}</title>)"
+      R"(<desc>mean {}, p50 {}, p95 {}, p99 {}, worst {}</desc>)",
       classes, name, fixed(d.mean, 3), kHeight, name, fixed(d.mean, 3), fixed(d.p50, 3),
       fixed(d.p95, 3), fixed(d.p99, 3), fixed(d.max, 3));
   out += grid(axis, kHeight);
   if (std::isfinite(d.mean) && std::isfinite(d.max)) {
     const auto line = [&](const char* kind, double from, double to) {
-      return fmt::format(R"(<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="{}" y2="{}"/>)", kind,
-                         axis.at(from), axis.at(to), kMiddle, kMiddle);
+      return formatted(R"(<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="{}" y2="{}"/>)", kind,
+                       axis.at(from), axis.at(to), kMiddle, kMiddle);
     };
     out += line("tail", d.p50, d.max) + line("most", d.p50, d.p95);
     out += symbol(axis.at(d.p99), kMiddle, kP99) + symbol(axis.at(d.max), kMiddle, kWorst) +
@@ -101,7 +102,7 @@ std::string points(const SimulateReport& report, const PolicyReport& policy, con
   const std::vector<std::int64_t>& start = report.bucket_start;
   std::string out;
   const auto add = [&](double x, double value) {
-    out += fmt::format("{:.1f},{:.1f} ", x, height * (1 - axis.at(value) / 100));
+    out += formatted("{:.1f},{:.1f} ", x, height * (1 - axis.at(value) / 100));
   };
   for (std::size_t i = 0; i < start.size(); ++i) {
     const double value = policy.over_time[i];
@@ -120,13 +121,13 @@ std::string time_marks(const SimulateReport& report, int height) {
   const auto step = std::max<std::int64_t>(1, std::llround(axis.step));
   std::string out;
   for (std::int64_t batch = 0; batch < report.num_batches; batch += step) {
-    out += fmt::format(
-        R"(<line class="mark" x1="{0:.2f}%" x2="{0:.2f}%" y1="{1}" y2="{2}"/><text x="{0:.2f}%" y="{3}" text-anchor="middle">{4}</text>)",
-        time_at(report, static_cast<double>(batch)) / 10, height, height + 5, height + 19,
-        grouped(batch));
+    out += formatted(R"(<line class="mark" x1="{0:.2f}%" x2="{0:.2f}%" y1="{1}" y2="{2}"/>)"
+                     R"(<text x="{0:.2f}%" y="{3}" text-anchor="middle">{4}</text>)",
+                     time_at(report, static_cast<double>(batch)) / 10, height, height + 5,
+                     height + 19, grouped(batch));
   }
-  return out + fmt::format(R"(<text class="axis" x="50%" y="{}" text-anchor="middle">batch</text>)",
-                           height + 37);
+  return out + formatted(R"(<text class="axis" x="50%" y="{}" text-anchor="middle">batch</text>)",
+                         height + 37);
 }
 
 bool has_time(const SimulateReport& report) {
@@ -151,11 +152,12 @@ std::string ranges_html(const SimulateReport& report) {
   }
   out += R"(<div class="row"><svg class="range" width="100%" height="40" aria-hidden="true">)";
   for (int i = 0; i < axis.marks(); ++i) {
-    out += fmt::format(R"(<text x="{:.2f}%" y="14" text-anchor="middle">{}</text>)",
-                       axis.at(axis.mark(i)), fixed(axis.mark(i), std::max(1, axis.decimals)));
+    out += formatted(R"(<text x="{:.2f}%" y="14" text-anchor="middle">{}</text>)",
+                     axis.at(axis.mark(i)), fixed(axis.mark(i), std::max(1, axis.decimals)));
   }
   return out +
-         R"(<text class="axis" x="50%" y="33" text-anchor="middle">max / mean rank load</text></svg></div>
+         R"(<text class="axis" x="50%" y="33" text-anchor="middle">max / mean rank load</text>)"
+         R"(</svg></div>
 <figcaption>Left is better; 1.0 is perfect. The number of each row is its mean.</figcaption>
 </figure>
 )";
@@ -176,8 +178,9 @@ std::string over_time_html(const SimulateReport& report) {
   const Axis axis = make_axis(1, worst, kMinSpan, 5);
   const std::vector<std::string> classes = policy_classes(report);
 
-  std::string out = fmt::format(
-      R"(<figure class="time"><div class="plot" style="padding-right:{}px"><svg width="100%" height="{}" role="img"><title>Imbalance over time</title><desc>)",
+  std::string out = formatted(
+      R"(<figure class="time"><div class="plot" style="padding-right:{}px">)"
+      R"(<svg width="100%" height="{}" role="img"><title>Imbalance over time</title><desc>)",
       12 + 8 * longest, height);
   std::vector<Label> labels;
   std::string lines;
@@ -186,31 +189,33 @@ std::string over_time_html(const SimulateReport& report) {
     const std::string name = escape(policy.name);
     const auto [least, most] =
         std::minmax_element(policy.over_time.begin(), policy.over_time.end());
-    out += fmt::format("{}: from {} to {}. ", name, fixed(*least, 3), fixed(*most, 3));
-    lines += fmt::format(
-        R"(<g class="{}" data-policy="{}" data-metric="over_time" data-values="{}"><polyline class="line" points="{}"/></g>
+    out += formatted("{}: from {} to {}. ", name, fixed(*least, 3), fixed(*most, 3));
+    lines += formatted(R"(<g class="{}" data-policy="{}" data-metric="over_time" data-values="{}">)"
+                       R"(<polyline class="line" points="{}"/></g>
 )",
-        classes[i], name, exact_list(policy.over_time), points(report, policy, axis, height));
+                       classes[i], name, exact_list(policy.over_time),
+                       points(report, policy, axis, height));
     const double end = std::isfinite(policy.over_time.back()) ? policy.over_time.back() : 1;
     labels.push_back({i, height * (1 - axis.at(end) / 100), 0});
   }
   out += "</desc>";
   for (int i = 0; i < axis.marks(); ++i) {
     const double y = height * (1 - axis.at(axis.mark(i)) / 100);
-    out += fmt::format(
-        R"(<line class="grid" x1="0" x2="100%" y1="{0:.1f}" y2="{0:.1f}"/><text x="-8" y="{1:.1f}" text-anchor="end">{2}</text>)",
-        y, y + 4, fixed(axis.mark(i), std::max(1, axis.decimals)));
+    out += formatted(R"(<line class="grid" x1="0" x2="100%" y1="{0:.1f}" y2="{0:.1f}"/>)"
+                     R"(<text x="-8" y="{1:.1f}" text-anchor="end">{2}</text>)",
+                     y, y + 4, fixed(axis.mark(i), std::max(1, axis.decimals)));
   }
   out += time_marks(report, height);
-  out += fmt::format(
-      R"(<svg width="100%" height="{0}" viewBox="0 0 1000 {0}" preserveAspectRatio="none" overflow="visible">
+  out += formatted(
+      R"(<svg width="100%" height="{0}" viewBox="0 0 1000 {0}" preserveAspectRatio="none" )"
+      R"(overflow="visible">
 {1}</svg>)",
       height, lines);
   spread(labels, kGap, height);
   for (const Label& label : labels) {
-    out += fmt::format(R"(<text class="end {}" x="100%" dx="8" y="{:.1f}">{}</text>)",
-                       classes[label.policy], label.y + 4,
-                       escape(shorten(report.policies[label.policy].name, kLongestLabel)));
+    out += formatted(R"(<text class="end {}" x="100%" dx="8" y="{:.1f}">{}</text>)",
+                     classes[label.policy], label.y + 4,
+                     escape(shorten(report.policies[label.policy].name, kLongestLabel)));
   }
   return out +
          "</svg></div>\n<p class=\"readout\" hidden></p>\n"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 
+#include "core/format.h"
 #include "simulate/report/answer.h"
 #include "simulate/report/charts.h"
 #include "simulate/report/markup.h"
@@ -73,9 +73,10 @@ std::string legend(const Scale& scale) {
   for (int level = -kLevels; level <= kLevels; ++level) {
     const double value = 1 + scale.step * level;
     if (value < -1e-9) continue;  // no load is negative
-    out += fmt::format(
-        R"(<li{}><svg width="100%" height="14" aria-hidden="true"><rect class="h{}" width="100%" height="14"/></svg><span>{}</span></li>)",
-        level % 2 == 0 ? "" : R"( class="minor")", level + kLevels, fixed(value, decimals));
+    out += formatted(R"(<li{}><svg width="100%" height="14" aria-hidden="true">)"
+                     R"(<rect class="h{}" width="100%" height="14"/></svg><span>{}</span></li>)",
+                     level % 2 == 0 ? "" : R"( class="minor")", level + kLevels,
+                     fixed(value, decimals));
   }
   return out + "<li>busy</li></ul>\n";
 }
@@ -89,28 +90,28 @@ std::string cells(const Grid& grid, const Scale& scale) {
       const int level = scale.level(grid.at(row, first));
       while (end < grid.columns && scale.level(grid.at(row, end)) == level) ++end;
       paths[static_cast<std::size_t>(level + kLevels)] +=
-          fmt::format("M{} {}h{}", first, row, end - first);
+          formatted("M{} {}h{}", first, row, end - first);
     }
   }
   std::string out;
   for (std::size_t i = 0; i < paths.size(); ++i) {
-    if (!paths[i].empty()) out += fmt::format("<path class=\"h{}\" d=\"{}\"/>\n", i, paths[i]);
+    if (!paths[i].empty()) out += formatted("<path class=\"h{}\" d=\"{}\"/>\n", i, paths[i]);
   }
   return out;
 }
 
 std::string row_name(const SimulateReport& report, const Grid& grid, std::size_t row) {
   const std::size_t first = row * grid.ranks_per_row;
-  if (grid.ranks_per_row == 1) return fmt::format("rank {}", first);
+  if (grid.ranks_per_row == 1) return formatted("rank {}", first);
   const auto ranks = static_cast<std::size_t>(report.settings.num_ranks);
-  return fmt::format("ranks {} to {}", first, std::min(first + grid.ranks_per_row, ranks) - 1);
+  return formatted("ranks {} to {}", first, std::min(first + grid.ranks_per_row, ranks) - 1);
 }
 
 /// The values of all cells, with the four decimals that the readout shows and a test compares.
 std::string values(const Grid& grid) {
   std::string out;
   for (const double value : grid.value) {
-    out += fmt::format("{}{:.4f}", out.empty() ? "" : " ", value);
+    out += formatted("{}{:.4f}", out.empty() ? "" : " ", value);
   }
   return out;
 }
@@ -121,11 +122,11 @@ std::string side_labels(const Grid& grid, std::size_t cell_height) {
   while (every * cell_height < 16) every *= 2;
   for (std::size_t row = 0; row < grid.rows; row += every) {
     const std::size_t middle = row * cell_height + cell_height / 2 + 4;
-    out += fmt::format(R"(<text x="-8" y="{}" text-anchor="end">{}</text>)", middle,
-                       row * grid.ranks_per_row);
+    out += formatted(R"(<text x="-8" y="{}" text-anchor="end">{}</text>)", middle,
+                     row * grid.ranks_per_row);
     if (grid.rows > kLabelledRows) continue;
     const auto first = grid.value.begin() + static_cast<std::ptrdiff_t>(row * grid.columns);
-    out += fmt::format(
+    out += formatted(
         R"(<text class="side" x="100%" dx="8" y="{}">{}</text>)", middle,
         fixed(*std::max_element(first, first + static_cast<std::ptrdiff_t>(grid.columns)), 2));
   }
@@ -143,22 +144,27 @@ std::string map_html(const SimulateReport& report, const std::string& title,
       std::max_element(grid.value.begin(), grid.value.end()) - grid.value.begin());
   const std::string name = escape(policy.name);
   const std::string summary =
-      fmt::format("Busiest cell: {}, {}, with {} times the mean load.",
-                  row_name(report, grid, hottest / grid.columns),
-                  bucket_name(report, hottest % grid.columns), fixed(grid.value[hottest], 3));
-  std::string out = fmt::format(
-      R"(<figure class="heat"><h3>{} <span class="name">{}</span></h3><div class="plot"><svg width="100%" height="{}" role="img"><title>Load of each rank over time, {}</title><desc>{}</desc>)",
+      formatted("Busiest cell: {}, {}, with {} times the mean load.",
+                row_name(report, grid, hottest / grid.columns),
+                bucket_name(report, hottest % grid.columns), fixed(grid.value[hottest], 3));
+  std::string out = formatted(
+      R"(<figure class="heat"><h3>{} <span class="name">{}</span></h3><div class="plot">)"
+      R"(<svg width="100%" height="{}" role="img"><title>Load of each rank over time, {}</title>)"
+      R"(<desc>{}</desc>)",
       title, name, height, name, summary);
   // A cell is one unit wide and high. The view starts half a unit higher, so that a stroke fills
   // its row.
-  out += fmt::format(
-      R"(<svg class="cells" width="100%" height="{}" viewBox="0 -0.5 {} {}" preserveAspectRatio="none" data-policy="{}" data-metric="rank_heat" data-rows="{}" data-ranks-per-row="{}" data-values="{}">
+  out += formatted(
+      R"(<svg class="cells" width="100%" height="{}" viewBox="0 -0.5 {} {}" )"
+      R"(preserveAspectRatio="none" data-policy="{}" data-metric="rank_heat" data-rows="{}" )"
+      R"(data-ranks-per-row="{}" data-values="{}">
 {}</svg>)",
       height, grid.columns, grid.rows, name, grid.rows, grid.ranks_per_row, values(grid),
       cells(grid, scale));
   out += side_labels(grid, cell_height);
-  out += fmt::format(
-      R"(<text x="0" y="{0}">{1}</text><text x="100%" y="{0}" text-anchor="end">{2}</text><text class="axis" x="50%" y="{0}" text-anchor="middle">batch</text></svg></div>
+  out += formatted(
+      R"(<text x="0" y="{0}">{1}</text><text x="100%" y="{0}" text-anchor="end">{2}</text>)"
+      R"(<text class="axis" x="50%" y="{0}" text-anchor="middle">batch</text></svg></div>
 <p class="readout" hidden></p>
 <figcaption>{3}</figcaption></figure>
 )",
@@ -188,8 +194,8 @@ std::string heat_html(const SimulateReport& report) {
   }
   out += "</div>\n";
   if (grids[0].ranks_per_row > 1) {
-    out += fmt::format("<p class=\"note\">Each row is the busiest of {} ranks.</p>\n",
-                       grids[0].ranks_per_row);
+    out += formatted("<p class=\"note\">Each row is the busiest of {} ranks.</p>\n",
+                     grids[0].ranks_per_row);
   }
   return out;
 }

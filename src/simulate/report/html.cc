@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <string_view>
 
+#include "core/format.h"
 #include "lplb/simulate.h"
 #include "lplb/version.h"
 #include "simulate/report/answer.h"
@@ -20,13 +20,14 @@ using namespace report;
 
 std::string head(const SimulateReport& report) {
   // The page must not load anything: all that it needs is in it.
-  return fmt::format(
+  return formatted(
       R"(<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; )"
+      R"(style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <meta name="generator" content="lplb {}">
 <title>LPLB replay of {}{}</title>
 <style>
@@ -38,13 +39,14 @@ std::string head(const SimulateReport& report) {
 }
 
 std::string top(const SimulateReport& report) {
-  return fmt::format(
+  return formatted(
       R"(<header>
-<div class="top"><p>LPLB replay of <b>{}</b>{} · {}, {}, {}, top {}</p><button class="theme" type="button" hidden>Light / dark</button></div>
+<div class="top"><p>LPLB replay of <b>{}</b>{} · {}, {}, {}, top {}</p>)"
+      R"(<button class="theme" type="button" hidden>Light / dark</button></div>
 {}</header>
 )",
       escape(report.trace.name), synthetic_badge(report),
-      fmt::format("{} batch{}", grouped(report.num_batches), report.num_batches == 1 ? "" : "es"),
+      formatted("{} batch{}", grouped(report.num_batches), report.num_batches == 1 ? "" : "es"),
       counted(report.trace.num_layers, "layer"),
       counted(report.trace.num_logical_experts, "expert"), report.trace.num_topk,
       answer_html(report));
@@ -54,30 +56,39 @@ std::string top(const SimulateReport& report) {
 std::string section(const SimulateReport& report, const char* id, const char* title,
                     const std::string& note, const std::string& body) {
   if (body.empty()) return "";
-  return fmt::format(
+  return formatted(
       "<section aria-labelledby=\"{0}\">\n<h2 id=\"{0}\">{1}{2}</h2>\n<p class=\"note\">{3}</p>\n"
       "{4}</section>\n",
       id, title, synthetic_badge(report), note, body);
 }
 
 std::string definitions() {
-  return R"(<dl>
-<dt>Imbalance</dt>
-<dd>Largest rank load / mean rank load of one batch and layer. 1.0 is perfect. Figures are over all (batch, layer) pairs, which all have the same weight.</dd>
-<dt>Waiting</dt>
-<dd>1 - 1 / mean imbalance: the share of the expert time that the average rank waits for the slowest, if time is in proportion to tokens.</dd>
-<dt>Gap to the proven bound</dt>
-<dd>How far the largest rank load is above the least that any split over the same placement can reach. 0 is optimal; an even split's gap is what the exact split would save.</dd>
-<dt>p50, p95, p99</dt>
-<dd>The value that 50, 95 or 99 % of all pairs stay at or below.</dd>
-<dt>Policies</dt>
-<dd>none: experts in order, no replicas. eplb: placed by EPLB from past loads, tokens split evenly over an expert's replicas. eplb+lplb: the same placement, split exactly. TOPOLOGY+even and TOPOLOGY+lplb: replicas along a topology's edges, split evenly or exactly. With +stale: split in proportion to the exact split of the previous batch. A placement is made from past batches only, every other split from the batch itself.</dd>
-<dt>Experts moved</dt>
-<dd>Experts whose weights a rank must fetch from another when a layer is placed anew; the mean is a rebalance of one layer.</dd>
-<dt>Tokens that stay</dt>
-<dd>The share of tokens whose expert is on the rank that holds them, if the trace tells.</dd>
-</dl>
-)";
+  return "<dl>\n"
+         "<dt>Imbalance</dt>\n"
+         "<dd>Largest rank load / mean rank load of one batch and layer. 1.0 is perfect. Figures "
+         "are over all (batch, layer) pairs, which all have the same weight.</dd>\n"
+         "<dt>Waiting</dt>\n"
+         "<dd>1 - 1 / mean imbalance: the share of the expert time that the average rank waits for "
+         "the slowest, if time is in proportion to tokens.</dd>\n"
+         "<dt>Gap to the proven bound</dt>\n"
+         "<dd>How far the largest rank load is above the least that any split over the same "
+         "placement can reach. 0 is optimal; an even split's gap is what the exact split would "
+         "save.</dd>\n"
+         "<dt>p50, p95, p99</dt>\n"
+         "<dd>The value that 50, 95 or 99 % of all pairs stay at or below.</dd>\n"
+         "<dt>Policies</dt>\n"
+         "<dd>none: experts in order, no replicas. eplb: placed by EPLB from past loads, tokens "
+         "split evenly over an expert's replicas. eplb+lplb: the same placement, split exactly. "
+         "TOPOLOGY+even and TOPOLOGY+lplb: replicas along a topology's edges, split evenly or "
+         "exactly. With +stale: split in proportion to the exact split of the previous batch. A "
+         "placement is made from past batches only, every other split from the batch itself.</dd>\n"
+         "<dt>Experts moved</dt>\n"
+         "<dd>Experts whose weights a rank must fetch from another when a layer is placed anew; "
+         "the mean is a rebalance of one layer.</dd>\n"
+         "<dt>Tokens that stay</dt>\n"
+         "<dd>The share of tokens whose expert is on the rank that holds them, if the trace "
+         "tells.</dd>\n"
+         "</dl>\n";
 }
 
 /// Puts each word into a span, so that no line breaks at a hyphen.
@@ -85,8 +96,8 @@ std::string words(const std::string& command) {
   std::string out;
   for (std::size_t first = 0, end = 0; first < command.size(); first = end + 1) {
     end = std::min(command.find(' ', first), command.size());
-    out += fmt::format("{}<span>{}</span>", first == 0 ? "" : " ",
-                       escape(std::string_view(command).substr(first, end - first)));
+    out += formatted("{}<span>{}</span>", first == 0 ? "" : " ",
+                     escape(std::string_view(command).substr(first, end - first)));
   }
   return out;
 }
@@ -95,7 +106,7 @@ std::string origin(const SimulateReport& report, const std::string& command) {
   std::string made_by;
   if (!command.empty()) {
     made_by =
-        fmt::format("<h3>Command</h3>\n<pre><code data-command>{}</code></pre>\n", words(command));
+        formatted("<h3>Command</h3>\n<pre><code data-command>{}</code></pre>\n", words(command));
   }
   return "<div class=\"columns\">\n<div>\n" + made_by + "<h3>Settings</h3>\n" +
          settings_table(report) + "</div>\n<div>\n<h3>Terms</h3>\n" + definitions() +
@@ -106,8 +117,8 @@ std::string origin(const SimulateReport& report, const std::string& command) {
 
 std::string report_html(const SimulateReport& report, const std::string& command) {
   std::string out = head(report) + top(report);
-  out += fmt::format("<main data-bucket-start=\"{}\" data-num-batches=\"{}\">\n",
-                     fmt::join(report.bucket_start, " "), report.num_batches);
+  out += formatted("<main data-bucket-start=\"{}\" data-num-batches=\"{}\">\n",
+                   fmt::join(report.bucket_start, " "), report.num_batches);
   out += section(report, "distribution", "Imbalance of each policy",
                  "Every batch and layer is one value. The further right, the longer the slowest "
                  "rank keeps the others waiting.",
@@ -131,7 +142,7 @@ std::string report_html(const SimulateReport& report, const std::string& command
                  "The same command makes the same figures, "
                  "except for the times.",
                  origin(report, command));
-  return out + fmt::format(
+  return out + formatted(
                    "</main>\n<footer><p>Made by lplb {}.</p></footer>\n<script>\n{}</script>\n"
                    "</body>\n</html>\n",
                    version(), script());

@@ -8,6 +8,7 @@
 #include <set>
 #include <sstream>
 
+#include "core/format.h"
 #include "lplb/simulate.h"
 #include "lplb/version.h"
 #include "simulate/report/test_page.h"
@@ -223,7 +224,7 @@ TEST(ReportHtmlTest, SettingsAreThoseOfTheJson) {
     const Json expected = at_path(json, cell.at("data-setting"));
     std::string text = expected.is_string() ? expected.get<std::string>() : expected.dump();
     if (expected.is_array()) {
-      text = fmt::format("{}", fmt::join(expected.get<std::vector<std::string>>(), ","));
+      text = formatted("{}", fmt::join(expected.get<std::vector<std::string>>(), ","));
     }
     EXPECT_EQ(cell.at("data-value"), text) << cell.at("data-setting");
     ++checked;

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "simulate/report/markup.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <limits>
 
+#include "core/format.h"
 #include "io/text.h"
 
 namespace lplb::report {
@@ -45,12 +44,12 @@ std::string shorten(std::string_view text, std::size_t max) {
   if (start.size() <= max) return std::string(text);
   const std::size_t head = (max - 1) / 2;
   const std::size_t tail = max - 1 - head;
-  return fmt::format("{}…{}", text.substr(0, start[head]), text.substr(start[start.size() - tail]));
+  return formatted("{}…{}", text.substr(0, start[head]), text.substr(start[start.size() - tail]));
 }
 
 std::string fixed(double value, int decimals) {
   if (!std::isfinite(value)) return "–";
-  const std::string text = fmt::format("{:.{}f}", value, decimals);
+  const std::string text = formatted("{:.{}f}", value, decimals);
   // The page never shows "-0.0".
   const bool zero = text.find_first_not_of("-0.") == std::string::npos;
   return zero && text[0] == '-' ? text.substr(1) : text;
@@ -61,7 +60,7 @@ std::string percent(double share, int decimals) {
 }
 
 std::string grouped(std::int64_t value) {
-  const std::string text = fmt::format("{}", value);
+  const std::string text = formatted("{}", value);
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const bool after_digit = i > 0 && text[i - 1] != '-';
@@ -72,10 +71,10 @@ std::string grouped(std::int64_t value) {
 }
 
 std::string counted(std::int64_t count, std::string_view noun) {
-  return fmt::format("{} {}{}", grouped(count), noun, count == 1 ? "" : "s");
+  return formatted("{} {}{}", grouped(count), noun, count == 1 ? "" : "s");
 }
 
-std::string exact(double value) { return std::isfinite(value) ? fmt::format("{}", value) : ""; }
+std::string exact(double value) { return std::isfinite(value) ? formatted("{}", value) : ""; }
 
 std::string exact_list(const std::vector<double>& values) {
   std::string out;
@@ -87,8 +86,8 @@ std::string exact_list(const std::vector<double>& values) {
 }
 
 std::string data_attributes(std::string_view policy, std::string_view metric, double value) {
-  return fmt::format(R"( data-policy="{}" data-metric="{}" data-value="{}")", escape(policy),
-                     metric, exact(value));
+  return formatted(R"( data-policy="{}" data-metric="{}" data-value="{}")", escape(policy), metric,
+                   exact(value));
 }
 
 bool is_lplb(const PolicyReport& policy) { return policy.name.ends_with("+lplb"); }
@@ -109,7 +108,7 @@ std::vector<std::string> policy_classes(const SimulateReport& report) {
       next = next + 1 < kColours ? next + 1 : kFirstFree;
     }
     const char* split = policy.name == "none" ? "unsplit" : is_lplb(policy) ? "exact" : "even";
-    classes.push_back(fmt::format("c{} {}", colour, split));
+    classes.push_back(formatted("c{} {}", colour, split));
   }
   return classes;
 }
@@ -122,8 +121,8 @@ std::string bucket_name(const SimulateReport& report, std::size_t bucket) {
   const std::int64_t first = report.bucket_start[bucket];
   const std::int64_t end = bucket + 1 < report.bucket_start.size() ? report.bucket_start[bucket + 1]
                                                                    : report.num_batches;
-  return end - first > 1 ? fmt::format("batches {} to {}", grouped(first), grouped(end - 1))
-                         : fmt::format("batch {}", grouped(first));
+  return end - first > 1 ? formatted("batches {} to {}", grouped(first), grouped(end - 1))
+                         : formatted("batch {}", grouped(first));
 }
 
 }  // namespace lplb::report

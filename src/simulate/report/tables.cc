@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "simulate/report/tables.h"
 
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <cmath>
 #include <limits>
 
+#include "core/format.h"
 #include "simulate/report/answer.h"
 #include "simulate/report/markup.h"
 
@@ -74,7 +74,7 @@ std::vector<Group> summary_groups() {
 
 std::string region(const char* label, const std::string& table) {
   // A wide table scrolls by itself, also with the keyboard. The page never scrolls sideways.
-  return fmt::format(
+  return formatted(
       "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{}\">\n{}</div>\n", label,
       table);
 }
@@ -92,11 +92,11 @@ std::string breakable(const std::string& name) {
 std::string policy_heads(const SimulateReport& report, int columns) {
   const std::vector<std::string> classes = policy_classes(report);
   const std::string scope =
-      columns == 1 ? R"(scope="col")" : fmt::format(R"(scope="colgroup" colspan="{}")", columns);
+      columns == 1 ? R"(scope="col")" : formatted(R"(scope="colgroup" colspan="{}")", columns);
   std::string out;
   for (std::size_t i = 0; i < report.policies.size(); ++i) {
-    out += fmt::format(R"(<th {} class="policy {}"><span class="name">{}</span></th>)", scope,
-                       classes[i], breakable(report.policies[i].name));
+    out += formatted(R"(<th {} class="policy {}"><span class="name">{}</span></th>)", scope,
+                     classes[i], breakable(report.policies[i].name));
   }
   return out;
 }
@@ -107,16 +107,16 @@ std::string summary_table(const SimulateReport& report) {
   std::string out = "<table class=\"summary\">\n<thead><tr><td></td>" + policy_heads(report, 1) +
                     "</tr></thead>\n";
   for (const Group& group : summary_groups()) {
-    out += fmt::format(
+    out += formatted(
         "<tbody><tr><th scope=\"rowgroup\" colspan=\"{}\" class=\"group\"><span>{}</span></th>"
         "</tr>\n",
         report.policies.size() + 1, group.title);
     for (const Row& row : group.rows) {
-      out += fmt::format("<tr><th scope=\"row\">{}</th>", row.label);
+      out += formatted("<tr><th scope=\"row\">{}</th>", row.label);
       for (const PolicyReport& policy : report.policies) {
         const double value = row.value(policy);
-        out += fmt::format("<td{}>{}</td>", data_attributes(policy.name, row.metric, value),
-                           std::isfinite(value) ? row.text(value) : "–");
+        out += formatted("<td{}>{}</td>", data_attributes(policy.name, row.metric, value),
+                         std::isfinite(value) ? row.text(value) : "–");
       }
       out += "</tr>\n";
     }
@@ -135,23 +135,23 @@ std::string layer_table(const SimulateReport& report) {
       return "<p>No layer was replayed.</p>\n";
     }
     for (const char* kind : {"mean", "max"}) {
-      heads += fmt::format(
-          R"(<th scope="col" data-sort data-policy="{}" data-metric="layers.{}">{}</th>)",
-          escape(policy.name), kind, kind[1] == 'e' ? "mean" : "worst");
+      heads +=
+          formatted(R"(<th scope="col" data-sort data-policy="{}" data-metric="layers.{}">{}</th>)",
+                    escape(policy.name), kind, kind[1] == 'e' ? "mean" : "worst");
     }
   }
   for (std::size_t i = 0; i < num_layers; ++i) {
     const std::int64_t layer =
         report.trace.first_layer + static_cast<std::int64_t>(i) * report.trace.layer_stride;
-    out += fmt::format(R"(<tr data-layer="{0}"><th scope="row" data-value="{0}">{0}</th>)", layer);
+    out += formatted(R"(<tr data-layer="{0}"><th scope="row" data-value="{0}">{0}</th>)", layer);
     for (const PolicyReport& policy : report.policies) {
       for (const double value : {policy.layer_mean[i], policy.layer_max[i]}) {
-        out += fmt::format(R"(<td data-value="{}">{}</td>)", exact(value), ratio(value));
+        out += formatted(R"(<td data-value="{}">{}</td>)", exact(value), ratio(value));
       }
     }
     if (saves) {
       const double cut = 1 - answer.best->layer_mean[i] / answer.base->layer_mean[i];
-      out += fmt::format(R"(<td data-value="{}">{}</td>)", exact(cut), percent(cut));
+      out += formatted(R"(<td data-value="{}">{}</td>)", exact(cut), percent(cut));
     }
     out += "</tr>\n";
   }
@@ -170,13 +170,13 @@ std::string settings_table(const SimulateReport& report) {
   std::string out = "<table class=\"settings\">\n<tbody>\n";
   const auto text = [&out](const char* label, const char* key, const std::string& value,
                            const std::string& shown) {
-    out += fmt::format(
+    out += formatted(
         "<tr><th scope=\"row\">{}</th><td data-setting=\"{}\" data-value=\"{}\">{}</td></tr>\n",
         label, key, escape(value), escape(shown));
   };
   const auto number = [&text](const char* label, const char* key, auto value,
                               const std::string& note = "") {
-    text(label, key, fmt::format("{}", value), grouped(static_cast<std::int64_t>(value)) + note);
+    text(label, key, formatted("{}", value), grouped(static_cast<std::int64_t>(value)) + note);
   };
   text("trace", "trace.name", trace.name,
        trace.name + (trace.synthetic ? " (synthetic: made by a formula, not recorded)" : ""));
@@ -185,7 +185,7 @@ std::string settings_table(const SimulateReport& report) {
   const std::string numbered =
       trace.first_layer == 0 && trace.layer_stride == 1
           ? ""
-          : fmt::format(" (numbered from {}, {} apart)", trace.first_layer, trace.layer_stride);
+          : formatted(" (numbered from {}, {} apart)", trace.first_layer, trace.layer_stride);
   number("layers", "trace.num_layers", trace.num_layers, numbered);
   number("logical experts a layer", "trace.num_logical_experts", trace.num_logical_experts);
   number("experts a token", "trace.num_topk", trace.num_topk);
@@ -195,8 +195,8 @@ std::string settings_table(const SimulateReport& report) {
   number("nodes", "settings.num_nodes", o.num_nodes);
   number("router’s expert groups", "settings.num_groups", o.num_groups);
   number("replica slots a rank", "settings.redundants", o.redundants);
-  text("policies", "settings.policies", fmt::format("{}", fmt::join(o.policies, ",")),
-       fmt::format("{}", fmt::join(o.policies, ", ")));
+  text("policies", "settings.policies", formatted("{}", fmt::join(o.policies, ",")),
+       formatted("{}", fmt::join(o.policies, ", ")));
   number("tokens a batch, at least", "settings.batch_tokens", o.batch_tokens,
          o.batch_tokens == 0 ? " (steps as recorded)" : "");
   number("past batches a placement is made from", "settings.window", o.window);
@@ -207,7 +207,7 @@ std::string settings_table(const SimulateReport& report) {
     const SyntheticOptions& s = o.synthetic;
     number("synthetic: steps", "settings.synthetic.num_steps", s.num_steps);
     number("synthetic: tokens a step", "settings.synthetic.num_tokens", s.num_tokens);
-    const std::string seed = fmt::format("{}", s.seed);
+    const std::string seed = formatted("{}", s.seed);
     text("synthetic: seed", "settings.synthetic.seed", seed, seed);
   }
   return out + "</tbody>\n</table>\n";
