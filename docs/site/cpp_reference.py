@@ -165,10 +165,10 @@ def section(item, level, owner=""):
 def without_marks(lines):
     """`lines` without what marks exports; lines that went on below an argument go on below it.
 
-    >>> without_marks(["LPLB_API int one(int a,", "                 int b);", "class LPLB_API Two {"])
-    ['int one(int a,', '        int b);', 'class Two {']
-    >>> without_marks(["LPLB_API int one(", "    int a);", "  struct LPLB_HIDDEN State;"])
-    ['int one(', '    int a);', '  struct State;']
+    >>> without_marks(["LPLB_API int one(int a,", "                 int b);"])
+    ['int one(int a,', '        int b);']
+    >>> without_marks(["LPLB_API int one(", "    int a);", "class LPLB_API Two {"])
+    ['int one(', '    int a);', 'class Two {']
     """
     result, shift = [], ""
     for line in lines:

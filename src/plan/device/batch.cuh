@@ -16,8 +16,8 @@ namespace lplb::plan {
 
 /// The exchange in the kernel: pushes this rank's counts, and takes those of the other ranks. Needs
 /// the totals of all blocks. Ends in a barrier.
-__device__ inline void exchange(Block& plan, exchange::PeerRound& round, int num_totals,
-                                int num_blocks) {
+__device__ inline void exchange_counts(Block& plan, exchange::PeerRound& round, int num_totals,
+                                       int num_blocks) {
   plan.push(round, num_totals);
   plan.take_rows(round);
   __syncthreads();
@@ -86,7 +86,7 @@ __device__ __forceinline__ void plan_batch(const Args& args, void* memory) {
     push_stale(plan, round, num_blocks);
   } else if constexpr (kExchange) {
     plan.wait_for_totals(num_blocks);
-    exchange(plan, round, num_blocks, num_blocks);
+    exchange_counts(plan, round, num_blocks, num_blocks);
   } else {
     if (!kStale || plan.has_previous()) plan.add_ranks<kStale>();
     __syncthreads();

@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads, 1) solve_kernel(const __grid_constan
     plan.send_verdict(1);
     push_stale(plan, round, args.num_blocks);
   } else if constexpr (kExchange) {
-    exchange(plan, round, args.num_blocks, 1);
+    exchange_counts(plan, round, args.num_blocks, 1);
   }
   if (kExchange && threadIdx.x == 0) end_round<kStale>(plan, round);
   // Solve, and hand the segments to map_kernel().

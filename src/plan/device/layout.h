@@ -13,7 +13,7 @@
 namespace lplb::plan {
 
 inline constexpr int kThreads = 512;  // of a block
-inline constexpr int kWarps = kThreads / 32;
+inline constexpr int kWarps = kThreads / device::kWarpSize;
 inline constexpr int kChunk = 4;      // slices that a warp works on at once
 inline constexpr int kMaxBlocks = 8;  // of a cluster; every device with clusters can have as many
 
