@@ -11,8 +11,8 @@
 #include "core/format.h"
 #include "io/npy.h"
 #include "lplb/backend.h"
-#include "simulate/test_files.h"
 #include "support/instances.h"
+#include "support/test_files.h"
 
 // Compares the command with --backend cuda to itself with --backend cpu: outputs have the same
 // bytes, and a line on standard error says what ran.

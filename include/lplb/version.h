@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "lplb/export.h"
+
 // The version of the whole project: CMake and the command read it from here.
 #define LPLB_VERSION_MAJOR 0
 #define LPLB_VERSION_MINOR 1
@@ -10,6 +12,6 @@ namespace lplb {
 
 /// The version of the library that is linked in: "major.minor.patch". The macros have the version
 /// of the headers.
-const char* version() noexcept;
+LPLB_API const char* version() noexcept;
 
 }  // namespace lplb

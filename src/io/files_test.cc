@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "io/output.h"
+#include "support/test_files.h"
 
 namespace lplb::io {
 namespace {
@@ -113,19 +114,13 @@ TEST(PlacementFile, EveryCutAndEveryChangedByteIsReadOrRefused) {
   }
 }
 
-class FilesTest : public ::testing::Test {
+class FilesTest : public testing::Files {
  protected:
-  void SetUp() override { std::filesystem::create_directory(folder_); }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
   static std::string content(const std::string& path) {
     std::ostringstream out;
     out << std::ifstream(path).rdbuf();
     return out.str();
   }
-
-  const std::filesystem::path folder_ = std::filesystem::path(::testing::TempDir()) / "lplb_files";
 };
 
 TEST_F(FilesTest, WhatIsWrittenIsRead) {

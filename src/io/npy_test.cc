@@ -9,6 +9,7 @@
 
 #include "io/output.h"
 #include "lplb/error.h"
+#include "support/test_files.h"
 
 namespace lplb::io {
 namespace {
@@ -140,21 +141,14 @@ TEST(NpyBytes, AreReadBackAndAligned) {
   }
 }
 
-class NpyReaderTest : public ::testing::Test {
- protected:
-  void SetUp() override { std::filesystem::create_directory(folder_); }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  const std::filesystem::path folder_ =
-      std::filesystem::path(::testing::TempDir()) / "lplb_npy_reader";
-};
+class NpyReaderTest : public testing::Files {};
 
 TEST_F(NpyReaderTest, StreamsAFileInPieces) {
   std::vector<std::int64_t> values(20000);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<std::int64_t>(i) - 3;
-  const std::string path = (folder_ / "a.npy").string();
-  write_file(path, npy_bytes("<i4", {200, 100}, values));
-  NpyReader reader(path);
+  const std::string file = path("a.npy");
+  write_file(file, npy_bytes("<i4", {200, 100}, values));
+  NpyReader reader(file);
   EXPECT_THAT(reader.header().shape, ElementsAre(200, 100));
   std::vector<std::int64_t> read(values.size());
   reader.read(read.data(), 1);
@@ -166,14 +160,14 @@ TEST_F(NpyReaderTest, StreamsAFileInPieces) {
 }
 
 TEST_F(NpyReaderTest, RefusesWhatIsNoFileOrHasAnotherLength) {
-  const std::string path = (folder_ / "a.npy").string();
-  EXPECT_THROW(NpyReader reader(path), FileError) << "missing";
+  const std::string file = path("a.npy");
+  EXPECT_THROW(NpyReader reader(file), FileError) << "missing";
   EXPECT_THROW(NpyReader reader(folder_.string()), FileError);
   EXPECT_THROW(NpyReader reader("/dev/null"), FileError);
-  write_file(path, "");
-  EXPECT_THROW(NpyReader reader(path), FileError);
-  write_file(path, npy_bytes("<i4", {2}, {1, 2}) + "x");
-  EXPECT_THROW(NpyReader reader(path), FileError);
+  write_file(file, "");
+  EXPECT_THROW(NpyReader reader(file), FileError);
+  write_file(file, npy_bytes("<i4", {2}, {1, 2}) + "x");
+  EXPECT_THROW(NpyReader reader(file), FileError);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "lplb/simulate.h"
-#include "simulate/test_files.h"
+#include "support/test_files.h"
 
 // simulate() makes the same report on both backends.
 namespace lplb {

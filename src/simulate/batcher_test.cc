@@ -7,7 +7,7 @@
 #include <map>
 #include <numeric>
 
-#include "simulate/test_files.h"
+#include "support/test_files.h"
 
 namespace lplb::replay {
 namespace {

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "simulate/test_files.h"
+#include "support/test_files.h"
 
 namespace lplb {
 namespace {

@@ -6,8 +6,8 @@
 #include <numeric>
 
 #include "lplb/simulate.h"
-#include "simulate/test_files.h"
 #include "support/instances.h"
+#include "support/test_files.h"
 
 namespace lplb {
 namespace {

@@ -8,7 +8,10 @@ kind=$1 source=$2 build=$3
 export CXX=$4
 here=$source/tests/consumer
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# NOTE: two levels below the sources, as all builds are, so that ccache finds what preset dev has
+# compiled: paths are relative to the folder of the build.
+tree=$source/build/consumer-$kind
+trap 'rm -rf "$work" "$tree"' EXIT
 
 fail() {
   echo "consumer: $1" >&2
@@ -58,19 +61,19 @@ case $kind in
   add_subdirectory)
     # The library's flags are those of preset dev, so that ccache has its objects; not its kernels,
     # which the other two link.
-    cmake -S "$here/add_subdirectory" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+    cmake -S "$here/add_subdirectory" -B "$tree" -G Ninja -DCMAKE_BUILD_TYPE=Release \
       -DLPLB_SOURCE_DIR="$source" -DLPLB_WARNINGS_AS_ERRORS=ON -DLPLB_CUDA=OFF \
       -DCMAKE_CXX_COMPILER_LAUNCHER="$(command -v ccache || true)"
-    cmake --build "$work/build" --target consumer
-    "$work/build/consumer"
+    cmake --build "$tree" --target consumer
+    "$tree/consumer"
     ;;
   shared)
     # The objects are those of preset dev but for the kernels, so that ccache has them.
-    cmake -S "$source" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
+    cmake -S "$source" -B "$tree" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
       -DLPLB_CUDA=OFF -DLPLB_WARNINGS_AS_ERRORS=ON -DLPLB_BUILD_TESTS=OFF -DLPLB_BUILD_BENCH=OFF \
       -DLPLB_BUILD_APP=OFF -DLPLB_BUILD_EXAMPLES=OFF -DCMAKE_INSTALL_LIBDIR=lib
-    cmake --build "$work/build"
-    cmake --install "$work/build" --prefix "$work/prefix" > /dev/null
+    cmake --build "$tree"
+    cmake --install "$tree" --prefix "$work/prefix" > /dev/null
     python3 -m doctest "$here/exported_symbols.py"
     python3 "$here/exported_symbols.py" "$work/prefix/lib/liblplb.so" "$work/prefix/include"
     # NOTE: unquoted, the flags are several words.

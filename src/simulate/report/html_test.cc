@@ -12,7 +12,7 @@
 #include "lplb/simulate.h"
 #include "lplb/version.h"
 #include "simulate/report/test_page.h"
-#include "simulate/test_files.h"
+#include "support/test_files.h"
 
 namespace lplb {
 namespace {

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "lplb/trace.h"
-#include "simulate/test_files.h"
+#include "support/test_files.h"
 
 namespace lplb {
 namespace {

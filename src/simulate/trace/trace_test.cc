@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "io/npy.h"
-#include "simulate/test_files.h"
+#include "support/test_files.h"
 
 namespace lplb {
 namespace {

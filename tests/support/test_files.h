@@ -29,7 +29,6 @@ class Files : public ::testing::Test {
     return path(name);
   }
 
- private:
   std::filesystem::path folder_;
 };
 
