@@ -39,13 +39,6 @@ else()
 endif()
 message(STATUS "CUDA backend: ${LPLB_HAVE_CUDA} ${LPLB_NO_CUDA_REASON}")
 
-# lplb_cuda_sources(SOURCE...): adds kernels to the library. If CUDA is off, they are left out.
-function(lplb_cuda_sources)
-  if(LPLB_HAVE_CUDA)
-    target_sources(lplb_objects PRIVATE ${ARGN})
-  endif()
-endfunction()
-
 # lplb_cuda_host_sources(SOURCE...): adds C++ sources that call the CUDA runtime to the library.
 function(lplb_cuda_host_sources)
   target_sources(lplb_objects PRIVATE ${ARGN})
