@@ -8,10 +8,14 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lplb;
   return fuzz::run([&] {
-    const std::vector<Placement> layers = io::parse_placement(fuzz::text_of(data, size), "input");
+    std::vector<Index> numbers, again;
+    const std::vector<Placement> layers =
+        io::parse_placement(fuzz::text_of(data, size), "input", &numbers);
     if (layers.empty()) std::abort();
-    const std::string written = io::placement_json(io::maps_of(layers), layers[0]);
-    if (io::parse_placement(written, "written") != layers) std::abort();
+    const std::string written =
+        io::placement_json(io::maps_of(layers), layers[0], nullptr, numbers);
+    if (io::parse_placement(written, "written", &again) != layers) std::abort();
+    if (again != numbers) std::abort();
 
     const Placement& placement = layers[0];
     std::vector<Load> load(static_cast<std::size_t>(placement.num_logical_experts));

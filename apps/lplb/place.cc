@@ -35,6 +35,7 @@ struct Options {
 struct Job {
   io::Matrix<double> load;      ///< [layers, num_logical]
   std::vector<Placement> from;  ///< empty without --from
+  std::vector<Index> layers;    ///< the model's numbers of the layers; empty if no file has them
   std::optional<Topology> topology;
   Index num_ranks = 0;
   Index num_nodes = 1;
@@ -54,8 +55,9 @@ std::optional<Topology> topology_of(const std::string& policy) {
 Job read_job(const Options& options) {
   Job job;
   job.topology = topology_of(options.policy);
-  if (!options.from.empty()) job.from = io::read_placement(options.from);
-  job.load = io::read_real_load(options.load);
+  std::vector<Index> old_layers;
+  if (!options.from.empty()) job.from = io::read_placement(options.from, &old_layers);
+  job.load = io::read_real_load(options.load, &job.layers);
   if (job.load.columns > std::size_t{kMaxPhysical}) {
     throw FileError(
         options.load, "key load",
@@ -66,6 +68,10 @@ Job read_job(const Options& options) {
     throw FileError(
         options.from, "key physical_to_logical",
         formatted("has {} layers, expected {} as the load file", job.from.size(), job.load.rows));
+  }
+  if (job.layers.empty()) job.layers = old_layers;
+  if (!old_layers.empty() && job.layers != old_layers) {
+    throw FileError(options.from, "key layers", "differs from that of the load file");
   }
 
   const Placement* old = job.from.empty() ? nullptr : &job.from[0];
@@ -189,7 +195,7 @@ std::string table_of(const Job& job, const std::vector<Placement>& layers,
   Table table(std::move(header));
   for (std::size_t i = 0; i < std::min(layers.size(), kTableRows); ++i) {
     std::vector<std::string> row = {
-        std::to_string(i),
+        std::to_string(job.layers.empty() ? static_cast<Index>(i) : job.layers[i]),
         formatted("{:.4f}", even_imbalance(layers[i], &job.load.values[i * job.load.columns])),
         std::to_string(layers[i].max_replicas)};
     for (const MoveKind kind : {MoveKind::kSameRank, MoveKind::kSameNode, MoveKind::kOtherNode}) {
@@ -222,7 +228,8 @@ void run(const Options& options) {
   }
   if (options.keep_slots) maps = io::maps_of(layers);
   const io::LayerMoves* shown_moves = job.from.empty() ? nullptr : &moves;
-  outputs.write({options.json.empty() ? "" : io::placement_json(maps, layers[0], shown_moves)});
+  outputs.write(
+      {options.json.empty() ? "" : io::placement_json(maps, layers[0], shown_moves, job.layers)});
   if (!outputs.take_standard_output()) print(table_of(job, layers, shown_moves));
 }
 

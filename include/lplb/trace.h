@@ -19,10 +19,18 @@ struct TraceInfo {
   Index num_layers = 0;
   Index first_layer = 0;   ///< the number in the model of layer 0 here
   Index layer_stride = 1;  ///< layer i here is layer first_layer + i * layer_stride there
+  /// [num_layers], ascending: the numbers in the model, if they are at unequal distances; otherwise
+  /// empty.
+  std::vector<Index> layers;
   Index num_logical_experts = 0;
   Index num_topk = 0;
   Index num_sources = 0;        ///< ranks that source_load tells apart; 0: it has none
   std::int64_t num_steps = -1;  ///< -1: not known before the end
+
+  /// The number in the model of layer i here.
+  std::int64_t layer_number(std::size_t i) const {
+    return layers.empty() ? first_layer + static_cast<std::int64_t>(i) * layer_stride : layers[i];
+  }
 };
 
 /// One recorded step: a forward pass.

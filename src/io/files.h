@@ -15,27 +15,36 @@
 namespace lplb::io {
 
 /// Reads {"load": [[...], ...]}, [batches or layers, num_logical]: integers >= 0. The sum of each
-/// row must be below 2^63.
-Matrix<Load> read_load(const std::string& path);
-Matrix<Load> parse_load(std::string_view text, const std::string& path);
+/// row must be below 2^63. If `layers` is given, it becomes the key `layers` (layer_numbers()).
+Matrix<Load> read_load(const std::string& path, std::vector<Index>* layers = nullptr);
+Matrix<Load> parse_load(std::string_view text, const std::string& path,
+                        std::vector<Index>* layers = nullptr);
 
 /// Reads the same, with finite real numbers >= 0.
-Matrix<double> read_real_load(const std::string& path);
-Matrix<double> parse_real_load(std::string_view text, const std::string& path);
+Matrix<double> read_real_load(const std::string& path, std::vector<Index>* layers = nullptr);
+Matrix<double> parse_real_load(std::string_view text, const std::string& path,
+                               std::vector<Index>* layers = nullptr);
+
+/// The optional key `layers` of `object`: the model's numbers of its `num_layers` layers,
+/// ascending. Empty if there is no such key.
+std::vector<Index> layer_numbers(const Object& object, std::size_t num_layers);
 
 /// Reads a placement of one or several layers. All layers have the same ranks, nodes, speeds and
 /// dead ranks. The file may also hold the keys that `lplb place` adds. These must agree with
-/// physical_to_logical.
-std::vector<Placement> read_placement(const std::string& path);
-std::vector<Placement> parse_placement(std::string_view text, const std::string& path);
+/// physical_to_logical. If `layers` is given, it becomes the key `layers` (layer_numbers()).
+std::vector<Placement> read_placement(const std::string& path,
+                                      std::vector<Index>* layers = nullptr);
+std::vector<Placement> parse_placement(std::string_view text, const std::string& path,
+                                       std::vector<Index>* layers = nullptr);
 
 /// The moves that lead to each layer of a placement: [num_layers][moves].
 using LayerMoves = std::vector<std::vector<Move>>;
 
 /// The text of a placement file with the layers of `maps`. Ranks, nodes, speeds and dead ranks are
-/// those of `group`. If `moves` is null, the file has no such key.
+/// those of `group`. If `moves` is null or `layers` is empty, the file has no such key.
 std::string placement_json(const ExpertMaps& maps, const Placement& group,
-                           const LayerMoves* moves = nullptr);
+                           const LayerMoves* moves = nullptr,
+                           const std::vector<Index>& layers = {});
 
 /// The maps of all layers in one object. The layers must have the same ranks, slots and logical
 /// experts.

@@ -93,6 +93,31 @@ TEST(PlacementFile, IsWrittenAndReadBack) {
   }
 }
 
+TEST(LayerNumbers, AreReadAndWritten) {
+  const std::string load = R"({"load": [[1], [2], [3]], "layers": )";
+  std::vector<Index> layers;
+  parse_load(load + "[0, 3, 9]}", "f", &layers);
+  EXPECT_THAT(layers, ElementsAre(0, 3, 9));
+  parse_real_load(load + "[1, 2, 4]}", "f", &layers);
+  EXPECT_THAT(layers, ElementsAre(1, 2, 4));
+  const std::vector<Placement> rows(3, make_placement(1, 1, std::vector<Index>{0}));
+  const std::string text = placement_json(maps_of(rows), rows[0], nullptr, layers);
+  layers.clear();
+  EXPECT_EQ(parse_placement(text, "f", &layers), rows);
+  EXPECT_THAT(layers, ElementsAre(1, 2, 4));
+  parse_placement(placement_json(maps_of(rows), rows[0]), "f", &layers);
+  EXPECT_TRUE(layers.empty());
+  const auto problem = [&](const std::string& list) {
+    return problem_of([&] { parse_load(load + list + "}", "f"); });
+  };
+  EXPECT_THAT(problem("3"), HasSubstr("key layers: is 3, expected a list of 3 layer numbers"));
+  EXPECT_THAT(problem("[1, 2]"), HasSubstr("key layers: is a list of 2, expected a list of 3"));
+  EXPECT_THAT(problem("[1, 2, 2]"), HasSubstr("key layers[2]: is 2, expected an integer from 3"));
+  EXPECT_THAT(problem("[-1, 2, 3]"), HasSubstr("key layers[0]: is -1"));
+  EXPECT_THAT(problem("[1, 2.0, 3]"), HasSubstr("key layers[1]: is 2.0"));
+  EXPECT_THAT(problem("[1, 2, 2147483647]"), HasSubstr("key layers[2]: is 2147483647"));
+}
+
 TEST(PlacementFile, EveryCutAndEveryChangedByteIsReadOrRefused) {
   const std::vector<Placement> layers = {make_placement(2, 3, std::vector<Index>{0, 1, 2, 0})};
   const LayerMoves moves = {

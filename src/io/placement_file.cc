@@ -15,8 +15,8 @@ class Reader {
  public:
   Reader(const Json& json, const std::string& path) : object_(json, path), path_(path) {
     object_.allow_only({"num_ranks", "num_logical_experts", "physical_to_logical", "num_nodes",
-                        "rank_speed", "rank_alive", "logical_to_physical", "replica_count",
-                        "moves"});
+                        "rank_speed", "rank_alive", "logical_to_physical", "replica_count", "moves",
+                        "layers"});
   }
 
   std::vector<Placement> read() {
@@ -39,8 +39,12 @@ class Reader {
     if (object_.has("replica_count")) check_replica_count();
     if (object_.has("logical_to_physical")) check_logical_to_physical();
     if (object_.has("moves")) check_moves();
+    numbers_ = layer_numbers(object_, layers_.size());
     return std::move(layers_);
   }
+
+  /// The model's numbers of the layers, after read(); empty if the file does not have them.
+  std::vector<Index>& numbers() { return numbers_; }
 
  private:
   void read_speeds() {
@@ -154,17 +158,22 @@ class Reader {
   bool nested_ = false;
   PlacementOptions options_;
   std::vector<Placement> layers_;
+  std::vector<Index> numbers_;
 };
 
 }  // namespace
 
-std::vector<Placement> parse_placement(std::string_view text, const std::string& path) {
+std::vector<Placement> parse_placement(std::string_view text, const std::string& path,
+                                       std::vector<Index>* layers) {
   const Json json = parse_json(text, path);
-  return Reader(json, path).read();
+  Reader reader(json, path);
+  std::vector<Placement> result = reader.read();
+  if (layers != nullptr) *layers = std::move(reader.numbers());
+  return result;
 }
 
-std::vector<Placement> read_placement(const std::string& path) {
-  return parse_placement(read_file(path, kMaxBytes), path == "-" ? "standard input" : path);
+std::vector<Placement> read_placement(const std::string& path, std::vector<Index>* layers) {
+  return parse_placement(read_file(path, kMaxBytes), path == "-" ? "standard input" : path, layers);
 }
 
 const char* move_kind_name(MoveKind kind) {

@@ -34,11 +34,12 @@ OrderedJson moves_json(const LayerMoves& moves) {
 
 }  // namespace
 
-std::string placement_json(const ExpertMaps& maps, const Placement& group,
-                           const LayerMoves* moves) {
+std::string placement_json(const ExpertMaps& maps, const Placement& group, const LayerMoves* moves,
+                           const std::vector<Index>& layers) {
   OrderedJson json;
   json["num_ranks"] = group.num_ranks;
   json["num_logical_experts"] = maps.num_logical;
+  if (!layers.empty()) json["layers"] = layers;
   if (group.num_nodes != 1) json["num_nodes"] = group.num_nodes;
   if (!group.rank_speed.empty()) json["rank_speed"] = group.rank_speed;
   if (!group.rank_alive.empty()) {

@@ -191,6 +191,18 @@ class Place(support.CommandTest):
         self.file("t.json", {"load": [[1] * 8]})
         self.json_of("solve --placement again.json --load t.json")
 
+    def test_layers_keep_the_numbers_of_the_load_file_or_the_old_placement(self):
+        load = {"load": [[5, 1], [1, 5], [3, 3]]}
+        self.file("l.json", {**load, "layers": [1, 2, 4]})
+        self.ok("place --load l.json --num-ranks 2 --num-replicas 4 --json p.json")
+        placement = json.loads((self.folder / "p.json").read_text())
+        self.assertEqual(placement["layers"], [1, 2, 4])
+        self.file("l.json", load)
+        again = self.json_of("place --load l.json --from p.json")
+        self.assertEqual(again["layers"], [1, 2, 4])
+        table = self.ok("place --load l.json --from p.json").splitlines()
+        self.assertEqual([line.split()[0] for line in table[-3:]], ["1", "2", "4"])
+
     def test_the_same_placement_again_moves_nothing(self):
         self.moves()
         new = self.json_of("place --load l1.json --from old.json")

@@ -54,8 +54,7 @@ Json settings_json(const SimulateReport& report) {
 Json policy_json(const PolicyReport& policy, const SimulateReport& report) {
   Json layers = Json::array();
   for (std::size_t i = 0; i < policy.layer_mean.size(); ++i) {
-    layers.push_back({{"layer", report.trace.first_layer +
-                                    static_cast<std::int64_t>(i) * report.trace.layer_stride},
+    layers.push_back({{"layer", report.trace.layer_number(i)},
                       {"mean", policy.layer_mean[i]},
                       {"max", policy.layer_max[i]}});
   }

@@ -141,8 +141,7 @@ std::string layer_table(const SimulateReport& report) {
     }
   }
   for (std::size_t i = 0; i < num_layers; ++i) {
-    const std::int64_t layer =
-        report.trace.first_layer + static_cast<std::int64_t>(i) * report.trace.layer_stride;
+    const std::int64_t layer = report.trace.layer_number(i);
     out += formatted(R"(<tr data-layer="{0}"><th scope="row" data-value="{0}">{0}</th>)", layer);
     for (const PolicyReport& policy : report.policies) {
       for (const double value : {policy.layer_mean[i], policy.layer_max[i]}) {
@@ -182,10 +181,13 @@ std::string settings_table(const SimulateReport& report) {
        trace.name + (trace.synthetic ? " (synthetic: made by a formula, not recorded)" : ""));
   text("read from", "settings.trace", o.trace, o.trace);
   text("format", "trace.format", trace.format, trace.format);
-  const std::string numbered =
-      trace.first_layer == 0 && trace.layer_stride == 1
-          ? ""
-          : formatted(" (numbered from {}, {} apart)", trace.first_layer, trace.layer_stride);
+  std::string numbered;
+  if (!trace.layers.empty()) {
+    numbered =
+        formatted(" (numbered {} to {}, with gaps)", trace.layers.front(), trace.layers.back());
+  } else if (trace.first_layer != 0 || trace.layer_stride != 1) {
+    numbered = formatted(" (numbered from {}, {} apart)", trace.first_layer, trace.layer_stride);
+  }
   number("layers", "trace.num_layers", trace.num_layers, numbered);
   number("logical experts a layer", "trace.num_logical_experts", trace.num_logical_experts);
   number("experts a token", "trace.num_topk", trace.num_topk);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/format.h"
+#include "io/files.h"
 #include "simulate/trace/readers.h"
 
 namespace lplb {
@@ -26,7 +27,7 @@ class OwnTrace : public TraceReader {
       object.fail("version", formatted("is {}, this program reads {}", version, kOwnVersion));
     }
     object.allow_only({"format", "version", "name", "synthetic", "num_layers", "first_layer",
-                       "layer_stride", "num_logical_experts", "num_topk", "num_sources"});
+                       "layer_stride", "layers", "num_logical_experts", "num_topk", "num_sources"});
     const auto integer = [&](const char* key, std::int64_t low, std::int64_t high, Index absent) {
       return object.has(key) ? static_cast<Index>(object.integer(key, low, high)) : absent;
     };
@@ -43,6 +44,10 @@ class OwnTrace : public TraceReader {
     info_.num_topk = static_cast<Index>(object.integer("num_topk", 1, info_.num_logical_experts));
     info_.first_layer = integer("first_layer", 0, kMaxId, 0);
     info_.layer_stride = integer("layer_stride", 1, kMaxId, 1);
+    info_.layers = io::layer_numbers(object, static_cast<std::size_t>(info_.num_layers));
+    if (!info_.layers.empty() && (object.has("first_layer") || object.has("layer_stride"))) {
+      object.fail("layers", "says the same as first_layer and layer_stride, expected one of them");
+    }
     info_.num_sources = integer("num_sources", 1, kMaxRanks, 0);
   }
 
@@ -148,12 +153,15 @@ std::string matrix_text(std::span<const Load> values, std::size_t columns) {
 }  // namespace
 
 std::string trace_header_line(const TraceInfo& info) {
-  std::string line = formatted(
-      R"({{"format":"{}","version":{},"name":{},"synthetic":{},"num_layers":{},"first_layer":{},)"
-      R"("layer_stride":{},"num_logical_experts":{},"num_topk":{})",
-      replay::kOwnFormat, replay::kOwnVersion, json_string(info.name), info.synthetic,
-      info.num_layers, info.first_layer, info.layer_stride, info.num_logical_experts,
-      info.num_topk);
+  const std::string numbers =
+      info.layers.empty()
+          ? formatted(R"("first_layer":{},"layer_stride":{})", info.first_layer, info.layer_stride)
+          : formatted(R"("layers":[{}])", fmt::join(info.layers, ","));
+  std::string line =
+      formatted(R"({{"format":"{}","version":{},"name":{},"synthetic":{},"num_layers":{},{},)"
+                R"("num_logical_experts":{},"num_topk":{})",
+                replay::kOwnFormat, replay::kOwnVersion, json_string(info.name), info.synthetic,
+                info.num_layers, numbers, info.num_logical_experts, info.num_topk);
   if (info.num_sources > 0) line += formatted(R"(,"num_sources":{})", info.num_sources);
   return line + "}\n";
 }

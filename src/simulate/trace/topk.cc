@@ -146,13 +146,11 @@ class TopkTrace : public TraceReader {
     name_layers();
   }
 
-  /// TraceInfo can only say layers at equal distances. If the distances differ, layers are numbered
-  /// from 0.
   void name_layers() {
     const Index stride = kept_.size() > 1 ? kept_[1] - kept_[0] : 1;
     for (std::size_t i = 1; i < kept_.size(); ++i) {
       if (kept_[i] - kept_[i - 1] == stride) continue;
-      info_.first_layer = 0;
+      for (const Index kept : kept_) info_.layers.push_back(info_.first_layer + kept);
       return;
     }
     info_.first_layer += kept_[0];

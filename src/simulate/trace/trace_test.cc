@@ -118,6 +118,22 @@ TEST_F(TraceTest, ReadsOwnFormat) {
   EXPECT_THAT(steps[1].load, ElementsAre(0, 1));
 }
 
+TEST_F(TraceTest, LayersMayBeNumberedOneByOne) {
+  const auto trace = [&](const std::string& more) {
+    return write("a.jsonl", R"({"format":"lplb-trace","version":1,"num_layers":3,)"
+                            R"("num_logical_experts":1,"num_topk":1,)" +
+                                more + "}\n{\"load\":[[1],[1],[1]]}\n");
+  };
+  const auto reader = open_trace(trace(R"("layers":[1,2,4])"));
+  EXPECT_THAT(reader->info().layers, ElementsAre(1, 2, 4));
+  EXPECT_EQ(reader->info().layer_number(2), 4);
+  EXPECT_THAT(trace_header_line(reader->info()), HasSubstr(R"("layers":[1,2,4],)"));
+  EXPECT_THAT(error_of(trace(R"("layers":[1,2])")), HasSubstr("expected a list of 3"));
+  EXPECT_THAT(error_of(trace(R"("layers":[1,1,2])")),
+              HasSubstr("key layers[1]: is 1, expected an integer from 2"));
+  EXPECT_THAT(error_of(trace(R"("layers":[1,2,4],"first_layer":1)")), HasSubstr("says the same"));
+}
+
 TEST_F(TraceTest, WritesWhatItReads) {
   TraceInfo info;
   info.name = "quote \" and \xff";
@@ -349,13 +365,13 @@ TEST_F(TopkTest, EveryChangedByteIsReadOrRefused) {
   }
 }
 
-TEST_F(TopkTest, NumbersLayersAtUnequalDistancesFromZero) {
+TEST_F(TopkTest, LayersAtUnequalDistancesKeepTheirNumbers) {
   write("t.load.jsonl", R"({"step":0,"domain":"a","num_tokens":1,"num_topk":1,"first_layer":5,)"
                         R"("load":[[1,0,0],[0,1,0],[1,0,0],[0,0,1]]})"
                         "\n");
   const auto reader = open_trace(write_ids({1, 3, 1}, {0, 1, 2}));
-  EXPECT_EQ(reader->info().first_layer, 0);
-  EXPECT_EQ(reader->info().layer_stride, 1);
+  EXPECT_THAT(reader->info().layers, ElementsAre(5, 6, 8));
+  EXPECT_EQ(reader->info().layer_number(2), 8);
 }
 
 }  // namespace
