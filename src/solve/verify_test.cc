@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
+#include <string>
+
 #include "lplb/solver.h"
 
 namespace lplb {
@@ -87,6 +90,77 @@ TEST_F(VerifySplit, SeesTokensOnADeadRank) {
   s.physical_load = {4, 1};
   s.rank_load = {4, 1};
   EXPECT_THAT(verify_split(dead, std::vector<Load>{5}, s), HasSubstr("slot 1 on dead rank 1"));
+}
+
+TEST_F(VerifySplit, SeesLevelsOutOfRange) {
+  const Split good = split;
+  for (Level Split::*level : {&Split::max_level, &Split::bound_level}) {
+    for (const Level bad : {Level{-1, 0}, Level{1, -1}, Level{1, 3}, Level{1, 4}}) {
+      split = good;
+      split.*level = bad;
+      EXPECT_EQ(verdict(), "level of " + std::to_string(bad.tokens) + " tokens on rank " +
+                               std::to_string(bad.rank));
+    }
+  }
+}
+
+TEST_F(VerifySplit, AcceptsNoTokens) {
+  const std::vector<Load> none(4, 0);
+  Split empty = solve(placement, none);
+  EXPECT_EQ(empty.max_level.tokens, 0);
+  EXPECT_EQ(verify_split(placement, none, empty), "");
+}
+
+TEST_F(VerifySplit, SeesArraysOfAnotherSize) {
+  const std::string problem = "load and split are not of the placement's size";
+  EXPECT_EQ(verify_split(placement, std::vector<Load>{7, 20, 9}, split), problem);
+  const Split good = split;
+  split.physical_load.push_back(0);
+  EXPECT_EQ(verdict(), problem);
+  split = good;
+  split.rank_load.push_back(0);
+  EXPECT_EQ(verdict(), problem);
+}
+
+TEST_F(VerifySplit, SeesPricesThatAreNotThoseOfTheLevels) {
+  const Split good = split;
+  split.max_load += 1;
+  EXPECT_EQ(verdict(), "max_load is not the price of its level");
+  split = good;
+  split.lower_bound += 1;
+  EXPECT_EQ(verdict(), "said to be optimal, but the figures differ");
+}
+
+TEST_F(VerifySplit, SeesDeadRanksInTheProof) {
+  const Placement dead = make_placement(2, 1, std::vector<Index>{0, 0}, {.rank_alive = {1, 0}});
+  Split s = solve(dead, std::vector<Load>{5});
+  s.bottleneck_ranks = {0, 1};
+  EXPECT_EQ(verify_split(dead, std::vector<Load>{5}, s),
+            "bottleneck_ranks: 1 is no live rank or stands twice");
+}
+
+/// Leaves zeros in the memory that short arrays of characters get next. Otherwise a check that
+/// reads past the end of a set of ranks could find what looks like a rank that stands twice.
+void leave_zeros() {
+  std::vector<std::vector<char>> arrays;
+  for (std::size_t size = 24; size <= 88; size += 16) arrays.emplace_back(size, 0);
+}
+
+TEST(VerifySplitBounds, SeesARankPastTheLast) {
+  for (Index ranks = 1; ranks <= 64; ++ranks) {
+    std::vector<Index> slots(static_cast<std::size_t>(ranks));
+    std::iota(slots.begin(), slots.end(), 0);
+    const Placement placement = make_placement(ranks, ranks, slots);
+    const std::vector<Load> load(slots.size(), 3);
+    Split split = solve(placement, load);
+    ASSERT_EQ(verify_split(placement, load, split), "");
+    for (const Index bad : {-1, ranks, ranks + 1}) {
+      split.bottleneck_ranks = {0, bad};
+      leave_zeros();
+      EXPECT_EQ(verify_split(placement, load, split),
+                "bottleneck_ranks: " + std::to_string(bad) + " is no live rank or stands twice");
+    }
+  }
 }
 
 }  // namespace
