@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+#include "solve/level.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <random>
+#include <vector>
+
+namespace lplb::solvers {
+namespace {
+
+using ::testing::ElementsAre;
+using Loads = std::vector<Load>;
+
+Loads speeds(Load w, const Loads& other, const std::vector<double>& speed) {
+  Loads x(other.size(), -1);
+  std::vector<Index> order(other.size());
+  level_speeds(w, static_cast<Index>(other.size()), other.data(), speed.data(), x.data(),
+               order.data());
+  return x;
+}
+
+Loads uniform(Load w, const Loads& other) {
+  Loads x(other.size(), -1);
+  level_uniform(w, static_cast<Index>(other.size()), other.data(), x.data());
+  return x;
+}
+
+/// The largest load / speed of a rank that takes tokens, or that has most without them.
+double highest(const Loads& other, const std::vector<double>& speed, const Loads& x) {
+  double most = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    most = std::max(most, static_cast<double>(other[i] + x[i]) / speed[i]);
+  }
+  return most;
+}
+
+TEST(Level, TwoRanks) {
+  EXPECT_EQ(level_two(10, 0, 0), 5);
+  EXPECT_EQ(level_two(11, 0, 0), 6);  // the odd token goes to the first
+  EXPECT_EQ(level_two(10, 4, 0), 3);
+  EXPECT_EQ(level_two(10, 0, 3), 7);
+  EXPECT_EQ(level_two(10, 10, 0), 0);
+  EXPECT_EQ(level_two(10, 12, 0), 0);
+  EXPECT_EQ(level_two(10, 0, 12), 10);
+  EXPECT_EQ(level_two(0, 3, 3), 0);
+}
+
+TEST(Level, UniformRanksAboveTheLevelTakeNothing) {
+  EXPECT_THAT(uniform(10, {0, 0, 0}), ElementsAre(4, 3, 3));
+  EXPECT_THAT(uniform(10, {9, 0, 1}), ElementsAre(0, 6, 4));  // the odd token: level 5
+  EXPECT_THAT(uniform(10, {100, 3, 50, 0}), ElementsAre(0, 4, 0, 6));
+  EXPECT_THAT(uniform(4, {2, 0, 4}), ElementsAre(1, 3, 0));
+  EXPECT_THAT(uniform(7, {5}), ElementsAre(7));
+  EXPECT_THAT(uniform(0, {5, 6}), ElementsAre(0, 0));
+}
+
+TEST(Level, SpeedsDivideInProportion) {
+  EXPECT_THAT(speeds(70, {0, 0, 0}, {1, 2, 4}), ElementsAre(10, 20, 40));
+  EXPECT_THAT(speeds(70, {10, 0, 0}, {1, 2, 4}), ElementsAre(1, 23, 46));  // level 11.43
+  EXPECT_THAT(speeds(60, {10, 0, 0}, {1, 2, 4}), ElementsAre(0, 20, 40));  // the level is at rank 0
+  EXPECT_THAT(speeds(60, {90, 0, 0}, {1, 2, 4}), ElementsAre(0, 20, 40));
+  EXPECT_THAT(speeds(30, {0, 60, 0}, {1, 2, 4}), ElementsAre(6, 0, 24));
+  EXPECT_THAT(speeds(9, {3, 0}, {0.5, 1}), ElementsAre(1, 8));
+  EXPECT_THAT(speeds(0, {5, 6}, {1, 2}), ElementsAre(0, 0));
+  EXPECT_THAT(speeds(5, {7}, {3}), ElementsAre(5));
+}
+
+TEST(Level, SpeedsWithTokensLeftOver) {
+  // Level 10 / 3: each takes 3, and the token that is left goes to the first.
+  EXPECT_THAT(speeds(10, {0, 0, 0}, {1, 1, 1}), ElementsAre(4, 3, 3));
+  EXPECT_THAT(speeds(11, {0, 0, 0}, {1, 1, 1}), ElementsAre(4, 4, 3));
+}
+
+TEST(Level, SpeedsEndAtTheLevelOfFractions) {
+  // Tokens in fractions would end level on the ranks that take some; whole tokens are at most one
+  // off, and no rank with tokens is above the least level by more than one token.
+  std::mt19937 random(7);
+  for (int round = 0; round < 2000; ++round) {
+    const auto k = 1 + random() % 6;
+    Loads other(k);
+    std::vector<double> speed(k);
+    for (Load& load : other) load = random() % 40;
+    for (double& s : speed) s = static_cast<double>(1 + random() % 8) / 4;
+    const Load w = random() % 60;
+    const Loads x = speeds(w, other, speed);
+    ASSERT_EQ(std::accumulate(x.begin(), x.end(), Load{0}), w);
+
+    // The level of fractions, by bisection.
+    double low = 0;
+    double high = 1e4;
+    for (int i = 0; i < 60; ++i) {
+      const double level = (low + high) / 2;
+      double room = 0;
+      for (std::size_t r = 0; r < k; ++r) {
+        room += std::max(0.0, level * speed[r] - static_cast<double>(other[r]));
+      }
+      (room >= static_cast<double>(w) ? high : low) = level;
+    }
+    for (std::size_t r = 0; r < k; ++r) {
+      ASSERT_GE(x[r], 0);
+      const double exact = std::max(0.0, high * speed[r] - static_cast<double>(other[r]));
+      ASSERT_NEAR(static_cast<double>(x[r]), exact, 1.0 + 1e-9) << "round " << round;
+    }
+    ASSERT_LE(highest(other, speed, x),
+              std::max(highest(other, speed, Loads(k, 0)), high + 1 / speed[0] + 4));
+  }
+}
+
+TEST(Level, SpeedsOfHugeLoads) {
+  // The level is about 2^62 / 3, where doubles are 256 tokens apart.
+  const Load w = (Load{1} << 62) - 1;
+  const Loads x = speeds(w, {0, 0}, {1, 2});
+  EXPECT_EQ(x[0] + x[1], w);
+  EXPECT_NEAR(static_cast<double>(x[1]) / static_cast<double>(x[0]), 2.0, 1e-12);
+}
+
+}  // namespace
+}  // namespace lplb::solvers
