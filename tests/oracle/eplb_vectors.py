@@ -57,6 +57,9 @@ def loads(kind, n, rnd):
         return [rnd.random() * 2.0**-140 for _ in rank]
     if kind == "beyond float32":
         return [rnd.random() * 2.0 ** rnd.randrange(120, 131) for _ in rank]
+    if kind == "same sums":  # four groups whose sums differ by rounding alone
+        values = [rnd.randrange(2**24) for _ in range(n // 4)]
+        return [values[(k * 29 + i) % len(values)] for k in range(4) for i in range(len(values))]
     if kind == "lopsided":
         return lopsided(n)
     raise ValueError(kind)
@@ -126,6 +129,7 @@ SHAPES = [
     ("tokens", (1, 1, 16, 1, 1, 4)),
     ("tokens", (1, 17, 20, 2, 3, 5)),
     ("fractions", (1, 1100, 1104, 2, 1, 16)),
+    ("same sums", (1, 2304, 2320, 4, 2, 16)),
 ]
 
 
