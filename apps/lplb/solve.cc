@@ -67,13 +67,14 @@ std::vector<Split> solve_all(const Options& options, Backend backend,
   return splits;
 }
 
-std::string table_of(const std::vector<Split>& splits, const nlohmann::ordered_json& results) {
+std::string table_of(const std::vector<Placement>& layers, const std::vector<Split>& splits,
+                     const nlohmann::ordered_json& results) {
   Table table({"row", "status", "max load", "lower bound", "imbalance"});
   std::size_t optimal = 0;
   double worst = 1;
   double sum = 0;
   for (std::size_t i = 0; i < splits.size(); ++i) {
-    const double ratio = imbalance(splits[i].rank_load);
+    const double ratio = imbalance(layers[layers.size() == 1 ? 0 : i], splits[i].rank_load);
     optimal += splits[i].status == SolveStatus::kOptimal ? 1 : 0;
     worst = std::max(worst, ratio);
     sum += ratio;
@@ -105,7 +106,7 @@ void run(const Options& options) {
     json["results"].push_back(split_json(layers[layers.size() == 1 ? 0 : i], splits[i]));
   }
   outputs.write({options.json.empty() ? "" : io::json_text(json)});
-  if (!outputs.take_standard_output()) print(table_of(splits, json["results"]));
+  if (!outputs.take_standard_output()) print(table_of(layers, splits, json["results"]));
   backend.tell(std::ssize(splits), std::count_if(splits.begin(), splits.end(), [](const Split& s) {
                  return s.backend == Backend::kCuda;
                }));

@@ -100,7 +100,7 @@ struct DevicePlannerStats {
   std::int64_t last_lower_bound = 0;
   std::int64_t last_total = 0;  ///< tokens of all ranks
   std::int64_t last_steps = 0;
-  double last_imbalance = 1;  ///< max / mean rank load
+  double last_imbalance = 1;  ///< as imbalance() of the placement
 };
 
 /// The fast loop of one rank on the device: count, exchange, solve, map. Results equal those of

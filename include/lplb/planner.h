@@ -45,7 +45,7 @@ struct PlannerStats {
   std::int64_t degraded = 0;      ///< divided evenly because a peer was late
   std::int64_t unplanned = 0;     ///< divided evenly because there was no previous batch
   std::int64_t out_of_range = 0;  ///< bad ids, over all batches
-  double last_imbalance = 1;      ///< max / mean rank load
+  double last_imbalance = 1;      ///< as imbalance() of the placement
   double last_lower_bound = 0;
 };
 

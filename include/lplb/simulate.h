@@ -53,7 +53,7 @@ struct Distribution {
 /// The results of one policy. A pair is a (batch, layer).
 struct PolicyReport {
   std::string name;
-  Distribution imbalance;  ///< max / mean rank load over all pairs, with equal weights
+  Distribution imbalance;  ///< imbalance() of all pairs, with equal weights
   /// max_load / lower_bound - 1, with the proven bound for the policy's own placement. Other splits
   /// than exact ones are compared with the exact split of the same placement.
   double gap_mean = 0;
@@ -76,7 +76,7 @@ struct PolicyReport {
   std::vector<double> layer_mean;  ///< [num_layers]: the mean imbalance of each layer
   std::vector<double> layer_max;   ///< [num_layers]: the largest
   std::vector<double> over_time;   ///< [num_buckets]: mean imbalance over layers, in order of time
-  std::vector<double> rank_heat;   ///< [num_ranks, num_buckets]: rank load / mean rank load
+  std::vector<double> rank_heat;   ///< [num_ranks, num_buckets]: rank load / mean
 };
 
 struct SimulateReport {

@@ -44,6 +44,11 @@ struct LPLB_API Placement {
   Index node_of(Index rank) const { return rank / (num_ranks / num_nodes); }
   double speed(Index rank) const { return rank_speed.empty() ? 1.0 : rank_speed[rank]; }
   bool alive(Index rank) const { return rank_alive.empty() || rank_alive[rank] != 0; }
+  Index num_live_ranks() const {
+    Index live = 0;
+    for (Index g = 0; g < num_ranks; ++g) live += alive(g) ? 1 : 0;
+    return live;
+  }
   /// The physical experts that hold `logical`, ascending: [replica_count[logical]].
   std::span<const Index> replicas(Index logical) const {
     return {logical_to_physical.data() + std::size_t{1} * logical * max_replicas,
@@ -71,8 +76,17 @@ LPLB_API Placement make_placement(Index num_ranks, Index num_logical_experts,
                                   std::span<const Index> physical_to_logical,
                                   const PlacementOptions& options = {});
 
-/// The largest entry of `rank_load` [num_ranks] divided by the mean entry. 1.0 is perfect, and is
-/// also the result if all loads are 0.
+/// The largest load / speed of a live rank, divided by what all live ranks would have if the load
+/// were divided in proportion to their speeds: (sum of the live ranks' loads) / (sum of the live
+/// ranks' speeds). 1.0 is perfect, and is also the result if the live ranks have no load. If all
+/// ranks live and have the same speed, it is the largest load divided by the mean load.
+///
+/// `rank_load` [num_ranks], each >= 0. Entries of dead ranks are ignored. Throws ArgumentError if
+/// the number of entries is another.
+LPLB_API double imbalance(const Placement& placement, std::span<const Load> rank_load);
+
+/// The same for ranks that all live and have the same speed: the largest entry of `rank_load`
+/// [num_ranks] divided by the mean entry.
 LPLB_API double imbalance(std::span<const Load> rank_load);
 
 }  // namespace lplb

@@ -31,7 +31,7 @@ class PlannerStats:
     check_failures : int
         With checks=True: what was wrong.
     last_max_load, last_lower_bound, last_imbalance : float
-        The largest rank load / speed, what no split can be below, and largest over mean rank load.
+        The largest rank load / speed, what no split can be below, and :func:`imbalance`.
         Each is the largest over the layers.
     """
 

@@ -51,8 +51,8 @@ class Split:
 
     @property
     def imbalance(self) -> float:
-        """Largest over mean rank load; 1.0 is perfect."""
-        return _lplb.imbalance(self._split.rank_load)
+        """As :func:`imbalance` of the placement; 1.0 is perfect."""
+        return _lplb.imbalance(self._split.rank_load, self._placement)
 
     def verify(self) -> None:
         """Checks the split and its proof from first principles. RuntimeError if one is wrong."""
@@ -236,13 +236,25 @@ def map_tokens(
     return result.view(topk_idx.dtype) if kind_of(topk_idx) == "torch" else result
 
 
-def imbalance(rank_load: Any) -> float:
+def imbalance(rank_load: Any, placement: Placement | None = None) -> float:
     """Largest over mean rank load. 1.0 is perfect, and the result if there is no load.
+
+    Parameters
+    ----------
+    rank_load : array of int, [num_ranks]
+        Tokens of each rank, >= 0.
+    placement : Placement, optional
+        Whose ranks they are. Then only live ranks count, and a rank's load is divided by its speed:
+        the largest load / speed over (sum of the loads) / (sum of the speeds). Without it all
+        ranks are alive and equally fast.
 
     Examples
     --------
     >>> import lplb
     >>> lplb.imbalance([3, 1])
     1.5
+    >>> lplb.imbalance([4, 1], lplb.Placement([0, 1], num_ranks=2, rank_speed=[1, 0.25]))
+    1.0
     """
-    return _lplb.imbalance(to_numpy(rank_load, "rank_load", np.int64, (None,)))
+    loads = to_numpy(rank_load, "rank_load", np.int64, (None,))
+    return _lplb.imbalance(loads, placement)

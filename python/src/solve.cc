@@ -94,8 +94,12 @@ void bind_solve(nb::module_& m) {
       },
       "placement"_a, "load"_a, "split"_a);
   m.def(
-      "imbalance", [](const ArrayIn<Load>& rank_load) { return imbalance(span_of(rank_load)); },
-      "rank_load"_a);
+      "imbalance",
+      [](const ArrayIn<Load>& rank_load, const Placement* placement) {
+        return placement == nullptr ? imbalance(span_of(rank_load))
+                                    : imbalance(*placement, span_of(rank_load));
+      },
+      "rank_load"_a, "placement"_a.none());
 }
 
 }  // namespace lplb::python

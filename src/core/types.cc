@@ -6,6 +6,8 @@
 #include <numeric>
 
 #include "core/check.h"
+#include "core/check_ranks.h"
+#include "core/imbalance.h"
 
 namespace lplb {
 namespace {
@@ -26,23 +28,24 @@ void check_shape(Index num_ranks, Index num_logical_experts, std::size_t num_phy
                  num_physical);
   check_argument(options.num_nodes >= 1 && num_ranks % options.num_nodes == 0, "num_nodes",
                  "{} does not divide num_ranks ({})", options.num_nodes, num_ranks);
-  check_argument(options.rank_speed.empty() ||
-                     options.rank_speed.size() == static_cast<std::size_t>(num_ranks),
-                 "rank_speed", "has {} entries, expected num_ranks ({})", options.rank_speed.size(),
-                 num_ranks);
-  check_argument(options.rank_alive.empty() ||
-                     options.rank_alive.size() == static_cast<std::size_t>(num_ranks),
-                 "rank_alive", "has {} entries, expected num_ranks ({})", options.rank_alive.size(),
-                 num_ranks);
-  for (std::size_t g = 0; g < options.rank_speed.size(); ++g) {
-    const double speed = options.rank_speed[g];
-    check_argument(std::isnormal(speed) && speed > 0, "rank_speed",
-                   "rank {} has speed {}, expected a finite number > 0 (2.3e-308 or more)", g,
-                   speed);
-  }
+  check_ranks(options.rank_speed, options.rank_alive, num_ranks);
 }
 
 }  // namespace
+
+void check_ranks(std::span<const double> rank_speed, std::span<const char> rank_alive,
+                 Index num_ranks) {
+  const auto size = static_cast<std::size_t>(num_ranks);
+  check_argument(rank_speed.empty() || rank_speed.size() == size, "rank_speed",
+                 "has {} entries, expected num_ranks ({})", rank_speed.size(), num_ranks);
+  check_argument(rank_alive.empty() || rank_alive.size() == size, "rank_alive",
+                 "has {} entries, expected num_ranks ({})", rank_alive.size(), num_ranks);
+  for (std::size_t g = 0; g < rank_speed.size(); ++g) {
+    check_argument(std::isnormal(rank_speed[g]) && rank_speed[g] > 0, "rank_speed",
+                   "rank {} has speed {}, expected a finite number > 0 (2.3e-308 or more)", g,
+                   rank_speed[g]);
+  }
+}
 
 Placement make_placement(Index num_ranks, Index num_logical_experts,
                          std::span<const Index> physical_to_logical,
@@ -81,6 +84,12 @@ Placement make_placement(Index num_ranks, Index num_logical_experts,
     p.logical_to_physical[std::size_t{1} * e * p.max_replicas + filled[e]++] = slot;
   }
   return p;
+}
+
+double imbalance(const Placement& placement, std::span<const Load> rank_load) {
+  check_argument(rank_load.size() == static_cast<std::size_t>(placement.num_ranks), "rank_load",
+                 "has {} entries, expected num_ranks ({})", rank_load.size(), placement.num_ranks);
+  return relative_loads(placement, rank_load, {});
 }
 
 double imbalance(std::span<const Load> rank_load) {

@@ -71,5 +71,31 @@ TEST(Imbalance, IsMaxOverMean) {
   EXPECT_EQ(imbalance(std::vector<Load>{0, 0}), 1.0);
 }
 
+TEST(Imbalance, CountsLiveRanksByTheirSpeeds) {
+  const std::vector<Index> map = {0, 0, 0, 0};
+  const auto of = [&](std::vector<double> speed, std::vector<char> alive, std::vector<Load> load) {
+    const Placement p = make_placement(
+        4, 1, map, {.rank_speed = std::move(speed), .rank_alive = std::move(alive)});
+    return imbalance(p, load);
+  };
+  EXPECT_EQ(of({}, {}, {1, 2, 3, 2}), 1.5);
+  EXPECT_EQ(of({}, {1, 0, 1, 1}, {110, 0, 110, 110}), 1.0);
+  EXPECT_EQ(of({}, {1, 0, 1, 1}, {100, 999, 100, 400}), 2.0);  // a dead rank's load is ignored
+  EXPECT_DOUBLE_EQ(of({1, 1, 1, 0.25}, {}, {20, 20, 20, 20}), 80 * 3.25 / 80);
+  EXPECT_DOUBLE_EQ(of({1, 1, 1, 0.25}, {}, {80, 80, 80, 20}), 1.0);
+  EXPECT_DOUBLE_EQ(of({4, 2, 9, 1}, {1, 1, 0, 1}, {40, 20, 0, 20}), 20 * 7 / 80.0);
+  EXPECT_EQ(of({2, 2, 2, 2}, {}, {1, 2, 3, 2}), 1.5);
+  EXPECT_EQ(of({3, 1, 1, 1}, {}, {0, 0, 0, 0}), 1.0);
+  EXPECT_EQ(of({}, {1, 0, 1, 1}, {0, 7, 0, 0}), 1.0);
+  // Speeds at the ends of the range, and loads whose sum is above 2^63.
+  EXPECT_DOUBLE_EQ(of({1e308, 1e308, 1e308, 1e308}, {}, {1, 2, 3, 2}), 1.5);
+  EXPECT_DOUBLE_EQ(of({1e308, 1e308, 1e308, 2.3e-308}, {}, {2, 2, 2, 0}), 1.0);
+  const Load most = std::numeric_limits<Load>::max();
+  EXPECT_DOUBLE_EQ(of({}, {}, {most, most, 0, 0}), 2.0);
+
+  const Placement p = make_placement(4, 1, map);
+  EXPECT_THROW(imbalance(p, std::vector<Load>{1, 2, 3}), ArgumentError);
+}
+
 }  // namespace
 }  // namespace lplb

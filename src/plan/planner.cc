@@ -101,7 +101,7 @@ BatchStatus Planner::State::record_solved() {
   const bool optimal = split.status == SolveStatus::kOptimal;
   ++stats.solved;
   stats.optimal += optimal;
-  stats.last_imbalance = imbalance(split.rank_load);
+  stats.last_imbalance = imbalance(placement, split.rank_load);
   stats.last_lower_bound = split.lower_bound;
   return optimal ? BatchStatus::kOptimal : BatchStatus::kBounded;
 }

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/check.h"
+#include "core/imbalance.h"
 #include "core/parallel.h"
 #include "lplb/mapping.h"
 #include "simulate/stale_split.h"
@@ -90,7 +91,7 @@ void Player::play(const std::deque<Batch>& batches, std::size_t count, BlockOutc
   out.size = count;
   out.placement.assign(groups_.size() * pairs, {});
   out.policy.assign(members_.size() * pairs, {});
-  out.rank_load.resize(members_.size() * pairs * static_cast<std::size_t>(shape_.num_ranks));
+  out.rank_heat.resize(members_.size() * pairs * static_cast<std::size_t>(shape_.num_ranks));
   parallel_chunks(static_cast<std::int64_t>(groups_.size() * num_layers_), 1, options_.jobs,
                   [&](std::int64_t task, std::int64_t, int thread) {
                     const auto i = static_cast<std::size_t>(task);
@@ -135,8 +136,8 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
         judge(batch, state, layer,
               split(batch, state, layer, members_[policy].split, exact,
                     i == 0 ? state.shares : exact_of(i - 1), scratch),
-              summary.lower_bound, out.policy[item],
-              std::span(out.rank_load).subspan(item * ranks, ranks));
+              summary.lower_bound, scratch, out.policy[item],
+              std::span(out.rank_heat).subspan(item * ranks, ranks));
       }
     }
     if (group.is_stale) {
@@ -230,18 +231,21 @@ std::span<const Load> Player::split(const Batch& batch, const Layer& state, std:
   return scratch.other_split;
 }
 
-/// Computes the figures of a split, and the load that it gives each rank.
+/// Computes the figures of a split, and how much each rank has of what it should have.
 void Player::judge(const Batch& batch, const Layer& state, std::size_t layer,
-                   std::span<const Load> physical_load, double bound, PolicyOutcome& outcome,
-                   std::span<Load> rank_load) const {
+                   std::span<const Load> physical_load, double bound, Scratch& scratch,
+                   PolicyOutcome& outcome, std::span<double> rank_heat) const {
+  std::vector<Load>& rank_load = scratch.rank_load;
+  rank_load.resize(rank_heat.size());
+  double slowest = 0;  // the largest load / speed
   auto slot = physical_load.begin();
-  for (Load& load : rank_load) {
-    load = std::accumulate(slot, slot + state.placement.slots_per_rank(), Load{0});
+  for (Index g = 0; g < shape_.num_ranks; ++g) {
+    rank_load[g] = std::accumulate(slot, slot + state.placement.slots_per_rank(), Load{0});
     slot += state.placement.slots_per_rank();
+    slowest = std::max(slowest, static_cast<double>(rank_load[g]) / state.placement.speed(g));
   }
-  outcome.imbalance = imbalance(rank_load);
-  const auto most = static_cast<double>(*std::max_element(rank_load.begin(), rank_load.end()));
-  outcome.gap = bound > 0 ? most / bound - 1 : 0;
+  outcome.imbalance = relative_loads<Load>(state.placement, rank_load, rank_heat);
+  outcome.gap = bound > 0 ? slowest / bound - 1 : 0;
   if (batch.source_load.empty()) return;
   const std::size_t sources =
       static_cast<std::size_t>(shape_.num_ranks) * static_cast<std::size_t>(shape_.num_logical);

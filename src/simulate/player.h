@@ -34,7 +34,8 @@ struct BlockOutcome {
   std::size_t size = 0;                     // how many batches
   std::vector<PlacementOutcome> placement;  // [num_placements, num_layers, size]
   std::vector<PolicyOutcome> policy;        // [num_policies, num_layers, size]
-  std::vector<Load> rank_load;              // [num_policies, num_layers, size, num_ranks]
+  std::vector<double> rank_heat;            // [num_policies, num_layers, size, num_ranks]:
+                                            // relative_loads()
 };
 
 /// Places and splits batches, in order. Policies with the same placement share it. They also share
@@ -77,6 +78,7 @@ class Player {
     std::vector<Load> run_split;        // [run, num_physical]: the exact splits
     std::vector<SplitSummary> summary;  // [run]
     std::vector<Load> other_split;      // [num_physical]: a split that is not exact
+    std::vector<Load> rank_load;        // [num_ranks]
     std::vector<double> past_load;
     std::vector<Index> held_by;
   };
@@ -97,8 +99,9 @@ class Player {
                               SplitKind kind, std::span<const Load> exact,
                               std::span<const Load> shares, Scratch& scratch) const;
   void judge(const Batch& batch, const Layer& state, std::size_t layer,
-             std::span<const Load> physical_load, double bound, PolicyOutcome& outcome,
-             std::span<Load> rank_load) const;
+             std::span<const Load> physical_load, double bound, Scratch& scratch,
+             PolicyOutcome& outcome,
+             std::span<double> rank_heat) const;
 
   const SimulateOptions& options_;
   SolveOptions solve_options_;

@@ -60,7 +60,7 @@ void Summary::add(const BlockOutcome& block, const Player& player) {
       for (std::size_t layer = 0; layer < num_layers_; ++layer) {
         const std::size_t item = (p * num_layers_ + layer) * block.size + i;
         add_outcome(policies_[p], layer, bucket, block.policy[item],
-                    std::span(block.rank_load).subspan(item * num_ranks_, num_ranks_));
+                    std::span(block.rank_heat).subspan(item * num_ranks_, num_ranks_));
         const std::size_t placed = player.placement_of(p) * num_layers_ + layer;
         add_placement(policies_[p], player.split_of(p), block.placement[placed * block.size + i]);
       }
@@ -82,7 +82,7 @@ std::size_t Summary::bucket_of(std::int64_t batch) {
 }
 
 void Summary::add_outcome(Sums& sums, std::size_t layer, std::size_t bucket,
-                          const PolicyOutcome& outcome, std::span<const Load> rank_load) {
+                          const PolicyOutcome& outcome, std::span<const double> rank_heat) {
   sums.imbalance.push_back(outcome.imbalance);
   sums.layer[layer] += outcome.imbalance;
   sums.bucket[bucket] += outcome.imbalance;
@@ -92,12 +92,8 @@ void Summary::add_outcome(Sums& sums, std::size_t layer, std::size_t bucket,
   sums.report.gap_max = std::max(sums.report.gap_max, outcome.gap);
   sums.local += outcome.local;
   sums.total += outcome.total;
-  const double total = std::accumulate(rank_load.begin(), rank_load.end(), 0.0);
-  const double scale = total > 0 ? static_cast<double>(num_ranks_) / total : 0.0;
   for (std::size_t r = 0; r < num_ranks_; ++r) {
-    // A batch without tokens is balanced: every rank has the mean.
-    sums.heat[bucket * num_ranks_ + r] +=
-        total > 0 ? static_cast<double>(rank_load[r]) * scale : 1.0;
+    sums.heat[bucket * num_ranks_ + r] += rank_heat[r];
   }
 }
 

@@ -37,7 +37,7 @@ class Summary {
 
   std::size_t bucket_of(std::int64_t batch);
   void add_outcome(Sums& sums, std::size_t layer, std::size_t bucket, const PolicyOutcome& outcome,
-                   std::span<const Load> rank_load);
+                   std::span<const double> rank_heat);
   static void add_placement(Sums& sums, SplitKind split, const PlacementOutcome& outcome);
   void finish_policy(Sums& sums) const;
 

@@ -84,6 +84,19 @@ class Solve(support.CommandTest):
         result = self.solve(placement, [[9]])["results"][0]
         self.assertEqual((result["rank_load"], result["max_load"]), ([0, 9], 9))
 
+    def test_the_imbalance_is_that_of_live_ranks_by_their_speeds(self):
+        def imbalance(load, **options):
+            slots = [0, 1, 2, 3, 4, 5, 0, 2]
+            placement = {"num_ranks": 4, "num_logical_experts": 6, "physical_to_logical": slots}
+            self.file("p.json", {**placement, **options})
+            self.file("l.json", {"load": [load]})
+            return self.ok("solve --placement p.json --load l.json").stdout.split()
+
+        dead = imbalance([55, 55, 0, 55, 110, 55], rank_alive=[True, True, True, False])
+        self.assertEqual(dead[7:12], "0 optimal 165 165 1.5000".split())
+        slow = imbalance([60, 60, 60, 60, 10, 10], rank_speed=[1, 1, 0.25, 1])
+        self.assertEqual(slow[7:12], "0 optimal 80.000 80.000 1.0000".split())
+
     def test_speeds_of_one_are_no_speeds(self):
         plain = self.solve(SMALL, [[10, 3, 4]])
         same = dict(SMALL, rank_speed=[1, 1.0], num_nodes=2, rank_alive=[True, True])

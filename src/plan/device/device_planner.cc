@@ -205,7 +205,7 @@ void DevicePlanner::State::put_image(cudaStream_t stream) {
   staging_.sent(stream);
 }
 
-DevicePlannerStats DevicePlanner::State::read(const plan::Status& s, Index num_ranks) {
+DevicePlannerStats DevicePlanner::State::read(const plan::Status& s, Index num_live_ranks) {
   const auto count = [](unsigned long long n) { return static_cast<std::int64_t>(n); };
   DevicePlannerStats stats;
   stats.batches = count(s.batches);
@@ -229,7 +229,7 @@ DevicePlannerStats DevicePlanner::State::read(const plan::Status& s, Index num_r
   stats.last_steps = s.last_steps;
   if (s.last_total > 0) {
     stats.last_imbalance =
-        static_cast<double>(s.last_max_load) * num_ranks / static_cast<double>(s.last_total);
+        static_cast<double>(s.last_max_load) * num_live_ranks / static_cast<double>(s.last_total);
   }
   return stats;
 }
@@ -240,14 +240,14 @@ DevicePlannerStats DevicePlanner::State::stats(cudaStream_t stream) {
   LPLB_CUDA_CHECK(
       cudaMemcpyAsync(host, status_.get(), sizeof(plan::Status), cudaMemcpyDeviceToHost, stream));
   LPLB_CUDA_CHECK(cudaStreamSynchronize(stream));
-  return read(*host, placement.num_ranks);
+  return read(*host, placement.num_live_ranks());
 }
 
 std::optional<DevicePlannerStats> DevicePlanner::State::poll_stats(cudaStream_t stream) {
   device::check_no_capture(stream, "poll_stats()");
   plan::Status* const host = host_status_.get() + 1;
   if (is_polling_ && polled_.has_passed()) {
-    last_polled_ = read(*host, placement.num_ranks);
+    last_polled_ = read(*host, placement.num_live_ranks());
     is_polling_ = false;
   }
   if (!is_polling_) {

@@ -60,7 +60,7 @@ struct DevicePlanner::State {
   void gather_in_background(cudaStream_t stream);
   plan::Args args_of(const DeviceBatch& batch) const;
   plan::CheckArgs check_args(const plan::Args& args) const;
-  static DevicePlannerStats read(const plan::Status& status, Index num_ranks);
+  static DevicePlannerStats read(const plan::Status& status, Index num_live_ranks);
 
   plan::Limits limits_{};
   plan::Layout layout_{};
