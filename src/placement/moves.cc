@@ -12,31 +12,32 @@ namespace {
 void check_match(const Placement& from, const Placement& to) {
   check_made(from, "from");
   check_made(to, "to");
-  check_argument(from.num_ranks == to.num_ranks, "to", "has {} ranks, expected {} as `from` has",
-                 to.num_ranks, from.num_ranks);
-  check_argument(from.num_nodes == to.num_nodes, "to", "has {} nodes, expected {} as `from` has",
-                 to.num_nodes, from.num_nodes);
   check_argument(from.num_logical_experts == to.num_logical_experts, "to",
                  "has {} logical experts, expected {} as `from` has", to.num_logical_experts,
                  from.num_logical_experts);
-  check_argument(from.num_physical() == to.num_physical(), "to",
-                 "has {} physical experts, expected {} as `from` has", to.num_physical(),
-                 from.num_physical());
 }
 
-MoveKind distance(const Placement& placement, Index a, Index b) {
-  if (a == b) return MoveKind::kSameRank;
-  return placement.node_of(a) == placement.node_of(b) ? MoveKind::kSameNode : MoveKind::kOtherNode;
+/// The new placement says which ranks share a node. Of ranks that leave, the old one says it.
+MoveKind distance(const Placement& from, const Placement& to, Index source, Index target) {
+  if (source == target) return MoveKind::kSameRank;
+  const Placement& map = source < to.num_ranks ? to : from;
+  return map.node_of(source) == map.node_of(target) ? MoveKind::kSameNode : MoveKind::kOtherNode;
+}
+
+/// The expert that slot `i` of `rank` held, or -1 if there was no such slot.
+Index held(const Placement& from, Index rank, Index i) {
+  if (rank >= from.num_ranks || i >= from.slots_per_rank()) return -1;
+  return from.physical_to_logical[rank * from.slots_per_rank() + i];
 }
 
 }  // namespace
 
 std::vector<Move> plan_moves(const Placement& from, const Placement& to) {
   check_match(from, to);
-  // The contents of a slot can be read only if its rank is live before and after the change.
-  const auto readable = [&](Index slot) {
-    const Index rank = from.rank_of(slot);
-    return from.alive(rank) && to.alive(rank);
+  // The contents of a rank can be read only if it is live before the change, and after it or
+  // leaving.
+  const auto readable = [&](Index rank) {
+    return from.alive(rank) && (rank >= to.num_ranks || to.alive(rank));
   };
 
   std::vector<Move> moves;
@@ -44,12 +45,13 @@ std::vector<Move> plan_moves(const Placement& from, const Placement& to) {
     const Index rank = to.rank_of(target);
     const Index logical = to.physical_to_logical[target];
     if (!to.alive(rank)) continue;
-    if (from.physical_to_logical[target] == logical && readable(target)) continue;
+    if (held(from, rank, target % to.slots_per_rank()) == logical && readable(rank)) continue;
 
     Move best{.logical = logical, .source = -1, .target = target, .kind = MoveKind::kOtherNode};
     for (const Index source : from.replicas(logical)) {
-      if (!readable(source)) continue;
-      const MoveKind kind = distance(from, from.rank_of(source), rank);
+      const Index giver = from.rank_of(source);
+      if (!readable(giver)) continue;
+      const MoveKind kind = distance(from, to, giver, rank);
       if (best.source >= 0 && kind >= best.kind) continue;
       best.source = source;
       best.kind = kind;
@@ -75,8 +77,8 @@ Placement keep_slots(const Placement& from, const Placement& to) {
     const Index last = first + slots;
     for (Index s = first; s < last; ++s) ++wanted[to.physical_to_logical[s]];
     for (Index s = first; s < last; ++s) {
-      const Index e = from.physical_to_logical[s];
-      if (wanted[e] == 0) continue;
+      const Index e = held(from, rank, s - first);
+      if (e < 0 || wanted[e] == 0) continue;
       --wanted[e];
       kept[s] = e;
     }
