@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <numeric>
 #include <optional>
 
 #include "commands.h"
@@ -26,6 +25,7 @@ struct Options {
   std::optional<Index> num_replicas;
   std::optional<Index> redundants;
   Index num_groups = 1;
+  bool spread = false;
   bool keep_slots = false;
   int threads = 1;
   std::string json;
@@ -90,6 +90,7 @@ Job read_job(const Options& options) {
 
 ExpertMaps place(const Options& options, const Job& job) {
   const auto num_layers = static_cast<Index>(job.load.rows);
+  const RebalanceOptions how{.num_threads = options.threads, .spread = options.spread};
   if (job.topology) {
     if (options.num_replicas) {
       throw ArgumentError("--num-replicas",
@@ -104,7 +105,7 @@ ExpertMaps place(const Options& options, const Job& job) {
                                 job.num_logical, job.num_ranks));
     }
     return place_on_topology(job.load.values, num_layers, job.num_logical, *job.topology,
-                             *options.redundants, job.num_ranks, job.num_nodes, options.threads);
+                             *options.redundants, job.num_ranks, job.num_nodes, how);
   }
   if (options.num_replicas && options.redundants) {
     throw ArgumentError("--redundants", "says the same as --num-replicas, expected one of them");
@@ -126,7 +127,7 @@ ExpertMaps place(const Options& options, const Job& job) {
   }
   return rebalance_experts(job.load.values, num_layers, job.num_logical,
                            static_cast<Index>(num_replicas), options.num_groups, job.num_nodes,
-                           job.num_ranks, options.threads);
+                           job.num_ranks, how);
 }
 
 /// Makes a placement of each layer. If there is an old placement, its speeds and dead ranks are
@@ -170,22 +171,8 @@ void check_same_shape(const std::string& path, const Placement& from, const Plac
   check(from.num_physical(), to.num_physical(), "physical experts");
 }
 
-/// The largest rank load divided by the mean, if each expert's load is split evenly. Placement
-/// policies minimize this.
-double even_imbalance(const Placement& placement, const double* load) {
-  std::vector<double> ranks(static_cast<std::size_t>(placement.num_ranks), 0);
-  // NOTE: loads may be near the ends of the range of double. They are divided by the largest, so
-  // that sums stay finite.
-  const double largest = *std::max_element(load, load + placement.num_logical_experts);
-  if (largest <= 0) return 1;
-  for (Index p = 0; p < placement.num_physical(); ++p) {
-    const Index e = placement.physical_to_logical[static_cast<std::size_t>(p)];
-    ranks[static_cast<std::size_t>(placement.rank_of(p))] +=
-        load[e] / largest / placement.replica_count[static_cast<std::size_t>(e)];
-  }
-  const double mean =
-      std::accumulate(ranks.begin(), ranks.end(), 0.0) / static_cast<double>(ranks.size());
-  return *std::max_element(ranks.begin(), ranks.end()) / mean;
+std::span<const double> row_of(const io::Matrix<double>& load, std::size_t i) {
+  return std::span(load.values).subspan(i * load.columns, load.columns);
 }
 
 std::string table_of(const Job& job, const std::vector<Placement>& layers,
@@ -196,7 +183,7 @@ std::string table_of(const Job& job, const std::vector<Placement>& layers,
   for (std::size_t i = 0; i < std::min(layers.size(), kTableRows); ++i) {
     std::vector<std::string> row = {
         std::to_string(job.layers.empty() ? static_cast<Index>(i) : job.layers[i]),
-        formatted("{:.4f}", even_imbalance(layers[i], &job.load.values[i * job.load.columns])),
+        formatted("{:.4f}", even_imbalance(layers[i], row_of(job.load, i))),
         std::to_string(layers[i].max_replicas)};
     for (const MoveKind kind : {MoveKind::kSameRank, MoveKind::kSameNode, MoveKind::kOtherNode}) {
       if (moves == nullptr) break;
@@ -259,6 +246,8 @@ void add_place(CLI::App& program) {
       *command, "--num-groups", kSettings, options->num_groups, 1, kMaxPhysical,
       "With eplb: expert groups of the router. If the number of nodes divides their number, "
       "placement is hierarchical");
+  add_flag(*command, "--spread", kSettings, options->spread,
+           "With eplb: no two replicas of an expert on one rank. Topologies never make such a pair");
   add_flag(*command, "--keep-slots", kSettings, options->keep_slots,
            "With --from: an expert that stays on its rank also stays in its slot");
   add_threads(*command, "--threads", options->threads,

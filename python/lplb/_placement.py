@@ -73,15 +73,12 @@ class Placement(_lplb.Placement):
         experts = to_numpy(physical_to_logical, "physical_to_logical", np.int32, (None,))
         if num_logical_experts is None:
             num_logical_experts = int(experts.max()) + 1 if experts.size else 0
-        speed = [] if rank_speed is None else rank_speed
-        alive = [] if rank_alive is None else rank_alive
         super().__init__(
             experts,
             check_int(num_ranks, "num_ranks"),
             check_int(num_logical_experts, "num_logical_experts"),
             check_int(num_nodes, "num_nodes"),
-            to_numpy(speed, "rank_speed", np.float64, (None,)),
-            to_numpy(alive, "rank_alive", np.uint8, (None,)),
+            *_ranks(rank_speed, rank_alive),
         )
 
     def redundancy_mapping(self) -> NDArray[np.int32]:
@@ -109,6 +106,14 @@ class Placement(_lplb.Placement):
             self.rank_speed,
             self.rank_alive,
         )
+
+
+def _ranks(rank_speed: Any, rank_alive: Any) -> tuple[Any, Any]:
+    """Both as arrays, empty for None."""
+    return (
+        to_numpy([] if rank_speed is None else rank_speed, "rank_speed", np.float64, (None,)),
+        to_numpy([] if rank_alive is None else rank_alive, "rank_alive", np.uint8, (None,)),
+    )
 
 
 def _rebuild(
@@ -147,12 +152,15 @@ def rebalance_experts(
     num_nodes: int,
     num_gpus: int,
     *,
+    spread: bool = False,
+    rank_speed: Any = None,
+    rank_alive: Any = None,
     num_threads: int = 1,
 ) -> tuple[Any, Any, Any]:
     """EPLB: replicates the experts with most load, and packs the replicas onto ranks.
 
-    It has the signature of deepseek-ai/EPLB, and its results bit for bit, ties included. A layer
-    takes a few microseconds.
+    It has the signature of deepseek-ai/EPLB, and unless a keyword says otherwise its results bit
+    for bit, ties included. A layer takes a few microseconds.
 
     Parameters
     ----------
@@ -164,6 +172,18 @@ def rebalance_experts(
         If num_nodes divides num_groups, each group of experts stays on a node.
     num_gpus : int
         Ranks.
+    spread : bool
+        No two replicas of an expert on one rank. EPLB makes such pairs, in which a replica is of no
+        use to an exact split. The result stays EPLB's if that has none. It needs at least as many
+        experts as slots on a rank (experts of a node, if groups stay on nodes).
+    rank_speed : array of float, [num_gpus], optional
+        As in :class:`Placement`: replicas are packed by load / speed. If all are equal, they change
+        nothing.
+    rank_alive : array of bool, [num_gpus], optional
+        As in :class:`Placement`: EPLB for the slots of the live ranks, which must be at least
+        num_logical. Groups stay on nodes if every node that has live ranks has equally many, and
+        the number of these nodes divides num_groups. Slot p of a dead rank holds expert
+        p % num_logical, and counts as a replica in the maps.
     num_threads : int
         How many layers are computed in parallel. The result does not depend on it.
 
@@ -191,6 +211,8 @@ def rebalance_experts(
         check_int(num_nodes, "num_nodes"),
         check_int(num_gpus, "num_gpus"),
         check_int(num_threads, "num_threads"),
+        bool(spread),
+        *_ranks(rank_speed, rank_alive),
     )
     first, second, third = (like(weight, m.astype(np.int64)) for m in maps)
     return first, second, third
@@ -203,6 +225,8 @@ def place_on_topology(
     num_ranks: int,
     *,
     num_nodes: int = 1,
+    rank_speed: Any = None,
+    rank_alive: Any = None,
     num_threads: int = 1,
 ) -> tuple[Any, Any, Any]:
     """Replicates the heaviest experts of each rank along a topology's edges.
@@ -242,6 +266,7 @@ def place_on_topology(
         check_int(num_ranks, "num_ranks"),
         check_int(num_nodes, "num_nodes"),
         check_int(num_threads, "num_threads"),
+        *_ranks(rank_speed, rank_alive),
     )
     first, second, third = (like(weight, m.astype(np.int64)) for m in maps)
     return first, second, third

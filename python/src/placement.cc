@@ -43,6 +43,15 @@ void construct(Placement* self, const ArrayIn<Index>& physical_to_logical, Index
   new (self) Placement(std::move(made));
 }
 
+RebalanceOptions options_of(int num_threads, const ArrayIn<double>& rank_speed,
+                            const ArrayIn<std::uint8_t>& rank_alive) {
+  RebalanceOptions options;
+  options.num_threads = num_threads;
+  options.rank_speed.assign(rank_speed.data(), rank_speed.data() + rank_speed.size());
+  options.rank_alive.assign(rank_alive.data(), rank_alive.data() + rank_alive.size());
+  return options;
+}
+
 }  // namespace
 
 void bind_placement(nb::module_& m) {
@@ -107,25 +116,30 @@ void bind_placement(nb::module_& m) {
   m.def(
       "rebalance_experts",
       [](const ArrayIn<double>& load, Index num_layers, Index num_logical, Index num_replicas,
-         Index num_groups, Index num_nodes, Index num_ranks, int num_threads) -> Maps {
+         Index num_groups, Index num_nodes, Index num_ranks, int num_threads, bool spread,
+         const ArrayIn<double>& rank_speed, const ArrayIn<std::uint8_t>& rank_alive) -> Maps {
+        RebalanceOptions options = options_of(num_threads, rank_speed, rank_alive);
+        options.spread = spread;
         return to_tuple(without_gil([&] {
           return rebalance_experts(span_of(load), num_layers, num_logical, num_replicas, num_groups,
-                                   num_nodes, num_ranks, num_threads);
+                                   num_nodes, num_ranks, options);
         }));
       },
       "load"_a, "num_layers"_a, "num_logical"_a, "num_replicas"_a, "num_groups"_a, "num_nodes"_a,
-      "num_ranks"_a, "num_threads"_a);
+      "num_ranks"_a, "num_threads"_a, "spread"_a, "rank_speed"_a, "rank_alive"_a);
   m.def(
       "place_on_topology",
       [](const ArrayIn<double>& load, Index num_layers, Index num_logical, const Topology& topology,
-         Index redundants, Index num_ranks, Index num_nodes, int num_threads) -> Maps {
+         Index redundants, Index num_ranks, Index num_nodes, int num_threads,
+         const ArrayIn<double>& rank_speed, const ArrayIn<std::uint8_t>& rank_alive) -> Maps {
+        const RebalanceOptions options = options_of(num_threads, rank_speed, rank_alive);
         return to_tuple(without_gil([&] {
           return place_on_topology(span_of(load), num_layers, num_logical, topology, redundants,
-                                   num_ranks, num_nodes, num_threads);
+                                   num_ranks, num_nodes, options);
         }));
       },
       "load"_a, "num_layers"_a, "num_logical"_a, "topology"_a, "redundants"_a, "num_ranks"_a,
-      "num_nodes"_a, "num_threads"_a);
+      "num_nodes"_a, "num_threads"_a, "rank_speed"_a, "rank_alive"_a);
   m.def(
       "plan_moves",
       [](const Placement& from, const Placement& to) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "placement/eplb_layer.h"
 
+#include <algorithm>
 #include <array>
 #include <numeric>
 
@@ -92,7 +93,7 @@ void Packer::run(std::span<const float> weight, Index num_packs, std::span<Index
   }
 }
 
-void Replicator::run(std::span<const float> weight, std::span<Index> logical,
+void Replicator::run(std::span<const float> weight, Index most, std::span<Index> logical,
                      std::span<Index> ordinal, std::span<Index> count) {
   const auto n = weight.size();
   std::iota(logical.begin(), logical.begin() + static_cast<std::ptrdiff_t>(n), 0);
@@ -109,7 +110,8 @@ void Replicator::run(std::span<const float> weight, std::span<Index> logical,
     const std::uint32_t e = tag_of(experts_.top());
     logical[p] = static_cast<Index>(e);
     ordinal[p] = count[e]++;
-    experts_.replace(e, falling_key(share(weight[e], count[e]), e));
+    experts_.replace(e,
+                     count[e] < most ? falling_key(share(weight[e], count[e]), e) : kNoKey);
   }
 }
 
@@ -124,7 +126,13 @@ LayerBalancer::LayerBalancer(const Shape& shape)
       node_logical_(shape.num_physical / shape.num_nodes),
       node_ordinal_(shape.num_physical / shape.num_nodes),
       slot_(shape.num_physical / shape.num_nodes),
-      replica_weight_(shape.num_physical / shape.num_nodes) {}
+      replica_weight_(shape.num_physical / shape.num_nodes) {
+  if (shape.speed.empty()) return;
+  const Index ranks = shape.num_ranks / shape.num_nodes;
+  for (auto first = shape.speed.begin(); first != shape.speed.end(); first += ranks) {
+    node_speed_.push_back(std::accumulate(first, first + ranks, 0.0));
+  }
+}
 
 void LayerBalancer::run(std::span<const double> load, std::span<Index> logical,
                         std::span<Index> ordinal, std::span<Index> count) {
@@ -142,7 +150,13 @@ void LayerBalancer::order_by_group() {
   for (Index g = 0; g < shape_.num_groups; ++g) {
     group_weight_[g] = float32_sum(&weight_[g * group_size], group_size);
   }
-  packer_.run(group_weight_, shape_.num_nodes, group_slot_);
+  if (node_speed_.empty()) {
+    packer_.run(group_weight_, shape_.num_nodes, group_slot_);
+  } else {
+    std::vector<Index> group(group_slot_.size());
+    std::iota(group.begin(), group.end(), 0);
+    rank_packer_.run(group_weight_, group, node_speed_, false, group_slot_);
+  }
   for (Index g = 0; g < shape_.num_groups; ++g) {
     const auto first = expert_.begin() + group_slot_[g] * group_size;
     std::iota(first, first + group_size, g * group_size);
@@ -156,12 +170,14 @@ void LayerBalancer::balance_node(Index node, std::span<Index> logical, std::span
   const Index* const expert = &expert_[node * num_experts];
   for (Index e = 0; e < num_experts; ++e) node_weight_[e] = weight_[expert[e]];
 
-  replicator_.run(node_weight_, node_logical_, node_ordinal_, node_count_);
+  const Index ranks = shape_.num_ranks / shape_.num_nodes;
+  replicator_.run(node_weight_, shape_.spread ? ranks : num_replicas, node_logical_, node_ordinal_,
+                  node_count_);
   for (Index r = 0; r < num_replicas; ++r) {
     const Index e = node_logical_[r];
     replica_weight_[r] = share(node_weight_[e], node_count_[e]);
   }
-  packer_.run(replica_weight_, shape_.num_ranks / shape_.num_nodes, slot_);
+  pack_node(node);
 
   const Index first = node * num_replicas;
   for (Index r = 0; r < num_replicas; ++r) {
@@ -169,6 +185,31 @@ void LayerBalancer::balance_node(Index node, std::span<Index> logical, std::span
     ordinal[first + slot_[r]] = node_ordinal_[r];
   }
   for (Index e = 0; e < num_experts; ++e) count[expert[e]] = node_count_[e];
+}
+
+/// Packs the node's replicas onto its ranks. NOTE: with equal speeds the result of EPLB is kept if
+/// it has no expert twice on a rank.
+void LayerBalancer::pack_node(Index node) {
+  const auto ranks = static_cast<std::size_t>(shape_.num_ranks / shape_.num_nodes);
+  if (shape_.speed.empty()) {
+    packer_.run(replica_weight_, static_cast<Index>(ranks), slot_);
+    if (!shape_.spread || !repeats()) return;
+  }
+  const std::vector<double> equal(shape_.speed.empty() ? ranks : 0, 1.0);
+  const std::span<const double> speed =
+      shape_.speed.empty() ? std::span(equal) : std::span(shape_.speed).subspan(node * ranks, ranks);
+  rank_packer_.run(replica_weight_, node_logical_, speed, shape_.spread, slot_);
+}
+
+/// Whether slot_ gives a rank two replicas of an expert.
+bool LayerBalancer::repeats() const {
+  const Index capacity = shape_.num_physical / shape_.num_ranks;
+  std::vector<std::pair<Index, Index>> seen;  // (rank, expert)
+  for (std::size_t r = 0; r < slot_.size(); ++r) {
+    seen.emplace_back(slot_[r] / capacity, node_logical_[r]);
+  }
+  std::sort(seen.begin(), seen.end());
+  return std::adjacent_find(seen.begin(), seen.end()) != seen.end();
 }
 
 }  // namespace lplb::placement

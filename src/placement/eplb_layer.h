@@ -6,6 +6,7 @@
 
 #include "lplb/types.h"
 #include "placement/keys.h"
+#include "placement/rank_packer.h"
 
 // The EPLB policy (deepseek-ai/EPLB) for one layer: it replicates experts and packs replicas, per
 // node if it is hierarchical. The arithmetic is float32 and ties are broken as in the original.
@@ -18,6 +19,8 @@ struct Shape {
   Index num_groups = 1;
   Index num_nodes = 1;
   Index num_ranks = 1;
+  bool spread = false;        // no two replicas of an expert on a rank
+  std::vector<double> speed;  // [num_ranks], or empty if all are equal
 };
 
 /// Packs items with weights `weight` [n] into num_packs packs of n / num_packs items each. The
@@ -35,12 +38,13 @@ class Packer {
 
 /// Gives every expert a replica. Then it gives one more to the expert with the largest weight per
 /// replica (the lowest id of several), until there are as many replicas as `logical` has entries.
-/// logical[p] is the expert of replica p, ordinal[p] the number of the replica among those of its
-/// expert, and count[e] how many replicas expert e has.
+/// No expert gets more than `most` replicas: `most` times the number of experts is at least the
+/// number of replicas. logical[p] is the expert of replica p, ordinal[p] the number of the replica
+/// among those of its expert, and count[e] how many replicas expert e has.
 class Replicator {
  public:
-  void run(std::span<const float> weight, std::span<Index> logical, std::span<Index> ordinal,
-           std::span<Index> count);
+  void run(std::span<const float> weight, Index most, std::span<Index> logical,
+           std::span<Index> ordinal, std::span<Index> count);
 
  private:
   MinTree experts_;
@@ -65,9 +69,12 @@ class LayerBalancer {
   void order_by_group();
   void balance_node(Index node, std::span<Index> logical, std::span<Index> ordinal,
                     std::span<Index> count);
+  void pack_node(Index node);
+  bool repeats() const;
 
   Shape shape_;
   Packer packer_;
+  RankPacker rank_packer_;
   Replicator replicator_;
   std::vector<float> weight_;        // [num_logical]
   std::vector<float> group_weight_;  // [num_groups]
@@ -77,6 +84,7 @@ class LayerBalancer {
   std::vector<Index> node_count_;    // [experts of a node]
   std::vector<Index> node_logical_, node_ordinal_, slot_;  // [replicas of a node]
   std::vector<float> replica_weight_;                      // [replicas of a node]
+  std::vector<double> node_speed_;                         // [num_nodes], or empty
 };
 
 }  // namespace lplb::placement

@@ -4,6 +4,8 @@
 #include "core/check.h"
 #include "lplb/placement.h"
 #include "placement/checks.h"
+#include "placement/live_topology.h"
+#include "placement/maps.h"
 
 namespace lplb {
 namespace {
@@ -28,18 +30,36 @@ void check_fit(Index num_logical, const Topology& topology, Index redundants, In
                  kMaxPhysical);
 }
 
+ExpertMaps place_on_live_ranks(std::span<const double> load, Index num_layers, Index num_logical,
+                               const Topology& topology, Index redundants, Index num_ranks,
+                               const placement::LiveRanks& live, int num_threads) {
+  const Index slots = num_logical / num_ranks + redundants;
+  const Index num_physical = slots * static_cast<Index>(live.ranks.size());
+  placement::check_live_slots(live, num_physical, num_logical);
+  const placement::LiveTopologyLayer layer(live, topology, num_logical, slots, num_ranks);
+  const ExpertMaps maps = placement::place_layers(load, num_layers, num_logical, num_physical,
+                                                  layer, num_threads);
+  return placement::with_dead_ranks(maps, live, num_ranks);
+}
+
 }  // namespace
 
 ExpertMaps place_on_topology(std::span<const double> load, Index num_layers, Index num_logical,
                              const Topology& topology, Index redundants, Index num_ranks,
-                             Index num_nodes, int num_threads) {
-  placement::check_load(load, num_layers, num_logical, num_threads);
+                             Index num_nodes, const RebalanceOptions& options) {
+  placement::check_load(load, num_layers, num_logical, options.num_threads);
   check_fit(num_logical, topology, redundants, num_ranks, num_nodes);
+  const auto live = placement::live_ranks_of(options, num_ranks, num_nodes);
+  if (static_cast<Index>(live.ranks.size()) < num_ranks || !live.speed.empty()) {
+    return place_on_live_ranks(load, num_layers, num_logical, topology, redundants, num_ranks, live,
+                               options.num_threads);
+  }
 
   // With several nodes, every expert is a group of its own, so that the nodes are levelled first.
   const Index num_groups = num_nodes == 1 ? 1 : num_logical;
   const ExpertMaps order = rebalance_experts(load, num_layers, num_logical, num_logical, num_groups,
-                                             num_nodes, num_ranks, num_threads);
+                                             num_nodes, num_ranks,
+                                             {.num_threads = options.num_threads});
   const Index own = num_logical / num_ranks;
   const Index slots = own + redundants;
   ExpertMaps maps{.num_layers = num_layers,

@@ -114,8 +114,8 @@ TEST(PlaceOnTopology, NodesAreLevelledFirst) {
 
 TEST(PlaceOnTopology, ThreadsDoNotChangeTheResult) {
   const auto load = random_load(20 * 64, 13);
-  const ExpertMaps one = place_on_topology(load, 20, 64, cube(), 2, 8, 1, 1);
-  const ExpertMaps many = place_on_topology(load, 20, 64, cube(), 2, 8, 1, 7);
+  const ExpertMaps one = place_on_topology(load, 20, 64, cube(), 2, 8, 1, {.num_threads = 1});
+  const ExpertMaps many = place_on_topology(load, 20, 64, cube(), 2, 8, 1, {.num_threads = 7});
   EXPECT_EQ(one.physical_to_logical, many.physical_to_logical);
   EXPECT_EQ(one.logical_to_physical, many.logical_to_physical);
 }
@@ -126,7 +126,7 @@ TEST(PlaceOnTopology, RefusesWhatDoesNotFit) {
                           int threads = 1) {
     try {
       place_on_topology(std::vector<double>(entries, 1.0), layers, logical, topology, redundants,
-                        ranks, nodes, threads);
+                        ranks, nodes, {.num_threads = threads});
     } catch (const ArgumentError& error) {
       return std::string(error.what());
     }

@@ -21,7 +21,7 @@ struct Case {
 
 ExpertMaps rebalance(const std::vector<double>& load, const Case& c, int num_threads = 1) {
   return rebalance_experts(load, c.layers, c.logical, c.replicas, c.groups, c.nodes, c.ranks,
-                           num_threads);
+                           {.num_threads = num_threads});
 }
 
 std::vector<double> random_load(const Case& c, std::uint32_t seed, std::uint32_t distinct) {

@@ -27,7 +27,8 @@ void compare(const Json& expected, int num_threads) {
   const ExpertMaps maps = rebalance_experts(
       load, static_cast<Index>(weight.size()), static_cast<Index>(weight[0].size()),
       expected.at("num_replicas").get<Index>(), expected.at("num_groups").get<Index>(),
-      expected.at("num_nodes").get<Index>(), expected.at("num_gpus").get<Index>(), num_threads);
+      expected.at("num_nodes").get<Index>(), expected.at("num_gpus").get<Index>(),
+      {.num_threads = num_threads});
 
   EXPECT_EQ(rows(maps.physical_to_logical, maps.num_physical),
             expected.at("physical_to_logical").get<Table>());
