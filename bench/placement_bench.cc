@@ -45,9 +45,9 @@ void rebalance(benchmark::State& state, const Shape& s, int num_threads) {
   const auto loads = make_loads();
   std::size_t i = 0;
   for (auto _ : state) {
-    const ExpertMaps maps = rebalance_experts(loads[i++ % kSets], kLayers, kExperts, s.replicas,
-                                              s.groups, s.nodes, s.ranks,
-                                              {.num_threads = num_threads});
+    const ExpertMaps maps =
+        rebalance_experts(loads[i++ % kSets], kLayers, kExperts, s.replicas, s.groups, s.nodes,
+                          s.ranks, {.num_threads = num_threads});
     benchmark::DoNotOptimize(maps.logical_to_physical.data());
   }
   state.SetItemsProcessed(state.iterations() * kLayers);

@@ -246,8 +246,9 @@ void add_place(CLI::App& program) {
       *command, "--num-groups", kSettings, options->num_groups, 1, kMaxPhysical,
       "With eplb: expert groups of the router. If the number of nodes divides their number, "
       "placement is hierarchical");
-  add_flag(*command, "--spread", kSettings, options->spread,
-           "With eplb: no two replicas of an expert on one rank. Topologies never make such a pair");
+  add_flag(
+      *command, "--spread", kSettings, options->spread,
+      "With eplb: no two replicas of an expert on one rank. Topologies never make such a pair");
   add_flag(*command, "--keep-slots", kSettings, options->keep_slots,
            "With --from: an expert that stays on its rank also stays in its slot");
   add_threads(*command, "--threads", options->threads,

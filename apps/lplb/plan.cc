@@ -160,10 +160,10 @@ void run(const Options& options) {
   if (!outputs.take_standard_output()) {
     Table table({"status", "max load", "lower bound", "imbalance", "planned", "dropped",
                  "same rank", "same node"});
-    table.add({status_name(split.status), level_text(json["max_load"]),
-               level_text(json["lower_bound"]), formatted("{:.4f}", imbalance(placement, split.rank_load)),
-               std::to_string(planned), json["dropped"].dump(), std::to_string(local.same_rank),
-               std::to_string(local.same_node)});
+    table.add(
+        {status_name(split.status), level_text(json["max_load"]), level_text(json["lower_bound"]),
+         formatted("{:.4f}", imbalance(placement, split.rank_load)), std::to_string(planned),
+         json["dropped"].dump(), std::to_string(local.same_rank), std::to_string(local.same_node)});
     print(table.text());
   }
   backend.tell(1, split.backend == Backend::kCuda ? 1 : 0);

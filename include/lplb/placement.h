@@ -86,9 +86,9 @@ LPLB_API ExpertMaps rebalance_experts(std::span<const double> load, Index num_la
 ///
 /// If ranks are dead or have unequal speeds, three things change. Step 1 packs the experts onto the
 /// live ranks by load / speed, regardless of nodes, and a rank may get one expert more than if they
-/// were divided evenly. In step 3 a rank that is dead, or has no expert in slot d, gives no replica.
-/// Each slot that is still free then gets the expert with most load a replica that is not yet on its
-/// rank; so an expert may have more than two replicas.
+/// were divided evenly. In step 3 a rank that is dead, or has no expert in slot d, gives no
+/// replica. Each slot that is still free then gets the expert with most load a replica that is not
+/// yet on its rank; so an expert may have more than two replicas.
 ///
 /// - `load` [num_layers, num_logical]: finite and >= 0; num_logical is a multiple of num_ranks.
 /// - `num_ranks`: a multiple of topology.group_size. Groups are consecutive ranks.
@@ -124,8 +124,8 @@ struct Move {
 /// rank is slot i of that rank. Ranks that only `to` has are new and hold nothing; ranks that only
 /// `from` has are leaving, and still give.
 ///
-/// There is a move for each slot of `to` whose expert is not already in that slot. Its source is the
-/// nearest slot of `from`: on the same rank, otherwise on the same node, otherwise anywhere; of
+/// There is a move for each slot of `to` whose expert is not already in that slot. Its source is
+/// the nearest slot of `from`: on the same rank, otherwise on the same node, otherwise anywhere; of
 /// several, the one with the lowest id. `to` says which ranks share a node; if one of the two ranks
 /// is leaving, `from` says it. Moves are sorted by kind (same rank, same node, other node), then by
 /// target.
@@ -137,9 +137,9 @@ LPLB_API std::vector<Move> plan_moves(const Placement& from, const Placement& to
 
 /// Returns `to` with the slots of each rank in another order: an expert that `from` already has on
 /// the rank stays in its slot, if the rank still has that slot. The others fill the remaining slots
-/// in the order of `to`. Every rank holds the same replicas as in `to`. For use before plan_moves(),
-/// if the order of a rank's slots does not matter. Throws ArgumentError if the numbers of logical
-/// experts differ. O(num_physical).
+/// in the order of `to`. Every rank holds the same replicas as in `to`. For use before
+/// plan_moves(), if the order of a rank's slots does not matter. Throws ArgumentError if the
+/// numbers of logical experts differ. O(num_physical).
 LPLB_API Placement keep_slots(const Placement& from, const Placement& to);
 
 /// The placement in the form in which DeepEP's EPBuffer takes it to copy weights

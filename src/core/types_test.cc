@@ -74,8 +74,8 @@ TEST(Imbalance, IsMaxOverMean) {
 TEST(Imbalance, CountsLiveRanksByTheirSpeeds) {
   const std::vector<Index> map = {0, 0, 0, 0};
   const auto of = [&](std::vector<double> speed, std::vector<char> alive, std::vector<Load> load) {
-    const Placement p = make_placement(
-        4, 1, map, {.rank_speed = std::move(speed), .rank_alive = std::move(alive)});
+    const Placement p =
+        make_placement(4, 1, map, {.rank_speed = std::move(speed), .rank_alive = std::move(alive)});
     return imbalance(p, load);
   };
   EXPECT_EQ(of({}, {}, {1, 2, 3, 2}), 1.5);

@@ -110,8 +110,7 @@ void Replicator::run(std::span<const float> weight, Index most, std::span<Index>
     const std::uint32_t e = tag_of(experts_.top());
     logical[p] = static_cast<Index>(e);
     ordinal[p] = count[e]++;
-    experts_.replace(e,
-                     count[e] < most ? falling_key(share(weight[e], count[e]), e) : kNoKey);
+    experts_.replace(e, count[e] < most ? falling_key(share(weight[e], count[e]), e) : kNoKey);
   }
 }
 
@@ -196,8 +195,9 @@ void LayerBalancer::pack_node(Index node) {
     if (!shape_.spread || !repeats()) return;
   }
   const std::vector<double> equal(shape_.speed.empty() ? ranks : 0, 1.0);
-  const std::span<const double> speed =
-      shape_.speed.empty() ? std::span(equal) : std::span(shape_.speed).subspan(node * ranks, ranks);
+  const std::span<const double> speed = shape_.speed.empty()
+                                            ? std::span(equal)
+                                            : std::span(shape_.speed).subspan(node * ranks, ranks);
   rank_packer_.run(replica_weight_, node_logical_, speed, shape_.spread, slot_);
 }
 

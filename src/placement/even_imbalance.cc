@@ -26,8 +26,9 @@ double even_imbalance(const Placement& placement, std::span<const double> load) 
   for (Index e = 0; e < placement.num_logical_experts; ++e) {
     const auto replicas = placement.replicas(e);
     const auto is_live = [&](Index slot) { return placement.alive(placement.rank_of(slot)); };
-    const double share = load[e] / largest /
-                         static_cast<double>(std::count_if(replicas.begin(), replicas.end(), is_live));
+    const double share =
+        load[e] / largest /
+        static_cast<double>(std::count_if(replicas.begin(), replicas.end(), is_live));
     for (const Index slot : replicas) {
       if (is_live(slot)) ranks[placement.rank_of(slot)] += share;
     }

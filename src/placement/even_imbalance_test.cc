@@ -15,14 +15,13 @@ TEST(EvenImbalance, DividesOverLiveReplicas) {
   const Placement dead =
       make_placement(2, 3, std::vector<Index>{0, 1, 2, 0, 1, 2, 0, 0}, {.rank_alive = {1, 0}});
   EXPECT_EQ(even_imbalance(dead, load), 1);
-  const Placement third = make_placement(3, 3, std::vector<Index>{0, 1, 0, 2, 0, 0},
-                                         {.rank_alive = {1, 1, 0}});
+  const Placement third =
+      make_placement(3, 3, std::vector<Index>{0, 1, 0, 2, 0, 0}, {.rank_alive = {1, 1, 0}});
   EXPECT_EQ(even_imbalance(third, load), 5.0 / 4);
 }
 
 TEST(EvenImbalance, ComparesBySpeed) {
-  const Placement p =
-      make_placement(2, 2, std::vector<Index>{0, 1}, {.rank_speed = {1, 0.25}});
+  const Placement p = make_placement(2, 2, std::vector<Index>{0, 1}, {.rank_speed = {1, 0.25}});
   EXPECT_EQ(even_imbalance(p, std::vector<double>{4, 1}), 1);
   EXPECT_EQ(even_imbalance(p, std::vector<double>{1, 1}), 2.5);
 }

@@ -20,8 +20,8 @@ namespace lplb::placement {
 ///    rank. Of several such slots, it is one of the rank with the least load / speed.
 class LiveTopologyLayer {
  public:
-  LiveTopologyLayer(const LiveRanks& live, const Topology& topology, Index num_logical,
-                    Index slots, Index num_ranks);
+  LiveTopologyLayer(const LiveRanks& live, const Topology& topology, Index num_logical, Index slots,
+                    Index num_ranks);
 
   /// Reads `load` [num_logical]; writes `logical` and `ordinal` [live ranks, slots], and `count`
   /// [num_logical]: the slots of the live ranks, as LayerBalancer does.

@@ -34,9 +34,8 @@ TEST(LiveTopology, EveryExpertIsOnALiveRankAndNeverTwiceOnOne) {
     }
     const auto live = std::count(options.rank_alive.begin(), options.rank_alive.end(), 1);
     if (live * (own + redundants) < logical) {
-      EXPECT_THROW(
-          place_on_topology(load, 2, logical, topology, redundants, ranks, 1, options),
-          ArgumentError);
+      EXPECT_THROW(place_on_topology(load, 2, logical, topology, redundants, ranks, 1, options),
+                   ArgumentError);
       continue;
     }
     ++placed;
@@ -47,8 +46,8 @@ TEST(LiveTopology, EveryExpertIsOnALiveRankAndNeverTwiceOnOne) {
                   .physical_to_logical,
               maps.physical_to_logical);
     for (Index layer = 0; layer < 2; ++layer) {
-      const Placement p = make_placement(ranks, logical, maps.layer(layer),
-                                         {.rank_alive = options.rank_alive});
+      const Placement p =
+          make_placement(ranks, logical, maps.layer(layer), {.rank_alive = options.rank_alive});
       for (Index e = 0; e < logical; ++e) {
         std::vector<Index> on;
         for (const Index s : p.replicas(e)) {
@@ -66,10 +65,9 @@ TEST(LiveTopology, ReplicasGoAlongEdgesToLiveNeighboursThenByHeat) {
   const std::vector<double> load = {80, 70, 60, 50, 40, 30, 20, 10};
   const ExpertMaps maps =
       place_on_topology(load, 1, 8, ring(4), 2, 4, 1, {.rank_alive = {1, 1, 0, 1}});
-  // Originals: {0, 5, 6}, {1, 4, 7} and {2, 3}. Rank 0 copies the heaviest of rank 1, rank 3 the two
-  // heaviest of rank 0, and rank 1 the expert with most load a replica that it lacks.
-  EXPECT_THAT(maps.layer(0),
-              ElementsAre(0, 5, 6, 1, 1, 4, 7, 2, 0, 1, 2, 3, 2, 3, 0, 5));
+  // Originals: {0, 5, 6}, {1, 4, 7} and {2, 3}. Rank 0 copies the heaviest of rank 1, rank 3 the
+  // two heaviest of rank 0, and rank 1 the expert with most load a replica that it lacks.
+  EXPECT_THAT(maps.layer(0), ElementsAre(0, 5, 6, 1, 1, 4, 7, 2, 0, 1, 2, 3, 2, 3, 0, 5));
 }
 
 TEST(LiveTopology, WithAllRanksAliveAndEqualNothingChanges) {
@@ -87,9 +85,8 @@ TEST(LiveTopology, SlowRanksGetLess) {
   const Placement with = make_placement(
       4, 16, place_on_topology(load, 1, 16, ring(4), 1, 4, 1, {.rank_speed = speed}).layer(0),
       {.rank_speed = speed});
-  const Placement without =
-      make_placement(4, 16, place_on_topology(load, 1, 16, ring(4), 1, 4).layer(0),
-                     {.rank_speed = speed});
+  const Placement without = make_placement(
+      4, 16, place_on_topology(load, 1, 16, ring(4), 1, 4).layer(0), {.rank_speed = speed});
   EXPECT_LT(even_imbalance(with, load), 0.8 * even_imbalance(without, load));
 }
 

@@ -104,9 +104,10 @@ TEST(PlanMoves, RanksThatLeaveStillGive) {
   // Three ranks on three nodes become two. Rank 2 leaves, rank 0 is dead before.
   const Placement from = place({0, 1, 1, 2, 0, 2}, 3, 3, 3, {0, 1, 1});
   const Placement to = place({0, 1, 2, 1, 2, 0}, 2, 3, 2);
-  EXPECT_THAT(plan_moves(from, to),
-              ElementsAre(Move{0, 4, 0, MoveKind::kOtherNode}, Move{1, 2, 1, MoveKind::kOtherNode},
-                          Move{2, 3, 2, MoveKind::kOtherNode}, Move{0, 4, 5, MoveKind::kOtherNode}));
+  EXPECT_THAT(
+      plan_moves(from, to),
+      ElementsAre(Move{0, 4, 0, MoveKind::kOtherNode}, Move{1, 2, 1, MoveKind::kOtherNode},
+                  Move{2, 3, 2, MoveKind::kOtherNode}, Move{0, 4, 5, MoveKind::kOtherNode}));
 }
 
 /// Applies the moves rank by rank, as an engine would: what each rank holds afterwards.
@@ -115,7 +116,8 @@ void expect_moves_lead(const Placement& from, const Placement& to, const std::ve
   const auto ranks_of = [](const Placement& p) {
     Ranks ranks(p.num_ranks);
     for (Index s = 0; s < p.num_physical(); ++s) {
-      ranks[s / p.slots_per_rank()].push_back(p.alive(p.rank_of(s)) ? p.physical_to_logical[s] : -1);
+      ranks[s / p.slots_per_rank()].push_back(p.alive(p.rank_of(s)) ? p.physical_to_logical[s]
+                                                                    : -1);
     }
     return ranks;
   };
@@ -148,7 +150,7 @@ TEST(PlanMoves, LeadToAnyNumberOfRanksAndSlots) {
     const auto any = [&] {
       const Index nodes = 1 + below(3);
       const Index ranks = nodes * (1 + below(4));
-      const Index slots = (12 + ranks - 1) / ranks + below(3);
+      const Index slots = (12 + ranks - 1) / ranks + 2 + below(4);
       std::vector<char> alive(ranks, 1);
       if (trial % 2 == 0) alive[below(ranks)] = 0;
       return std::tuple(random_map(random, ranks * slots, 12), ranks, nodes, alive);

@@ -37,8 +37,8 @@ ExpertMaps place_on_live_ranks(std::span<const double> load, Index num_layers, I
   const Index num_physical = slots * static_cast<Index>(live.ranks.size());
   placement::check_live_slots(live, num_physical, num_logical);
   const placement::LiveTopologyLayer layer(live, topology, num_logical, slots, num_ranks);
-  const ExpertMaps maps = placement::place_layers(load, num_layers, num_logical, num_physical,
-                                                  layer, num_threads);
+  const ExpertMaps maps =
+      placement::place_layers(load, num_layers, num_logical, num_physical, layer, num_threads);
   return placement::with_dead_ranks(maps, live, num_ranks);
 }
 
@@ -57,9 +57,9 @@ ExpertMaps place_on_topology(std::span<const double> load, Index num_layers, Ind
 
   // With several nodes, every expert is a group of its own, so that the nodes are levelled first.
   const Index num_groups = num_nodes == 1 ? 1 : num_logical;
-  const ExpertMaps order = rebalance_experts(load, num_layers, num_logical, num_logical, num_groups,
-                                             num_nodes, num_ranks,
-                                             {.num_threads = options.num_threads});
+  const ExpertMaps order =
+      rebalance_experts(load, num_layers, num_logical, num_logical, num_groups, num_nodes,
+                        num_ranks, {.num_threads = options.num_threads});
   const Index own = num_logical / num_ranks;
   const Index slots = own + redundants;
   ExpertMaps maps{.num_layers = num_layers,

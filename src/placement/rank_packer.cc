@@ -62,7 +62,8 @@ Index RankPacker::choose(Index item, Index previous) const {
   for (Index step = 1; step <= num_ranks_; ++step) {
     const Index rank = (previous + step) % num_ranks_;
     if (filled_[rank] == capacity_) continue;
-    const std::tuple cost(spread_ && holds_[rank] != 0, (load_[rank] + weight_[item]) / speed_[rank], affinity_[rank]);
+    const std::tuple cost(spread_ && holds_[rank] != 0,
+                          (load_[rank] + weight_[item]) / speed_[rank], affinity_[rank]);
     if (best >= 0 && least <= cost) continue;
     best = rank;
     least = cost;
@@ -83,8 +84,8 @@ void RankPacker::put(Index item, Index rank) {
   for (Index g = 0; g < num_ranks_; ++g) affinity_[g] += shared_[g * num_ranks_ + rank];
 }
 
-/// Exchanges the item at `at`, whose expert is on its rank twice, with an item of another rank. After
-/// that the two ranks together have more different experts than before.
+/// Exchanges the item at `at`, whose expert is on its rank twice, with an item of another rank.
+/// After that the two ranks together have more different experts than before.
 void RankPacker::part(Index at) {
   const Exchange best = best_exchange(at);
   const Index rank = at / capacity_;

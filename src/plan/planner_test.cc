@@ -102,9 +102,8 @@ TEST(Planner, EmptyDroppedAndBadBatchesAreBatches) {
 
 TEST(Planner, ComparesLiveRanksByTheirSpeeds) {
   // Experts 0 and 1 on ranks 0 and 1, rank 1 at a quarter of the speed, rank 2 dead.
-  const Placement placement = make_placement(
-      3, 2, std::vector<Index>{0, 1, 1, 0, 0, 1},
-      {.rank_speed = {1, 0.25, 1}, .rank_alive = {1, 1, 0}});
+  const Placement placement = make_placement(3, 2, std::vector<Index>{0, 1, 1, 0, 0, 1},
+                                             {.rank_speed = {1, 0.25, 1}, .rank_alive = {1, 1, 0}});
   Planner planner(placement, 0, small_batches(), std::make_shared<FakeExchange>(3, 0));
   std::vector<std::int32_t> ids(10, 0);
   EXPECT_EQ(planner.run(ids, ids), BatchStatus::kOptimal);

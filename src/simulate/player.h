@@ -100,8 +100,7 @@ class Player {
                               std::span<const Load> shares, Scratch& scratch) const;
   void judge(const Batch& batch, const Layer& state, std::size_t layer,
              std::span<const Load> physical_load, double bound, Scratch& scratch,
-             PolicyOutcome& outcome,
-             std::span<double> rank_heat) const;
+             PolicyOutcome& outcome, std::span<double> rank_heat) const;
 
   const SimulateOptions& options_;
   SolveOptions solve_options_;
