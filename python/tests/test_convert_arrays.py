@@ -123,7 +123,7 @@ def test_tables(
 ) -> None:
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("lplb.convert.parquet._ROWS", 5)  # so that steps span batches of rows
+    monkeypatch.setattr("lplb.convert.parquet.ROWS", 5)  # so that steps span batches of rows
     load = LOAD if with_steps else LOAD[:1]
     steps, layers, experts = load.shape
     columns: dict[str, Any]
@@ -149,6 +149,7 @@ def test_tables(
     ("columns", "message"),
     [
         ({"layer": [0], "tokens": [1]}, "has columns layer, tokens, expected layer and load"),
+        ({"layer": [0, 0], "load": [1, 1], "expert": [9, 3]}, "expected 0 to 3 .num_experts"),
         ({"layer": [0], "load": [1]}, "has no column expert"),
         ({"step": [1, 0], "layer": [0, 0], "expert": [0, 0], "load": [1, 1]}, "step goes back"),
         ({"layer": [0], "expert": [4096], "load": [1]}, "expert holds 4096, expected 0 to 4095"),
@@ -169,15 +170,17 @@ def test_tables_that_are_refused(
     }
     parquet.write_table(pa.table(arrays), tmp_path / "load.parquet")
     with refused(message):
-        total(tmp_path / "load.parquet")
+        total(tmp_path / "load.parquet", num_experts=4 if "num_experts" in message else None)
 
 
 @pytest.mark.parametrize(
     ("array", "options", "message"),
     [
         (np.zeros(4), {}, r"has shape \[4\], expected \[layers, experts\]"),
-        (np.array([[1.5, 2]]), {}, r"holds 1.5, expected whole counts"),
-        (np.array([[np.nan, 2]]), {}, r"holds nan, expected whole counts"),
+        (np.array([[np.nan, 2]]), {}, r"holds nan, expected finite counts"),
+        (np.array([[0.5, -1]]), {}, r"holds -1.0, expected counts >= 0"),
+        (np.array([[True, False]]), {}, r"has dtype bool, expected numbers"),
+        (np.array([["a", "b"]]), {}, r"has dtype <U1, expected numbers"),
         (np.array([[2**62, 2**62]]), {}, f"row that sums to {2**63}, expected less than 2"),
         (np.array([[2**63, 0]], np.uint64), {}, f"holds {2**63}, expected counts below 2"),
         (np.zeros((2, 5000)), {}, "has 5000 experts, expected 1 to 4096"),
@@ -200,7 +203,7 @@ def test_arrays_that_are_refused(
 def test_files_of_one_recording_have_one_shape_and_kind(tmp_path: pathlib.Path) -> None:
     np.save(tmp_path / "a.npy", LOAD)
     np.save(tmp_path / "b.npy", LOAD[:, :2])
-    with refused(r"b.npy: .* \[4, 2, 8\], expected \[steps, 3, 8\]"):
+    with refused(r"b.npy: .* \[4, 1, 2, 8\], expected \[steps, 1, 3, 8\]"):
         convert.open_recording([tmp_path / "a.npy", tmp_path / "b.npy"])
     (tmp_path / "c.json").write_text(json.dumps({"logical_count": LOAD.tolist()}))
     with refused("c.json: is an SGLang dump .* expected an array"):

@@ -33,7 +33,7 @@ def by_rank(seed: int, ranks: int, passes: int, layers: int, experts: int) -> In
 def test_stat_is_written_without_the_padding_of_its_buffer(tmp_path: pathlib.Path) -> None:
     load = random_load(1, 3, 4, 8, 60)
     padded = np.concatenate([load, np.zeros((5, 4, 8), np.int64)])
-    recording = convert.open_recording([sglang_stat(tmp_path, padded)], num_topk=2)
+    recording = convert.open_recording([sglang_stat(tmp_path, padded)], num_topk=1)
     summary = convert.write_trace(recording, tmp_path / "trace.jsonl", name="chat")
     assert (summary.num_steps, summary.num_empty) == (3, 5)
     assert np.array_equal(trace_load(tmp_path / "trace.jsonl"), load)
@@ -43,7 +43,7 @@ def test_stat_is_written_without_the_padding_of_its_buffer(tmp_path: pathlib.Pat
         "version": 1,
         "num_layers": 4,
         "num_logical_experts": 8,
-        "num_topk": 2,
+        "num_topk": 1,
         "name": "chat",
         "first_layer": 0,
         "layer_stride": 1,
@@ -68,12 +68,14 @@ def test_dense_layers_are_left_out_and_others_keep_their_numbers(tmp_path: pathl
     assert np.array_equal(trace_load(tmp_path / "trace.jsonl"), load[:, [3, 5]])
 
 
-def test_layers_at_unequal_distances_are_not_numbered(tmp_path: pathlib.Path) -> None:
+def test_layers_at_unequal_distances_keep_their_numbers(tmp_path: pathlib.Path) -> None:
     load = random_load(2, 2, 6, 8, 60)
     load[:, [0, 3, 4]] = 0
     recording = convert.open_recording([sglang_stat(tmp_path, load)], num_topk=2)
-    assert not convert.write_trace(recording, tmp_path / "trace.jsonl").numbered
-    assert "first_layer" not in read_trace(tmp_path / "trace.jsonl")[0]
+    assert convert.write_trace(recording, tmp_path / "trace.jsonl").layers == (1, 2, 5)
+    header, _ = read_trace(tmp_path / "trace.jsonl")
+    assert header["layers"] == [1, 2, 5]
+    assert "first_layer" not in header
 
 
 def test_dumps_of_one_server_follow_each_other(tmp_path: pathlib.Path) -> None:

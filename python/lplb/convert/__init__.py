@@ -23,10 +23,12 @@ it reads a file of their kind; if the package is missing, the error names it.
 """
 
 from lplb.convert.errors import ConvertError, OutputError
+from lplb.convert.forms import Placement
 from lplb.convert.opening import open_recording
-from lplb.convert.placement import Placement, read_placement, write_placement
+from lplb.convert.placement import read_placement
 from lplb.convert.recording import Recording
 from lplb.convert.trace import Summary, sum_load, write_load, write_trace
+from lplb.convert.writing import write_placement
 
 __all__ = [
     "ConvertError",

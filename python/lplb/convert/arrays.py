@@ -6,15 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from lplb.convert.choices import Options, read_choices
 from lplb.convert.errors import ConvertError, PathLike, fail, fail_shape, shown
-from lplb.convert.recording import Recording, count_ids
-from lplb.convert.values import IntArray, as_array, counts
-
-# How many tokens are counted at once; it bounds the memory for their ids.
-_CHUNK = 65536
+from lplb.convert.layout import Layout, other_layouts, refuse_other_layouts, usual_layout
+from lplb.convert.recording import Recording
+from lplb.convert.values import Counts, as_array, counts, rounding_note
 
 Named = tuple[PathLike, str, Any]
 
@@ -43,72 +39,98 @@ def pick(path: PathLike, arrays: Any, key: str | None) -> tuple[str, Any]:
     return key, arrays[key]
 
 
-def read_loads(named: Sequence[Named]) -> Recording:
+def read_loads(
+    named: Sequence[Named], layout: Layout | None = None, *, known: bool = False
+) -> Recording:
     """Makes a recording from arrays of loads.
 
     Parameters
     ----------
     named : sequence of (path, key, array)
-        The arrays in the order of time: [layers, experts] holds one step, [steps, layers, experts]
-        holds several. All have the same layers and experts.
+        The arrays in the order of time, all with the same layers and experts.
+    layout : Layout, optional
+        What the axes are. If it is not given, [layers, experts] holds one step and [steps, layers,
+        experts] several, and an array that is surely something else is refused.
+    known : bool
+        True if the file's format says that these are loads. Then nothing is refused.
     """
-    arrays: list[npt.NDArray[Any]] = []
+    views: list[Any] = []
+    notes: list[str] = []
     for path, key, value in named:
         array = as_array(path, key, value)
-        if array.ndim == 2:
-            array = array[np.newaxis]
-        if array.ndim != 3 or 0 in array.shape[1:]:
-            fail_shape(path, key, array, "[layers, experts] or [steps, layers, experts]")
-        arrays.append(array)
-        _, layers, experts = arrays[0].shape
-        if array.shape[1:] != (layers, experts):
-            fail_shape(path, key, array, f"[steps, {layers}, {experts}] as in {named[0][0]}")
+        here = layout or usual_layout(array.ndim, choices=False)
+        if here is None:
+            expected = "[layers, experts] or [steps, layers, experts], or --layout with its axes"
+            fail_shape(path, key, array, expected)
+        view = here.arranged(path, key, array)
+        if 0 in view.shape[1:]:
+            fail_shape(path, key, array, "at least one layer and one expert")
+        if layout is None and not known:
+            refuse_other_layouts(path, key, array)
+        note = rounding_note(path, key, value)
+        notes += [note] if note else []
+        views.append(view)
+        if view.shape[1:] != views[0].shape[1:]:
+            rest = ", ".join(map(str, views[0].shape[1:]))
+            fail_shape(path, key, view, f"[steps, {rest}] as in {named[0][0]}")
+    local = layout is not None and "local" in layout.axes
+    if local:
+        _, layers, ranks, width = views[0].shape
+        sources, experts = 1, ranks * width
+    else:
+        _, sources, layers, experts = views[0].shape
 
-    def read() -> Iterator[IntArray]:
-        for (path, key, _), array in zip(named, arrays):
-            for step in range(array.shape[0]):
-                yield counts(path, f"{key}[{step}]", array[step])[np.newaxis]
+    def read() -> Iterator[Counts]:
+        for (path, key, _), view in zip(named, views):
+            for step in range(view.shape[0]):
+                load = counts(path, f"{key}[{step}]" if key else f"step {step}", view[step])
+                yield load.reshape(1, layers, experts) if local else load
 
-    return Recording(named[0][0], read, 1, tuple(range(layers)), experts)
+    recording = Recording(named[0][0], read, sources, tuple(range(layers)), experts, notes=notes)
+    recording.layout_is_named = layout is not None
+    if not known:
+        recording.other_layouts = other_layouts(as_array(*named[0]).ndim)
+    return recording
 
 
-def read_ids(named: Sequence[Named], num_experts: int) -> Recording:
+def read_ids(named: Sequence[Named], layout: Layout | None, options: Options) -> Recording:
     """Makes a recording from arrays of chosen experts; -1 stands for no expert.
 
     Parameters
     ----------
     named : sequence of (path, key, array)
-        The arrays in the order of time: [tokens, layers, topk] holds one step, [steps, tokens,
-        layers, topk] holds several.
-    num_experts : int
-        How many experts the router chooses from.
+        The arrays in the order of time.
+    layout : Layout, optional
+        What the axes are; if not given, [tokens, layers, topk] holds one step, and [steps, tokens,
+        layers, topk] several.
     """
-    arrays: list[npt.NDArray[Any]] = []
+    views: list[Any] = []
     for path, key, value in named:
         array = as_array(path, key, value)
-        if array.ndim == 3:
-            array = array[np.newaxis]
-        if array.ndim != 4 or 0 in array.shape[2:]:
-            expected = "[tokens, layers, topk] or [steps, tokens, layers, topk]"
+        here = layout or usual_layout(array.ndim, choices=True)
+        if here is None:
+            expected = "[tokens, layers, topk] or [steps, tokens, layers, topk], or --layout"
             fail_shape(path, key, array, expected)
+        view = here.arranged(path, key, array)
+        if 0 in view.shape[3:]:
+            fail_shape(path, key, array, "at least one layer and one expert a token")
         if array.dtype.kind not in "iu":
             fail(path, key, f"has dtype {array.dtype}, expected integers")
-        arrays.append(array)
-        _, _, layers, num_topk = arrays[0].shape
-        if array.shape[2:] != (layers, num_topk):
-            has = f"has {array.shape[2]} layers and top {array.shape[3]}"
+        views.append(view)
+        sources, _, layers, num_topk = views[0].shape[1:]
+        if (view.shape[1], *view.shape[3:]) != (sources, layers, num_topk):
+            has = f"has {view.shape[3]} layers and top {view.shape[4]}"
             fail(path, key, f"{has}, expected {layers} and top {num_topk} as in {named[0][0]}")
 
-    def read() -> Iterator[IntArray]:
-        for (path, key, _), array in zip(named, arrays):
-            for step in range(array.shape[0]):
-                load = np.zeros((layers, num_experts), np.int64)
-                for first in range(0, array.shape[1], _CHUNK):
-                    ids = array[step, first : first + _CHUNK].astype(np.int64)
-                    load += count_ids(path, key, ids, num_experts)
-                yield load[np.newaxis]
+    def steps() -> Iterator[tuple[PathLike, str, Any]]:
+        for (path, key, _), view in zip(named, views):
+            for step in view:
+                yield path, key, step
 
-    return Recording(named[0][0], read, 1, tuple(range(layers)), num_experts, num_topk=num_topk)
+    recording = read_choices(named[0][0], steps, tuple(range(layers)), sources, options)
+    if recording.num_topk is not None and not options.drop_shared:
+        recording.num_topk = num_topk
+    return recording
 
 
 def same_kind(kinds: Sequence[str], paths: Sequence[PathLike]) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from lplb.convert.errors import ConvertError, OutputError
 from lplb.convert.opening import open_recording
-from lplb.convert.placement import FORMS, read_placement, write_placement
+from lplb.convert.placement import read_placement
 from lplb.convert.recording import Recording
-from lplb.convert.trace import describe, write_load, write_trace
+from lplb.convert.trace import counted, describe, write_load, write_trace
+from lplb.convert.writing import FORMS, write_placement
 
 _BAD_USE, _BAD_INPUT, _BAD_OUTPUT = 2, 3, 4
 
@@ -22,10 +23,15 @@ INPUT, whose kind is detected from its contents:
   vLLM          .pt of expert_load_window and physical_to_logical_map, one a rank
                 (docs/convert.md)
   TensorRT-LLM  the folder with meta_info.json and rank*.safetensors
+  vLLM          JSON lines of its offline statistics (.jsonl), and saved windows (.safetensors)
   arrays        [layers, experts] or [steps, layers, experts] in .npy, .npz, .pt, .safetensors,
                 .json; with --topk chosen experts, [tokens, layers, topk] or
-                [steps, tokens, layers, topk]
-  tables        .parquet with columns step, layer, expert, load (or load a list over the experts)
+                [steps, tokens, layers, topk]; with --layout any order of axes
+  tables        .parquet, .csv with columns step, layer, expert, load (or load a list over the
+                experts); SGLang's layer_id, expert_id, count, one file a rank; or .parquet with
+                indices, the chosen experts of a token, one file a layer
+  JSON lines    .jsonl with the load of a step, or the topk_ids of a token, in each line; traces of
+                lplb
 """
 _STATUS = """\
 Exit status: 0 done; 2 bad command line; 3 bad input file; 4 output cannot be written.
@@ -64,8 +70,19 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         "form that the command placement reads",
     )
     parser.add_argument("--key", metavar="NAME", help="name of the array, if a file has several")
+    layout = (
+        "the array's axes in their order, such as steps_layers_experts, ranks_layers_experts, "
+        "layers_ranks_local (the experts of each rank) or tokens_layers_topk (chosen experts)"
+    )
+    parser.add_argument("--layout", metavar="AXES", help=layout)
     parser.add_argument("--topk", action="store_true", help="arrays are chosen experts, not loads")
-    _add_number(parser, "--num-experts", "with --topk: how many experts a router chooses from")
+    number = "how many experts a router chooses from, if chosen experts or a table do not say it"
+    _add_number(parser, "--num-experts", number)
+    shared = "leave out ids from --num-experts on: shared experts, or the id of padding"
+    parser.add_argument("--drop-shared", action="store_true", help=shared)
+    repeats = "leave out tokens that choose the very same experts as a tenth of all tokens"
+    parser.add_argument("--drop-repeats", action="store_true", help=repeats)
+    _add_number(parser, "--skip-steps", "leave out the first N steps with tokens", default=0)
     copies = (
         "times that each token was counted, for example the tensor-parallel size if all ranks see "
         "the same tokens; counts are divided by it (default: 1)"
@@ -122,21 +139,25 @@ def make_parser() -> argparse.ArgumentParser:
     placement.add_argument(
         "input",
         metavar="INPUT",
-        help="placement of lplb, SGLang (.json, .pt), vLLM (.npy, .pt) or "
-        "TensorRT-LLM (.yaml), detected from its contents",
+        help="placement of lplb, SGLang (.json, .pt), vLLM (.npy, .pt, .pth, .jsonl), "
+        "TensorRT-LLM (.yaml), Ascend (expert_map.json) or omni-infer (.npy), detected from its "
+        "contents",
     )
-    suffixes = "lplb .json; sglang .json, .pt; vllm .npy, .pt; trtllm .yaml"
+    suffixes = "lplb, ascend .json; sglang .json, .pt; vllm .npy, .pt; trtllm .yaml; omni .npy"
     _add_out(placement, f"file to write: {suffixes}; - is standard output, for text")
     placement.add_argument("--to", choices=FORMS, default="lplb", help="default: lplb")
     ranks = "number of ranks; --to lplb needs it if INPUT is in another form"
     _add_number(placement, "--num-ranks", ranks)
     _add_number(placement, "--num-nodes", "number of nodes (default: 1)")
-    for option, text in (
-        ("--first-layer", "the model's number of the first layer, if INPUT does not say it"),
-        ("--layer-updates-per-iter", "layers that it may place again in each iteration"),
-    ):
-        text = f"trtllm: {text} (default: 0)"
-        placement.add_argument(option, metavar="N", type=int, default=0, help=text)
+    placement.add_argument("--key", metavar="NAME", help="the model, if INPUT has several")
+    first = "the model's number of the first layer, if INPUT does not say it (default: 0)"
+    placement.add_argument("--first-layer", metavar="N", type=int, help=first)
+    layers = "sglang: layers of the model (default: up to the last layer of INPUT)"
+    _add_number(placement, "--num-layers", layers)
+    updates = "trtllm: layers that it may place again in each iteration (default: 0)"
+    placement.add_argument(
+        "--layer-updates-per-iter", metavar="N", type=int, default=0, help=updates
+    )
     return parser
 
 
@@ -145,7 +166,7 @@ def _say(text: str) -> None:
 
 
 def _open(arguments: argparse.Namespace, num_topk: int | None) -> Recording:
-    recording = open_recording(
+    return open_recording(
         arguments.inputs,
         key=arguments.key,
         topk=arguments.topk,
@@ -153,38 +174,53 @@ def _open(arguments: argparse.Namespace, num_topk: int | None) -> Recording:
         num_topk=num_topk,
         placement=arguments.placement,
         copies=arguments.copies,
+        layout=arguments.layout,
+        drop_shared=arguments.drop_shared,
+        drop_repeats=arguments.drop_repeats,
     )
-    for note in recording.notes:
+
+
+def _tell_notes(notes: Sequence[str]) -> None:
+    for note in notes:
         _say(f"note: {note}")
-    return recording
 
 
 def _run(arguments: argparse.Namespace) -> None:
     out = arguments.out
     if arguments.command == "trace":
+        recording = _open(arguments, arguments.num_topk)
         summary = write_trace(
-            _open(arguments, arguments.num_topk),
+            recording,
             out,
             name=arguments.name,
             sources=arguments.sources,
+            skip_steps=arguments.skip_steps,
         )
+        _tell_notes(recording.notes)
         done = describe(summary, out)
     elif arguments.command == "load":
-        load = write_load(_open(arguments, None), out, arguments.last)
-        done = f"{out}: {load.shape[0]} layers, {load.shape[1]} experts, {int(load.sum())} counted"
+        recording = _open(arguments, None)
+        load = write_load(recording, out, arguments.last, arguments.skip_steps)
+        _tell_notes(recording.notes)
+        layers, experts = load.shape
+        sizes = f"{counted(layers, 'layer')}, {counted(experts, 'expert')}"
+        done = f"{out}: {sizes}, {load.sum()} counted"
     else:
-        placement = read_placement(arguments.input, arguments.num_ranks, arguments.num_nodes)
-        write_placement(
+        placement = read_placement(
+            arguments.input, arguments.num_ranks, arguments.num_nodes, key=arguments.key
+        )
+        notes = write_placement(
             placement,
             out,
             arguments.to,
             first_layer=arguments.first_layer,
+            num_layers=arguments.num_layers,
             layer_updates_per_iter=arguments.layer_updates_per_iter,
         )
-        if placement.left_out:
-            _say(f"note: {', '.join(placement.left_out)} left out")
+        _tell_notes(notes)
         layers, slots = placement.physical_to_logical.shape
-        done = f"{out}: {layers} layers, {placement.num_logical_experts} experts, {slots} slots"
+        experts = counted(placement.num_logical_experts, "expert")
+        done = f"{out}: {counted(layers, 'layer')}, {experts}, {counted(slots, 'slot')}"
     if os.fspath(out) != "-":
         print(done)
 

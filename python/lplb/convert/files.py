@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pickle
+import stat
 import sys
 import tempfile
 import warnings
@@ -24,8 +25,11 @@ _SAFE_TORCH = (2, 6)
 
 
 def check_readable(path: PathLike) -> None:
-    """Raises `ConvertError` with the system's reason if the file `path` cannot be opened."""
+    """Raises `ConvertError` if `path` is no file that can be opened and read twice."""
     try:
+        # NOTE: to open a pipe would wait for its writer, perhaps for ever.
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            fail(path, "", "is a pipe, expected a file, because it is read more than once")
         with open(path, "rb"):
             pass
     except OSError as error:
@@ -49,10 +53,24 @@ def read_json(path: PathLike) -> Any:
     """The value in a JSON file. It must be UTF-8, without NaN and without repeated keys."""
     check_readable(path)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return json.load(file, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError, OSError) as error:
         fail(path, "", f"is no JSON: {first_line(error)}")
+
+
+def read_json_lines(path: PathLike) -> Iterator[tuple[str, Any]]:
+    """("line 1", its value) and so on for a file of JSON lines. Blank lines are skipped."""
+    check_readable(path)
+    number = 0
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    value = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_constant)
+                    yield f"line {number}", value
+    except (ValueError, RecursionError, OSError) as error:
+        fail(path, f"line {max(number, 1)}", f"is no JSON: {first_line(error)}")
 
 
 def read_yaml(path: PathLike) -> Any:
@@ -60,7 +78,7 @@ def read_yaml(path: PathLike) -> Any:
     yaml = need("yaml", "pyyaml", path)
     check_readable(path)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except Exception as error:  # yaml.YAMLError, and others for wrong values after tags
         fail(path, "", f"is no plain YAML: {error}")
@@ -73,7 +91,10 @@ def read_npy(path: PathLike) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         return array
     except Exception as error:  # numpy raises many types for a damaged header
-        fail(path, "", f"is no whole .npy file of numbers: {first_line(error)}")
+        reason = first_line(error)
+        if "allow_pickle" in reason or "Python objects" in reason:
+            reason = "it holds Python objects, or is damaged"
+        fail(path, "", f"is no whole .npy file of numbers: {reason}")
 
 
 def read_npz(path: PathLike) -> dict[str, npt.NDArray[Any]]:

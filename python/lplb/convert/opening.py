@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Opens files as a recording. What a file is, is detected from its contents."""
+"""Opens files as a recording. The suffix says how a file is read; what it is, its contents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from lplb.convert import arrays, parquet, sglang, trtllm, vllm
+from lplb.convert import arrays, lines, parquet, sglang, tables, trtllm, vllm
+from lplb.convert.choices import Options
 from lplb.convert.errors import ConvertError, PathLike, fail, shown
 from lplb.convert.files import (
     check_readable,
@@ -19,12 +20,16 @@ from lplb.convert.files import (
     read_pt,
     read_tensor,
 )
+from lplb.convert.layout import Layout, parse_layout
 from lplb.convert.placement import read_placement
 from lplb.convert.recording import Recording
 
 _STAT, _RECORDS = "an SGLang dump of counts", "an SGLang dump of forward passes"
 _WINDOW, _ARRAY = "a vLLM load window", "an array"
+_TABLE, _CHOICES, _OWN = "a table of loads", "a table of chosen experts", "a load file"
 _DUMPS = "expert_distribution_recorder_*.pt"
+# What says that a file is a placement, which is no recording.
+_PLACEMENT_KEYS = ("physical_to_logical", "model_maps", "layer_list", "initial_global_assignments")
 
 
 def _text_hint(path: PathLike) -> None:
@@ -53,21 +58,39 @@ def _content(path: PathLike) -> Any:
         return {key: read_tensor(path, file, key) for key in keys}
     if suffix == ".json":
         return read_json(path)
+    if suffix == ".parquet":
+        return parquet.ParquetTable(path)
+    if suffix == ".csv":
+        return tables.CsvTable(path)
     check_readable(path)
+    if suffix in (".jsonl", ".ndjson"):
+        return None
     _text_hint(path)
-    expected = ".pt, .npy, .npz, .safetensors, .json, .parquet, or a folder of an engine's files"
-    fail(path, "", f"ends in {shown(suffix)}, expected {expected}")
+    kinds = ".pt, .npy, .npz, .safetensors, .json, .jsonl, .csv, .parquet"
+    fail(path, "", f"ends in {shown(suffix)}, expected {kinds}, or a folder of an engine's files")
 
 
-def _kind(path: PathLike, content: Any) -> str:
-    if isinstance(content, dict):
+def _kind(path: PathLike, content: Any, is_array: bool) -> str:
+    """What a file is. Dicts are arrays by name if `is_array`, whatever their names are."""
+    if content is None:
+        return lines.kind_of(path)
+    if isinstance(content, tables.CsvTable):
+        return _TABLE
+    if isinstance(content, parquet.ParquetTable):
+        return _CHOICES if content.has_choices else _TABLE
+    if isinstance(content, dict) and not is_array:
         if "logical_count" in content:
             return _STAT
         if "records" in content:
             return _RECORDS
-        if vllm.WINDOW in content or vllm.ONE_PASS in content:
+        if any(key in content for key in vllm.KEYS):
             return _WINDOW
-    elif not hasattr(content, "shape") and not isinstance(content, list):
+        if set(content) == {"load", "layers"}:
+            return _OWN
+        for key in _PLACEMENT_KEYS:
+            if key in content:
+                fail(path, key, "is a placement, expected loads; the command placement reads it")
+    elif not isinstance(content, (dict, list)) and not hasattr(content, "shape"):
         fail(path, "", f"holds {shown(content)}, expected an array or a dict of arrays")
     return _ARRAY
 
@@ -86,45 +109,66 @@ def _expand(paths: Sequence[PathLike]) -> list[PathLike]:
     return result
 
 
+def _own(path: PathLike, content: dict[str, Any]) -> Recording:
+    """A load file with layer numbers (docs/formats.md)."""
+    recording = arrays.read_loads([(path, "load", content["load"])], known=True)
+    numbers = content["layers"]
+    if not isinstance(numbers, list) or len(numbers) != len(recording.layers):
+        fail(path, "layers", f"is {shown(numbers)}, expected {len(recording.layers)} numbers")
+    recording.layers = tuple(map(int, numbers))
+    return recording
+
+
 def _read(
-    paths: Sequence[PathLike], key: str | None, topk: bool, num_experts: int | None
+    paths: Sequence[PathLike], key: str | None, layout: Layout | None, topk: bool, options: Options
 ) -> Recording:
     if len(paths) == 1 and os.path.isdir(paths[0]) and trtllm.is_statistics(paths[0]):
         return trtllm.read_statistics(paths[0])
-    if len(paths) == 1 and os.fspath(paths[0]).lower().endswith(".parquet") and not topk:
-        return parquet.read_table(paths[0])
     expanded = _expand(paths)
     files = [(path, _content(path)) for path in expanded]
-    chosen = key is not None or topk  # then the files hold arrays, whatever their keys are
-    kinds = [_ARRAY if chosen else _kind(path, content) for path, content in files]
-    kind = arrays.same_kind(kinds, expanded)
+    chosen = key is not None or topk  # then dicts are arrays, whatever their keys are
+    kind = arrays.same_kind([_kind(*file, chosen) for file in files], expanded)
+    if layout is not None and kind not in (_ARRAY, _STAT):
+        fail(expanded[0], "", f"is {kind}, expected an array, because a layout is given (--layout)")
+    if (topk or options.drop_shared) and kind in (_TABLE, lines.LOADS, _OWN):
+        fail(expanded[0], "", f"is {kind}, expected chosen experts (--topk, --drop-shared)")
     if kind == _STAT:
-        return sglang.read_stat(files)
+        return sglang.read_stat(files, layout)
     if kind == _RECORDS:
         return sglang.read_records(files)
     if kind == _WINDOW:
         return vllm.read_window(files)
+    if kind == _TABLE:
+        return tables.read_tables([table for _, table in files], options.num_experts)
+    if kind == _CHOICES:
+        return parquet.read_choice_tables([table for _, table in files], options)
+    if kind == lines.LOADS:
+        return lines.read_loads(expanded)
+    if kind == lines.ROUTES:
+        return lines.read_routes(expanded, options)
+    if kind == _OWN:
+        return _own(*files[0])
     named: list[tuple[PathLike, str, Any]] = [
         (path, *(arrays.pick(path, content, key) if isinstance(content, dict) else ("", content)))
         for path, content in files
     ]
-    if not topk:
-        return arrays.read_loads(named)
-    if num_experts is None:
-        expected = "expected the number of experts too (--num-experts, or --placement)"
-        fail(expanded[0], "", f"holds chosen experts: {expected}")
-    return arrays.read_ids(named, num_experts)
+    if topk or (layout is not None and layout.is_choices):
+        return arrays.read_ids(named, layout, options)
+    return arrays.read_loads(named, layout)
 
 
 def open_recording(
     paths: PathLike | Sequence[PathLike],
     *,
     key: str | None = None,
+    layout: str | None = None,
     topk: bool = False,
     num_experts: int | None = None,
     num_topk: int | None = None,
     placement: PathLike | None = None,
     copies: int = 1,
+    drop_shared: bool = False,
+    drop_repeats: bool = False,
 ) -> Recording:
     """Open what an engine recorded, or plain arrays.
 
@@ -137,11 +181,18 @@ def open_recording(
         folder, of SGLang's recorder or of TensorRT-LLM's statistics.
     key : str, optional
         The name of the array, if the files hold several.
+    layout : str, optional
+        The axes of the array, in their order: `steps_layers_experts`, `ranks_layers_experts`,
+        `layers_ranks_local` (rank r has the experts from r * local on), `tokens_layers_topk`, or
+        any other order of `steps`, `ranks`, `layers` and `experts`; of these with `local` in place
+        of `experts`; or of `steps`, `ranks`, `tokens`, `layers` and `topk`. `ranks` are the ranks
+        that counted. Axes of length 1 may be missing.
     topk : bool
         True if the arrays are chosen experts [tokens, layers, topk], not loads [steps, layers,
         experts].
     num_experts : int, optional
-        With `topk`: how many experts the router chooses from; with `placement` too: how many slots.
+        How many experts the router chooses from; with `placement` too: how many slots. Chosen
+        experts need it; a table of loads may lack experts without tokens.
     num_topk : int, optional
         The number of experts of each token, if the files do not say it.
     placement : path, optional
@@ -150,6 +201,11 @@ def open_recording(
     copies : int
         How often each token was counted. In a tensor-parallel group, for example, every rank counts
         the same tokens.
+    drop_shared : bool
+        Leave out ids from `num_experts` on among chosen experts: shared experts, or padding.
+    drop_repeats : bool
+        Leave out tokens whose chosen experts in all layers are those of more than a tenth of the
+        tokens: padding or warm-up.
 
     Raises
     ------
@@ -172,9 +228,13 @@ def open_recording(
     if copies < 1:
         raise ConvertError(f"copies is {copies}, expected 1 or more")
     slots = read_placement(placement) if placement is not None else None
-    if topk and num_experts is None and slots is not None:
+    if num_experts is None and slots is not None:
         num_experts = slots.physical_to_logical.shape[1]
-    recording = _read(paths, key, topk, num_experts)
+    options = Options(num_experts, drop_shared, drop_repeats)
+    axes = parse_layout(layout) if layout is not None else None
+    if topk and axes is not None and not axes.is_choices:
+        raise ConvertError(f"layout is {layout!r}, expected tokens and topk in it (topk)")
+    recording = _read(paths, key, axes, topk, options)
     recording.copies = copies
     if slots is not None and placement is not None:
         recording.map_with(slots.rows_for(recording.layers), placement)

@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""Reads loads from a Parquet table, in batches of rows."""
+"""Reads Parquet tables, of loads or of chosen experts, in batches of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from lplb.convert.choices import Ids, Options, read_choices
 from lplb.convert.errors import PathLike, fail, first_line, need
 from lplb.convert.files import check_readable
 from lplb.convert.recording import Recording
-from lplb.convert.values import MAX_EXPERTS, MAX_LAYERS, IntArray, counts, whole_numbers
+from lplb.convert.tables import ROWS, checked, columns_of
+from lplb.convert.values import MAX_LAYERS, Counts, whole_numbers
 
-_ROWS = 65536
+_LAYER_FILE = re.compile(r"layer_?(\d+)")
 
 
-class _Table:
-    """A table with columns layer, load, expert if load is a number, and perhaps step."""
+class ParquetTable:
+    """A table with columns layer, load, expert if load is a number, and perhaps step; or with a
+    list of chosen experts for each token."""
 
     def __init__(self, path: PathLike) -> None:
         self.path = path
@@ -29,28 +34,24 @@ class _Table:
             types = {field.name: field.type for field in self._file.schema_arrow}
         except Exception as error:  # Arrow raises many types for a damaged file
             fail(path, "", f"is no whole Parquet file: {first_line(error)}")
-        if not {"layer", "load"} <= set(types):
+        self.columns = columns_of(types)
+        self.has_choices = "ids" in self.columns and "load" not in self.columns
+        if self.has_choices:
+            return
+        if not {"layer", "load"} <= set(self.columns):
             numbers = "expert if load is a number, and step if there are several"
-            problem = f"has columns {', '.join(types)}, expected layer and load, and {numbers}"
+            has = f"has columns {', '.join(types)}"
+            problem = f"{has}, expected layer and load, and {numbers}; or indices, chosen experts"
             fail(path, "", problem)
-        load = types["load"]
+        load = types[self.columns["load"]]
         self.in_lists = pyarrow.types.is_list(load) or pyarrow.types.is_large_list(load)
-        wanted = ("step", "layer", "load") if self.in_lists else ("step", "layer", "expert", "load")
-        self.columns = [name for name in wanted if name in types]
         if not self.in_lists and "expert" not in self.columns:
             fail(path, "", "has no column expert, expected one, or lists in column load")
 
-    def _integers(self, key: str, column: Any, most: int) -> IntArray:
-        if column.null_count:
-            fail(self.path, key, "has an empty value, expected integers")
-        values = whole_numbers(self.path, key, column.to_numpy(zero_copy_only=False))
-        if values.size and int(values.max()) > most:
-            fail(self.path, key, f"holds {int(values.max())}, expected 0 to {most}")
-        return values
-
-    def _rows(self) -> Iterator[Any]:
-        """Batches of rows, as Arrow's objects."""
-        batches = self._file.iter_batches(_ROWS, columns=self.columns)
+    def _rows(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Batches of rows with these columns, as Arrow's objects."""
+        names = [self.columns[column] for column in columns]
+        batches = self._file.iter_batches(ROWS, columns=names)
         while True:
             try:
                 batch = next(batches, None)
@@ -60,75 +61,93 @@ class _Table:
                 return
             yield batch
 
-    def batches(self) -> Iterator[dict[str, IntArray]]:
+    def _column(self, batch: Any, column: str) -> Any:
+        """A column of a batch, which must have no empty value."""
+        values = batch.column(self.columns[column])
+        if values.null_count:
+            fail(self.path, self.columns[column], "has an empty value, expected integers")
+        return values
+
+    def _numbers(self, batch: Any, column: str) -> Counts:
+        values = self._column(batch, column).to_numpy(zero_copy_only=False)
+        return checked(self.path, column, self.columns[column], values)
+
+    def batches(self) -> Iterator[dict[str, Counts]]:
         """Rows as flat arrays of equal length: step, layer, expert, load."""
-        for batch in self._rows():
-            flat = {"layer": self._integers("layer", batch.column("layer"), MAX_LAYERS - 1)}
+        wanted = [name for name in ("step", "layer", "expert", "load") if name in self.columns]
+        for batch in self._rows([name for name in wanted if name != "expert" or not self.in_lists]):
+            flat = {"layer": self._numbers(batch, "layer")}
             flat["step"] = np.zeros(batch.num_rows, np.int64)
             if "step" in self.columns:
-                flat["step"] = self._integers("step", batch.column("step"), 2**62)
-            load = batch.column("load")
+                flat["step"] = self._numbers(batch, "step")
             if self.in_lists:
-                if load.null_count:
-                    fail(self.path, "load", "has an empty value, expected lists of integers")
+                load = self._column(batch, "load")
                 lengths = np.asarray(load.value_lengths(), np.int64)
                 flat = {key: np.repeat(value, lengths) for key, value in flat.items()}
                 starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
                 flat["expert"] = np.arange(int(lengths.sum())) - starts
-                load = load.flatten()
+                entries = load.flatten()
+                if entries.null_count:
+                    fail(self.path, "load", "has an empty value, expected integers")
+                values = entries.to_numpy(zero_copy_only=False)
+                flat["load"] = checked(self.path, "load", self.columns["load"], values)
             else:
-                flat["expert"] = self._integers("expert", batch.column("expert"), MAX_EXPERTS - 1)
-            flat["load"] = self._integers("load", load, 2**63 - 1)
+                flat["expert"] = self._numbers(batch, "expert")
+                flat["load"] = self._numbers(batch, "load")
             yield flat
 
+    def choices(self) -> Iterator[Ids]:
+        """The chosen experts [tokens, topk] of a batch of rows."""
+        for batch in self._rows(["ids"]):
+            lists = self._column(batch, "ids")
+            lengths = set(np.asarray(lists.value_lengths(), np.int64).tolist())
+            if len(lengths) > 1:
+                key = self.columns["ids"]
+                fail(self.path, key, "has lists of unequal length, expected one for all tokens")
+            if not lengths:
+                continue
+            values = lists.flatten().to_numpy(zero_copy_only=False)
+            ids = whole_numbers(self.path, self.columns["ids"], values, "expert ids")
+            yield ids.reshape(-1, lengths.pop())
 
-def read_table(path: PathLike) -> Recording:
-    """Makes a recording from a table whose rows are in the order of their steps.
+    def num_tokens(self) -> int:
+        """How many rows the table has."""
+        return int(self._file.metadata.num_rows)
 
-    The columns are `step`, `layer`, `expert` and `load`. If there is no column `step`, all rows are
-    one step. If `load` holds lists over the experts, there is no column `expert`. Rows of the same
-    step, layer and expert are added up.
+    def layer(self) -> int:
+        """The model's number of the layer, which the file's name says; otherwise 0."""
+        match = _LAYER_FILE.search(os.path.basename(os.fspath(self.path)))
+        return min(int(match.group(1)), MAX_LAYERS) if match else 0
+
+
+def read_choice_tables(tables: Sequence[ParquetTable], options: Options) -> Recording:
+    """Makes a recording from tables of chosen experts, one a layer, as FLAME-MoE publishes them.
+
+    A row is a token, the same one in each table, and `indices` its experts. The layer's number is
+    in the file's name, as in layer_02.parquet. All tokens are one step.
     """
-    table = _Table(path)
-    layers: set[int] = set()
-    experts, last = 0, -1
-    for batch in table.batches():
-        step = batch["step"]
-        if not step.size:
-            continue
-        if int(step[0]) < last or (np.diff(step) < 0).any():
-            fail(path, "step", "goes back, expected rows in the order of their steps")
-        last = int(step[-1])
-        layers.update(np.unique(batch["layer"]).tolist())
-        experts = max(experts, int(batch["expert"].max()) + 1)
-    if not layers:
-        fail(path, "", "has no rows")
-    numbers = tuple(sorted(layers))
-    place = np.zeros(numbers[-1] + 1, np.int64)
-    place[list(numbers)] = np.arange(len(numbers))
+    tables = sorted(tables, key=ParquetTable.layer)
+    layers = tuple(table.layer() for table in tables)
+    for before, table in zip(tables, tables[1:]):
+        if table.layer() == before.layer():
+            expected = "expected names with the layer's number, such as layer_02.parquet"
+            fail(table.path, "", f"is layer {table.layer()} as {before.path}, {expected}")
+        if table.num_tokens() != before.num_tokens():
+            has = f"has {table.num_tokens()} rows"
+            fail(table.path, "", f"{has}, expected {before.num_tokens()} as {before.path}")
 
-    def read() -> Iterator[IntArray]:
-        load = np.zeros((len(numbers), experts), np.int64)
-        current = -1
-        for batch in table.batches():
-            for number, rows in _runs(batch["step"]):
-                if number != current and current >= 0:
-                    yield counts(path, f"step {current}", load)[np.newaxis]
-                    load = np.zeros_like(load)
-                current = number
-                where = (place[batch["layer"][rows]], batch["expert"][rows])
-                np.add.at(load, where, batch["load"][rows])
-        yield counts(path, f"step {current}", load)[np.newaxis]
+    def steps() -> Iterator[tuple[PathLike, str, Ids]]:
+        width = 0
+        rows: list[Ids] = []
+        for batch in zip(*(table.choices() for table in tables)):
+            width = width or batch[0].shape[1]
+            for table, ids in zip(tables, batch):
+                if ids.shape != (len(batch[0]), width):
+                    expected = f"expected {width} as the rows before"
+                    fail(table.path, "", f"has lists of {ids.shape[1]}, {expected}")
+            rows.append(np.stack(batch, axis=1).astype(np.int16))
+        if not rows:
+            fail(tables[0].path, "", "has no rows")
+        yield tables[0].path, tables[0].columns["ids"], np.concatenate(rows)[np.newaxis]
 
-    return Recording(path, read, 1, numbers, experts)
-
-
-def _runs(step: IntArray) -> list[tuple[int, slice]]:
-    """A list of (step, slice of its rows), one for each run of equal steps.
-
-    >>> _runs(np.array([4, 4, 7]))
-    [(4, slice(0, 2, None)), (7, slice(2, 3, None))]
-    """
-    edges = [0, *(np.flatnonzero(np.diff(step)) + 1).tolist(), len(step)]
-    runs = zip(edges, edges[1:])
-    return [(int(step[first]), slice(first, last)) for first, last in runs if last > first]
+    return read_choices(tables[0].path, steps, layers, 1, options)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lplb.convert.errors import ConvertError, PathLike, fail, fail_shape
-from lplb.convert.values import MAX_EXPERTS, MAX_LAYERS, MAX_RANKS, IntArray
+from lplb.convert.values import MAX_EXPERTS, MAX_LAYERS, MAX_RANKS, Counts, IntArray
 
 
 @dataclass
@@ -21,7 +21,8 @@ class Recording:
     path : path
         The first file, for messages.
     read : function
-        Returns an iterator over the steps, each [num_sources, num_layers, counted], int64.
+        Returns an iterator over the steps, each [num_sources, num_layers, counted]: int64, or
+        float64 if it has fractions.
     num_sources : int
         How many ranks have counts of their own; 1 if the counts are sums over all ranks.
     layers : tuple of int
@@ -35,18 +36,26 @@ class Recording:
         The number of experts of each token, if the files say it.
     copies : int
         How often each token was counted; every count is divided by it.
+    layout_is_named : bool
+        True if the user or the file says what the axes are. Sums that differ between the layers of
+        a step are then taken as they are.
+    other_layouts : str
+        What the axes may be instead, for the note about such sums; empty if the format is known.
     notes : list of str
-        What a user should know about how these files were read.
+        What a user should know about how these files were read. The functions that read all steps
+        add to it.
     """
 
     path: PathLike
-    read: Callable[[], Iterator[IntArray]]
+    read: Callable[[], Iterator[Counts]]
     num_sources: int
     layers: tuple[int, ...]
     counted: int
     physical_to_logical: IntArray | None = None
     num_topk: int | None = None
     copies: int = 1
+    layout_is_named: bool = False
+    other_layouts: str = ""
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -57,6 +66,11 @@ class Recording:
         ):
             if not 1 <= value <= most:
                 fail(self.path, "", f"has {value} {what}, expected 1 to {most}")
+
+    def note(self, text: str) -> None:
+        """Adds `text` to the notes, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     @property
     def num_logical_experts(self) -> int:
@@ -74,7 +88,7 @@ class Recording:
             fail(source, "", f"{problem}, as {self.path} has counted")
         self.physical_to_logical = np.broadcast_to(physical_to_logical, (len(self.layers), slots))
 
-    def steps(self) -> Iterator[IntArray]:
+    def steps(self) -> Iterator[Counts]:
         """The steps: tokens of each logical expert, [num_sources, num_layers, num_logical].
 
         If `copies` is above 1, the ranks' counts are added up, and the first axis has one entry.
@@ -89,13 +103,15 @@ class Recording:
                 fail_shape(self.path, f"step {number}", step, f"{list(shape)}")
             if flat is not None:
                 rows = len(self.layers) * self.num_logical_experts
-                logical = np.zeros((rows, self.num_sources), np.int64)
+                logical = np.zeros((rows, self.num_sources), step.dtype)
                 np.add.at(logical, flat, step.reshape(self.num_sources, -1).T)
                 step = logical.T.reshape(self.num_sources, len(self.layers), -1)
             yield step if self.copies == 1 else self._divided(step, number)
 
-    def _divided(self, step: IntArray, number: int) -> IntArray:
-        whole: IntArray = step.sum(axis=0, keepdims=True)
+    def _divided(self, step: Counts, number: int) -> Counts:
+        whole: Counts = step.sum(axis=0, keepdims=True)
+        if whole.dtype.kind == "f":
+            return whole / self.copies
         bad = np.argwhere(whole % self.copies)
         if bad.size:
             _, layer, expert = bad[0]
@@ -136,24 +152,3 @@ def common_steps(
     if len(every) > len(common):
         notes.append(f"{len(every) - len(common)} {what} left out: not every rank has them")
     return [step for step in per_rank[0] if step in common]
-
-
-def count_ids(path: PathLike, key: str, ids: IntArray, num_experts: int) -> IntArray:
-    """Counts the tokens of each expert in `ids` [num_tokens, num_layers, num_topk]; skips -1.
-
-    Returns
-    -------
-    array [num_layers, num_experts], int64
-
-    Examples
-    --------
-    >>> count_ids("a", "", np.array([[[0, 2]], [[2, -1]]]), 3)
-    array([[1, 0, 2]])
-    """
-    if ids.size and not (int(ids.min()) >= -1 and int(ids.max()) < num_experts):
-        wrong = int(ids.max()) if int(ids.max()) >= num_experts else int(ids.min())
-        fail(path, key, f"holds expert {wrong}, expected -1 to {num_experts - 1}")
-    layers = ids.shape[1]
-    flat = ids + (np.arange(layers) * num_experts)[np.newaxis, :, np.newaxis]
-    tokens = np.bincount(flat[ids >= 0], minlength=layers * num_experts)
-    return tokens.astype(np.int64).reshape(layers, num_experts)

@@ -12,49 +12,52 @@ from typing import Any
 
 import numpy as np
 
-from lplb.convert.errors import PathLike, fail, fail_shape, shown
+from lplb.convert.arrays import read_loads
+from lplb.convert.choices import Repeats
+from lplb.convert.errors import ConvertError, PathLike, fail, fail_shape, shown
+from lplb.convert.layout import EXPECTED, Layout, parse_layout
 from lplb.convert.recording import Recording, common_steps
-from lplb.convert.values import MAX_RANKS, IntArray, as_array, counts, integer, slot_map
+from lplb.convert.values import MAX_RANKS, Counts, IntArray, as_array, counts, integer, slot_map
 
 File = tuple[PathLike, Any]
 
 _MAP = "last_physical_to_logical_map"
+_COUNT, _LAYOUT = "logical_count", "logical_count_layout"
 
 
-def read_stat(files: Sequence[File]) -> Recording:
+def _layout_of(files: Sequence[File]) -> Layout | None:
+    """The layout that the files name; None if they name none."""
+    names = {str(content.get(_LAYOUT)) for _, content in files}
+    if len(names) > 1:
+        fail(files[0][0], _LAYOUT, f"is not the same in all files: {', '.join(sorted(names))}")
+    name = names.pop()
+    if name == "None":
+        return None
+    try:
+        return parse_layout(name)
+    except ConvertError:
+        fail(files[0][0], _LAYOUT, f"is {shown(name)}, expected {EXPECTED}")
+
+
+def read_stat(files: Sequence[File], layout: Layout | None = None) -> Recording:
     """Makes a recording from dumps of `stat` and `stat_approx`, in the order of time.
 
-    Each holds `logical_count` [steps, layers, experts], or [layers, experts] for one step. The
-    recorder keeps steps in a ring buffer and dumps the ring buffer as it is, so the order is not
-    that of time once the buffer has been full.
+    Each holds `logical_count` [steps, layers, experts], or [layers, experts] for one step; or with
+    the axes that `layout` or the file's own key `logical_count_layout` names. The recorder keeps
+    steps in a ring buffer and dumps the ring buffer as it is, so the order is not that of time once
+    the buffer has been full.
     """
-    arrays: list[Any] = []
-    notes: list[str] = []
-    for path, content in files:
-        count = content["logical_count"]
-        if not hasattr(count, "shape"):
-            count = as_array(path, "logical_count", count)
-        if len(count.shape) == 2:
-            count = count[np.newaxis] if isinstance(count, np.ndarray) else count.unsqueeze(0)
-        if len(count.shape) != 3:
-            fail_shape(path, "logical_count", count, "[steps, layers, logical experts]")
-        arrays.append(count)
-        _, layers, experts = arrays[0].shape
-        if tuple(count.shape[1:]) != (layers, experts):
-            expected = f"[steps, {layers}, {experts}] as in {files[0][0]}"
-            fail_shape(path, "logical_count", count, expected)
-        if count.shape[0] > 1 and count[-1].sum() > 0:
-            notes.append(
+    layout = layout or _layout_of(files)
+    named = [(path, _COUNT, content[_COUNT]) for path, content in files]
+    recording = read_loads(named, layout, known=True)
+    for path, _, value in named:
+        count = as_array(path, _COUNT, value)
+        if layout is None and count.ndim == 3 and len(count) > 1 and count[-1].any():
+            recording.note(
                 f"{path}: all {count.shape[0]} steps are filled. If that was the recorder's"
                 " buffer size, earlier steps are lost and the order is not that of time"
             )
-
-    def read() -> Iterator[IntArray]:
-        for (path, _), array in zip(files, arrays):
-            for step in range(array.shape[0]):
-                yield counts(path, f"logical_count[{step}]", array[step])[np.newaxis]
-
-    return Recording(files[0][0], read, 1, tuple(range(layers)), int(experts), notes=notes)
+    return recording
 
 
 class _Rank:
@@ -92,13 +95,10 @@ def _records(path: PathLike, content: Any) -> list[Any]:
     return records
 
 
-def _width(record: dict[str, Any]) -> int:
-    """The number of experts of a token in a record of `per_token`; 0 if it has no ids."""
-    ids = record.get("topk_ids_of_layer")
-    if ids is None or not hasattr(ids, "shape") or len(ids.shape) != 3:
-        return 0
-    chosen = np.asarray(ids) >= 0
-    return int(chosen.sum(axis=2).max(initial=0))
+def _ids(record: dict[str, Any]) -> IntArray | None:
+    """The chosen experts [layers, tokens, topk] in a record of `per_token`; None if it has none."""
+    ids: Any = record.get("topk_ids_of_layer")
+    return np.asarray(ids) if hasattr(ids, "shape") and len(ids.shape) == 3 else None
 
 
 def read_records(files: Sequence[File]) -> Recording:
@@ -110,6 +110,8 @@ def read_records(files: Sequence[File]) -> Recording:
     first: IntArray | None = None
     notes: list[str] = []
     num_topk = 0
+    repeats = Repeats()
+    chosen = counted = 0
     for path, content in files:
         records = _records(path, content)
         if _MAP not in content:
@@ -126,9 +128,25 @@ def read_records(files: Sequence[File]) -> Recording:
                 problem = f"is {shown(record.get('rank'))}, expected {rank} as in records[0]"
                 fail(path, f"records[{index}].rank", problem)
         ranks.setdefault(rank, _Rank()).add(path, records)
-        num_topk = max(num_topk, *(_width(record) for record in records))
+        for record in records:
+            ids = _ids(record)
+            if ids is None:
+                continue
+            repeats.add(ids.transpose(1, 0, 2))
+            num_topk = max(num_topk, int((ids >= 0).sum(axis=2).max(initial=0)))
+            chosen += int((ids >= 0).sum())
+            counted += int(np.asarray(record.get("global_physical_count", 0)).sum())
 
     assert first is not None
+    if frequent := repeats.frequent():
+        share = sum(frequent.values()) / repeats.total
+        what = f"{share:.0%} of the tokens choose the very same experts as one another"
+        notes.append(f"{files[0][0]}: {what}; warm-up? --skip-steps N leaves out the first steps")
+    if 0 < counted < chosen and num_topk * counted % chosen == 0:
+        # Shared experts are among the choices, but are not counted.
+        width, num_topk = num_topk, num_topk * counted // chosen
+        shared = f"{width} experts, of which {num_topk} are counted; the others are shared experts"
+        notes.append(f"{files[0][0]}: a token has {shared}")
     members = [ranks[rank] for rank in sorted(ranks)]
     if sorted(ranks) != list(range(len(ranks))):
         listed = ", ".join(map(str, sorted(ranks)))
@@ -136,7 +154,7 @@ def read_records(files: Sequence[File]) -> Recording:
         notes.append(f"files of ranks {listed}: {missing}")
     order = common_steps(files[0][0], [member.order for member in members], notes, "forward passes")
 
-    def read() -> Iterator[IntArray]:
+    def read() -> Iterator[Counts]:
         for step in order:
             rows = []
             for member in members:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import numpy as np
 from lplb.convert.errors import ConvertError, PathLike, fail
 from lplb.convert.files import output
 from lplb.convert.recording import Recording
-from lplb.convert.values import IntArray
+from lplb.convert.survey import chosen_steps, survey
+from lplb.convert.values import Counts, is_numbered
 
 
 @dataclass
@@ -33,8 +33,6 @@ class Summary:
         How many layers were left out.
     num_logical_experts, num_topk, num_sources : int
         The values in the trace's header; `num_sources` is 0 if the trace has no `source_load`.
-    numbered : bool
-        False if the layers are at unequal distances. The trace then numbers them 0, 1, ...
     """
 
     num_steps: int
@@ -44,42 +42,32 @@ class Summary:
     num_logical_experts: int
     num_topk: int
     num_sources: int
-    numbered: bool
 
 
-def _total(step: IntArray) -> IntArray:
-    total: IntArray = step.sum(axis=0)
+def _total(step: Counts) -> Counts:
+    total: Counts = step.sum(axis=0)
     return total
 
 
-def _survey(recording: Recording) -> tuple[int, int, IntArray]:
-    """(number of steps, number of empty steps, indices of the layers with a token in any step)."""
-    steps, empty = 0, 0
-    used = np.zeros(len(recording.layers), bool)
-    for step in recording.steps():
-        here = step.any(axis=(0, 2))
-        steps += 1
-        empty += not here.any()
-        used |= here
-    if steps == empty:
-        fail(recording.path, "", f"has no token in any step (of {steps}), expected loads")
-    return steps, empty, np.flatnonzero(used)
-
-
-def _numbering(layers: tuple[int, ...]) -> dict[str, int] | None:
-    """The header keys that number `layers`; None if the layers are at unequal distances.
+def _numbering(layers: tuple[int, ...]) -> dict[str, object]:
+    """The header keys that number `layers`.
 
     >>> _numbering((3, 5, 7)), _numbering((3, 4, 9))
-    ({'first_layer': 3, 'layer_stride': 2}, None)
+    ({'first_layer': 3, 'layer_stride': 2}, {'layers': [3, 4, 9]})
     """
     strides = set(np.diff(layers).tolist())
     if len(strides) > 1:
-        return None
+        return {"layers": list(layers)}
     return {"first_layer": layers[0], "layer_stride": strides.pop() if strides else 1}
 
 
 def write_trace(
-    recording: Recording, path: PathLike, *, name: str | None = None, sources: bool = False
+    recording: Recording,
+    path: PathLike,
+    *,
+    name: str | None = None,
+    sources: bool = False,
+    skip_steps: int = 0,
 ) -> Summary:
     """Write the trace that `lplb simulate --trace` replays (docs/traces.md).
 
@@ -95,12 +83,14 @@ def write_trace(
     sources : bool
         Write `source_load` too, the counts of each rank. A replay then says how many tokens stay on
         their rank. Each rank must have counted the tokens that it held, not those it received.
+    skip_steps : int
+        How many steps with tokens are left out at the beginning.
 
     Raises
     ------
     ConvertError
-        If the recording has no token, or does not say how many experts a token has; with `sources`,
-        also if it has no counts of each rank.
+        If the recording has no token, or has fractions, or does not say how many experts a token
+        has; with `sources`, also if it has no counts of each rank.
     OutputError
         If `path` cannot be written.
     """
@@ -115,9 +105,11 @@ def write_trace(
             problem = "has what each rank received, expected what each rank held"
             sglang = "SGLang records that unless DeepEP is in low_latency mode"
             fail(recording.path, "", f"{problem} ({sglang})")
-    steps, empty, used = _survey(recording)
-    layers = tuple(recording.layers[i] for i in used)
-    numbering = _numbering(layers)
+    found = survey(recording, skip_steps)
+    if not found.whole:
+        expected = "expected whole counts in a trace; the command load takes fractions"
+        fail(recording.path, "", f"holds fractions, {expected}")
+    layers = tuple(recording.layers[i] for i in found.used)
     header: dict[str, object] = {
         "format": "lplb-trace",
         "version": 1,
@@ -127,73 +119,90 @@ def write_trace(
     }
     if name is not None:
         header["name"] = name
-    if numbering is not None:
-        header.update(numbering)
+    header.update(_numbering(layers))
     if sources:
         header["num_sources"] = recording.num_sources
     with output(path) as file:
         file.write(json.dumps(header) + "\n")
-        for step in recording.steps():
-            if not step.any():
-                continue
-            kept = step[:, used]
+        for step in chosen_steps(recording, skip_steps):
+            kept = step[:, found.used]
             line = {"load": _total(kept).tolist()}
             if sources:
                 line["source_load"] = kept.transpose(1, 0, 2).tolist()
             file.write(json.dumps(line, separators=(",", ":")) + "\n")
     return Summary(
-        steps - empty,
-        empty,
+        found.num_steps - found.num_empty,
+        found.num_empty,
         layers,
         len(recording.layers) - len(layers),
         recording.num_logical_experts,
         recording.num_topk,
         recording.num_sources if sources else 0,
-        numbering is not None,
     )
 
 
-def sum_load(recording: Recording, last: int | None = None) -> IntArray:
-    """Tokens of each expert over all steps, or over the `last` steps that have a token.
+def sum_load(recording: Recording, last: int | None = None, skip_steps: int = 0) -> Counts:
+    """Tokens of each expert over all steps with tokens, but for the first `skip_steps`, or over the
+    `last` of them.
 
     Returns
     -------
-    array [num_layers, num_logical_experts], int64
+    array [num_layers, num_logical_experts], int64; float64 if there are fractions
         One row for every layer of the recording, also for layers without tokens. A placement made
         from it therefore has as many rows as the engine expects.
     """
     if last is not None and last < 1:
         raise ConvertError(f"last is {last}, expected 1 or more steps")
-    steps, empty, _ = _survey(recording)
-    skip = max(0, steps - empty - last) if last is not None else 0
-    load = np.zeros((len(recording.layers), recording.num_logical_experts), np.int64)
-    for step in itertools.islice((step for step in recording.steps() if step.any()), skip, None):
-        load += _total(step)
+    found = survey(recording, skip_steps)
+    if last is not None:
+        skip_steps += max(0, found.num_steps - found.num_empty - last)
+    load: Counts = np.zeros((len(recording.layers), recording.num_logical_experts), np.int64)
+    for step in chosen_steps(recording, skip_steps):
+        load = load + _total(step)
     return load
 
 
-def write_load(recording: Recording, path: PathLike, last: int | None = None) -> IntArray:
-    """Write `sum_load()` as a load file for `lplb place` (docs/formats.md), and return it."""
-    load = sum_load(recording, last)
+def write_load(
+    recording: Recording, path: PathLike, last: int | None = None, skip_steps: int = 0
+) -> Counts:
+    """Write `sum_load()` as a load file for `lplb place` (docs/formats.md), and return it.
+
+    The file has the layers' numbers, unless they are 0, 1, ...
+    """
+    load = sum_load(recording, last, skip_steps)
+    if load.dtype.kind == "f":
+        reader = "lplb place takes them, lplb solve needs whole counts"
+        recording.note(f"{recording.path}: the load has fractions: {reader}")
+    rows = ",\n ".join(json.dumps(row) for row in load.tolist())
+    layers = f'"layers": {json.dumps(recording.layers)}, ' if is_numbered(recording.layers) else ""
     with output(path) as file:
-        rows = ",\n ".join(json.dumps(row) for row in load.tolist())
-        file.write(f'{{"load": [\n {rows}]}}\n')
+        file.write(f'{{{layers}"load": [\n {rows}]}}\n')
     return load
+
+
+def counted(number: int, what: str) -> str:
+    """A number and its unit.
+
+    >>> counted(1, "step"), counted(2, "step")
+    ('1 step', '2 steps')
+    """
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def describe(summary: Summary, path: PathLike) -> str:
     """`summary` on one line.
 
-    >>> describe(Summary(9, 1, (3, 4, 5), 0, 64, 6, 0, True), "a.jsonl")
+    >>> describe(Summary(9, 1, (3, 4, 5), 0, 64, 6, 0), "a.jsonl")
     'a.jsonl: 9 steps (1 empty one left out), layers 3 to 5, 64 experts, top 6'
     """
-    text = f"{os.fspath(path)}: {summary.num_steps} steps"
+    text = f"{os.fspath(path)}: {counted(summary.num_steps, 'step')}"
     if summary.num_empty:
         ones = "ones" if summary.num_empty > 1 else "one"
         text += f" ({summary.num_empty} empty {ones} left out)"
-    text += f", layers {summary.layers[0]} to {summary.layers[-1]}"
-    if not summary.numbered:
-        text += f" with gaps, numbered 0 to {len(summary.layers) - 1}"
+    first, last = summary.layers[0], summary.layers[-1]
+    text += f", layer {first}" if first == last else f", layers {first} to {last}"
+    if "layers" in _numbering(summary.layers):
+        text += " with gaps"
     if summary.num_layers_left_out:
         text += f" ({summary.num_layers_left_out} without tokens left out)"
     text += f", {summary.num_logical_experts} experts, top {summary.num_topk}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,17 @@ import numpy.typing as npt
 from lplb.convert.errors import PathLike, fail, fail_shape, need, shown
 
 IntArray = npt.NDArray[np.int64]
+Counts = npt.NDArray[Any]  # int64, or float64 if there are fractions
+
+
+def is_numbered(layers: Sequence[int] | None) -> bool:
+    """Whether `layers` are other numbers than 0, 1, ...
+
+    >>> is_numbered((0, 1)), is_numbered((0, 2)), is_numbered(None)
+    (False, True, False)
+    """
+    return layers is not None and list(layers) != list(range(len(layers)))
+
 
 # The largest sizes in a trace and in a placement file (docs/traces.md, docs/formats.md).
 MAX_LAYERS = 1024
@@ -43,8 +55,30 @@ def as_array(path: PathLike, key: str, value: object) -> npt.NDArray[Any]:
     except ValueError:
         fail(path, key, f"is {shown(value)}, expected rows of equal length")
     if array.dtype.kind not in "iuf" and array.size:
-        fail(path, key, f"holds {shown(value)}, expected numbers")
+        typed = hasattr(value, "dtype") and array.dtype.kind != "O"
+        has = f"has dtype {array.dtype}" if typed else f"holds {shown(value)}"
+        fail(path, key, f"{has}, expected numbers")
     return array
+
+
+# The largest integer up to which a type has all integers.
+_EXACT = {"float16": 2**11, "bfloat16": 2**8, "float32": 2**24}
+
+
+def rounding_note(path: PathLike, key: str, value: Any) -> str | None:
+    """A note if `value`, a tensor or an array, has numbers that its type may have rounded.
+
+    >>> rounding_note("a.npy", "load", np.array([2.0**24 + 2], np.float32))
+    'a.npy: load is float32 and has counts of 16777216 and more, which are rounded'
+    """
+    name = str(getattr(value, "dtype", "")).split(".")[-1]
+    most = _EXACT.get(name)
+    if most is None or not as_array(path, key, value).size:
+        return None
+    if not float(as_array(path, key, value).max()) >= most:
+        return None
+    where = f"{path}: {key}" if key else f"{path}:"
+    return f"{where} is {name} and has counts of {most} and more, which are rounded"
 
 
 def whole_numbers(path: PathLike, key: str, value: object, what: str = "numbers") -> IntArray:
@@ -69,24 +103,40 @@ def whole_numbers(path: PathLike, key: str, value: object, what: str = "numbers"
     return array.astype(np.int64, copy=False)
 
 
-def counts(path: PathLike, key: str, value: object) -> IntArray:
-    """Token counts: whole numbers >= 0 whose sums over the last axis stay below 2^63.
+def counts(path: PathLike, key: str, value: object) -> Counts:
+    """Token counts: numbers >= 0 whose sums over the last axis stay below 2^63.
 
     Parameters
     ----------
     value : tensor, array or nested list, any shape
-        Integers, or floating-point numbers that are whole.
+        Integers or finite floating-point numbers.
+
+    Returns
+    -------
+    array
+        int64; or float64 if there are fractions, as moving averages have.
 
     Examples
     --------
     >>> counts("a.npy", "", np.array([[1.0, 2.0]]))
     array([[1, 2]])
+    >>> counts("a.npy", "", np.array([[0.5, 2.0]]))
+    array([[0.5, 2. ]])
     >>> counts("a.npy", "load", [[1, -2]])
     Traceback (most recent call last):
       ...
     lplb.convert.errors.ConvertError: a.npy: load holds -2, expected counts >= 0
     """
-    array = whole_numbers(path, key, value, "counts")
+    array = as_array(path, key, value)
+    if array.dtype.kind == "f":
+        bad = ~np.isfinite(array) | (array > 2**63 / max(array.shape[-1:], default=1))
+        if bad.any():
+            fail(path, key, f"holds {array[bad].flat[0]!s}, expected finite counts below 2^63")
+        if (array != np.floor(array)).any() or (array > 2**53).any():
+            if array.min() < 0:
+                fail(path, key, f"holds {array.min()!s}, expected counts >= 0")
+            return array.astype(np.float64)
+    array = whole_numbers(path, key, array, "counts")
     if array.size and int(array.max()) > _MAX_SUM // max(array.shape[-1:], default=1):
         for row in array.reshape(-1, array.shape[-1]):
             total = sum(row.tolist())
