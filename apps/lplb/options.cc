@@ -90,6 +90,16 @@ CLI::Option* add_flag(CLI::App& app, const std::string& name, const char* group,
   return app.add_flag(name, value, help)->group(group)->disable_flag_override();
 }
 
+std::vector<std::string> split_list(const std::string& text) {
+  std::vector<std::string> items;
+  std::size_t begin = 0;
+  for (std::size_t comma = 0; comma != std::string::npos; begin = comma + 1) {
+    comma = text.find(',', begin);
+    items.push_back(text.substr(begin, comma - begin));
+  }
+  return items;
+}
+
 std::string nearest_name(const std::string& text, const std::vector<std::string>& names) {
   std::string nearest;
   const std::size_t letters = text.size() - std::min(text.find_first_not_of('-'), text.size());

@@ -28,7 +28,8 @@ bool is_file(const std::string& path) {
 
 }  // namespace
 
-Outputs::Outputs(std::vector<Target> targets) : targets_(std::move(targets)) {
+Outputs::Outputs(std::vector<Target> targets, const std::vector<Target>& inputs)
+    : targets_(std::move(targets)) {
   for (auto target = targets_.begin(); target != targets_.end(); ++target) {
     if (target->path.empty()) continue;
     const auto same = std::find_if(targets_.begin(), target, [&](const Target& other) {
@@ -37,6 +38,12 @@ Outputs::Outputs(std::vector<Target> targets) : targets_(std::move(targets)) {
     if (same != target) {
       throw ArgumentError(target->option,
                           formatted("{}, where {} goes already", target->path, same->option));
+    }
+    for (const Target& input : inputs) {
+      if (input.path.empty() || !is_file(target->path)) continue;
+      if (place_of(input.path) != place_of(target->path)) continue;
+      throw ArgumentError(target->option, formatted("{} is the file of {}, expected another file",
+                                                    target->path, input.option));
     }
     try {
       io::check_output(target->path);

@@ -7,14 +7,14 @@
 namespace lplb::app {
 
 /// The outputs that the user asked for. Before any work is done, the constructor refuses outputs
-/// that cannot be written, and two outputs to the same file.
+/// that cannot be written, two outputs to the same file, and an output to the file of an input.
 class Outputs {
  public:
   struct Target {
     std::string option;  ///< the option's name, for messages
     std::string path;    ///< empty: not asked for
   };
-  explicit Outputs(std::vector<Target> targets);
+  explicit Outputs(std::vector<Target> targets, const std::vector<Target>& inputs = {});
 
   /// Whether an output goes to standard output. If so, no table may be printed there.
   bool take_standard_output() const;

@@ -1,223 +1,229 @@
 // SPDX-License-Identifier: MIT
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
 #include <memory>
-#include <optional>
 
 #include "commands.h"
 #include "core/format.h"
-#include "io/files.h"
-#include "lplb/placement.h"
 #include "options.h"
 #include "outputs.h"
+#include "place_job.h"
+#include "trace_options.h"
 
 namespace lplb::app {
 namespace {
 
 constexpr std::size_t kTableRows = 20;
+constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
+constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
 
-struct Options {
-  std::string load;
-  std::string from;
-  std::string policy = "eplb";
-  std::optional<Index> num_ranks;
-  std::optional<Index> num_nodes;
-  std::optional<Index> num_replicas;
-  std::optional<Index> redundants;
-  Index num_groups = 1;
-  bool spread = false;
-  bool keep_slots = false;
-  int threads = 1;
-  std::string json;
-};
-
-/// What the options and the files say together.
-struct Job {
-  io::Matrix<double> load;      ///< [layers, num_logical]
-  std::vector<Placement> from;  ///< empty without --from
-  std::vector<Index> layers;    ///< the model's numbers of the layers; empty if no file has them
-  std::optional<Topology> topology;
-  Index num_ranks = 0;
-  Index num_nodes = 1;
-  Index num_logical = 0;
-};
-
-std::optional<Topology> topology_of(const std::string& policy) {
-  if (policy == "eplb") return std::nullopt;
-  try {
-    return parse_topology(policy);
-  } catch (const ArgumentError& error) {
-    const std::string problem = std::string(error.what()).substr(error.argument().size() + 2);
-    throw ArgumentError("--policy", problem + " (or eplb)");
-  }
-}
-
-Job read_job(const Options& options) {
-  Job job;
-  job.topology = topology_of(options.policy);
-  std::vector<Index> old_layers;
-  if (!options.from.empty()) job.from = io::read_placement(options.from, &old_layers);
-  job.load = io::read_real_load(options.load, &job.layers);
-  if (job.load.columns > std::size_t{kMaxPhysical}) {
-    throw FileError(
-        options.load, "key load",
-        formatted("has {} experts a row, expected at most {}", job.load.columns, kMaxPhysical));
-  }
-  job.num_logical = static_cast<Index>(job.load.columns);
-  if (!job.from.empty() && job.from.size() != job.load.rows) {
-    throw FileError(
-        options.from, "key physical_to_logical",
-        formatted("has {} layers, expected {} as the load file", job.from.size(), job.load.rows));
-  }
-  if (job.layers.empty()) job.layers = old_layers;
-  if (!old_layers.empty() && job.layers != old_layers) {
-    throw FileError(options.from, "key layers", "differs from that of the load file");
-  }
-
-  const Placement* old = job.from.empty() ? nullptr : &job.from[0];
-  if (options.num_ranks) {
-    job.num_ranks = *options.num_ranks;
-  } else if (old != nullptr) {
-    job.num_ranks = old->num_ranks;
-  } else if (job.topology) {
-    job.num_ranks = job.topology->group_size;
-  } else {
-    throw ArgumentError("--num-ranks", "is required");
-  }
-  job.num_nodes = options.num_nodes ? *options.num_nodes : old != nullptr ? old->num_nodes : 1;
-  return job;
-}
-
-ExpertMaps place(const Options& options, const Job& job) {
-  const auto num_layers = static_cast<Index>(job.load.rows);
-  const RebalanceOptions how{.num_threads = options.threads, .spread = options.spread};
-  if (job.topology) {
-    if (options.num_replicas) {
-      throw ArgumentError("--num-replicas",
-                          formatted("is for eplb; {} takes --redundants", options.policy));
-    }
-    if (!options.redundants) {
-      throw ArgumentError("--redundants", formatted("is required for {}", options.policy));
-    }
-    if (job.num_ranks % job.topology->group_size == 0 && job.num_logical % job.num_ranks != 0) {
-      throw FileError(options.load, "key load",
-                      formatted("has {} experts a row, expected a multiple of the {} ranks",
-                                job.num_logical, job.num_ranks));
-    }
-    return place_on_topology(job.load.values, num_layers, job.num_logical, *job.topology,
-                             *options.redundants, job.num_ranks, job.num_nodes, how);
-  }
-  if (options.num_replicas && options.redundants) {
-    throw ArgumentError("--redundants", "says the same as --num-replicas, expected one of them");
-  }
-  std::int64_t num_replicas = 0;
-  if (options.num_replicas) {
-    num_replicas = *options.num_replicas;
-  } else if (options.redundants) {
-    num_replicas = job.num_logical + std::int64_t{*options.redundants} * job.num_ranks;
-  } else if (!job.from.empty()) {
-    num_replicas = job.from[0].num_physical();
-  } else {
-    throw ArgumentError("--num-replicas", "is required for eplb");
-  }
-  if (num_replicas > kMaxPhysical) {
-    throw ArgumentError(
-        options.num_replicas ? "--num-replicas" : "--redundants",
-        formatted("makes {} physical experts, expected at most {}", num_replicas, kMaxPhysical));
-  }
-  return rebalance_experts(job.load.values, num_layers, job.num_logical,
-                           static_cast<Index>(num_replicas), options.num_groups, job.num_nodes,
-                           job.num_ranks, how);
-}
-
-/// Makes a placement of each layer. If there is an old placement, its speeds and dead ranks are
-/// kept.
-std::vector<Placement> placements_of(const Options& options, const ExpertMaps& maps,
-                                     const Job& job) {
-  PlacementOptions rest;
-  // EPLB uses nodes only if their number divides the number of groups. If not, it need not divide
-  // the number of ranks either.
-  if (job.num_ranks % job.num_nodes == 0) rest.num_nodes = job.num_nodes;
-  if (!job.from.empty()) {
-    rest.rank_speed = job.from[0].rank_speed;
-    rest.rank_alive = job.from[0].rank_alive;
-  }
+/// Makes a placement of each layer. NOTE: nothing can be copied to a dead rank, so its slots keep
+/// what the old placement has there.
+std::vector<Placement> placements_of(const ExpertMaps& maps, const PlaceJob& job) {
   std::vector<Placement> layers;
   layers.reserve(static_cast<std::size_t>(maps.num_layers));
+  const Index slots = maps.num_physical / job.num_ranks;
   for (Index i = 0; i < maps.num_layers; ++i) {
-    try {
-      layers.push_back(make_placement(job.num_ranks, job.num_logical, maps.layer(i), rest));
-    } catch (const ArgumentError& error) {
-      if (error.argument() != "rank_alive") throw;
-      throw ArgumentError("--from",
-                          formatted("{} has dead ranks; in the new placement of layer {} {}",
-                                    options.from, i, std::string(error.what()).substr(12)));
+    std::vector<Index> experts(maps.layer(i).begin(), maps.layer(i).end());
+    for (Index p = 0; !job.from.empty() && p < maps.num_physical; ++p) {
+      const Placement& old = job.from[static_cast<std::size_t>(i)];
+      const Index rank = p / slots;
+      const bool dead = !job.group.rank_alive.empty() &&
+                        job.group.rank_alive[static_cast<std::size_t>(rank)] == 0;
+      if (!dead || rank >= old.num_ranks || p % slots >= old.slots_per_rank()) continue;
+      experts[static_cast<std::size_t>(p)] = old.physical_to_logical[static_cast<std::size_t>(
+          rank * old.slots_per_rank() + p % slots)];
     }
+    layers.push_back(make_placement(job.num_ranks, job.num_logical, experts, job.group));
   }
   return layers;
-}
-
-/// Checks that the two placements have the same shape, because a move goes from a slot of the old
-/// one to a slot of the new one.
-void check_same_shape(const std::string& path, const Placement& from, const Placement& to) {
-  const auto check = [&](Index old_count, Index new_count, const char* what) {
-    if (old_count == new_count) return;
-    throw ArgumentError("--from", formatted("{} has {} {}, the new placement has {}", path,
-                                            old_count, what, new_count));
-  };
-  check(from.num_ranks, to.num_ranks, "ranks");
-  check(from.num_nodes, to.num_nodes, "nodes");
-  check(from.num_logical_experts, to.num_logical_experts, "logical experts");
-  check(from.num_physical(), to.num_physical(), "physical experts");
 }
 
 std::span<const double> row_of(const io::Matrix<double>& load, std::size_t i) {
   return std::span(load.values).subspan(i * load.columns, load.columns);
 }
 
-std::string table_of(const Job& job, const std::vector<Placement>& layers,
+std::string table_of(const PlaceJob& job, const std::vector<Placement>& layers,
                      const io::LayerMoves* moves) {
   std::vector<std::string> header = {"layer", "imbalance (even split)", "most replicas"};
-  if (moves != nullptr) header.insert(header.end(), {"same rank", "same node", "other node"});
+  if (moves != nullptr) {
+    header.insert(header.begin() + 1, "before");
+    header.insert(header.end(), {"same rank", "same node", "other node"});
+  }
   Table table(std::move(header));
-  for (std::size_t i = 0; i < std::min(layers.size(), kTableRows); ++i) {
+  double sum = 0, sum_before = 0;
+  std::size_t fetched = 0;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const double now = even_imbalance(layers[i], row_of(job.load, i));
+    sum += now;
     std::vector<std::string> row = {
         std::to_string(job.layers.empty() ? static_cast<Index>(i) : job.layers[i]),
-        formatted("{:.4f}", even_imbalance(layers[i], row_of(job.load, i))),
-        std::to_string(layers[i].max_replicas)};
-    for (const MoveKind kind : {MoveKind::kSameRank, MoveKind::kSameNode, MoveKind::kOtherNode}) {
-      if (moves == nullptr) break;
-      row.push_back(std::to_string(std::count_if((*moves)[i].begin(), (*moves)[i].end(),
-                                                 [&](const Move& m) { return m.kind == kind; })));
+        formatted("{:.4f}", now), std::to_string(layers[i].max_replicas)};
+    if (moves != nullptr) {
+      const double before = even_imbalance(job.from[i], row_of(job.load, i));
+      sum_before += before;
+      row.insert(row.begin() + 1, formatted("{:.4f}", before));
+      for (const MoveKind kind : {MoveKind::kSameRank, MoveKind::kSameNode, MoveKind::kOtherNode}) {
+        const auto count = std::count_if((*moves)[i].begin(), (*moves)[i].end(),
+                                         [&](const Move& m) { return m.kind == kind; });
+        if (kind != MoveKind::kSameRank) fetched += static_cast<std::size_t>(count);
+        row.push_back(std::to_string(count));
+      }
     }
-    table.add(std::move(row));
+    if (i < kTableRows) table.add(std::move(row));
   }
-  std::string text = table.text();
+  std::string text = job.load_text + table.text();
   if (layers.size() > kTableRows) {
     text += formatted("... and {} layers more\n", layers.size() - kTableRows);
+  }
+  if (moves != nullptr) {
+    const auto num_layers = static_cast<double>(layers.size());
+    const std::size_t slots = layers.size() * static_cast<std::size_t>(layers[0].num_live_ranks()) *
+                              static_cast<std::size_t>(layers[0].slots_per_rank());
+    text += formatted(
+        "mean imbalance {:.4f} with {}, {:.4f} with the new placement; {} of {} experts move to "
+        "another rank\n",
+        sum_before / num_layers, "the old placement", sum / num_layers, fetched, slots);
   }
   return text;
 }
 
-void run(const Options& options) {
-  const Outputs outputs({{"--json", options.json}});
+/// Refuses options that do not go together.
+void check_options(const PlaceOptions& options, const CLI::App& command) {
+  if (options.load.empty() == options.trace.empty()) {
+    throw ArgumentError("--load", options.load.empty()
+                                      ? "is required, or --trace"
+                                      : "says the same as --trace, expected one of them");
+  }
+  for (const char* name : {"--window", "--batch-tokens"}) {
+    if (options.trace.empty() && command.get_option(name)->count() > 0) {
+      throw ArgumentError(name, "needs --trace");
+    }
+  }
+  check_synthetic(command, options.trace);
   if (options.keep_slots && options.from.empty()) {
     throw ArgumentError("--keep-slots", "needs --from");
   }
-  const Job job = read_job(options);
+}
+
+void run(const PlaceOptions& options, const CLI::App& command) {
+  const std::string topology_file =
+      options.policy.starts_with("r2o:") ? options.policy.substr(4) : "";
+  const Outputs outputs({{"--json", options.json}}, {{"--load", options.load},
+                                                     {"--trace", options.trace},
+                                                     {"--from", options.from},
+                                                     {"--policy", topology_file}});
+  check_options(options, command);
+  const PlaceJob job = read_place_job(options);
   ExpertMaps maps = place(options, job);
-  std::vector<Placement> layers = placements_of(options, maps, job);
-  if (!job.from.empty()) check_same_shape(options.from, job.from[0], layers[0]);
+  std::vector<Placement> layers = placements_of(maps, job);
   io::LayerMoves moves(job.from.size());
   for (std::size_t i = 0; i < job.from.size(); ++i) {
     if (options.keep_slots) layers[i] = keep_slots(job.from[i], layers[i]);
     moves[i] = plan_moves(job.from[i], layers[i]);
   }
-  if (options.keep_slots) maps = io::maps_of(layers);
+  if (!job.from.empty() && (options.keep_slots || !job.group.rank_alive.empty())) {
+    maps = io::maps_of(layers);
+  }
   const io::LayerMoves* shown_moves = job.from.empty() ? nullptr : &moves;
   outputs.write(
       {options.json.empty() ? "" : io::placement_json(maps, layers[0], shown_moves, job.layers)});
   if (!outputs.take_standard_output()) print(table_of(job, layers, shown_moves));
+}
+
+/// "0,3-5" as {{0, 0}, {3, 5}}.
+std::vector<std::pair<Index, Index>> parse_ranges(const std::string& option,
+                                                  const std::string& text) {
+  std::vector<std::pair<Index, Index>> ranges;
+  for (const std::string& item : split_list(text)) {
+    const std::size_t dash = item.find('-', 1);
+    const auto number = [&](const std::string& part) {
+      return static_cast<Index>(parse_integer(option, part, 0, kMaxIndex - 1));
+    };
+    const Index first = number(item.substr(0, dash));
+    const Index last = dash == std::string::npos ? first : number(item.substr(dash + 1));
+    if (last < first || (!ranges.empty() && first <= ranges.back().second)) {
+      throw ArgumentError(option, formatted("{}, expected ascending numbers and ranges, such as "
+                                            "0,3-5",
+                                            io::quote(text)));
+    }
+    ranges.emplace_back(first, last);
+  }
+  return ranges;
+}
+
+std::vector<double> parse_speeds(const std::string& option, const std::string& text) {
+  std::vector<double> speeds;
+  for (const std::string& item : split_list(text)) {
+    double value = 0;
+    const char* const end = item.data() + item.size();
+    const auto [at, error] = std::from_chars(item.data(), end, value);
+    if (error != std::errc() || at != end || !std::isnormal(value) || value < 0) {
+      throw ArgumentError(option, formatted("{}, expected a number > 0 for each rank, such as "
+                                            "1,1,0.5,1",
+                                            io::quote(item)));
+    }
+    speeds.push_back(value);
+  }
+  return speeds;
+}
+
+std::vector<Index> parse_ranks(const std::string& option, const std::string& text) {
+  std::vector<Index> ranks;
+  for (const std::string& item : split_list(text == "none" ? "" : text)) {
+    if (text == "none") break;
+    ranks.push_back(static_cast<Index>(parse_integer(option, item, 0, kMaxRanks - 1)));
+  }
+  return ranks;
+}
+
+void add_inputs(CLI::App& command, PlaceOptions& options) {
+  add_text(command, "--load", kInput, kFile, options.load,
+           "Load file: one row for each layer, of integers or real numbers. Either this or --trace "
+           "is required");
+  add_text(command, "--trace", kInput, kFile, options.trace, trace_help());
+  add_integer(command, "--window", kInput, options.window, 0, kMaxIndex,
+              "With --trace: the load is the sum of the last N batches; 0: of all");
+  add_integer(command, "--batch-tokens", kInput, options.batch_tokens, 0, kMaxCount,
+              "With --trace: tokens of a batch, as in lplb simulate; 0: batches are the steps as "
+              "recorded");
+  add_value(
+      command, "--layers", kInput, "LIST",
+      "Only these layers, such as 0,3-5, numbered as in the model",
+      [&options](const std::string& text) { options.layers = parse_ranges("--layers", text); })
+      ->default_str("all");
+  add_text(command, "--from", kInput, kFile, options.from,
+           "The placement file in use. The result then also lists the weights to move. What the "
+           "options do not say comes from this file: ranks, nodes, slots of a rank, speeds, dead "
+           "ranks");
+}
+
+void add_ranks(CLI::App& command, PlaceOptions& options) {
+  add_integer(command, "--num-ranks", kSettings, options.num_ranks, 1, kMaxRanks,
+              "Number of ranks; if not given, that of --from or of the topology. If it is not that "
+              "of --from, rank g stays rank g: further ranks are new, or the last ones leave");
+  add_integer(command, "--num-nodes", kSettings, options.num_nodes, 1, kMaxRanks,
+              "Number of nodes, which divides the ranks; if not given, nodes are as large as in "
+              "--from, and otherwise there is one");
+  add_integer(command, "--num-replicas", kSettings, options.num_replicas, 1, kMaxPhysical,
+              "With eplb: number of physical experts of all ranks");
+  add_integer(command, "--redundants", kSettings, options.redundants, 0, kMaxPhysical,
+              "Redundant slots of each rank");
+  add_value(command, "--dead-ranks", kSettings, "LIST",
+            "Ranks that get no load, such as 1,3; none: all ranks live. If not given, those of "
+            "--from. Experts are placed on the other ranks",
+            [&options](const std::string& text) {
+              options.dead_ranks = parse_ranks("--dead-ranks", text);
+            });
+  add_value(command, "--rank-speed", kSettings, "LIST",
+            "Speed of each rank, such as 1,1,0.5,1; if not given, those of --from. Experts are "
+            "packed by load / speed",
+            [&options](const std::string& text) {
+              options.rank_speed = parse_speeds("--rank-speed", text);
+            });
 }
 
 }  // namespace
@@ -225,23 +231,11 @@ void run(const Options& options) {
 void add_place(CLI::App& program) {
   CLI::App* command = program.add_subcommand(
       "place", "Choose which experts get replicas, and on which ranks, from past loads");
-  auto options = std::make_shared<Options>();
-  add_text(*command, "--load", kInput, kFile, options->load,
-           "Load file: one row for each layer, of integers or real numbers")
-      ->required();
-  add_text(*command, "--from", kInput, kFile, options->from,
-           "The placement file in use. The result then also lists the weights to move, and the "
-           "numbers of ranks, nodes and slots come from this file unless an option gives them");
+  auto options = std::make_shared<PlaceOptions>();
+  add_inputs(*command, *options);
   add_text(*command, "--policy", kSettings, "eplb|cube|hypercube|torus:MxN|ring:N|r2o:FILE",
            options->policy, "How experts are replicated and placed");
-  add_integer(*command, "--num-ranks", kSettings, options->num_ranks, 1, kMaxRanks,
-              "Number of ranks; if not given, that of --from or of the topology");
-  add_integer(*command, "--num-nodes", kSettings, options->num_nodes, 1, kMaxRanks,
-              "Number of nodes; if not given, that of --from, otherwise 1");
-  add_integer(*command, "--num-replicas", kSettings, options->num_replicas, 1, kMaxPhysical,
-              "With eplb: number of physical experts of all ranks");
-  add_integer(*command, "--redundants", kSettings, options->redundants, 0, kMaxPhysical,
-              "Redundant slots of each rank");
+  add_ranks(*command, *options);
   add_integer(
       *command, "--num-groups", kSettings, options->num_groups, 1, kMaxPhysical,
       "With eplb: expert groups of the router. If the number of nodes divides their number, "
@@ -253,13 +247,16 @@ void add_place(CLI::App& program) {
            "With --from: an expert that stays on its rank also stays in its slot");
   add_threads(*command, "--threads", options->threads,
               "Number of threads: how many layers are placed in parallel");
+  add_synthetic(*command, options->synthetic);
   add_json(*command, options->json);
   command->footer(
       "Examples:\n"
       "  lplb place --load load.json --policy eplb --num-replicas 288 --num-ranks 32 --json "
       "placement.json\n"
-      "  lplb place --load load.json --policy cube --redundants 2 --from old.json --json -");
-  command->callback([options] { run(*options); });
+      "  lplb place --trace data/traces/deepseek-v2-lite.load.jsonl --window 8 --policy cube "
+      "--redundants 2 --json placement.json\n"
+      "  lplb place --load load.json --from old.json --dead-ranks 3 --json new.json");
+  command->callback([options, command] { run(*options, *command); });
 }
 
 }  // namespace lplb::app

@@ -121,7 +121,8 @@ void check_map(const Placement& placement, const Split& split,
 }
 
 void run(const Options& options) {
-  const Outputs outputs({{"--json", options.json}, {"--out", options.out}});
+  const Outputs outputs({{"--json", options.json}, {"--out", options.out}},
+                        {{"--placement", options.placement}, {"--topk", options.topk}});
   SolveOptions how;
   how.solver = parse_solver(options.solver);
   const BackendChoice backend(options.backend);

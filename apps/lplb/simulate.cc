@@ -15,14 +15,13 @@
 #include "options.h"
 #include "outputs.h"
 #include "simulate/report/answer.h"
+#include "trace_options.h"
 
 namespace lplb::app {
 namespace {
 
 constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
 constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
-constexpr const char* kSynthetic = "Synthetic traces (--trace synthetic:NAME)";
-constexpr std::string_view kSyntheticPrefix = "synthetic:";
 
 struct Options {
   SimulateOptions simulate;
@@ -31,17 +30,6 @@ struct Options {
   std::string json;
   std::string html;
 };
-
-/// Splits "a,b" into {"a", "b"}. Empty items, between commas or after the last one, are kept.
-std::vector<std::string> split_list(const std::string& text) {
-  std::vector<std::string> items;
-  std::size_t begin = 0;
-  for (std::size_t comma = 0; comma != std::string::npos; begin = comma + 1) {
-    comma = text.find(',', begin);
-    items.push_back(text.substr(begin, comma - begin));
-  }
-  return items;
-}
 
 /// A progress bar on standard error, if that is a terminal. It is erased when the work is done.
 class ProgressBar {
@@ -118,17 +106,12 @@ std::string answer_of(const SimulateReport& report) {
 }
 
 void run(Options& options, const CLI::App& command, const std::string& command_line) {
-  const Outputs outputs({{"--json", options.json}, {"--html", options.html}});
+  const Outputs outputs({{"--json", options.json}, {"--html", options.html}},
+                        {{"--trace", options.simulate.trace}});
   options.simulate.solver = parse_solver(options.solver);
   const BackendChoice backend(options.backend);
   options.simulate.backend = backend.backend();
-  if (!options.simulate.trace.starts_with(kSyntheticPrefix)) {
-    for (const CLI::Option* option : command.get_options()) {
-      if (option->get_group() != kSynthetic || option->count() == 0) continue;
-      throw ArgumentError(option->get_name(), formatted("is for synthetic traces, {} is a file",
-                                                        options.simulate.trace));
-    }
-  }
+  check_synthetic(command, options.simulate.trace);
   SimulateReport report;
   {
     ProgressBar bar;
@@ -145,21 +128,6 @@ void run(Options& options, const CLI::App& command, const std::string& command_l
   backend.tell(report.num_solves, report.num_cuda_solves);
 }
 
-void add_synthetic(CLI::App& command, SyntheticOptions& synthetic) {
-  add_integer(command, "--synthetic-num-logical-experts", kSynthetic, synthetic.num_logical_experts,
-              1, kMaxPhysical, "Number of logical experts");
-  add_integer(command, "--synthetic-num-topk", kSynthetic, synthetic.num_topk, 1, kMaxPhysical,
-              "Experts of each token");
-  add_integer(command, "--synthetic-num-layers", kSynthetic, synthetic.num_layers, 1, kMaxIndex,
-              "Number of layers");
-  add_integer(command, "--synthetic-num-steps", kSynthetic, synthetic.num_steps, 1, kMaxCount,
-              "Number of steps");
-  add_integer(command, "--synthetic-num-tokens", kSynthetic, synthetic.num_tokens, 1, kMaxCount,
-              "Tokens of each step");
-  add_integer(command, "--synthetic-seed", kSynthetic, synthetic.seed, 0, kMaxCount,
-              "Seed of the random numbers");
-}
-
 }  // namespace
 
 void add_simulate(CLI::App& program, std::string command_line) {
@@ -167,10 +135,7 @@ void add_simulate(CLI::App& program, std::string command_line) {
       "simulate", "Replay recorded loads through policies and report the imbalance of each");
   auto options = std::make_shared<Options>();
   SimulateOptions& simulate = options->simulate;
-  add_text(*command, "--trace", kInput, kFile, simulate.trace,
-           formatted("Trace file, or synthetic:NAME, where NAME is one of {}",
-                     fmt::join(synthetic_names(), ", ")))
-      ->required();
+  add_text(*command, "--trace", kInput, kFile, simulate.trace, trace_help())->required();
   add_integer(*command, "--num-ranks", kSettings, simulate.num_ranks, 1, kMaxRanks,
               "Number of ranks");
   add_integer(*command, "--num-nodes", kSettings, simulate.num_nodes, 1, kMaxRanks,

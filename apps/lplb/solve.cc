@@ -91,7 +91,8 @@ std::string table_of(const std::vector<Placement>& layers, const std::vector<Spl
 }
 
 void run(const Options& options) {
-  const Outputs outputs({{"--json", options.json}});
+  const Outputs outputs({{"--json", options.json}},
+                        {{"--placement", options.placement}, {"--load", options.load}});
   parse_solver(options.solver);
   const BackendChoice backend(options.backend);
   const std::vector<Placement> layers = io::read_placement(options.placement);

@@ -118,12 +118,12 @@ struct DevicePlannerStats {
 /// one planner must follow each other on the device: one stream, or events between streams.
 class LPLB_API DevicePlanner {
  public:
-  /// Allocates all memory that later batches need. The solver is kCut or kFlow; kIpm is not on the
-  /// device, and kFlow solves in its place.
+  /// Allocates all memory that later batches need.
   ///
-  /// Throws ArgumentError as Planner does, and if speeds differ, max_tokens * num_topk is 2^31 or
-  /// more, a block of threads cannot hold the largest placement within the limits, a device option
-  /// is out of range, or the exchange does not fit. Throws CudaError if CUDA cannot be used.
+  /// Throws ArgumentError as Planner does, and if the solver is kIpm, which the plan's kernel does
+  /// not have; if speeds differ, max_tokens * num_topk is 2^31 or more, a block of threads cannot
+  /// hold the largest placement within the limits, a device option is out of range, or the exchange
+  /// does not fit. Throws CudaError if CUDA cannot be used.
   DevicePlanner(const Placement& placement, Index rank, const PlannerOptions& options,
                 const DevicePlannerOptions& device_options = {});
   ~DevicePlanner();

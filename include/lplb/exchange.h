@@ -90,6 +90,8 @@ class LPLB_API GivenCounts : public Exchange {
   Index num_ranks() const override { return num_ranks_; }
   Index rank() const override { return rank_; }
   void reserve(std::size_t max_counts) override { mine_.reserve(max_counts); }
+  /// Throws ArgumentError if collect() was not called since the last post(), or an argument does
+  /// not fit.
   void post(const PackedLayout& layout, std::span<const Load> mine) override;
   /// Always complete. Throws ArgumentError if set() was not called for this number of experts.
   ExchangeStatus collect(std::span<Load> all) override;
@@ -97,6 +99,7 @@ class LPLB_API GivenCounts : public Exchange {
  private:
   Index num_ranks_;
   Index rank_;
+  bool is_waiting_ = false;  // for the collect() that follows a post()
   Index num_logical_ = 0;
   std::vector<Load> counts_;
   PackedLayout layout_;  // of the counts that are posted

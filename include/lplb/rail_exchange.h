@@ -60,7 +60,7 @@ LPLB_API std::shared_ptr<DeviceExchange> make_gin_exchange(
     const AllGatherBytes& all_gather, void* nccl_comm);
 
 /// The size in bytes of the memory of a rank that its network must reach: the counts that it sends
-/// and those that come. `options` must be valid: they are not checked here.
+/// and those that come. Throws ArgumentError if an option is out of range.
 LPLB_API std::size_t rail_buffer_bytes(const RailOptions& options);
 
 }  // namespace lplb

@@ -104,6 +104,12 @@ TEST(GivenCounts, RefusesBadInput) {
   all.resize(10);
   expect_refused([&] { exchange.all_gather(layout, mine, all); },
                  "all: has 10 entries, expected num_ranks * 5 (15)");
+  all.resize(15);
+  exchange.post(layout, mine);
+  expect_refused([&] { exchange.post(layout, mine); },
+                 "mine: is posted before the last batch is collected");
+  EXPECT_EQ(exchange.collect(all), ExchangeStatus::kComplete);
+  EXPECT_EQ(exchange.all_gather(layout, mine, all), ExchangeStatus::kComplete);
   const std::vector<Index> two = {0, 1};
   expect_refused([&] { exchange.all_gather(PackedLayout(make_placement(2, 2, two)), mine, all); },
                  "layout: is of 2 ranks, expected those of the exchange (3)");

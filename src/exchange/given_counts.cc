@@ -37,11 +37,14 @@ void GivenCounts::set(std::span<const Load> counts, Index num_logical) {
 
 void GivenCounts::post(const PackedLayout& layout, std::span<const Load> mine) {
   exchange::check_post(*this, layout, mine);
+  check_argument(!is_waiting_, "mine", "is posted before the last batch is collected");
+  is_waiting_ = true;
   if (layout_.fingerprint != layout.fingerprint) layout_ = layout;
   mine_.assign(mine.begin(), mine.end());
 }
 
 ExchangeStatus GivenCounts::collect(std::span<Load> all) {
+  is_waiting_ = false;  // even if this fails: the next batch may be posted then
   exchange::check_collect(*this, mine_.size(), all);
   check_argument(static_cast<std::size_t>(num_logical_) == layout_.home.size(), "counts",
                  "are set for {} experts, expected {}: call set() before the batch", num_logical_,

@@ -136,7 +136,7 @@ class Reader {
       move.allow_only({"layer", "logical", "source", "target", "kind"});
       const auto layer = static_cast<std::size_t>(move.integer("layer", 0, num_layers - 1));
       const std::int64_t logical = move.integer("logical", 0, num_logical_ - 1);
-      move.integer("source", 0, last_slot);
+      move.integer("source", 0, kMaxPhysical - 1);  // the old placement may have more slots
       const std::int64_t target = move.integer("target", 0, last_slot);
       if (layers_[layer].physical_to_logical[static_cast<std::size_t>(target)] != logical) {
         move.fail("target", formatted("{}, where physical_to_logical has another expert than {}",

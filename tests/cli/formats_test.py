@@ -195,6 +195,99 @@ class Place(support.CommandTest):
             self.assertEqual(after, new["physical_to_logical"][0])
             self.assertGreater(len(new["moves"]), 0)
 
+    def apply(self, old, new):
+        """The slots of each rank of `new` after its moves; those of dead ranks stay."""
+        old_slots = len(old["physical_to_logical"][0]) // old["num_ranks"]
+        new_slots = len(new["physical_to_logical"][0]) // new["num_ranks"]
+        before = ranks_of(old)
+        after = [before[rank][:new_slots] if rank < len(before) else [] for rank in range(new["num_ranks"])]
+        after = [rank + [-1] * (new_slots - len(rank)) for rank in after]
+        for move in new["moves"]:
+            giver, source = divmod(move["source"], old_slots)
+            self.assertEqual(before[giver][source], move["logical"])
+            taker, target = divmod(move["target"], new_slots)
+            after[taker][target] = move["logical"]
+        return after
+
+    def test_a_placement_for_another_number_of_ranks(self):
+        old, _ = self.moves()
+        for options in ("--num-ranks 6", "--num-ranks 2 --num-replicas 10", "--num-replicas 16"):
+            for keep in ("", " --keep-slots"):
+                new = self.json_of(f"place --load l2.json --from old.json {options}{keep}")
+                self.assertEqual(self.apply(old, new), ranks_of(new))
+                self.assertEqual(new.get("num_nodes", 1), new["num_ranks"] // 2)
+                self.file("new.json", new)
+                self.ok("solve --placement new.json --load l2.json")
+
+    def test_dead_ranks_keep_their_slots_and_nothing_else_uses_them(self):
+        old = {
+            "num_ranks": 4,
+            "num_logical_experts": 6,
+            "physical_to_logical": [[0, 1, 2, 3, 4, 5, 0, 2]],
+            "rank_alive": [True, True, True, True],
+        }
+        self.file("old.json", old)
+        self.file("l.json", {"load": [[120, 110, 100, 90, 110, 70]]})
+        self.ok("place --load l.json --from old.json --dead-ranks 3 --json new.json")
+        new = json.loads((self.folder / "new.json").read_text())
+        self.assertEqual(new["rank_alive"], [True, True, True, False])
+        self.assertEqual(sorted(sum(ranks_of(new)[:3], [])), [0, 1, 2, 3, 4, 5])
+        self.assertEqual(ranks_of(new)[3], [0, 2])
+        self.assertEqual(self.apply(old, new), ranks_of(new))
+        solved = self.json_of("solve --placement new.json --load l.json")["results"][0]
+        self.assertEqual(solved["max_load"], 210)  # no placement on three ranks has less
+        # Every expert that is only on rank 0 is lost with it.
+        says = ["expert 1 is on no rank that is alive in both placements"]
+        dead = "place --load l.json --from old.json --dead-ranks 0"
+        self.refused(dead, status=support.USAGE, says=says)
+        again = self.json_of("place --load l.json --from new.json --dead-ranks none")
+        self.assertNotIn("rank_alive", again)
+
+    def test_speeds_say_how_much_a_rank_gets(self):
+        self.file("l.json", {"load": [[8, 7, 6, 5, 4, 3, 2, 1]]})
+        place = "place --load l.json --num-ranks 4 --num-replicas 8 --rank-speed 1,1,1,0.25"
+        new = self.json_of(place)
+        self.assertEqual(new["rank_speed"], [1, 1, 1, 0.25])
+        self.assertEqual(sorted(ranks_of(new)[3]), [6, 7])
+
+    def test_spread_puts_no_expert_on_a_rank_twice(self):
+        self.file("l.json", {"load": [[1] * 8]})
+        self.file("hot.json", {"load": [[800] + [100] * 7]})
+        for spread, most in (("", 800), ("--spread", 400)):
+            self.ok(f"place --load l.json --num-ranks 8 --redundants 1 {spread} --json p.json")
+            solved = self.json_of("solve --placement p.json --load hot.json")
+            self.assertEqual(solved["results"][0]["max_load"], most)
+
+    def test_a_trace_is_a_load(self):
+        header = {"format": "lplb-trace", "version": 1, "num_layers": 2, "num_logical_experts": 4}
+        header |= {"num_topk": 1, "first_layer": 3, "layer_stride": 2}
+        steps = [[[9, 1, 1, 1], [1, 9, 1, 1]], [[1, 1, 9, 1], [1, 1, 9, 1]], [[0, 1, 1, 5], [7, 0, 0, 0]]]
+        lines = [header] + [{"load": load} for load in steps]
+        self.file("t.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        shape = "--num-ranks 2 --num-replicas 6"
+        for options, last in (("", 3), ("--window 0", 3), ("--window 2", 2), ("--window 9", 3)):
+            loads = [[sum(x) for x in zip(*layer)] for layer in zip(*steps[-last:])]
+            self.file("l.json", {"load": loads, "layers": [3, 5]})
+            got = self.json_of(f"place --trace t.jsonl {options} {shape}")
+            self.assertEqual(got, self.json_of(f"place --load l.json {shape}"))
+        one = self.json_of(f"place --trace t.jsonl --window 1 --layers 5 {shape}")
+        self.assertEqual((one["layers"], one["replica_count"]), ([5], [[3, 1, 1, 1]]))
+        self.file("old.json", self.json_of(f"place --trace t.jsonl {shape}"))
+        again = self.json_of("place --trace t.jsonl --layers 5 --from old.json")
+        self.assertEqual(again["moves"], [])
+        table = self.ok(f"place --trace t.jsonl --window 1 {shape}")
+        self.assertEqual(table.splitlines()[0], "t.jsonl: the load of 1 of 3 batches")
+        table = self.ok("place --trace synthetic:W1_hot_expert_set --num-ranks 8 --redundants 2")
+        self.assertIn("synthetic, not recorded", table)
+
+    def test_from_shows_what_the_old_placement_gives(self):
+        self.moves()
+        table = self.ok("place --load l1.json --from old.json").splitlines()
+        self.assertEqual(table[1].split()[1], table[1].split()[2])
+        self.assertIn("0 of 12 experts move to another rank", table[-1])
+        table = self.ok("place --load l2.json --from old.json").splitlines()
+        self.assertGreater(float(table[1].split()[1]), float(table[1].split()[2]))
+
     def test_keep_slots_saves_moves_and_keeps_ranks(self):
         _, plain = self.moves()
         _, kept = self.moves("--keep-slots")

@@ -159,9 +159,22 @@ class Outputs(support.CommandTest):
         self.ok(f"{self.solve} --json o.json", umask=0o027)
         self.assertEqual(stat.S_IMODE((self.folder / "o.json").stat().st_mode), 0o640)
 
-    def test_an_output_may_replace_its_own_input(self):
-        self.ok(f"{self.plan} --out t.npy")
-        self.assertEqual(support.read_npy((self.folder / "t.npy").read_bytes())[1], (2, 1, 2))
+    def test_an_output_never_replaces_an_input(self):
+        before = {path: path.read_bytes() for path in self.folder.iterdir()}
+        (self.folder / "link.json").symlink_to("p.json")
+        for line, output, source in (
+            (f"{self.plan} --out t.npy", "--out", "--topk"),
+            (f"{self.plan} --out p.json", "--out", "--placement"),
+            (f"{self.plan} --out o.npy --json link.json", "--json", "--placement"),
+            (f"{self.solve} --json ./l.json", "--json", "--load"),
+            ("place --load l.json --from p.json --json p.json", "--json", "--from"),
+            ("place --trace l.json --num-ranks 2 --json l.json", "--json", "--trace"),
+            ("place --load l.json --policy r2o:p.json --json p.json", "--json", "--policy"),
+            ("simulate --trace l.json --html l.json", "--html", "--trace"),
+        ):
+            self.refused(line, status=USAGE, says=[output, f"is the file of {source}"])
+        for path, data in before.items():
+            self.assertEqual(path.read_bytes(), data)
 
     def test_a_named_pipe_is_an_input_and_an_output(self):
         pipe = self.folder / "pipe"

@@ -80,10 +80,7 @@ class RailExchange : public DeviceExchange {
   exchange::RailArgs args_{};
 };
 
-}  // namespace
-
-void exchange::check_rail(const RailOptions& options, const DeviceExchange* domain_exchange,
-                          const AllGatherBytes& all_gather) {
+void check_options(const RailOptions& options) {
   const Index num_domains = options.num_domains;
   check_argument(num_domains >= 1 && num_domains <= kMaxRanks, "num_domains",
                  "{} is not between 1 and {}", num_domains, kMaxRanks);
@@ -94,6 +91,14 @@ void exchange::check_rail(const RailOptions& options, const DeviceExchange* doma
                  "{} is not between 1 and {}", options.max_counts, kMost);
   check_argument(options.deadline.count() > 0, "deadline", "{} us is not > 0",
                  options.deadline.count());
+}
+
+}  // namespace
+
+void exchange::check_rail(const RailOptions& options, const DeviceExchange* domain_exchange,
+                          const AllGatherBytes& all_gather) {
+  check_options(options);
+  const Index num_domains = options.num_domains;
   check_argument(static_cast<bool>(all_gather), "all_gather", "is empty");
   if (domain_exchange == nullptr) return;
   check_argument(exchange::peer_args(*domain_exchange) != nullptr, "domain_exchange",
@@ -121,6 +126,7 @@ exchange::RailRank exchange::rank_of(const RailOptions& options,
 }
 
 std::size_t rail_buffer_bytes(const RailOptions& options) {
+  check_options(options);
   return static_cast<std::size_t>(exchange::layout_of(options).bytes());
 }
 

@@ -48,6 +48,8 @@ TEST(RailOptions, BytesAreThoseOfTheLayout) {
   EXPECT_EQ(layout.signals(), layout.to_send(1, 3) + 13 * 16);
   EXPECT_EQ(rail_buffer_bytes(options), static_cast<std::size_t>(layout.bytes()));
   EXPECT_GE(layout.bytes(), layout.signals() + 4 * 8);
+  EXPECT_THROW(rail_buffer_bytes({.domain = 0, .num_domains = 0, .max_counts = 24}), ArgumentError);
+  EXPECT_THROW(rail_buffer_bytes({.domain = 0, .num_domains = 4, .max_counts = 0}), ArgumentError);
 }
 
 /// Memory of which one step fails, or none.

@@ -240,6 +240,9 @@ TEST_P(PlannerGraphCuda, RefusesWhatThePlannerCannotTake) {
   expect_refused(made(p, options(8, 0), {}), "max_tokens: 0 is not between 1 and 268435455");
   expect_refused(made(p, options(8, 1 << 28), {}), "max_tokens: 268435456 is not between 1 and");
   expect_refused(made(p, options(0, 8), {}), "num_topk: 0 is not >= 1");
+  PlannerOptions ipm = options(8, 8);
+  ipm.solve.solver = Solver::kIpm;
+  expect_refused(made(p, ipm, {}), "solver: \"ipm\" is not on the device");
   expect_refused(made(p, options(8, 8), {.max_blocks = 3}), "max_blocks: 3 is not 1, 2, 4 or 8");
   PlannerOptions wide = options(8, 8);
   wide.max_redundants = 3800;

@@ -72,6 +72,8 @@ void DevicePlanner::State::check_options() const {
   check_argument(options.solve.solver != Solver::kCut || placement.num_ranks <= kMaxCutRanks,
                  "solver", "\"cut\" takes up to {} ranks, not {}", kMaxCutRanks,
                  placement.num_ranks);
+  check_argument(options.solve.solver != Solver::kIpm, "solver",
+                 "\"ipm\" is not on the device, expected auto, cut or flow");
   const int blocks = device_options.max_blocks;
   check_argument(blocks >= 1 && blocks <= plan::kMaxBlocks &&
                      std::has_single_bit(static_cast<unsigned>(blocks)),

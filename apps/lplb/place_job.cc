@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: MIT
+#include "place_job.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "core/format.h"
+#include "simulate/trace_load.h"
+
+namespace lplb::app {
+namespace {
+
+std::optional<Topology> topology_of(const std::string& policy) {
+  if (policy == "eplb") return std::nullopt;
+  try {
+    return parse_topology(policy);
+  } catch (const ArgumentError& error) {
+    const std::string problem = std::string(error.what()).substr(error.argument().size() + 2);
+    throw ArgumentError("--policy", problem + " (or eplb)");
+  }
+}
+
+/// The file that the load comes from.
+const std::string& source_of(const PlaceOptions& options) {
+  return options.trace.empty() ? options.load : options.trace;
+}
+
+void read_load(const PlaceOptions& options, PlaceJob& job) {
+  if (options.trace.empty()) {
+    job.load = io::read_real_load(options.load, &job.layers);
+    if (job.load.columns > std::size_t{kMaxPhysical}) {
+      throw FileError(
+          options.load, "key load",
+          formatted("has {} experts a row, expected at most {}", job.load.columns, kMaxPhysical));
+    }
+    return;
+  }
+  replay::TraceLoad trace = replay::read_trace_load(options.trace, options.synthetic,
+                                                    options.batch_tokens, options.window);
+  job.load.rows = static_cast<std::size_t>(trace.info.num_layers);
+  job.load.columns = static_cast<std::size_t>(trace.info.num_logical_experts);
+  job.load.values = std::move(trace.load);
+  for (std::size_t i = 0; i < job.load.rows; ++i) {
+    job.layers.push_back(static_cast<Index>(trace.info.layer_number(i)));
+  }
+  // Rows that are the model's layers from 0 on need no numbers.
+  if (job.layers.front() == 0 && job.layers.back() + 1 == std::ssize(job.layers)) job.layers = {};
+  job.load_text = formatted("{}{}: the load of {} of {} batches\n", trace.info.name,
+                            trace.info.synthetic ? " (synthetic, not recorded)" : "",
+                            trace.num_summed, trace.num_batches);
+}
+
+/// The number of row `i` in the model.
+Index number_of(const std::vector<Index>& layers, std::size_t i) {
+  return layers.empty() ? static_cast<Index>(i) : layers[i];
+}
+
+/// Keeps the layers that --layers names.
+void select_layers(const PlaceOptions& options, PlaceJob& job) {
+  if (options.layers.empty()) return;
+  const std::size_t columns = job.load.columns;
+  io::Matrix<double> kept{.rows = 0, .columns = columns, .values = {}};
+  std::vector<Index> layers;
+  for (const auto& [first, last] : options.layers) {
+    for (Index layer = first; layer <= last; ++layer) {
+      std::size_t row = 0;
+      while (row < job.load.rows && number_of(job.layers, row) != layer) ++row;
+      if (row == job.load.rows) {
+        throw ArgumentError(
+            "--layers", formatted("{} is no layer of {}, which has {} layers from {} to {}", layer,
+                                  source_of(options), job.load.rows, number_of(job.layers, 0),
+                                  number_of(job.layers, job.load.rows - 1)));
+      }
+      const auto begin = job.load.values.begin() + static_cast<std::ptrdiff_t>(row * columns);
+      kept.values.insert(kept.values.end(), begin, begin + static_cast<std::ptrdiff_t>(columns));
+      layers.push_back(layer);
+      ++kept.rows;
+    }
+  }
+  job.load = std::move(kept);
+  job.layers = std::move(layers);
+}
+
+/// Reads the old placements: a layer for each row of the load. If the file has other layers, too,
+/// they are found by their numbers.
+void read_from(const PlaceOptions& options, PlaceJob& job) {
+  if (options.from.empty()) return;
+  std::vector<Index> numbers;
+  std::vector<Placement> old = io::read_placement(options.from, &numbers);
+  if (old[0].num_logical_experts != job.num_logical) {
+    throw ArgumentError("--from",
+                        formatted("{} has {} logical experts, {} has {}", options.from,
+                                  old[0].num_logical_experts, source_of(options), job.num_logical));
+  }
+  if (old.size() == job.load.rows) {
+    if (job.layers.empty()) job.layers = numbers;
+    if (!numbers.empty() && job.layers != numbers) {
+      throw FileError(options.from, "key layers", "differs from that of the load");
+    }
+    job.from = std::move(old);
+    return;
+  }
+  for (std::size_t row = 0; row < job.load.rows; ++row) {
+    std::size_t i = 0;
+    while (i < old.size() && number_of(numbers, i) != number_of(job.layers, row)) ++i;
+    if (i == old.size() || job.layers.empty()) {
+      throw FileError(
+          options.from, "key physical_to_logical",
+          formatted("has {} layers, expected {} as the load", old.size(), job.load.rows));
+    }
+    job.from.push_back(old[i]);
+  }
+}
+
+Index nodes_of(const PlaceOptions& options, const PlaceJob& job) {
+  const Placement* const old = job.from.empty() ? nullptr : &job.from[0];
+  Index nodes = options.num_nodes.value_or(old == nullptr ? 1 : old->num_nodes);
+  if (!options.num_nodes && old != nullptr && old->num_nodes > 1 &&
+      old->num_ranks != job.num_ranks) {
+    const Index on_a_node = old->num_ranks / old->num_nodes;
+    if (job.num_ranks % on_a_node != 0) {
+      throw ArgumentError("--num-nodes", formatted("is required: {} ranks are no whole nodes of {} "
+                                                   "ranks, as {} has",
+                                                   job.num_ranks, on_a_node, options.from));
+    }
+    nodes = job.num_ranks / on_a_node;
+  }
+  if (job.num_ranks % nodes != 0) {
+    throw ArgumentError("--num-nodes",
+                        formatted("{} does not divide num_ranks ({})", nodes, job.num_ranks));
+  }
+  return nodes;
+}
+
+/// Nodes, speeds and dead ranks: those of the options, otherwise those of the old placement. Ranks
+/// that are new live and have speed 1.
+PlacementOptions group_of(const PlaceOptions& options, const PlaceJob& job) {
+  const auto num_ranks = static_cast<std::size_t>(job.num_ranks);
+  PlacementOptions group;
+  group.num_nodes = nodes_of(options, job);
+  if (!job.from.empty()) {
+    group.rank_speed = job.from[0].rank_speed;
+    group.rank_alive = job.from[0].rank_alive;
+    if (!group.rank_speed.empty()) group.rank_speed.resize(num_ranks, 1.0);
+    if (!group.rank_alive.empty()) group.rank_alive.resize(num_ranks, 1);
+  }
+  if (!options.rank_speed.empty()) {
+    if (options.rank_speed.size() != num_ranks) {
+      throw ArgumentError("--rank-speed", formatted("has {} numbers, expected num_ranks ({})",
+                                                    options.rank_speed.size(), num_ranks));
+    }
+    group.rank_speed = options.rank_speed;
+  }
+  if (options.dead_ranks) {
+    group.rank_alive.assign(options.dead_ranks->empty() ? 0 : num_ranks, 1);
+    for (const Index rank : *options.dead_ranks) {
+      if (rank >= job.num_ranks) {
+        throw ArgumentError("--dead-ranks",
+                            formatted("{} is no rank, expected 0 to {}", rank, num_ranks - 1));
+      }
+      group.rank_alive[static_cast<std::size_t>(rank)] = 0;
+    }
+    if (!options.dead_ranks->empty() &&
+        std::count(group.rank_alive.begin(), group.rank_alive.end(), 1) == 0) {
+      throw ArgumentError("--dead-ranks", "names every rank, expected one that lives");
+    }
+  }
+  return group;
+}
+
+/// The numbers of slots near `slots` that would do, for a message: at least `least`, and a multiple
+/// of the ranks.
+std::string slots_that_do(std::int64_t slots, std::int64_t least, Index num_ranks) {
+  const std::int64_t below = slots / num_ranks * num_ranks;
+  const std::int64_t above = below + num_ranks;
+  return below >= least ? formatted("--num-replicas {} or {} would do", below, above)
+                        : formatted("--num-replicas {} would do",
+                                    (least + num_ranks - 1) / num_ranks * num_ranks);
+}
+
+/// The number of slots of all ranks, with eplb.
+Index num_slots(const PlaceOptions& options, const PlaceJob& job) {
+  if (options.num_replicas && options.redundants) {
+    throw ArgumentError("--redundants", "says the same as --num-replicas, expected one of them");
+  }
+  const std::int64_t num_logical = job.num_logical;
+  const char* option = "--num-replicas";
+  std::string what;
+  std::int64_t slots = 0;
+  if (options.num_replicas) {
+    slots = *options.num_replicas;
+    what = formatted("{}", slots);
+  } else if (options.redundants) {
+    option = "--redundants";
+    slots = num_logical + std::int64_t{*options.redundants} * job.num_ranks;
+    what = formatted("{} on each of {} ranks make {} slots for {} experts, which",
+                     *options.redundants, job.num_ranks, slots, num_logical);
+  } else if (!job.from.empty()) {
+    slots = std::int64_t{job.from[0].slots_per_rank()} * job.num_ranks;
+    what = formatted("is not given, and the {} slots of a rank of {} make {}, which",
+                     job.from[0].slots_per_rank(), options.from, slots);
+  } else {
+    throw ArgumentError(option, "is required for eplb, or --redundants");
+  }
+  const auto live = static_cast<std::int64_t>(
+      job.group.rank_alive.empty()
+          ? job.num_ranks
+          : std::count(job.group.rank_alive.begin(), job.group.rank_alive.end(), 1));
+  // Every rank has as many slots as the live ranks need.
+  const std::int64_t least = (num_logical + live - 1) / live * job.num_ranks;
+  if (slots > kMaxPhysical) {
+    throw ArgumentError(
+        option, formatted("makes {} physical experts, expected at most {}", slots, kMaxPhysical));
+  }
+  if (slots % job.num_ranks != 0) {
+    throw ArgumentError(option,
+                        formatted("{} is not a multiple of num_ranks ({}); {}", what, job.num_ranks,
+                                  slots_that_do(slots, least, job.num_ranks)));
+  }
+  if (slots < least) {
+    throw ArgumentError(
+        option, formatted("{} is too few: the {} live ranks must hold {} experts; {}", what, live,
+                          num_logical, slots_that_do(slots, least, job.num_ranks)));
+  }
+  return static_cast<Index>(slots);
+}
+
+/// The redundants of each rank, along a topology.
+Index num_redundants(const PlaceOptions& options, const PlaceJob& job) {
+  if (options.num_replicas) {
+    throw ArgumentError("--num-replicas",
+                        formatted("is for eplb; {} takes --redundants", options.policy));
+  }
+  if (!options.redundants) {
+    throw ArgumentError("--redundants", formatted("is required for {}", options.policy));
+  }
+  if (options.spread) {
+    throw ArgumentError(
+        "--spread",
+        formatted("is for eplb; {} never puts an expert on a rank twice", options.policy));
+  }
+  if (job.num_ranks % job.topology->group_size == 0 && job.num_logical % job.num_ranks != 0) {
+    throw FileError(
+        source_of(options), options.trace.empty() ? "key load" : "",
+        formatted("has {} experts{}, expected a multiple of the {} ranks", job.num_logical,
+                  options.trace.empty() ? " a row" : "", job.num_ranks));
+  }
+  return *options.redundants;
+}
+
+}  // namespace
+
+PlaceJob read_place_job(const PlaceOptions& options) {
+  PlaceJob job;
+  job.topology = topology_of(options.policy);
+  read_load(options, job);
+  job.num_logical = static_cast<Index>(job.load.columns);
+  select_layers(options, job);
+  read_from(options, job);
+  if (options.num_ranks) {
+    job.num_ranks = *options.num_ranks;
+  } else if (!job.from.empty()) {
+    job.num_ranks = job.from[0].num_ranks;
+  } else if (job.topology) {
+    job.num_ranks = job.topology->group_size;
+  } else {
+    throw ArgumentError("--num-ranks", "is required");
+  }
+  job.group = group_of(options, job);
+  return job;
+}
+
+ExpertMaps place(const PlaceOptions& options, const PlaceJob& job) {
+  const RebalanceOptions how{.num_threads = options.threads,
+                             .spread = options.spread,
+                             .rank_speed = job.group.rank_speed,
+                             .rank_alive = job.group.rank_alive};
+  const auto num_layers = static_cast<Index>(job.load.rows);
+  if (job.topology) {
+    return place_on_topology(job.load.values, num_layers, job.num_logical, *job.topology,
+                             num_redundants(options, job), job.num_ranks, job.group.num_nodes, how);
+  }
+  return rebalance_experts(job.load.values, num_layers, job.num_logical, num_slots(options, job),
+                           options.num_groups, job.group.num_nodes, job.num_ranks, how);
+}
+
+}  // namespace lplb::app

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "io/files.h"
+#include "lplb/placement.h"
+#include "lplb/trace.h"
+
+namespace lplb::app {
+
+/// The options of `lplb place`.
+struct PlaceOptions {
+  std::string load;
+  std::string trace;
+  SyntheticOptions synthetic;
+  std::int64_t batch_tokens = 0;
+  std::int64_t window = 0;
+  std::vector<std::pair<Index, Index>> layers;  ///< ranges, both ends included; empty: all
+  std::string from;
+  std::string policy = "eplb";
+  std::optional<Index> num_ranks;
+  std::optional<Index> num_nodes;
+  std::optional<Index> num_replicas;
+  std::optional<Index> redundants;
+  std::optional<std::vector<Index>> dead_ranks;
+  std::vector<double> rank_speed;
+  Index num_groups = 1;
+  bool spread = false;
+  bool keep_slots = false;
+  int threads = 1;
+  std::string json;
+};
+
+/// What the options and the files say together.
+struct PlaceJob {
+  io::Matrix<double> load;      ///< [layers, num_logical]
+  std::vector<Index> layers;    ///< the model's numbers of the layers; empty if no file has them
+  std::string load_text;        ///< what the table says about the load of a trace
+  std::vector<Placement> from;  ///< a placement for each layer; empty without --from
+  std::optional<Topology> topology;
+  Index num_ranks = 0;
+  Index num_logical = 0;
+  PlacementOptions group;  ///< nodes, speeds and dead ranks of the new placement
+};
+
+/// Reads the files, and completes the options from them. Throws ArgumentError or FileError.
+PlaceJob read_place_job(const PlaceOptions& options);
+
+/// Places the layers. Throws ArgumentError or FileError.
+ExpertMaps place(const PlaceOptions& options, const PlaceJob& job);
+
+}  // namespace lplb::app

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+#include "trace_options.h"
+
+#include <limits>
+
+#include "core/format.h"
+
+namespace lplb::app {
+namespace {
+
+constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
+constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
+constexpr const char* kSynthetic = "Synthetic traces (--trace synthetic:NAME)";
+constexpr std::string_view kSyntheticPrefix = "synthetic:";
+
+}  // namespace
+
+std::string trace_help() {
+  return formatted("Trace file, or synthetic:NAME, where NAME is one of {}",
+                   fmt::join(synthetic_names(), ", "));
+}
+
+void add_synthetic(CLI::App& command, SyntheticOptions& synthetic) {
+  add_integer(command, "--synthetic-num-logical-experts", kSynthetic, synthetic.num_logical_experts,
+              1, kMaxPhysical, "Number of logical experts");
+  add_integer(command, "--synthetic-num-topk", kSynthetic, synthetic.num_topk, 1, kMaxPhysical,
+              "Experts of each token");
+  add_integer(command, "--synthetic-num-layers", kSynthetic, synthetic.num_layers, 1, kMaxIndex,
+              "Number of layers");
+  add_integer(command, "--synthetic-num-steps", kSynthetic, synthetic.num_steps, 1, kMaxCount,
+              "Number of steps");
+  add_integer(command, "--synthetic-num-tokens", kSynthetic, synthetic.num_tokens, 1, kMaxCount,
+              "Tokens of each step");
+  add_integer(command, "--synthetic-seed", kSynthetic, synthetic.seed, 0, kMaxCount,
+              "Seed of the random numbers");
+}
+
+void check_synthetic(const CLI::App& command, const std::string& trace) {
+  if (trace.starts_with(kSyntheticPrefix)) return;
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->get_group() != kSynthetic || option->count() == 0) continue;
+    throw ArgumentError(option->get_name(),
+                        trace.empty() ? "is for synthetic traces, expected --trace synthetic:NAME"
+                                      : formatted("is for synthetic traces, {} is a file", trace));
+  }
+}
+
+}  // namespace lplb::app

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+#include "simulate/trace_load.h"
+
+#include <deque>
+
+#include "lplb/error.h"
+#include "simulate/batcher.h"
+
+namespace lplb::replay {
+
+TraceLoad read_trace_load(const std::string& trace, const SyntheticOptions& synthetic,
+                          std::int64_t batch_tokens, std::int64_t window) {
+  const std::unique_ptr<TraceReader> reader = open_trace(trace, synthetic);
+  TraceLoad result;
+  result.info = reader->info();
+  result.load.assign(static_cast<std::size_t>(result.info.num_layers) *
+                         static_cast<std::size_t>(result.info.num_logical_experts),
+                     0.0);
+  const auto add = [&](const std::vector<Load>& load) {
+    for (std::size_t i = 0; i < load.size(); ++i) result.load[i] += static_cast<double>(load[i]);
+  };
+
+  Batcher batcher(*reader, batch_tokens, 1);
+  Batch batch;
+  std::deque<std::vector<Load>> last;  // the window
+  for (; batcher.next(batch); ++result.num_batches) {
+    if (window == 0) {
+      add(batch.load);
+      continue;
+    }
+    last.push_back(batch.load);
+    if (static_cast<std::int64_t>(last.size()) > window) last.pop_front();
+  }
+  if (result.num_batches == 0) {
+    throw FileError(trace == "-" ? "standard input" : trace, "", "holds no steps");
+  }
+  for (const std::vector<Load>& load : last) add(load);
+  result.num_summed = window == 0 ? result.num_batches : static_cast<std::int64_t>(last.size());
+  return result;
+}
+
+}  // namespace lplb::replay
