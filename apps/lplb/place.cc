@@ -55,7 +55,7 @@ std::string table_of(const PlaceJob& job, const std::vector<Placement>& layers,
   }
   Table table(std::move(header));
   double sum = 0, sum_before = 0;
-  std::size_t fetched = 0;
+  std::size_t fetched = 0, lost = 0;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const double now = even_imbalance(layers[i], row_of(job.load, i));
     sum += now;
@@ -66,12 +66,16 @@ std::string table_of(const PlaceJob& job, const std::vector<Placement>& layers,
       const double before = even_imbalance(job.from[i], row_of(job.load, i));
       sum_before += before;
       row.insert(row.begin() + 1, formatted("{:.4f}", before));
+      const auto count = [&](MoveKind kind) {
+        return static_cast<std::size_t>(
+            std::count_if((*moves)[i].begin(), (*moves)[i].end(),
+                          [&](const Move& move) { return move.kind == kind; }));
+      };
       for (const MoveKind kind : {MoveKind::kSameRank, MoveKind::kSameNode, MoveKind::kOtherNode}) {
-        const auto count = std::count_if((*moves)[i].begin(), (*moves)[i].end(),
-                                         [&](const Move& m) { return m.kind == kind; });
-        if (kind != MoveKind::kSameRank) fetched += static_cast<std::size_t>(count);
-        row.push_back(std::to_string(count));
+        row.push_back(std::to_string(count(kind)));
       }
+      fetched += count(MoveKind::kSameNode) + count(MoveKind::kOtherNode);
+      lost += count(MoveKind::kLost);
     }
     if (i < kTableRows) table.add(std::move(row));
   }
@@ -84,9 +88,15 @@ std::string table_of(const PlaceJob& job, const std::vector<Placement>& layers,
     const std::size_t slots = layers.size() * static_cast<std::size_t>(layers[0].num_live_ranks()) *
                               static_cast<std::size_t>(layers[0].slots_per_rank());
     text += formatted(
-        "mean imbalance {:.4f} with {}, {:.4f} with the new placement; {} of {} experts move to "
-        "another rank\n",
-        sum_before / num_layers, "the old placement", sum / num_layers, fetched, slots);
+        "mean imbalance {:.4f} with the old placement, {:.4f} with the new one; {} of {} experts "
+        "move to another rank\n",
+        sum_before / num_layers, sum / num_layers, fetched, slots);
+    if (lost > 0) {
+      text += formatted(
+          "{} experts are on no live rank and must come from elsewhere, such as a "
+          "checkpoint\n",
+          lost);
+    }
   }
   return text;
 }

@@ -106,13 +106,18 @@ LPLB_API ExpertMaps place_on_topology(std::span<const double> load, Index num_la
 LPLB_API double even_imbalance(const Placement& placement, std::span<const double> load);
 
 /// How far the weights of an expert travel.
-enum class MoveKind { kSameRank, kSameNode, kOtherNode };
+enum class MoveKind {
+  kSameRank,
+  kSameNode,
+  kOtherNode,
+  kLost,  ///< no live rank has them: they must come from elsewhere, such as a checkpoint
+};
 
 /// A copy of the weights of `logical` from slot `source` of the old placement to slot `target` of
 /// the new one. All moves of a list read the old placement, so they must happen at once.
 struct Move {
   Index logical;
-  Index source;
+  Index source;  ///< -1 if the kind is kLost
   Index target;
   MoveKind kind;
 
@@ -127,12 +132,13 @@ struct Move {
 /// There is a move for each slot of `to` whose expert is not already in that slot. Its source is
 /// the nearest slot of `from`: on the same rank, otherwise on the same node, otherwise anywhere; of
 /// several, the one with the lowest id. `to` says which ranks share a node; if one of the two ranks
-/// is leaving, `from` says it. Moves are sorted by kind (same rank, same node, other node), then by
-/// target.
+/// is leaving, `from` says it. Moves are sorted by kind (same rank, same node, other node, lost),
+/// then by target.
 ///
 /// A rank that is dead in `to` receives nothing. A rank that is dead in either placement gives
-/// nothing, because its weights count as lost. Throws ArgumentError if the numbers of logical
-/// experts differ, or all replicas of an expert are lost. O(num_physical * replicas).
+/// nothing, because its weights count as lost; if all replicas of an expert are lost, its moves are
+/// kLost. Throws ArgumentError if the numbers of logical experts differ. O(num_physical *
+/// replicas).
 LPLB_API std::vector<Move> plan_moves(const Placement& from, const Placement& to);
 
 /// Returns `to` with the slots of each rank in another order: an expert that `from` already has on

@@ -275,7 +275,8 @@ def place_on_topology(
 class Move(NamedTuple):
     """A copy of the weights of `logical`: from slot `source` of the old placement to slot `target`.
 
-    `kind` says how far they travel: "same rank", "same node" or "other node".
+    `kind` says how far they travel: "same rank", "same node" or "other node". "lost": no live rank
+    has them, so they must come from elsewhere, such as a checkpoint; `source` is -1 then.
     """
 
     logical: int
@@ -291,10 +292,15 @@ def moves(old: Placement, new: Placement, *, keep_slots: bool = False) -> Sequen
     moves read the old placement, as if they happened at once. With `keep_slots`, the moves are
     those to `keep_slots(old, new)`.
 
+    The two may have other numbers of ranks and of slots on a rank: rank g of `old` is rank g of
+    `new`, and slot i of a rank is slot i of that rank. Ranks that only `new` has hold nothing yet;
+    ranks that only `old` has are leaving, and still give. Ranks that are dead in `new` receive
+    nothing, and ranks that are dead in either give nothing.
+
     Raises
     ------
     ValueError
-        The placements do not match, or an expert would be lost.
+        The placements have different numbers of logical experts.
 
     Examples
     --------

@@ -26,8 +26,10 @@ const char* kind_name(MoveKind kind) {
       return "same rank";
     case MoveKind::kSameNode:
       return "same node";
-    default:
+    case MoveKind::kOtherNode:
       return "other node";
+    default:
+      return "lost";
   }
 }
 

@@ -50,7 +50,7 @@ std::string placement_json(const ExpertMaps& maps, const Placement& group,
 /// experts.
 ExpertMaps maps_of(const std::vector<Placement>& layers);
 
-/// "same_rank", "same_node" or "other_node".
+/// "same_rank", "same_node", "other_node" or "lost".
 const char* move_kind_name(MoveKind kind);
 
 /// JSON that people can read, too: a line for each key of the top object, and a line for each entry

@@ -136,7 +136,8 @@ class Reader {
       move.allow_only({"layer", "logical", "source", "target", "kind"});
       const auto layer = static_cast<std::size_t>(move.integer("layer", 0, num_layers - 1));
       const std::int64_t logical = move.integer("logical", 0, num_logical_ - 1);
-      move.integer("source", 0, kMaxPhysical - 1);  // the old placement may have more slots
+      // The old placement may have more slots.
+      const std::int64_t source = move.integer("source", -1, kMaxPhysical - 1);
       const std::int64_t target = move.integer("target", 0, last_slot);
       if (layers_[layer].physical_to_logical[static_cast<std::size_t>(target)] != logical) {
         move.fail("target", formatted("{}, where physical_to_logical has another expert than {}",
@@ -145,8 +146,12 @@ class Reader {
       const std::string kind = move.string("kind");
       const auto is_kind = [&](MoveKind k) { return kind == move_kind_name(k); };
       if (!is_kind(MoveKind::kSameRank) && !is_kind(MoveKind::kSameNode) &&
-          !is_kind(MoveKind::kOtherNode)) {
-        move.fail("kind", "expected same_rank, same_node or other_node");
+          !is_kind(MoveKind::kOtherNode) && !is_kind(MoveKind::kLost)) {
+        move.fail("kind", "expected same_rank, same_node, other_node or lost");
+      }
+      if (is_kind(MoveKind::kLost) != (source == -1)) {
+        move.fail("source", formatted("{} with kind {}, expected -1 if and only if it is lost",
+                                      source, kind));
       }
     }
   }
@@ -182,8 +187,10 @@ const char* move_kind_name(MoveKind kind) {
       return "same_rank";
     case MoveKind::kSameNode:
       return "same_node";
-    default:
+    case MoveKind::kOtherNode:
       return "other_node";
+    default:
+      return "lost";
   }
 }
 

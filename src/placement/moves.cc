@@ -47,7 +47,7 @@ std::vector<Move> plan_moves(const Placement& from, const Placement& to) {
     if (!to.alive(rank)) continue;
     if (held(from, rank, target % to.slots_per_rank()) == logical && readable(rank)) continue;
 
-    Move best{.logical = logical, .source = -1, .target = target, .kind = MoveKind::kOtherNode};
+    Move best{.logical = logical, .source = -1, .target = target, .kind = MoveKind::kLost};
     for (const Index source : from.replicas(logical)) {
       const Index giver = from.rank_of(source);
       if (!readable(giver)) continue;
@@ -56,8 +56,6 @@ std::vector<Move> plan_moves(const Placement& from, const Placement& to) {
       best.source = source;
       best.kind = kind;
     }
-    check_argument(best.source >= 0, "from",
-                   "expert {} is on no rank that is alive in both placements", logical);
     moves.push_back(best);
   }
   std::sort(moves.begin(), moves.end(), [](const Move& a, const Move& b) {

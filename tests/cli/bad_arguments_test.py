@@ -85,7 +85,10 @@ class BadArguments(support.CommandTest):
             ("--policy ring:4 --redundants 1 --spread", ["--spread", "ring:4"]),
             ("--num-ranks 2 --num-replicas 4 --dead-ranks 2", ["--dead-ranks: 2", "0 to 1"]),
             ("--num-ranks 2 --num-replicas 4 --dead-ranks 0,1", ["--dead-ranks", "every rank"]),
-            ("--num-ranks 2 --num-replicas 4 --dead-ranks 1", ["2 slots", "--num-replicas 8 would"]),
+            (
+                "--num-ranks 2 --num-replicas 4 --dead-ranks 1",
+                ["2 slots", "--num-replicas 8 would"],
+            ),
             ("--num-ranks 2 --num-replicas 4 --dead-ranks x", ["--dead-ranks", '"x"']),
             ("--num-ranks 2 --num-replicas 4 --rank-speed 1", ["--rank-speed", "1 numbers", "(2)"]),
             ("--num-ranks 2 --num-replicas 4 --rank-speed 1,0", ["--rank-speed", '"0"']),
