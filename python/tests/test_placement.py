@@ -134,8 +134,45 @@ def test_moves_name_the_nearest_source() -> None:
     assert isinstance(kept, lplb.Placement)
     assert kept.physical_to_logical.tolist() == [0, 1, 2, 3, 1, 2]
     assert [(m.logical, m.target) for m in lplb.moves(old, new, keep_slots=True)] == [(1, 4)]
-    with pytest.raises(ValueError, match="num_ranks|ranks"):
-        lplb.moves(old, lplb.Placement([0, 1, 2, 3], 2))
+    with pytest.raises(ValueError, match="to: has 5 logical experts, expected 4"):
+        lplb.moves(old, lplb.Placement([0, 1, 2, 3, 4, 0], 3))
+
+
+def test_moves_to_another_number_of_ranks() -> None:
+    old = lplb.Placement([0, 1, 2, 3], 2)
+    up = lplb.Placement([0, 1, 2, 3, 3, 0], 3)
+    assert lplb.moves(old, up) == [(3, 3, 4, "same node"), (0, 0, 5, "same node")]
+    down = lplb.Placement([0, 1, 2, 3], 1)
+    assert lplb.moves(up, down) == [(2, 2, 2, "same node"), (3, 3, 3, "same node")]
+    lost = lplb.Placement([2, 3, 0, 1], 2, rank_alive=[True, True])
+    dead = lplb.Placement([0, 1, 0, 1], 2, 2, rank_alive=[False, True])
+    assert lplb.moves(dead, lplb.Placement([0, 1, 0, 1], 2))[0].kind == "same node"
+    gone = lplb.Placement([0, 1, 2, 3, 0, 1, 2, 3], 2, rank_alive=[True, False])
+    assert {m.kind for m in lplb.moves(lost, gone)} == {"same rank", "lost"}
+
+
+def test_placements_for_live_ranks_and_by_speed() -> None:
+    load = [[8, 7, 6, 5, 4, 3]]
+    alive = [True, False, True, True]
+    slots, _, count = lplb.rebalance_experts(load, 8, 1, 1, 4, rank_alive=alive)
+    live = np.asarray(slots).reshape(4, 2)[alive]
+    assert sorted(live.ravel().tolist()) == [0, 1, 2, 3, 4, 5]
+    assert np.asarray(slots).reshape(4, 2)[1].tolist() == [2, 3]  # slot p holds expert p % 6
+    assert np.asarray(count).sum() == 8
+    with pytest.raises(ValueError, match="rank_alive: the 1 live ranks have 2 slots"):
+        lplb.rebalance_experts(load, 8, 1, 1, 4, rank_alive=[True, False, False, False])
+    slow, _, _ = lplb.rebalance_experts(load, 6, 1, 1, 3, rank_speed=[1, 0.1, 1])
+    assert sorted(np.asarray(slow).reshape(3, 2)[1].tolist()) == [4, 5]
+    ring = lplb.place_on_topology([[1] * 8], "ring:4", 1, 4, rank_alive=alive)[0]
+    placement = lplb.Placement(ring[0], 4, 8, rank_alive=alive)
+    lplb.solve(placement, [10] * 8).verify()
+
+
+def test_spread_puts_no_expert_on_a_rank_twice() -> None:
+    plain = lplb.rebalance_experts([[1] * 8], 16, 1, 1, 8)[0][0].reshape(8, 2)
+    spread = lplb.rebalance_experts([[1] * 8], 16, 1, 1, 8, spread=True)[0][0].reshape(8, 2)
+    assert any(a == b for a, b in plain)
+    assert all(a != b for a, b in spread)
 
 
 def test_layers() -> None:

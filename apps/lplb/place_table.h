@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "place_job.h"
+
+namespace lplb::app {
+
+/// The table that `lplb place` prints: what an even split gives in each layer, and if there are
+/// `moves`, what it gave with the old placement and how far weights move. `moves` may be null.
+std::string place_table(const PlaceJob& job, const std::vector<Placement>& layers,
+                        const io::LayerMoves* moves);
+
+}  // namespace lplb::app
