@@ -204,8 +204,8 @@ void add_place(CLI::App& program) {
       "Examples:\n"
       "  lplb place --load load.json --policy eplb --num-replicas 288 --num-ranks 32 --json "
       "placement.json\n"
-      "  lplb place --trace data/traces/deepseek-v2-lite.load.jsonl --window 8 --policy cube "
-      "--redundants 2 --json placement.json\n"
+      "  lplb place --trace data/traces/deepseek-v2-lite.load.jsonl --window 8 --policy cube\n"
+      "             --redundants 2 --json placement.json\n"
       "  lplb place --load load.json --from old.json --dead-ranks 3 --json new.json");
   command->callback([options, command] { run(*options, *command); });
 }

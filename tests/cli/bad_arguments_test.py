@@ -87,7 +87,7 @@ class BadArguments(support.CommandTest):
             ("--num-ranks 2 --num-replicas 4 --dead-ranks 0,1", ["--dead-ranks", "every rank"]),
             (
                 "--num-ranks 2 --num-replicas 4 --dead-ranks 1",
-                ["2 slots", "--num-replicas 8 would"],
+                ["1 live ranks", "--num-replicas 8 would"],
             ),
             ("--num-ranks 2 --num-replicas 4 --dead-ranks x", ["--dead-ranks", '"x"']),
             ("--num-ranks 2 --num-replicas 4 --rank-speed 1", ["--rank-speed", "1 numbers", "(2)"]),
