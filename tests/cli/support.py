@@ -42,6 +42,14 @@ def read_npy(data):
     return header["descr"], header["shape"], struct.unpack(f"<{count}{item}", body)
 
 
+def ranks_of(placement, layer=0):
+    """[rank][slot] -> expert."""
+    slots = placement["physical_to_logical"]
+    slots = slots[layer] if isinstance(slots[0], list) else slots
+    per_rank = len(slots) // placement["num_ranks"]
+    return [slots[i : i + per_rank] for i in range(0, len(slots), per_rank)]
+
+
 def argv(line="", *more):
     """The words of a command line (CommandTest says how `line` is split), the program first."""
     return [COMMAND, *line.split(), *map(str, more)]
