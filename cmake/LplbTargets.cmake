@@ -42,14 +42,13 @@ endfunction()
 set(LPLB_FMT fmt::fmt-header-only CACHE STRING "fmt's target: fmt::fmt only in builds for tests")
 mark_as_advanced(LPLB_FMT)
 
-# lplb_add_test(NAME SOURCE... [LIBS lib...] [LABELS label...] [ALONE]): adds a GoogleTest program. src/
-# is on its include path, so that a test can be in the folder of what it tests. ALONE: ctest does not
-# run its tests in parallel with others.
+# lplb_add_test(NAME SOURCE... [LIBS lib...] [LABELS label...]): adds a GoogleTest program. src/ is on its
+# include path, so that a test can be in the folder of what it tests.
 function(lplb_add_test name)
   if(NOT LPLB_BUILD_TESTS)
     return()
   endif()
-  cmake_parse_arguments(arg "ALONE" "" "LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "" "" "LIBS;LABELS" ${ARGN})
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   lplb_configure_target(${name})
   lplb_compile_quickly(${name})
@@ -61,7 +60,7 @@ function(lplb_add_test name)
   # Tests with "cuda" or "Cuda." in their names need a GPU. Without one they are skipped.
   set(_gpu "*cuda*:*Cuda.*")
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "-${_gpu}"
-    PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}" RUN_SERIAL ${arg_ALONE})
+    PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "${_gpu}-*multi_cuda*"
     TEST_LIST ${name}_gpu PROPERTIES TIMEOUT 300 LABELS gpu)
   # Tests with "multi_cuda" in their names need two GPUs.

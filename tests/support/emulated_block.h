@@ -2,27 +2,33 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
-#include <barrier>
 #include <bit>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <mutex>
-#include <thread>
+#include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-// Runs device functions on the CPU. Each thread of a block is a thread of the system. Each barrier,
-// and each instruction of a full warp, is a barrier. So ThreadSanitizer finds a barrier that is
-// missing on the device. Include this file before the device's sources, in one file of a program.
+#include "support/fibers.h"
+
+// Runs device functions on the CPU. Each thread of a block is a fiber, or a thread of the system
+// under ThreadSanitizer, which so finds a barrier that is missing on the device (fibers.h). Each
+// barrier, and each instruction of a full warp, is a barrier. Include this file before the device's
+// sources, in one file of a program.
 #if __has_include(<cuda_runtime_api.h>)
 #include <cuda_runtime_api.h>
 #else
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
+};
+struct alignas(8) int2 {
+  int x, y;
 };
 #endif
 
@@ -58,7 +64,16 @@ using device::kWarpSize;
 struct Dim {
   unsigned x = 0, y = 0, z = 0;
 };
-inline thread_local Dim thread_index, block_index, block_size, grid_size;
+struct Block;
+struct Cluster;
+
+/// What a thread of a block knows.
+struct Context {
+  Dim thread_index, block_index, block_size, grid_size;
+  Block* block = nullptr;
+  Cluster* cluster = nullptr;
+  std::optional<Barrier::arrival_token> arrival;
+};
 
 /// Lets the threads of a warp exchange values.
 class Warp {
@@ -70,7 +85,7 @@ class Warp {
   template <class T, class Combine>
   auto exchange(T value, Combine combine) {
     static_assert(sizeof(T) <= sizeof(values_[0]));
-    std::memcpy(&values_[thread_index.x % kWarpSize], &value, sizeof(T));
+    std::memcpy(&values_[context->thread_index.x % kWarpSize], &value, sizeof(T));
     sync();
     T values[kWarpSize];
     for (int i = 0; i < kWarpSize; ++i) std::memcpy(&values[i], &values_[i], sizeof(T));
@@ -80,14 +95,14 @@ class Warp {
   }
 
  private:
-  std::barrier<> barrier_{kWarpSize};
+  Barrier barrier_{kWarpSize};
   std::uint64_t values_[kWarpSize] = {};
 };
 
 /// What the blocks of a cluster share.
 struct Cluster {
   Cluster(int num_blocks, int num_threads) : barrier(num_blocks * num_threads) {}
-  std::barrier<> barrier;
+  Barrier barrier;
   std::vector<unsigned char*> memory;  // shared memory of each block, with the same layout
 };
 
@@ -95,32 +110,32 @@ struct Block {
   explicit Block(int num_threads) : barrier(num_threads) {
     for (int i = 0; i < num_threads / kWarpSize; ++i) warps.push_back(std::make_unique<Warp>());
   }
-  /// The barrier of the first `num_threads` threads. The number must be the same in all calls for a
+  /// Named barrier `name` of `num_threads` threads. The number must be the same in all calls for a
   /// block.
-  std::barrier<>& team(int num_threads) {
-    std::call_once(team_made_, [&] { team_ = std::make_unique<std::barrier<>>(num_threads); });
-    return *team_;
+  Barrier& named(int name, int num_threads) {
+    const auto i = static_cast<std::size_t>(name);
+    std::call_once(made_[i], [&] { named_[i] = std::make_unique<Barrier>(num_threads); });
+    return *named_[i];
   }
+  Barrier& team(int num_threads) { return named(1, num_threads); }
 
   std::vector<std::unique_ptr<Warp>> warps;
-  std::barrier<> barrier;
+  Barrier barrier;
   std::atomic<int> votes{0};
 
  private:
-  std::once_flag team_made_;
-  std::unique_ptr<std::barrier<>> team_;
+  std::array<std::once_flag, 16> made_;
+  std::array<std::unique_ptr<Barrier>, 16> named_;
 };
-inline thread_local Block* block = nullptr;
-inline thread_local Cluster* cluster = nullptr;
-inline thread_local std::unique_ptr<std::barrier<>::arrival_token> arrival;
 
-inline Warp& warp() { return *block->warps[thread_index.x / kWarpSize]; }
+inline Warp& warp() { return *context->block->warps[context->thread_index.x / kWarpSize]; }
 
 /// Returns where block `to` of the cluster has the variable that is at `mine` in this block.
 template <class T>
 T* in_block(T* mine, int to) {
-  const auto offset = reinterpret_cast<unsigned char*>(mine) - cluster->memory[block_index.x];
-  return reinterpret_cast<T*>(cluster->memory[static_cast<std::size_t>(to)] + offset);
+  const auto offset =
+      reinterpret_cast<unsigned char*>(mine) - context->cluster->memory[context->block_index.x];
+  return reinterpret_cast<T*>(context->cluster->memory[static_cast<std::size_t>(to)] + offset);
 }
 
 /// Runs clusters at the same time and calls body(cluster) on each of their threads.
@@ -131,7 +146,8 @@ void run_clusters(const std::vector<std::vector<unsigned char*>>& memory, int nu
                   Body body) {
   std::vector<std::unique_ptr<Cluster>> clusters;
   std::vector<std::unique_ptr<Block>> blocks;
-  std::vector<std::thread> threads;
+  std::vector<Context> contexts;
+  std::vector<std::size_t> cluster_of;
   for (std::size_t c = 0; c < memory.size(); ++c) {
     const auto num_blocks = static_cast<int>(memory[c].size());
     clusters.push_back(std::make_unique<Cluster>(num_blocks, num_threads));
@@ -139,20 +155,21 @@ void run_clusters(const std::vector<std::vector<unsigned char*>>& memory, int nu
     for (int b = 0; b < num_blocks; ++b) {
       blocks.push_back(std::make_unique<Block>(num_threads));
       for (int i = 0; i < num_threads; ++i) {
-        threads.emplace_back(
-            [&, c, b, i, num_blocks, in = clusters[c].get(), own = blocks.back().get()] {
-              cluster = in;
-              block = own;
-              thread_index.x = static_cast<unsigned>(i);
-              block_index.x = static_cast<unsigned>(b);
-              block_size.x = static_cast<unsigned>(num_threads);
-              grid_size.x = static_cast<unsigned>(num_blocks);
-              body(c);
-            });
+        contexts.push_back({.thread_index = {.x = static_cast<unsigned>(i)},
+                            .block_index = {.x = static_cast<unsigned>(b)},
+                            .block_size = {.x = static_cast<unsigned>(num_threads)},
+                            .grid_size = {.x = static_cast<unsigned>(num_blocks)},
+                            .block = blocks.back().get(),
+                            .cluster = clusters[c].get(),
+                            .arrival = {}});
+        cluster_of.push_back(c);
       }
     }
   }
-  for (std::thread& thread : threads) thread.join();
+  run_together(static_cast<int>(contexts.size()), [&](int i) {
+    context = &contexts[static_cast<std::size_t>(i)];
+    body(cluster_of[static_cast<std::size_t>(i)]);
+  });
 }
 
 /// Runs one block.
@@ -182,13 +199,13 @@ T update(T* variable, T value, Operation operation) {
 
 }  // namespace lplb::emulated
 
-#define threadIdx ::lplb::emulated::thread_index
-#define blockIdx ::lplb::emulated::block_index
-#define blockDim ::lplb::emulated::block_size
-#define gridDim ::lplb::emulated::grid_size
+#define threadIdx ::lplb::emulated::context->thread_index
+#define blockIdx ::lplb::emulated::context->block_index
+#define blockDim ::lplb::emulated::context->block_size
+#define gridDim ::lplb::emulated::context->grid_size
 
 inline void __syncwarp() { lplb::emulated::warp().sync(); }
-inline void __syncthreads() { lplb::emulated::block->barrier.arrive_and_wait(); }
+inline void __syncthreads() { lplb::emulated::context->block->barrier.arrive_and_wait(); }
 inline int __popc(unsigned word) { return std::popcount(word); }
 inline int __ffs(int word) {
   return word == 0 ? 0 : std::countr_zero(static_cast<unsigned>(word)) + 1;
@@ -299,10 +316,11 @@ inline void add_shared(SharedAddress to, int value) {
 }
 
 inline void arrive_at_cluster() {
-  emulated::arrival =
-      std::make_unique<std::barrier<>::arrival_token>(emulated::cluster->barrier.arrive());
+  emulated::context->arrival.emplace(emulated::context->cluster->barrier.arrive());
 }
-inline void wait_for_cluster() { emulated::cluster->barrier.wait(std::move(*emulated::arrival)); }
+inline void wait_for_cluster() {
+  emulated::context->cluster->barrier.wait(std::move(*emulated::context->arrival));
+}
 
 /// `state` is the number of bytes that have come, plus 2^32 times the number that is expected.
 struct alignas(8) Mailbox {
@@ -320,7 +338,7 @@ inline void wait_for_mail(Mailbox* box) {
   for (;;) {
     const std::uint64_t state = std::atomic_ref(box->state).load();
     if (state != 0 && state >> 32 == (state & 0xFFFFFFFFu)) return;
-    std::this_thread::yield();
+    emulated::yield();
   }
 }
 
@@ -330,13 +348,14 @@ inline void store_words(void* to, unsigned long long a, unsigned long long b) {
   std::atomic_ref(words[0]).store(a, std::memory_order_relaxed);
 }
 inline void load_words(const void* from, unsigned long long* a, unsigned long long* b) {
+  emulated::yield();  // it is called in a loop that waits for others
   auto* const words = static_cast<unsigned long long*>(const_cast<void*>(from));
   *a = std::atomic_ref(words[0]).load(std::memory_order_relaxed);
   *b = std::atomic_ref(words[1]).load(std::memory_order_relaxed);
-  if (*a == 0 || *b == 0) std::this_thread::yield();
 }
 inline unsigned long long load_signal(const void* signal) {
   auto* const value = static_cast<unsigned long long*>(const_cast<void*>(signal));
+  emulated::yield();  // the same
   return std::atomic_ref(*value).load(std::memory_order_acquire);
 }
 inline unsigned long long now_ns() {
@@ -344,10 +363,19 @@ inline unsigned long long now_ns() {
                                          std::chrono::nanoseconds(1));
 }
 
-inline void sync_team(int num_threads) { emulated::block->team(num_threads).arrive_and_wait(); }
-inline void arrive_at_team(int num_threads) { (void)emulated::block->team(num_threads).arrive(); }
+inline void sync_team(int num_threads) {
+  emulated::context->block->team(num_threads).arrive_and_wait();
+}
+template <int kName, int kThreads>
+void sync_named() {
+  emulated::context->block->named(kName, kThreads).arrive_and_wait();
+}
+inline void raise_flag(int* flag) { std::atomic_ref(*flag).store(1, std::memory_order_relaxed); }
+inline bool is_raised(const int* flag) {
+  return std::atomic_ref(const_cast<int&>(*flag)).load(std::memory_order_relaxed) != 0;
+}
 inline bool any_in_team(int num_threads, bool predicate) {
-  emulated::Block& block = *emulated::block;
+  emulated::Block& block = *emulated::context->block;
   if (predicate) block.votes.store(1, std::memory_order_relaxed);
   sync_team(num_threads);
   const bool any = block.votes.load(std::memory_order_relaxed) != 0;
