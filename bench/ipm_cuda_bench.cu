@@ -89,8 +89,15 @@ CudaTiming time_ipm(const Case& c, bool warm) {
 
 void add_ipm(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benchmarks) {
   for (const Case& c : cases) {
-    const bool is_cube = is_shape(c, "cube8x2");
-    const CudaTarget must{is_cube ? 60.0 : 0, 0}, aim{is_cube ? 25.0 : 0, 0};
+    if (is_only_hard(c)) continue;
+    CudaTarget must, aim;
+    if (is_shape(c, "cube8x2")) {
+      must = {is_hard(c) ? 35.0 : 60.0, 0};
+      aim = {is_hard(c) ? 20.0 : 25.0, 0};
+    } else if (is_shape(c, "EP64+64") && is_hard(c)) {
+      must = {150, 0};
+      aim = {100, 0};
+    }
     benchmarks.push_back({"ipm/" + c.name, must, aim, [c] { return time_ipm(c, false); }});
     benchmarks.push_back({"ipm/" + c.name + "/warm", {}, {}, [c] { return time_ipm(c, true); }});
   }

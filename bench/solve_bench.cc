@@ -77,6 +77,7 @@ void solve_one(benchmark::State& state, const Case& c, Solver solver) {
 void register_solvers(const Case& c) {
   for (const Solver solver : {Solver::kCut, Solver::kFlow, Solver::kIpm}) {
     if (solver == Solver::kCut && !is_shape(c, "cube8x2")) continue;
+    if (solver == Solver::kIpm && is_only_hard(c)) continue;
     const std::string title = "solve/" + c.name + "/" + solver_name(solver);
     benchmark::RegisterBenchmark(title.c_str(), solve_one, c, solver);
   }
@@ -115,6 +116,7 @@ void make_tables(benchmark::State& state, const std::string& name) {
 bool register_all() {
   for (const Case& c : synthetic_cases()) {
     register_solvers(c);
+    if (is_hard(c)) continue;
     benchmark::RegisterBenchmark(("batch/" + c.name).c_str(), solve_many, c.name);
     benchmark::RegisterBenchmark(("tables/" + c.name).c_str(), make_tables, c.name);
   }

@@ -126,10 +126,12 @@ std::string workloads_json() {
 
 std::vector<Case> synthetic_cases() {
   std::vector<Case> cases;
-  for (const std::string& name : testing::workload_names()) {
-    cases.push_back({name, [name](int num_batches) {
-                       return std::vector{testing::make_workload(name, num_batches)};
-                     }});
+  for (const auto& names : {testing::workload_names(), testing::hard_workload_names()}) {
+    for (const std::string& name : names) {
+      cases.push_back({name, [name](int num_batches) {
+                         return std::vector{testing::make_workload(name, num_batches)};
+                       }});
+    }
   }
   return cases;
 }
@@ -148,6 +150,14 @@ std::vector<Case> recorded_cases(const std::string& trace) {
 
 bool is_shape(const Case& c, std::string_view shape) {
   return std::string_view(c.name).substr(c.name.find(':') + 1) == shape;
+}
+
+bool is_hard(const Case& c) { return c.name.starts_with("mild:") || c.name.starts_with("skew:"); }
+
+bool is_only_hard(const Case& c) {
+  const std::vector<std::string> names = testing::workload_names();
+  return is_hard(c) &&
+         std::ranges::none_of(names, [&](const std::string& name) { return is_shape(c, name); });
 }
 
 std::regex parse_filter(const std::string& filter) try {

@@ -30,7 +30,7 @@ struct Case {
   std::function<std::vector<testing::Workload>(int num_batches)> make;
 };
 
-/// The synthetic instances of METHOD.md.
+/// The synthetic instances of METHOD.md, hard ones included.
 std::vector<Case> synthetic_cases();
 
 /// The cases of a trace, "recorded:cube8x2" and so on: one for each shape of placement that the
@@ -42,6 +42,11 @@ inline constexpr int kRecordedTokens = 1024;
 
 /// Whether the case has this shape, synthetic or recorded.
 bool is_shape(const Case& c, std::string_view shape);
+
+/// Whether the case has hard loads, "mild:SHAPE" or "skew:SHAPE"; and whether its shape comes only
+/// with these.
+bool is_hard(const Case& c);
+bool is_only_hard(const Case& c);
 
 /// Parses --filter, an extended regular expression. Throws ArgumentError.
 std::regex parse_filter(const std::string& filter);

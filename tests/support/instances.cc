@@ -99,8 +99,75 @@ const std::vector<Shape>& shapes() {
       {"EP64+64", 64, 256, 64, 0, {}},
       {"EP72+144", 72, 288, 144, 0, {}},
       {"EP128+128", 128, 256, 128, 0, {}},
+      // Only with hard loads.
+      {"EP16+16", 16, 256, 16, 0, {}},
+      {"EP144", 144, 256, 32, 0, {}},
+      {"EP256", 256, 256, 256, 0, {}},
+      {"EP320", 320, 256, 64, 0, {}},
   };
   return all;
+}
+constexpr std::ptrdiff_t kNumWorkloads = 7;
+
+const Shape& find_shape(const std::string& name) {
+  const auto shape = std::ranges::find(shapes(), name, &Shape::name);
+  if (shape == shapes().end()) throw std::invalid_argument("no workload is named " + name);
+  return *shape;
+}
+
+/// A placement that is made for `popularity`, which is put in another order if the shape is that of
+/// a topology.
+Placement place_for(const Shape& shape, std::vector<Load>& popularity) {
+  if (shape.r2o.empty()) return greedy_placement(popularity, shape.redundants, shape.num_ranks);
+  popularity = order_over_ranks(popularity, shape.num_ranks);
+  return topology_placement(shape.r2o, shape.num_columns, shape.num_ranks, shape.num_logical,
+                            shape.redundants);
+}
+
+/// Draws how many of `n` tokens go to an expert that each goes to with probability `p`: a binomial
+/// number, by its normal approximation.
+Load draw_binomial(Load n, double p, SplitMix64& random) {
+  const double mean = static_cast<double>(n) * p;
+  const double drawn = mean + std::sqrt(mean * (1 - p)) * rough_normal(random);
+  return std::clamp(static_cast<Load>(std::floor(drawn + 0.5)), Load{0}, n);
+}
+
+/// Draws `total` tokens: a multinomial number for each weight.
+std::vector<Load> draw_counts(std::span<const double> weight, Load total, SplitMix64& random) {
+  double rest = std::accumulate(weight.begin(), weight.end(), 0.0);
+  std::vector<Load> load;
+  for (const double w : weight) {
+    load.push_back(draw_binomial(total, std::min(w / rest, 1.0), random));
+    total -= load.back();
+    rest -= w;
+  }
+  load.back() += total;
+  return load;
+}
+
+constexpr double kPerNaturalUnit = 1.4426950408889634;  // log2(e)
+
+/// Loads that drift from the history that their placement was made for.
+Workload make_hard_workload(const std::string& name, double sigma, int num_batches,
+                            std::uint64_t seed) {
+  const Shape& shape = find_shape(name.substr(name.find(':') + 1));
+  SplitMix64 random(seed);
+  const Load total = Load{4096} * 8 * shape.num_ranks;
+  std::vector<double> history;
+  for (Index e = 0; e < shape.num_logical; ++e) {
+    history.push_back(rough_exp2(sigma * kPerNaturalUnit * rough_normal(random)));
+  }
+  std::vector<Load> popularity = scale_to(history, total);
+  Workload workload{name, place_for(shape, popularity), {}};
+  for (int batch = 0; batch < num_batches; ++batch) {
+    std::vector<double> weight;
+    for (const Load tokens : popularity) {
+      weight.push_back(static_cast<double>(tokens) *
+                       rough_exp2(0.34 * kPerNaturalUnit * rough_normal(random)));
+    }
+    workload.loads.push_back(draw_counts(weight, total, random));
+  }
+  return workload;
 }
 
 }  // namespace
@@ -225,27 +292,27 @@ Placement greedy_placement(std::span<const Load> load, Index num_replicas, Index
 
 std::vector<std::string> workload_names() {
   std::vector<std::string> names;
-  for (const Shape& shape : shapes()) names.emplace_back(shape.name);
+  for (const Shape& shape : std::span(shapes()).first(kNumWorkloads))
+    names.emplace_back(shape.name);
+  return names;
+}
+
+std::vector<std::string> hard_workload_names() {
+  std::vector<std::string> names;
+  for (const Shape& shape : shapes()) {
+    for (const char* kind : {"mild:", "skew:"}) names.push_back(std::string(kind) + shape.name);
+  }
   return names;
 }
 
 Workload make_workload(const std::string& name, int num_batches, std::uint64_t seed) {
-  const auto shape = std::ranges::find(shapes(), name, &Shape::name);
-  if (shape == shapes().end()) throw std::invalid_argument("no workload is named " + name);
+  if (name.starts_with("mild:")) return make_hard_workload(name, 0.5, num_batches, seed);
+  if (name.starts_with("skew:")) return make_hard_workload(name, 1.2, num_batches, seed);
+  const Shape& shape = find_shape(name);
   SplitMix64 random(seed);
-  const Load total = Load{4096} * 8 * shape->num_ranks;
-  std::vector<Load> popularity =
-      make_load(LoadShape::kLognormal, shape->num_logical, total, random);
-
-  Workload workload;
-  workload.name = name;
-  if (shape->r2o.empty()) {
-    workload.placement = greedy_placement(popularity, shape->redundants, shape->num_ranks);
-  } else {
-    popularity = order_over_ranks(popularity, shape->num_ranks);
-    workload.placement = topology_placement(shape->r2o, shape->num_columns, shape->num_ranks,
-                                            shape->num_logical, shape->redundants);
-  }
+  const Load total = Load{4096} * 8 * shape.num_ranks;
+  std::vector<Load> popularity = make_load(LoadShape::kLognormal, shape.num_logical, total, random);
+  Workload workload{name, place_for(shape, popularity), {}};
   for (int batch = 0; batch < num_batches; ++batch) {
     std::vector<double> weight;
     for (const Load tokens : popularity) {

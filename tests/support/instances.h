@@ -64,10 +64,18 @@ Placement greedy_placement(std::span<const Load> load, Index num_replicas, Index
 /// EP72+144 and EP128+128. EP72+144 has 288 experts, the others have 256.
 std::vector<std::string> workload_names();
 
-/// Makes batches of 4096 tokens for each rank, top 8. `seed` determines a lognormal popularity of
-/// experts, and the placement is made for it. In each of the `num_batches` batches the popularity
-/// of each expert is multiplied by another lognormal factor, which is between 1 / 1.4 and 1.4 in
-/// two of three batches.
+/// The same shapes and EP16+16, EP144 (288 slots), EP256 (512 slots) and EP320 (320 slots), each
+/// with two kinds of hard loads: "mild:cube8x2", "skew:cube8x2" and so on.
+std::vector<std::string> hard_workload_names();
+
+/// Makes batches of 4096 tokens for each rank, top 8.
+///
+/// - "SHAPE": `seed` determines a lognormal popularity of experts, and the placement is made for
+///   it. In each batch the popularity of each expert is multiplied by another lognormal factor,
+///   which is between 1 / 1.4 and 1.4 in two of three batches.
+/// - "mild:SHAPE", "skew:SHAPE": the same with popularities whose logarithm has a standard
+///   deviation of 0.5 (mild) or 1.2 (skew), factors of 0.34, and counts that are drawn: a
+///   multinomial number for each expert.
 Workload make_workload(const std::string& name, int num_batches, std::uint64_t seed = 1);
 
 struct RandomLimits {
