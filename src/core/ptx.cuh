@@ -81,10 +81,16 @@ __device__ inline void add_shared(SharedAddress to, int value) {
 __device__ inline void sync_team(int num_threads) {
   asm volatile("bar.sync 1, %0;" ::"r"(num_threads) : "memory");
 }
-/// For threads of the team that need not wait themselves. The threads in sync_team() wait for this
-/// call, too.
-__device__ inline void arrive_at_team(int num_threads) {
-  asm volatile("bar.arrive 1, %0;" ::"r"(num_threads) : "memory");
+/// A barrier of any kThreads threads of the block, which are whole warps. kName is 2 to 15: 0 is
+/// the block's, 1 the team's.
+template <int kName, int kThreads>
+__device__ inline void sync_named() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kName), "n"(kThreads) : "memory");
+}
+/// A variable in shared memory that one thread sets to 1, while others read it without a barrier.
+__device__ inline void raise_flag(int* flag) { *static_cast<volatile int*>(flag) = 1; }
+__device__ inline bool is_raised(const int* flag) {
+  return *static_cast<const volatile int*>(flag) != 0;
 }
 /// sync_team(), and returns whether `predicate` holds for any thread of the team.
 __device__ inline bool any_in_team(int num_threads, bool predicate) {

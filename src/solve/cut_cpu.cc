@@ -10,9 +10,10 @@
 // tokens that must go to S. T is the least level at which every S can carry confined(S). Then a
 // split at T exists (Gale 1957, Hoffman 1960), and a few sweeps usually find one.
 //
-// If they do not, slack(S) is what S can carry at T, less what must go there. The experts are fixed
-// one by one within what the slacks leave, so that every slack stays >= 0. This needs no search,
-// and a bounded number of steps for any loads.
+// If they do not, slack(S) is what S can carry at T, less what must go there. From the even split
+// on, the experts are fixed one by one within what the slacks leave, so that every slack stays
+// >= 0. This needs no search, and a bounded number of steps for any loads. It starts from the even
+// split and not from the sweeps' end, so that a block of threads can do both in parallel.
 namespace lplb::solvers {
 namespace {
 
@@ -57,6 +58,7 @@ class Cut {
     for (int i = 0; i < kSweeps && !fits(); ++i) sweep();
     if (!fits()) {
       make_slacks();
+      share_evenly(t_, b_);
       // NOTE: stop when all ranks fit: the experts that are not fixed yet would not change.
       for (Index k = 0; k < t_.num_replicated() && !fits(); ++k) fix_expert(k);
     }

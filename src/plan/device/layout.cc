@@ -71,9 +71,9 @@ Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
 void choose_form(const solvers::DeviceTablesHeader& tables, Solver solver, Header* header) {
   const solvers::Form form = solvers::choose_form(tables, solver);
   header->solver_form = static_cast<std::int32_t>(form);
-  // NOTE: at most half of the threads solve; Block::sum_ranks() needs the others.
-  static_assert(kThreads / 2 >= solvers::kMaskThreads);
-  header->solver_threads = std::min(solvers::team_threads(tables, form), kThreads / 2);
+  // NOTE: Block::sum_ranks() needs some threads that do not solve.
+  static_assert(kThreads > solvers::kMostTeamThreads);
+  header->solver_threads = solvers::team_threads(tables, form);
 }
 
 std::size_t max_state_bytes(const Limits& limits) {

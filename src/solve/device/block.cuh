@@ -24,7 +24,9 @@ struct BlockScalars {
   int sum;          ///< the loads of a closure
   int count;        ///< the ranks of a closure
   int grown_level;  ///< the last level of a search in which a rank was met
-  int unused[3];
+  int fits;         ///< cut: not 0 if the sweeps ended at the bound
+  /// cut: the set that proves the bound, after what its size and load count in the choice.
+  unsigned long long proof;
 };
 static_assert(sizeof(BlockScalars) % 16 == 0);
 
@@ -60,8 +62,6 @@ class BlockTeam {
   __device__ int thread() const { return thread_; }
   __device__ int num_threads() const { return num_threads_; }
   __device__ void sync() const { device::sync_team(num_threads_); }
-  /// This thread's part of the next sync() of the others, without waiting.
-  __device__ void arrive() const { device::arrive_at_team(num_threads_); }
   __device__ bool any(bool predicate) const { return device::any_in_team(num_threads_, predicate); }
 
   /// Reductions, with the result on all threads. NOTE: use each value of BlockScalars once, or
@@ -167,6 +167,10 @@ struct BlockTables {
   }
 };
 
+/// The sets of ranks of the solver cut, and the places where its warps exchange minima.
+inline constexpr int kCutSets = 1 << kMaxCutRanks;
+inline constexpr int kCutSlots = 16;
+
 /// One instance in shared memory: input, output and scratch. carve() makes it from one block of
 /// bytes; bytes() says how many it needs.
 struct BlockState {
@@ -182,6 +186,8 @@ struct BlockState {
   int* target;      // [K], the place that its tokens may go to
   unsigned* marks;  // [2][num_ranks / 32 + 1], ranks met in a level
   int* sets;        // cut: [256]
+  int* fixed_take;  // cut: [num_places]
+  int2* slots;      // cut: [kCutSlots], minima of warps
   uint4* reach;     // [kMaskThreads], if a set of ranks has more than one word
   BlockScalars* scalars;
 
@@ -194,7 +200,9 @@ struct BlockState {
   LPLB_HOST_DEVICE static int bytes(const DeviceTablesHeader& h) {
     return static_cast<int>(sizeof(BlockScalars)) + reach_bytes(h) +
            4 * (3 * h.num_replicated + 4 * h.num_ranks + 2 + h.num_places + 3 * words(h.num_ranks) +
-                (h.num_live <= kMaxCutRanks ? 256 : 0));
+                (h.num_live <= kMaxCutRanks
+                     ? kCutSets + h.num_places + h.num_places % 2 + 2 * kCutSlots
+                     : 0));
   }
 
   /// `memory` must be aligned to 16 bytes.
@@ -203,11 +211,15 @@ struct BlockState {
     s.scalars = reinterpret_cast<BlockScalars*>(memory);
     s.reach = reinterpret_cast<uint4*>(memory + sizeof(BlockScalars));
     int* next = reinterpret_cast<int*>(memory + sizeof(BlockScalars) + reach_bytes(h));
+    const bool has_sets = h.num_live <= kMaxCutRanks;
     const auto take = [&next](int size) {
       int* array = next;
       next += size;
       return array;
     };
+    // Both are aligned to 8 bytes.
+    s.slots = reinterpret_cast<int2*>(take(has_sets ? 2 * kCutSlots : 0));
+    s.fixed_take = take(has_sets ? h.num_places + h.num_places % 2 : 0);
     s.want = take(h.num_replicated);
     s.met = take(h.num_replicated);
     s.target = take(h.num_replicated);
@@ -218,7 +230,7 @@ struct BlockState {
     s.take = take(h.num_places);
     s.proof = reinterpret_cast<unsigned*>(take(words(h.num_ranks)));
     s.marks = reinterpret_cast<unsigned*>(take(2 * words(h.num_ranks)));
-    s.sets = take(h.num_live <= kMaxCutRanks ? 256 : 0);
+    s.sets = take(has_sets ? kCutSets : 0);
     return s;
   }
 };

@@ -14,7 +14,7 @@
 //                     functions that level one expert, level_places() is the simple one
 //   mask_flow.cuh     flow for up to 32, 96 or 128 ranks, a thread for each: sets of ranks are
 //                     bit masks in registers. With rank_places.cuh: what a thread gives in a wave
-//   warp_cut.cuh      cut for up to 8 live ranks: all 256 sets of ranks in the registers of a warp
+//   block_cut.cuh     cut for up to 8 live ranks: a thread for each of the 256 sets of ranks
 //   solve_kernel.cuh  solve_in_block() picks the form; solve_kernel() is a kernel around it
 //
 // docs/design/0007-solver-kernels.md says why there are so many.
@@ -23,9 +23,13 @@ namespace lplb::solvers {
 /// Threads of a team if a set of ranks has more than one word: one thread for each rank.
 inline constexpr int kMaskThreads = 128;
 
+/// Threads of cut: a warp that sweeps, and a thread for each set of ranks. No form has more.
+inline constexpr int kCutThreads = 288;
+inline constexpr int kMostTeamThreads = kCutThreads;
+
 /// The forms. All give the same result for a placement that they take.
 enum class Form {
-  kCut,        ///< two warps, up to 8 live ranks
+  kCut,        ///< nine warps, up to 8 live ranks
   kFlow32,     ///< one warp, up to 32 ranks and 64 replicated experts
   kFlow96,     ///< 128 threads, up to 96 ranks and 128 replicated experts
   kFlow128,    ///< the same, up to 128 ranks

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "solve/device/block_cut.cuh"
 #include "solve/device/block_flow.cuh"
 #include "solve/device/forms.h"
-#include "solve/device/warp_cut.cuh"
 
 // The solvers for a block: solve_in_block(), which the plan's kernel calls too, and a kernel that
 // solves one instance in each block. forms.h says which file holds what, and which one to read
@@ -121,7 +121,7 @@ template <Form kForm>
 __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockState& state,
                                        int thread, int team_threads, int max_steps) {
   if constexpr (kForm == Form::kCut) {
-    return WarpCut(tables, state, thread).run();
+    return BlockCut(tables, state, thread).run();
   } else if constexpr (kForm == Form::kFlow32) {
     return Flow32(tables, state, WarpTeam(thread)).run(max_steps);
   } else if constexpr (kForm == Form::kFlow96) {
@@ -150,9 +150,12 @@ __device__ inline void copy_image(unsigned char* to, const unsigned char* from, 
 /// NOTE: the launch bounds state how many blocks share a multiprocessor. Without this, the compiler
 /// may spill registers so that more blocks fit.
 template <Form kForm>
-__global__ void __launch_bounds__(kForm == Form::kFlowBlock ? 256 : 128,
-                                  kForm == Form::kCut || kForm == Form::kFlow32 ? 5 : 1)
-    solve_kernel(const SolveArgs args) {
+__global__ void __launch_bounds__(kForm == Form::kCut         ? kCutThreads
+                                  : kForm == Form::kFlowBlock ? 256
+                                                              : 128,
+                                  kForm == Form::kFlow32 ? 5
+                                  : kForm == Form::kCut  ? 2
+                                                         : 1) solve_kernel(const SolveArgs args) {
   extern __shared__ uint4 memory[];
   __shared__ int sum_high, sum_low, negative;
   auto* const image = reinterpret_cast<unsigned char*>(memory);
