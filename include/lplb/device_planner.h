@@ -80,6 +80,11 @@ struct DeviceBatch {
   /// [PackedLayout::size()], written: what this rank counted, packed, for all_counts of the next
   /// batch. Only with staleness 1 and without an exchange; otherwise it must be null.
   std::int32_t* packed = nullptr;
+  /// [1], of `counter_bytes` 4 or 8, aligned to that: grows by `counter_step` if the batch is
+  /// solved. Null: nothing is counted.
+  void* counter = nullptr;
+  int counter_bytes = 4;
+  Index counter_step = 1;
 };
 
 /// The status word: what happened since construction, and to the last batch.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lplb import _lplb
 from lplb._arrays import check_int, describe, kind_of
 from lplb._batch import WIDTH, check_layer, check_valid, shape_of
-from lplb._gpu import GpuPath
+from lplb._gpu import NO_COUNTER, GpuPath
 from lplb._paths import Paths
 from lplb._results import Quotas
 
@@ -160,6 +160,7 @@ def _run_gpu(
         _interface(out, "out")["data"][0],
         counts,
         None,
+        NO_COUNTER,
     )
     return out
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: (stream, topk_idx, id_bytes, num_tokens, num_topk, num_valid_tokens)
 Batch = tuple[int, int, int, int, int, int]
+#: (address, bytes, step): an integer on the device that grows by `step` if a batch is solved
+Counter = tuple[int, int, int]
+NO_COUNTER: Counter = (0, 4, 1)
 
 
 class GpuPath:
@@ -108,6 +111,7 @@ class GpuPath:
         physical_idx: int,
         all_counts: int,
         tables: Sequence[int] | None,
+        counter: Counter,
     ) -> None:
         """Enqueues a batch. Arrays are addresses on the device, 0 if there is none.
 
@@ -116,7 +120,7 @@ class GpuPath:
         if self.gathers:
             batch = (stream, topk_idx, id_bytes, num_tokens, num_topk, num_valid_tokens)
             run = self._run_stale if self._is_stale else self._run_gathered
-            run(layer, batch, physical_idx, tables)
+            run(layer, batch, physical_idx, tables, counter)
             return
         gpu = self.planners[layer]
         if self._keeps_history:
@@ -131,6 +135,7 @@ class GpuPath:
             physical_idx,
             all_counts,
             0,
+            *counter,
         )
         if tables is not None:
             gpu.quotas(stream, all_counts, self._max_replicas, *tables)
@@ -217,19 +222,29 @@ class GpuPath:
         )
 
     def _run_gathered(
-        self, layer: int, batch: Batch, physical_idx: int, tables: Sequence[int] | None
+        self,
+        layer: int,
+        batch: Batch,
+        physical_idx: int,
+        tables: Sequence[int] | None,
+        counter: Counter,
     ) -> None:
         """A kernel that counts, a collective, and the plan."""
         gpu, rounds = self.planners[layer], self._rounds[layer]
         gpu.count(*batch, rounds.mine.data_ptr(), self._keeps_history)
         rounds.gather(self._packed_sizes[layer])
         counts = rounds.everyone.data_ptr()
-        gpu.run(*batch, physical_idx, counts, 0)
+        gpu.run(*batch, physical_idx, counts, 0, *counter)
         if tables is not None:
             gpu.quotas(batch[0], counts, self._max_replicas, *tables)
 
     def _run_stale(
-        self, layer: int, batch: Batch, physical_idx: int, tables: Sequence[int] | None
+        self,
+        layer: int,
+        batch: Batch,
+        physical_idx: int,
+        tables: Sequence[int] | None,
+        counter: Counter,
     ) -> None:
         """The plan by the counts of the previous batch; then a collective, in parallel with what
         follows on the stream."""
@@ -238,7 +253,7 @@ class GpuPath:
         counts = rounds.everyone.data_ptr()
         if self._keeps_history:
             gpu.count(*batch, 0, True)
-        gpu.run(*batch, physical_idx, counts, rounds.mine.data_ptr())
+        gpu.run(*batch, physical_idx, counts, rounds.mine.data_ptr(), *counter)
         if tables is not None:
             # NOTE: before the collective starts, which overwrites the rows that quotas() reads.
             gpu.quotas(batch[0], counts, self._max_replicas, *tables)

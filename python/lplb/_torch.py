@@ -13,7 +13,7 @@ from torch.compiler import is_compiling
 from lplb import _lplb
 from lplb._arrays import describe
 from lplb._batch import check_layer, check_valid, shape_of
-from lplb._gpu import GpuPath
+from lplb._gpu import NO_COUNTER, Counter, GpuPath
 from lplb._paths import Paths
 from lplb._results import Quotas
 
@@ -65,8 +65,9 @@ def plan_into(
     all_counts: Tensor | None,
     out: Tensor,
     tables: list[Tensor] | None = None,
+    counter: Counter = NO_COUNTER,
 ) -> None:
-    """`tables`: on a GPU the batch's quotas are written to them."""
+    """On a GPU the batch's quotas are written to `tables`, and `counter` grows if it is solved."""
     gpu = paths.gpu
     if not 0 <= layer < gpu.num_layers:
         check_layer(layer, gpu.num_layers)
@@ -78,7 +79,9 @@ def plan_into(
         _start_gpu(gpu, index)
     if _get_device() != index:
         with torch.cuda.device(index):
-            plan_into(paths, topk_idx, width, num_valid_tokens, layer, all_counts, out, tables)
+            plan_into(
+                paths, topk_idx, width, num_valid_tokens, layer, all_counts, out, tables, counter
+            )
         return
     num_tokens, num_topk = shape_of(topk_idx.shape)
     valid = 0
@@ -100,7 +103,20 @@ def plan_into(
         out.data_ptr(),
         _check_counts(gpu, layer, all_counts, index) if gpu.needs_counts else 0,
         None if tables is None else [table.data_ptr() for table in tables],
+        counter,
     )
+
+
+def run_counted(paths: Paths, topk_idx: Tensor, counter: Tensor, step: int) -> Tensor:
+    """run() on a GPU, in one launch, which also adds `step` to `counter` if the batch is solved.
+
+    `counter` is one torch.int32 or torch.int64 on the same GPU.
+    """
+    width = check_ids(topk_idx)
+    out = torch.empty_like(topk_idx)
+    grows = (counter.data_ptr(), counter.element_size(), step)
+    plan_into(paths, topk_idx, width, None, 0, None, out, None, grows)
+    return out
 
 
 def _plan_on_host(

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
-from lplb import _lplb
+from lplb import _lplb, _torch
 from lplb import _planner as new
 from lplb._arrays import check_int, describe, to_numpy
 from lplb._exchange import check_group
@@ -22,6 +23,13 @@ from lplb._placement import Placement, place_on_topology
 from lplb._results import Quotas
 
 __all__ = ["Planner"]
+
+
+class _Counting(new.Planner):
+    """A planner whose batches on a GPU grow a counter of the caller's."""
+
+    def run_counted(self, idx: Tensor, counter: Tensor, step: int) -> Tensor:
+        return _torch.run_counted(self._paths, idx, counter, step)
 
 
 class Planner:
@@ -196,6 +204,8 @@ phy2log, ep_group, deep_ep_initialized
         if self.ep_group is not None:
             load = load.clone()
             torch.distributed.all_reduce(load, group=self.ep_group)
+        if load.is_cuda and avail_counter.get_device() == load.get_device() and not is_compiling():
+            return self._shares_on_gpu(load, avail_counter)
         quotas = self._solve(load)
         avail_counter.add_(
             quotas.solved.to(avail_counter.dtype).view(avail_counter.shape) * self.n_group
@@ -250,6 +260,8 @@ phy2log, ep_group, deep_ep_initialized
         the least possible. `avail_counter` grows by n_group, or by 0 for a degraded batch.
         """
         self._check_counter(avail_counter)
+        if idx.is_cuda and avail_counter.get_device() == idx.get_device() and not is_compiling():
+            return self.planner.run_counted(self._check_idx(idx), avail_counter, self.n_group)
         ids, quotas = self.planner.run_quotas(self._check_idx(idx))
         avail_counter.add_(
             quotas.solved.to(avail_counter.dtype).view(avail_counter.shape) * self.n_group
@@ -287,8 +299,8 @@ phy2log, ep_group, deep_ep_initialized
                 f"avail_counter: is {describe(counter)}, expected one torch.int32 or torch.int64"
             )
 
-    def _make(self, placement: Placement, group: Any, buffer: Any = None) -> new.Planner:
-        return new.Planner(
+    def _make(self, placement: Placement, group: Any, buffer: Any = None) -> _Counting:
+        return _Counting(
             placement,
             group=group,
             comm=buffer,
@@ -312,6 +324,42 @@ phy2log, ep_group, deep_ep_initialized
         counts[-1].scatter_add_(0, self._columns.to(load.device), load.to(counts.dtype))
         nothing = torch.empty((0, 1), dtype=torch.int32, device=load.device)
         return self._solver.run_quotas(nothing, all_counts=counts)[1]
+
+    def _shares_on_gpu(self, load: Tensor, counter: Tensor) -> tuple[Tensor, Tensor]:
+        """The result of solve_probs(), in two launches."""
+        index = load.get_device()
+        with torch.cuda.device(index):
+            if self._shares is None or self._shares[0] != index:
+                if torch.cuda.is_current_stream_capturing():
+                    raise RuntimeError(
+                        "workload: is the first since a change of placement, within a capture; "
+                        "expected one before it"
+                    )
+                self._shares = index, self._make_shares()
+            share = load.new_empty(
+                (self.n_group, self.group_size, self.num_redundants), dtype=torch.float32
+            )
+            scaled = load.new_empty(
+                (self.n_group, self.group_size, self.n_local_logical_routed_experts),
+                dtype=torch.float32,
+            )
+            self._shares[1].run(
+                _torch.raw_stream(index),
+                load.data_ptr(),
+                share.data_ptr(),
+                scaled.data_ptr(),
+                counter.data_ptr(),
+                counter.element_size(),
+                self.n_group,
+            )
+        return share, scaled
+
+    def _make_shares(self) -> _lplb.KeptShares:
+        """What solves for shares on the current GPU."""
+        by_share = self._combined.permute(0, 1, 3, 2).reshape(-1).int().cpu().numpy()
+        original = self._log2phy[:, 0].contiguous().cpu().numpy()
+        num_shares = self.ep_size * self.num_redundants
+        return _lplb.KeptShares(self._solver.placement(), num_shares, original, by_share)
 
     def _place(self, workload: Any) -> Placement:
         if workload is None:
@@ -341,6 +389,7 @@ phy2log, ep_group, deep_ep_initialized
         )
 
     def _set_tables(self, placement: Placement) -> None:
+        self._shares: tuple[int, _lplb.KeptShares] | None = None  # made by the first solve_probs()
         device, slots = self._device, self.n_local_routed_experts
         own = self.n_local_logical_routed_experts
         phy2log = placement.physical_to_logical

@@ -8,6 +8,7 @@
 
 #include "bindings.h"
 #include "planner_options.h"
+#include "solve/device/kept_shares.h"
 
 namespace lplb::python {
 namespace {
@@ -62,11 +63,15 @@ class GpuPlanner {
 
   void run(std::uintptr_t stream, std::uintptr_t topk_idx, int id_bytes, std::int64_t num_tokens,
            Index num_topk, std::uintptr_t num_valid_tokens, std::uintptr_t physical_idx,
-           std::uintptr_t all_counts, std::uintptr_t packed) {
+           std::uintptr_t all_counts, std::uintptr_t packed, std::uintptr_t counter,
+           int counter_bytes, Index counter_step) {
     DeviceBatch batch = to_batch(topk_idx, id_bytes, num_tokens, num_topk, num_valid_tokens);
     batch.physical_idx = pointer<void>(physical_idx);
     batch.all_counts = pointer<const std::int32_t>(all_counts);
     batch.packed = pointer<std::int32_t>(packed);
+    batch.counter = pointer<void>(counter);
+    batch.counter_bytes = counter_bytes;
+    batch.counter_step = counter_step;
     locked(mutex_, [&] { planner_.run(pointer<void>(stream), batch); });
   }
 
@@ -124,6 +129,27 @@ class GpuPlanner {
   std::mutex mutex_;
 };
 
+/// The shares of deepseek-ai/LPLB's solve_probs() on the current GPU.
+class KeptShares {
+ public:
+  KeptShares(const Placement& placement, Index num_shares, const ArrayIn<Index>& original,
+             const ArrayIn<Index>& combined)
+      : shares_(placement, {num_shares, span_of(original), span_of(combined)}) {}
+
+  void run(std::uintptr_t stream, std::uintptr_t load, std::uintptr_t share, std::uintptr_t scaled,
+           std::uintptr_t counter, int counter_bytes, int step) {
+    locked(mutex_, [&] {
+      shares_.run(pointer<void>(stream), pointer<const std::int32_t>(load),
+                  {pointer<float>(share), pointer<float>(scaled), pointer<void>(counter),
+                   counter_bytes, step});
+    });
+  }
+
+ private:
+  solvers::KeptShares shares_;
+  std::mutex mutex_;
+};
+
 Facts cuda_info() {
   const CudaSupport& cuda = cuda_support();
   Facts d;
@@ -149,7 +175,8 @@ void bind_device(nb::module_& m) {
            "max_redundants"_a, "staleness"_a, "window"_a, "decay"_a, "keeps_split"_a, "checks"_a,
            "channel"_a.none())
       .def("run", &GpuPlanner::run, "stream"_a, "topk_idx"_a, "id_bytes"_a, "num_tokens"_a,
-           "num_topk"_a, "num_valid_tokens"_a, "physical_idx"_a, "all_counts"_a, "packed"_a)
+           "num_topk"_a, "num_valid_tokens"_a, "physical_idx"_a, "all_counts"_a, "packed"_a,
+           "counter"_a = 0, "counter_bytes"_a = 4, "counter_step"_a = 1)
       .def("count", &GpuPlanner::count, "stream"_a, "topk_idx"_a, "id_bytes"_a, "num_tokens"_a,
            "num_topk"_a, "num_valid_tokens"_a, "packed"_a, "remember"_a)
       .def("quotas", &GpuPlanner::quotas, "stream"_a, "all_counts"_a, "max_replicas"_a,
@@ -160,6 +187,11 @@ void bind_device(nb::module_& m) {
       .def("exchange_stats", &GpuPlanner::exchange_stats, "stream"_a)
       .def_prop_ro("history", &GpuPlanner::history)
       .def("clear_history", &GpuPlanner::clear_history, "stream"_a);
+  nb::class_<KeptShares>(m, "KeptShares")
+      .def(nb::init<const Placement&, Index, const ArrayIn<Index>&, const ArrayIn<Index>&>(),
+           "placement"_a, "num_shares"_a, "original"_a, "combined"_a)
+      .def("run", &KeptShares::run, "stream"_a, "load"_a, "share"_a, "scaled"_a, "counter"_a,
+           "counter_bytes"_a, "step"_a);
 }
 
 }  // namespace lplb::python

@@ -134,6 +134,47 @@ def loads_of(planner: Any, phy2log: Any, workload: Any, share: Any) -> Any:
     return taken.sum(-1)
 
 
+@pytest.mark.skipif(cuda_missing(), reason="needs a GPU")
+@pytest.mark.parametrize(("ranks", "redundants"), [(8, 2), (32, 2), (32, 4)])
+def test_shares_on_a_gpu_are_those_of_the_cpu(ranks: int, redundants: int) -> None:
+    planner = make(ranks=ranks, redundants=redundants)
+    on_gpu = torch.zeros(1, dtype=torch.int64, device="cuda")
+    on_cpu = torch.zeros(1, dtype=torch.int64)
+    for workload in (history(), history(3) * 0, history(4).clamp_max(7)):
+        workload = (workload // 4096).int()
+        if workload.any():
+            planner.update_redundancy_mapping(workload)
+        share, scaled = planner.solve_probs(workload.cuda(), on_gpu)
+        want, want_scaled = planner.solve_probs(workload, on_cpu)
+        assert torch.equal(share.cpu(), want)
+        assert torch.equal(scaled.cpu(), want_scaled)
+    assert on_gpu.item() == on_cpu.item() == 3 * ranks // 8
+    bad = torch.full((256,), -1, dtype=torch.int32, device="cuda")
+    share, _ = planner.solve_probs(bad, on_gpu)  # cannot be solved
+    assert (share == 1).all() and on_gpu.item() == 3 * ranks // 8
+
+
+@pytest.mark.skipif(cuda_missing(), reason="needs a GPU")
+def test_both_calls_work_in_a_graph() -> None:
+    planner = make()
+    counter = torch.zeros(1, dtype=torch.int32, device="cuda")
+    idx = torch.randint(0, 256, (512, 8), device="cuda")
+    workload = history().cuda().int()
+    ids, (share, scaled) = planner.run(idx, counter), planner.solve_probs(workload, counter)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        again, (share_again, scaled_again) = (
+            planner.run(idx, counter),
+            planner.solve_probs(workload, counter),
+        )
+    counter.zero_()
+    for _ in range(3):
+        graph.replay()
+    assert counter.item() == 3 * 2 * 4
+    assert torch.equal(again, ids)
+    assert torch.equal(share_again, share) and torch.equal(scaled_again, scaled)
+
+
 def test_run_maps_every_token_and_balances() -> None:
     planner = make()
     planner.update_redundancy_mapping(history())

@@ -75,6 +75,9 @@ struct Args {
   /// gathers, it first holds this rank's counts of the previous batch.
   int* packed;
   Trace trace;
+  void* counter;  ///< the user's; may be null
+  int counter_bytes;
+  int counter_step;
   int* block_totals;  ///< kKernels: [kMaxBlocks, max_columns + 1]
   Segment* segments;  ///< kKernels: [max_replicas]
   Layout layout;

@@ -53,6 +53,9 @@ void DevicePlanner::State::check_batch(const DeviceBatch& batch) const {
   check_argument(batch.packed == nullptr || (is_stale() && device_options.exchange == nullptr),
                  "packed", "is given, expected null: {}",
                  is_stale() ? "the planner has an exchange" : "staleness is 0");
+  check_argument(batch.counter_bytes == 4 || batch.counter_bytes == 8, "counter_bytes",
+                 "{} is not 4 or 8", batch.counter_bytes);
+  device::check_aligned(batch.counter, static_cast<std::uintptr_t>(batch.counter_bytes), "counter");
 }
 
 void DevicePlanner::State::check_counts(const std::int32_t* all_counts) const {
@@ -93,6 +96,9 @@ plan::Args DevicePlanner::State::args_of(const DeviceBatch& batch) const {
   if (device_options.checks || device_options.keeps_split) {
     args.trace = {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()};
   }
+  args.counter = batch.counter;
+  args.counter_bytes = batch.counter_bytes;
+  args.counter_step = batch.counter_step;
   return args;
 }
 

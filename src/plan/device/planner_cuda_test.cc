@@ -128,6 +128,33 @@ TEST_P(PlannerCuda, ReadsLargeBatchesTwice) {
   EXPECT_EQ(device.stats().check_failures, 0);
 }
 
+TEST_P(PlannerCuda, CountsTheBatchesThatAreSolved) {
+  const Placement p = testing::make_workload("cube8x2", 1).placement;
+  DeviceRank device(p, 1, options(2, 64), device_options());
+  std::vector<std::int32_t> counts(8 * device.planner.layout().size(), 0);
+  testing::DeviceVector<std::int64_t> wide;
+  testing::DeviceVector<std::int32_t> narrow;
+  wide.set(std::vector<std::int64_t>{std::int64_t{1} << 40});
+  narrow.set(std::vector<std::int32_t>{-5});
+  const auto run = [&](void* counter, int bytes) {
+    device.set(std::vector<std::int64_t>(128, 3), counts, 4);
+    device.batch.counter = counter;
+    device.batch.counter_bytes = bytes;
+    device.batch.counter_step = 3;
+    device.run();
+  };
+  run(wide.data(), 8);
+  run(narrow.data(), 4);
+  run(nullptr, 4);
+  EXPECT_THAT(wide.get(), ::testing::ElementsAre((std::int64_t{1} << 40) + 3));
+  EXPECT_THAT(narrow.get(), ::testing::ElementsAre(-2));
+  counts[0] = -1;  // the batch is degraded
+  run(wide.data(), 8);
+  EXPECT_THAT(wide.get(), ::testing::ElementsAre((std::int64_t{1} << 40) + 3));
+  EXPECT_THROW(run(wide.data(), 2), ArgumentError);
+  EXPECT_THROW(run(reinterpret_cast<char*>(wide.data()) + 4, 8), ArgumentError);
+}
+
 TEST_P(PlannerCuda, EmptyDroppedAndBadBatchesAreBatches) {
   const Placement p = testing::make_workload("cube8x2", 1).placement;
   DeviceRank device(p, 1, options(2, 64), device_options());

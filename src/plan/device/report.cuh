@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "core/counter.cuh"
 #include "plan/device/block.cuh"
 
 namespace lplb::plan {
@@ -39,6 +40,9 @@ __device__ inline void Block::report(int num_blocks) {
               1ull);
   } else {
     atomicAdd(&status.solved, 1ull);
+    if (a_.counter != nullptr) {
+      device::add_to_counter(a_.counter, a_.counter_bytes, a_.counter_step);
+    }
     if (outcome().is_optimal != 0) atomicAdd(&status.optimal, 1ull);
     status.last_optimal = outcome().is_optimal;
     status.last_max_load = outcome().max_load;
