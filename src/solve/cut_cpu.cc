@@ -4,6 +4,7 @@
 #include <bit>
 #include <limits>
 
+#include "core/raise_to_fit.h"
 #include "solve/solvers.h"
 
 // The solver "cut": slacks of cuts. For every set S of live ranks, confined(S) is the number of

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 
+#include "core/raise_to_fit.h"
 #include "solve/solvers.h"
 
 // The solver "flow": sweeps, then waves. This file is the simple one; the forms in solve/device do

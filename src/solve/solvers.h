@@ -37,10 +37,6 @@ bool solve_batch_on_device(const Tables& tables, const SolveOptions& options, So
                            std::span<SplitSummary> summary, std::vector<char>& refused,
                            Buffers& buffers);
 
-/// The least level at which `ranks` can carry `need` tokens. Exact, for whole tokens.
-Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need,
-                   std::vector<Level>& heap);
-
 /// Divides each replicated expert's tokens evenly over its places; the first places take the odd
 /// tokens. Sets take and rank_load.
 void share_evenly(const Tables& tables, Buffers& buffers);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/raise_to_fit.h"
 #include "solve/ipm/round.h"
 
 namespace lplb::solvers {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include "core/raise_to_fit.h"
+
 #include <algorithm>
 
-#include "solve/solvers.h"
-
-namespace lplb::solvers {
+namespace lplb {
 
 Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need,
                    std::vector<Level>& heap) {
@@ -65,4 +65,4 @@ Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need
   return level;
 }
 
-}  // namespace lplb::solvers
+}  // namespace lplb
