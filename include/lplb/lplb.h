@@ -15,6 +15,7 @@
 #include "lplb/placement.h"
 #include "lplb/planner.h"
 #include "lplb/quotas.h"
+#include "lplb/replicate.h"
 #include "lplb/simulate.h"
 #include "lplb/solver.h"
 #include "lplb/topology.h"

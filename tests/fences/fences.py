@@ -26,12 +26,13 @@ MAY_INCLUDE = {
     "simulate": ("core", "io", "placement", *STAGES),
 }
 # The namespace of each folder below lplb. A namespace cannot have the name of a public function:
-# solve() and simulate() are such.
+# replicate(), solve() and simulate() are such.
 NAMESPACES = {
+    **{folder: (folder,) for folder in MAY_INCLUDE},
     "core": ("device",),
+    "replicate": ("replicas",),
     "solve": ("solvers",),
     "simulate": ("replay", "report"),
-    **{folder: (folder,) for folder in MAY_INCLUDE if folder not in ("core", "solve", "simulate")},
 }
 FOLDERS = (
     "apps",

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+#include "replicate/domain.h"
+
+#include <algorithm>
+
+namespace lplb::replicas {
+namespace {
+
+constexpr int kMaxTries = 12;  // levels that are tried after the first one
+constexpr Index kMaxDetours = 16;
+constexpr Load kResolution = 1 << 13;  // levels nearer to each other than this part are one
+
+}  // namespace
+
+Domain::Domain(const Placement& placement, Index first_rank, Index num_ranks,
+               const ReplicateOptions& options, const RankCost& cost)
+    : tables_(placement, first_rank, num_ranks, options.dynamic_slots),
+      cost_(cost),
+      min_tokens_(options.min_tokens),
+      filler_(tables_, cost),
+      slot_bound_(tables_, cost) {
+  if (!live()) return;
+  reference_ = tables_.live_ranks[0];
+  for (const Index rank : tables_.live_ranks) {
+    if (cost.speed(rank) > cost.speed(reference_)) reference_ = rank;
+  }
+  PlacementOptions ranks;
+  ranks.rank_alive.assign(tables_.alive.begin(), tables_.alive.end());
+  if (!placement.rank_speed.empty()) {
+    ranks.rank_speed.assign(placement.rank_speed.begin() + first_rank,
+                            placement.rank_speed.begin() + first_rank + num_ranks);
+  }
+  const auto whole = [&](Index slots) {
+    // Slots of dead ranks take nothing, so any expert may be there.
+    std::vector<Index> map;
+    for (Index slot = 0; slot < tables_.num_slots(); ++slot) {
+      const Index e = std::max(tables_.slot_expert[slot], 0);
+      map.push_back(e);
+      if ((slot + 1) % tables_.main_slots == 0) map.insert(map.end(), slots, e);
+    }
+    return make_placement(num_ranks, tables_.num_experts(), map, ranks);
+  };
+  const auto steps = static_cast<std::size_t>(num_ranks + tables_.num_slots());
+  for (Attempt* attempt : {&best_, &trial_}) attempt->transfers.reserve(steps);
+  if (tables_.replicated) main_.emplace(whole(0));
+  extended_ = whole(options.dynamic_slots);
+  extended_problem_.emplace(extended_);
+  warm_up();
+}
+
+/// Lets the buffers grow to about the largest extended placement, in which each dynamic slot has
+/// another expert.
+void Domain::warm_up() {
+  const DomainTables& t = tables_;
+  std::vector<Index> other(static_cast<std::size_t>(t.num_ranks) * t.dynamic_slots, -1);
+  for (std::size_t i = 0; i < other.size(); ++i) {
+    if (t.alive[i / static_cast<std::size_t>(t.dynamic_slots)] == 0) continue;
+    other[i] = static_cast<Index>(i % static_cast<std::size_t>(t.num_experts()));
+  }
+  fill_extended(other);
+  extended_problem_->assign(extended_);
+  const std::vector<Load> none(static_cast<std::size_t>(t.num_experts()), 0);
+  solve(*extended_problem_, none, split_, workspace_);
+}
+
+void Domain::begin(std::span<const Load> load) {
+  const DomainTables& t = tables_;
+  batch_.want.resize(t.expert.size());
+  batch_.total = 0;
+  for (std::size_t e = 0; e < t.expert.size(); ++e) {
+    batch_.want[e] = load[t.expert[e]];
+    batch_.total += batch_.want[e];
+  }
+  batch_.slot_tokens.assign(t.slot_expert.size(), 0);
+  if (main_) {
+    solve(*main_, batch_.want, split_, workspace_);
+    batch_.slot_tokens.assign(split_.physical_load.begin(), split_.physical_load.end());
+  } else {
+    for (std::size_t slot = 0; slot < t.slot_expert.size(); ++slot) {
+      const Index e = t.slot_expert[slot];
+      if (e >= 0) batch_.slot_tokens[slot] = batch_.want[e];
+    }
+  }
+  batch_.rank_load.assign(static_cast<std::size_t>(t.num_ranks), 0);
+  for (Index slot = 0; slot < t.num_slots(); ++slot) {
+    batch_.rank_load[t.rank_of(slot)] += batch_.slot_tokens[slot];
+  }
+}
+
+void Domain::plan(Level start, Bound& bound) {
+  const auto above = [this](Level a, Level b) { return cost_.compare(a, b) > 0; };
+  filler_.start(batch_, best_);
+  if (above(best_.max, start) && !try_level(start)) {
+    slot_bound_.raise(batch_, bound);
+    const bool raised = above(bound.level, start);
+    const Level least = raised ? bound.level : start;
+    if ((!raised || !try_level(least)) && !try_detours(least)) search(least);
+  }
+  take(best_);
+  if (!above(max_, bound.level)) return;
+  slot_bound_.raise(batch_, bound);
+  if (copies_ > 0 && above(max_, bound.level)) split_exactly();
+}
+
+/// Fills for `level`, and keeps the attempt if it is the best so far. Returns whether it closed.
+bool Domain::try_level(Level level, Index detour) {
+  filler_.fill(batch_, level, min_tokens_, detour, trial_);
+  const bool closed = trial_.closed;
+  const int order = cost_.compare(trial_.max, best_.max);
+  if (order < 0 || (order == 0 && trial_.copies < best_.copies)) std::swap(best_, trial_);
+  return closed;
+}
+
+/// Fills for `level` with a detour in one step after another, until one closes.
+bool Domain::try_detours(Level level) {
+  const Index steps = std::min(kMaxDetours, tables_.num_ranks * tables_.dynamic_slots);
+  for (Index step = 0; step < steps; ++step) {
+    if (try_level(level, step)) return true;
+  }
+  return false;
+}
+
+/// Looks for the least level above `start`, which does not close, that does. Levels that close need
+/// not be an interval, so the search halves its interval without a guarantee; every attempt counts,
+/// also one that does not close.
+void Domain::search(Level start) {
+  Load low = cost_.capacity(reference_, start, batch_.total);
+  Load high = cost_.capacity(reference_, best_.max, batch_.total);
+  for (int tries = 0; tries < kMaxTries && high - low > low / kResolution + 1; ++tries) {
+    const Load middle = low + std::max<Load>(1, (high - low) / (tries < 2 ? 8 : 2));
+    if (try_level({middle, reference_})) {
+      high = std::min(middle, cost_.capacity(reference_, best_.max, batch_.total));
+    } else {
+      low = middle;
+    }
+  }
+  // The best attempt may not have closed. Some of its copies are in vain then.
+  try_level(best_.max);
+}
+
+/// Makes an attempt the plan.
+void Domain::take(const Attempt& attempt) {
+  const DomainTables& t = tables_;
+  const Index slots = t.main_slots + t.dynamic_slots;
+  physical_.assign(static_cast<std::size_t>(slots) * t.num_ranks, 0);
+  dynamic_expert_.assign(static_cast<std::size_t>(t.dynamic_slots) * t.num_ranks, -1);
+  const auto main_slot = [&](Index slot) { return slot + t.rank_of(slot) * t.dynamic_slots; };
+  for (Index slot = 0; slot < t.num_slots(); ++slot) {
+    physical_[main_slot(slot)] = batch_.slot_tokens[slot];
+  }
+  for (const Transfer& transfer : attempt.transfers) {
+    const Index e = t.slot_expert[transfer.slot];
+    const Index first = transfer.rank * t.dynamic_slots;
+    Index target = -1;
+    if (transfer.dynamic >= 0) {
+      dynamic_expert_[first + transfer.dynamic] = e;
+      target = transfer.rank * slots + t.main_slots + transfer.dynamic;
+    } else {
+      for (Index i = 0; i < t.main_slots && target < 0; ++i) {
+        if (t.slot_expert[transfer.rank * t.main_slots + i] == e)
+          target = transfer.rank * slots + i;
+      }
+      for (Index i = 0; i < t.dynamic_slots && target < 0; ++i) {
+        if (dynamic_expert_[first + i] == e) target = transfer.rank * slots + t.main_slots + i;
+      }
+    }
+    physical_[main_slot(transfer.slot)] -= transfer.tokens;
+    physical_[target] += transfer.tokens;
+  }
+  max_ = attempt.max;
+  copies_ = attempt.copies;
+}
+
+/// Sets the dynamic slots of extended_. An unused one holds what the rank's first main slot holds:
+/// that leads nowhere.
+void Domain::fill_extended(std::span<const Index> dynamic_expert) {
+  const DomainTables& t = tables_;
+  const Index slots = t.main_slots + t.dynamic_slots;
+  for (std::size_t i = 0; i < dynamic_expert.size(); ++i) {
+    const Index rank = static_cast<Index>(i) / t.dynamic_slots;
+    const Index at = rank * slots + t.main_slots + static_cast<Index>(i) % t.dynamic_slots;
+    extended_.physical_to_logical[at] =
+        dynamic_expert[i] >= 0 ? dynamic_expert[i] : extended_.physical_to_logical[rank * slots];
+  }
+  std::fill(extended_.replica_count.begin(), extended_.replica_count.end(), 0);
+  for (const Index e : extended_.physical_to_logical) ++extended_.replica_count[e];
+  extended_.max_replicas =
+      *std::max_element(extended_.replica_count.begin(), extended_.replica_count.end());
+  extended_.logical_to_physical.assign(extended_.replica_count.size() * extended_.max_replicas, -1);
+  std::fill(extended_.replica_count.begin(), extended_.replica_count.end(), 0);
+  for (Index slot = 0; slot < extended_.num_physical(); ++slot) {
+    const Index e = extended_.physical_to_logical[slot];
+    extended_.logical_to_physical[std::size_t{1} * e * extended_.max_replicas +
+                                  extended_.replica_count[e]++] = slot;
+  }
+}
+
+/// Splits the batch over main slots and copies. Takes the result if it is better, and drops copies
+/// that take no token.
+void Domain::split_exactly() {
+  const DomainTables& t = tables_;
+  const Index slots = t.main_slots + t.dynamic_slots;
+  fill_extended(dynamic_expert_);
+  extended_problem_->assign(extended_);
+  solve(*extended_problem_, batch_.want, split_, workspace_);
+  const Level max{split_.max_level.tokens, split_.max_level.rank + t.first_rank};
+  if (cost_.compare(max, max_) >= 0) return;
+
+  std::vector<Load>& physical = split_.physical_load;
+  for (Index i = 0; i < t.num_ranks * t.dynamic_slots; ++i) {
+    const Index first = i / t.dynamic_slots * slots;
+    Load& tokens = physical[first + t.main_slots + i % t.dynamic_slots];
+    if (dynamic_expert_[i] < 0) {
+      physical[first] += tokens;
+      tokens = 0;
+    } else if (tokens > 0 && tokens < min_tokens_) {
+      return;
+    }
+  }
+  for (Index rank = 0; rank < t.num_ranks; ++rank) {
+    Index used = 0;  // slots in use come first
+    for (Index i = 0; i < t.dynamic_slots; ++i) {
+      Index& e = dynamic_expert_[rank * t.dynamic_slots + i];
+      Load& tokens = physical[rank * slots + t.main_slots + i];
+      if (e < 0) continue;
+      if (tokens == 0) {
+        e = -1;
+        --copies_;
+        continue;
+      }
+      std::swap(dynamic_expert_[rank * t.dynamic_slots + used], e);
+      std::swap(physical[rank * slots + t.main_slots + used++], tokens);
+    }
+  }
+  std::copy(physical.begin(), physical.end(), physical_.begin());
+  max_ = max;
+}
+
+}  // namespace lplb::replicas

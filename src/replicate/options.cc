@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+#include "replicate/options.h"
+
+#include <cmath>
+
+#include "core/check.h"
+
+namespace lplb::replicas {
+namespace {
+
+constexpr double kMaxTarget = 1000;
+
+void check_cost(const CopyCost& cost) {
+  const auto check = [](double value, bool zero, const char* argument) {
+    check_argument(std::isfinite(value) && (value > 0 || (zero && value == 0)), argument,
+                   "{} is not a finite number {} 0", value, zero ? ">=" : ">");
+  };
+  check(cost.us_per_token, true, "cost.us_per_token");
+  if (cost.us_per_token == 0) return;
+  check(cost.expert_bytes, false, "cost.expert_bytes");
+  check(cost.gigabytes_per_s, false, "cost.gigabytes_per_s");
+  check(cost.hidden_us, true, "cost.hidden_us");
+}
+
+}  // namespace
+
+void check_options(const Placement& placement, const ReplicateOptions& options) {
+  const Index dynamic = options.dynamic_slots;
+  check_argument(dynamic >= 1 && dynamic <= kMaxDynamicSlots, "dynamic_slots",
+                 "{} is not between 1 and {}", dynamic, kMaxDynamicSlots);
+  const Index slots = (placement.slots_per_rank() + dynamic) * placement.num_ranks;
+  check_argument(slots <= kMaxPhysical, "dynamic_slots",
+                 "{} on each of {} ranks make {} slots with the placement's {}, expected at most "
+                 "{}",
+                 dynamic, placement.num_ranks, slots, placement.num_physical(), kMaxPhysical);
+  check_argument(options.target >= 1 && options.target <= kMaxTarget, "target",
+                 "{} is not between 1 and {}", options.target, kMaxTarget);
+  check_argument(options.min_tokens >= 1, "min_tokens", "{} is not >= 1", options.min_tokens);
+  check_argument(options.num_domains >= 1 && placement.num_ranks % options.num_domains == 0,
+                 "num_domains", "{} does not divide num_ranks ({})", options.num_domains,
+                 placement.num_ranks);
+  check_cost(options.cost);
+}
+
+}  // namespace lplb::replicas
