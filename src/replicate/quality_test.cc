@@ -122,7 +122,7 @@ TEST(ReplicateQuality, TwoSlotsOnAnyNumberOfRanks) {
 }
 
 TEST(ReplicateQuality, OneSlotOn8Ranks) {
-  // What is left above 1 is mostly real: tests/oracle/replicate_oracle.py has the optima.
+  // What is left above 1 is mostly real: tests/oracle/replicate_oracle.py finds the optima.
   EXPECT_GE(quality(homes(8, deepseek()), deepseek(), {}).optimal, 0.95);
   EXPECT_GE(quality(homes(8, qwen()), qwen(), {}).optimal, 0.75);
   EXPECT_LE(quality(homes(8, qwen()), qwen(), {}).mean, 1.0125);
