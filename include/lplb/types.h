@@ -76,10 +76,9 @@ LPLB_API Placement make_placement(Index num_ranks, Index num_logical_experts,
                                   std::span<const Index> physical_to_logical,
                                   const PlacementOptions& options = {});
 
-/// The largest load / speed of a live rank, divided by what all live ranks would have if the load
-/// were divided in proportion to their speeds: (sum of the live ranks' loads) / (sum of the live
-/// ranks' speeds). 1.0 is perfect, and is also the result if the live ranks have no load. If all
-/// ranks live and have the same speed, it is the largest load divided by the mean load.
+/// The largest load / speed of a live rank, divided by the mean load / speed of the live ranks. 1.0
+/// is perfect, and is also the result if the live ranks have no load. If all ranks live and have
+/// the same speed, it is the largest load divided by the mean load.
 ///
 /// `rank_load` [num_ranks], each >= 0. Entries of dead ranks are ignored. Throws ArgumentError if
 /// the number of entries is another.

@@ -245,8 +245,8 @@ def imbalance(rank_load: Any, placement: Placement | None = None) -> float:
         Tokens of each rank, >= 0.
     placement : Placement, optional
         Whose ranks they are. Then only live ranks count, and a rank's load is divided by its speed:
-        the largest load / speed over (sum of the loads) / (sum of the speeds). Without it all
-        ranks are alive and equally fast.
+        the largest load / speed over the mean of these. Without it all ranks are alive and equally
+        fast.
 
     Examples
     --------

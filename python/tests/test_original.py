@@ -134,7 +134,7 @@ def loads_of(planner: Any, phy2log: Any, workload: Any, share: Any) -> Any:
     return taken.sum(-1)
 
 
-@pytest.mark.skipif(cuda_missing(), reason="needs a GPU")
+@pytest.mark.skipif(bool(cuda_missing()), reason="needs a GPU")
 @pytest.mark.parametrize(("ranks", "redundants"), [(8, 2), (32, 2), (32, 4)])
 def test_shares_on_a_gpu_are_those_of_the_cpu(ranks: int, redundants: int) -> None:
     planner = make(ranks=ranks, redundants=redundants)
@@ -154,7 +154,7 @@ def test_shares_on_a_gpu_are_those_of_the_cpu(ranks: int, redundants: int) -> No
     assert (share == 1).all() and on_gpu.item() == 3 * ranks // 8
 
 
-@pytest.mark.skipif(cuda_missing(), reason="needs a GPU")
+@pytest.mark.skipif(bool(cuda_missing()), reason="needs a GPU")
 def test_both_calls_work_in_a_graph() -> None:
     planner = make()
     counter = torch.zeros(1, dtype=torch.int32, device="cuda")

@@ -8,9 +8,9 @@
 
 namespace lplb {
 
-/// Compares the ranks of a placement. Writes for each live rank its load / speed, divided by what
-/// every live rank would have if the load were divided in proportion to the speeds; 0 for dead
-/// ranks, whose load counts for nothing. Returns the largest: the imbalance.
+/// Compares the ranks of a placement. Writes for each live rank its load / speed, divided by the
+/// mean of these over the live ranks; 0 for dead ranks, whose load counts for nothing. Returns the
+/// largest: the imbalance.
 ///
 /// If the live ranks have no load, every live rank gets 1, and 1 is returned. `rank_load` is
 /// [num_ranks]; T is an integer or a double whose sum over the ranks is finite. `relative` is
@@ -18,28 +18,27 @@ namespace lplb {
 template <class T>
 double relative_loads(const Placement& placement, std::span<const T> rank_load,
                       std::span<double> relative) {
-  // NOTE: speeds may be near the ends of the range of double. They are divided by the largest, so
-  // that their sum stays finite.
   double fastest = 0;
-  double total = 0;
+  Index live = 0;
   for (Index g = 0; g < placement.num_ranks; ++g) {
     if (!placement.alive(g)) continue;
     fastest = std::max(fastest, placement.speed(g));
-    total += static_cast<double>(rank_load[g]);
+    ++live;
   }
-  double speeds = 0;
+  // NOTE: speeds may be near the ends of the range of double. Only their ratios matter, and a ratio
+  // below kLeastRatio counts as that, so that sums stay finite.
+  constexpr double kLeastRatio = 1e-280;
+  const auto time = [&](Index g) {
+    return static_cast<double>(rank_load[g]) / std::max(placement.speed(g) / fastest, kLeastRatio);
+  };
+  double total = 0;
   for (Index g = 0; g < placement.num_ranks; ++g) {
-    if (placement.alive(g)) speeds += placement.speed(g) / fastest;
+    if (placement.alive(g)) total += time(g);
   }
   double largest = 0;
   for (Index g = 0; g < placement.num_ranks; ++g) {
-    const auto load = static_cast<double>(rank_load[g]);
     double value = 0;
-    if (placement.alive(g) && total <= 0) value = 1;
-    // NOTE: next to the fastest a speed may be 0. A rank without load has 0 nevertheless.
-    if (placement.alive(g) && load > 0) {
-      value = load / (placement.speed(g) / fastest) * speeds / total;
-    }
+    if (placement.alive(g)) value = total > 0 ? time(g) / (total / live) : 1;
     if (!relative.empty()) relative[g] = value;
     largest = std::max(largest, value);
   }

@@ -81,15 +81,16 @@ TEST(Imbalance, CountsLiveRanksByTheirSpeeds) {
   EXPECT_EQ(of({}, {}, {1, 2, 3, 2}), 1.5);
   EXPECT_EQ(of({}, {1, 0, 1, 1}, {110, 0, 110, 110}), 1.0);
   EXPECT_EQ(of({}, {1, 0, 1, 1}, {100, 999, 100, 400}), 2.0);  // a dead rank's load is ignored
-  EXPECT_DOUBLE_EQ(of({1, 1, 1, 0.25}, {}, {20, 20, 20, 20}), 80 * 3.25 / 80);
+  EXPECT_DOUBLE_EQ(of({1, 1, 1, 0.25}, {}, {20, 20, 20, 20}), 80 * 4 / 140.0);
   EXPECT_DOUBLE_EQ(of({1, 1, 1, 0.25}, {}, {80, 80, 80, 20}), 1.0);
-  EXPECT_DOUBLE_EQ(of({4, 2, 9, 1}, {1, 1, 0, 1}, {40, 20, 0, 20}), 20 * 7 / 80.0);
+  EXPECT_DOUBLE_EQ(of({4, 2, 9, 1}, {1, 1, 0, 1}, {40, 20, 0, 20}), 20 * 3 / 40.0);
   EXPECT_EQ(of({2, 2, 2, 2}, {}, {1, 2, 3, 2}), 1.5);
   EXPECT_EQ(of({3, 1, 1, 1}, {}, {0, 0, 0, 0}), 1.0);
   EXPECT_EQ(of({}, {1, 0, 1, 1}, {0, 7, 0, 0}), 1.0);
   // Speeds at the ends of the range, and loads whose sum is above 2^63.
   EXPECT_DOUBLE_EQ(of({1e308, 1e308, 1e308, 1e308}, {}, {1, 2, 3, 2}), 1.5);
-  EXPECT_DOUBLE_EQ(of({1e308, 1e308, 1e308, 2.3e-308}, {}, {2, 2, 2, 0}), 1.0);
+  EXPECT_DOUBLE_EQ(of({1e308, 1e308, 1e308, 2.3e-308}, {}, {2, 2, 2, 0}), 4 / 3.0);
+  EXPECT_DOUBLE_EQ(of({1e308, 1e308, 1e308, 2.3e-308}, {}, {2, 2, 2, 1}), 4.0);
   const Load most = std::numeric_limits<Load>::max();
   EXPECT_DOUBLE_EQ(of({}, {}, {most, most, 0, 0}), 2.0);
 

@@ -23,7 +23,7 @@ TEST(EvenImbalance, DividesOverLiveReplicas) {
 TEST(EvenImbalance, ComparesBySpeed) {
   const Placement p = make_placement(2, 2, std::vector<Index>{0, 1}, {.rank_speed = {1, 0.25}});
   EXPECT_EQ(even_imbalance(p, std::vector<double>{4, 1}), 1);
-  EXPECT_EQ(even_imbalance(p, std::vector<double>{1, 1}), 2.5);
+  EXPECT_EQ(even_imbalance(p, std::vector<double>{1, 1}), 1.6);
 }
 
 TEST(EvenImbalance, TakesLoadsOfAnySize) {
