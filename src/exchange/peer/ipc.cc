@@ -111,10 +111,10 @@ class IpcMaker : public Maker {
 
 std::string find_missing_for_ipc() {
   int device = 0;
-  int unified = 0;
+  int has_ipc = 0;
   LPLB_CUDA_CHECK(cudaGetDevice(&device));
-  LPLB_CUDA_CHECK(cudaDeviceGetAttribute(&unified, cudaDevAttrIpcEventSupport, device));
-  if (unified == 0) return "the device has no IPC";
+  LPLB_CUDA_CHECK(cudaDeviceGetAttribute(&has_ipc, cudaDevAttrIpcEventSupport, device));
+  if (has_ipc == 0) return "the device has no IPC";
   return boot_id().empty() ? "/proc/sys/kernel/random/boot_id cannot be read" : "";
 }
 
