@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: MIT
+#include <cstring>
 #include <exception>
 
 #include "bindings.h"
+#include "io/system_error.h"
 
 namespace {
+
+/// Raises an OSError with errno and filename, which Python makes a FileNotFoundError,
+/// PermissionError and so on.
+void raise_system_error(const lplb::io::SystemError& e) {
+  const nanobind::tuple arguments =
+      nanobind::make_tuple(e.error_number(), std::strerror(e.error_number()), e.path());
+  PyErr_SetObject(PyExc_OSError, arguments.ptr());
+}
 
 /// ArgumentError becomes ValueError, FileError OSError, any other lplb::Error RuntimeError.
 void translate(const std::exception_ptr& error, void*) {
@@ -11,6 +21,8 @@ void translate(const std::exception_ptr& error, void*) {
     std::rethrow_exception(error);
   } catch (const lplb::ArgumentError& e) {
     PyErr_SetString(PyExc_ValueError, e.what());
+  } catch (const lplb::io::SystemError& e) {
+    raise_system_error(e);
   } catch (const lplb::FileError& e) {
     PyErr_SetString(PyExc_OSError, e.what());
   } catch (const lplb::Error& e) {

@@ -7,11 +7,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "core/format.h"
-#include "lplb/error.h"
+#include "io/system_error.h"
 
 namespace lplb::io {
 namespace {
@@ -19,7 +18,7 @@ namespace {
 constexpr int kPatienceMs = 5000;
 
 [[noreturn]] void cannot_read(const std::string& name) {
-  throw FileError(name, "", formatted("cannot be read: {}", std::strerror(errno)));
+  throw SystemError(name, "cannot be read", errno);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "core/format.h"
+#include "io/system_error.h"
 #include "io/text.h"
 #include "lplb/error.h"
 
@@ -268,8 +269,7 @@ NpyReader::NpyReader(const std::string& path) : path_(path) {
   file_.open(path, std::ios::binary);
   const std::uintmax_t size = file_ ? std::filesystem::file_size(path, error) : 0;
   if (!file_ || error) {
-    throw FileError(path, "",
-                    formatted("cannot be read: {}", std::strerror(error ? error.value() : errno)));
+    throw SystemError(path, "cannot be read", error ? error.value() : errno);
   }
   std::string head(std::min<std::uintmax_t>(size, kMaxHeader + 12), '\0');
   file_.read(head.data(), static_cast<std::streamsize>(head.size()));

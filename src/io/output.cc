@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "core/format.h"
+#include "io/system_error.h"
 #include "lplb/error.h"
 
 namespace lplb::io {
@@ -29,7 +30,7 @@ std::atomic<const char*> unfinished{nullptr};
 static_assert(std::atomic<const char*>::is_always_lock_free);
 
 [[noreturn]] void cannot_write(const std::string& name, int error) {
-  throw FileError(name, "", formatted("cannot be written: {}", std::strerror(error)));
+  throw SystemError(name, "cannot be written", error);
 }
 
 /// Returns 0, or errno of the write that failed.
