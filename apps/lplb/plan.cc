@@ -46,10 +46,6 @@ Batch read_batch(const std::string& path, const Placement& placement) {
   Batch batch;
   batch.ids = io::parse_npy(io::read_file(path), name);
   const io::NpyHeader& header = batch.ids.header;
-  if (header.dtype != "<i4" && header.dtype != "<i8") {
-    throw FileError(name, "header",
-                    formatted("dtype {}, expected int32 (<i4) or int64 (<i8)", header.dtype));
-  }
   if (header.shape.size() != 3 || header.shape[0] != placement.num_ranks || header.shape[2] < 1) {
     throw FileError(name, "header",
                     formatted("shape [{}], expected [num_ranks ({}), num_tokens, num_topk >= 1]",
@@ -69,6 +65,11 @@ Batch read_batch(const std::string& path, const Placement& placement) {
                     formatted("expert {}, expected -1 (dropped) to {}", *bad, last));
   }
   return batch;
+}
+
+/// The type of the physical ids: that of the logical ids if it holds -1 and every slot.
+std::string dtype_of_output(const io::NpyHeader& topk) {
+  return topk.dtype == "<i8" ? "<i8" : "<i4";
 }
 
 /// The counts of each rank [num_ranks, num_logical], and their sum over the ranks.
@@ -156,8 +157,9 @@ void run(const Options& options) {
   const nlohmann::ordered_json split_part = split_json(placement, split);
   json.update(split_part);
 
-  outputs.write({options.json.empty() ? "" : io::json_text(json),
-                 io::npy_bytes(batch.ids.header.dtype, batch.ids.header.shape, physical)});
+  outputs.write(
+      {options.json.empty() ? "" : io::json_text(json),
+       io::npy_bytes(dtype_of_output(batch.ids.header), batch.ids.header.shape, physical)});
   if (!outputs.take_standard_output()) {
     Table table({"status", "max load", "lower bound", "imbalance", "planned", "dropped",
                  "same rank", "same node"});
@@ -182,14 +184,16 @@ void add_plan(CLI::App& program) {
            "Placement file of one layer")
       ->required();
   add_text(*command, "--topk", kInput, kFile, options->topk,
-           ".npy file [num_ranks, num_tokens, num_topk], int32 or int64; -1 is a dropped entry")
+           ".npy file [num_ranks, num_tokens, num_topk], integers of any type; -1 is a dropped "
+           "entry")
       ->required();
   add_solver(*command, options->solver);
   add_backend(*command, options->backend);
   add_threads(*command, "--threads", options->threads,
               "Number of threads: how many ranks are mapped in parallel");
   add_text(*command, "--out", kOutput, kFile, options->out,
-           ".npy file for the physical expert ids, with the same shape and dtype")
+           ".npy file for the physical expert ids, with the same shape; int64 if --topk is, "
+           "otherwise int32")
       ->required();
   add_json(*command, options->json);
   command->footer(

@@ -150,6 +150,20 @@ class Plan(support.CommandTest):
             results.append((out, physical))
         self.assertEqual(results[0], results[1])
 
+    def test_ids_of_any_integer_type(self):
+        """Recorded choices are uint8. The result has room for every slot, and for -1."""
+        placement = {
+            "num_ranks": 2,
+            "num_logical_experts": 3,
+            "physical_to_logical": [0, 1] + [2] * 600 + [0, 1],
+        }
+        ids = [0, 1, 2, 2, 0, 0, 1, 2]
+        want = self.plan(placement, "<i4", ids, (2, 2, 2))
+        for dtype in ("|u1", "<i2", "<u4"):
+            self.assertEqual(self.plan(placement, dtype, ids, (2, 2, 2)), want)
+        self.assertEqual(want[1][0], "<i4")
+        self.assertGreater(max(want[1][2]), 255)
+
     def test_no_tokens_are_a_batch_too(self):
         out, (_, shape, values) = self.plan(SMALL, "<i8", [], (2, 0, 4))
         self.assertEqual((shape, values, out["max_load"]), ((2, 0, 4), (), 0))

@@ -23,7 +23,8 @@ def npy(dtype, shape, values, version=(1, 0), fortran=False):
     length = "<H" if version[0] == 1 else "<I"
     size = 8 + struct.calcsize(length)
     header += " " * (-(size + len(header) + 1) % 64) + "\n"
-    code = {"<i4": "i", "<i8": "q", "|u1": "B", "<f4": "f", ">i4": "i"}[dtype]
+    codes = {"|u1": "B", "<i2": "h", "<u4": "I", "<i4": "i", ">i4": "i", "<i8": "q", "<f4": "f"}
+    code = codes[dtype]
     order = ">" if dtype[0] == ">" else "<"
     start = b"\x93NUMPY" + bytes(version) + struct.pack(length, len(header))
     return start + header.encode() + struct.pack(f"{order}{len(values)}{code}", *values)
