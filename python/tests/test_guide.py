@@ -130,6 +130,9 @@ def test_sglang(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert physical.dtype == torch.int32
     check_replicas(physical, ids, SLOTS[0])
     assert made.solve(torch.empty((0, 2), dtype=torch.int32)).shape == (0, 2)
+    # With fused shared experts SGLang hands over a view without their columns.
+    shared = torch.cat([ids, torch.full((2, 1), 9, dtype=torch.int32)], 1)[:, :-1]
+    assert not shared.is_contiguous() and torch.equal(made.solve(shared), made.solve(ids))
     other = types.SimpleNamespace(ep_dispatch_algorithm="dynamic")
     assert topk.topk_ids_logical_to_physical(ids, other)[0] == "before"
 
@@ -166,7 +169,7 @@ def test_vllm_split(monkeypatch: pytest.MonkeyPatch) -> None:
     router.eplb_state = types.SimpleNamespace(
         expert_load_view=load[1],
         should_record_tensor=torch.tensor(True),
-        num_unpadded_tokens_tensors=[torch.tensor([2], dtype=torch.int32)],
+        num_unpadded_tokens_tensors=[torch.tensor(2, dtype=torch.int32)],
     )
     physical = router._apply_eplb_mapping(ids)
     check_replicas(physical[:2], ids[:2], SLOTS[1])
@@ -180,18 +183,19 @@ def test_vllm_split(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_megatron(monkeypatch: pytest.MonkeyPatch) -> None:
     class MoELayer:
-        def preprocess(self, hidden_states: Any, probs: Any, routing_map: Any) -> Any:
-            return hidden_states, probs, routing_map
+        def route(self, probs: Any, routing_map: Any) -> Any:
+            return probs, routing_map
 
     modules(monkeypatch, "megatron.core.transformer.moe.moe_layer", MoELayer=MoELayer)
     layer = run("class BalancedMoELayer")["BalancedMoELayer"]()
     layer.planner = lplb.Planner(
         lplb.layers_of(SLOTS, num_ranks=2), rank=0, same_tokens=True, num_topk=4
     )
-    layer.moe_layer_index = 1
+    layer.planner_layer = 1
+    assert layer.route(None, None) == (None, None)  # a CUDA graph replays what it captured
     routing_map = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 1], [0, 1, 1, 0]], dtype=torch.bool)
     probs = (torch.arange(1.0, 13).reshape(3, 4) * routing_map).requires_grad_()
-    _, physical_probs, physical_map = layer.preprocess(None, probs, routing_map)
+    physical_probs, physical_map = layer.route(probs, routing_map)
     assert physical_map.shape == (3, 6)
     back = torch.zeros(3, 4)
     for slot, expert in enumerate(SLOTS[1]):
