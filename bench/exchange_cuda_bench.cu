@@ -122,7 +122,7 @@ CudaTiming time_plan(std::int64_t num_tokens, Index staleness) {
   const Placement& p = workload.placement;
   const PackedLayout layout(p);
   plan::Image image;
-  image.assign(p, Solver::kCut);
+  image.assign(p, Solver::kCut, p.num_ranks);
   VirtualPeers peers(p.num_ranks, layout.size(), image.fingerprint());
   PlannerOptions options{.max_tokens = num_tokens, .num_topk = kTopk};
   DevicePlanner given(p, 0, options);

@@ -32,9 +32,13 @@ struct DevicePlannerOptions {
   /// How the planner learns the counts of the other ranks. Null: they are given with each batch. A
   /// channel of a PeerGroup runs within the plan's kernel. Any other exchange runs between a kernel
   /// that counts and one that plans, or, with staleness, after the plan on a stream of the
-  /// planner's own; what it gathers counts as complete. The exchange must have this rank and number
-  /// of ranks, and room for the counts of the largest placement. Only this planner may use it.
+  /// planner's own; what it gathers counts as complete. The exchange must have room for the counts
+  /// of the largest placement, and be of all ranks of the placement or of the live ones, as with
+  /// Planner. Only this planner may use it.
   std::shared_ptr<DeviceExchange> exchange;
+  /// Without an exchange: how many ranks have a row in DeviceBatch::all_counts. 0: all ranks.
+  /// Otherwise the number of live ranks: rows are then those of the live ranks, in order.
+  Index num_members = 0;
 };
 
 /// One rank's batch. All pointers are to device memory; those to ids are aligned to `id_bytes`, all
@@ -76,6 +80,7 @@ struct DeviceBatch {
   /// slot on the rank (0 to slots_per_rank - 1) in place of the physical id.
   void* target_rank = nullptr;
   /// [num_ranks, PackedLayout::size()]: what each rank counted, packed (exchange.h). See above.
+  /// With DevicePlannerOptions::num_members there are that many rows.
   const std::int32_t* all_counts = nullptr;
   /// [PackedLayout::size()], written: what this rank counted, packed, for all_counts of the next
   /// batch. Only with staleness 1 and without an exchange; otherwise it must be null.
@@ -90,14 +95,17 @@ struct DeviceBatch {
 /// The status word: what happened since construction, and to the last batch.
 struct DevicePlannerStats {
   std::int64_t batches = 0;
-  std::int64_t solved = 0;          ///< split by the solver
-  std::int64_t optimal = 0;         ///< of these, proven optimal
-  std::int64_t degraded = 0;        ///< not solved: the rank divided its own tokens evenly
-  std::int64_t unplanned = 0;       ///< with staleness: no previous batch to split by
-  std::int64_t out_of_range = 0;    ///< bad ids
-  std::int64_t overflows = 0;       ///< degraded: the counts of all ranks sum past 2^31 - 1
-  std::int64_t bad_counts = 0;      ///< degraded: a count was negative, or of another placement
-  std::int64_t lost = 0;            ///< degraded: the exchange was incomplete; its stats() say why
+  std::int64_t solved = 0;        ///< split by the solver
+  std::int64_t optimal = 0;       ///< of these, proven optimal
+  std::int64_t degraded = 0;      ///< not solved: the rank divided its own tokens evenly
+  std::int64_t unplanned = 0;     ///< with staleness: no previous batch to split by
+  std::int64_t out_of_range = 0;  ///< bad ids
+  std::int64_t overflows = 0;     ///< degraded: the counts of all ranks sum past 2^31 - 1
+  /// degraded: a count was negative, or of another placement. An exchange along rails that lacks
+  /// counts gives -1 in place of all counts, so it counts here; its stats() say why.
+  std::int64_t bad_counts = 0;
+  std::int64_t lost =
+      0;  ///< degraded: the exchange in the kernel was incomplete; its stats() say why
   std::int64_t bad_valid = 0;       ///< batches whose num_valid_tokens was clamped
   std::int64_t check_failures = 0;  ///< with `checks`: errors found in all batches
   BatchStatus last_status = BatchStatus::kOptimal;

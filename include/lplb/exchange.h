@@ -44,13 +44,16 @@ enum class ExchangeStatus {
 /// collect(), which a rank calls in turn. A planner without staleness calls them one after the
 /// other. With staleness it plans a batch between them.
 ///
+/// The group has as many ranks as the placement, or as many as the placement has live ranks: see
+/// Planner.
+///
 /// Each rank and each planner needs an object of its own. One object may be used by only one thread
 /// at a time. The objects of different ranks may be used at the same time.
 class LPLB_API Exchange {
  public:
   virtual ~Exchange() = default;
-  virtual Index num_ranks() const = 0;
-  virtual Index rank() const = 0;
+  virtual Index num_ranks() const = 0;  ///< of the group
+  virtual Index rank() const = 0;       ///< within the group
 
   /// Makes room for layouts of up to `max_counts` integers, so that post() need not allocate. A
   /// planner calls it before its first batch.
@@ -59,7 +62,7 @@ class LPLB_API Exchange {
   /// Hands in `mine` [layout.size()], the counts of the calling rank, without waiting for the
   /// counts of the other ranks. Every rank calls it once for each batch, with the same layout,
   /// after it has collected the previous batch. Throws ArgumentError if a length is wrong or the
-  /// layout has another number of ranks; then nothing is posted.
+  /// layout has fewer ranks than the group; then nothing is posted.
   virtual void post(const PackedLayout& layout, std::span<const Load> mine) = 0;
 
   /// Waits for the counts that all ranks post for the batch of this rank's last post(), and writes

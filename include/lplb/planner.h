@@ -52,11 +52,16 @@ struct PlannerStats {
 /// The fast loop of one rank on the CPU: count, exchange, solve, map. Use one planner, with an
 /// exchange of its own, for each layer and batch in flight; planners share nothing. Not
 /// thread-safe. run() does not allocate.
+///
+/// The group of the exchange has either a member for each rank of the placement, or one for each
+/// live rank. In the second case, member i is the i-th live rank, and dead ranks never call: the
+/// results are those of a group of all ranks whose dead ranks have no tokens. Ranks, physical ids
+/// and loads are always numbered as in the placement.
 class LPLB_API Planner {
  public:
-  /// Allocates all memory that later batches need. Throws ArgumentError if an option is out of
-  /// range or does not fit `placement` and `rank`, `exchange` is null or has another rank or number
-  /// of ranks, or the named solver cannot take the placement.
+  /// `rank`: this rank in the placement. Allocates all memory that later batches need. Throws
+  /// ArgumentError if an option is out of range or does not fit `placement` and `rank`, `exchange`
+  /// is null or has another rank or number of ranks, or the named solver cannot take the placement.
   Planner(const Placement& placement, Index rank, const PlannerOptions& options,
           std::shared_ptr<Exchange> exchange);
   ~Planner();
@@ -82,8 +87,9 @@ class LPLB_API Planner {
 
   /// Puts another placement into force, from the next batch on. It must have the same ranks and
   /// logical experts, and at most max_redundants redundant slots; nodes, speeds and dead ranks may
-  /// change. Every rank must do this between the same two batches. Uses the planner's memory.
-  /// Throws ArgumentError, with the planner as it was.
+  /// change. If the group has only the live ranks, these must stay the same: after another rank is
+  /// lost, make a new group and new planners. Every rank must do this between the same two batches.
+  /// Uses the planner's memory. Throws ArgumentError, with the planner as it was.
   void update_placement(const Placement& placement);
 
   const Placement& placement() const;
@@ -93,6 +99,10 @@ class LPLB_API Planner {
   /// only the sum over a rank is exchanged, so their entries of physical_load are right only as
   /// sums over a rank.
   const Split& last_split() const;
+  /// The counts of all ranks by which the last batch was split: [num_ranks, PackedLayout::size()],
+  /// 0 for ranks that are not in the group. Unspecified unless that batch was solved, and after
+  /// update_placement().
+  std::span<const Load> last_counts() const;
 
  private:
   struct LPLB_HIDDEN State;

@@ -9,8 +9,8 @@ namespace lplb::exchange {
 /// Checks that the arguments of post() fit each other and the group. Throws ArgumentError.
 inline void check_post(const Exchange& exchange, const PackedLayout& layout,
                        std::span<const Load> mine) {
-  check_argument(layout.num_ranks == exchange.num_ranks(), "layout",
-                 "is of {} ranks, expected those of the exchange ({})", layout.num_ranks,
+  check_argument(layout.num_ranks >= exchange.num_ranks(), "layout",
+                 "is of {} ranks, expected at least those of the exchange ({})", layout.num_ranks,
                  exchange.num_ranks());
   check_argument(mine.size() == layout.size(), "mine", "has {} entries, expected {}", mine.size(),
                  layout.size());

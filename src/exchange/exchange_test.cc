@@ -112,7 +112,7 @@ TEST(GivenCounts, RefusesBadInput) {
   EXPECT_EQ(exchange.all_gather(layout, mine, all), ExchangeStatus::kComplete);
   const std::vector<Index> two = {0, 1};
   expect_refused([&] { exchange.all_gather(PackedLayout(make_placement(2, 2, two)), mine, all); },
-                 "layout: is of 2 ranks, expected those of the exchange (3)");
+                 "layout: is of 2 ranks, expected at least those of the exchange (3)");
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ struct InProcessGroup::Shared {
     // The layout of the first of them, which the others compare with theirs.
     Index first_rank = 0;
     std::size_t first_size = 0;
+    std::size_t first_replicated = 0;
     std::uint64_t first_fingerprint = 0;
     std::vector<Load> rows;  // [num_ranks, size]
     // How many ranks have yet to copy the complete batch. Until then the rows must not change.
@@ -140,14 +141,16 @@ class InProcessGroup::Member : public Exchange {
     if (slot.arrived == 0) {
       slot.first_rank = rank_;
       slot.first_size = layout.size();
+      slot.first_replicated = layout.replicated.size();
       slot.first_fingerprint = layout.fingerprint;
     } else if (layout.fingerprint != slot.first_fingerprint || layout.size() != slot.first_size) {
-      const auto side = [&](Index rank, std::size_t size) {
+      const auto side = [](Index rank, std::size_t size, std::size_t replicated) {
         return formatted("rank {} exchanges {} counts, {} of replicated experts", rank, size,
-                         size - static_cast<std::size_t>(s.num_ranks));
+                         replicated);
       };
-      s.end(formatted("the ranks' placements differ: {}; {}{}", side(rank_, layout.size()),
-                      side(slot.first_rank, slot.first_size),
+      s.end(formatted("the ranks' placements differ: {}; {}{}",
+                      side(rank_, layout.size(), layout.replicated.size()),
+                      side(slot.first_rank, slot.first_size, slot.first_replicated),
                       layout.size() == slot.first_size
                           ? ", but not the same ones or not in the same places"
                           : ""));

@@ -3,14 +3,15 @@
 
 #include "core/check.h"
 #include "lplb/types.h"
+#include "plan/members.h"
 
 namespace lplb::plan {
 
 /// Checks that `next` fits into the memory of a planner that was made for `first`: the same numbers
-/// of ranks and logical experts, and at most `max_redundants` redundant slots. Throws
-/// ArgumentError.
+/// of ranks and logical experts, and at most `max_redundants` redundant slots; and that its group
+/// of `num_members` ranks can go on. Throws ArgumentError.
 inline void check_next_placement(const Placement& next, const Placement& first,
-                                 Index max_redundants) {
+                                 Index max_redundants, Index num_members) {
   check_argument(next.num_ranks == first.num_ranks, "placement",
                  "has {} ranks, expected those of the first ({})", next.num_ranks, first.num_ranks);
   check_argument(next.num_logical_experts == first.num_logical_experts, "placement",
@@ -20,6 +21,7 @@ inline void check_next_placement(const Placement& next, const Placement& first,
   check_argument(redundants <= max_redundants, "placement",
                  "has {} redundant slots, expected at most max_redundants ({})", redundants,
                  max_redundants);
+  check_next_members(next, first, num_members);
 }
 
 /// Throws ArgumentError if `staleness` is neither 0 nor 1.

@@ -23,9 +23,10 @@ BatchStatus Planner::State::run(std::span<const Id> topk_idx, std::span<Id> phys
 }
 
 BatchStatus Planner::State::plan() {
-  if (exchange->all_gather(layout, mine, all) != ExchangeStatus::kComplete) {
+  if (exchange->all_gather(layout, mine, room_for_rows(mine.size())) != ExchangeStatus::kComplete) {
     return divide_evenly(BatchStatus::kDegraded);
   }
+  spread_rows();
   sum_counts(mine);
   solve(problem, load, split, workspace, options.solve);
   token_map.assign_exactly(placement,
@@ -42,8 +43,7 @@ BatchStatus Planner::State::plan_stale() {
   const bool fits = has_previous && posted_fingerprint == layout.fingerprint;
   ExchangeStatus outcome = ExchangeStatus::kComplete;
   if (has_previous) {
-    all.resize(posted.size() * static_cast<std::size_t>(placement.num_ranks));
-    outcome = exchange->collect(all);
+    outcome = exchange->collect(room_for_rows(posted.size()));
     std::swap(previous, posted);
     posted.clear();
   }
@@ -52,6 +52,7 @@ BatchStatus Planner::State::plan_stale() {
   posted_fingerprint = layout.fingerprint;
   if (!fits) return divide_evenly(BatchStatus::kUnplanned);
   if (outcome != ExchangeStatus::kComplete) return divide_evenly(BatchStatus::kDegraded);
+  spread_rows();
   sum_counts(previous);
   solve(problem, load, split, workspace, options.solve);
   token_map.divide_in_proportion(placement, counts.data(), split.physical_load.data(), rank);
@@ -62,6 +63,25 @@ BatchStatus Planner::State::divide_evenly(BatchStatus why) {
   token_map.divide_evenly(placement, counts.data(), rank);
   ++(why == BatchStatus::kUnplanned ? stats.unplanned : stats.degraded);
   return why;
+}
+
+std::span<Load> Planner::State::room_for_rows(std::size_t size) {
+  all.resize(size * static_cast<std::size_t>(placement.num_ranks));
+  return std::span(all).first(size * static_cast<std::size_t>(exchange->num_ranks()));
+}
+
+void Planner::State::spread_rows() {
+  if (exchange->num_ranks() == placement.num_ranks) return;
+  const auto row = [&](Index g) { return all.begin() + g * mine.size(); };
+  // NOTE: from the last rank on, because a member's row moves towards the end.
+  for (Index g = placement.num_ranks - 1; g >= 0; --g) {
+    const Index member = members_below[g];
+    if (member == members_below[g + 1]) {
+      std::fill(row(g), row(g + 1), 0);
+    } else if (member != g) {
+      std::copy(row(member), row(member + 1), row(g));
+    }
+  }
 }
 
 /// Sums the counts of all ranks into a load for each expert. Of a rank's single-replica experts
@@ -90,10 +110,10 @@ void Planner::State::sum_counts(std::span<const Load> own) {
     sound = sound && (e >= 0 || sums[k] == 0);
     ++k;
   }
-  if (sign < 0) throw ExchangeError("the exchange delivered a negative count");
-  if (overflow) throw ExchangeError("the counts of all ranks sum past 2^63 - 1");
+  if (sign < 0) throw ExchangeError("the counts of all ranks: one is negative");
+  if (overflow) throw ExchangeError("the counts of all ranks: they sum past 2^63 - 1");
   if (!sound) {
-    throw ExchangeError("the exchange delivered counts that are not of this group's placement");
+    throw ExchangeError("the counts of all ranks: they are not of this placement");
   }
 }
 
@@ -142,5 +162,6 @@ void Planner::update_placement(const Placement& placement) {
 const Placement& Planner::placement() const { return state_->placement; }
 const PlannerStats& Planner::stats() const { return state_->stats; }
 const Split& Planner::last_split() const { return state_->split; }
+std::span<const Load> Planner::last_counts() const { return state_->all; }
 
 }  // namespace lplb

@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "plan/limits.h"
+#include "plan/members.h"
 
 namespace lplb {
 
@@ -16,6 +17,7 @@ Planner::State::State(const Placement& first, Index own_rank, const PlannerOptio
     options.max_redundants = first.num_physical() - first.num_logical_experts;
   }
   check_options();
+  members_below = plan::members_below(first, exchange->num_ranks());
   allocate();
   take_placement(first);
 }
@@ -30,16 +32,12 @@ void Planner::State::check_options() const {
                  "{} is not between 0 and {}", options.max_redundants, most);
   plan::check_staleness(options.staleness);
   check_argument(exchange != nullptr, "exchange", "is null");
-  check_argument(exchange->num_ranks() == placement.num_ranks, "exchange",
-                 "is of {} ranks, expected those of the placement ({})", exchange->num_ranks(),
-                 placement.num_ranks);
-  check_argument(exchange->rank() == rank, "exchange", "is that of rank {}, expected {}",
-                 exchange->rank(), rank);
+  plan::check_member(placement, rank, *exchange);
   check_placement(placement);
 }
 
 void Planner::State::check_placement(const Placement& next) const {
-  plan::check_next_placement(next, placement, options.max_redundants);
+  plan::check_next_placement(next, placement, options.max_redundants, exchange->num_ranks());
 }
 
 /// Allocates for the worst placement within the limits, and solves once with it, so that the
@@ -78,7 +76,6 @@ void Planner::State::take_placement(const Placement& next) {
   layout.assign(next);
   mine.resize(layout.size());
   sums.resize(layout.size());
-  all.resize(layout.size() * static_cast<std::size_t>(next.num_ranks));
   std::fill(carrier.begin(), carrier.end(), -1);
   for (Index e = 0; e < next.num_logical_experts; ++e) {
     if (layout.home[e] >= 0) carrier[layout.home[e]] = e;

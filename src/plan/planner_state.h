@@ -25,6 +25,11 @@ struct Planner::State {
   BatchStatus plan();
   BatchStatus plan_stale();
   BatchStatus divide_evenly(BatchStatus why);
+  /// Makes room in `all` for rows of `size` counts, and returns where the exchange writes those of
+  /// its members.
+  std::span<Load> room_for_rows(std::size_t size);
+  /// Moves the members' rows to those of their ranks. The rows of the other ranks become 0.
+  void spread_rows();
   /// Computes `load` from `all`. `own` [layout.size()]: this rank's row. Throws ExchangeError.
   void sum_counts(std::span<const Load> own);
   BatchStatus record_solved();
@@ -36,6 +41,7 @@ struct Planner::State {
   Index rank;
   PlannerOptions options;
   std::shared_ptr<Exchange> exchange;
+  std::vector<Index> members_below;  // [num_ranks + 1]: see plan::members_below()
 
   // The placement, and what follows from it.
   Placement placement;

@@ -326,7 +326,7 @@ TEST(Planner, RefusesOptionsThatDoNotFit) {
                  "4094 is not between 0 and 4093");
   expect_refused(with(0, [](auto& o) { o.staleness = 2; }), "staleness: 2 is not 0 or 1");
   expect_refused(with(0, nothing, nullptr), "exchange: is null");
-  expect_refused(with(0, nothing, std::make_shared<FakeExchange>(3, 0)), "exchange: is of 3 ranks");
+  expect_refused(with(0, nothing, std::make_shared<FakeExchange>(3, 0)), "exchange: 3 ranks, expected those of the placement (2)");
   expect_refused(with(1, nothing), "exchange: is that of rank 0, expected 1");
 
   const Placement wide = testing::make_workload("hypercube16x2", 0).placement;
@@ -363,10 +363,10 @@ TEST(Planner, RefusesCountsThatCannotBe) {
     expect_refused([&] { planner.run(topk, out); }, part);
     EXPECT_THAT(out, Each(7));
   };
-  refused(4, -1, "a negative count");
-  refused(3, kMax, "the counts of all ranks sum past 2^63 - 1");
-  refused(5, kMax, "the counts of all ranks sum past 2^63 - 1");
-  refused(0, 5, "counts that are not of this group's placement");
+  refused(4, -1, "the counts of all ranks: one is negative");
+  refused(3, kMax, "the counts of all ranks: they sum past 2^63 - 1");
+  refused(5, kMax, "the counts of all ranks: they sum past 2^63 - 1");
+  refused(0, 5, "the counts of all ranks: they are not of this placement");
   exchange->deliver = [](std::span<Load>) {};
   EXPECT_EQ(planner.run(topk, out), BatchStatus::kOptimal);
 
@@ -374,7 +374,8 @@ TEST(Planner, RefusesCountsThatCannotBe) {
   const std::vector<Index> map = {0, 1, 0, 1};
   Planner full(make_placement(2, 2, map), 0, small_batches(), exchange);
   exchange->deliver = [](std::span<Load> all) { all[7] = 3; };
-  expect_refused([&] { full.run(topk, out); }, "counts that are not of this group's placement");
+  expect_refused([&] { full.run(topk, out); },
+                 "the counts of all ranks: they are not of this placement");
 }
 
 TEST(DeviceObjects, SayWhatIsMissing) {

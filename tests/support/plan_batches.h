@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -37,6 +38,35 @@ struct GroupBatch {
   std::vector<std::int32_t> packed;             ///< [num_ranks, PackedLayout::size()]
 };
 
+inline std::vector<Index> live_ranks(const Placement& p) {
+  std::vector<Index> live;
+  for (Index g = 0; g < p.num_ranks; ++g) {
+    if (p.alive(g)) live.push_back(g);
+  }
+  return live;
+}
+
+/// Like random_placement(), with at least one dead rank.
+inline Placement random_with_dead(SplitMix64& random, Index max_ranks) {
+  Placement p = random_placement(random, max_ranks);
+  while (live_ranks(p).size() == static_cast<std::size_t>(p.num_ranks)) {
+    p = random_placement(random, max_ranks);
+  }
+  return p;
+}
+
+/// The rows of the live ranks in `rows` [num_ranks, columns].
+template <class T>
+std::vector<T> live_rows(const Placement& p, const std::vector<T>& rows) {
+  const auto columns = static_cast<std::ptrdiff_t>(rows.size()) / p.num_ranks;
+  std::vector<T> live;
+  for (const Index g : live_ranks(p)) {
+    const auto row = rows.begin() + g * columns;
+    live.insert(live.end(), row, row + columns);
+  }
+  return live;
+}
+
 struct BatchShape {
   Index num_topk = 2;
   std::int64_t max_tokens = 100;  ///< a rank has 0 to max_tokens tokens
@@ -66,6 +96,22 @@ inline GroupBatch draw_batch(const Placement& p, const BatchShape& shape, SplitM
     batch.counts.insert(batch.counts.end(), counts.begin(), counts.end());
     for (const Load n : packed) batch.packed.push_back(static_cast<std::int32_t>(n));
     batch.topk.push_back(std::move(topk));
+  }
+  return batch;
+}
+
+/// Like draw_batch(); dead ranks have no tokens.
+inline GroupBatch draw_live_batch(const Placement& p, const BatchShape& shape, SplitMix64& random) {
+  GroupBatch batch = draw_batch(p, shape, random);
+  const auto clear_row = [&](auto& rows, Index g) {
+    const auto columns = static_cast<std::ptrdiff_t>(rows.size()) / p.num_ranks;
+    std::fill_n(rows.begin() + g * columns, columns, 0);
+  };
+  for (Index g = 0; g < p.num_ranks; ++g) {
+    if (p.alive(g)) continue;
+    batch.topk[static_cast<std::size_t>(g)].clear();
+    clear_row(batch.counts, g);
+    clear_row(batch.packed, g);
   }
   return batch;
 }

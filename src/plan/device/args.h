@@ -57,11 +57,12 @@ struct Args {
   void* physical_idx;
   void* target_rank;
   const int* num_valid_tokens;
-  const int* all_counts;
+  const int* all_counts;  ///< [Header::num_rows, num_columns]
   int id_bytes;
   int num_topk;
   int num_tokens;
   int rank;
+  int row;  ///< this rank's row of the counts
   int max_steps;
   int num_blocks;   ///< of the launches that count and map
   int num_entries;  ///< num_tokens * num_topk
@@ -69,7 +70,8 @@ struct Args {
   const unsigned char* image;
   Status* status;
   exchange::PeerArgs peers;  ///< the exchange in the kernel; its `own` is null if there is none
-  int* gathered;  ///< [num_ranks, max_columns]: all_counts, if an exchange gathers them; written
+  /// [Header::num_rows, max_columns]: all_counts, if an exchange gathers them; written
+  int* gathered;
   Previous* previous;  ///< with staleness; null: all_counts are those of this batch
   /// [max_columns], with staleness: written with this rank's counts. May be null. If the kernel
   /// gathers, it first holds this rank's counts of the previous batch.

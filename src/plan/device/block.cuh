@@ -184,9 +184,9 @@ class Block : public Rows {
     for (int c = thread(); c < h_.num_columns; c += kThreads) {
       long long sum = kStale ? 0 : own()[c];
       LPLB_ROLLED
-      for (int g = 0; g < h_.num_ranks && a_.all_counts != nullptr; ++g) {
-        if (!kStale && g == a_.rank) continue;
-        const int tokens = row_count(g, c);
+      for (int row = 0; row < h_.num_rows && a_.all_counts != nullptr; ++row) {
+        if (!kStale && row == a_.row) continue;
+        const int tokens = row_count(row, c);
         if (tokens < 0) atomicOr(&scalars().negative, 1);
         sum += max(tokens, 0);
       }
@@ -201,14 +201,15 @@ class Block : public Rows {
   /// The rank whose tokens are mapped. If every rank has the same tokens, all ranks map them as
   /// rank 0 would if it were the only one with tokens.
   __device__ int map_rank() const { return a_.all_counts != nullptr ? a_.rank : 0; }
-  __device__ int tokens_of(int rank, int k) const {
-    if (rank == map_rank()) return own()[k];
-    return a_.all_counts != nullptr ? row_count(rank, k) : 0;
-  }
+  /// The tokens of column k on the ranks [begin, end).
   __device__ int sum_tokens(int begin, int end, int k) const {
-    int sum = 0;
+    int sum = begin <= map_rank() && map_rank() < end ? own()[k] : 0;
+    if (a_.all_counts == nullptr) return sum;
+    const auto* const row_begin = list<std::uint16_t>(h_.row_begin);
     LPLB_ROLLED
-    for (int g = begin; g < end; ++g) sum += tokens_of(g, k);
+    for (int row = row_begin[begin]; row < row_begin[end]; ++row) {
+      if (row != a_.row) sum += row_count(row, k);
+    }
     return sum;
   }
 
@@ -221,7 +222,7 @@ class Block : public Rows {
       const int k = list<Replica>(h_.replicas)[i].column;
       const int rank = list<std::uint16_t>(h_.replica_rank)[i];
       const int first = rank / per_node * per_node;
-      (&at<int>(a_.layout.rank_tokens))[i] = tokens_of(rank, k);
+      (&at<int>(a_.layout.rank_tokens))[i] = sum_tokens(rank, rank + 1, k);
       (&at<int>(a_.layout.node_tokens))[i] =
           per_node == h_.num_ranks ? group_counts()[k] : sum_tokens(first, first + per_node, k);
     }

@@ -59,9 +59,11 @@ class Check {
     for_all(h_.num_ranks * h_.num_columns, [&](int i) {
       const int g = i / h_.num_columns;
       const int column = i % h_.num_columns;
-      c_.counts[i] = g == map_rank_             ? a_.trace.own[column]
-                     : a_.all_counts != nullptr ? a_.all_counts[i]
-                                                : 0;
+      const auto* const row_begin = list<std::uint16_t>(h_.row_begin) + g;
+      const bool has_row = a_.all_counts != nullptr && row_begin[0] < row_begin[1];
+      c_.counts[i] = g == map_rank_ ? a_.trace.own[column]
+                     : has_row      ? a_.all_counts[row_begin[0] * h_.num_columns + column]
+                                    : 0;
     });
     __syncthreads();
   }

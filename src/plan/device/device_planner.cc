@@ -74,6 +74,7 @@ plan::Args DevicePlanner::State::args_of(const DeviceBatch& batch) const {
   args.num_topk = topk_of(batch);
   args.num_tokens = static_cast<int>(batch.num_tokens);
   args.rank = rank;
+  args.row = row_;
   args.max_steps = solvers::device_steps(placement.num_ranks, options.solve.max_steps);
   args.num_entries = args.num_tokens * args.num_topk;
   args.num_blocks = blocks_for(args.num_entries);
@@ -181,7 +182,7 @@ void DevicePlanner::State::update_placement(cudaStream_t stream, const Placement
   check_placement(next);
   device::check_no_capture(stream, "an update");
   placement = next;
-  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
+  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_);
   put_image(stream);
 }
 
@@ -197,6 +198,7 @@ void DevicePlanner::State::write_quotas(cudaStream_t stream, const std::int32_t*
       {device_image_.get(),
        counts,
        is_stale() || counts != nullptr ? rank : 0,  // the same rank as in the map
+       counts != nullptr ? row_ : 0,
        {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()},
        outputs},
       placement.num_logical_experts, stream);

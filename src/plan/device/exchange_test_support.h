@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "exchange/peer/test_group.h"
@@ -40,7 +41,29 @@ inline Placement spread_placement(Index shift, Index redundants) {
   return make_placement(8, 64, map);
 }
 
-/// All ranks of a group, each with its planner on the device and its model on the CPU.
+/// A channel of a PeerGroup behind an interface that hides it, so that it runs as an exchange of
+/// the user's and not in the plan's kernel.
+class Outside : public DeviceExchange {
+ public:
+  explicit Outside(std::shared_ptr<DeviceExchange> channel) : channel_(std::move(channel)) {}
+  Index num_ranks() const override { return channel_->num_ranks(); }
+  Index rank() const override { return channel_->rank(); }
+  std::size_t max_counts() const override { return channel_->max_counts(); }
+  void all_gather(StreamHandle stream, const DeviceGather& gather) override {
+    channel_->all_gather(stream, gather);
+  }
+  DeviceExchangeStats stats(StreamHandle stream) override { return channel_->stats(stream); }
+
+ private:
+  std::shared_ptr<DeviceExchange> channel_;
+};
+
+inline std::shared_ptr<DeviceExchange> outside(std::shared_ptr<DeviceExchange> channel) {
+  return std::make_shared<Outside>(std::move(channel));
+}
+
+/// All members of a group, each with its planner on the device and its model on the CPU. They are
+/// all ranks of the placement, or with `live_only` the live ones.
 class ExchangingRanks {
  public:
   /// Makes the exchange that is used in place of a channel.
@@ -48,14 +71,16 @@ class ExchangingRanks {
   ExchangingRanks(const Placement& p, const PlannerOptions& options,
                   DevicePlannerOptions device_options,
                   std::chrono::microseconds deadline = std::chrono::seconds(10),
-                  const Wrap& wrap = {})
+                  const Wrap& wrap = {}, bool live_only = false)
       : is_stale(options.staleness != 0),
+        ranks(live_only ? live_ranks(p) : all_ranks(p)),
         groups_(
-            PeerGroup::in_process(std::vector<int>(static_cast<std::size_t>(p.num_ranks), 0),
+            PeerGroup::in_process(std::vector<int>(ranks.size(), 0),
                                   {.max_counts = static_cast<std::size_t>(most_counts(p, options)),
                                    .deadline = deadline})) {
-    for (Index g = 0; g < p.num_ranks; ++g) {
-      exchanges.push_back(groups_[static_cast<std::size_t>(g)].channel(0));
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+      const Index g = ranks[i];
+      exchanges.push_back(groups_[i].channel(0));
       if (wrap) exchanges.back() = wrap(exchanges.back());
       device_options.exchange = exchanges.back();
       device.push_back(std::make_unique<DeviceRank>(p, g, options, device_options));
@@ -64,9 +89,9 @@ class ExchangingRanks {
   }
 
   void set(const GroupBatch& batch, int id_bytes = 4) {
-    for (std::size_t g = 0; g < device.size(); ++g) {
-      device[g]->set(batch.topk[g], batch.packed, id_bytes);
-      device[g]->batch.all_counts = nullptr;
+    for (std::size_t i = 0; i < device.size(); ++i) {
+      device[i]->set(topk_of(batch, i), batch.packed, id_bytes);
+      device[i]->batch.all_counts = nullptr;
     }
   }
   void run(std::size_t num_ranks) {
@@ -78,14 +103,18 @@ class ExchangingRanks {
   void expect_solved(const GroupBatch& batch, std::int64_t lost = 0) {
     for (std::size_t g = 0; g < device.size(); ++g) {
       EXPECT_EQ(device[g]->stats().lost, g == 7 ? 0 : lost);
-      ASSERT_EQ(device[g]->result(), host[g]->run(batch.topk[g], batch.counts)) << "rank " << g;
+      ASSERT_EQ(device[g]->result(), host[g]->run(topk_of(batch, g), batch.counts))
+          << "rank " << ranks[g];
       EXPECT_EQ(device[g]->stats().last_status, host[g]->last_status);
       EXPECT_EQ(device[g]->stats().check_failures, 0);
     }
   }
   /// Draws a batch for the placement of the ranks, and runs it on all of them.
   void expect_drawn_solved(const BatchShape& shape, SplitMix64& random, int id_bytes = 4) {
-    const GroupBatch batch = draw_batch(device[0]->planner.placement(), shape, random);
+    const Placement& p = device[0]->planner.placement();
+    const bool has_all = ranks.size() == static_cast<std::size_t>(p.num_ranks);
+    const GroupBatch batch =
+        has_all ? draw_batch(p, shape, random) : draw_live_batch(p, shape, random);
     set(batch, id_bytes);
     run(device.size());
     expect_solved(batch);
@@ -97,7 +126,7 @@ class ExchangingRanks {
       const Placement& p = device[g]->planner.placement();
       HostTables want(p, p.max_replicas);
       write_quotas(p, PackedLayout(p), counts, host[g]->planner.last_split().physical_load,
-                   static_cast<Index>(g), want.outputs(p.max_replicas));
+                   ranks[g], want.outputs(p.max_replicas));
       EXPECT_TRUE(from_device(*device[g], p.max_replicas) == want) << "rank " << g;
     }
   }
@@ -114,11 +143,20 @@ class ExchangingRanks {
   }
 
   const bool is_stale;
+  const std::vector<Index> ranks;
   std::vector<std::shared_ptr<DeviceExchange>> exchanges;
   std::vector<std::unique_ptr<DeviceRank>> device;
   std::vector<std::unique_ptr<HostRank>> host;
 
  private:
+  static std::vector<Index> all_ranks(const Placement& p) {
+    std::vector<Index> all(static_cast<std::size_t>(p.num_ranks));
+    std::iota(all.begin(), all.end(), 0);
+    return all;
+  }
+  const std::vector<std::int64_t>& topk_of(const GroupBatch& batch, std::size_t member) const {
+    return batch.topk[static_cast<std::size_t>(ranks[member])];
+  }
   static Index most_counts(const Placement& p, const PlannerOptions& options) {
     const Index redundants = options.max_redundants != 0 ? options.max_redundants
                                                          : p.num_physical() - p.num_logical_experts;

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "plan/device/args.h"
+#include "plan/members.h"
 
 namespace lplb::plan {
 namespace {
@@ -16,7 +17,7 @@ using solvers::DeviceSlot;
 using solvers::DeviceTablesHeader;
 
 constexpr std::size_t kAlign = 16;
-constexpr std::size_t kNumArrays = 10;
+constexpr std::size_t kNumArrays = 11;
 
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
@@ -73,10 +74,11 @@ void set_words(std::uint64_t bits, std::uint32_t (&words)[2]) {
 struct Arrays {
   std::vector<std::int32_t> codes, targets, physical;
   std::vector<Replica> replicas;
-  std::vector<std::uint16_t> replica_rank, replica_begin{0}, logical, owner;
+  std::vector<std::uint16_t> replica_rank, replica_begin{0}, logical, row_begin, owner;
   std::vector<char> alive;
 
-  Arrays(const Placement& p, const PackedLayout& layout, const SolverLists& solver) {
+  Arrays(const Placement& p, const PackedLayout& layout, const SolverLists& solver,
+         Index num_members) {
     const auto num_columns = static_cast<Index>(layout.size());
     const auto num_replicated = static_cast<Index>(layout.replicated.size());
     add_code(num_columns + kColumnDropped, 0);
@@ -96,6 +98,7 @@ struct Arrays {
       targets.push_back(has_singles[g] != 0 ? kTargetFixed | g : kTargetNobody);
       alive.push_back(p.alive(g) ? 1 : 0);
     }
+    for (const Index row : members_below(p, num_members)) row_begin.push_back(narrow(row));
     for (const Index e : p.physical_to_logical) owner.push_back(narrow(e));
   }
 
@@ -118,12 +121,12 @@ struct Arrays {
   }
 };
 
-/// Sets how the threads of a block share the sums over the ranks: each thread has a column and a
-/// range of the ranks.
+/// Sets how the threads of a block share the sums over the rows: each thread has a column and a
+/// range of the rows.
 void set_stretches(Header* h) {
   h->column_bits = std::bit_width(static_cast<unsigned>(h->num_columns - 1));
   const int stretches = std::max(kThreads >> h->column_bits, 1);
-  h->stretch_ranks = (h->num_ranks + stretches - 1) / stretches;
+  h->stretch_rows = (h->num_rows + stretches - 1) / stretches;
 }
 
 }  // namespace
@@ -137,17 +140,17 @@ std::size_t max_image_bytes(const Limits& limits) {
   return aligned(
       sizeof(Header) + (logical + 2 + columns + replicas) * sizeof(std::int32_t) +
       replicas * (sizeof(Replica) + sizeof(std::uint16_t)) +
-      (2 * columns + 1 + physical) * sizeof(std::uint16_t) + ranks +
+      (2 * columns + 1 + ranks + 1 + physical) * sizeof(std::uint16_t) + ranks +
       solvers::max_image_bytes(limits.num_ranks, limits.num_logical, limits.max_physical()) +
       kNumArrays * kAlign);
 }
 
-void Image::assign(const Placement& placement, Solver chosen) {
+void Image::assign(const Placement& placement, Solver chosen, Index num_members) {
   const SplitProblem problem(placement);
   layout_.assign(placement);
   solver_.assign(problem.tables());
   const DeviceTablesHeader& solver = solver_.header();
-  const Arrays arrays(placement, layout_, SolverLists(solver_));
+  const Arrays arrays(placement, layout_, SolverLists(solver_), num_members);
 
   Header h{};
   h.num_ranks = placement.num_ranks;
@@ -156,6 +159,7 @@ void Image::assign(const Placement& placement, Solver chosen) {
   h.num_columns = static_cast<std::int32_t>(layout_.size());
   h.num_replicas = static_cast<std::int32_t>(arrays.physical.size());
   h.safe_count = INT32_MAX / h.num_columns;
+  h.num_rows = num_members;
   set_stretches(&h);
   h.slots_per_rank = placement.slots_per_rank();
   h.ranks_per_node = placement.num_ranks / placement.num_nodes;
@@ -172,6 +176,7 @@ void Image::assign(const Placement& placement, Solver chosen) {
   h.replica_begin = append<std::uint16_t>(bytes_, arrays.replica_begin);
   h.logical = append<std::uint16_t>(bytes_, arrays.logical);
   h.alive = append<char>(bytes_, arrays.alive);
+  h.row_begin = append<std::uint16_t>(bytes_, arrays.row_begin);
   h.solver = append<unsigned char>(
       bytes_, std::span(solver_.bytes).first(static_cast<std::size_t>(solver.solver_bytes)));
   bytes_.insert(bytes_.end(), aligned(bytes_.size()) - bytes_.size(), 0);

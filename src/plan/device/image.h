@@ -54,8 +54,11 @@ struct Header {
   std::int32_t solver_threads;
   std::int32_t solver_form;  ///< solvers::Form
   std::int32_t column_bits;  ///< the least number of bits with num_columns <= 1 << column_bits
-  /// Ranks that a thread sums over, if the kThreads threads share the columns and the ranks.
-  std::int32_t stretch_ranks;
+  /// Counts are exchanged in rows, one for each member of the group, in order of rank: see
+  /// plan/members.h.
+  std::int32_t num_rows;
+  /// Rows that a thread sums over, if the kThreads threads share the columns and the rows.
+  std::int32_t stretch_rows;
   std::uint32_t fingerprint[2];  ///< of the placement and the solver; equal on all ranks
   std::int32_t safe_count;       ///< num_columns counts up to this one sum to at most 2^31 - 1
   std::uint32_t layout[2];       ///< PackedLayout::fingerprint
@@ -68,10 +71,12 @@ struct Header {
   std::int32_t replica_begin;  ///< uint16 [K + 1]
   std::int32_t logical;        ///< uint16 [K]
   std::int32_t alive;          ///< char [num_ranks]
+  std::int32_t row_begin;      ///< uint16 [num_ranks + 1]: the rows of lower ranks
   std::int32_t solver;         ///< the solver's image, its first solver_bytes
   std::int32_t bytes;          ///< kernels keep what precedes this in shared memory
   std::int32_t owner;          ///< uint16 [num_physical]: the logical id in each slot; for checks
   std::int32_t total_bytes;
+  std::int32_t unused[2];
 };
 static_assert(sizeof(Header) % 16 == 0);
 
@@ -93,8 +98,8 @@ std::size_t max_image_bytes(const Limits& limits);
 /// Makes images. It keeps its memory from one to the next.
 class Image {
  public:
-  /// `solver` is kCut or kFlow.
-  void assign(const Placement& placement, Solver solver);
+  /// `solver` is kCut or kFlow. `num_members`: the ranks of the group.
+  void assign(const Placement& placement, Solver solver, Index num_members);
 
   const std::vector<unsigned char>& bytes() const { return bytes_; }
   const Header& header() const { return *reinterpret_cast<const Header*>(bytes_.data()); }

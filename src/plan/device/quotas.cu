@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kQuotaThreads) quota_kernel(const __grid_const
     return;
   }
   int prefix = 0;
-  for (int g = 0; g < a.rank; ++g) prefix += a.all_counts[g * h.num_columns + column];
+  for (int row = 0; row < a.row; ++row) prefix += a.all_counts[row * h.num_columns + column];
   write_replicated(
       expert, [&](Index i) { return a.trace.quota[expert.physical[i]]; },
       a.trace.group_counts[column], prefix, a.outputs);

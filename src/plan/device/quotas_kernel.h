@@ -12,6 +12,7 @@ struct QuotaArgs {
   const unsigned char* image;
   const std::int32_t* all_counts;  ///< null: all ranks have the same tokens
   Index rank;                      ///< 0 if all ranks have the same tokens
+  Index row;                       ///< this rank's row of all_counts; 0 if there is none
   Trace trace;                     ///< of the batch
   QuotaOutputs outputs;
 };

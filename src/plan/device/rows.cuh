@@ -8,9 +8,9 @@
 namespace lplb::plan {
 
 /// Brings the counts together. A block sends its totals to the other blocks, and this rank's counts
-/// to the other ranks. What the ranks counted comes to this block, one row for each rank: the rows
-/// are given with the batch, or a round of the exchange brings them. With staleness they are the
-/// counts of the previous batch.
+/// to the other ranks. What the ranks counted comes to this block, one row for each member of the
+/// group (Header::row_begin): the rows are given with the batch, or a round of the exchange brings
+/// them. With staleness they are the counts of the previous batch.
 class Rows : public Entries {
  public:
   using Entries::Entries;
@@ -118,7 +118,7 @@ class Rows : public Entries {
     if (!has_previous()) return;
     LPLB_ROLLED
     for (int c = thread(); c < h_.num_columns; c += kThreads) {
-      const int at = a_.rank * h_.num_columns + c;
+      const int at = a_.row * h_.num_columns + c;
       if (a_.layout.has_rows != 0) device::copy_4(&at_rows()[at], &a_.packed[c]);
       if (keeps_rows()) a_.gathered[at] = a_.packed[c];
     }
@@ -145,7 +145,7 @@ class Rows : public Entries {
   template <bool kStale>
   __device__ void add_ranks() {
     if (a_.all_counts == nullptr) return;
-    const int skipped = kStale ? -1 : a_.rank;
+    const int skipped = kStale ? -1 : a_.row;
     if (a_.layout.has_rows != 0) {
       add_rows(at_rows(), skipped);
     } else {
@@ -197,7 +197,7 @@ class Rows : public Entries {
   __device__ void copy_rows() {
     if (a_.layout.has_rows == 0 || a_.all_counts == nullptr) return;
     int* const rows = &at<int>(a_.layout.rows);
-    const int size = h_.num_ranks * h_.num_columns;
+    const int size = h_.num_rows * h_.num_columns;
     const bool wide = reinterpret_cast<std::uintptr_t>(a_.all_counts) % 16 == 0;
     const int quads = wide ? size / 4 : 0;
     LPLB_ROLLED
@@ -209,10 +209,10 @@ class Rows : public Entries {
       device::copy_4(rows + i, a_.all_counts + i);
     }
   }
-  /// What `rank` counted in `column`. The rows are in shared memory if they fit there, otherwise in
+  /// The count in `column` of a row. The rows are in shared memory if they fit there, otherwise in
   /// device memory.
-  __device__ int row_count(int rank, int column) const {
-    const int i = rank * h_.num_columns + column;
+  __device__ int row_count(int row, int column) const {
+    const int i = row * h_.num_columns + column;
     return a_.layout.has_rows != 0 ? at_rows()[i] : a_.all_counts[i];
   }
 
@@ -227,8 +227,8 @@ class Rows : public Entries {
   __device__ void take_rows(exchange::PeerRound& round, int num_columns,
                             unsigned long long fingerprint) {
     const bool to_memory = keeps_rows();
-    round.gather(num_columns, fingerprint, [&](int rank, int column, int count) {
-      const int at = rank * num_columns + column;
+    round.gather(num_columns, fingerprint, [&](int row, int column, int count) {
+      const int at = row * num_columns + column;
       if (to_memory) a_.gathered[at] = count;
       if (a_.layout.has_rows != 0) at_rows()[at] = count;
     });
@@ -242,20 +242,20 @@ class Rows : public Entries {
                : static_cast<int>(verdict.bits | static_cast<unsigned>(verdict.missing) << 4);
   }
 
-  /// Adds `counts` [num_ranks, num_columns] of all ranks but `skipped` to group_counts. The threads
-  /// share the columns; if there are fewer columns than threads, they also share the ranks of a
+  /// Adds `counts` [num_rows, num_columns] of all rows but `skipped` to group_counts. The threads
+  /// share the columns; if there are fewer columns than threads, they also share the rows of a
   /// column. Inlined for each kind of memory, so that the compiler knows which one `counts` is in.
   __device__ __forceinline__ void add_rows(const int* counts, int skipped) {
     const int column = thread() & ((1 << h_.column_bits) - 1);
-    const int begin = (thread() >> h_.column_bits) * h_.stretch_ranks;
-    const int end = min(begin + h_.stretch_ranks, h_.num_ranks);
+    const int begin = (thread() >> h_.column_bits) * h_.stretch_rows;
+    const int end = min(begin + h_.stretch_rows, h_.num_rows);
     LPLB_ROLLED
     for (int c = column; c < h_.num_columns; c += kThreads) {
       add_rows(counts + c, &group_counts()[c], begin, end, skipped);
     }
   }
 
-  /// Adds the tokens of ranks [begin, end) of one column to *group, without those of `skipped`.
+  /// Adds the tokens of rows [begin, end) of one column to *group, without those of `skipped`.
   /// Notes counts that are not within [0, safe_count].
   __device__ __forceinline__ void add_rows(const int* counts, int* group, int begin, int end,
                                            int skipped) {

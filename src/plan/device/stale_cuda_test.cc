@@ -18,6 +18,7 @@ using testing::ExchangingRanks;
 using testing::expect_refused;
 using testing::GroupBatch;
 using testing::HostRank;
+using testing::outside;
 using testing::PooledBatches;
 using testing::random_placement;
 using testing::rounds_or;
@@ -36,27 +37,6 @@ class PlannerStaleCuda : public testing::PlannerCuda {
 INSTANTIATE_TEST_SUITE_P(All, PlannerStaleCuda,
                          ::testing::Values(PlanShape::kCluster, PlanShape::kKernels),
                          testing::plan_shape_name);
-
-/// A channel of a PeerGroup behind an interface that hides it, so that it runs as an exchange of
-/// the user's and not in the plan's kernel.
-class Outside : public DeviceExchange {
- public:
-  explicit Outside(std::shared_ptr<DeviceExchange> channel) : channel_(std::move(channel)) {}
-  Index num_ranks() const override { return channel_->num_ranks(); }
-  Index rank() const override { return channel_->rank(); }
-  std::size_t max_counts() const override { return channel_->max_counts(); }
-  void all_gather(StreamHandle stream, const DeviceGather& gather) override {
-    channel_->all_gather(stream, gather);
-  }
-  DeviceExchangeStats stats(StreamHandle stream) override { return channel_->stats(stream); }
-
- private:
-  std::shared_ptr<DeviceExchange> channel_;
-};
-
-std::shared_ptr<DeviceExchange> outside(std::shared_ptr<DeviceExchange> channel) {
-  return std::make_shared<Outside>(std::move(channel));
-}
 
 /// The row of `rank` in the batch's packed counts.
 std::vector<std::int32_t> row_of(const GroupBatch& batch, Index rank, std::size_t size) {

@@ -8,6 +8,7 @@
 #include "core/slices.h"
 #include "exchange/peer/memory.h"
 #include "plan/limits.h"
+#include "plan/members.h"
 
 namespace lplb {
 
@@ -18,6 +19,8 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
     options.max_redundants = first.num_physical() - first.num_logical_experts;
   }
   check_options();
+  find_members();
+  check_placement(placement);
   limits_ = {first.num_ranks, first.num_logical_experts, options.max_redundants};
   is_cut_ = options.solve.solver == Solver::kCut ||
             (options.solve.solver == Solver::kAuto && first.num_ranks <= kMaxCutRanks);
@@ -39,7 +42,7 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
   if (shape == PlanShape::kAuto) shape = clusters ? PlanShape::kCluster : PlanShape::kKernels;
   check_exchange();
   allocate();
-  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow);
+  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_);
   device::Stream stream;
   LPLB_CUDA_CHECK(cudaMemsetAsync(status_.get(), 0, sizeof(plan::Status), stream.get()));
   // NOTE: kernels copy a fixed number of bytes of it, which may be more than an image has. What
@@ -78,15 +81,27 @@ void DevicePlanner::State::check_options() const {
   check_argument(blocks >= 1 && blocks <= plan::kMaxBlocks &&
                      std::has_single_bit(static_cast<unsigned>(blocks)),
                  "max_blocks", "{} is not 1, 2, 4 or {}", blocks, plan::kMaxBlocks);
-  check_placement(placement);
+}
+
+void DevicePlanner::State::find_members() {
+  const Index given = device_options.num_members;
+  if (device_options.exchange != nullptr) {
+    plan::check_member(placement, rank, *device_options.exchange);
+    num_members_ = device_options.exchange->num_ranks();
+    check_argument(given == 0 || given == num_members_, "num_members",
+                   "is {}, expected 0 or the ranks of the exchange ({})", given, num_members_);
+  } else {
+    num_members_ = given != 0 ? given : placement.num_ranks;
+    plan::check_num_members(placement, num_members_, "num_members");
+    check_argument(num_members_ == placement.num_ranks || placement.alive(rank), "rank",
+                   "{} is dead, expected a live one: the group has no other ranks", rank);
+  }
+  row_ = plan::members_below(placement, num_members_)[rank];
 }
 
 void DevicePlanner::State::check_exchange() {
   const DeviceExchange* const exchange = device_options.exchange.get();
   if (exchange == nullptr) return;
-  check_argument(exchange->num_ranks() == placement.num_ranks && exchange->rank() == rank,
-                 "exchange", "is of rank {} of {}, expected rank {} of {}", exchange->rank(),
-                 exchange->num_ranks(), rank, placement.num_ranks);
   const auto most = static_cast<std::size_t>(limits_.max_columns());
   check_argument(exchange->max_counts() >= most, "exchange",
                  "has room for {} counts, expected {}: those of the largest placement",
@@ -95,7 +110,7 @@ void DevicePlanner::State::check_exchange() {
 }
 
 void DevicePlanner::State::check_placement(const Placement& next) const {
-  plan::check_next_placement(next, placement, options.max_redundants);
+  plan::check_next_placement(next, placement, options.max_redundants, num_members_);
   for (Index g = 0; g < next.num_ranks; ++g) {
     check_argument(
         next.speed(g) == next.speed(0), "rank_speed",

@@ -49,6 +49,7 @@ struct DevicePlanner::State {
   };
 
   void check_options() const;
+  void find_members();
   void check_exchange();
   void check_placement(const Placement& next) const;
   void check_batch(const DeviceBatch& batch) const;
@@ -62,6 +63,8 @@ struct DevicePlanner::State {
   plan::CheckArgs check_args(const plan::Args& args) const;
   static DevicePlannerStats read(const plan::Status& status, Index num_live_ranks);
 
+  Index num_members_ = 0;  // the ranks of the group
+  Index row_ = 0;          // this rank's row of the counts
   plan::Limits limits_{};
   plan::Layout layout_{};
   bool is_cut_ = false;

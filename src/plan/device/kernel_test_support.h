@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "lplb/mapping.h"
+#include "lplb/solver.h"
+#include "plan/members.h"
+#include "support/emulated_block.h"
+#include "support/plan_batches.h"
+
+// NOTE: these come after the emulation, because they are compiled with it.
+#include "plan/device/batch.cuh"
+
+// Runs the plan's kernel on the CPU, with clusters and the exchange. Tests compare every id with
+// those of solve() and map_tokens().
+namespace lplb::testing {
+
+/// A rank's planner in memory of the CPU.
+class EmulatedPlanner {
+ public:
+  /// `num_members`: the ranks of the group; 0: all ranks of the placement.
+  EmulatedPlanner(const Placement& placement, Index rank, int num_blocks, int held_slices,
+                  Index num_members = 0)
+      : num_members_(num_members != 0 ? num_members : placement.num_ranks) {
+    const Index redundants = placement.num_physical() - placement.num_logical_experts;
+    const plan::Limits limits{placement.num_ranks, placement.num_logical_experts, redundants};
+    is_cut_ = placement.num_ranks <= kMaxCutRanks;
+    image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_);
+    args_.layout = plan::lay_out(
+        limits, std::int64_t{held_slices} * device::kWarpSize * plan::kWarps, 1, 1 << 24);
+    // NOTE: the kernel copies more bytes than the image has.
+    device_image_ = image_.bytes();
+    device_image_.resize(plan::max_image_bytes(limits), 0);
+    args_.image = device_image_.data();
+    args_.status = &status_;
+    args_.rank = rank;
+    args_.row = plan::members_below(placement, num_members_)[static_cast<std::size_t>(rank)];
+    args_.num_blocks = num_blocks;
+    args_.max_steps = solvers::device_steps(placement.num_ranks, -1);
+    gathered_.resize(static_cast<std::size_t>(placement.num_ranks * args_.layout.max_columns));
+    packed_.resize(static_cast<std::size_t>(args_.layout.max_columns));
+    blocks_.resize(static_cast<std::size_t>(num_blocks));
+    for (auto& block : blocks_) {
+      block.resize(static_cast<std::size_t>(args_.layout.bytes) / sizeof(uint4) + 1);
+    }
+  }
+
+  /// Sets the tokens, which are mapped in place; the first `num_valid` are real.
+  template <class Id>
+  void set(const std::vector<std::int64_t>& topk, Index num_topk, int num_valid) {
+    entries_.assign(topk.size() * sizeof(Id) / sizeof(std::int64_t) + 1, 0);
+    auto* const ids = reinterpret_cast<Id*>(entries_.data());
+    for (std::size_t i = 0; i < topk.size(); ++i) ids[i] = static_cast<Id>(topk[i]);
+    args_.topk_idx = args_.physical_idx = ids;
+    args_.id_bytes = sizeof(Id);
+    args_.num_topk = num_topk;
+    args_.num_entries = static_cast<int>(topk.size());
+    args_.num_tokens = args_.num_entries / num_topk;
+    args_.stretch = device::kWarpSize *
+                    device::slices_per_warp(args_.num_entries, args_.num_blocks * plan::kWarps);
+    num_valid_ = num_valid;
+    args_.num_valid_tokens = &num_valid_;
+  }
+
+  /// From now on, each batch is split by the previous one.
+  void be_stale() {
+    args_.previous = &previous_;
+    args_.packed = packed_.data();
+  }
+  void update(const Placement& placement) {
+    image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_);
+    std::copy(image_.bytes().begin(), image_.bytes().end(), device_image_.begin());
+  }
+  /// This rank's counts of the latest batch.
+  std::span<const int> packed() const { return std::span(packed_).first(image_.layout().size()); }
+
+  void give(const std::int32_t* all_counts) { args_.all_counts = all_counts; }
+  void exchange(const exchange::PeerArgs& peers) {
+    args_.peers = peers;
+    args_.gathered = gathered_.data();
+    args_.all_counts = args_.gathered;
+  }
+
+  std::vector<unsigned char*> memory() {
+    std::vector<unsigned char*> memory;
+    for (auto& block : blocks_) memory.push_back(reinterpret_cast<unsigned char*>(block.data()));
+    return memory;
+  }
+
+  /// Fills the blocks' memory with junk, because a block cannot rely on what it finds there.
+  void spoil_memory() {
+    for (auto& block : blocks_) std::memset(block.data(), 0xFF, block.size() * sizeof(uint4));
+  }
+
+  /// Plans the batch. Each thread calls it.
+  void plan() {
+    void* const memory = blocks_[blockIdx.x].data();
+    const bool exchanges = args_.peers.own != nullptr;
+    if (args_.previous != nullptr) {
+      is_cut_ ? plan<true, true>(exchanges, memory) : plan<false, true>(exchanges, memory);
+    } else {
+      is_cut_ ? plan<true, false>(exchanges, memory) : plan<false, false>(exchanges, memory);
+    }
+  }
+
+  std::vector<std::int64_t> result() const {
+    const auto n = static_cast<std::size_t>(args_.num_entries);
+    if (args_.id_bytes == 8) return {entries_.begin(), entries_.begin() + args_.num_entries};
+    const auto* const ids = reinterpret_cast<const std::int32_t*>(entries_.data());
+    return {ids, ids + n};
+  }
+
+  const plan::Status& status() const { return status_; }
+  const plan::Image& image() const { return image_; }
+
+ private:
+  template <bool kCut, bool kStale>
+  void plan(bool exchanges, void* memory) {
+    exchanges ? plan_batch<kCut, true, kStale>(args_, memory)
+              : plan_batch<kCut, false, kStale>(args_, memory);
+  }
+
+  const Index num_members_;
+  bool is_cut_ = false;
+  plan::Image image_;
+  std::vector<unsigned char> device_image_;
+  plan::Status status_{};
+  plan::Args args_{};
+  int num_valid_ = 0;
+  std::vector<std::int64_t> entries_;
+  std::vector<int> gathered_, packed_;
+  plan::Previous previous_{};
+  std::vector<std::vector<uint4>> blocks_;
+};
+
+/// What the first `num_valid` entries are mapped to; padding is mapped to -1.
+inline std::vector<std::int64_t> map_on_cpu(const Placement& p, Index rank,
+                                            const std::vector<Load>& counts,
+                                            std::span<const std::int64_t> topk,
+                                            std::size_t num_valid) {
+  const auto experts = static_cast<std::size_t>(p.num_logical_experts);
+  std::vector<Load> sum(experts, 0);
+  for (std::size_t i = 0; i < counts.size(); ++i) sum[i % experts] += counts[i];
+  std::vector<std::int64_t> out(topk.size(), -1);
+  map_tokens(p, counts, solve(p, sum).physical_load, rank, topk.first(num_valid),
+             std::span(out).first(num_valid));
+  return out;
+}
+
+/// Ranks that exchange their counts through buffers in CPU memory.
+class EmulatedGroup {
+ public:
+  EmulatedGroup(const Placement& p, int num_blocks)
+      : EmulatedGroup(p, num_blocks, [&] {
+          std::vector<Index> all(static_cast<std::size_t>(p.num_ranks));
+          std::iota(all.begin(), all.end(), 0);
+          return all;
+        }()) {}
+
+  /// `members`: all ranks, or the live ones.
+  EmulatedGroup(const Placement& p, int num_blocks, const std::vector<Index>& members)
+      : layout_(exchange::ExchangeLayout::of(static_cast<Index>(members.size()),
+                                             static_cast<std::int64_t>(PackedLayout(p).size()))) {
+    const auto bytes = static_cast<std::size_t>(layout_.bytes(1));
+    for (const Index g : members) {
+      buffers_.emplace_back(bytes / sizeof(uint4) + 16);
+      planners_.push_back(
+          std::make_unique<EmulatedPlanner>(p, g, num_blocks, 4, layout_.num_ranks));
+    }
+    for (Index i = 0; i < layout_.num_ranks; ++i) {
+      auto* const table = reinterpret_cast<unsigned long long*>(buffer(i));
+      for (Index peer = 0; peer < layout_.num_ranks; ++peer) {
+        table[peer] = reinterpret_cast<std::uintptr_t>(buffer(peer));
+      }
+    }
+    set_deadline(std::chrono::minutes(2));
+  }
+
+  void set_deadline(std::chrono::nanoseconds deadline) {
+    for (Index g = 0; g < layout_.num_ranks; ++g) {
+      planner(g).exchange({buffer(g), reinterpret_cast<unsigned long long*>(buffer(g)),
+                           layout_.channel(0), static_cast<unsigned long long>(deadline.count()),
+                           layout_, g});
+    }
+  }
+
+  EmulatedPlanner& planner(Index member) { return *planners_[static_cast<std::size_t>(member)]; }
+
+  /// Runs one batch of the members `in`, at the same time.
+  void run(const std::vector<Index>& in) {
+    std::vector<std::vector<unsigned char*>> memory;
+    memory.reserve(in.size());
+    for (const Index g : in) {
+      planner(g).spoil_memory();
+      memory.push_back(planner(g).memory());
+    }
+    emulated::run_clusters(memory, plan::kThreads, [&](std::size_t c) { planner(in[c]).plan(); });
+  }
+
+ private:
+  unsigned char* buffer(Index g) {
+    return reinterpret_cast<unsigned char*>(buffers_[static_cast<std::size_t>(g)].data());
+  }
+
+  exchange::ExchangeLayout layout_;
+  std::vector<std::vector<uint4>> buffers_;
+  std::vector<std::unique_ptr<EmulatedPlanner>> planners_;
+};
+
+}  // namespace lplb::testing
