@@ -27,9 +27,19 @@ def check_ids(name: str, value: Any) -> int:
 
 def _interface(array: Any, name: str) -> dict[str, Any]:
     found: dict[str, Any] = array.__cuda_array_interface__
-    if found.get("strides") is not None and not getattr(array.flags, "c_contiguous", False):
-        raise ValueError(f"{name}: is not contiguous, expected row-major memory")
+    if not _is_packed(array):
+        raise ValueError(
+            f"{name}: has strides {list(found['strides'])}, expected contiguous memory, or a view "
+            "of a PyTorch or CuPy array"
+        )
     return found
+
+
+def _is_packed(array: Any) -> bool:
+    """Whether an array on a GPU is contiguous. Strides of None say so; others rarely do."""
+    found = array.__cuda_array_interface__
+    flags = getattr(array, "flags", None)
+    return found.get("strides") is None or bool(getattr(flags, "c_contiguous", False))
 
 
 def _check_out(out: Any, topk_idx: Any) -> None:
@@ -57,16 +67,19 @@ def run(
         raise TypeError(f"out: is {describe(out)}, expected a NumPy array")
     else:
         _check_out(out, ids)
-        if not out.flags.c_contiguous or not out.flags.writeable:
-            raise ValueError("out: is not contiguous and writeable")
+        if not out.flags.writeable:
+            raise ValueError("out: is read-only, expected an array that can be written")
+    mapped = out if out.flags.c_contiguous else np.empty_like(ids)
     width = check_ids("topk_idx", ids)
     num_tokens, num_topk = shape_of(ids.shape)
     valid = num_tokens
     if num_valid_tokens is not None:
         valid = check_valid(int(np.asarray(num_valid_tokens).item()), num_tokens)
     paths.host.run(
-        layer, ids.ctypes.data, width, ids.size, valid * num_topk, out.ctypes.data, all_counts
+        layer, ids.ctypes.data, width, ids.size, valid * num_topk, mapped.ctypes.data, all_counts
     )
+    if mapped is not out:
+        out[...] = mapped
     return out
 
 
@@ -91,9 +104,7 @@ def _host_ids(topk_idx: Any) -> NDArray[Any]:
     else:
         raise TypeError(f"topk_idx: is {describe(topk_idx)}, expected an array of ids")
     check_ids("topk_idx", ids)
-    if not ids.flags.c_contiguous:
-        raise ValueError("topk_idx: is not contiguous, expected row-major memory")
-    return ids
+    return np.ascontiguousarray(ids) if not ids.flags.c_contiguous else ids
 
 
 def _run_gpu(
@@ -107,13 +118,25 @@ def _run_gpu(
 ) -> Any:
     cupy = sys.modules.get("cupy") if kind_of(topk_idx) == "cupy" else None
     width = check_ids("topk_idx", topk_idx)
+
+    def packed(array: Any) -> Any:
+        """A view of a CuPy array is copied, on CuPy's current stream."""
+        if cupy is None or stream_given or _is_packed(array):
+            return array
+        return cupy.ascontiguousarray(array)
+
+    stream_given = stream is not None
+    topk_idx = packed(topk_idx)
     if out is None:
         if cupy is None:
             raise TypeError(
                 f"out: is None, expected an array on the GPU with a {type(topk_idx).__name__}"
             )
-        out = cupy.empty_like(topk_idx)
+        out = cupy.empty_like(topk_idx, order="C")
     _check_out(out, topk_idx)
+    mapped = out
+    if cupy is not None and not stream_given and not _is_packed(out):
+        mapped = cupy.empty_like(topk_idx)
     if gpu.settings.is_stale_alone:
         raise TypeError(
             f"topk_idx: is {describe(topk_idx)}, expected a PyTorch tensor with staleness "
@@ -123,6 +146,7 @@ def _run_gpu(
     if gpu.needs_counts:
         shape = gpu.counts.shape(layer, all_counts)
         if all_counts is not None:
+            all_counts = packed(all_counts)
             found = _interface(all_counts, "all_counts")
             if found["shape"] != shape:
                 raise ValueError(
@@ -148,7 +172,7 @@ def _run_gpu(
             raise TypeError(f"num_valid_tokens: has dtype {num_valid_tokens.dtype}, expected int32")
         valid = _interface(num_valid_tokens, "num_valid_tokens")["data"][0]
     if gpu.needs_counts:
-        counts = gpu.counts.on_device(layer, counts, shape)
+        counts = gpu.counts.on_device(layer, counts, shape[1])
     gpu.plan(
         layer,
         stream,
@@ -157,11 +181,13 @@ def _run_gpu(
         num_tokens,
         num_topk,
         valid,
-        _interface(out, "out")["data"][0],
+        _interface(mapped, "out")["data"][0],
         counts,
         None,
         NO_COUNTER,
     )
+    if mapped is not out:
+        out[...] = mapped
     return out
 
 

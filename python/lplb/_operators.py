@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lplb._paths import PATHS
-from lplb._torch import check_ids, check_out, plan_into, quota_tables, run_quotas
+from lplb._torch import quota_tables, run_eager, run_quotas
 
 
 def _plan(
@@ -20,11 +20,7 @@ def _plan(
     planner: int,
     layer: int,
 ) -> Tensor:
-    topk_idx = topk_idx.contiguous()
-    width = check_ids(topk_idx)
-    out = torch.empty_like(topk_idx)
-    plan_into(PATHS[planner], topk_idx, width, num_valid_tokens, layer, all_counts, out)
-    return out
+    return run_eager(PATHS[planner], topk_idx, None, num_valid_tokens, layer, all_counts)
 
 
 def _plan_to(
@@ -35,9 +31,7 @@ def _plan_to(
     layer: int,
     out: Tensor,
 ) -> None:
-    width = check_ids(topk_idx)
-    check_out(out, topk_idx)
-    plan_into(PATHS[planner], topk_idx, width, num_valid_tokens, layer, all_counts, out)
+    run_eager(PATHS[planner], topk_idx, out, num_valid_tokens, layer, all_counts)
 
 
 def _plan_quotas(
@@ -47,9 +41,7 @@ def _plan_quotas(
     planner: int,
     layer: int,
 ) -> tuple[Tensor, ...]:
-    ids, tables = run_quotas(
-        PATHS[planner], topk_idx.contiguous(), None, num_valid_tokens, layer, all_counts
-    )
+    ids, tables = run_quotas(PATHS[planner], topk_idx, None, num_valid_tokens, layer, all_counts)
     return (ids, *tables)
 
 

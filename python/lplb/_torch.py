@@ -47,13 +47,31 @@ def run(
 ) -> Tensor:
     if is_compiling() or type(topk_idx) is not Tensor:
         return _run_traced(paths, topk_idx, out, num_valid_tokens, layer, all_counts)
+    return run_eager(paths, topk_idx, out, num_valid_tokens, layer, all_counts)
+
+
+def run_eager(
+    paths: Paths,
+    topk_idx: Tensor,
+    out: Tensor | None,
+    num_valid_tokens: Any,
+    layer: int,
+    all_counts: Tensor | None,
+    tables: list[Tensor] | None = None,
+    counter: Counter = NO_COUNTER,
+) -> Tensor:
+    """On a GPU the batch's quotas are written to `tables`, and `counter` grows if it is solved."""
     width = check_ids(topk_idx)
+    # A view is copied, on the current stream, because the kernel reads and writes whole rows.
+    ids = topk_idx if topk_idx.is_contiguous() else topk_idx.contiguous()
     if out is None:
-        out = torch.empty_like(topk_idx)
+        out = torch.empty_like(ids)
     elif out is not topk_idx:
         check_out(out, topk_idx)
-    plan_into(paths, topk_idx, width, num_valid_tokens, layer, all_counts, out)
-    return out
+    is_view = not out.is_contiguous()
+    mapped = torch.empty_like(out, memory_format=torch.contiguous_format) if is_view else out
+    plan_into(paths, ids, width, num_valid_tokens, layer, all_counts, mapped, tables, counter)
+    return out.copy_(mapped) if is_view else out
 
 
 def plan_into(
@@ -67,7 +85,7 @@ def plan_into(
     tables: list[Tensor] | None = None,
     counter: Counter = NO_COUNTER,
 ) -> None:
-    """On a GPU the batch's quotas are written to `tables`, and `counter` grows if it is solved."""
+    """Like run_eager(), for contiguous tensors."""
     gpu = paths.gpu
     if not 0 <= layer < gpu.num_layers:
         check_layer(layer, gpu.num_layers)
@@ -92,6 +110,10 @@ def plan_into(
             rest = check_valid(int(num_valid_tokens), num_tokens)
             out.view(-1)[rest * num_topk :].fill_(-1)
             num_tokens = rest
+    given = 0
+    if gpu.needs_counts:
+        counts = _check_counts(gpu, layer, all_counts, index)
+        given = gpu.counts.on_device(layer, *_counts_at(counts))
     gpu.plan(
         layer,
         raw_stream(index),
@@ -101,7 +123,7 @@ def plan_into(
         num_topk,
         valid,
         out.data_ptr(),
-        _check_counts(gpu, layer, all_counts, index) if gpu.needs_counts else 0,
+        given,
         None if tables is None else [table.data_ptr() for table in tables],
         counter,
     )
@@ -112,11 +134,8 @@ def run_counted(paths: Paths, topk_idx: Tensor, counter: Tensor, step: int) -> T
 
     `counter` is one torch.int32 or torch.int64 on the same GPU.
     """
-    width = check_ids(topk_idx)
-    out = torch.empty_like(topk_idx)
     grows = (counter.data_ptr(), counter.element_size(), step)
-    plan_into(paths, topk_idx, width, None, 0, None, out, None, grows)
-    return out
+    return run_eager(paths, topk_idx, None, None, 0, None, counter=grows)
 
 
 def _plan_on_host(
@@ -146,8 +165,6 @@ def check_ids(topk_idx: Tensor, name: str = "topk_idx") -> int:
         raise TypeError(
             f"{name}: has dtype {topk_idx.dtype}, expected torch.int32, torch.int64 or torch.uint32"
         )
-    if not topk_idx.is_contiguous():
-        raise ValueError(f"{name}: is not contiguous, expected row-major memory")
     if not topk_idx.is_cuda and topk_idx.device.type != "cpu":
         raise ValueError(f"{name}: is on {topk_idx.device}, expected the CPU or a CUDA device")
     return width
@@ -165,8 +182,6 @@ def check_out(out: Tensor, topk_idx: Tensor) -> None:
             f"out: is {describe(out)} on {out.device}, expected {describe(topk_idx)} on "
             f"{topk_idx.device} like topk_idx"
         )
-    if not out.is_contiguous():
-        raise ValueError("out: is not contiguous, expected row-major memory")
 
 
 def _check_valid_tensor(value: Tensor, index: int) -> int:
@@ -177,22 +192,25 @@ def _check_valid_tensor(value: Tensor, index: int) -> int:
     return value.data_ptr()
 
 
-def _check_counts(gpu: GpuPath, layer: int, all_counts: Tensor | None, index: int) -> int:
-    """Returns the address for the kernel; 0: no counts."""
+def _check_counts(gpu: GpuPath, layer: int, all_counts: Tensor | None, index: int) -> Tensor | None:
+    """The counts, contiguous; None: there are none."""
     shape = gpu.counts.shape(layer, all_counts)
     if all_counts is None:
-        return gpu.counts.on_device(layer, 0, shape)
+        return None
     if not isinstance(all_counts, Tensor) or all_counts.dtype != torch.int32:
         raise TypeError(
             f"all_counts: is {describe(all_counts)}, expected torch.int32 {list(shape)}"
         )
-    if tuple(all_counts.shape) != shape or not all_counts.is_contiguous():
-        raise ValueError(
-            f"all_counts: is {describe(all_counts)}, expected contiguous {list(shape)}"
-        )
+    if tuple(all_counts.shape) != shape:
+        raise ValueError(f"all_counts: has shape {list(all_counts.shape)}, expected {list(shape)}")
     if all_counts.get_device() != index:
         raise ValueError(f"all_counts: is on {all_counts.device}, expected cuda:{index}")
-    return gpu.counts.on_device(layer, all_counts.data_ptr(), shape)
+    return all_counts.contiguous()
+
+
+def _counts_at(counts: Tensor | None) -> tuple[int, int]:
+    """The address of the counts, and how many are in a row; 0 and 0 if there are none."""
+    return (0, 0) if counts is None else (counts.data_ptr(), counts.shape[1])
 
 
 def _start_gpu(gpu: GpuPath, index: int) -> None:
@@ -213,7 +231,7 @@ def count(paths: Paths, topk_idx: Tensor, num_valid_tokens: Any, layer: int) -> 
         valid = num_tokens
         if num_valid_tokens is not None:
             valid = check_valid(int(num_valid_tokens), num_tokens)
-        flat = topk_idx.view(-1)[: valid * num_topk]
+        flat = topk_idx.reshape(-1)[: valid * num_topk]
         ids = (flat.view(torch.int32) if flat.dtype == torch.uint32 else flat).numpy()
         load, _ = _lplb.count_tokens(ids, placement.num_logical_experts, "cpu")
         return torch.from_numpy(placement.pack(load))
@@ -225,6 +243,7 @@ def count(paths: Paths, topk_idx: Tensor, num_valid_tokens: Any, layer: int) -> 
         valid = _check_valid_tensor(num_valid_tokens, index)
     elif num_valid_tokens is not None:
         num_tokens = check_valid(int(num_valid_tokens), num_tokens)
+    topk_idx = topk_idx.contiguous()
     packed = torch.empty(placement.packed_size, dtype=torch.int32, device=topk_idx.device)
     with torch.cuda.device(index):
         paths.gpu.count(
@@ -282,18 +301,13 @@ def run_quotas(
             else torch.ops.lplb.plan_quotas_stale(*arguments, TURN)
         )
         return (ids if out is None else out.copy_(ids)), Quotas(*tables)
-    width = check_ids(topk_idx)
-    if out is None:
-        out = torch.empty_like(topk_idx)
-    elif out is not topk_idx:
-        check_out(out, topk_idx)
     if not topk_idx.is_cuda:
-        plan_into(paths, topk_idx, width, num_valid_tokens, layer, all_counts, out)
+        out = run_eager(paths, topk_idx, out, num_valid_tokens, layer, all_counts)
         return out, Quotas(*[torch.from_numpy(table) for table in paths.host.quotas(layer)])
     if not paths.settings.keeps_split:
         raise ValueError("quotas: is False, expected Planner(quotas=True)")
     tables = quota_tables(paths, topk_idx)
-    plan_into(paths, topk_idx, width, num_valid_tokens, layer, all_counts, out, tables)
+    out = run_eager(paths, topk_idx, out, num_valid_tokens, layer, all_counts, tables)
     return out, Quotas(*tables)
 
 
