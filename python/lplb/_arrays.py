@@ -25,14 +25,19 @@ def describe(value: Any) -> str:
     """An array as error messages show it."""
     shape = getattr(value, "shape", None)
     if shape is None:
-        return f"a {type(value).__name__}"
+        name = type(value).__name__
+        return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
     return f"{getattr(value, 'dtype', '?')} {list(shape)}"
 
 
 def _to_host(value: Any) -> Any:
     kind = kind_of(value)
     if kind == "torch":
-        return value.detach().cpu().numpy()
+        if value.is_floating_point() and value.element_size() < 4:
+            value = (
+                value.double()
+            )  # NumPy has no bfloat16 and no float8; float64 holds them exactly
+        return value.numpy(force=True)
     if kind == "cupy":
         return value.get()
     if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
@@ -41,11 +46,11 @@ def _to_host(value: Any) -> Any:
 
 
 def to_numpy(
-    value: Any, name: str, dtype: Any, shape: tuple[int | None, ...] | None = None
+    value: Any, name: str, dtype: Any, shape: tuple[int | str, ...] | None = None
 ) -> NDArray[Any]:
-    """`value` as a contiguous array of `dtype` in the host's memory.
+    """`value` as a contiguous array of `dtype` in the host's memory. Views are copied.
 
-    If `dtype` is an integer, any integers that fit are taken; otherwise any numbers. None in
+    If `dtype` is an integer, any integers that fit are taken; otherwise any real numbers. A name in
     `shape` takes any length. An array on a GPU is copied, which waits for it.
     """
     wanted = np.dtype(dtype)
@@ -66,11 +71,12 @@ def to_numpy(
     if shape is not None and (
         array.ndim != len(shape)
         or any(
-            want is not None and got != want for got, want in zip(array.shape, shape, strict=True)
+            isinstance(want, int) and got != want
+            for got, want in zip(array.shape, shape, strict=True)
         )
     ):
-        expected = ["any" if n is None else n for n in shape]
-        raise ValueError(f"{name}: has shape {list(array.shape)}, expected {expected}")
+        expected = ", ".join(map(str, shape))
+        raise ValueError(f"{name}: has shape {list(array.shape)}, expected [{expected}]")
     if wanted.kind in "iu" and array.dtype != wanted and array.size:
         limits = np.iinfo(wanted)
         low, high = int(array.min()), int(array.max())

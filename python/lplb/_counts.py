@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lplb._arrays import to_numpy
-from lplb._placement import Placement
 from lplb._settings import Settings
 
 
@@ -34,11 +33,12 @@ class AllCounts:
     placement. Both paths share this object, since either may run the previous batch.
     """
 
-    def __init__(self, settings: Settings, placements: Sequence[Placement]) -> None:
-        """`placements`: one a layer; the planner exchanges its elements."""
+    def __init__(self, settings: Settings, packed_sizes: Sequence[int]) -> None:
+        """`packed_sizes`: those of the layers' placements; the planner changes its elements."""
         self._num_ranks = settings.num_ranks
+        self._rank = settings.rank
         self._is_stale = settings.staleness != 0
-        self._placements = placements
+        self._packed_sizes = packed_sizes
         #: packed_size of each layer's previous batch, with staleness; 0: there was none.
         self._last_sizes = [0] * settings.num_layers
 
@@ -52,24 +52,30 @@ class AllCounts:
                 "all_counts: is None, expected counts of all ranks, or a planner with a group "
                 "or same_tokens=True"
             )
-        return self._num_ranks, self._last_sizes[layer] or self._placements[layer].packed_size
+        return self._num_ranks, self._last_sizes[layer] or self._packed_sizes[layer]
 
     def on_host(self, layer: int, all_counts: Any) -> GivenCounts:
         """`all_counts`, checked, for a batch on the CPU. Notes that the batch runs."""
         shape = self.shape(layer, all_counts)
         rows = None if all_counts is None else to_numpy(all_counts, "all_counts", np.int64, shape)
+        if rows is not None and rows.min() < 0:
+            for rank, column in np.argwhere(rows < 0).tolist():
+                if rank != self._rank:  # the planner uses its own count
+                    raise ValueError(
+                        f"all_counts: has {rows[rank, column]} at [{rank}, {column}], expected >= 0"
+                    )
         self._note_batch(layer)
         return GivenCounts(rows)
 
-    def on_device(self, layer: int, address: int, shape: tuple[int, int]) -> int:
-        """What the kernel is given of counts of that shape at `address`; 0: no counts.
+    def on_device(self, layer: int, address: int, num_counts: int) -> int:
+        """What the kernel is given of rows of `num_counts` at `address`; 0: no counts.
 
         Notes that the batch runs. The kernel reads as many counts as the current placement has,
         so counts of another size must not be shown to it.
         """
         self._note_batch(layer)
-        return address if shape[1] == self._placements[layer].packed_size else 0
+        return address if num_counts == self._packed_sizes[layer] else 0
 
     def _note_batch(self, layer: int) -> None:
         if self._is_stale:
-            self._last_sizes[layer] = self._placements[layer].packed_size
+            self._last_sizes[layer] = self._packed_sizes[layer]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -70,17 +71,14 @@ class Exchange:
         self.timeout = timeout
         self.is_nccl = dist.get_backend(group) == "nccl"
 
-    def own_rank(self, rank: int | None, num_ranks: int) -> int:
-        """This rank. Raises ValueError if the caller's `rank` or the placement says otherwise."""
-        if self.size != num_ranks:
-            raise ValueError(
-                f"group: has {self.size} ranks, expected those of the placement ({num_ranks})"
-            )
-        if rank is not None and rank != self.rank:
-            raise ValueError(f"rank: is {rank}, expected that in the group ({self.rank})")
-        return self.rank
+    def own_rank(self, rank: int | None, members: tuple[int, ...]) -> int:
+        """This rank in the placements. Raises ValueError if the caller's `rank` is another one."""
+        own = members[self.rank]
+        if rank is not None and rank != own:
+            raise ValueError(f"rank: is {rank}, expected that in the group ({own})")
+        return own
 
-    def agree(self, facts: dict[str, int]) -> None:
+    def agree(self, facts: dict[str, int], placements: Sequence[Placement]) -> None:
         """Raises ValueError on all ranks if one of `facts` differs, and names the ranks."""
         mine = torch.tensor(
             [facts[name] for name in AGREED],
@@ -96,6 +94,9 @@ class Exchange:
             if common == self.size:
                 continue
             usual = next(v for v in values.tolist() if (values == v).sum() == common)
+            if name == "placement":
+                # All ranks come here, because all have the same table.
+                self._tell_difference(placements, values.tolist().index(usual))
             odd = [
                 f"rank {r} has {_shown(name, v)}"
                 for r, v in enumerate(values.tolist())
@@ -105,6 +106,20 @@ class Exchange:
                 f"{name}: differs between the ranks of the group: {', '.join(odd)}, "
                 f"expected {_shown(name, usual)}"
             )
+
+    def _tell_difference(self, placements: Sequence[Placement], usual: int) -> None:
+        """Raises ValueError, which says where the placements differ from those of rank `usual`."""
+        told = [json.loads(text) for (text,) in self.tell([json.dumps(_details(placements))])]
+        for rank, mine in enumerate(told):
+            for layer, (own, theirs) in enumerate(zip(mine, told[usual], strict=True)):
+                for name, values in own.items():
+                    if values != theirs[name]:
+                        raise ValueError(
+                            "placement: differs between the ranks of the group: "
+                            + _first_difference(
+                                rank, usual, f"layer {layer}, {name}", values, theirs[name]
+                            )
+                        )
 
     def all_gather_bytes(self, mine: bytes) -> list[bytes]:
         """What each rank gave; lengths may differ. It serves set-up."""
@@ -148,15 +163,21 @@ class Exchange:
 
     @contextmanager
     def in_time(self, what: str, seconds: float) -> Iterator[None]:
-        """Turns what its block raises into a RuntimeError that says what did not come."""
+        """Turns what its block raises into a RuntimeError that says what did not come.
+
+        What PyTorch says is its cause.
+        """
+        started = time.monotonic()
         try:
             yield
         except (RuntimeError, ValueError) as error:
-            raise RuntimeError(
-                f"group: rank {self.rank} did not get {what} within "
-                f"{seconds:g} s: a rank has ended, is late, or the group is "
-                f"closed ({error})"
-            ) from error
+            waited = time.monotonic() - started
+            why = (
+                f"within {seconds:g} s: a rank is late, or has ended"
+                if waited >= seconds
+                else f"(after {waited:.1f} s): a rank has ended, or the group is closed"
+            )
+            raise RuntimeError(f"group: rank {self.rank} did not get {what} {why}") from error
 
     def _gather(
         self, everyone: torch.Tensor, mine: torch.Tensor, what: str, at_least: float
@@ -280,6 +301,28 @@ def device_rounds(exchange: Exchange | None, settings: Settings, index: int) -> 
     """Rounds for each layer on GPU `index`, with room for the largest placement."""
     device = torch.device("cuda", index)
     return [DeviceRounds(exchange, settings.max_counts, device) for _ in range(settings.num_layers)]
+
+
+def _details(placements: Sequence[Placement]) -> list[dict[str, Any]]:
+    """All that two placements of the same sizes can differ in."""
+    return [
+        {
+            "num_nodes": p.num_nodes,
+            "rank_speed": p.rank_speed.tolist(),
+            "rank_alive": p.rank_alive.tolist(),
+            "physical_to_logical": p.physical_to_logical.tolist(),
+        }
+        for p in placements
+    ]
+
+
+def _first_difference(rank: int, other: int, where: str, mine: Any, theirs: Any) -> str:
+    if isinstance(mine, list) and len(mine) != len(theirs):
+        return f"{where} has {len(mine)} entries on rank {rank}, {len(theirs)} on rank {other}"
+    if isinstance(mine, list):
+        at = next(i for i, pair in enumerate(zip(mine, theirs, strict=True)) if pair[0] != pair[1])
+        where, mine, theirs = f"{where}[{at}]", mine[at], theirs[at]
+    return f"{where} is {mine} on rank {rank}, {theirs} on rank {other}"
 
 
 def _shown(name: str, value: int) -> str:

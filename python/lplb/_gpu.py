@@ -45,11 +45,12 @@ class GpuPath:
         self,
         settings: Settings,
         placements: Sequence[Placement],
+        packed_sizes: Sequence[int],
         counts: AllCounts,
         exchange: Exchange | None,
         comm: Comm,
     ) -> None:
-        """`placements`: one a layer; the planner exchanges its elements."""
+        """`placements`, and their packed sizes: one a layer; the planner changes the elements."""
         self.settings = settings
         self.counts = counts
         # Copies of what each batch reads: a property of the settings would cost a call.
@@ -62,7 +63,7 @@ class GpuPath:
         self.planners: list[_lplb.GpuPlanner] = []
         self.gathers = False
         self._placements = placements
-        self._packed_sizes = [p.packed_size for p in placements]
+        self._packed_sizes = packed_sizes
         self._exchange = exchange
         self._comm = comm
         self._peers: Peers | None = None
@@ -81,23 +82,33 @@ class GpuPath:
             )
         if self._is_closed:
             raise RuntimeError("planner: is closed")
+        # NOTE: nothing of the planner changes before all of it is made, so that a start that fails
+        # can be repeated.
+        rounds: list[DeviceRounds] = []
         if self._exchange is None:
-            self.planners = [self._make(i, None) for i in range(self.num_layers)]
+            planners = [self._make(i, None) for i in range(self.num_layers)]
+            if self.settings.is_stale_alone:
+                rounds = self._make_rounds(index)
         else:
             from lplb import _peers
 
-            self._peers, self._reason, self.planners = _peers.start(
-                self._exchange, self.settings, self._comm, self._make
+            self._peers, self._reason, planners, rounds = _peers.start(
+                self._exchange,
+                self.settings,
+                self._comm,
+                self._make,
+                lambda: self._make_rounds(index),
             )
+        self.planners, self._rounds, self.index = planners, rounds, index
         self.gathers = self._peers is None and (
             self._exchange is not None or self.settings.is_stale_alone
         )
-        if self.gathers:
-            from lplb import _exchange
 
-            self._rounds = _exchange.device_rounds(self._exchange, self.settings, index)
-            self._on_device = _exchange.on_device
-        self.index = index
+    def _make_rounds(self, index: int) -> list[DeviceRounds]:
+        from lplb import _exchange
+
+        self._on_device = _exchange.on_device
+        return _exchange.device_rounds(self._exchange, self.settings, index)
 
     def plan(
         self,
@@ -166,7 +177,6 @@ class GpuPath:
     def update_placement(self, stream: int, layer: int, placement: Placement) -> None:
         if self.planners:
             self.planners[layer].update_placement(stream, placement)
-        self._packed_sizes[layer] = placement.packed_size
 
     def exchange_stats(self, stream: int, layers: Sequence[int]) -> ExchangeStats:
         """Sums over `layers`. Waits for the stream if there are peers."""
@@ -180,7 +190,9 @@ class GpuPath:
             name: sum(one[name] for one in found)
             for name in ("rounds", "complete", "timed_out", "behind", "mismatched")
         }
-        missing = [one["last_missing"] for one in found if one["last_missing"] >= 0]
+        missing = [
+            self.settings.members[one["last_missing"]] for one in found if one["last_missing"] >= 0
+        ]
         return ExchangeStats(
             self._peers.transport,
             self._peers.bytes,
@@ -215,6 +227,7 @@ class GpuPath:
         return _lplb.GpuPlanner(
             self._placements[layer],
             settings.rank,
+            len(settings.members),
             *settings.limits,
             settings.keeps_split,
             settings.checks,

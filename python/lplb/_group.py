@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lplb._arrays import check_int
 from lplb._comm import check_transport, read_comm
 from lplb._placement import Placement
-from lplb._settings import check_staleness
+from lplb._settings import check_staleness, members_of
 
 if TYPE_CHECKING:
     from lplb._exchange import Exchange
@@ -57,14 +57,23 @@ class Group:
         if self.exchange is not None:
             from lplb._exchange import facts_of
 
-            self.exchange.agree(facts_of(placements, *self._facts))
+            self.exchange.agree(facts_of(placements, *self._facts), placements)
 
-    def own_rank(self, rank: int | None, num_ranks: int, same_tokens: bool) -> int:
-        """This rank. `rank` is what the caller gave."""
+    def members(self, placements: Sequence[Placement]) -> tuple[int, ...]:
+        """The ranks of the placements whose counts are exchanged: see Settings."""
+        num_ranks = placements[0].num_ranks
+        return members_of(placements, num_ranks if self.exchange is None else self.exchange.size)
+
+    def own_rank(self, rank: int | None, members: tuple[int, ...], same_tokens: bool) -> int:
+        """This rank in the placements. `rank` is what the caller gave."""
         if self.exchange is not None:
-            return self.exchange.own_rank(rank, num_ranks)
+            return self.exchange.own_rank(rank, members)
+        num_ranks = len(members)
         if rank is None:
             if same_tokens or num_ranks == 1:
                 return 0
             raise ValueError("rank: is None, expected a rank, a group, or same_tokens=True")
-        return check_int(rank, "rank")
+        own = check_int(rank, "rank")
+        if not 0 <= own < num_ranks:
+            raise ValueError(f"rank: is {own}, expected 0 to {num_ranks - 1}")
+        return own

@@ -37,8 +37,10 @@ class HostPath:
         # Copies of what each batch reads: a property of the settings would cost a call.
         self._max_entries = settings.max_tokens * settings.num_topk
         self._keeps_history = settings.keeps_history
+        # With same_tokens each rank maps the tokens as rank 0 would.
+        rank, member = (0, 0) if settings.same_tokens else (settings.rank, settings.member)
         self._planners = [
-            _lplb.HostPlanner(p, settings.rank, settings.same_tokens, *settings.limits)
+            _lplb.HostPlanner(p, rank, member, len(settings.members), *settings.limits)
             for p in placements
         ]
         self._rounds: list[HostRounds] = []
@@ -80,9 +82,20 @@ class HostPath:
             exchange = (
                 self._rounds[layer] if self._rounds else self._counts.on_host(layer, all_counts)
             )
-        self._planners[layer].run(
-            topk_idx, id_bytes, num_entries, num_valid, physical_idx, self._keeps_history, exchange
-        )
+        try:
+            self._planners[layer].run(
+                topk_idx,
+                id_bytes,
+                num_entries,
+                num_valid,
+                physical_idx,
+                self._keeps_history,
+                exchange,
+            )
+        except RuntimeError as error:
+            if self._rounds or self._is_alone:
+                raise
+            raise ValueError(f"all_counts: {error}") from None  # the caller gave them
 
     def quotas(self, layer: int) -> tuple[NDArray[Any], ...]:
         """The split of the layer's latest batch, as the fields of Quotas."""

@@ -33,11 +33,14 @@ class Paths:
     """
 
     def __init__(self, settings: Settings, placements: list[Placement], group: Group) -> None:
-        counts = AllCounts(settings, placements)
+        self._packed_sizes = [p.packed_size for p in placements]
+        counts = AllCounts(settings, self._packed_sizes)
         self.settings = settings
         self.placements = placements
         self.host = HostPath(settings, placements, counts, group.exchange)
-        self.gpu = GpuPath(settings, placements, counts, group.exchange, group.comm)
+        self.gpu = GpuPath(
+            settings, placements, self._packed_sizes, counts, group.exchange, group.comm
+        )
         self.handle = next(_handles)
         PATHS[self.handle] = self
 
@@ -47,6 +50,7 @@ class Paths:
             self.gpu.update_placement(stream, layer, placement)
             self.host.update_placement(layer, placement)
             self.placements[layer] = placement
+            self._packed_sizes[layer] = placement.packed_size
         self.host.fit_tables(self.placements)
 
     def stats(self, stream: int, layers: Sequence[int], wait: bool) -> list[dict[str, Any]] | None:

@@ -14,7 +14,7 @@ import torch
 
 from lplb import _lplb
 from lplb._comm import Comm
-from lplb._exchange import Exchange
+from lplb._exchange import DeviceRounds, Exchange
 from lplb._settings import Settings
 
 T = TypeVar("T")
@@ -102,23 +102,28 @@ def start(
     settings: Settings,
     comm: Comm,
     make: Callable[[int, _lplb.PeerChannel | None], _lplb.GpuPlanner],
-) -> tuple[Peers | None, str, list[_lplb.GpuPlanner]]:
+    make_rounds: Callable[[], list[DeviceRounds]],
+) -> tuple[Peers | None, str, list[_lplb.GpuPlanner], list[DeviceRounds]]:
     """Connects the ranks and makes the planner of each layer. Collective.
 
-    Returns what connect() does, and the planners. If a step fails on one rank, all ranks raise.
+    Returns what connect() does, the planners, and the rounds, which are only made if there are no
+    peers. If a step fails on one rank, all ranks raise.
     """
     num_layers = settings.num_layers
     peers, reason = connect(exchange, settings.transport, comm, num_layers, settings.max_counts)
     error: Exception | None = None
     made: list[_lplb.GpuPlanner] = []
+    rounds: list[DeviceRounds] = []
     try:
         for layer in range(num_layers):
             made.append(make(layer, peers.channel(layer) if peers is not None else None))
+        if peers is None:
+            rounds = make_rounds()
     except Exception as caught:
         error = caught
     trouble = _first_trouble([text for (text,) in exchange.tell([_text_of(error)])])
     if not trouble:
-        return peers, reason, made
+        return peers, reason, made, rounds
     made.clear()
     if peers is not None:
         peers.disconnect()

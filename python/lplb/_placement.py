@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lplb import _lplb
-from lplb._arrays import check_int, like, to_numpy
+from lplb._arrays import check_int, describe, like, to_numpy
 from lplb._lplb import Topology
 
 
@@ -70,7 +70,7 @@ class Placement(_lplb.Placement):
         rank_speed: Any = None,
         rank_alive: Any = None,
     ) -> None:
-        experts = to_numpy(physical_to_logical, "physical_to_logical", np.int32, (None,))
+        experts = to_numpy(physical_to_logical, "physical_to_logical", np.int32, ("num_physical",))
         if num_logical_experts is None:
             num_logical_experts = int(experts.max()) + 1 if experts.size else 0
         super().__init__(
@@ -111,9 +111,18 @@ class Placement(_lplb.Placement):
 def _ranks(rank_speed: Any, rank_alive: Any) -> tuple[Any, Any]:
     """Both as arrays, empty for None."""
     return (
-        to_numpy([] if rank_speed is None else rank_speed, "rank_speed", np.float64, (None,)),
-        to_numpy([] if rank_alive is None else rank_alive, "rank_alive", np.uint8, (None,)),
+        to_numpy(
+            [] if rank_speed is None else rank_speed, "rank_speed", np.float64, ("num_ranks",)
+        ),
+        to_numpy([] if rank_alive is None else rank_alive, "rank_alive", np.uint8, ("num_ranks",)),
     )
+
+
+def check_placement(placement: Any, name: str = "placement") -> Placement:
+    """`placement`. Raises TypeError if it is no Placement."""
+    if not isinstance(placement, _lplb.Placement):
+        raise TypeError(f"{name}: is {describe(placement)}, expected an lplb.Placement")
+    return cast("Placement", placement)
 
 
 def _rebuild(
@@ -141,7 +150,8 @@ def layers_of(
 
     The other arguments are those of :class:`Placement`.
     """
-    rows = to_numpy(physical_to_logical, "physical_to_logical", np.int32, (None, None))
+    shape = ("num_layers", "num_physical")
+    rows = to_numpy(physical_to_logical, "physical_to_logical", np.int32, shape)
     return [Placement(row, num_ranks, num_logical_experts, **options) for row in rows]
 
 
@@ -165,7 +175,7 @@ def rebalance_experts(
     Parameters
     ----------
     weight : array of numbers, [num_layers, num_logical]
-        The load of each expert, finite and >= 0. NumPy, PyTorch or CuPy.
+        The load of each expert, finite and >= 0. NumPy, PyTorch or CuPy; any real type.
     num_replicas : int
         All slots: a multiple of num_gpus, at least num_logical.
     num_groups, num_nodes : int
@@ -201,7 +211,7 @@ def rebalance_experts(
     >>> logcnt.tolist()
     [[3, 1, 1, 1]]
     """
-    load = to_numpy(weight, "weight", np.float64, (None, None))
+    load = to_numpy(weight, "weight", np.float64, ("num_layers", "num_logical"))
     maps = _lplb.rebalance_experts(
         load,
         load.shape[0],
@@ -254,9 +264,11 @@ def place_on_topology(
     >>> maps[0].shape
     (1, 12)
     """
-    load = to_numpy(weight, "weight", np.float64, (None, None))
+    load = to_numpy(weight, "weight", np.float64, ("num_layers", "num_logical"))
     if isinstance(topology, str):
         topology = _lplb.topology_parse(topology)
+    elif not isinstance(topology, Topology):
+        raise TypeError(f"topology: is {describe(topology)}, expected a Topology or its name")
     maps = _lplb.place_on_topology(
         load,
         load.shape[0],
@@ -309,6 +321,8 @@ def moves(old: Placement, new: Placement, *, keep_slots: bool = False) -> Sequen
     >>> lplb.moves(old, lplb.Placement([0, 2, 1, 2], num_ranks=2))
     [Move(logical=2, source=3, target=1, kind='same node')]
     """
+    check_placement(old, "old")
+    check_placement(new, "new")
     if keep_slots:
         new = _stay(old, new)
     return [Move(*move) for move in _lplb.plan_moves(old, new)]
@@ -324,7 +338,7 @@ def keep_slots(old: Placement, new: Placement) -> Placement:
     >>> lplb.keep_slots(old, lplb.Placement([1, 0, 3, 2], num_ranks=2)).physical_to_logical.tolist()
     [0, 1, 2, 3]
     """
-    kept = _lplb.keep_slots(old, new)
+    kept = _lplb.keep_slots(check_placement(old, "old"), check_placement(new, "new"))
     return _rebuild(
         kept.physical_to_logical,
         kept.num_ranks,

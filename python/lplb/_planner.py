@@ -15,10 +15,14 @@ from lplb._group import Group
 from lplb._paths import Paths
 from lplb._placement import Placement
 from lplb._results import ExchangeStats, PlannerStats, Quotas, add_up
-from lplb._settings import Settings, as_layers, check_next, check_placements, room_for_redundants
-
-# Parameters of deepseek-ai/LPLB's class that this one does not have.
-_ORIGINALS = {"redundant_to_original", "n_routed_experts"}
+from lplb._settings import (
+    Settings,
+    as_layers,
+    check_next,
+    check_placements,
+    is_original_call,
+    room_for_redundants,
+)
 
 
 class Planner:
@@ -58,12 +62,14 @@ class Planner:
     max_steps : int
         The most steps of "flow"; -1: no limit.
     rank : int, optional
-        The rank whose tokens run() gets. With `group` it is this process's rank in the group.
+        The rank in the placement whose tokens run() gets. With `group` it follows from this
+        process's rank in the group.
     group : torch.distributed.ProcessGroup, optional
-        The num_ranks ranks that exchange `placement.packed_size` integers a batch: on a GPU as
-        `transport` says, on the CPU by an all-gather over gloo. Then construction,
-        update_placement() and the first batch on a GPU are collective: they check that all ranks
-        agree.
+        The ranks that exchange `placement.packed_size` integers a batch: on a GPU as `transport`
+        says, on the CPU by an all-gather over gloo. Then construction, update_placement() and the
+        first batch on a GPU are collective: they check that all ranks agree. The group has a member
+        for each rank of the placement, or for each live rank: member i is then the i-th live rank,
+        and dead ranks never call (docs/exchange.md).
     same_tokens : bool
         Every rank has the same tokens, as with tensor-parallel attention. Nothing is exchanged, and
         all ranks choose alike. `group` is neither needed nor used.
@@ -81,7 +87,9 @@ class Planner:
         `ElasticBuffer` or `EPBuffer` the group and the communicator are taken; its memory is not
         used. It must live as long as the planner, or until close().
     timeout : float
-        Seconds to wait for the other ranks. The table below says where, and what follows.
+        Seconds to wait for the other ranks. On the CPU a batch then raises RuntimeError; if counts
+        travel within the kernel, it is degraded, and microseconds are fine
+        (docs/exchange.md has all time-outs).
     staleness : int
         1: a batch is split by the counts of the previous batch, while its own counts travel. It is
         for slow links, and costs half of the gain or more (docs/staleness.md).
@@ -102,16 +110,6 @@ class Planner:
 
     Notes
     -----
-    Time-outs:
-
-    | a rank waits in | for | then |
-    |---|---|---|
-    | a batch on the CPU | `timeout` | RuntimeError |
-    | a batch on a GPU, counts within the kernel | `timeout`; microseconds are fine | degraded |
-    | a batch on a GPU, "collective" | NCCL's own time-out | NCCL's error |
-    | construction, update_placement(), close() | `timeout`, at least 30 s | RuntimeError |
-    | the first batch on a GPU (or backend="cuda") | `timeout`, at least 300 s | RuntimeError |
-
     Threads: calls may come from any thread. Those of one layer run one after another; the GIL is
     released meanwhile. Every rank must run the same batches of the same layers in the same order.
 
@@ -168,7 +166,8 @@ class Planner:
             group, comm, timeout, same_tokens, solver, max_steps, transport, staleness
         )
         self._group.agree(placements)
-        self.rank = self._group.own_rank(rank, first.num_ranks, same_tokens)
+        members = self._group.members(placements)
+        self.rank = self._group.own_rank(rank, members, same_tokens)
         self.num_ranks = first.num_ranks
         self.num_logical_experts = first.num_logical_experts
         self._settings = Settings(
@@ -182,6 +181,7 @@ class Planner:
             solver=solver,
             max_steps=check_int(max_steps, "max_steps"),
             rank=self.rank,
+            members=members,
             has_group=self._group.exchange is not None,
             same_tokens=same_tokens,
             transport=transport,
@@ -204,7 +204,7 @@ class Planner:
             self._gpu.start(self._torch.current_device() if self._torch is not None else 0)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Planner:
-        if cls is Planner and (len(args) > 1 or _ORIGINALS & kwargs.keys()):
+        if cls is Planner and is_original_call(args, kwargs):
             from lplb import original
 
             return cast("Planner", original.Planner(*args, **kwargs))
@@ -225,8 +225,7 @@ class Planner:
 
     @property
     def max_replicas(self) -> int:
-        """Columns of run_quotas()'s tables: the most replicas of an expert in any layer's
-        placement.
+        """Columns of run_quotas()'s tables: the most replicas of an expert in any placement.
 
         With quotas=True it stays what it was at construction.
         """
@@ -251,11 +250,12 @@ class Planner:
         Parameters
         ----------
         topk_idx : array of int32, int64 or uint32, [num_tokens, num_topk]
-            Logical ids, contiguous: a PyTorch, NumPy or CuPy array. -1 is dropped and stays -1; ids
-            out of range are counted in stats() and become -1. An array of one dimension has
-            num_topk = 1; if there are more than two, the last is num_topk.
+            Logical ids: a PyTorch, NumPy or CuPy array. -1 is dropped and stays -1; ids out of
+            range are counted in stats() and become -1. An array of one dimension has num_topk = 1;
+            if there are more than two, the last is num_topk. A view that is not contiguous is
+            copied first, on a GPU by one more kernel, which a CUDA graph captures too.
         out : array like topk_idx, optional
-            Takes the result; may be topk_idx itself.
+            Takes the result; may be topk_idx itself, or a view, which costs one more copy.
         num_valid_tokens : int, or int32 array of one element, optional
             Tokens from here on are padding: not counted, and mapped to -1. On a GPU the kernel
             reads an array, without waiting.
@@ -348,7 +348,9 @@ class Planner:
         """Plans with another placement from the next batch on, which is the same on every rank.
 
         Takes one placement for `layer`, or (layer None) one for each layer. It must have the same
-        ranks and logical experts, and no more than max_redundants redundant slots.
+        ranks and logical experts, and no more than max_redundants redundant slots. If the group has
+        only the live ranks, these must be the same: after another rank is lost, make a new planner
+        over a new group.
 
         On a GPU the update is enqueued on the current stream, not within a capture, and takes
         effect in captured graphs too. Only a graph that holds a collective (transport "collective")

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from lplb import _lplb
 from lplb._arrays import check_int, describe
-from lplb._placement import Placement
+from lplb._placement import Placement, check_placement
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ class Settings:
     max_tokens: int
     solver: str
     max_steps: int
+    #: This rank in the placements.
     rank: int
+    #: The ranks whose counts are exchanged, in the order of the group: all ranks, or the live ones.
+    members: tuple[int, ...]
     #: Counts are exchanged over a group.
     has_group: bool
     same_tokens: bool
@@ -61,6 +64,11 @@ class Settings:
     def max_counts(self) -> int:
         """No placement that the planner can take has a larger packed_size."""
         return min(self.num_logical_experts, self.max_redundants) + self.num_ranks
+
+    @property
+    def member(self) -> int:
+        """This rank in the group."""
+        return self.members.index(self.rank)
 
     @property
     def needs_counts(self) -> bool:
@@ -96,10 +104,24 @@ def check_staleness(staleness: Any, same_tokens: bool) -> int:
     return found
 
 
-def check_placement(placement: Any) -> Placement:
-    if not isinstance(placement, _lplb.Placement):
-        raise TypeError(f"placement: is {describe(placement)}, expected an lplb.Placement")
-    return cast("Placement", placement)
+# Parameters of deepseek-ai/LPLB's Planner that lplb.Planner does not have.
+_ORIGINALS = {"redundant_to_original", "n_routed_experts"}
+
+
+def is_original_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether Planner(*args, **kwargs) was written for deepseek-ai/LPLB.
+
+    Raises TypeError if it was not, and further arguments have no names.
+    """
+    first = args[0] if args else None
+    if isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if len(args) > 1 and isinstance(first, _lplb.Placement):
+        raise TypeError(
+            f"Planner: takes one argument without a name, the placement, not {len(args)}; the "
+            "others are named: group=, rank=, num_layers= and so on"
+        )
+    return len(args) > 1 or bool(_ORIGINALS & kwargs.keys())
 
 
 def as_layers(placement: Any, num_layers: int | None) -> list[Placement]:
@@ -150,6 +172,46 @@ def room_for_redundants(max_redundants: Any, placements: Sequence[Placement]) ->
     return given or max(redundants_of(p) for p in placements)
 
 
+def live_ranks(placement: Placement) -> tuple[int, ...]:
+    """The ranks that may take tokens, ascending."""
+    alive = placement.rank_alive
+    return tuple(rank for rank in range(placement.num_ranks) if not alive.size or alive[rank])
+
+
+def members_of(placements: Sequence[Placement], group_size: int) -> tuple[int, ...]:
+    """The rank in the placements of each member of a group.
+
+    A group has a member for each rank, or for each live rank. Raises ValueError otherwise.
+    """
+    num_ranks = placements[0].num_ranks
+    if group_size == num_ranks:
+        return tuple(range(num_ranks))
+    members = live_ranks(placements[0])
+    if group_size != len(members):
+        live = "" if len(members) == num_ranks else f" or its live ones ({len(members)})"
+        raise ValueError(
+            f"group: has {group_size} ranks, expected those of the placement ({num_ranks}){live}"
+        )
+    for placement in placements:
+        _check_members(placement, members)
+    return members
+
+
+def _check_members(placement: Placement, members: tuple[int, ...]) -> None:
+    """Raises ValueError unless the members of a group are the live ranks of `placement`."""
+    live = live_ranks(placement)
+    if len(live) != len(members):
+        raise ValueError(
+            f"placement: has {len(live)} live ranks, expected as many as the group has members "
+            f"({len(members)})"
+        )
+    if live != members:
+        raise ValueError(
+            f"placement: its live ranks are {list(live)}, expected {list(members)}: they are the "
+            "members of the group"
+        )
+
+
 def check_next(placement: Placement, settings: Settings) -> None:
     """Raises ValueError if a planner of these settings has no room for `placement`."""
     mine = (placement.num_logical_experts, placement.num_ranks)
@@ -159,6 +221,8 @@ def check_next(placement: Placement, settings: Settings) -> None:
             f"placement: is of {mine[0]} experts on {mine[1]} ranks, expected {wanted[0]} "
             f"on {wanted[1]}"
         )
+    if len(settings.members) != settings.num_ranks:
+        _check_members(placement, settings.members)
     redundants = redundants_of(placement)
     if redundants > settings.max_redundants:
         raise ValueError(

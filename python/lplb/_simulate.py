@@ -35,7 +35,7 @@ def simulate(
     num_nodes: int = 1,
     num_groups: int = 1,
     redundants: int = 2,
-    policies: Sequence[str] = ("none", "eplb", "eplb+lplb"),
+    policies: str | Sequence[str] = ("none", "eplb", "eplb+lplb"),
     batch_tokens: int = 0,
     window: int = 8,
     rebalance_every: int = 1,
@@ -49,7 +49,7 @@ def simulate(
     ----------
     trace : path or str
         A recorded trace, or "synthetic:NAME".
-    policies : sequence of str
+    policies : sequence of str, or names with commas between
         "none", "eplb", "eplb+lplb", "TOPOLOGY+even", "TOPOLOGY+lplb".
     batch_tokens : int
         Merge or cut steps to batches of this many tokens; 0: as recorded.
@@ -78,7 +78,7 @@ def simulate(
         check_int(num_nodes, "num_nodes"),
         check_int(num_groups, "num_groups"),
         check_int(redundants, "redundants"),
-        list(policies),
+        policies.split(",") if isinstance(policies, str) else list(policies),
         check_int(batch_tokens, "batch_tokens"),
         check_int(window, "window"),
         check_int(rebalance_every, "rebalance_every"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from lplb import _lplb
 from lplb._arrays import check_int, kind_of, like, to_numpy
-from lplb._placement import Placement
+from lplb._placement import Placement, check_placement
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class Split:
     status : str
         "optimal": max_load equals lower_bound. "bounded": a limit of steps or a tolerance left a
         gap.
-    max_load, lower_bound : float
-        The largest load / speed of a rank, and a figure that no integer split can be below.
+    max_load, lower_bound : int or float
+        The largest load / speed of a rank, and a figure that no integer split can be below. If all
+        speeds are 1, both are exact integers.
     bottleneck_ranks : [n] int32
         The ranks that prove lower_bound.
     rank_load : [num_ranks] int64
@@ -39,8 +40,8 @@ class Split:
     status: str
     solver: str
     backend: str
-    max_load: float
-    lower_bound: float
+    max_load: int | float
+    lower_bound: int | float
     steps: int
     bottleneck_ranks: Any
     rank_load: Any
@@ -101,9 +102,9 @@ def solve(
     >>> placement = lplb.Placement([0, 1, 2, 0], num_ranks=2)
     >>> split = lplb.solve(placement, [10, 2, 4])
     >>> split.max_load, split.status, split.physical_load.tolist()
-    (8.0, 'optimal', [6, 2, 4, 4])
+    (8, 'optimal', [6, 2, 4, 4])
     """
-    tokens = to_numpy(load, "load", np.int64, (placement.num_logical_experts,))
+    tokens = _tokens(placement, load)
     split = _lplb.solve(
         placement,
         tokens,
@@ -113,12 +114,13 @@ def solve(
         max_iterations,
         backend,
     )
+    is_whole = bool((placement.rank_speed == 1).all())
     return Split(
         split.status,
         split.solver,
         split.backend,
-        split.max_load,
-        split.lower_bound,
+        split.max_tokens if is_whole else split.max_load,
+        split.bound_tokens if is_whole else split.lower_bound,
         split.steps,
         like(load, split.bottleneck_ranks),
         like(load, split.rank_load),
@@ -140,8 +142,13 @@ def split_evenly(placement: Placement, load: Any) -> Any:
     >>> lplb.split_evenly(lplb.Placement([0, 1, 2, 0], num_ranks=2), [10, 2, 4]).tolist()
     [5, 2, 4, 5]
     """
-    tokens = to_numpy(load, "load", np.int64, (placement.num_logical_experts,))
-    return like(load, _lplb.split_evenly(placement, tokens))
+    return like(load, _lplb.split_evenly(placement, _tokens(placement, load)))
+
+
+def _tokens(placement: Placement, load: Any) -> np.ndarray[Any, Any]:
+    """The arguments of solve() and split_evenly(), checked."""
+    num_logical = check_placement(placement).num_logical_experts
+    return to_numpy(load, "load", np.int64, (num_logical,))
 
 
 def _ids(value: Any, name: str = "topk_idx") -> np.ndarray[Any, Any]:
@@ -219,6 +226,7 @@ def map_tokens(
     >>> lplb.map_tokens(placement, counts, split.physical_load, 0, [0, -1, 0, 0]).tolist()
     [0, -1, 0, 3]
     """
+    check_placement(placement)
     ids = _ids(topk_idx)
     quotas = to_numpy(physical_load, "physical_load", np.int64, (placement.num_physical_experts,))
     rank = check_int(rank, "rank")
@@ -256,5 +264,7 @@ def imbalance(rank_load: Any, placement: Placement | None = None) -> float:
     >>> lplb.imbalance([4, 1], lplb.Placement([0, 1], num_ranks=2, rank_speed=[1, 0.25]))
     1.0
     """
-    loads = to_numpy(rank_load, "rank_load", np.int64, (None,))
-    return _lplb.imbalance(loads, placement)
+    tokens = to_numpy(rank_load, "rank_load", np.int64, ("num_ranks",))
+    if tokens.size and tokens.min() < 0:
+        raise ValueError(f"rank_load: has {tokens.min()}, expected >= 0")
+    return _lplb.imbalance(tokens, None if placement is None else check_placement(placement))

@@ -77,7 +77,8 @@ phy2log, ep_group, deep_ep_initialized
         ep_size: int | None = None,
         group: Any = None,
     ) -> None:
-        table = to_numpy(redundant_to_original, "redundant_to_original", np.int32, (None, None))
+        shape = ("group_size", "num_columns")
+        table = to_numpy(redundant_to_original, "redundant_to_original", np.int32, shape)
         self._topology = _lplb.topology_custom(table, table.shape[0], table.shape[1], "r2o")
         if group is not None:
             check_group(group)

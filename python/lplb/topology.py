@@ -55,7 +55,7 @@ def custom(r2o: Any, name: str = "r2o") -> Topology:
 
     ValueError if a column is not a permutation, or a rank would copy from itself.
     """
-    table = to_numpy(r2o, "r2o", np.int32, (None, None))
+    table = to_numpy(r2o, "r2o", np.int32, ("group_size", "num_columns"))
     return _lplb.topology_custom(table, table.shape[0], table.shape[1], name)
 
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <optional>
+#include <string>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "bindings.h"
 
@@ -18,6 +20,20 @@ nb::tuple to_tuple(ExpertMaps maps) {
   return nb::make_tuple(to_array(std::move(maps.physical_to_logical), {layers, physical}),
                         to_array(std::move(maps.logical_to_physical), {layers, logical, replicas}),
                         to_array(std::move(maps.replica_count), {layers, logical}));
+}
+
+/// Calls `body`. An error about an argument that Python calls by another name is raised with that.
+template <class Body>
+auto renamed(std::initializer_list<std::pair<std::string_view, const char*>> names, Body body) {
+  try {
+    return body();
+  } catch (const ArgumentError& e) {
+    const std::string problem = std::string(e.what()).substr(e.argument().size() + 2);
+    for (const auto& [name, ours] : names) {
+      if (e.argument() == name) throw ArgumentError(ours, problem);
+    }
+    throw;
+  }
 }
 
 const char* kind_name(MoveKind kind) {
@@ -122,9 +138,11 @@ void bind_placement(nb::module_& m) {
          const ArrayIn<double>& rank_speed, const ArrayIn<std::uint8_t>& rank_alive) -> Maps {
         RebalanceOptions options = options_of(num_threads, rank_speed, rank_alive);
         options.spread = spread;
-        return to_tuple(without_gil([&] {
-          return rebalance_experts(span_of(load), num_layers, num_logical, num_replicas, num_groups,
-                                   num_nodes, num_ranks, options);
+        return to_tuple(renamed({{"load", "weight"}, {"num_ranks", "num_gpus"}}, [&] {
+          return without_gil([&] {
+            return rebalance_experts(span_of(load), num_layers, num_logical, num_replicas,
+                                     num_groups, num_nodes, num_ranks, options);
+          });
         }));
       },
       "load"_a, "num_layers"_a, "num_logical"_a, "num_replicas"_a, "num_groups"_a, "num_nodes"_a,
@@ -135,9 +153,11 @@ void bind_placement(nb::module_& m) {
          Index redundants, Index num_ranks, Index num_nodes, int num_threads,
          const ArrayIn<double>& rank_speed, const ArrayIn<std::uint8_t>& rank_alive) -> Maps {
         const RebalanceOptions options = options_of(num_threads, rank_speed, rank_alive);
-        return to_tuple(without_gil([&] {
-          return place_on_topology(span_of(load), num_layers, num_logical, topology, redundants,
-                                   num_ranks, num_nodes, options);
+        return to_tuple(renamed({{"load", "weight"}}, [&] {
+          return without_gil([&] {
+            return place_on_topology(span_of(load), num_layers, num_logical, topology, redundants,
+                                     num_ranks, num_nodes, options);
+          });
         }));
       },
       "load"_a, "num_layers"_a, "num_logical"_a, "topology"_a, "redundants"_a, "num_ranks"_a,

@@ -18,6 +18,7 @@ namespace {
 /// nothing: if every rank has the same tokens, each then maps them as rank 0 alone would.
 class PythonExchange : public Exchange {
  public:
+  /// `rank`: this rank's number in the group.
   PythonExchange(Index num_ranks, Index rank) : num_ranks_(num_ranks), rank_(rank) {}
   Index num_ranks() const override { return num_ranks_; }
   Index rank() const override { return rank_; }
@@ -42,12 +43,10 @@ class PythonExchange : public Exchange {
     }
     const std::size_t at = posted.size() * static_cast<std::size_t>(rank_);
     std::copy(posted.begin(), posted.end(), all.begin() + static_cast<std::ptrdiff_t>(at));
-    collected.assign(all.begin(), all.end());
     return ExchangeStatus::kComplete;
   }
 
-  std::vector<Load> posted;     ///< the last batch's own counts: [PackedLayout::size()]
-  std::vector<Load> collected;  ///< the counts that it was split by: [num_ranks, size]
+  std::vector<Load> posted;  ///< the last batch's own counts: [PackedLayout::size()]
 
  private:
   bool collect_rows(std::span<Load> all) const {
@@ -76,11 +75,13 @@ using Tables = nb::typed<nb::tuple, ArrayOut<std::int32_t>, ArrayOut<std::int32_
 /// returned.
 class HostPlanner {
  public:
-  HostPlanner(const Placement& placement, Index rank, bool same_tokens, std::int64_t max_tokens,
-              Index num_topk, const std::string& solver, std::int64_t max_steps,
-              Index max_redundants, Index staleness, Index window, double decay)
-      : rank_(same_tokens ? 0 : rank),
-        exchange_(std::make_shared<PythonExchange>(placement.num_ranks, rank_)),
+  /// `rank` is this rank in the placement, and `member` in the group of `num_members`.
+  HostPlanner(const Placement& placement, Index rank, Index member, Index num_members,
+              std::int64_t max_tokens, Index num_topk, const std::string& solver,
+              std::int64_t max_steps, Index max_redundants, Index staleness, Index window,
+              double decay)
+      : rank_(rank),
+        exchange_(std::make_shared<PythonExchange>(num_members, member)),
         planner_(
             placement, rank_,
             planner_options(max_tokens * num_topk, 1, solver, max_steps, max_redundants, staleness),
@@ -166,7 +167,7 @@ class HostPlanner {
     const Placement& p = planner_.placement();
     const PackedLayout layout(p);
     if (*last_ == BatchStatus::kOptimal || *last_ == BatchStatus::kBounded) {
-      write_quotas(p, layout, exchange_->collected, planner_.last_split().physical_load, rank_,
+      write_quotas(p, layout, planner_.last_counts(), planner_.last_split().physical_load, rank_,
                    outputs);
     } else {
       write_even_quotas(p, layout, exchange_->posted, rank_, outputs);
@@ -186,10 +187,10 @@ class HostPlanner {
 
 void bind_planner(nb::module_& m) {
   nb::class_<HostPlanner>(m, "HostPlanner")
-      .def(nb::init<const Placement&, Index, bool, std::int64_t, Index, const std::string&,
+      .def(nb::init<const Placement&, Index, Index, Index, std::int64_t, Index, const std::string&,
                     std::int64_t, Index, Index, Index, double>(),
-           "placement"_a, "rank"_a, "same_tokens"_a, "max_tokens"_a, "num_topk"_a, "solver"_a,
-           "max_steps"_a, "max_redundants"_a, "staleness"_a, "window"_a, "decay"_a)
+           "placement"_a, "rank"_a, "member"_a, "num_members"_a, "max_tokens"_a, "num_topk"_a,
+           "solver"_a, "max_steps"_a, "max_redundants"_a, "staleness"_a, "window"_a, "decay"_a)
       .def("run", &HostPlanner::run, "topk_idx"_a, "id_bytes"_a, "num_entries"_a, "num_valid"_a,
            "physical_idx"_a, "remember"_a, "exchange"_a.none())
       .def("update_placement", &HostPlanner::update_placement, "placement"_a)

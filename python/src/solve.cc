@@ -47,6 +47,8 @@ void bind_solve(nb::module_& m) {
       .def_prop_ro("backend", [](const Split& s) { return backend_name(s.backend); })
       .def_ro("max_load", &Split::max_load)
       .def_ro("lower_bound", &Split::lower_bound)
+      .def_prop_ro("max_tokens", [](const Split& s) { return s.max_level.tokens; })
+      .def_prop_ro("bound_tokens", [](const Split& s) { return s.bound_level.tokens; })
       .def_ro("steps", &Split::steps)
       .def_prop_ro(
           "bottleneck_ranks", [](const Split& s) { return to_array(s.bottleneck_ranks); },

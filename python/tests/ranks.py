@@ -63,6 +63,12 @@ def denser_placement(size: int) -> lplb.Placement:
     return lplb.Placement(lplb.rebalance_experts(load, 22 * size, 1, 1, size)[0][0], size)
 
 
+def everywhere(size: int, *dead: int) -> lplb.Placement:
+    """Each of 2 x `size` experts is on each rank; the ranks `dead` take no tokens."""
+    alive = [rank not in dead for rank in range(size)]
+    return lplb.Placement([*range(2 * size)] * size, size, rank_alive=alive)
+
+
 def world() -> Any:
     return torch.distributed.group.WORLD
 

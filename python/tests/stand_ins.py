@@ -88,7 +88,7 @@ class FakeGpuPlanner:
             "timed_out": layer,
             "behind": 0,
             "mismatched": 0,
-            "last_missing": 5 if layer == 1 else -1,
+            "last_missing": 1 if layer == 1 else -1,
         }
 
 
@@ -130,6 +130,7 @@ class PlanningGpuPlanner:
         self,
         placement: lplb.Placement,
         rank: int,
+        num_members: int,
         max_tokens: int,
         num_topk: int,
         solver: str,

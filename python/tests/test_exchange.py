@@ -54,7 +54,7 @@ def all_can(rank: int, size: int, folder: str) -> None:
     planner = make(size, timeout=0.0005, max_redundants=100)
     assert planner.exchange_stats() == lplb.ExchangeStats()
     found = start(planner)
-    assert found == lplb.ExchangeStats("ipc", 4096, "", 20, 19, 1, 0, 0, 5)
+    assert found == lplb.ExchangeStats("ipc", 4096, "", 20, 19, 1, 0, 0, 1)
     assert planner.exchange_stats(0).complete == 10
     (call,) = FakeGroup.calls
     # Room for the largest placement: 16 experts a rank, of which at most 100 have replicas.
@@ -67,6 +67,27 @@ def all_can(rank: int, size: int, folder: str) -> None:
     assert not group.is_open and planner.exchange_stats() == lplb.ExchangeStats()
     with pytest.raises(RuntimeError, match="planner: is closed"):
         start(planner)
+
+
+def rounds_fail_once(rank: int, size: int, folder: str) -> None:
+    """Rank 1 has no memory for the rounds of the collective: all ranks raise, and start again."""
+    pretend_a_gpu()
+    exchange: Any = _exchange
+    failures = ["no room"] if rank == 1 else []
+
+    def device_rounds(*_arguments: Any) -> list[Any]:
+        if failures:
+            raise MemoryError(failures.pop())
+        return []
+
+    exchange.device_rounds = device_rounds
+    planner = make(size, transport="collective")
+    with pytest.raises((MemoryError, RuntimeError), match="no room"):
+        start(planner)
+    gpu = paths_of(planner).gpu
+    assert (gpu.index, gpu.planners) == (-1, [])
+    assert start(planner).transport == "collective"
+    assert gpu.index == 0
 
 
 def one_lacks_ipc(rank: int, size: int, folder: str) -> None:
@@ -149,6 +170,7 @@ def deep_ep_gives_a_communicator(rank: int, size: int, folder: str) -> None:
     [
         tells,
         all_can,
+        rounds_fail_once,
         one_lacks_ipc,
         one_fails_after_the_others,
         one_lacks_all,
@@ -336,7 +358,7 @@ def alone(tmp_path: Any) -> Any:
             TypeError,
             "comm: is a bool, expected an ncclComm_t as an int, or a DeepEP buffer",
         ),
-        ({"comm": object()}, TypeError, "comm: is a object, expected an ncclComm_t"),
+        ({"comm": object()}, TypeError, "comm: is an object, expected an ncclComm_t"),
         (
             {"comm": BufferWithoutGroup(77)},
             ValueError,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pathlib
 import pickle
@@ -109,6 +110,60 @@ def test_rebalance_experts_gives_what_it_got() -> None:
         lplb.rebalance_experts(weight, 5, 1, 1, 2)
 
 
+def test_weights_of_any_real_type_and_any_strides() -> None:
+    torch = pytest.importorskip("torch")
+    plain = np.array([[90, 10, 20, 20], [1, 2, 3, 64]])
+    want = [m.tolist() for m in lplb.rebalance_experts(plain, 6, 1, 1, 2)]
+    for dtype in (np.uint8, np.int16, np.float16, np.float32, np.longdouble, ">f4"):
+        maps = lplb.rebalance_experts(plain.astype(dtype), 6, 1, 1, 2)
+        assert [m.tolist() for m in maps] == want
+    tensor = torch.from_numpy(plain)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.int8, torch.uint8):
+        wide = torch.zeros((2, 8), dtype=dtype)
+        wide[:, ::2] = tensor.to(dtype)
+        maps = lplb.rebalance_experts(wide[:, ::2], 6, 1, 1, 2)
+        assert all(isinstance(m, torch.Tensor) for m in maps)
+        assert [m.tolist() for m in maps] == want, dtype
+    powers = 2 ** torch.arange(4)[None]
+    eighth = lplb.rebalance_experts(powers.to(torch.float8_e5m2), 6, 1, 1, 2)
+    assert (eighth[0] == lplb.rebalance_experts(powers, 6, 1, 1, 2)[0]).all()
+    column = np.array([[0, 9], [1, 9], [2, 9], [0, 9]])[:, 0]
+    assert lplb.Placement(column, 2) == lplb.Placement([0, 1, 2, 0], 2)
+    assert lplb.Placement(torch.tensor([[0, 9], [1, 9]])[:, 0], 2).packed_size == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: lplb.rebalance_experts([[1, -1]], 2, 1, 1, 1),
+            "weight: layer 0, expert 1 has load -1",
+        ),
+        (
+            lambda: lplb.rebalance_experts([1, 1], 2, 1, 1, 1),
+            "weight: has shape [2], expected [num_layers, num_logical]",
+        ),
+        (
+            lambda: lplb.rebalance_experts([[1, 1]], 2, 1, 1, 0),
+            "num_gpus: 0 is not between 1 and 1024",
+        ),
+        (
+            lambda: lplb.place_on_topology([[1.0, float("nan")]], "ring:2", 1, 2),
+            "weight: layer 0, expert 1 has load nan",
+        ),
+        (
+            lambda: lplb.Placement([[0, 1]], 2),
+            "physical_to_logical: has shape [1, 2], expected [num_physical]",
+        ),
+        (lambda: lplb.imbalance([-1, 2]), "rank_load: has -1, expected >= 0"),
+    ],
+)
+def test_messages_name_arguments_as_python_does(call: Any, message: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        call()
+    assert message in str(raised.value)
+
+
 def test_topologies() -> None:
     assert topology.cube().r2o.T.tolist() == [[3, 0, 1, 2, 7, 4, 5, 6], [6, 7, 4, 5, 0, 1, 2, 3]]
     assert topology.hypercube().group_size == 16
@@ -118,8 +173,11 @@ def test_topologies() -> None:
     assert topology.custom([[1], [0]]).r2o.tolist() == [[1], [0]]
     with pytest.raises(ValueError, match="r2o"):
         topology.custom([[0], [1]])
-    with pytest.raises(OSError, match="no-such-file"):
+    with pytest.raises(FileNotFoundError) as missing:
         topology.parse("r2o:no-such-file")
+    assert (missing.value.errno, missing.value.filename) == (errno.ENOENT, "no-such-file")
+    with pytest.raises(TypeError, match="topology: is an int"):
+        lplb.place_on_topology([[1, 1]], 2, 1, 2)  # type: ignore[arg-type]
 
 
 def test_moves_name_the_nearest_source() -> None:

@@ -157,7 +157,7 @@ def test_limits_of_a_new_placement(cube: lplb.Placement) -> None:
     ("call", "error", "words"),
     [
         (lambda p, x: p.run(x.astype(np.float32)), TypeError, ["topk_idx", "float32", "int32"]),
-        (lambda p, x: p.run(x.T), ValueError, ["topk_idx", "contiguous"]),
+        (lambda p, x: p.run(x, read_only(x)), ValueError, ["out", "read-only"]),
         (lambda p, x: p.run(x, x.astype(np.int32)), ValueError, ["out", "int32", "int64"]),
         (lambda p, x: p.run(x, [1]), TypeError, ["out"]),
         (lambda p, x: p.run(x, num_valid_tokens=11), ValueError, ["num_valid_tokens", "11", "10"]),
@@ -210,8 +210,56 @@ def test_counts_are_needed_and_checked(cube: lplb.Placement) -> None:
         planner.run(ids[0], all_counts=counts[:, :3])
     bad = counts.copy()
     bad[1, 0] = -1
-    with pytest.raises(RuntimeError, match="negative"):
+    with pytest.raises(ValueError, match=r"all_counts: has -1 at \[1, 0\], expected >= 0"):
         planner.run(ids[0], all_counts=bad)
+    bad[1, 0] = 2**62
+    bad[2, 0] = 2**62
+    with pytest.raises(
+        ValueError, match=r"all_counts: the counts of all ranks: they sum past 2\^63"
+    ):
+        planner.run(ids[0], all_counts=bad)
+    planner.run(ids[0], all_counts=counts)
+
+
+def read_only(x: Any) -> Any:
+    copy = x.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def test_views_are_taken(cube: lplb.Placement) -> None:
+    """Columns, rows, the other order, a step backwards; for tokens, results and counts."""
+    planner = lplb.Planner(cube, rank=0)
+    ids, counts = group_batch(cube)
+    wide = np.full((2 * len(ids[0]), 7), -1)
+    wide[::2, 1:5] = ids[0]
+    want = planner.run(ids[0], all_counts=counts)
+    for view in (wide[::2, 1:5], np.asfortranarray(ids[0]), ids[0][::-1].copy()[::-1]):
+        assert not view.flags.c_contiguous
+        got = planner.run(view, all_counts=np.asfortranarray(counts))
+        assert (got == want).all() and got.flags.c_contiguous
+        assert (planner.count(view) == planner.count(ids[0])).all()
+        again, _ = planner.run_quotas(view, view, all_counts=counts)
+        assert again is view and (view == want).all()
+    assert (wide[1::2] == -1).all() and (wide[:, [0, 5, 6]] == -1).all()
+
+
+def test_what_is_not_a_placement_is_told(cube: lplb.Placement) -> None:
+    call: Any
+    for call in (
+        lambda: lplb.solve([1, 2, 3], cube),  # type: ignore[arg-type]
+        lambda: lplb.split_evenly("cube", [1]),  # type: ignore[arg-type]
+        lambda: lplb.map_tokens(3, None, [1], 0, [0]),  # type: ignore[arg-type]
+        lambda: lplb.Planner(7),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match="placement: is an? .*, expected an lplb.Placement"):
+            call()
+    with pytest.raises(TypeError, match="old: is a list, expected an lplb.Placement"):
+        lplb.moves([], cube)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Planner: takes one argument without a name.* group="):
+        lplb.Planner(cube, "group")  # type: ignore[call-arg, arg-type]
+    with pytest.raises(TypeError, match="Planner: takes one argument without a name"):
+        lplb.Planner([cube], "group", 3)  # type: ignore[call-arg, arg-type]
 
 
 def test_threads_take_turns(cube: lplb.Placement) -> None:

@@ -45,6 +45,15 @@ def test_imbalance_is_that_of_live_ranks_by_their_speeds() -> None:
         lplb.imbalance([1, 2, 3], dead)
 
 
+def test_loads_are_exact_integers_if_all_speeds_are_1() -> None:
+    placement = lplb.Placement([0, 1, 2, 0], num_ranks=2)
+    split = lplb.solve(placement, [2**62, 3, 4])
+    assert isinstance(split.max_load, int)
+    assert split.max_load == split.lower_bound == 2**61 + 4  # (2^62 + 7) / 2, rounded up
+    fast = lplb.Placement([0, 1, 2, 0], num_ranks=2, rank_speed=[2, 1])
+    assert isinstance(lplb.solve(fast, [9, 0, 0]).max_load, float)
+
+
 def test_results_are_of_the_kind_of_the_load(cube: lplb.Placement) -> None:
     torch = pytest.importorskip("torch")
     load = torch.arange(64, dtype=torch.int32)
@@ -145,5 +154,9 @@ def test_simulate_reports_what_policies_are_worth() -> None:
     assert '"policies"' in report.json
     with pytest.raises(KeyError):
         report.policy("magic")
-    with pytest.raises(OSError, match="no-such-trace"):
+    with pytest.raises(FileNotFoundError, match="no-such-trace"):
         lplb.simulate("no-such-trace")
+    trace = "synthetic:W0_balanced"
+    for policies in ("none", "none,eplb"):
+        names = [p["name"] for p in lplb.simulate(trace, policies=policies)["policies"]]
+        assert names == policies.split(",")

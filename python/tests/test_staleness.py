@@ -164,15 +164,16 @@ def test_quotas_are_those_that_the_batch_was_mapped_by(cube: lplb.Placement, kin
     assert even.solved.tolist() == [0]
 
 
-def test_bad_counts_cost_only_one_batch(cube: lplb.Placement) -> None:
+def test_a_batch_with_bad_counts_has_not_run(cube: lplb.Placement) -> None:
     planner = lplb.Planner(cube, rank=0, staleness=1)
     first, second, third = batches(3)
     planner.run(first[0])
     bad = packed(cube, first)
     bad[1, 0] = -1
-    with pytest.raises(RuntimeError, match="negative"):
+    with pytest.raises(ValueError, match=r"all_counts: has -1 at \[1, 0\], expected >= 0"):
         planner.run(second[0], all_counts=bad)
-    # The batch that failed has been counted.
+    got = planner.run(second[0], all_counts=packed(cube, first))
+    assert (got == by_the_previous(cube, first, 0, second[0])).all()
     got = planner.run(third[0], all_counts=packed(cube, second))
     assert (got == by_the_previous(cube, second, 0, third[0])).all()
 
