@@ -28,21 +28,8 @@ int complain(int status, const std::string& message) {
 
 /// `argv` as one line that a shell would read in the same way.
 std::string command_line(int argc, char** argv) {
-  const auto plain = [](unsigned char c) {
-    return std::isalnum(c) != 0 ||
-           std::string_view("-_./:=,+@%").find(static_cast<char>(c)) != std::string_view::npos;
-  };
   std::string line = "lplb";
-  for (int i = 1; i < argc; ++i) {
-    std::string word = argv[i];
-    if (word.empty() || !std::all_of(word.begin(), word.end(), plain)) {
-      for (std::size_t at = 0; (at = word.find('\'', at)) != std::string::npos; at += 4) {
-        word.replace(at, 1, "'\\''");
-      }
-      word = formatted("'{}'", word);
-    }
-    line += " " + word;
-  }
+  for (int i = 1; i < argc; ++i) line += " " + io::shell_word(argv[i]);
   return line;
 }
 

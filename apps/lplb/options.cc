@@ -91,11 +91,14 @@ CLI::Option* add_flag(CLI::App& app, const std::string& name, const char* group,
 }
 
 std::vector<std::string> split_list(const std::string& text) {
-  std::vector<std::string> items;
-  std::size_t begin = 0;
-  for (std::size_t comma = 0; comma != std::string::npos; begin = comma + 1) {
-    comma = text.find(',', begin);
-    items.push_back(text.substr(begin, comma - begin));
+  std::vector<std::string> items(1);
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == ',') {
+      items.emplace_back();
+    } else {
+      if (text.compare(i, 2, "\\,") == 0) ++i;
+      items.back() += text[i];
+    }
   }
   return items;
 }

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <limits>
 #include <memory>
+#include <optional>
 
 #include "backend.h"
 #include "commands.h"
@@ -15,6 +16,7 @@
 #include "options.h"
 #include "outputs.h"
 #include "simulate/report/answer.h"
+#include "simulate/report/markup.h"
 #include "trace_options.h"
 
 namespace lplb::app {
@@ -27,8 +29,11 @@ struct Options {
   SimulateOptions simulate;
   std::string solver = "auto";
   std::string backend = "cpu";
+  std::optional<Index> redundants;
   std::string json;
   std::string html;
+  std::string placement;
+  std::string policy;  // whose placement is written
 };
 
 /// A progress bar on standard error, if that is a terminal. It is erased when the work is done.
@@ -78,36 +83,69 @@ std::string table_of(const SimulateReport& report) {
 }
 
 std::string title_of(const SimulateReport& report) {
-  const SimulateOptions& o = report.settings;
   return formatted(
-      "{}{}: {} batches, {} layers, {} experts; {} ranks, {} redundants a rank\n"
+      "{}{}: {}, {}, {}; {}\n"
       "imbalance (max / mean rank load), gap to the proven bound, experts moved per rebalance "
       "and layer, tokens kept on their rank\n\n",
       report.trace.name, report.trace.synthetic ? " (synthetic, not recorded)" : "",
-      report.num_batches, report.trace.num_layers, report.trace.num_logical_experts, o.num_ranks,
-      o.redundants);
+      report::counted(report.num_batches, "batch"),
+      report::counted(report.trace.num_layers, "layer"),
+      report::counted(report.trace.num_logical_experts, "expert"), report::group_text(report));
 }
 
-/// The sentence that the page begins with, and the figures that it is based on.
+/// The sentences with which the page begins: the answer, what it costs, and what to know about the
+/// figures.
 std::string answer_of(const SimulateReport& report) {
   const report::Answer answer = report::find_answer(report);
-  if (answer.best == nullptr || answer.base == nullptr) return "";
-  const std::string base = answer.base->name == "eplb"   ? "EPLB"
-                           : answer.base->name == "none" ? "no replicas"
-                                                         : answer.base->name;
-  const std::string figures =
-      formatted("mean imbalance {:.3f} with {}, {:.3f} with {}", answer.base->imbalance.mean,
-                answer.base->name, answer.best->imbalance.mean, answer.best->name);
-  if (answer.cut <= 0) {
-    return formatted("\nLPLB does not help here against {}: {}.\n", base, figures);
+  std::string text;
+  const auto add = [&text](const std::string& line) { text += "\n" + report::plain(line); };
+  if (answer.best != nullptr && answer.base != nullptr) {
+    add(report::verdict(report, answer));
+    std::string means;
+    const PolicyReport* last = nullptr;
+    const auto add_mean = [&](const PolicyReport* policy) {
+      if (policy == last) return;
+      means += formatted("{}{} {:.3f}", last == nullptr ? "" : ", ", policy->name,
+                         policy->imbalance.mean);
+      last = policy;
+    };
+    add_mean(answer.base);
+    for (const report::Effect& effect : answer.effects) add_mean(effect.to);
+    add_mean(answer.best);
+    add("Mean imbalance: " + means + ".");
+    add(report::price(report, *answer.best));
   }
-  return formatted("\nLPLB cuts the slowest rank's load by {:.1f} % against {}: {}.\n",
-                   100 * answer.cut, base, figures);
+  for (const std::string& note : report::notes(report)) add(note);
+  return text.empty() ? "" : text + "\n";
+}
+
+/// Refuses --policy without --write-placement, the reverse, and a policy that is not replayed.
+void check_placement_options(const Options& options) {
+  if (options.placement.empty() != options.policy.empty()) {
+    throw ArgumentError(
+        options.policy.empty() ? "--policy" : "--write-placement",
+        formatted("is required by {}", options.policy.empty() ? "--write-placement" : "--policy"));
+  }
+  const std::vector<std::string> known =
+      options.simulate.policies.empty() ? default_policies() : options.simulate.policies;
+  if (options.policy.empty() || std::ranges::find(known, options.policy) != known.end()) return;
+  throw ArgumentError("--policy",
+                      formatted("\"{}\" is not replayed, expected one of --policies: {}",
+                                options.policy, fmt::join(known, ", ")));
 }
 
 void run(Options& options, const CLI::App& command, const std::string& command_line) {
-  const Outputs outputs({{"--json", options.json}, {"--html", options.html}},
+  const Outputs outputs({{"--json", options.json},
+                         {"--html", options.html},
+                         {"--write-placement", options.placement}},
                         {{"--trace", options.simulate.trace}});
+  check_placement_options(options);
+  if (options.redundants) {
+    if (options.simulate.num_replicas > 0) {
+      throw ArgumentError("--redundants", "says the same as --num-replicas, expected one of them");
+    }
+    options.simulate.redundants = *options.redundants;
+  }
   options.simulate.solver = parse_solver(options.solver);
   const BackendChoice backend(options.backend);
   options.simulate.backend = backend.backend();
@@ -121,7 +159,8 @@ void run(Options& options, const CLI::App& command, const std::string& command_l
     report = simulate(options.simulate);
   }
   outputs.write({options.json.empty() ? "" : report_json(report),
-                 options.html.empty() ? "" : report_html(report, command_line)});
+                 options.html.empty() ? "" : report_html(report, command_line),
+                 options.placement.empty() ? "" : placement_json(report, options.policy)});
   if (!outputs.take_standard_output()) {
     print(title_of(report) + table_of(report) + answer_of(report));
   }
@@ -143,16 +182,35 @@ void add_simulate(CLI::App& program, std::string command_line) {
   add_integer(*command, "--num-groups", kSettings, simulate.num_groups, 1, kMaxPhysical,
               "Expert groups of the router. If the number of nodes divides their number, EPLB is "
               "hierarchical");
-  add_integer(*command, "--redundants", kSettings, simulate.redundants, 0, kMaxPhysical,
-              "Redundant slots of each rank");
+  add_integer(*command, "--redundants", kSettings, options->redundants, 0, kMaxPhysical,
+              "Redundant slots of each rank. The ranks must divide the experts")
+      ->default_str(std::to_string(simulate.redundants));
+  add_value(*command, "--num-replicas", kSettings, kNumber,
+            "All slots of a layer, in place of --redundants: a multiple of the ranks, which need "
+            "not divide the experts",
+            [&simulate](const std::string& text) {
+              simulate.num_replicas =
+                  static_cast<Index>(parse_integer("--num-replicas", text, 1, kMaxPhysical));
+            });
   add_value(*command, "--policies", kSettings, "NAME,...",
-            "What to compare: none, eplb, eplb+lplb, eplb+stale, TOPOLOGY+even, TOPOLOGY+lplb, "
-            "TOPOLOGY+stale, where TOPOLOGY is cube, hypercube, torus:MxN, ring:N or r2o:FILE",
+            "What to compare: none, eplb, eplb+lplb, eplb+stale; TOPOLOGY+even, TOPOLOGY+lplb, "
+            "TOPOLOGY+stale, where TOPOLOGY is cube, hypercube, torus:MxN, ring:N or r2o:FILE; "
+            "file:PATH+even, file:PATH+lplb, file:PATH+stale, which replay a placement file. "
+            "\\, is a comma of a file's name. If the ranks do not divide the experts, none is left "
+            "out of the default",
             [&simulate](const std::string& text) { simulate.policies = split_list(text); })
-      ->default_str(formatted("{}", fmt::join(simulate.policies, ",")));
+      ->default_str(formatted("{}", fmt::join(default_policies(), ",")));
   add_integer(*command, "--batch-tokens", kSettings, simulate.batch_tokens, 0, kMaxCount,
               "Tokens of a batch: steps are merged and cut to this size; 0: batches are the steps "
               "as recorded");
+  add_integer(*command, "--skip-steps", kSettings, simulate.skip_steps, 0, kMaxCount,
+              "Leave out the first N steps of the trace");
+  add_flag(*command, "--drop-repeats", kSettings, simulate.drop_repeats,
+           "Leave out tokens that choose the very same experts in all layers as more than a tenth "
+           "of all tokens: padding and warm-up. The trace must be a STEM.topk.npy");
+  add_integer(
+      *command, "--warm-up", kSettings, simulate.warm_up, 0, kMaxCount,
+      "Leave the first N batches out of all figures; they are replayed and fill the window");
   add_integer(*command, "--window", kSettings, simulate.window, 1, kMaxIndex,
               "How many past batches a placement is made from");
   add_integer(*command, "--rebalance-every", kSettings, simulate.rebalance_every, 1, kMaxIndex,
@@ -161,10 +219,20 @@ void add_simulate(CLI::App& program, std::string command_line) {
   add_backend(*command, options->backend);
   add_threads(*command, "--jobs", simulate.jobs,
               "Number of threads; figures other than times do not depend on it");
+  add_value(*command, "--expert-bytes", kSettings, kNumber,
+            "Bytes of one expert's weights in one layer, to say how much a rebalance moves",
+            [&simulate](const std::string& text) {
+              simulate.expert_bytes = parse_integer("--expert-bytes", text, 1, kMaxCount);
+            });
   add_synthetic(*command, simulate.synthetic);
   add_json(*command, options->json);
   add_text(*command, "--html", kOutput, kFile, options->html,
            "Write a report as one HTML page to this file; - is standard output");
+  add_text(*command, "--write-placement", kOutput, kFile, options->placement,
+           "Write the placement that --policy would use after the last batch to this file; - is "
+           "standard output, and then no table is printed");
+  add_text(*command, "--policy", kOutput, "NAME", options->policy,
+           "With --write-placement: one of --policies");
   command->footer(
       "Example: lplb simulate --trace data/traces/deepseek-v2-lite.load.jsonl --num-ranks 8 "
       "--redundants 2\n"

@@ -14,22 +14,36 @@
 
 namespace lplb {
 
+/// "none", "eplb" and "eplb+lplb": what simulate() compares if it is not told.
+LPLB_API std::vector<std::string> default_policies();
+
 struct SimulateOptions {
   std::string trace;                ///< a file, or "synthetic:NAME"
   SyntheticOptions synthetic = {};  ///< only for "synthetic:NAME"
   Index num_ranks = 8;
   Index num_nodes = 1;
   Index num_groups = 1;  ///< expert groups of the router; EPLB is hierarchical if nodes divide them
-  Index redundants = 2;  ///< redundant slots of each rank
-  /// "none", "eplb", "eplb+lplb", "eplb+stale", "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale".
-  /// parse_topology() has the topologies, docs/traces.md the meaning.
-  std::vector<std::string> policies = {"none", "eplb", "eplb+lplb"};
+  Index redundants = 2;  ///< redundant slots of each rank; not used if num_replicas is given
+  /// All slots of a layer: a multiple of num_ranks, at least the experts of the trace. 0: the
+  /// experts and `redundants` on each rank. This needs num_ranks to divide the experts.
+  Index num_replicas = 0;
+  /// "none", "eplb", "eplb+lplb", "eplb+stale", "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale",
+  /// "file:PATH", "file:PATH+even", "file:PATH+lplb", "file:PATH+stale". parse_topology() has the
+  /// topologies, docs/traces.md the meaning. Empty: default_policies(), without "none" if num_ranks
+  /// does not divide the experts.
+  std::vector<std::string> policies = {};
   /// 0: batches are the steps as recorded. N: a step of `tokens` >= 2N is cut into floor(tokens /
   /// N) pieces that differ by at most one token. Then consecutive steps and pieces of one domain
   /// are merged until a batch holds at least N tokens; only a domain's last batch may hold fewer. A
   /// routing is cut by tokens, exactly. Loads without a routing are cut in proportion; the pieces
   /// add up to the step.
   std::int64_t batch_tokens = 0;
+  std::int64_t skip_steps = 0;  ///< the first steps of the trace, which are not read at all
+  /// Leaves out the tokens that SimulateReport::repeats is about. The trace must have a recorded
+  /// routing, and is read twice.
+  bool drop_repeats = false;
+  /// The first batches, which are replayed and fill the window, but are in no figure.
+  std::int64_t warm_up = 0;
   Index window = 8;           ///< how many past batches a placement is made from
   Index rebalance_every = 1;  ///< batches between two placements
   Solver solver = Solver::kAuto;
@@ -39,6 +53,9 @@ struct SimulateOptions {
   /// even for few batches, so with a placement for each batch the CPU is faster.
   Backend backend = Backend::kCpu;
   int jobs = 1;  ///< threads; only times depend on it
+  /// The bytes of one expert's weights in one layer; 0: not known. With it the report says how many
+  /// bytes a rebalance moves.
+  std::int64_t expert_bytes = 0;
   /// Called with (batches done, all batches), from one thread at a time. -1: their number is not
   /// known.
   std::function<void(std::int64_t, std::int64_t)> progress = nullptr;
@@ -50,7 +67,8 @@ struct Distribution {
   double mean = 0, p50 = 0, p95 = 0, p99 = 0, max = 0;
 };
 
-/// The results of one policy. A pair is a (batch, layer).
+/// The results of one policy. A pair is a (batch, layer). Pairs without tokens, and those of the
+/// first `warm_up` batches, are in no figure. A mean over no pair is NaN.
 struct PolicyReport {
   std::string name;
   Distribution imbalance;  ///< imbalance() of all pairs, with equal weights
@@ -63,7 +81,9 @@ struct PolicyReport {
   /// Microseconds of a solve. On kCuda: of a launch with its copies, divided by its batches. All 0
   /// if `solves` is 0.
   Distribution solve_us;
-  std::int64_t rebalances = 0;  ///< placements after the first one, over all layers
+  /// Placements after the first one, over all layers. A layer whose window has no tokens keeps its
+  /// placement, which is no rebalance.
+  std::int64_t rebalances = 0;
   /// Experts whose weights a rank must get from another rank, for each rebalance and layer: the
   /// moves of plan_moves() between ranks.
   double moved_experts_mean = 0;
@@ -77,13 +97,31 @@ struct PolicyReport {
   std::vector<double> layer_max;   ///< [num_layers]: the largest
   std::vector<double> over_time;   ///< [num_buckets]: mean imbalance over layers, in order of time
   std::vector<double> rank_heat;   ///< [num_ranks, num_buckets]: rank load / mean
+
+  /// [num_layers]: the placement that a rebalance right after the last batch would make, from the
+  /// last `window` batches. It is the one to deploy.
+  std::vector<Placement> next_placement;
+};
+
+/// Tokens that choose the very same experts in all layers as more than a tenth of all tokens. They
+/// are probably padding or warm-up.
+struct RepeatedTokens {
+  Index num_choices = 0;        ///< how many different choices of experts these tokens have
+  std::int64_t num_tokens = 0;  ///< how many of the trace's tokens make one of these choices
+  double share = 0;             ///< num_tokens / all tokens, before any are dropped
 };
 
 struct SimulateReport {
   TraceInfo trace;
-  SimulateOptions settings;
+  SimulateOptions settings;  ///< with the num_replicas and the policies that were used
   std::int64_t num_batches = 0;
-  std::int64_t num_tokens = 0;
+  std::int64_t num_tokens = 0;       ///< tokens of all batches
+  std::int64_t num_pairs = 0;        ///< (batch, layer) pairs that are in the figures
+  std::int64_t num_empty_pairs = 0;  ///< pairs without tokens, after the warm-up
+  /// Empty if no tokens repeat so often, or the trace has no recorded routing.
+  std::optional<RepeatedTokens> repeats;
+  /// The policies of default_policies() that were left out, because they cannot take the ranks.
+  std::vector<std::string> left_out;
   std::int64_t num_solves = 0;       ///< (batch, layer, placement); policies may share one
   std::int64_t num_cuda_solves = 0;  ///< of these, on the device; not in the JSON
   /// The first batch of each bucket of time. There are at most 128 buckets; each has the same
@@ -94,7 +132,9 @@ struct SimulateReport {
 
 /// Replays a trace through policies, each of which places the experts and splits the batches. A
 /// placement is made only from the `window` batches before it, or from uniform load if there are
-/// none. The split of a batch is made from the batch itself, unless the policy is stale.
+/// none; then no two replicas of an expert share a rank. The split of a batch is made from the
+/// batch itself, unless the policy is stale. "file:PATH" replays a placement file as it is, with
+/// its dead ranks and speeds: one layer for all layers of the trace, or one for each.
 ///
 /// Memory holds the window and the batches that are played at once (16 MiB of loads, with kCuda 256
 /// MiB, but at least one batch), and grows by a few bytes for each (batch, layer, policy).
@@ -107,5 +147,9 @@ LPLB_API SimulateReport simulate(const SimulateOptions& options);
 /// page. The page shows `command` as the command that made it.
 LPLB_API std::string report_json(const SimulateReport& report);
 LPLB_API std::string report_html(const SimulateReport& report, const std::string& command);
+
+/// next_placement as a placement file (docs/formats.md). Throws ArgumentError, which names `policy`
+/// and lists what was replayed, if the report has no policy of this name.
+LPLB_API std::string placement_json(const SimulateReport& report, const std::string& policy);
 
 }  // namespace lplb

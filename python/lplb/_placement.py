@@ -146,12 +146,16 @@ def _rebuild(
 def layers_of(
     physical_to_logical: Any, num_ranks: int, num_logical_experts: int | None = None, **options: Any
 ) -> list[Placement]:
-    """A :class:`Placement` for each row of `physical_to_logical` [num_layers, num_physical].
+    """A :class:`Placement` for each row of `physical_to_logical`.
 
-    The other arguments are those of :class:`Placement`.
+    The rows are an array [num_layers, num_physical], or a list of lists, which may have different
+    lengths. The other arguments are those of :class:`Placement`.
     """
-    shape = ("num_layers", "num_physical")
-    rows = to_numpy(physical_to_logical, "physical_to_logical", np.int32, shape)
+    rows = physical_to_logical
+    is_list = isinstance(rows, (list, tuple))
+    if not is_list or len({np.size(row) for row in rows}) < 2:
+        shape = ("num_layers", "num_physical")
+        rows = to_numpy(rows, "physical_to_logical", np.int32, shape)
     return [Placement(row, num_ranks, num_logical_experts, **options) for row in rows]
 
 

@@ -10,15 +10,37 @@ from typing import Any
 
 from lplb import _lplb
 from lplb._arrays import check_int
+from lplb._placement import Placement, layers_of
 
 
 class SimulateReport(dict[str, Any]):
-    """The report of `lplb simulate --json` as a dict; `policies` has an entry for each policy."""
+    """The report of `lplb simulate --json` as a dict; `policies` has an entry for each policy.
 
-    def __init__(self, text: str, html: str) -> None:
+    `json` and `html` are its texts. `placements` has, by policy, the placement that a rebalance
+    right after the last batch would make, as the text of a placement file: what
+    `lplb simulate --write-placement` writes.
+    """
+
+    def __init__(self, text: str, html: str, placements: dict[str, str]) -> None:
         super().__init__(json.loads(text))
         self.json = text
         self.html = html
+        self.placements = placements
+
+    def placement(self, name: str) -> list[Placement]:
+        """The same for one policy, a :class:`Placement` for each layer.
+
+        KeyError if it was not replayed.
+        """
+        file = json.loads(self.placements[name])
+        return layers_of(
+            file["physical_to_logical"],
+            file["num_ranks"],
+            file["num_logical_experts"],
+            num_nodes=file.get("num_nodes", 1),
+            rank_speed=file.get("rank_speed"),
+            rank_alive=file.get("rank_alive"),
+        )
 
     def policy(self, name: str) -> dict[str, Any]:
         """The entry of one policy. KeyError if it was not replayed."""
@@ -35,12 +57,17 @@ def simulate(
     num_nodes: int = 1,
     num_groups: int = 1,
     redundants: int = 2,
-    policies: str | Sequence[str] = ("none", "eplb", "eplb+lplb"),
+    num_replicas: int | None = None,
+    policies: str | Sequence[str] | None = None,
     batch_tokens: int = 0,
+    skip_steps: int = 0,
+    drop_repeats: bool = False,
+    warm_up: int = 0,
     window: int = 8,
     rebalance_every: int = 1,
     solver: str = "auto",
     jobs: int = 1,
+    expert_bytes: int | None = None,
     seed: int = 0,
 ) -> SimulateReport:
     """Replays a trace through placement and split policies: the imbalance that each gives.
@@ -49,21 +76,36 @@ def simulate(
     ----------
     trace : path or str
         A recorded trace, or "synthetic:NAME".
-    policies : sequence of str, or names with commas between
-        "none", "eplb", "eplb+lplb", "TOPOLOGY+even", "TOPOLOGY+lplb".
+    num_replicas : int, optional
+        All slots of a layer, in place of `redundants`: a multiple of num_ranks, which need not
+        divide the experts.
+    policies : sequence of str, or names with commas between, optional
+        "none", "eplb", "eplb+lplb", "eplb+stale", "TOPOLOGY+even", "TOPOLOGY+lplb",
+        "TOPOLOGY+stale", "file:PATH+even", "file:PATH+lplb", "file:PATH+stale". By default the
+        first three; "none" is left out if num_ranks does not divide the experts.
     batch_tokens : int
         Merge or cut steps to batches of this many tokens; 0: as recorded.
+    skip_steps : int
+        Leave out the first steps of the trace.
+    drop_repeats : bool
+        Leave out tokens that choose the very same experts in all layers as more than a tenth of all
+        tokens. The trace must be a STEM.topk.npy.
+    warm_up : int
+        Leave the first batches out of all figures; they are replayed and fill the window.
     window : int
         How many past batches a placement is made from.
     rebalance_every : int
         How many batches a placement is used for.
+    expert_bytes : int, optional
+        Bytes of one expert's weights in one layer, to say how much a rebalance moves.
     num_ranks, num_nodes, num_groups, redundants, solver, jobs, seed :
         The options of `lplb simulate`.
 
     Returns
     -------
     SimulateReport
-        What `lplb simulate --json` writes. The GIL is released during the replay.
+        What `lplb simulate --json` writes, and the placements to deploy. The GIL is released during
+        the replay.
 
     Examples
     --------
@@ -71,20 +113,33 @@ def simulate(
     >>> report = lplb.simulate("synthetic:W0_balanced", policies=["none"])
     >>> report["policies"][0]["name"]
     'none'
+    >>> lplb.simulate("synthetic:W1_hot_expert_set").placement("eplb+lplb")[0]
+    Placement(256 experts in 272 slots on 8 ranks)
     """
-    text, html = _lplb.simulate(
+    if isinstance(policies, str):
+        raise TypeError(f"policies: is the str {policies!r}, expected a sequence of str")
+    if policies is not None and not policies:
+        raise ValueError("policies: is empty, expected at least one, or None")
+    slots = 0 if num_replicas is None else check_int(num_replicas, "num_replicas", 1)
+    size = 0 if expert_bytes is None else check_int(expert_bytes, "expert_bytes", 1)
+    text, html, placements = _lplb.simulate(
         os.fspath(trace),
         check_int(num_ranks, "num_ranks"),
         check_int(num_nodes, "num_nodes"),
         check_int(num_groups, "num_groups"),
         check_int(redundants, "redundants"),
-        policies.split(",") if isinstance(policies, str) else list(policies),
+        slots,
+        policies.split(",") if isinstance(policies, str) else list(policies or ()),
         check_int(batch_tokens, "batch_tokens"),
+        check_int(skip_steps, "skip_steps"),
+        drop_repeats,
+        check_int(warm_up, "warm_up"),
         check_int(window, "window"),
         check_int(rebalance_every, "rebalance_every"),
         solver,
         check_int(jobs, "jobs"),
+        size,
         check_int(seed, "seed"),
         "lplb.simulate()",
     )
-    return SimulateReport(text, html)
+    return SimulateReport(text, html, dict(placements))

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: MIT
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/vector.h>
+
+#include <utility>
 
 #include "bindings.h"
 
 namespace lplb::python {
 namespace {
 
-/// The report as JSON and as an HTML page.
-nb::typed<nb::tuple, std::string, std::string> run_simulation(
+using NamedText = std::pair<std::string, std::string>;
+
+/// The report as JSON and as an HTML page, and each policy's next placement as a placement file.
+nb::typed<nb::tuple, std::string, std::string, std::vector<NamedText>> run_simulation(
     const std::string& trace, Index num_ranks, Index num_nodes, Index num_groups, Index redundants,
-    const std::vector<std::string>& policies, std::int64_t batch_tokens, Index window,
-    Index rebalance_every, const std::string& solver, int jobs, std::uint64_t seed,
-    const std::string& command) {
+    Index num_replicas, const std::vector<std::string>& policies, std::int64_t batch_tokens,
+    std::int64_t skip_steps, bool drop_repeats, std::int64_t warm_up, Index window,
+    Index rebalance_every, const std::string& solver, int jobs, std::int64_t expert_bytes,
+    std::uint64_t seed, const std::string& command) {
   SimulateOptions options;
   options.trace = trace;
   options.synthetic.seed = seed;
@@ -19,27 +25,37 @@ nb::typed<nb::tuple, std::string, std::string> run_simulation(
   options.num_nodes = num_nodes;
   options.num_groups = num_groups;
   options.redundants = redundants;
+  options.num_replicas = num_replicas;
   options.policies = policies;
   options.batch_tokens = batch_tokens;
+  options.skip_steps = skip_steps;
+  options.drop_repeats = drop_repeats;
+  options.warm_up = warm_up;
   options.window = window;
   options.rebalance_every = rebalance_every;
   options.solver = parse_solver(solver);
   options.jobs = jobs;
+  options.expert_bytes = expert_bytes;
   std::string json, html;
+  std::vector<NamedText> placements;
   without_gil([&] {
     const SimulateReport report = simulate(options);
     json = report_json(report);
     html = report_html(report, command);
+    for (const PolicyReport& policy : report.policies) {
+      placements.emplace_back(policy.name, placement_json(report, policy.name));
+    }
   });
-  return nb::make_tuple(json, html);
+  return nb::make_tuple(json, html, placements);
 }
 
 }  // namespace
 
 void bind_simulate(nb::module_& m) {
   m.def("simulate", &run_simulation, "trace"_a, "num_ranks"_a, "num_nodes"_a, "num_groups"_a,
-        "redundants"_a, "policies"_a, "batch_tokens"_a, "window"_a, "rebalance_every"_a, "solver"_a,
-        "jobs"_a, "seed"_a, "command"_a);
+        "redundants"_a, "num_replicas"_a, "policies"_a, "batch_tokens"_a, "skip_steps"_a,
+        "drop_repeats"_a, "warm_up"_a, "window"_a, "rebalance_every"_a, "solver"_a, "jobs"_a,
+        "expert_bytes"_a, "seed"_a, "command"_a);
   m.def("synthetic_names", &synthetic_names);
 }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -160,3 +161,38 @@ def test_simulate_reports_what_policies_are_worth() -> None:
     for policies in ("none", "none,eplb"):
         names = [p["name"] for p in lplb.simulate(trace, policies=policies)["policies"]]
         assert names == policies.split(",")
+
+
+def test_simulate_gives_the_placement_to_deploy(tmp_path: pathlib.Path) -> None:
+    options: dict[str, Any] = {"num_ranks": 6, "num_replicas": 264, "expert_bytes": 1000}
+    report = lplb.simulate("synthetic:W1_hot_expert_set", warm_up=1, **options)
+    assert [policy["name"] for policy in report["policies"]] == ["eplb", "eplb+lplb"]
+    assert report["settings"]["left_out"] == ["none"]
+    moved = report.policy("eplb")["moved_experts"]
+    assert moved["mean_bytes"] == moved["mean"] * 1000
+    (layer,) = report.placement("eplb")
+    assert layer.num_physical_experts == 264
+    path = tmp_path / "a+b,c.json"
+    path.write_text(report.placements["eplb"])
+    fixed = lplb.simulate(
+        "synthetic:W1_hot_expert_set", policies=[f"file:{path}+lplb"], num_ranks=6
+    )
+    assert fixed["policies"][0]["rebalances"] == 0
+    assert fixed.placement(f"file:{path}+lplb") == [layer]
+
+
+def test_simulate_refuses_bad_options() -> None:
+    trace = "synthetic:W0_balanced"
+    with pytest.raises(ValueError, match="policies: is empty"):
+        lplb.simulate(trace, policies=[])
+    with pytest.raises(ValueError, match="num_replicas: is 0"):
+        lplb.simulate(trace, num_replicas=0)
+    with pytest.raises(ValueError, match="drop_repeats"):
+        lplb.simulate(trace, drop_repeats=True)
+
+
+def test_layers_may_have_different_numbers_of_slots() -> None:
+    layers = lplb.layers_of([[0, 1, 2, 0], [0, 1, 2, 0, 1, 2]], 2)
+    assert [layer.num_physical_experts for layer in layers] == [4, 6]
+    with pytest.raises((TypeError, ValueError), match="physical_to_logical"):
+        lplb.layers_of([[0, 1, 2, 0], [0, 1, [2]]], 2)

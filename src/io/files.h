@@ -30,8 +30,9 @@ Matrix<double> parse_real_load(std::string_view text, const std::string& path,
 std::vector<Index> layer_numbers(const Object& object, std::size_t num_layers);
 
 /// Reads a placement of one or several layers. All layers have the same ranks, nodes, speeds and
-/// dead ranks. The file may also hold the keys that `lplb place` adds. These must agree with
-/// physical_to_logical. If `layers` is given, it becomes the key `layers` (layer_numbers()).
+/// dead ranks; their numbers of slots may differ. The file may also hold the keys that `lplb place`
+/// adds. These must agree with physical_to_logical. If `layers` is given, it becomes the key
+/// `layers` (layer_numbers()).
 std::vector<Placement> read_placement(const std::string& path,
                                       std::vector<Index>* layers = nullptr);
 std::vector<Placement> parse_placement(std::string_view text, const std::string& path,
@@ -45,6 +46,10 @@ using LayerMoves = std::vector<std::vector<Move>>;
 std::string placement_json(const ExpertMaps& maps, const Placement& group,
                            const LayerMoves* moves = nullptr,
                            const std::vector<Index>& layers = {});
+
+/// The same for layers that may have different numbers of slots. The slots of an expert are in
+/// ascending order. `numbers` are the model's numbers of the layers, or empty.
+std::string placement_json(const std::vector<Placement>& layers, const std::vector<Index>& numbers);
 
 /// The maps of all layers in one object. The layers must have the same ranks, slots and logical
 /// experts.

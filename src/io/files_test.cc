@@ -118,6 +118,34 @@ TEST(LayerNumbers, AreReadAndWritten) {
   EXPECT_THAT(problem("[1, 2, 2147483647]"), HasSubstr("key layers[2]: is 2147483647"));
 }
 
+TEST(PlacementFile, LayersMayHaveDifferentNumbersOfSlots) {
+  const std::vector<Placement> layers = {
+      make_placement(2, 3, std::vector<Index>{0, 1, 2, 0}, {.num_nodes = 2}),
+      make_placement(2, 3, std::vector<Index>{0, 1, 2, 2, 2, 0}, {.num_nodes = 2})};
+  const std::string text = placement_json(layers, {3, 5});
+  std::vector<Index> numbers;
+  EXPECT_EQ(parse_placement(text, "f", &numbers), layers);
+  EXPECT_THAT(numbers, ElementsAre(3, 5));
+  // The same as the writer of equal layers writes.
+  const std::vector<Placement> equal = {layers[1], layers[1]};
+  EXPECT_EQ(placement_json(equal, {}), placement_json(maps_of(equal), equal[0]));
+  const auto problem = [](const std::string& maps) {
+    return problem_of([&] {
+      parse_placement(
+          R"({"num_ranks": 2, "num_logical_experts": 3, "physical_to_logical": )" + maps + "}",
+          "f");
+    });
+  };
+  EXPECT_THAT(problem("[[0, 1, 2, 0], [0, 1, 2]]"), HasSubstr("layer 1: 3"));
+  EXPECT_THAT(problem("[[0, 1, 2, 0], []]"), HasSubstr("key physical_to_logical[1]: is an empty"));
+  EXPECT_THAT(problem("[[0, 1, 2, 0], 3]"), HasSubstr("key physical_to_logical[1]: is 3"));
+  EXPECT_THAT(problem("[[0, 1, 2, 0], [0, [1], 2, 0]]"),
+              HasSubstr("key physical_to_logical[1][1]: is a list"));
+  EXPECT_THAT(problem("[[0, 1, 2, 0], [0, 1, 2, 3]]"),
+              HasSubstr("key physical_to_logical[1][3]: is 3"));
+  EXPECT_THAT(problem("[]"), HasSubstr("key physical_to_logical"));
+}
+
 TEST(PlacementFile, EveryCutAndEveryChangedByteIsReadOrRefused) {
   const std::vector<Placement> layers = {make_placement(2, 3, std::vector<Index>{0, 1, 2, 0})};
   const LayerMoves moves = {

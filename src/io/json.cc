@@ -271,6 +271,28 @@ Matrix<std::int64_t> integer_matrix(const Json& value, const std::string& path,
                                    });
 }
 
+std::vector<std::vector<std::int64_t>> integer_rows(const Json& value, const std::string& path,
+                                                    const std::string& where, std::int64_t low,
+                                                    std::int64_t high) {
+  const bool nested = value.is_array() && !value.empty() && value.front().is_array();
+  if (!nested) return {integer_matrix(value, path, where, low, high, true).values};
+  std::vector<std::vector<std::int64_t>> rows;
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    const std::string row_where = indexed(where, i);
+    const Json& row = value[i];
+    if (!row.is_array()) {
+      throw FileError(path, row_where, formatted("is {}, expected a list", describe(row)));
+    }
+    if (row.empty()) throw FileError(path, row_where, "is an empty list");
+    rows.emplace_back();
+    for (std::size_t k = 0; k < row.size(); ++k) {
+      rows.back().push_back(read_integer(
+          row[k], path, [&] { return indexed(row_where, k); }, low, high));
+    }
+  }
+  return rows;
+}
+
 Matrix<double> real_matrix(const Json& value, const std::string& path, const std::string& where,
                            bool flat_is_one_row) {
   return read_matrix<double>(

@@ -68,7 +68,11 @@ struct Matrix {
 Matrix<std::int64_t> integer_matrix(const Json& value, const std::string& path,
                                     const std::string& where, std::int64_t low, std::int64_t high,
                                     bool flat_is_one_row);
-/// The same, for finite numbers >= 0.
+/// The same for rows that may have different lengths. A flat list is one row.
+std::vector<std::vector<std::int64_t>> integer_rows(const Json& value, const std::string& path,
+                                                    const std::string& where, std::int64_t low,
+                                                    std::int64_t high);
+/// As integer_matrix(), for finite numbers >= 0.
 Matrix<double> real_matrix(const Json& value, const std::string& path, const std::string& where,
                            bool flat_is_one_row);
 

@@ -30,11 +30,9 @@ class Reader {
 
     const Json& maps = object_.at("physical_to_logical");
     nested_ = maps.is_array() && !maps.empty() && maps[0].is_array();
-    const Matrix<std::int64_t> ids =
-        integer_matrix(maps, path_, "key physical_to_logical", 0, num_logical_ - 1, true);
-    for (std::size_t layer = 0; layer < ids.rows; ++layer) {
-      const auto row = ids.values.begin() + static_cast<std::ptrdiff_t>(layer * ids.columns);
-      layers_.push_back(placement(layer, {row, row + static_cast<std::ptrdiff_t>(ids.columns)}));
+    const auto rows = integer_rows(maps, path_, "key physical_to_logical", 0, num_logical_ - 1);
+    for (std::size_t layer = 0; layer < rows.size(); ++layer) {
+      layers_.push_back(placement(layer, {rows[layer].begin(), rows[layer].end()}));
     }
     if (object_.has("replica_count")) check_replica_count();
     if (object_.has("logical_to_physical")) check_logical_to_physical();
@@ -125,20 +123,19 @@ class Reader {
     }
   }
 
-  /// Checks that the moves can lead to this placement.
+  /// Checks that the moves can lead to this placement. Their sources are slots of another
+  /// placement, which may have more slots.
   void check_moves() const {
     const Json& moves = object_.at("moves");
     if (!moves.is_array()) object_.fail("moves", "expected a list of objects");
     const auto num_layers = static_cast<std::int64_t>(layers_.size());
-    const Index last_slot = layers_[0].num_physical() - 1;
     for (std::size_t i = 0; i < moves.size(); ++i) {
       const Object move(moves[i], path_, formatted("key moves[{}]", i));
       move.allow_only({"layer", "logical", "source", "target", "kind"});
       const auto layer = static_cast<std::size_t>(move.integer("layer", 0, num_layers - 1));
       const std::int64_t logical = move.integer("logical", 0, num_logical_ - 1);
-      // The old placement may have more slots.
       const std::int64_t source = move.integer("source", -1, kMaxPhysical - 1);
-      const std::int64_t target = move.integer("target", 0, last_slot);
+      const std::int64_t target = move.integer("target", 0, layers_[layer].num_physical() - 1);
       if (layers_[layer].physical_to_logical[static_cast<std::size_t>(target)] != logical) {
         move.fail("target", formatted("{}, where physical_to_logical has another expert than {}",
                                       target, logical));

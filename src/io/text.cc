@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "io/text.h"
 
+#include <algorithm>
+#include <cctype>
+
 #include "core/format.h"
 
 namespace lplb::io {
@@ -43,6 +46,19 @@ std::string printable(std::string_view text, std::size_t max_bytes) {
     i += length == 0 ? 1 : length;
   }
   return out;
+}
+
+std::string shell_word(const std::string& word) {
+  const auto is_plain = [](unsigned char c) {
+    return std::isalnum(c) != 0 ||
+           std::string_view("-_./:=,+@%").find(static_cast<char>(c)) != std::string_view::npos;
+  };
+  if (!word.empty() && std::all_of(word.begin(), word.end(), is_plain)) return word;
+  std::string quoted = word;
+  for (std::size_t at = 0; (at = quoted.find('\'', at)) != std::string::npos; at += 4) {
+    quoted.replace(at, 1, "'\\''");
+  }
+  return formatted("'{}'", quoted);
 }
 
 }  // namespace lplb::io

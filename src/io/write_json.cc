@@ -32,20 +32,51 @@ OrderedJson moves_json(const LayerMoves& moves) {
   return list;
 }
 
-}  // namespace
-
-std::string placement_json(const ExpertMaps& maps, const Placement& group, const LayerMoves* moves,
-                           const std::vector<Index>& layers) {
+/// The keys that all layers share, and the model's numbers of the layers, if there are any.
+OrderedJson group_json(const Placement& group, const std::vector<Index>& numbers) {
   OrderedJson json;
   json["num_ranks"] = group.num_ranks;
-  json["num_logical_experts"] = maps.num_logical;
-  if (!layers.empty()) json["layers"] = layers;
+  json["num_logical_experts"] = group.num_logical_experts;
+  if (!numbers.empty()) json["layers"] = numbers;
   if (group.num_nodes != 1) json["num_nodes"] = group.num_nodes;
   if (!group.rank_speed.empty()) json["rank_speed"] = group.rank_speed;
   if (!group.rank_alive.empty()) {
     json["rank_alive"] = OrderedJson::array();
     for (const char alive : group.rank_alive) json["rank_alive"].push_back(alive != 0);
   }
+  return json;
+}
+
+/// The slots of each expert, ascending, padded with -1 to `width`.
+OrderedJson slots_json(const Placement& layer, Index width) {
+  OrderedJson rows = OrderedJson::array();
+  for (Index e = 0; e < layer.num_logical_experts; ++e) {
+    const std::span<const Index> replicas = layer.replicas(e);
+    std::vector<Index> row(replicas.begin(), replicas.end());
+    row.resize(static_cast<std::size_t>(width), -1);
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+}  // namespace
+
+std::string placement_json(const std::vector<Placement>& layers,
+                           const std::vector<Index>& numbers) {
+  Index width = 0;
+  for (const Placement& layer : layers) width = std::max(width, layer.max_replicas);
+  OrderedJson json = group_json(layers[0], numbers);
+  for (const Placement& layer : layers) {
+    json["physical_to_logical"].push_back(layer.physical_to_logical);
+    json["logical_to_physical"].push_back(slots_json(layer, width));
+    json["replica_count"].push_back(layer.replica_count);
+  }
+  return json_text(json);
+}
+
+std::string placement_json(const ExpertMaps& maps, const Placement& group, const LayerMoves* moves,
+                           const std::vector<Index>& layers) {
+  OrderedJson json = group_json(group, layers);
   const auto num_logical = static_cast<std::size_t>(maps.num_logical);
   const auto max_replicas = static_cast<std::size_t>(maps.max_replicas);
   json["physical_to_logical"] =

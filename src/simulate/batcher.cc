@@ -124,6 +124,12 @@ void Batcher::emit(Batch& batch) {
     batch.load = std::move(pending_.load);
     fold_sources(batch);
   }
+  batch.has_tokens.clear();
+  const auto experts = static_cast<std::ptrdiff_t>(reader_.info().num_logical_experts);
+  for (auto layer = batch.load.begin(); layer != batch.load.end(); layer += experts) {
+    const auto is_load = [](Load load) { return load > 0; };
+    batch.has_tokens.push_back(std::any_of(layer, layer + experts, is_load) ? 1 : 0);
+  }
   pending_ = {};
 }
 

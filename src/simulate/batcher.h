@@ -14,6 +14,7 @@ struct Batch {
   std::int64_t num_tokens = 0;
   std::vector<Load> load;         // [num_layers, num_logical]
   std::vector<Load> source_load;  // [num_layers, num_ranks, num_logical]; empty: not known
+  std::vector<char> has_tokens;   // [num_layers]
 };
 
 /// Makes batches of a trace.

@@ -3,12 +3,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 
 #include "core/check.h"
-#include "core/imbalance.h"
 #include "core/parallel.h"
-#include "lplb/mapping.h"
 #include "simulate/stale_split.h"
 
 namespace lplb::replay {
@@ -17,6 +14,12 @@ namespace {
 std::span<const Load> layer_of(const std::vector<Load>& values, std::size_t layer,
                                std::size_t size) {
   return std::span(values).subspan(layer * size, size);
+}
+
+/// [num_ranks, num_logical]: where the layer's tokens are; empty if that is not known.
+std::span<const Load> sources_of(const Batch& batch, std::size_t layer, std::size_t size) {
+  if (batch.source_load.empty()) return {};
+  return layer_of(batch.source_load, layer, size);
 }
 
 /// How many moves of plan_moves() fetch an expert from another rank: the slots of `to` whose expert
@@ -37,13 +40,27 @@ Index count_fetched(const Placement& from, const Placement& to, std::vector<Inde
   return fetched;
 }
 
+/// `options` names the slots of a layer: num_replicas is set.
+PlacementShape shape_of(const SimulateOptions& options, const TraceInfo& trace) {
+  return {.num_ranks = options.num_ranks,
+          .num_nodes = options.num_nodes,
+          .num_groups = options.num_groups,
+          .num_layers = trace.num_layers,
+          .num_logical = trace.num_logical_experts,
+          .num_replicas = options.num_replicas};
+}
+
 }  // namespace
+
+std::size_t run_length(std::int64_t batch, std::int64_t rebalance_every, std::size_t most) {
+  const std::int64_t left = rebalance_every - batch % rebalance_every;
+  return std::min(most, static_cast<std::size_t>(left));
+}
 
 Player::Player(const SimulateOptions& options, const TraceInfo& trace)
     : options_(options),
       solve_options_{.solver = options.solver, .backend = options.backend},
-      shape_{options.num_ranks, options.num_nodes, options.num_groups, trace.num_logical_experts,
-             options.redundants},
+      shape_(shape_of(options, trace)),
       num_layers_(static_cast<std::size_t>(trace.num_layers)),
       scratch_(static_cast<std::size_t>(options.jobs)) {
   for (std::size_t i = 0; i < options.policies.size(); ++i) add_policy(i, options.policies[i]);
@@ -69,20 +86,14 @@ void Player::add_policy(std::size_t index, const std::string& name) {
   if (group == groups_.end()) {
     groups_.push_back({parsed.placement, parsed.factory(parsed.placement, shape_), {}, {}, false});
     group = groups_.end() - 1;
-    const std::vector<double> uniform(static_cast<std::size_t>(shape_.num_logical), 1.0);
-    const Placement first = placed(*group->policy, uniform);
     group->layers.reserve(num_layers_);
-    for (std::size_t i = 0; i < num_layers_; ++i) group->layers.emplace_back(first);
+    for (Index layer = 0; layer < shape_.num_layers; ++layer) {
+      group->layers.emplace_back(group->policy->first(layer));
+    }
   }
   group->members.push_back(index);
   group->is_stale |= parsed.split == SplitKind::kStale;
   members_.push_back({static_cast<std::size_t>(group - groups_.begin()), parsed.split});
-}
-
-Placement Player::placed(const PlacementPolicy& policy, std::span<const double> load) const {
-  PlacementOptions options;
-  options.num_nodes = shape_.num_nodes;
-  return make_placement(shape_.num_ranks, shape_.num_logical, policy.place(load), options);
 }
 
 void Player::play(const std::deque<Batch>& batches, std::size_t count, BlockOutcome& out) {
@@ -91,7 +102,12 @@ void Player::play(const std::deque<Batch>& batches, std::size_t count, BlockOutc
   out.size = count;
   out.placement.assign(groups_.size() * pairs, {});
   out.policy.assign(members_.size() * pairs, {});
-  out.rank_heat.resize(members_.size() * pairs * static_cast<std::size_t>(shape_.num_ranks));
+  out.heat.resize(members_.size() * pairs * static_cast<std::size_t>(shape_.num_ranks));
+  out.has_tokens.clear();
+  for (auto batch = batches.end() - static_cast<std::ptrdiff_t>(count); batch != batches.end();
+       ++batch) {
+    out.has_tokens.insert(out.has_tokens.end(), batch->has_tokens.begin(), batch->has_tokens.end());
+  }
   parallel_chunks(static_cast<std::int64_t>(groups_.size() * num_layers_), 1, options_.jobs,
                   [&](std::int64_t task, std::int64_t, int thread) {
                     const auto i = static_cast<std::size_t>(task);
@@ -106,6 +122,7 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
   Group& group = groups_[group_index];
   Layer& state = group.layers[layer];
   const auto ranks = static_cast<std::size_t>(shape_.num_ranks);
+  const auto experts = static_cast<std::size_t>(shape_.num_logical);
   const auto slots = static_cast<std::size_t>(state.placement.num_physical());
   PlacementOutcome* const placed =
       out.placement.data() + (group_index * num_layers_ + layer) * out.size;
@@ -119,7 +136,7 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
     if (group.is_stale && state.shares.empty() && number > 0) {
       take_shares(batches[first - 1], state, layer, scratch);
     }
-    count = run_length(group, number, out.size - begin);
+    count = run_from(group, number, out.size - begin);
     const double solve_us = solve_run(batches, first, count, state, layer, scratch);
     const auto exact_of = [&](std::size_t i) {
       return std::span<const Load>(scratch.run_split).subspan(i * slots, slots);
@@ -133,11 +150,12 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
       for (const std::size_t policy : group.members) {
         const std::size_t item = (policy * num_layers_ + layer) * out.size + begin + i;
         const Batch& batch = batches[first + i];
-        judge(batch, state, layer,
-              split(batch, state, layer, members_[policy].split, exact,
-                    i == 0 ? state.shares : exact_of(i - 1), scratch),
-              summary.lower_bound, scratch, out.policy[item],
-              std::span(out.rank_heat).subspan(item * ranks, ranks));
+        out.policy[item] =
+            judge(state.placement,
+                  split(batch, state, layer, members_[policy].split, exact,
+                        i == 0 ? state.shares : exact_of(i - 1), scratch),
+                  summary.lower_bound, sources_of(batch, layer, ranks * experts), scratch.rank_load,
+                  std::span(out.heat).subspan(item * ranks, ranks));
       }
     }
     if (group.is_stale) {
@@ -153,11 +171,9 @@ bool Player::rebalances_at(const Group& group, std::int64_t batch) const {
 
 /// How many batches from `batch` on are solved at once: at most `most`. On the CPU it is one, so
 /// that each batch has a time of its own.
-std::size_t Player::run_length(const Group& group, std::int64_t batch, std::size_t most) const {
+std::size_t Player::run_from(const Group& group, std::int64_t batch, std::size_t most) const {
   if (options_.backend == Backend::kCpu) return 1;
-  if (!group.policy->adapts()) return most;
-  return std::min(
-      most, static_cast<std::size_t>(options_.rebalance_every - batch % options_.rebalance_every));
+  return group.policy->adapts() ? run_length(batch, options_.rebalance_every, most) : most;
 }
 
 /// Solves `count` batches of one placement exactly, into scratch.run_split and scratch.summary.
@@ -191,27 +207,47 @@ void Player::take_shares(const Batch& batch, Layer& state, std::size_t layer,
               state.shares, scratch.summary, scratch.workspace, solve_options_);
 }
 
-/// Chooses the layer's placement again, from the window of batches before batches[past]. Returns
-/// how many experts moved.
-Index Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
-                        std::size_t layer, Scratch& scratch) const {
+/// Sets `sum` [num_logical] to the layer's load in the window of batches before batches[past].
+/// Returns whether there are any tokens.
+bool Player::sum_window(const std::deque<Batch>& batches, std::size_t past, std::size_t layer,
+                        std::vector<double>& sum) const {
   const auto experts = static_cast<std::size_t>(shape_.num_logical);
   const auto window = static_cast<std::size_t>(options_.window);
-  scratch.past_load.assign(experts, 0.0);
+  sum.assign(experts, 0.0);
+  bool any = false;
   for (std::size_t i = past - std::min(past, window); i < past; ++i) {
+    any |= batches[i].has_tokens[layer] != 0;
     const std::span<const Load> load = layer_of(batches[i].load, layer, experts);
-    for (std::size_t e = 0; e < experts; ++e) {
-      scratch.past_load[e] += static_cast<double>(load[e]);
-    }
+    for (std::size_t e = 0; e < experts; ++e) sum[e] += static_cast<double>(load[e]);
   }
+  return any;
+}
+
+/// Chooses the layer's placement again, from the window of batches before batches[past]. Returns
+/// how many experts moved, or -1 if the window has no tokens: then the placement stays.
+Index Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
+                        std::size_t layer, Scratch& scratch) const {
+  if (!sum_window(batches, past, layer, scratch.past_load)) return -1;
   Layer& state = group.layers[layer];
-  Placement next = placed(*group.policy, scratch.past_load);
+  Placement next = group.policy->place(static_cast<Index>(layer), scratch.past_load);
   if (next.physical_to_logical == state.placement.physical_to_logical) return 0;
   const Index fetched = count_fetched(state.placement, next, scratch.held_by);
   state.placement = std::move(next);
   state.problem.assign(state.placement);
   state.shares.clear();
   return fetched;
+}
+
+std::vector<Placement> Player::next_placement(std::size_t policy, const std::deque<Batch>& past) {
+  const Group& group = groups_[members_[policy].placement];
+  std::vector<Placement> layers;
+  for (std::size_t layer = 0; layer < num_layers_; ++layer) {
+    const bool changes =
+        group.policy->adapts() && sum_window(past, past.size(), layer, scratch_[0].past_load);
+    layers.push_back(changes ? group.policy->place(static_cast<Index>(layer), scratch_[0].past_load)
+                             : group.layers[layer].placement);
+  }
+  return layers;
 }
 
 /// One policy's split of one layer: [num_physical]. `exact` is the exact split, and `shares` that
@@ -229,30 +265,6 @@ std::span<const Load> Player::split(const Batch& batch, const Layer& state, std:
     split_evenly(state.placement, load, scratch.other_split);
   }
   return scratch.other_split;
-}
-
-/// Computes the figures of a split, and how much each rank has of what it should have.
-void Player::judge(const Batch& batch, const Layer& state, std::size_t layer,
-                   std::span<const Load> physical_load, double bound, Scratch& scratch,
-                   PolicyOutcome& outcome, std::span<double> rank_heat) const {
-  std::vector<Load>& rank_load = scratch.rank_load;
-  rank_load.resize(rank_heat.size());
-  double slowest = 0;  // the largest load / speed
-  auto slot = physical_load.begin();
-  for (Index g = 0; g < shape_.num_ranks; ++g) {
-    rank_load[g] = std::accumulate(slot, slot + state.placement.slots_per_rank(), Load{0});
-    slot += state.placement.slots_per_rank();
-    slowest = std::max(slowest, static_cast<double>(rank_load[g]) / state.placement.speed(g));
-  }
-  outcome.imbalance = relative_loads<Load>(state.placement, rank_load, rank_heat);
-  outcome.gap = bound > 0 ? slowest / bound - 1 : 0;
-  if (batch.source_load.empty()) return;
-  const std::size_t sources =
-      static_cast<std::size_t>(shape_.num_ranks) * static_cast<std::size_t>(shape_.num_logical);
-  outcome.local = static_cast<double>(
-      count_local(state.placement, layer_of(batch.source_load, layer, sources), physical_load)
-          .same_rank);
-  outcome.total = std::accumulate(rank_load.begin(), rank_load.end(), 0.0);
 }
 
 }  // namespace lplb::replay

@@ -7,6 +7,7 @@
 
 #include "lplb/simulate.h"
 #include "simulate/batcher.h"
+#include "simulate/judge.h"
 #include "simulate/policy/policy.h"
 
 namespace lplb::replay {
@@ -20,23 +21,19 @@ struct PlacementOutcome {
   double solve_us = 0;
 };
 
-/// What a policy gave for one (batch, layer).
-struct PolicyOutcome {
-  double imbalance = 1;
-  double gap = 0;
-  double local = 0;  // tokens that stay on their home rank; 0 if homes are not known
-  double total = 0;  // all tokens; 0 if homes are not known
-};
-
 /// The outcomes of one block of batches; item i of a (policy, layer) is the block's i-th batch.
 struct BlockOutcome {
   std::int64_t first_batch = 0;
   std::size_t size = 0;                     // how many batches
+  std::vector<char> has_tokens;             // [size, num_layers]: whether the pair has any
   std::vector<PlacementOutcome> placement;  // [num_placements, num_layers, size]
   std::vector<PolicyOutcome> policy;        // [num_policies, num_layers, size]
-  std::vector<double> rank_heat;            // [num_policies, num_layers, size, num_ranks]:
-                                            // relative_loads()
+  std::vector<double> heat;                 // [num_policies, num_layers, size, num_ranks]
 };
+
+/// How many of at most `most` batches from `batch` on have the same placement, if each multiple of
+/// `rebalance_every` has a new one.
+std::size_t run_length(std::int64_t batch, std::int64_t rebalance_every, std::size_t most);
 
 /// Places and splits batches, in order. Policies with the same placement share it. They also share
 /// one exact solve for each (batch, layer): it is the split of the "+lplb" policy, and the bound
@@ -53,6 +50,10 @@ class Player {
 
   std::size_t placement_of(std::size_t policy) const { return members_[policy].placement; }
   SplitKind split_of(std::size_t policy) const { return members_[policy].split; }
+
+  /// The placements [num_layers] that a rebalance would make now. `past` ends with the last batch
+  /// and holds at least the window.
+  std::vector<Placement> next_placement(std::size_t policy, const std::deque<Batch>& past);
 
  private:
   struct Layer {
@@ -84,11 +85,12 @@ class Player {
   };
 
   void add_policy(std::size_t index, const std::string& name);
-  Placement placed(const PlacementPolicy& policy, std::span<const double> load) const;
   void play_layer(const std::deque<Batch>& batches, std::size_t group, std::size_t layer,
                   BlockOutcome& out, Scratch& scratch);
   bool rebalances_at(const Group& group, std::int64_t batch) const;
-  std::size_t run_length(const Group& group, std::int64_t batch, std::size_t most) const;
+  std::size_t run_from(const Group& group, std::int64_t batch, std::size_t most) const;
+  bool sum_window(const std::deque<Batch>& batches, std::size_t past, std::size_t layer,
+                  std::vector<double>& sum) const;
   Index rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
                   std::size_t layer, Scratch& scratch) const;
   double solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
@@ -98,9 +100,6 @@ class Player {
   std::span<const Load> split(const Batch& batch, const Layer& state, std::size_t layer,
                               SplitKind kind, std::span<const Load> exact,
                               std::span<const Load> shares, Scratch& scratch) const;
-  void judge(const Batch& batch, const Layer& state, std::size_t layer,
-             std::span<const Load> physical_load, double bound, Scratch& scratch,
-             PolicyOutcome& outcome, std::span<double> rank_heat) const;
 
   const SimulateOptions& options_;
   SolveOptions solve_options_;

@@ -6,8 +6,10 @@
 
 #include "core/check.h"
 #include "core/format.h"
+#include "io/files.h"
 #include "simulate/batcher.h"
 #include "simulate/player.h"
+#include "simulate/selection.h"
 #include "simulate/summary.h"
 
 namespace lplb {
@@ -15,6 +17,7 @@ namespace {
 
 using namespace replay;
 
+constexpr const char* kNone = "none";
 constexpr Index kMaxWindow = 1 << 20;
 constexpr int kMaxJobs = 1024;
 
@@ -41,25 +44,57 @@ void check_options(const SimulateOptions& o) {
   check_argument(o.rebalance_every >= 1, "rebalance_every", "{} is not >= 1", o.rebalance_every);
   check_argument(o.jobs >= 1 && o.jobs <= kMaxJobs, "jobs", "{} is not between 1 and {}", o.jobs,
                  kMaxJobs);
-  check_argument(!o.policies.empty(), "policies", "is empty, expected at least one");
+  check_argument(o.num_replicas >= 0 && o.num_replicas <= kMaxPhysical, "num_replicas",
+                 "{} is not between 0 and {}", o.num_replicas, kMaxPhysical);
+  check_argument(o.skip_steps >= 0, "skip_steps", "{} is not >= 0", o.skip_steps);
+  check_argument(o.warm_up >= 0, "warm_up", "{} is not >= 0", o.warm_up);
+  check_argument(o.expert_bytes >= 0, "expert_bytes", "{} is not >= 0", o.expert_bytes);
   for (auto name = o.policies.begin(); name != o.policies.end(); ++name) {
     check_argument(std::find(o.policies.begin(), name, *name) == name, "policies",
                    "\"{}\" is named twice", *name);
   }
 }
 
-void check_trace(const SimulateOptions& o, const TraceInfo& trace) {
-  check_argument(trace.num_logical_experts % o.num_ranks == 0, "num_ranks",
-                 "{} does not divide the {} experts of the trace", o.num_ranks,
-                 trace.num_logical_experts);
-  check_argument(
-      trace.num_logical_experts + std::int64_t{o.redundants} * o.num_ranks <= kMaxPhysical,
-      "redundants", "{} a rank make more than {} slots in all", o.redundants, kMaxPhysical);
+/// The options with all slots of a layer in num_replicas, and with the policies to replay.
+/// num_replicas stays 0 if the ranks do not divide the experts: then only policies that need no
+/// number of slots can be replayed.
+SimulateOptions resolved(const SimulateOptions& options, const TraceInfo& trace) {
+  SimulateOptions o = options;
+  const Index experts = trace.num_logical_experts;
+  const bool divides = experts % o.num_ranks == 0;
+  if (o.num_replicas > 0) {
+    check_argument(o.num_replicas % o.num_ranks == 0 && o.num_replicas >= experts, "num_replicas",
+                   "{} is not a multiple of num_ranks ({}) that holds the {} experts of the "
+                   "trace; {}",
+                   o.num_replicas, o.num_ranks, experts, fitting_slots(experts, o.num_ranks));
+  } else if (divides) {
+    const Index most = (kMaxPhysical - experts) / o.num_ranks;
+    check_argument(o.redundants <= most, "redundants",
+                   "{} a rank make more than {} slots in all, expected at most {}", o.redundants,
+                   kMaxPhysical, most);
+    o.num_replicas = experts + o.redundants * o.num_ranks;
+  }
+  if (o.policies.empty()) {
+    o.policies = default_policies();
+    if (!divides) std::erase(o.policies, kNone);
+  }
+  return o;
 }
 
 /// The name of the trace in messages.
 std::string file_of(const SimulateOptions& o) {
   return o.trace == "-" ? "standard input" : o.trace;
+}
+
+/// The model's numbers of the layers; empty if they are those of the trace.
+std::vector<Index> numbers_of(const TraceInfo& trace) {
+  std::vector<Index> numbers;
+  bool differ = false;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(trace.num_layers); ++i) {
+    numbers.push_back(static_cast<Index>(trace.layer_number(i)));
+    differ |= numbers.back() != static_cast<Index>(i);
+  }
+  return differ ? numbers : std::vector<Index>();
 }
 
 std::size_t block_size(const SimulateOptions& o, const TraceInfo& trace) {
@@ -73,22 +108,26 @@ std::size_t block_size(const SimulateOptions& o, const TraceInfo& trace) {
 
 }  // namespace
 
+std::vector<std::string> default_policies() { return {kNone, "eplb", "eplb+lplb"}; }
+
 SimulateReport simulate(const SimulateOptions& options) {
   check_options(options);
   SyntheticOptions synthetic = options.synthetic;
   synthetic.num_sources = options.num_ranks;
-  const std::unique_ptr<TraceReader> reader = open_trace(options.trace, synthetic);
-  const TraceInfo& trace = reader->info();
-  check_trace(options, trace);
+  Selection reader(options, synthetic);
+  const TraceInfo& trace = reader.info();
 
   SimulateReport report;
   report.trace = trace;
-  report.settings = options;
-  Player player(options, trace);
-  Summary summary(options, trace);
-  Batcher batcher(*reader, options.batch_tokens, options.num_ranks);
+  report.settings = resolved(options, trace);
+  if (options.policies.empty() && report.settings.policies.front() != kNone) {
+    report.left_out = {kNone};
+  }
+  Player player(report.settings, trace);
+  Summary summary(report.settings, trace);
+  Batcher batcher(reader, options.batch_tokens, options.num_ranks);
   const std::int64_t in_all = options.batch_tokens == 0 ? trace.num_steps : -1;
-  const std::size_t block = block_size(options, trace);
+  const std::size_t block = block_size(report.settings, trace);
   const auto window = static_cast<std::size_t>(options.window);
   std::deque<Batch> batches;  // first the window, then the block
   BlockOutcome outcome;
@@ -113,9 +152,33 @@ SimulateReport simulate(const SimulateOptions& options) {
     done += static_cast<std::int64_t>(count);
     if (options.progress) options.progress(done, in_all);
   }
+  check_argument(done > 0 || reader.num_read() == 0, "skip_steps",
+                 "{} leaves none of the {} steps of {}", options.skip_steps, reader.num_read(),
+                 file_of(options));
   if (done == 0) throw FileError(file_of(options), "", "holds no steps");
+  check_argument(options.warm_up < done, "warm_up", "{} leaves none of the {} batches of {}",
+                 options.warm_up, done, file_of(options));
   summary.finish(report);
+  if (report.num_pairs == 0) {
+    throw FileError(file_of(options), "", "holds no tokens in the batches that the figures are of");
+  }
+  report.repeats = reader.repeats();
+  for (std::size_t i = 0; i < report.policies.size(); ++i) {
+    report.policies[i].next_placement = player.next_placement(i, batches);
+  }
   return report;
+}
+
+std::string placement_json(const SimulateReport& report, const std::string& policy) {
+  std::string known;
+  for (const PolicyReport& replayed : report.policies) {
+    if (replayed.name == policy) {
+      return io::placement_json(replayed.next_placement, numbers_of(report.trace));
+    }
+    known += (known.empty() ? "" : ", ") + replayed.name;
+  }
+  throw ArgumentError("policy",
+                      formatted("\"{}\" was not replayed, expected one of {}", policy, known));
 }
 
 }  // namespace lplb

@@ -39,10 +39,13 @@ Distribution summarize(std::span<double> values) {
 Summary::Summary(const SimulateOptions& options, const TraceInfo& trace)
     : num_ranks_(static_cast<std::size_t>(options.num_ranks)),
       num_layers_(static_cast<std::size_t>(trace.num_layers)),
+      warm_up_(options.warm_up),
+      layer_pairs_(num_layers_, 0.0),
+      bucket_pairs_(kMaxBuckets, 0.0),
       policies_(options.policies.size()) {
   for (std::size_t i = 0; i < policies_.size(); ++i) {
     policies_[i].report.name = options.policies[i];
-    policies_[i].report.layer_max.assign(num_layers_, 0.0);
+    policies_[i].report.layer_max.assign(num_layers_, std::nan(""));
     policies_[i].layer.assign(num_layers_, 0.0);
     policies_[i].bucket.assign(kMaxBuckets, 0.0);
     policies_[i].heat.assign(kMaxBuckets * num_ranks_, 0.0);
@@ -50,19 +53,36 @@ Summary::Summary(const SimulateOptions& options, const TraceInfo& trace)
 }
 
 void Summary::add(const BlockOutcome& block, const Player& player) {
-  for (const PlacementOutcome& outcome : block.placement) {
-    ++num_solves_;
-    num_cuda_solves_ += outcome.backend == Backend::kCuda;
-  }
+  const std::size_t pairs = num_layers_ * block.size;
   for (std::size_t i = 0; i < block.size; ++i) {
-    const std::size_t bucket = bucket_of(num_batches_++);
-    for (std::size_t p = 0; p < policies_.size(); ++p) {
-      for (std::size_t layer = 0; layer < num_layers_; ++layer) {
-        const std::size_t item = (p * num_layers_ + layer) * block.size + i;
+    const std::int64_t batch = num_batches_++;
+    const std::size_t bucket = bucket_of(batch);
+    for (std::size_t layer = 0; layer < num_layers_; ++layer) {
+      const bool has_tokens = block.has_tokens[i * num_layers_ + layer] != 0;
+      const bool counted = batch >= warm_up_;
+      if (counted && !has_tokens) ++num_empty_pairs_;
+      if (!counted) continue;
+      const std::size_t pair = layer * block.size + i;
+      if (has_tokens) {
+        ++num_pairs_;
+        ++layer_pairs_[layer];
+        ++bucket_pairs_[bucket];
+        for (std::size_t at = pair; at < block.placement.size(); at += pairs) {
+          ++num_solves_;
+          num_cuda_solves_ += block.placement[at].backend == Backend::kCuda;
+        }
+      }
+      for (std::size_t p = 0; p < policies_.size(); ++p) {
+        const PlacementOutcome& placed = block.placement[player.placement_of(p) * pairs + pair];
+        if (placed.moved >= 0) {
+          ++policies_[p].report.rebalances;
+          policies_[p].report.moved_experts += placed.moved;
+        }
+        if (!has_tokens) continue;
+        const std::size_t item = p * pairs + pair;
         add_outcome(policies_[p], layer, bucket, block.policy[item],
-                    std::span(block.rank_heat).subspan(item * num_ranks_, num_ranks_));
-        const std::size_t placed = player.placement_of(p) * num_layers_ + layer;
-        add_placement(policies_[p], player.split_of(p), block.placement[placed * block.size + i]);
+                    std::span(block.heat).subspan(item * num_ranks_, num_ranks_));
+        if (player.split_of(p) == SplitKind::kExact) add_solve(policies_[p], placed);
       }
     }
   }
@@ -73,6 +93,7 @@ void Summary::add(const BlockOutcome& block, const Player& player) {
 std::size_t Summary::bucket_of(std::int64_t batch) {
   while (batch / bucket_width_ >= static_cast<std::int64_t>(kMaxBuckets)) {
     bucket_width_ *= 2;
+    fold_rows(bucket_pairs_, kMaxBuckets);
     for (Sums& sums : policies_) {
       fold_rows(sums.bucket, kMaxBuckets);
       fold_rows(sums.heat, kMaxBuckets);
@@ -82,27 +103,20 @@ std::size_t Summary::bucket_of(std::int64_t batch) {
 }
 
 void Summary::add_outcome(Sums& sums, std::size_t layer, std::size_t bucket,
-                          const PolicyOutcome& outcome, std::span<const double> rank_heat) {
+                          const PolicyOutcome& outcome, std::span<const double> heat) {
   sums.imbalance.push_back(outcome.imbalance);
   sums.layer[layer] += outcome.imbalance;
   sums.bucket[bucket] += outcome.imbalance;
   double& layer_max = sums.report.layer_max[layer];
-  layer_max = std::max(layer_max, outcome.imbalance);
+  layer_max = std::fmax(layer_max, outcome.imbalance);
   sums.gap += outcome.gap;
   sums.report.gap_max = std::max(sums.report.gap_max, outcome.gap);
   sums.local += outcome.local;
   sums.total += outcome.total;
-  for (std::size_t r = 0; r < num_ranks_; ++r) {
-    sums.heat[bucket * num_ranks_ + r] += rank_heat[r];
-  }
+  for (std::size_t r = 0; r < num_ranks_; ++r) sums.heat[bucket * num_ranks_ + r] += heat[r];
 }
 
-void Summary::add_placement(Sums& sums, SplitKind split, const PlacementOutcome& outcome) {
-  if (outcome.moved >= 0) {
-    ++sums.report.rebalances;
-    sums.report.moved_experts += outcome.moved;
-  }
-  if (split != SplitKind::kExact) return;
+void Summary::add_solve(Sums& sums, const PlacementOutcome& outcome) {
   ++sums.report.solves;
   sums.report.optimal += outcome.optimal;
   sums.solve_us.push_back(outcome.solve_us);
@@ -110,6 +124,8 @@ void Summary::add_placement(Sums& sums, SplitKind split, const PlacementOutcome&
 
 void Summary::finish(SimulateReport& report) {
   report.num_batches = num_batches_;
+  report.num_pairs = num_pairs_;
+  report.num_empty_pairs = num_empty_pairs_;
   report.num_solves = num_solves_;
   report.num_cuda_solves = num_cuda_solves_;
   for (std::int64_t first = 0; first < num_batches_; first += bucket_width_) {
@@ -123,8 +139,7 @@ void Summary::finish(SimulateReport& report) {
 
 void Summary::finish_policy(Sums& sums) const {
   PolicyReport& report = sums.report;
-  const auto batches = static_cast<double>(num_batches_);
-  report.gap_mean = sums.gap / static_cast<double>(sums.imbalance.size());
+  report.gap_mean = sums.gap / static_cast<double>(num_pairs_);
   report.imbalance = summarize(sums.imbalance);
   report.solve_us = summarize(sums.solve_us);
   if (report.rebalances > 0) {
@@ -132,17 +147,16 @@ void Summary::finish_policy(Sums& sums) const {
         static_cast<double>(report.moved_experts) / static_cast<double>(report.rebalances);
   }
   if (sums.total > 0) report.local_share = sums.local / sums.total;
-  for (const double sum : sums.layer) report.layer_mean.push_back(sum / batches);
+  for (std::size_t layer = 0; layer < num_layers_; ++layer) {
+    report.layer_mean.push_back(sums.layer[layer] / layer_pairs_[layer]);
+  }
 
   const auto buckets = static_cast<std::size_t>((num_batches_ + bucket_width_ - 1) / bucket_width_);
   report.rank_heat.resize(num_ranks_ * buckets);
   for (std::size_t b = 0; b < buckets; ++b) {
-    const std::int64_t first = static_cast<std::int64_t>(b) * bucket_width_;
-    const auto pairs = static_cast<double>(std::min(bucket_width_, num_batches_ - first) *
-                                           static_cast<std::int64_t>(num_layers_));
-    report.over_time.push_back(sums.bucket[b] / pairs);
+    report.over_time.push_back(sums.bucket[b] / bucket_pairs_[b]);
     for (std::size_t r = 0; r < num_ranks_; ++r) {
-      report.rank_heat[r * buckets + b] = sums.heat[b * num_ranks_ + r] / pairs;
+      report.rank_heat[r * buckets + b] = sums.heat[b * num_ranks_ + r] / bucket_pairs_[b];
     }
   }
 }

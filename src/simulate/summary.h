@@ -12,7 +12,8 @@ namespace lplb::replay {
 /// `values`.
 Distribution summarize(std::span<double> values);
 
-/// Adds outcomes up to the figures of the report, always in the same order.
+/// Adds outcomes up to the figures of the report, always in the same order. Pairs without tokens,
+/// and those of the first `warm_up` batches, are left out.
 class Summary {
  public:
   Summary(const SimulateOptions& options, const TraceInfo& trace);
@@ -37,12 +38,16 @@ class Summary {
 
   std::size_t bucket_of(std::int64_t batch);
   void add_outcome(Sums& sums, std::size_t layer, std::size_t bucket, const PolicyOutcome& outcome,
-                   std::span<const double> rank_heat);
-  static void add_placement(Sums& sums, SplitKind split, const PlacementOutcome& outcome);
+                   std::span<const double> heat);
+  static void add_solve(Sums& sums, const PlacementOutcome& outcome);
   void finish_policy(Sums& sums) const;
 
   std::size_t num_ranks_, num_layers_;
+  std::int64_t warm_up_;
   std::int64_t num_batches_ = 0;
+  std::int64_t num_pairs_ = 0, num_empty_pairs_ = 0;
+  std::vector<double> layer_pairs_;   // [num_layers]: how many pairs are in the figures
+  std::vector<double> bucket_pairs_;  // [kMaxBuckets]
   std::int64_t num_solves_ = 0, num_cuda_solves_ = 0;
   std::int64_t bucket_width_ = 1;  // how many batches a bucket holds
   std::vector<Sums> policies_;

@@ -123,6 +123,17 @@ class BadArguments(support.CommandTest):
             ("--num-ranks 7", ["--num-ranks", "7"]),
             ("--num-nodes 3", ["--num-nodes", "3"]),
             ("--redundants 4096", ["redundants", "4096"]),
+            ("--num-replicas 257", ["--num-replicas: 257", "256 or 264 would do"]),
+            ("--num-replicas 0", ["--num-replicas", "0"]),
+            ("--num-replicas 264 --redundants 1", ["--redundants", "--num-replicas"]),
+            ("--policies file:", ["file:PATH+even"]),
+            ("--skip-steps 2", ["--skip-steps: 2 leaves none of the 2 steps"]),
+            ("--warm-up 2", ["--warm-up: 2 leaves none of the 2 batches"]),
+            ("--drop-repeats", ["--drop-repeats", "STEM.topk.npy"]),
+            ("--expert-bytes 0", ["--expert-bytes", "0"]),
+            ("--write-placement p.json", ["--policy", "--write-placement"]),
+            ("--policy eplb", ["--write-placement", "--policy"]),
+            ("--write-placement p.json --policy cube", ["--policy", "cube", "eplb+lplb"]),
             ("--window 0", ["--window", "0"]),
             ("--rebalance-every 0", ["--rebalance-every", "0"]),
             ("--batch-tokens -1", ["--batch-tokens", "-1"]),
@@ -131,6 +142,11 @@ class BadArguments(support.CommandTest):
             ("--jobs 0", ["--jobs", "0"]),
         ):
             self.bad(f"{simulate} {options}", *says)
+        self.bad(
+            f"{simulate} --synthetic-num-logical-experts 60 --redundants 1",
+            "--num-ranks: 8 does not divide the 60 experts",
+            "64 or 72 would do",
+        )
         self.refused(f"{simulate} --policies", "", status=USAGE, says=["--policies"])
         self.bad("simulate --trace synthetic:W9", "synthetic:W9", "W0_balanced")
         self.bad("simulate --trace l.json --synthetic-seed 1", "--synthetic-seed", "l.json")

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: MIT
 """Files in, files out: what each command makes of good input. usage: formats_test.py LPLB"""
 
+import html
 import json
 import random
+import re
 
 import support
 from support import ROOT, SMALL, npy, ranks_of, read_npy
@@ -107,6 +109,17 @@ class Solve(support.CommandTest):
         self.assertEqual(table.split("\n")[1].split(), ["0", "optimal", "9", "9", "1.0588"])
         self.assertIn("... and 5 rows more", table)
         self.assertIn("25 of 25 proven optimal", table)
+
+    def test_layers_may_have_different_numbers_of_slots(self):
+        slots = [[0, 1, 2, 0], [2, 1, 1, 0, 0, 2]]
+        self.file(
+            "p.json", {"num_ranks": 2, "num_logical_experts": 3, "physical_to_logical": slots}
+        )
+        self.file("l.json", {"load": [[8, 2, 2], [8, 2, 2]]})
+        results = self.json_of("solve --placement p.json --load l.json")["results"]
+        # Layer 0: expert 0 on both ranks. Layer 1: rank 0 has experts 1 and 2, rank 1 all but 1.
+        self.assertEqual([len(result["physical_load"]) for result in results], [4, 6])
+        self.assertEqual([result["max_load"] for result in results], [6, 8])
 
 
 class Plan(support.CommandTest):
@@ -225,6 +238,62 @@ class Simulate(support.CommandTest):
         report = self.json_of("simulate --policies none --trace", trace)
         self.assertEqual(report["trace"]["num_logical_experts"], 128)
         self.assertAlmostEqual(report["policies"][0]["imbalance"]["mean"], 1.462, places=3)
+
+    def test_the_placement_is_written_solved_and_replayed(self):
+        trace = ROOT / "data/traces/deepseek-v2-lite.load.jsonl"
+        line = "simulate --num-ranks 8 --num-nodes 2 --redundants 2 --batch-tokens 4096 --trace"
+        table = self.ok(
+            f"{line} {trace} --policies eplb,eplb+lplb --write-placement p,+.json --policy eplb"
+        )
+        placement = json.loads((self.folder / "p,+.json").read_text())
+        self.assertEqual(len(placement["physical_to_logical"]), 26)
+        self.assertEqual(len(placement["physical_to_logical"][0]), 80)
+        self.assertEqual(placement["num_nodes"], 2)
+        self.assertEqual(placement["layers"], list(range(1, 27)))
+        self.file("l.json", {"load": [[1] * 64] * 26})
+        self.assertEqual(
+            len(self.json_of("solve --load l.json --placement", "p,+.json")["results"]), 26
+        )
+        again = self.json_of(f"{line} {trace} --policies file:p\\,+.json,file:p\\,+.json+lplb")
+        even, exact = again["policies"]
+        self.assertEqual(even["name"], "file:p,+.json")
+        self.assertEqual((even["rebalances"], even["solves"]), (0, 0))
+        self.assertLess(exact["imbalance"]["mean"], even["imbalance"]["mean"])
+        self.assertIn("slots of a layer fetch an expert from another rank", table)
+
+    def test_the_page_has_the_command_that_writes_the_placement(self):
+        self.ok(
+            f"{self.LINE} --html r.html --write-placement expected.json --policy cube+lplb "
+            "--synthetic-seed 3 --window 2"
+        )
+        page = (self.folder / "r.html").read_text()
+        command = re.search("<code data-deploy>(.*?)</code>", page)[1]
+        words = html.unescape(re.sub("<[^>]*>", "", command)).split()
+        self.assertEqual(words[:2], ["lplb", "simulate"])
+        self.ok(" ".join(words[1:]))
+        written, expected = (
+            (self.folder / name).read_text() for name in ("placement.json", "expected.json")
+        )
+        self.assertEqual(written, expected)
+
+    def test_one_is_singular(self):
+        table = self.ok(
+            "simulate --trace synthetic:W0_balanced --synthetic-num-steps 1 --num-ranks 1 "
+            "--redundants 1 --synthetic-num-logical-experts 8"
+        )
+        self.assertIn("1 batch, 1 layer, 8 experts; 1 rank, 1 redundant a rank\n", table)
+        self.assertIn("LPLB does not help here: the slowest rank's load is that of EPLB.", table)
+        self.assertNotIn("cuts", table)
+
+    def test_empty_pairs_and_left_out_policies_are_said(self):
+        header = {"format": "lplb-trace", "version": 1, "num_layers": 2}
+        header |= {"num_logical_experts": 6, "num_topk": 2}
+        steps = [{"load": [[4, 2, 2, 2, 1, 1], [0] * 6]}, {"load": [[0] * 6] * 2}]
+        lines = "".join(json.dumps(line) + "\n" for line in [header, *steps])
+        self.file("t.jsonl", lines)
+        table = self.ok("simulate --trace t.jsonl --num-ranks 4 --num-replicas 8")
+        self.assertIn("3 of 4 (batch, layer) pairs have no tokens and are in no figure.", table)
+        self.assertIn("The policy none is left out", table)
 
 
 class Info(support.CommandTest):

@@ -32,7 +32,8 @@ class Help(support.CommandTest):
     def test_documented_options_are_there(self):
         expected = {
             "simulate": "trace num-ranks num-nodes redundants policies batch-tokens window "
-            "rebalance-every backend jobs json html",
+            "rebalance-every backend jobs json html num-replicas skip-steps drop-repeats warm-up "
+            "expert-bytes write-placement policy",
             "place": "load policy num-replicas num-groups num-nodes num-ranks redundants from json",
             "solve": "placement load solver backend json",
             "plan": "placement topk out backend json",

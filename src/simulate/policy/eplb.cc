@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "core/check.h"
 #include "lplb/placement.h"
 #include "simulate/policy/policy.h"
 
@@ -7,23 +8,52 @@ namespace {
 
 class Eplb : public PlacementPolicy {
  public:
-  explicit Eplb(const PlacementShape& shape) : shape_(shape) {}
+  Eplb(const PlacementShape& shape, bool spread) : PlacementPolicy(shape), spread_(spread) {}
 
-  std::vector<Index> place(std::span<const double> load) const override {
-    const Index slots = shape_.num_logical + shape_.redundants * shape_.num_ranks;
-    return rebalance_experts(load, 1, shape_.num_logical, slots, shape_.num_groups,
-                             shape_.num_nodes, shape_.num_ranks)
-        .physical_to_logical;
+  Placement place(Index, std::span<const double> load) const override {
+    return placed(load, spread_);
   }
 
+  /// Without a past all experts have the same load. EPLB then puts both replicas of an expert onto
+  /// the same rank, where they are of no use.
+  Placement first(Index) const override { return placed(uniform_load(), spread_ || can_spread()); }
+
  private:
-  PlacementShape shape_;
+  /// Whether a rank has at most as many slots as there are experts that it can hold. If not, some
+  /// expert must be on it twice.
+  bool can_spread() const {
+    const bool by_node = shape().num_groups % shape().num_nodes == 0;
+    const Index experts = by_node ? shape().num_logical / shape().num_nodes : shape().num_logical;
+    return shape().num_replicas / shape().num_ranks <= experts;
+  }
+
+  Placement placed(std::span<const double> load, bool spread) const {
+    return with_slots(rebalance_experts(load, 1, shape().num_logical, shape().num_replicas,
+                                        shape().num_groups, shape().num_nodes, shape().num_ranks,
+                                        {.spread = spread})
+                          .physical_to_logical);
+  }
+
+  bool spread_;
 };
+
+std::unique_ptr<PlacementPolicy> make(const PlacementShape& shape, bool spread) {
+  check_argument(
+      shape.num_replicas > 0, "num_ranks",
+      "{} does not divide the {} experts of the trace, so ranks cannot have equally many "
+      "redundants; expected num_replicas, the slots of all ranks: {}",
+      shape.num_ranks, shape.num_logical, fitting_slots(shape.num_logical, shape.num_ranks));
+  return std::make_unique<Eplb>(shape, spread);
+}
 
 }  // namespace
 
 std::unique_ptr<PlacementPolicy> make_eplb(const std::string&, const PlacementShape& shape) {
-  return std::make_unique<Eplb>(shape);
+  return make(shape, false);
+}
+
+std::unique_ptr<PlacementPolicy> make_eplb_spread(const std::string&, const PlacementShape& shape) {
+  return make(shape, true);
 }
 
 }  // namespace lplb::replay

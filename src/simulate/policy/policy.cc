@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "simulate/policy/policy.h"
 
+#include <algorithm>
 #include <array>
 
 #include "core/check.h"
@@ -9,52 +10,96 @@
 namespace lplb::replay {
 namespace {
 
+/// How a name of the registry stands for the placement's names.
+enum class Named {
+  kExactly,  ///< the name itself
+  kPrefix,   ///< the name and what follows it: "file:PATH"
+  kOther,    ///< every name that no other entry takes
+};
+
 /// A policy's name is the placement's name, then `ending`. "" is the ending of the split that the
-/// placement is used with by itself. An empty `placement` stands for every name that
-/// parse_topology() takes.
+/// placement is used with by itself.
 struct Entry {
+  Named named;
   std::string_view placement;
   std::string_view ending;
   SplitKind split;
   PlacementFactory factory;
 };
 
+constexpr std::string_view kFile = "file:";
+
 constexpr std::array kRegistry = {
-    Entry{"none", "", SplitKind::kEven, make_contiguous},
-    Entry{"eplb", "", SplitKind::kEven, make_eplb},
-    Entry{"eplb", "+lplb", SplitKind::kExact, make_eplb},
-    Entry{"eplb", "+stale", SplitKind::kStale, make_eplb},
-    Entry{"", "+even", SplitKind::kEven, make_topology},
-    Entry{"", "+lplb", SplitKind::kExact, make_topology},
-    Entry{"", "+stale", SplitKind::kStale, make_topology},
+    Entry{Named::kExactly, "none", "", SplitKind::kEven, make_contiguous},
+    Entry{Named::kExactly, "eplb", "", SplitKind::kEven, make_eplb},
+    Entry{Named::kExactly, "eplb", "+lplb", SplitKind::kExact, make_eplb},
+    Entry{Named::kExactly, "eplb", "+stale", SplitKind::kStale, make_eplb},
+    Entry{Named::kExactly, "eplb-spread", "", SplitKind::kEven, make_eplb_spread},
+    Entry{Named::kExactly, "eplb-spread", "+lplb", SplitKind::kExact, make_eplb_spread},
+    Entry{Named::kExactly, "eplb-spread", "+stale", SplitKind::kStale, make_eplb_spread},
+    Entry{Named::kPrefix, kFile, "+even", SplitKind::kEven, make_fixed},
+    Entry{Named::kPrefix, kFile, "+lplb", SplitKind::kExact, make_fixed},
+    Entry{Named::kPrefix, kFile, "+stale", SplitKind::kStale, make_fixed},
+    Entry{Named::kPrefix, kFile, "", SplitKind::kEven, make_fixed},
+    Entry{Named::kOther, "TOPOLOGY", "+even", SplitKind::kEven, make_topology},
+    Entry{Named::kOther, "TOPOLOGY", "+lplb", SplitKind::kExact, make_topology},
+    Entry{Named::kOther, "TOPOLOGY", "+stale", SplitKind::kStale, make_topology},
 };
 
-bool is_named(std::string_view placement) {
-  for (const Entry& entry : kRegistry) {
-    if (entry.placement == placement) return true;
+bool is_known(std::string_view placement) {
+  return std::any_of(kRegistry.begin(), kRegistry.end(), [&](const Entry& entry) {
+    return entry.named == Named::kExactly && entry.placement == placement;
+  });
+}
+
+/// The length of the placement's name if `entry` has the policy `name`, otherwise 0.
+std::size_t length_of_placement(const Entry& entry, std::string_view name) {
+  if (!name.ends_with(entry.ending)) return 0;
+  const std::string_view placement = name.substr(0, name.size() - entry.ending.size());
+  const bool is_file = placement.starts_with(kFile);
+  switch (entry.named) {
+    case Named::kExactly:
+      return placement == entry.placement ? placement.size() : 0;
+    case Named::kPrefix:
+      return is_file && placement.size() > kFile.size() ? placement.size() : 0;
+    default:
+      return is_file || is_known(placement) ? 0 : placement.size();
   }
-  return false;
 }
 
 std::string known_names() {
   std::string known;
   for (const Entry& entry : kRegistry) {
-    known += formatted("{}\"{}{}\"", known.empty() ? "" : ", ",
-                       entry.placement.empty() ? "TOPOLOGY" : entry.placement, entry.ending);
+    known += formatted("{}\"{}{}{}\"", known.empty() ? "" : ", ", entry.placement,
+                       entry.named == Named::kPrefix ? "PATH" : "", entry.ending);
   }
   return known + " (TOPOLOGY: cube, hypercube, torus:MxN, ring:N, r2o:FILE)";
 }
 
 }  // namespace
 
+std::string fitting_slots(Index num_logical, Index num_ranks) {
+  const Index least = (num_logical + num_ranks - 1) / num_ranks * num_ranks;
+  if (least > kMaxPhysical) return formatted("none of at most {} slots is", kMaxPhysical);
+  if (least + num_ranks > kMaxPhysical) return formatted("{} would do", least);
+  return formatted("{} or {} would do", least, least + num_ranks);
+}
+
+Placement PlacementPolicy::first(Index layer) const { return place(layer, uniform_load()); }
+
+std::vector<double> PlacementPolicy::uniform_load() const {
+  return std::vector<double>(static_cast<std::size_t>(shape_.num_logical), 1.0);
+}
+
+Placement PlacementPolicy::with_slots(std::span<const Index> physical_to_logical) const {
+  return make_placement(shape_.num_ranks, shape_.num_logical, physical_to_logical,
+                        {.num_nodes = shape_.num_nodes});
+}
+
 PolicyName parse_policy(const std::string& name) {
-  const std::size_t plus = std::min(name.rfind('+'), name.size());
-  const std::string placement = name.substr(0, plus);
-  const std::string ending = name.substr(plus);
-  const std::string_view key = is_named(placement) ? std::string_view(placement) : "";
   for (const Entry& entry : kRegistry) {
-    if (entry.placement != key || entry.ending != ending || placement.empty()) continue;
-    return {placement, entry.split, entry.factory};
+    const std::size_t length = length_of_placement(entry, name);
+    if (length > 0) return {name.substr(0, length), entry.split, entry.factory};
   }
   throw ArgumentError("policies",
                       formatted("\"{}\" is unknown, expected some of {}", name, known_names()));

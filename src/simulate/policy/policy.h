@@ -11,36 +11,63 @@
 
 namespace lplb::replay {
 
-/// What a placement policy gets in addition to the load. num_ranks divides num_logical.
+/// What a placement policy gets in addition to the load.
 struct PlacementShape {
   Index num_ranks = 0;
   Index num_nodes = 1;
   Index num_groups = 1;
+  Index num_layers = 1;
   Index num_logical = 0;
-  Index redundants = 0;  // redundant slots of a rank, for policies that replicate
+  Index num_replicas = 0;  // all slots of a layer, for policies that replicate; 0: not known,
+                           // because num_ranks does not divide num_logical
 };
 
-/// Decides which expert each slot of one layer holds. To add a policy, add one file, and one line
-/// in policy.cc.
+/// For messages: which numbers of slots in all would do for these experts and ranks.
+std::string fitting_slots(Index num_logical, Index num_ranks);
+
+/// Decides which expert each slot of a layer holds. To add a policy, add one file, and one line in
+/// policy.cc.
 class PlacementPolicy {
  public:
+  explicit PlacementPolicy(const PlacementShape& shape) : shape_(shape) {}
   virtual ~PlacementPolicy() = default;
-  /// Returns physical_to_logical. `load` [num_logical] is the load of past batches, or all 1.
-  /// Several threads may call it at once. Throws ArgumentError if the policy cannot take the shape.
-  virtual std::vector<Index> place(std::span<const double> load) const = 0;
+  /// Returns the placement of `layer` for `load` [num_logical], the load of past batches. Several
+  /// threads may call it at once.
+  virtual Placement place(Index layer, std::span<const double> load) const = 0;
+  /// The placement of `layer` before there is any past: by default that for uniform load. Throws
+  /// ArgumentError if the policy cannot take the shape.
+  virtual Placement first(Index layer) const;
   /// Whether place() depends on the load. If not, a rebalance would change nothing.
   virtual bool adapts() const { return true; }
+
+ protected:
+  const PlacementShape& shape() const { return shape_; }
+  /// All experts with the same load: [num_logical].
+  std::vector<double> uniform_load() const;
+  /// The placement with these slots [num_physical] on the shape's ranks and nodes.
+  Placement with_slots(std::span<const Index> physical_to_logical) const;
+
+ private:
+  PlacementShape shape_;
 };
 
+/// `name` is the policy's name without its split. Throws ArgumentError, which names `policies`, if
+/// the placement cannot be made on this shape, and FileError for a bad file.
 using PlacementFactory = std::unique_ptr<PlacementPolicy> (*)(const std::string& name,
                                                               const PlacementShape& shape);
 
+/// Experts in order, without replicas. num_ranks must divide num_logical.
 std::unique_ptr<PlacementPolicy> make_contiguous(const std::string& name,
                                                  const PlacementShape& shape);
 std::unique_ptr<PlacementPolicy> make_eplb(const std::string& name, const PlacementShape& shape);
-/// `name` is a name that parse_topology() takes.
+/// EPLB without two replicas of an expert on a rank.
+std::unique_ptr<PlacementPolicy> make_eplb_spread(const std::string& name,
+                                                  const PlacementShape& shape);
+/// `name` is a name that parse_topology() takes. num_ranks must divide num_logical.
 std::unique_ptr<PlacementPolicy> make_topology(const std::string& name,
                                                const PlacementShape& shape);
+/// `name` is "file:PATH". The placement file has one layer, or as many as the trace.
+std::unique_ptr<PlacementPolicy> make_fixed(const std::string& name, const PlacementShape& shape);
 
 /// How the tokens of an expert go to its replicas.
 enum class SplitKind {

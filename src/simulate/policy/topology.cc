@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lplb/topology.h"
 
+#include "core/check.h"
 #include "core/format.h"
 #include "lplb/placement.h"
 #include "simulate/policy/policy.h"
@@ -10,29 +11,42 @@ namespace {
 
 class OnTopology : public PlacementPolicy {
  public:
-  OnTopology(const std::string& name, const PlacementShape& shape)
-      : topology_(parse_topology(name)), shape_(shape) {}
+  OnTopology(Topology topology, const PlacementShape& shape)
+      : PlacementPolicy(shape), topology_(std::move(topology)) {}
 
-  std::vector<Index> place(std::span<const double> load) const override {
-    return place_on_topology(load, 1, shape_.num_logical, topology_, shape_.redundants,
-                             shape_.num_ranks, shape_.num_nodes)
-        .physical_to_logical;
+  Placement place(Index, std::span<const double> load) const override {
+    const Index redundants = (shape().num_replicas - shape().num_logical) / shape().num_ranks;
+    return with_slots(place_on_topology(load, 1, shape().num_logical, topology_, redundants,
+                                        shape().num_ranks, shape().num_nodes)
+                          .physical_to_logical);
   }
 
  private:
   Topology topology_;
-  PlacementShape shape_;
 };
+
+Topology parsed(const std::string& name) {
+  try {
+    return parse_topology(name);
+  } catch (const ArgumentError& error) {
+    throw ArgumentError("policies", formatted("\"{}\" is no placement: {}", name, error.what()));
+  }
+}
 
 }  // namespace
 
 std::unique_ptr<PlacementPolicy> make_topology(const std::string& name,
                                                const PlacementShape& shape) {
-  try {
-    return std::make_unique<OnTopology>(name, shape);
-  } catch (const ArgumentError& error) {
-    throw ArgumentError("policies", formatted("\"{}\" is no placement: {}", name, error.what()));
-  }
+  Topology topology = parsed(name);
+  check_argument(shape.num_logical % shape.num_ranks == 0, "policies",
+                 "\"{}\" needs equally many experts on each rank, but the {} experts of the trace "
+                 "are no multiple of the {} ranks",
+                 name, shape.num_logical, shape.num_ranks);
+  check_argument(shape.num_replicas <= 2 * shape.num_logical, "policies",
+                 "\"{}\" gives an expert at most two replicas, so {} slots are too many for {} "
+                 "experts",
+                 name, shape.num_replicas, shape.num_logical);
+  return std::make_unique<OnTopology>(std::move(topology), shape);
 }
 
 }  // namespace lplb::replay

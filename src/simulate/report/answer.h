@@ -2,10 +2,22 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "lplb/simulate.h"
 
+// What a report says in sentences. The page and the command share them: the page escapes them, the
+// command prints them as plain().
 namespace lplb::report {
+
+/// One change from a policy to another: only the split, or only the placement.
+struct Effect {
+  enum Kind { kSplit, kPlacement };
+  Kind kind;
+  const PolicyReport* from;
+  const PolicyReport* to;
+};
 
 /// The two policies that answer the page's question, and the answer.
 struct Answer {
@@ -13,18 +25,50 @@ struct Answer {
   /// What `best` is compared with: "eplb", otherwise "none", otherwise the first policy that does
   /// not solve.
   const PolicyReport* base = nullptr;
-  double cut = 0;  ///< if both exist: 1 - mean imbalance of best / that of base
+  double cut = 0;  ///< if both exist: cut_between(*base, *best)
+  /// How `base` becomes `best`, one change at a time. Empty if placement and split both change, and
+  /// no policy between the two was replayed.
+  std::vector<Effect> effects;
 };
 
 /// Finds these two policies. Policies without a finite mean imbalance are left out.
 Answer find_answer(const SimulateReport& report);
 
-/// What the text calls a policy: "EPLB", "no replicas", or the policy's name, escaped.
+/// 1 - mean imbalance of `to` / that of `from`: the share of the slowest rank's load that is cut.
+double cut_between(const PolicyReport& from, const PolicyReport& to);
+
+/// Whether the means differ in the digits that are shown, and the cut is not 0.0 %.
+bool differs(const PolicyReport& from, const PolicyReport& to);
+
+/// What the text calls a policy: "EPLB", "no replicas", or the policy's name. Not escaped.
 std::string spoken(const PolicyReport& policy);
+
+/// The answer in a sentence that says what is compared, and what split and placement do by
+/// themselves.
+std::string verdict(const SimulateReport& report, const Answer& answer);
+
+/// What a rebalance of this policy moves, as a sentence.
+std::string price(const SimulateReport& report, const PolicyReport& policy);
+
+/// Sentences about what is not in the figures, or may mislead: policies left out, skipped steps,
+/// pairs without tokens, tokens that repeat.
+std::vector<std::string> notes(const SimulateReport& report);
+
+/// "8 ranks, 2 redundants a rank", or "8 ranks, 72 slots" if ranks have no equal redundants.
+std::string group_text(const SimulateReport& report);
+
+/// The redundants of a rank, or -1 if ranks cannot have equally many.
+Index redundants_of(const SimulateReport& report);
+
+/// The bytes that a rebalance of all layers moves on average, or 0 if expert_bytes is not given.
+double moved_bytes(const SimulateReport& report, const PolicyReport& policy);
 
 /// The share of a layer's expert time that the average rank waits for the slowest: 1 - mean / max
 /// load. It takes time to be in proportion to tokens.
 double waiting_share(double imbalance);
+
+/// The command that writes the policy's placement for deployment.
+std::string deploy_command(const SimulateReport& report, const std::string& policy);
 
 /// The top of the page: the question, the answer, what it means, and the figures it is based on.
 std::string answer_html(const SimulateReport& report);

@@ -96,7 +96,7 @@ double time_at(const SimulateReport& report, double batch) {
 }
 
 /// The points of a line: each bucket's mean at the middle of the bucket. The first and the last
-/// value extend to the edges.
+/// value extend to the edges. Buckets without pairs have no point.
 std::string points(const SimulateReport& report, const PolicyReport& policy, const Axis& axis,
                    int height) {
   const std::vector<std::int64_t>& start = report.bucket_start;
@@ -109,7 +109,7 @@ std::string points(const SimulateReport& report, const PolicyReport& policy, con
     if (!std::isfinite(value)) continue;
     const bool last = i + 1 == start.size();
     const std::int64_t end = last ? report.num_batches : start[i + 1];
-    if (i == 0) add(0, value);
+    if (out.empty()) add(time_at(report, static_cast<double>(start[i])), value);
     add(time_at(report, 0.5 * static_cast<double>(start[i] + end)), value);
     if (last) add(1000, value);
   }
@@ -187,15 +187,20 @@ std::string over_time_html(const SimulateReport& report) {
   for (std::size_t i = 0; i < report.policies.size(); ++i) {
     const PolicyReport& policy = report.policies[i];
     const std::string name = escape(policy.name);
-    const auto [least, most] =
-        std::minmax_element(policy.over_time.begin(), policy.over_time.end());
-    out += formatted("{}: from {} to {}. ", name, fixed(*least, 3), fixed(*most, 3));
+    double least = std::nan(""), most = std::nan("");
+    for (const double value : policy.over_time) {
+      least = std::fmin(least, value);
+      most = std::fmax(most, value);
+    }
+    out += formatted("{}: from {} to {}. ", name, fixed(least, 3), fixed(most, 3));
     lines += formatted(R"(<g class="{}" data-policy="{}" data-metric="over_time" data-values="{}">)"
                        R"(<polyline class="line" points="{}"/></g>
 )",
                        classes[i], name, exact_list(policy.over_time),
                        points(report, policy, axis, height));
-    const double end = std::isfinite(policy.over_time.back()) ? policy.over_time.back() : 1;
+    const auto last = std::find_if(policy.over_time.rbegin(), policy.over_time.rend(),
+                                   [](double value) { return std::isfinite(value); });
+    const double end = last == policy.over_time.rend() ? 1 : *last;
     labels.push_back({i, height * (1 - axis.at(end) / 100), 0});
   }
   out += "</desc>";
@@ -219,7 +224,7 @@ std::string over_time_html(const SimulateReport& report) {
   }
   return out +
          "</svg></div>\n<p class=\"readout\" hidden></p>\n"
-         "<figcaption>Solid lines are exact splits, dashed ones even splits, "
+         "<figcaption>Solid lines are exact splits, dashed ones even or stale splits, "
          "dotted: no replicas.</figcaption>\n</figure>\n";
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <span>
 
 #include "core/format.h"
 #include "simulate/report/answer.h"
@@ -13,11 +14,12 @@ namespace lplb::report {
 namespace {
 
 constexpr int kLevels = 5;             // colours on each side of the mean
+constexpr int kNoLevel = kLevels + 1;  // of a cell that is not drawn
 constexpr std::size_t kMaxRows = 128;  // more ranks share rows, so that the page stays small
 constexpr std::size_t kLabelledRows = 16;
 
 /// A row stands for ranks_per_row ranks, and a column for a bucket. A cell has the load of the
-/// busiest of these ranks.
+/// busiest of these ranks; it is NaN, and not drawn, if the bucket has no pair.
 struct Grid {
   std::size_t rows, columns, ranks_per_row;
   std::vector<double> value;
@@ -30,12 +32,11 @@ Grid make_grid(const SimulateReport& report, const PolicyReport& policy) {
   const std::size_t columns = report.bucket_start.size();
   const std::size_t group = (ranks + kMaxRows - 1) / kMaxRows;
   Grid grid{(ranks + group - 1) / group, columns, group, {}};
-  grid.value.assign(grid.rows * columns, 0.0);
+  grid.value.assign(grid.rows * columns, std::nan(""));
   for (std::size_t rank = 0; rank < ranks; ++rank) {
     for (std::size_t column = 0; column < columns; ++column) {
       double& cell = grid.value[rank / group * columns + column];
-      const double value = policy.rank_heat[rank * columns + column];
-      if (std::isfinite(value)) cell = std::max(cell, value);
+      cell = std::fmax(cell, policy.rank_heat[rank * columns + column]);
     }
   }
   return grid;
@@ -47,6 +48,7 @@ struct Scale {
   double step;
 
   int level(double value) const {
+    if (std::isnan(value)) return kNoLevel;
     return static_cast<int>(
         std::lround(std::clamp((value - 1) / step, -1.0 * kLevels, 1.0 * kLevels)));
   }
@@ -55,7 +57,7 @@ struct Scale {
 Scale make_scale(const std::vector<Grid>& grids) {
   double reach = 0;
   for (const Grid& grid : grids) {
-    for (const double value : grid.value) reach = std::max(reach, std::abs(value - 1));
+    for (const double value : grid.value) reach = std::fmax(reach, std::abs(value - 1));
   }
   // A colour reaches half a step to each side. Finer steps than 0.01 would show noise.
   const double least = std::max(0.01, reach / (kLevels + 0.5));
@@ -89,6 +91,7 @@ std::string cells(const Grid& grid, const Scale& scale) {
     for (std::size_t first = 0, end = 0; first < grid.columns; first = end) {
       const int level = scale.level(grid.at(row, first));
       while (end < grid.columns && scale.level(grid.at(row, end)) == level) ++end;
+      if (level == kNoLevel) continue;
       paths[static_cast<std::size_t>(level + kLevels)] +=
           formatted("M{} {}h{}", first, row, end - first);
     }
@@ -116,6 +119,13 @@ std::string values(const Grid& grid) {
   return out;
 }
 
+/// The position of the largest value. Cells without pairs count as 0.
+std::size_t hottest_of(std::span<const double> values) {
+  const auto less = [](double a, double b) { return std::fmax(a, 0) < std::fmax(b, 0); };
+  const auto hottest = std::max_element(values.begin(), values.end(), less);
+  return static_cast<std::size_t>(hottest - values.begin());
+}
+
 std::string side_labels(const Grid& grid, std::size_t cell_height) {
   std::string out;
   std::size_t every = 1;
@@ -125,10 +135,9 @@ std::string side_labels(const Grid& grid, std::size_t cell_height) {
     out += formatted(R"(<text x="-8" y="{}" text-anchor="end">{}</text>)", middle,
                      row * grid.ranks_per_row);
     if (grid.rows > kLabelledRows) continue;
-    const auto first = grid.value.begin() + static_cast<std::ptrdiff_t>(row * grid.columns);
-    out += formatted(
-        R"(<text class="side" x="100%" dx="8" y="{}">{}</text>)", middle,
-        fixed(*std::max_element(first, first + static_cast<std::ptrdiff_t>(grid.columns)), 2));
+    const double* const first = grid.value.data() + row * grid.columns;
+    out += formatted(R"(<text class="side" x="100%" dx="8" y="{}">{}</text>)", middle,
+                     fixed(first[hottest_of({first, grid.columns})], 2));
   }
   if (grid.rows <= kLabelledRows) {
     out += R"(<text class="axis" x="100%" dx="8" y="-8">most</text>)";
@@ -140,8 +149,7 @@ std::string map_html(const SimulateReport& report, const std::string& title,
                      const PolicyReport& policy, const Grid& grid, const Scale& scale) {
   const std::size_t cell_height = std::clamp<std::size_t>(360 / grid.rows, 3, 24);
   const std::size_t height = cell_height * grid.rows;
-  const auto hottest = static_cast<std::size_t>(
-      std::max_element(grid.value.begin(), grid.value.end()) - grid.value.begin());
+  const std::size_t hottest = hottest_of(grid.value);
   const std::string name = escape(policy.name);
   const std::string summary =
       formatted("Busiest cell: {}, {}, with {} times the mean load.",

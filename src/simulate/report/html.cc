@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/ranges.h>
 
-#include <algorithm>
-#include <string_view>
-
 #include "core/format.h"
 #include "lplb/simulate.h"
 #include "lplb/version.h"
@@ -45,8 +42,7 @@ std::string top(const SimulateReport& report) {
       R"(<button class="theme" type="button" hidden>Light / dark</button></div>
 {}</header>
 )",
-      escape(report.trace.name), synthetic_badge(report),
-      formatted("{} batch{}", grouped(report.num_batches), report.num_batches == 1 ? "" : "es"),
+      escape(report.trace.name), synthetic_badge(report), counted(report.num_batches, "batch"),
       counted(report.trace.num_layers, "layer"),
       counted(report.trace.num_logical_experts, "expert"), report.trace.num_topk,
       answer_html(report));
@@ -66,7 +62,7 @@ std::string definitions() {
   return "<dl>\n"
          "<dt>Imbalance</dt>\n"
          "<dd>Largest rank load / mean rank load of one batch and layer. 1.0 is perfect. Figures "
-         "are over all (batch, layer) pairs, which all have the same weight.</dd>\n"
+         "are over all (batch, layer) pairs with tokens, which all have the same weight.</dd>\n"
          "<dt>Waiting</dt>\n"
          "<dd>1 - 1 / mean imbalance: the share of the expert time that the average rank waits for "
          "the slowest, if time is in proportion to tokens.</dd>\n"
@@ -80,26 +76,16 @@ std::string definitions() {
          "<dd>none: experts in order, no replicas. eplb: placed by EPLB from past loads, tokens "
          "split evenly over an expert's replicas. eplb+lplb: the same placement, split exactly. "
          "TOPOLOGY+even and TOPOLOGY+lplb: replicas along a topology's edges, split evenly or "
-         "exactly. With +stale: split in proportion to the exact split of the previous batch. A "
+         "exactly. file:PATH: a placement that was given, which never changes. With +stale: split "
+         "in proportion to the exact split of the previous batch. A "
          "placement is made from past batches only, every other split from the batch itself.</dd>\n"
          "<dt>Experts moved</dt>\n"
-         "<dd>Experts whose weights a rank must fetch from another when a layer is placed anew; "
+         "<dd>Experts whose weights a rank must fetch from another when a layer is placed again; "
          "the mean is a rebalance of one layer.</dd>\n"
          "<dt>Tokens that stay</dt>\n"
          "<dd>The share of tokens whose expert is on the rank that holds them, if the trace "
          "tells.</dd>\n"
          "</dl>\n";
-}
-
-/// Puts each word into a span, so that no line breaks at a hyphen.
-std::string words(const std::string& command) {
-  std::string out;
-  for (std::size_t first = 0, end = 0; first < command.size(); first = end + 1) {
-    end = std::min(command.find(' ', first), command.size());
-    out += formatted("{}<span>{}</span>", first == 0 ? "" : " ",
-                     escape(std::string_view(command).substr(first, end - first)));
-  }
-  return out;
 }
 
 std::string origin(const SimulateReport& report, const std::string& command) {

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lplb/simulate.h"
+#include "simulate/report/answer.h"
 
 namespace lplb {
 namespace {
@@ -10,6 +11,13 @@ using Json = nlohmann::ordered_json;
 
 Json distribution_json(const Distribution& d) {
   return {{"mean", d.mean}, {"p50", d.p50}, {"p95", d.p95}, {"p99", d.p99}, {"max", d.max}};
+}
+
+Json repeats_json(const SimulateReport& report) {
+  if (!report.repeats) return {};
+  return {{"num_choices", report.repeats->num_choices},
+          {"num_tokens", report.repeats->num_tokens},
+          {"share", report.repeats->share}};
 }
 
 Json trace_json(const SimulateReport& report) {
@@ -24,22 +32,32 @@ Json trace_json(const SimulateReport& report) {
           {"num_topk", trace.num_topk},
           {"num_batches", report.num_batches},
           {"num_tokens", report.num_tokens},
+          {"num_pairs", report.num_pairs},
+          {"num_empty_pairs", report.num_empty_pairs},
+          {"repeats", repeats_json(report)},
           {"bucket_start", report.bucket_start}};
 }
 
 Json settings_json(const SimulateReport& report) {
   const SimulateOptions& o = report.settings;
+  const Index redundants = report::redundants_of(report);
   Json json = {{"trace", o.trace},
                {"num_ranks", o.num_ranks},
                {"num_nodes", o.num_nodes},
                {"num_groups", o.num_groups},
-               {"redundants", o.redundants},
+               {"redundants", redundants >= 0 ? Json(redundants) : Json()},
+               {"num_replicas", o.num_replicas > 0 ? Json(o.num_replicas) : Json()},
                {"policies", o.policies},
+               {"left_out", report.left_out},
                {"batch_tokens", o.batch_tokens},
+               {"skip_steps", o.skip_steps},
+               {"drop_repeats", o.drop_repeats},
+               {"warm_up", o.warm_up},
                {"window", o.window},
                {"rebalance_every", o.rebalance_every},
                {"solver", solver_name(o.solver)},
-               {"jobs", o.jobs}};
+               {"jobs", o.jobs},
+               {"expert_bytes", o.expert_bytes > 0 ? Json(o.expert_bytes) : Json()}};
   if (report.trace.format == "synthetic") {
     json["synthetic"] = {{"num_logical_experts", o.synthetic.num_logical_experts},
                          {"num_topk", o.synthetic.num_topk},
@@ -63,18 +81,23 @@ Json policy_json(const PolicyReport& policy, const SimulateReport& report) {
   for (auto row = policy.rank_heat.begin(); row != policy.rank_heat.end(); row += buckets) {
     heat.push_back(std::vector<double>(row, row + buckets));
   }
-  return {{"name", policy.name},
-          {"imbalance", distribution_json(policy.imbalance)},
-          {"gap", {{"mean", policy.gap_mean}, {"max", policy.gap_max}}},
-          {"solves", policy.solves},
-          {"optimal", policy.optimal},
-          {"solve_us", policy.solves > 0 ? distribution_json(policy.solve_us) : Json()},
-          {"rebalances", policy.rebalances},
-          {"moved_experts", {{"total", policy.moved_experts}, {"mean", policy.moved_experts_mean}}},
-          {"local_share", policy.local_share ? Json(*policy.local_share) : Json()},
-          {"layers", std::move(layers)},
-          {"over_time", policy.over_time},
-          {"rank_heat", std::move(heat)}};
+  return {
+      {"name", policy.name},
+      {"imbalance", distribution_json(policy.imbalance)},
+      {"gap", {{"mean", policy.gap_mean}, {"max", policy.gap_max}}},
+      {"solves", policy.solves},
+      {"optimal", policy.optimal},
+      {"solve_us", policy.solves > 0 ? distribution_json(policy.solve_us) : Json()},
+      {"rebalances", policy.rebalances},
+      {"moved_experts",
+       {{"total", policy.moved_experts},
+        {"mean", policy.moved_experts_mean},
+        {"mean_bytes",
+         report.settings.expert_bytes > 0 ? Json(report::moved_bytes(report, policy)) : Json()}}},
+      {"local_share", policy.local_share ? Json(*policy.local_share) : Json()},
+      {"layers", std::move(layers)},
+      {"over_time", policy.over_time},
+      {"rank_heat", std::move(heat)}};
 }
 
 }  // namespace

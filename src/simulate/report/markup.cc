@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "simulate/report/markup.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -71,7 +72,29 @@ std::string grouped(std::int64_t value) {
 }
 
 std::string counted(std::int64_t count, std::string_view noun) {
-  return formatted("{} {}{}", grouped(count), noun, count == 1 ? "" : "s");
+  const char* plural = noun.ends_with("ch") ? "es" : "s";
+  return formatted("{} {}{}", grouped(count), noun, count == 1 ? "" : plural);
+}
+
+std::string plain(const std::string& text) {
+  std::string out = text;
+  for (const auto& [character, ascii] : {std::pair{"\u00A0", " "}, std::pair{"’", "'"}}) {
+    const std::string_view from = character;
+    for (std::size_t at = 0; (at = out.find(from, at)) != std::string::npos; ++at) {
+      out.replace(at, from.size(), ascii);
+    }
+  }
+  return out;
+}
+
+std::string words(const std::string& command) {
+  std::string out;
+  for (std::size_t first = 0, end = 0; first < command.size(); first = end + 1) {
+    end = std::min(command.find(' ', first), command.size());
+    out += formatted("{}<span>{}</span>", first == 0 ? "" : " ",
+                     escape(std::string_view(command).substr(first, end - first)));
+  }
+  return out;
 }
 
 std::string exact(double value) { return std::isfinite(value) ? formatted("{}", value) : ""; }

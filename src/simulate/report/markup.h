@@ -23,7 +23,14 @@ std::string fixed(double value, int decimals);
 std::string percent(double share, int decimals = 1);  ///< 0.146 is "14.6 %"
 std::string grouped(std::int64_t value);              ///< 10400 is "10,400"
 
-std::string counted(std::int64_t count, std::string_view noun);  ///< "1 layer", "26 layers"
+/// "1 layer", "26 layers", "2 batches"
+std::string counted(std::int64_t count, std::string_view noun);
+
+/// `text` without typographic characters, for a terminal.
+std::string plain(const std::string& text);
+
+/// A command, escaped, with each word in a span, so that no line breaks at a hyphen.
+std::string words(const std::string& command);
 
 /// The shortest text that reads back as `value`; empty if `value` is not finite.
 std::string exact(double value);

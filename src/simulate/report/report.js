@@ -62,8 +62,9 @@
       const column = within((event.clientX - box.left) / box.width, starts.length);
       const first = row * perRow;
       const rank = perRow > 1 ? `ranks ${first} and following` : `rank ${first}`;
-      const value = values[row * starts.length + column].toFixed(3);
-      readout.textContent = `${rank}, ${bucketName(column)}: ${value} times the mean load`;
+      const value = values[row * starts.length + column];
+      const load = Number.isNaN(value) ? "no tokens" : `${value.toFixed(3)} times the mean load`;
+      readout.textContent = `${rank}, ${bucketName(column)}: ${load}`;
     }, () => {
       readout.textContent = hint;
     });
@@ -97,7 +98,9 @@
         const name = document.createElement("b");
         name.className = line.colour;
         name.textContent = line.name;
-        readout.append(i > 0 ? ", " : "", name, ` ${line.values[bucket].toFixed(3)}`);
+        const value = line.values[bucket];
+        const shown = Number.isNaN(value) ? "no tokens" : value.toFixed(3);
+        readout.append(i > 0 ? ", " : "", name, ` ${shown}`);
       });
     }, () => {
       cursor.remove();

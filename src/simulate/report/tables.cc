@@ -193,18 +193,28 @@ std::string settings_table(const SimulateReport& report) {
   number("experts a token", "trace.num_topk", trace.num_topk);
   number("batches", "trace.num_batches", report.num_batches);
   number("tokens", "trace.num_tokens", report.num_tokens);
+  number("pairs in the figures", "trace.num_pairs", report.num_pairs);
+  number("pairs without tokens", "trace.num_empty_pairs", report.num_empty_pairs);
   number("ranks", "settings.num_ranks", o.num_ranks);
   number("nodes", "settings.num_nodes", o.num_nodes);
   number("router’s expert groups", "settings.num_groups", o.num_groups);
-  number("replica slots a rank", "settings.redundants", o.redundants);
+  if (redundants_of(report) >= 0) {
+    number("redundants a rank", "settings.redundants", redundants_of(report));
+  }
+  if (o.num_replicas > 0) number("slots of a layer", "settings.num_replicas", o.num_replicas);
   text("policies", "settings.policies", formatted("{}", fmt::join(o.policies, ",")),
        formatted("{}", fmt::join(o.policies, ", ")));
   number("tokens a batch, at least", "settings.batch_tokens", o.batch_tokens,
          o.batch_tokens == 0 ? " (steps as recorded)" : "");
+  number("steps skipped", "settings.skip_steps", o.skip_steps);
+  const char* const dropped = o.drop_repeats ? "true" : "false";
+  text("repeated tokens dropped", "settings.drop_repeats", dropped, o.drop_repeats ? "yes" : "no");
+  number("batches of warm-up", "settings.warm_up", o.warm_up);
   number("past batches a placement is made from", "settings.window", o.window);
   number("batches between two placements", "settings.rebalance_every", o.rebalance_every);
   text("solver", "settings.solver", solver_name(o.solver), solver_name(o.solver));
   number("threads", "settings.jobs", o.jobs);
+  if (o.expert_bytes > 0) number("bytes of an expert", "settings.expert_bytes", o.expert_bytes);
   if (trace.format == "synthetic") {
     const SyntheticOptions& s = o.synthetic;
     number("synthetic: steps", "settings.synthetic.num_steps", s.num_steps);

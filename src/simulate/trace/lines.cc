@@ -176,6 +176,16 @@ std::vector<Load> layer_sums(const JsonLines& lines, const TraceInfo& info,
   return sums;
 }
 
+void check_experts(const JsonLines& lines, const TraceInfo& info, const TraceStep& step) {
+  const auto most = std::max_element(step.load.begin(), step.load.end());
+  if (*most <= step.num_tokens) return;
+  const std::ptrdiff_t at = most - step.load.begin();
+  lines.fail(formatted(
+      "key load[{}]: expert {} has {} tokens, but the step has {}, and each token "
+      "goes to an expert at most once",
+      at / info.num_logical_experts, at % info.num_logical_experts, *most, step.num_tokens));
+}
+
 void check_sums(const JsonLines& lines, const TraceInfo& info, const TraceStep& step) {
   const std::vector<Load> sums = layer_sums(lines, info, step.load);
   Load expected = 0;

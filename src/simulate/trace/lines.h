@@ -83,6 +83,10 @@ std::vector<Load> read_matrix(const JsonLines& lines, const io::Json& json, cons
 std::vector<Load> layer_sums(const JsonLines& lines, const TraceInfo& info,
                              const std::vector<Load>& load);
 
+/// Throws FileError if an expert has more than num_tokens tokens: a token goes to an expert at most
+/// once.
+void check_experts(const JsonLines& lines, const TraceInfo& info, const TraceStep& step);
+
 /// Throws FileError unless the load of each layer sums to num_tokens * num_topk.
 void check_sums(const JsonLines& lines, const TraceInfo& info, const TraceStep& step);
 

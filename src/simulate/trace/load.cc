@@ -52,6 +52,7 @@ class LoadTrace : public TraceReader {
     step.num_tokens = object.integer("num_tokens", 0, std::numeric_limits<std::int64_t>::max());
     read_load(lines_, info_, step.load);
     check_sums(lines_, info_, step);
+    check_experts(lines_, info_, step);
     step.topk_idx.clear();
     step.source_tokens.clear();
     step.source_load.clear();

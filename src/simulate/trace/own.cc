@@ -69,6 +69,7 @@ class OwnTrace : public TraceReader {
       const Load most = *std::max_element(sums.begin(), sums.end());
       step.num_tokens = most / info_.num_topk + (most % info_.num_topk != 0);
     }
+    check_experts(lines_, info_, step);
     step.topk_idx.clear();
     step.source_tokens.clear();
     read_sources(object, step);

@@ -300,6 +300,31 @@ TEST_F(TraceTest, EveryChangedByteIsReadOrRefused) {
   }
 }
 
+TEST_F(TraceTest, NoExpertHasMoreTokensThanTheStep) {
+  const auto own = [&](const std::string& step) {
+    return error_of(write(
+        "a.jsonl",
+        R"({"format":"lplb-trace","version":1,"num_layers":2,"num_logical_experts":4,"num_topk":3})"
+        "\n" +
+            step));
+  };
+  EXPECT_THAT(own(R"({"load":[[3,3,3,0],[7,1,1,0]]})"),
+              HasSubstr("line 2: key load[1]: expert 0 has 7 tokens, but the step has 3"));
+  EXPECT_THAT(own(R"({"load":[[3,3,3,0],[2,2,1,4]],"num_tokens":3})"),
+              HasSubstr("key load[1]: expert 3 has 4 tokens, but the step has 3"));
+  EXPECT_THAT(error_of(write("b.jsonl", R"({"step":0,"domain":"law","num_tokens":3,"num_topk":2,)"
+                                        R"("first_layer":1,"load":[[1,2,3],[4,0,2]]})")),
+              HasSubstr("line 1: key load[1]: expert 0 has 4 tokens, but the step has 3"));
+  // Sums that are no multiple of num_topk may be dropped tokens: 10 tokens, of which one is
+  // dropped.
+  const auto reader = open_trace(write(
+      "c.jsonl",
+      R"({"format":"lplb-trace","version":1,"num_layers":1,"num_logical_experts":3,"num_topk":2})"
+      "\n"
+      R"({"load":[[10,5,4]]})"));
+  EXPECT_EQ(read_all(*reader)[0].num_tokens, 10);
+}
+
 /// Two steps, of two tokens and of one token. Of the layers 0 to 3, layers 1 and 3 are kept.
 class TopkTest : public TraceTest {
  protected:

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "lplb/types.h"
+
+namespace lplb::replay {
+
+/// What a policy gave for one (batch, layer).
+struct PolicyOutcome {
+  double imbalance = 1;
+  double gap = 0;
+  double local = 0;  // tokens that stay on their home rank; 0 if homes are not known
+  double total = 0;  // all tokens; 0 if homes are not known
+};
+
+/// The figures of a split.
+///
+/// - `physical_load` [num_physical]: the split
+/// - `bound`: the least largest load / speed of a rank that a split over this placement can have
+/// - `source_load` [num_ranks, num_logical]: where the tokens are; empty: not known
+/// - `rank_load` is scratch memory
+/// - `heat` [num_ranks] is written: what relative_loads() gives each rank
+PolicyOutcome judge(const Placement& placement, std::span<const Load> physical_load, double bound,
+                    std::span<const Load> source_load, std::vector<Load>& rank_load,
+                    std::span<double> heat);
+
+}  // namespace lplb::replay

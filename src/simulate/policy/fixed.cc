@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#include "core/format.h"
+#include "io/files.h"
+#include "simulate/policy/policy.h"
+
+namespace lplb::replay {
+namespace {
+
+constexpr std::size_t kPrefix = 5;  // "file:"
+
+/// The placement of a file, whatever the load is.
+class Fixed : public PlacementPolicy {
+ public:
+  Fixed(const PlacementShape& shape, std::vector<Placement> layers)
+      : PlacementPolicy(shape), layers_(std::move(layers)) {}
+
+  Placement place(Index layer, std::span<const double>) const override {
+    return layers_[layers_.size() == 1 ? 0 : static_cast<std::size_t>(layer)];
+  }
+
+  bool adapts() const override { return false; }
+
+ private:
+  std::vector<Placement> layers_;  // one for all layers, or one for each
+};
+
+}  // namespace
+
+std::unique_ptr<PlacementPolicy> make_fixed(const std::string& name, const PlacementShape& shape) {
+  const std::string path = name.substr(kPrefix);
+  std::vector<Placement> layers = io::read_placement(path);
+  if (layers[0].num_ranks != shape.num_ranks) {
+    throw FileError(
+        path, "key num_ranks",
+        formatted("{}, expected the {} ranks of the replay", layers[0].num_ranks, shape.num_ranks));
+  }
+  if (layers[0].num_logical_experts != shape.num_logical) {
+    throw FileError(path, "key num_logical_experts",
+                    formatted("{}, expected the {} experts of the trace",
+                              layers[0].num_logical_experts, shape.num_logical));
+  }
+  if (layers.size() != 1 && layers.size() != static_cast<std::size_t>(shape.num_layers)) {
+    throw FileError(path, "key physical_to_logical",
+                    formatted("has {} layers, expected 1, or the {} of the trace", layers.size(),
+                              shape.num_layers));
+  }
+  return std::make_unique<Fixed>(shape, std::move(layers));
+}
+
+}  // namespace lplb::replay
