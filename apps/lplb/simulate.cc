@@ -83,14 +83,16 @@ std::string table_of(const SimulateReport& report) {
 }
 
 std::string title_of(const SimulateReport& report) {
+  const std::string slots = report::slots_text(report);
   return formatted(
-      "{}{}: {}, {}, {}; {}\n"
+      "{}{}: {}, {}, {}; {}{}\n"
       "imbalance (max / mean rank load), gap to the proven bound, experts moved per rebalance "
       "and layer, tokens kept on their rank\n\n",
       report.trace.name, report.trace.synthetic ? " (synthetic, not recorded)" : "",
       report::counted(report.num_batches, "batch"),
       report::counted(report.trace.num_layers, "layer"),
-      report::counted(report.trace.num_logical_experts, "expert"), report::group_text(report));
+      report::counted(report.trace.num_logical_experts, "expert"),
+      report::counted(report.settings.num_ranks, "rank"), slots.empty() ? "" : ", " + slots);
 }
 
 /// The sentences with which the page begins: the answer, what it costs, and what to know about the
@@ -192,13 +194,15 @@ void add_simulate(CLI::App& program, std::string command_line) {
               simulate.num_replicas =
                   static_cast<Index>(parse_integer("--num-replicas", text, 1, kMaxPhysical));
             });
-  add_value(*command, "--policies", kSettings, "NAME,...",
-            "What to compare: none, eplb, eplb+lplb, eplb+stale; TOPOLOGY+even, TOPOLOGY+lplb, "
-            "TOPOLOGY+stale, where TOPOLOGY is cube, hypercube, torus:MxN, ring:N or r2o:FILE; "
-            "file:PATH+even, file:PATH+lplb, file:PATH+stale, which replay a placement file. "
-            "\\, is a comma of a file's name. If the ranks do not divide the experts, none is left "
-            "out of the default",
-            [&simulate](const std::string& text) { simulate.policies = split_list(text); })
+  add_value(
+      *command, "--policies", kSettings, "NAME,...",
+      "What to compare: none, eplb, eplb+lplb, eplb+stale; the same with eplb-spread, which has "
+      "no expert twice on a rank; TOPOLOGY+even, TOPOLOGY+lplb, "
+      "TOPOLOGY+stale, where TOPOLOGY is cube, hypercube, torus:MxN, ring:N or r2o:FILE; "
+      "file:PATH+even, file:PATH+lplb, file:PATH+stale, which replay a placement file. "
+      "\\, is a comma of a file's name. If the ranks do not divide the experts, none is left "
+      "out of the default",
+      [&simulate](const std::string& text) { simulate.policies = split_list(text); })
       ->default_str(formatted("{}", fmt::join(default_policies(), ",")));
   add_integer(*command, "--batch-tokens", kSettings, simulate.batch_tokens, 0, kMaxCount,
               "Tokens of a batch: steps are merged and cut to this size; 0: batches are the steps "

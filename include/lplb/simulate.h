@@ -27,10 +27,10 @@ struct SimulateOptions {
   /// All slots of a layer: a multiple of num_ranks, at least the experts of the trace. 0: the
   /// experts and `redundants` on each rank. This needs num_ranks to divide the experts.
   Index num_replicas = 0;
-  /// "none", "eplb", "eplb+lplb", "eplb+stale", "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale",
-  /// "file:PATH", "file:PATH+even", "file:PATH+lplb", "file:PATH+stale". parse_topology() has the
-  /// topologies, docs/traces.md the meaning. Empty: default_policies(), without "none" if num_ranks
-  /// does not divide the experts.
+  /// "none", "eplb", "eplb+lplb", "eplb+stale", the last three also with "eplb-spread",
+  /// "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale", "file:PATH", "file:PATH+even",
+  /// "file:PATH+lplb", "file:PATH+stale". parse_topology() has the topologies, docs/traces.md the
+  /// meaning. Empty: default_policies(), without "none" if num_ranks does not divide the experts.
   std::vector<std::string> policies = {};
   /// 0: batches are the steps as recorded. N: a step of `tokens` >= 2N is cut into floor(tokens /
   /// N) pieces that differ by at most one token. Then consecutive steps and pieces of one domain

@@ -80,9 +80,10 @@ def simulate(
         All slots of a layer, in place of `redundants`: a multiple of num_ranks, which need not
         divide the experts.
     policies : sequence of str, or names with commas between, optional
-        "none", "eplb", "eplb+lplb", "eplb+stale", "TOPOLOGY+even", "TOPOLOGY+lplb",
-        "TOPOLOGY+stale", "file:PATH+even", "file:PATH+lplb", "file:PATH+stale". By default the
-        first three; "none" is left out if num_ranks does not divide the experts.
+        "none"; "eplb", "eplb+lplb", "eplb+stale", and the same with "eplb-spread";
+        "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale"; "file:PATH+even", "file:PATH+lplb",
+        "file:PATH+stale". By default none, eplb and eplb+lplb; "none" is left out if num_ranks does
+        not divide the experts.
     batch_tokens : int
         Merge or cut steps to batches of this many tokens; 0: as recorded.
     skip_steps : int
@@ -116,8 +117,6 @@ def simulate(
     >>> lplb.simulate("synthetic:W1_hot_expert_set").placement("eplb+lplb")[0]
     Placement(256 experts in 272 slots on 8 ranks)
     """
-    if isinstance(policies, str):
-        raise TypeError(f"policies: is the str {policies!r}, expected a sequence of str")
     if policies is not None and not policies:
         raise ValueError("policies: is empty, expected at least one, or None")
     slots = 0 if num_replicas is None else check_int(num_replicas, "num_replicas", 1)

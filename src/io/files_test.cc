@@ -136,7 +136,8 @@ TEST(PlacementFile, LayersMayHaveDifferentNumbersOfSlots) {
           "f");
     });
   };
-  EXPECT_THAT(problem("[[0, 1, 2, 0], [0, 1, 2]]"), HasSubstr("layer 1: 3"));
+  EXPECT_THAT(problem("[[0, 1, 2, 0], [0, 1, 2]]"),
+              HasSubstr("key physical_to_logical[1]: has 3 entries"));
   EXPECT_THAT(problem("[[0, 1, 2, 0], []]"), HasSubstr("key physical_to_logical[1]: is an empty"));
   EXPECT_THAT(problem("[[0, 1, 2, 0], 3]"), HasSubstr("key physical_to_logical[1]: is 3"));
   EXPECT_THAT(problem("[[0, 1, 2, 0], [0, [1], 2, 0]]"),

@@ -71,6 +71,9 @@ class Reader {
       return make_placement(num_ranks_, num_logical_, physical_to_logical, options_);
     } catch (const ArgumentError& error) {
       const std::string problem = std::string(error.what()).substr(error.argument().size() + 2);
+      if (nested_ && error.argument() == "physical_to_logical") {
+        object_.fail(formatted("physical_to_logical[{}]", layer), problem);
+      }
       object_.fail(error.argument(), nested_ ? formatted("layer {}: {}", layer, problem) : problem);
     }
   }

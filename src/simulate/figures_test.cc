@@ -53,20 +53,20 @@ class FiguresTest : public testing::Files {
                        {{2, 8, 1, 1, 2, 2, 3, 1}, {1, 1, 1, 9, 2, 2, 2, 2}}};
 };
 
-/// Nothing may change if a step without tokens follows every other step, and if a layer without
-/// tokens is put between the two.
+/// Nothing may change if steps without tokens are put between the others, and a layer without
+/// tokens between the two.
 TEST_F(FiguresTest, PairsWithoutTokensAreInNone) {
   Steps with_idle;
   for (const auto& step : busy_) {
+    if (!with_idle.empty()) with_idle.push_back({kIdle, kIdle, kIdle});
     with_idle.push_back({step[0], kIdle, step[1]});
-    with_idle.push_back({kIdle, kIdle, kIdle});
   }
   const SimulateReport plain = replay(busy_, 1);
   const SimulateReport idle = replay(with_idle, 1);
   EXPECT_EQ(plain.num_pairs, 8);
   EXPECT_EQ(plain.num_empty_pairs, 0);
   EXPECT_EQ(idle.num_pairs, 8);
-  EXPECT_EQ(idle.num_empty_pairs, 16);
+  EXPECT_EQ(idle.num_empty_pairs, 13);
   for (std::size_t p = 0; p < plain.policies.size(); ++p) {
     const PolicyReport& a = plain.policies[p];
     const PolicyReport& b = idle.policies[p];
@@ -83,17 +83,18 @@ TEST_F(FiguresTest, PairsWithoutTokensAreInNone) {
     EXPECT_TRUE(std::isnan(b.layer_max[1]));
     for (std::size_t i = 0; i < 4; ++i) {
       EXPECT_EQ(b.over_time[2 * i], a.over_time[i]);
-      EXPECT_TRUE(std::isnan(b.over_time[2 * i + 1]));
       EXPECT_EQ(b.rank_heat[2 * i], a.rank_heat[i]);
+      if (i == 3) break;
+      EXPECT_TRUE(std::isnan(b.over_time[2 * i + 1]));
       EXPECT_TRUE(std::isnan(b.rank_heat[2 * i + 1]));
     }
   }
   const auto json = nlohmann::json::parse(report_json(idle));
-  EXPECT_EQ(json["trace"]["num_empty_pairs"], 16);
+  EXPECT_EQ(json["trace"]["num_empty_pairs"], 13);
   EXPECT_TRUE(json["policies"][1]["over_time"][1].is_null());
   EXPECT_TRUE(json["policies"][1]["layers"][1]["mean"].is_null());
   EXPECT_THAT(report_html(idle, ""),
-              HasSubstr("16 of 24 (batch, layer) pairs have no tokens and are in no figure."));
+              HasSubstr("13 of 21 (batch, layer) pairs have no tokens and are in no figure."));
 }
 
 /// Two ranks, three layers, of which one has no tokens: 1.2 and 1.4 are the imbalances of the
@@ -139,7 +140,7 @@ TEST_F(FiguresTest, WarmUpIsInNoFigureAndFillsTheWindow) {
     EXPECT_EQ(b.solves, a.solves * 3 / 4);
   }
   EXPECT_EQ(replay(busy_, 8, 2).policies[1].rebalances, all.policies[1].rebalances - 2);
-  EXPECT_THAT(report_html(rest, ""), HasSubstr("The first 1 batch is in no figure (warm-up)."));
+  EXPECT_THAT(report_html(rest, ""), HasSubstr("The first batch is in no figure (warm-up)."));
 }
 
 TEST_F(FiguresTest, NoTokensAtAllAreRefused) {

@@ -52,7 +52,7 @@ struct Plain {
           }
           const std::vector<Index> next =
               rebalance_experts(past, 1, static_cast<Index>(experts), slots, o.num_groups,
-                                o.num_nodes, o.num_ranks)
+                                o.num_nodes, o.num_ranks, {.spread = b == 0})
                   .physical_to_logical;
           if (b > 0) count_moves(map, next, o.num_ranks, reader->info().num_logical_experts);
           map = next;

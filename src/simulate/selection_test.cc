@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <tuple>
+
 #include "core/format.h"
 #include "io/npy.h"
 #include "support/test_files.h"
@@ -46,16 +48,19 @@ TEST(FrequentValues, CountsInBoundedMemory) {
 class SelectionTest : public testing::Files {
  protected:
   SelectionTest() {
+    const std::vector<std::pair<int, int>> others = {{0, 2}, {0, 3}, {1, 2},
+                                                     {1, 3}, {0, 2}, {3, 0}};
     std::vector<std::int64_t> ids;
     std::string loads;
     for (int step = 0; step < 3; ++step) {
       std::vector<int> load(4, 0);
       for (int token = 0; token < 10; ++token) {
         int first = 2, second = 3;
-        if (step > 0) {
-          first = token < 7 ? token % 2 : token % 4;
-          second = token < 7 ? 1 - token % 2 : (token + step + 1) % 4;
-          if (first == second) second = (second + 2) % 4;
+        if (step > 0 && token < 7) {
+          first = token % 2;
+          second = 1 - first;
+        } else if (step > 0) {
+          std::tie(first, second) = others[static_cast<std::size_t>(3 * (step - 1) + token - 7)];
         }
         ids.insert(ids.end(), {first, second});
         ++load[static_cast<std::size_t>(first)];

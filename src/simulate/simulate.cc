@@ -55,14 +55,19 @@ void check_options(const SimulateOptions& o) {
   }
 }
 
-/// The options with all slots of a layer in num_replicas, and with the policies to replay.
-/// num_replicas stays 0 if the ranks do not divide the experts: then only policies that need no
-/// number of slots can be replayed.
+/// The options with the policies to replay, and with all slots of a layer in num_replicas. It is 0
+/// if no policy needs it, and if the ranks do not divide the experts and it was not given.
 SimulateOptions resolved(const SimulateOptions& options, const TraceInfo& trace) {
   SimulateOptions o = options;
   const Index experts = trace.num_logical_experts;
   const bool divides = experts % o.num_ranks == 0;
-  if (o.num_replicas > 0) {
+  if (o.policies.empty()) {
+    o.policies = default_policies();
+    if (!divides) std::erase(o.policies, kNone);
+  }
+  if (std::ranges::all_of(o.policies, [](const auto& name) { return name.starts_with("file:"); })) {
+    o.num_replicas = 0;
+  } else if (o.num_replicas > 0) {
     check_argument(o.num_replicas % o.num_ranks == 0 && o.num_replicas >= experts, "num_replicas",
                    "{} is not a multiple of num_ranks ({}) that holds the {} experts of the "
                    "trace; {}",
@@ -73,10 +78,6 @@ SimulateOptions resolved(const SimulateOptions& options, const TraceInfo& trace)
                    "{} a rank make more than {} slots in all, expected at most {}", o.redundants,
                    kMaxPhysical, most);
     o.num_replicas = experts + o.redundants * o.num_ranks;
-  }
-  if (o.policies.empty()) {
-    o.policies = default_policies();
-    if (!divides) std::erase(o.policies, kNone);
   }
   return o;
 }

@@ -263,7 +263,7 @@ class Simulate(support.CommandTest):
 
     def test_the_page_has_the_command_that_writes_the_placement(self):
         self.ok(
-            f"{self.LINE} --html r.html --write-placement expected.json --policy cube+lplb "
+            f"{self.LINE} --html r.html --write-placement expected.json --policy eplb+lplb "
             "--synthetic-seed 3 --window 2"
         )
         page = (self.folder / "r.html").read_text()

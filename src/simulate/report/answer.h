@@ -54,8 +54,9 @@ std::string price(const SimulateReport& report, const PolicyReport& policy);
 /// pairs without tokens, tokens that repeat.
 std::vector<std::string> notes(const SimulateReport& report);
 
-/// "8 ranks, 2 redundants a rank", or "8 ranks, 72 slots" if ranks have no equal redundants.
-std::string group_text(const SimulateReport& report);
+/// "2 redundants a rank", or "72 slots in all" if ranks cannot have equally many redundants. Empty
+/// if only given placements were replayed.
+std::string slots_text(const SimulateReport& report);
 
 /// The redundants of a rank, or -1 if ranks cannot have equally many.
 Index redundants_of(const SimulateReport& report);

@@ -45,8 +45,9 @@ std::vector<std::string> notes(const SimulateReport& report) {
                               o.skip_steps == 1 ? "was" : "were"));
   }
   if (o.warm_up > 0) {
-    notes.push_back(formatted("The first {} {} in no figure (warm-up).",
-                              counted(o.warm_up, "batch"), o.warm_up == 1 ? "is" : "are"));
+    const std::string batches =
+        o.warm_up == 1 ? "batch is" : formatted("{} are", counted(o.warm_up, "batch"));
+    notes.push_back(formatted("The first {} in no figure (warm-up).", batches));
   }
   if (report.num_empty_pairs > 0) {
     notes.push_back(formatted(
@@ -58,13 +59,11 @@ std::vector<std::string> notes(const SimulateReport& report) {
   return notes;
 }
 
-std::string group_text(const SimulateReport& report) {
-  const std::string ranks = counted(report.settings.num_ranks, "rank");
-  if (report.settings.num_replicas == 0) return ranks;
+std::string slots_text(const SimulateReport& report) {
+  if (report.settings.num_replicas == 0) return "";
   const Index redundants = redundants_of(report);
-  return redundants >= 0
-             ? formatted("{}, {} a rank", ranks, counted(redundants, "redundant"))
-             : formatted("{}, {} in all", ranks, counted(report.settings.num_replicas, "slot"));
+  return redundants >= 0 ? counted(redundants, "redundant") + " a rank"
+                         : counted(report.settings.num_replicas, "slot") + " in all";
 }
 
 std::string deploy_command(const SimulateReport& report, const std::string& policy) {

@@ -13,8 +13,7 @@ namespace {
 struct Tile {
   std::string label;
   const PolicyReport& policy;
-  const char* metric;
-  double value;
+  std::string attributes;  // of the figure, for programs
   std::string number;
   std::string note;
   std::string more = "";  // HTML after the note
@@ -22,24 +21,30 @@ struct Tile {
 
 Tile imbalance_tile(const char* label, const PolicyReport& policy) {
   const double mean = policy.imbalance.mean;
-  return {label,
-          policy,
-          "imbalance.mean",
-          mean,
-          fixed(mean, 3),
+  return {label, policy, data_attributes(policy.name, "imbalance.mean", mean), fixed(mean, 3),
           formatted("mean imbalance; the average rank waits {}", percent(waiting_share(mean)))};
 }
 
-Tile deploy_tile(const SimulateReport& report, const PolicyReport& policy) {
-  return {"Deploy this:",
-          policy,
-          "moved_experts.mean",
-          policy.moved_experts_mean,
-          fixed(policy.moved_experts_mean, 1),
-          "experts move a layer and rebalance. " + escape(price(report, policy)) +
-              " This command writes the placement for the time after the last batch:",
-          formatted("<pre><code data-deploy>{}</code></pre>",
-                    words(deploy_command(report, policy.name)))};
+/// The attributes of Answer::cut.
+std::string cut_attributes(const Answer& answer) {
+  return data_attributes(answer.best->name, "answer.cut", answer.cut) +
+         formatted(R"( data-baseline="{}")", escape(answer.base->name));
+}
+
+Tile deploy_tile(const SimulateReport& report, const Answer& answer) {
+  const PolicyReport& best = *answer.best;
+  Tile tile = imbalance_tile("Deploy this:", best);
+  tile.note = "mean imbalance.";
+  if (answer.base != nullptr) {
+    tile.attributes = cut_attributes(answer);
+    tile.number = percent(answer.cut);
+    tile.note = "off the slowest rank’s load against " + escape(spoken(*answer.base)) + ".";
+  }
+  tile.note += " " + escape(price(report, best)) +
+               " This command writes the placement for the time after the last batch:";
+  tile.more =
+      formatted("<pre><code data-deploy>{}</code></pre>", words(deploy_command(report, best.name)));
+  return tile;
 }
 
 std::string tiles_html(const SimulateReport& report, const Answer& answer) {
@@ -49,7 +54,7 @@ std::string tiles_html(const SimulateReport& report, const Answer& answer) {
   if (best != nullptr) tiles.push_back(imbalance_tile("With LPLB", *best));
   // A policy that does not help is not offered.
   if (best != nullptr && (base == nullptr || (cut > 0 && differs(*base, *best)))) {
-    tiles.push_back(deploy_tile(report, *best));
+    tiles.push_back(deploy_tile(report, answer));
   }
   std::string out;
   for (const Tile& tile : tiles) {
@@ -57,9 +62,7 @@ std::string tiles_html(const SimulateReport& report, const Answer& answer) {
                      R"(<p class="number"{}>{}</p><p>{}</p>{}</div>
 )",
                      tile.more.empty() ? "" : " wide", tile.label, escape(tile.policy.name),
-                     synthetic_badge(report),
-                     data_attributes(tile.policy.name, tile.metric, tile.value), tile.number,
-                     tile.note, tile.more);
+                     synthetic_badge(report), tile.attributes, tile.number, tile.note, tile.more);
   }
   return out.empty() ? "" : "<div class=\"tiles\">\n" + out + "</div>\n";
 }
@@ -105,15 +108,13 @@ std::string headline(const SimulateReport& report, const Answer& answer) {
 
 std::string answer_html(const SimulateReport& report) {
   const Answer answer = find_answer(report);
-  std::string attributes;
-  if (answer.best != nullptr && answer.base != nullptr) {
-    attributes = data_attributes(answer.best->name, "answer.cut", answer.cut) +
-                 formatted(R"( data-baseline="{}")", escape(answer.base->name));
-  }
+  const bool compares = answer.best != nullptr && answer.base != nullptr;
+  const std::string slots = slots_text(report);
   std::string out = formatted(
-      "<p class=\"question\">How much can a better balance take off the slowest of {}?</p>\n"
+      "<p class=\"question\">How much can a better balance take off the slowest of {}{}?</p>\n"
       "<h1{}>{}</h1>\n",
-      group_text(report), attributes, headline(report, answer));
+      counted(report.settings.num_ranks, "rank"), slots.empty() ? "" : ", with " + slots,
+      compares ? cut_attributes(answer) : "", headline(report, answer));
   if (report.trace.synthetic) {
     out +=
         "<p class=\"notice\"><span class=\"badge\">synthetic</span> The loads were made by a "
