@@ -71,7 +71,7 @@ CLI::Option* add_json(CLI::App& app, std::string& path);
 CLI::Option* add_flag(CLI::App& app, const std::string& name, const char* group, bool& value,
                       const std::string& help);
 
-/// Splits "a,b" into {"a", "b"}. Empty items, between commas or after the last one, are kept. "\\,"
+/// Splits "a,b" into {"a", "b"}. Empty items, between commas or after the last one, are kept. "\,"
 /// is a comma of an item.
 std::vector<std::string> split_list(const std::string& text);
 

@@ -38,10 +38,11 @@ Tile deploy_tile(const SimulateReport& report, const Answer& answer) {
   if (answer.base != nullptr) {
     tile.attributes = cut_attributes(answer);
     tile.number = percent(answer.cut);
-    tile.note = "off the slowest rank’s load against " + escape(spoken(*answer.base)) + ".";
+    tile.note = formatted("off the slowest rank’s load against {}.", escape(spoken(*answer.base)));
   }
-  tile.note += " " + escape(price(report, best)) +
-               " This command writes the placement for the time after the last batch:";
+  tile.note = formatted(
+      "{} {} This command writes the placement for the time after the last batch:", tile.note,
+      escape(price(report, best)));
   tile.more =
       formatted("<pre><code data-deploy>{}</code></pre>", words(deploy_command(report, best.name)));
   return tile;
@@ -113,8 +114,9 @@ std::string answer_html(const SimulateReport& report) {
   std::string out = formatted(
       "<p class=\"question\">How much can a better balance take off the slowest of {}{}?</p>\n"
       "<h1{}>{}</h1>\n",
-      counted(report.settings.num_ranks, "rank"), slots.empty() ? "" : ", with " + slots,
-      compares ? cut_attributes(answer) : "", headline(report, answer));
+      counted(report.settings.num_ranks, "rank"),
+      slots.empty() ? "" : formatted(", with {}", slots), compares ? cut_attributes(answer) : "",
+      headline(report, answer));
   if (report.trace.synthetic) {
     out +=
         "<p class=\"notice\"><span class=\"badge\">synthetic</span> The loads were made by a "

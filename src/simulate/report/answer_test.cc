@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+#include "simulate/report/answer.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "simulate/report/test_page.h"
+#include "simulate/report/test_report.h"
+
+// The first screen of the page: the answer, and the policy to deploy.
+namespace lplb {
+namespace {
+
+using testing::Element;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::Page;
+using testing::policy;
+using testing::report_of;
+
+constexpr const char* kCommand = "lplb simulate --trace x";
+
+std::string headline(const std::vector<PolicyReport>& policies) {
+  const std::string html = report_html(report_of(policies), kCommand);
+  return Page(html).one("h1").text;
+}
+
+TEST(AnswerTest, IsBestLplbPolicyAgainstEplb) {
+  const std::vector<PolicyReport> policies = {policy("none", 1.5), policy("eplb+lplb", 1.1),
+                                              policy("cube+lplb", 1.05), policy("eplb", 1.25)};
+  const std::string html = report_html(report_of(policies), kCommand);
+  const Page page(html);
+  const Element h1 = page.one("h1");
+  EXPECT_EQ(
+      h1.text,
+      "LPLB cuts the slowest rank’s load by 16.0\u00A0% against EPLB: 12.0\u00A0% by the exact "
+      "split, then 4.5\u00A0% by the placement (cube).");
+  EXPECT_EQ(h1.at("data-policy"), "cube+lplb");
+  EXPECT_EQ(h1.at("data-baseline"), "eplb");
+  EXPECT_EQ(std::stod(h1.at("data-value")), 1 - 1.05 / 1.25);
+  // 1 - 1 / 1.25: the average rank has load 1 and waits for a rank with load 1.25.
+  EXPECT_THAT(page.one("p", "class", "lead").text, HasSubstr("20.0\u00A0% of the expert time"));
+}
+
+TEST(AnswerTest, WithoutEplbIsAgainstNoneElseTheFirstEvenPolicy) {
+  EXPECT_THAT(
+      headline({policy("ring:2+even", 1.2), policy("ring:2+lplb", 1.1), policy("none", 2)}),
+      HasSubstr("by 45.0\u00A0% against no replicas: 40.0\u00A0% by the placement (ring:2), "
+                "then 8.3\u00A0% by the exact split."));
+  EXPECT_THAT(headline({policy("ring:2+lplb", 1.1), policy("ring:2+even", 1.25)}),
+              HasSubstr("by 12.0\u00A0% against ring:2+even: all of it by the exact split of the "
+                        "same placement."));
+  EXPECT_THAT(headline({policy("eplb", 1.25), policy("cube+lplb", 1.0)}),
+              HasSubstr("by 20.0\u00A0% against EPLB: placement and split both change."));
+  EXPECT_THAT(headline({policy("eplb", 1.25), policy("eplb+lplb", 1.0), policy("cube+lplb", 1.0)}),
+              HasSubstr("by 20.0\u00A0% against EPLB: all of it by the exact split"));
+  EXPECT_THAT(
+      headline({policy("eplb", 1.2), policy("cube+even", 1.25), policy("cube+lplb", 1.1)}),
+      HasSubstr("4.2\u00A0% more load by the placement (cube), then 12.0\u00A0% by the exact"));
+}
+
+TEST(AnswerTest, SaysSoWhereLplbDoesNotHelp) {
+  EXPECT_EQ(headline({policy("eplb", 1.25), policy("cube+lplb", 1.30)}),
+            "LPLB does not help here: the slowest rank’s load grows by 4.0\u00A0% against EPLB.");
+  // 0.0 %; and 0.08 %, but 1.005 with both.
+  for (const auto& [before, after] : {std::pair{1.25, 1.2499}, {1.0054, 1.0046}}) {
+    EXPECT_EQ(headline({policy("eplb", before), policy("eplb+lplb", after)}),
+              "LPLB does not help here: the slowest rank’s load is that of EPLB.");
+    const std::string html =
+        report_html(report_of({policy("eplb", before), policy("eplb+lplb", after)}), kCommand);
+    EXPECT_THAT(html, Not(HasSubstr("Deploy this")));
+  }
+}
+
+TEST(AnswerTest, ComparesNothingWhereThereIsNothingToCompare) {
+  EXPECT_EQ(headline({policy("eplb+lplb", 1.1)}),
+            "LPLB leaves an imbalance of 1.100; nothing was replayed to compare with.");
+  EXPECT_EQ(headline({policy("none", 1.4), policy("eplb", 1.2)}),
+            "EPLB leaves an imbalance of 1.200; no LPLB policy was replayed.");
+  EXPECT_EQ(headline({policy("eplb", std::nan(""))}), "No policy has a finite imbalance.");
+  EXPECT_EQ(headline({}), "No policy was replayed.");
+}
+
+TEST(AnswerTest, DeployCardSaysWhatMovesAndHowToWriteTheFile) {
+  SimulateReport report = report_of({policy("eplb", 1.25), policy("file:a, b.json+lplb", 1.1)});
+  report.settings.num_replicas = 12;
+  report.settings.window = 4;
+  report.settings.rebalance_every = 16;
+  report.settings.expert_bytes = 88'000'000;
+  report.policies[1].rebalances = 3;
+  report.policies[1].moved_experts = 30;
+  report.policies[1].moved_experts_mean = 10;
+  const std::string html = report_html(report, kCommand);
+  const Page page(html);
+  EXPECT_EQ(page.one("code", "data-deploy").text,
+            "lplb simulate --trace data/steps.jsonl --num-ranks 2 --redundants 2 --window 4 "
+            "--rebalance-every 16 --policies 'file:a\\, b.json+lplb' --write-placement "
+            "placement.json --policy 'file:a, b.json+lplb'");
+  EXPECT_THAT(
+      page.one("div", "class", "tile wide").text,
+      HasSubstr("At each rebalance, every 16 batches, 10.0 of the 12 slots of a layer fetch "
+                "an expert from another rank; that is 1.8 GB for 2 layers."));
+  EXPECT_EQ(
+      nlohmann::json::parse(report_json(report))["policies"][1]["moved_experts"]["mean_bytes"],
+      1.76e9);
+  report.settings.num_replicas = 9;  // no equal redundants
+  EXPECT_THAT(report_html(report, ""), HasSubstr("<span>--num-replicas</span> <span>9</span>"));
+}
+
+}  // namespace
+}  // namespace lplb
