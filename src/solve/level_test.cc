@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -26,15 +27,6 @@ Loads uniform(Load w, const Loads& other) {
   Loads x(other.size(), -1);
   level_uniform(w, static_cast<Index>(other.size()), other.data(), x.data());
   return x;
-}
-
-/// The largest load / speed of a rank that takes tokens, or that has most without them.
-double highest(const Loads& other, const std::vector<double>& speed, const Loads& x) {
-  double most = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    most = std::max(most, static_cast<double>(other[i] + x[i]) / speed[i]);
-  }
-  return most;
 }
 
 TEST(Level, TwoRanks) {
@@ -75,8 +67,8 @@ TEST(Level, SpeedsWithTokensLeftOver) {
 }
 
 TEST(Level, SpeedsEndAtTheLevelOfFractions) {
-  // Tokens in fractions would end level on the ranks that take some; whole tokens are at most one
-  // off, and no rank with tokens is above the least level by more than one token.
+  // If tokens could be divided, the ranks that take some would end level. Whole tokens differ from
+  // that by one at most.
   std::mt19937 random(7);
   for (int round = 0; round < 2000; ++round) {
     const auto k = 1 + random() % 6;
@@ -104,8 +96,6 @@ TEST(Level, SpeedsEndAtTheLevelOfFractions) {
       const double exact = std::max(0.0, high * speed[r] - static_cast<double>(other[r]));
       ASSERT_NEAR(static_cast<double>(x[r]), exact, 1.0 + 1e-9) << "round " << round;
     }
-    ASSERT_LE(highest(other, speed, x),
-              std::max(highest(other, speed, Loads(k, 0)), high + 1 / speed[0] + 4));
   }
 }
 
