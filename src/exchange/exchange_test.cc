@@ -55,6 +55,13 @@ TEST(PackedLayout, FingerprintTellsPlacementsApart) {
   }
 }
 
+TEST(PackedLayout, FingerprintTellsNumbersOfRanksApart) {
+  // Both experts are replicated on all ranks, so the placements differ in nothing else.
+  const PackedLayout two(make_placement(2, 2, std::vector<Index>{0, 1, 0, 1}));
+  const PackedLayout three(make_placement(3, 2, std::vector<Index>{0, 1, 0, 1, 0, 1}));
+  EXPECT_NE(two.fingerprint, three.fingerprint);
+}
+
 TEST(PackedLayout, RefusesOtherLengths) {
   const PackedLayout layout(three_ranks());
   std::vector<Load> packed(5);

@@ -4,11 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
+#include "io/input.h"
 #include "io/output.h"
 #include "support/test_files.h"
 
@@ -226,6 +228,18 @@ TEST_F(FilesTest, ADanglingLinkIsWrittenThrough) {
   std::filesystem::create_symlink("target", path("link"));
   write_file(path("link"), "x");
   EXPECT_EQ(content(path("link")), "x");
+}
+
+TEST_F(FilesTest, ARefusedFolderIsClosed) {
+  // The next descriptor is the lowest one that is free.
+  const auto next_descriptor = [] {
+    const int descriptor = ::dup(STDIN_FILENO);
+    ::close(descriptor);
+    return descriptor;
+  };
+  const int before = next_descriptor();
+  EXPECT_THAT(problem_of([&] { InputFile file(folder_.string()); }), HasSubstr("is a folder"));
+  EXPECT_EQ(next_descriptor(), before);
 }
 
 }  // namespace
