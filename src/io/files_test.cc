@@ -230,6 +230,20 @@ TEST_F(FilesTest, ADanglingLinkIsWrittenThrough) {
   EXPECT_EQ(content(path("link")), "x");
 }
 
+TEST_F(FilesTest, ANewFileHasTheModeThatTheUmaskLeaves) {
+  const mode_t before = ::umask(027);
+  write_file(path("a"), "x");
+  ::umask(before);
+  struct stat status {};
+  ASSERT_EQ(::stat(path("a").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0640U);
+}
+
+TEST_F(FilesTest, DevicesAreWrittenInPlace) {
+  EXPECT_NO_THROW(write_file("/dev/null", "x"));
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+}
+
 TEST_F(FilesTest, ARefusedFolderIsClosed) {
   // The next descriptor is the lowest one that is free.
   const auto next_descriptor = [] {

@@ -186,5 +186,15 @@ TEST(DivideEvenly, TurnsTheRemainderAndSkipsDeadRanks) {
   EXPECT_THAT(shares(0, 1, nullptr), ElementsAre(0, 0, 0, 0));
 }
 
+TEST(MapBackend, WithoutADeviceCudaIsRefused) {
+  if (cuda_support().missing.empty()) GTEST_SKIP() << "there is a device";
+  const Placement p = make_placement(1, 1, std::vector<Index>{0});
+  EXPECT_THROW(map_rank(p, {1}, {1}, 0, {0}, Backend::kCuda), CudaError);
+  std::vector<std::int32_t> out(1);
+  EXPECT_THROW(map_tokens_in_proportion(p, std::vector<Load>{1}, 0, std::vector<std::int32_t>{0},
+                                        out, Backend::kCuda),
+               CudaError);
+}
+
 }  // namespace
 }  // namespace lplb
