@@ -24,7 +24,7 @@ SWAPS = (
     (r"\b(true|false)\b", {"true": "false", "false": "true"}),
     (r"(?<![\w)!])(!)(?=[\w(])", {"!": ""}),
 )  # fmt: skip
-NUMBER = re.compile(r"(?<![\w.'])(\d+)(?![\w.'])")
+NUMBER = re.compile(r"(?<![\w.'])(0|[1-9]\d*)(?![\w.'])")
 STATEMENT = re.compile(r"(?<=[;{}])\s*\n\s*([^;{}\s][^;{}]*;)")
 # A call, an assignment or a jump; a declaration has two words at its beginning.
 REMOVABLE = re.compile(

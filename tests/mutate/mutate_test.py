@@ -90,7 +90,7 @@ class FinderTest(unittest.TestCase):
             "template <int kA = 1>",
             "std::map<int, std::array<int, 4>> x;",
             "int* a; int& b; T&& c; return -a;",
-            "x = 1.5 ; y = 1e-9; z = 0x1f;",
+            "x = 1.5 ; y = 1e-9; z = 0x1f; w = 0666;",
             "a->b; x1 = int8_t(y);",
         ):
             with self.subTest(code):
