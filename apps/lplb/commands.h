@@ -12,6 +12,7 @@ namespace lplb::app {
 void add_simulate(CLI::App& program, std::string command_line);
 void add_place(CLI::App& program);
 void add_solve(CLI::App& program);
+void add_replicate(CLI::App& program);
 void add_plan(CLI::App& program);
 void add_bench(CLI::App& program);
 void add_info(CLI::App& program);

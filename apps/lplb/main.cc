@@ -134,6 +134,7 @@ int run(int argc, char** argv) {
   add_simulate(program, command_line(argc, argv));
   add_place(program);
   add_solve(program);
+  add_replicate(program);
   add_plan(program);
   add_bench(program);
   add_info(program);

@@ -65,6 +65,19 @@ CLI::Option* add_text(CLI::App& app, const std::string& name, const char* group,
       ->default_str(value);
 }
 
+CLI::Option* add_number(CLI::App& app, const std::string& name, const char* group, double& value,
+                        double low, double high, const std::string& help) {
+  return add_value(app, name, group, "X", help,
+                   [&value, name, low, high](const std::string& text) {
+                     const char* end = text.data() + text.size();
+                     const auto [at, error] = std::from_chars(text.data(), end, value);
+                     if (error == std::errc() && at == end && value >= low && value <= high) return;
+                     throw ArgumentError(name, formatted("{}, expected a number from {} to {}",
+                                                         io::quote(text), low, high));
+                   })
+      ->default_str(formatted("{}", value));
+}
+
 CLI::Option* add_threads(CLI::App& app, const std::string& name, int& value,
                          const std::string& help) {
   value = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));

@@ -57,6 +57,11 @@ CLI::Option* add_integer(CLI::App& app, const std::string& name, const char* gro
                    });
 }
 
+/// Adds an option whose value is a decimal number in [low, high]. The initial `value` is the
+/// default.
+CLI::Option* add_number(CLI::App& app, const std::string& name, const char* group, double& value,
+                        double low, double high, const std::string& help);
+
 /// Adds an option for the number of threads. The default is the number of cores.
 CLI::Option* add_threads(CLI::App& app, const std::string& name, int& value,
                          const std::string& help);

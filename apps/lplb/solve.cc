@@ -8,10 +8,10 @@
 #include "commands.h"
 #include "core/format.h"
 #include "core/parallel.h"
-#include "io/files.h"
 #include "lplb/solver.h"
 #include "options.h"
 #include "outputs.h"
+#include "rows.h"
 #include "split_json.h"
 
 namespace lplb::app {
@@ -29,52 +29,33 @@ struct Options {
   std::string json;
 };
 
-/// Checks the number of experts and of layers. A single layer serves every row of `load`; otherwise
-/// layer i serves row i.
-void check_shapes(const Options& options, const std::vector<Placement>& layers,
-                  const io::Matrix<Load>& load) {
-  const auto num_logical = static_cast<std::size_t>(layers[0].num_logical_experts);
-  if (load.columns != num_logical) {
-    throw FileError(options.load, "key load",
-                    formatted("has {} experts a row, expected {} as in {}", load.columns,
-                              num_logical, options.placement));
-  }
-  if (layers.size() != 1 && layers.size() != load.rows) {
-    throw FileError(options.load, "key load",
-                    formatted("has {} rows, expected {}: one for each layer of {}", load.rows,
-                              layers.size(), options.placement));
-  }
-}
-
-std::vector<Split> solve_all(const Options& options, Backend backend,
-                             const std::vector<Placement>& layers, const io::Matrix<Load>& load) {
-  const std::vector<SplitProblem> problems(layers.begin(), layers.end());
+std::vector<Split> solve_all(const Options& options, Backend backend, const Rows& rows) {
+  const std::vector<SplitProblem> problems(rows.layers.begin(), rows.layers.end());
   SolveOptions how;
   how.solver = parse_solver(options.solver);
   how.backend = backend;
-  std::vector<Split> splits(load.rows);
+  std::vector<Split> splits(rows.count());
   std::vector<Workspace> workspaces(static_cast<std::size_t>(options.threads));
-  parallel_chunks(
-      static_cast<std::int64_t>(load.rows), kChunk, options.threads,
-      [&](std::int64_t begin, std::int64_t end, int thread) {
-        for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
-          const std::size_t layer = layers.size() == 1 ? 0 : i;
-          const std::span<const Load> row(load.values.data() + i * load.columns, load.columns);
-          solve(problems[layer], row, splits[i], workspaces[static_cast<std::size_t>(thread)], how);
-          check_split(layers[layer], row, splits[i]);
-        }
-      });
+  parallel_chunks(static_cast<std::int64_t>(rows.count()), kChunk, options.threads,
+                  [&](std::int64_t begin, std::int64_t end, int thread) {
+                    for (auto i = static_cast<std::size_t>(begin);
+                         i < static_cast<std::size_t>(end); ++i) {
+                      solve(problems[rows.layer_of(i)], rows[i], splits[i],
+                            workspaces[static_cast<std::size_t>(thread)], how);
+                      check_split(rows.placement(i), rows[i], splits[i]);
+                    }
+                  });
   return splits;
 }
 
-std::string table_of(const std::vector<Placement>& layers, const std::vector<Split>& splits,
+std::string table_of(const Rows& rows, const std::vector<Split>& splits,
                      const nlohmann::ordered_json& results) {
   Table table({"row", "status", "max load", "lower bound", "imbalance"});
   std::size_t optimal = 0;
   double worst = 1;
   double sum = 0;
   for (std::size_t i = 0; i < splits.size(); ++i) {
-    const double ratio = imbalance(layers[layers.size() == 1 ? 0 : i], splits[i].rank_load);
+    const double ratio = imbalance(rows.placement(i), splits[i].rank_load);
     optimal += splits[i].status == SolveStatus::kOptimal ? 1 : 0;
     worst = std::max(worst, ratio);
     sum += ratio;
@@ -95,19 +76,17 @@ void run(const Options& options) {
                         {{"--placement", options.placement}, {"--load", options.load}});
   parse_solver(options.solver);
   const BackendChoice backend(options.backend);
-  const std::vector<Placement> layers = io::read_placement(options.placement);
-  const io::Matrix<Load> load = io::read_load(options.load);
-  check_shapes(options, layers, load);
-  const std::vector<Split> splits = solve_all(options, backend.backend(), layers, load);
+  const Rows rows = read_rows(options.placement, options.load);
+  const std::vector<Split> splits = solve_all(options, backend.backend(), rows);
 
   nlohmann::ordered_json json;
-  json["num_ranks"] = layers[0].num_ranks;
+  json["num_ranks"] = rows.layers[0].num_ranks;
   json["results"] = nlohmann::ordered_json::array();
   for (std::size_t i = 0; i < splits.size(); ++i) {
-    json["results"].push_back(split_json(layers[layers.size() == 1 ? 0 : i], splits[i]));
+    json["results"].push_back(split_json(rows.placement(i), splits[i]));
   }
   outputs.write({options.json.empty() ? "" : io::json_text(json)});
-  if (!outputs.take_standard_output()) print(table_of(layers, splits, json["results"]));
+  if (!outputs.take_standard_output()) print(table_of(rows, splits, json["results"]));
   backend.tell(std::ssize(splits), std::count_if(splits.begin(), splits.end(), [](const Split& s) {
                  return s.backend == Backend::kCuda;
                }));

@@ -13,9 +13,11 @@ namespace lplb::app {
 /// ever printed.
 void check_split(const Placement& placement, std::span<const Load> load, const Split& split);
 
-/// JSON with status, max_load, lower_bound, bottleneck_ranks, rank_load and physical_load. If every
-/// rank has speed 1, max_load and lower_bound are integers, which are exact above 2^53 too.
-/// Otherwise they are load / speed.
+/// A level as JSON. If every rank has speed 1, it is the integer number of tokens, which is exact
+/// above 2^53 too. Otherwise it is `price`, load / speed.
+nlohmann::ordered_json level_json(const Placement& placement, Level level, double price);
+
+/// JSON with status, max_load, lower_bound, bottleneck_ranks, rank_load and physical_load.
 nlohmann::ordered_json split_json(const Placement& placement, const Split& split);
 
 /// max_load or lower_bound as tables show it.

@@ -13,6 +13,7 @@
 namespace lplb {
 
 inline constexpr Index kMaxDynamicSlots = 8;
+inline constexpr double kMaxCopyTarget = 1000;
 
 /// What a copy costs and what it wins, if that is to be compared. The time of a batch is taken as
 /// max_load * us_per_token, plus the time for which the busiest rank sends or receives copies, as
@@ -28,7 +29,7 @@ struct CopyCost {
 struct ReplicateOptions {
   Index dynamic_slots = 1;  ///< S: of each rank, 1 to kMaxDynamicSlots
   /// Copies are made until max_load is at most `target` times the mean load / speed of the live
-  /// ranks, or as near to that as possible; 1 to 1000. A larger target takes fewer copies.
+  /// ranks, or as near to that as possible; 1 to kMaxCopyTarget. A larger one takes fewer copies.
   double target = 1;
   Load min_tokens = 1;    ///< what a copy carries at least, >= 1
   Index num_domains = 1;  ///< divides num_ranks: consecutive ranks, which copies do not leave

@@ -18,6 +18,7 @@ from lplb._placement import (
     rebalance_experts,
 )
 from lplb._planner import Planner
+from lplb._replicate import CopyCost, Replication, replicate
 from lplb._results import ExchangeStats, PlannerStats, Quotas
 from lplb._simulate import SimulateReport, simulate
 from lplb._split import Split, count, imbalance, map_tokens, solve, split_evenly
@@ -25,12 +26,14 @@ from lplb._split import Split, count, imbalance, map_tokens, solve, split_evenly
 __version__ = version()
 
 __all__ = [
+    "CopyCost",
     "ExchangeStats",
     "Move",
     "Placement",
     "Planner",
     "PlannerStats",
     "Quotas",
+    "Replication",
     "SimulateReport",
     "Split",
     "Topology",
@@ -44,6 +47,7 @@ __all__ = [
     "moves",
     "place_on_topology",
     "rebalance_experts",
+    "replicate",
     "simulate",
     "solve",
     "split_evenly",

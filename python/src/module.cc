@@ -39,6 +39,7 @@ NB_MODULE(_lplb, m) {
   python::bind_placement(m);
   python::bind_topology(m);
   python::bind_solve(m);
+  python::bind_replicate(m);
   python::bind_mapping(m);
   python::bind_planner(m);
   python::bind_exchange(m);

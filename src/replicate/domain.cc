@@ -90,15 +90,17 @@ void Domain::begin(std::span<const Load> load) {
 void Domain::plan(Level start, Bound& bound) {
   const auto above = [this](Level a, Level b) { return cost_.compare(a, b) > 0; };
   filler_.start(batch_, best_);
+  bool raised = false;
   if (above(best_.max, start) && !try_level(start)) {
     slot_bound_.raise(batch_, bound);
-    const bool raised = above(bound.level, start);
-    const Level least = raised ? bound.level : start;
-    if ((!raised || !try_level(least)) && !try_detours(least)) search(least);
+    raised = true;
+    const bool higher = above(bound.level, start);
+    const Level least = higher ? bound.level : start;
+    if ((!higher || !try_level(least)) && !try_detours(least)) search(least);
   }
   take(best_);
   if (!above(max_, bound.level)) return;
-  slot_bound_.raise(batch_, bound);
+  if (!raised) slot_bound_.raise(batch_, bound);
   if (copies_ > 0 && above(max_, bound.level)) split_exactly();
 }
 

@@ -8,8 +8,6 @@
 namespace lplb::replicas {
 namespace {
 
-constexpr double kMaxTarget = 1000;
-
 void check_cost(const CopyCost& cost) {
   const auto check = [](double value, bool zero, const char* argument) {
     check_argument(std::isfinite(value) && (value > 0 || (zero && value == 0)), argument,
@@ -33,8 +31,8 @@ void check_options(const Placement& placement, const ReplicateOptions& options) 
                  "{} on each of {} ranks make {} slots with the placement's {}, expected at most "
                  "{}",
                  dynamic, placement.num_ranks, slots, placement.num_physical(), kMaxPhysical);
-  check_argument(options.target >= 1 && options.target <= kMaxTarget, "target",
-                 "{} is not between 1 and {}", options.target, kMaxTarget);
+  check_argument(options.target >= 1 && options.target <= kMaxCopyTarget, "target",
+                 "{} is not between 1 and {}", options.target, kMaxCopyTarget);
   check_argument(options.min_tokens >= 1, "min_tokens", "{} is not >= 1", options.min_tokens);
   check_argument(options.num_domains >= 1 && placement.num_ranks % options.num_domains == 0,
                  "num_domains", "{} does not divide num_ranks ({})", options.num_domains,

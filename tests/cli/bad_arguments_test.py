@@ -35,6 +35,7 @@ class BadArguments(support.CommandTest):
     def test_required_options(self):
         for command, options in {
             "solve": ("--placement p.json", "--load l3.json"),
+            "replicate": ("--placement p.json", "--load l3.json"),
             "plan": ("--placement p.json", "--topk t.npy", "--out o.npy"),
             "place": ("--load l.json", "--num-ranks 2", "--num-replicas 4"),
             "simulate": ("--trace synthetic:W0_balanced",),
@@ -52,6 +53,22 @@ class BadArguments(support.CommandTest):
         self.bad(f"{solve} --solver=", "--solver", "no value")
         self.bad(f"{solve} --load l3.json", "--load", "more than once")
         self.refused(f"{solve} --json", "", status=USAGE, says=["--json"])
+
+    def test_values_of_replicate(self):
+        line = "replicate --placement p.json --load l3.json"
+        for option, values in {
+            "--slots": ("0", "9", "1.5", "x", ""),
+            "--target": ("0.99", "1001", "nan", "inf", "1,5", "x", "", "1.0 "),
+            "--min-tokens": ("0", "-1", "1e3"),
+            "--num-domains": ("0", "3", "x"),
+        }.items():
+            for value in values:
+                says = [option, value.strip()]
+                self.refused(f"{line} {option}", value, status=USAGE, says=says)
+        many = {"num_ranks": 1024, "num_logical_experts": 4096}
+        self.file("many.json", {**many, "physical_to_logical": list(range(4096))})
+        self.file("many_load.json", {"load": [[1] * 4096]})
+        self.bad("replicate --placement many.json --load many_load.json", "--slots", "5120", "4096")
 
     def test_a_forced_solver_is_not_replaced(self):
         experts = list(range(9))

@@ -9,7 +9,7 @@ import subprocess
 import support
 from support import ROOT
 
-COMMANDS = ["simulate", "place", "solve", "plan", "bench", "info", "completion"]
+COMMANDS = ["simulate", "place", "solve", "replicate", "plan", "bench", "info", "completion"]
 
 
 def options_in(text):
@@ -36,6 +36,7 @@ class Help(support.CommandTest):
             "expert-bytes write-placement policy",
             "place": "load policy num-replicas num-groups num-nodes num-ranks redundants from json",
             "solve": "placement load solver backend json",
+            "replicate": "placement load slots target min-tokens num-domains threads json",
             "plan": "placement topk out backend json",
             "bench": "json filter backend trace",
             "info": "json",

@@ -35,6 +35,7 @@ class Outputs(support.CommandTest):
         self.simulate = f"simulate {trace} --policies none"
         self.all = {
             "solve": self.solve,
+            "replicate": "replicate --placement p.json --load l.json",
             "plan": f"{self.plan} --out o.npy",
             "place": "place --load l.json --num-ranks 2 --num-replicas 4",
             "simulate": self.simulate,
@@ -58,7 +59,7 @@ class Outputs(support.CommandTest):
         )
 
     def test_a_file_and_standard_output_hold_the_same(self):
-        for name in ("solve", "plan", "place"):
+        for name in ("solve", "replicate", "plan", "place"):
             text = self.ok(f"{self.all[name]} --json -")
             table = self.ok(f"{self.all[name]} --json o.json")
             self.assertEqual((self.folder / "o.json").read_text(), text)
