@@ -15,9 +15,9 @@
 namespace lplb {
 
 /// What n tokens cost on a rank: n / speed. Loads of different ranks are compared only by compare()
-/// and capacity(). These two need no more than a price that grows with n, so another price (the
-/// measured, stepwise time of grouped matmuls, say) would only be another body of the two.
-/// Comparisons are exact: doubles are compared as the rational numbers that they are.
+/// and capacity(). Comparisons are exact: doubles are compared as the rational numbers that they
+/// are. cost_curve.h has the cost by a table, which is a sum over experts and so no price of a
+/// load.
 class RankCost {
  public:
   /// Empty `speed`: every rank has speed 1.
