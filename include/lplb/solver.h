@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lplb/backend.h"
+#include "lplb/cost.h"
 #include "lplb/export.h"
 #include "lplb/types.h"
 
@@ -16,26 +17,28 @@ namespace lplb {
 /// The algorithms. kCut and kFlow return an optimal split. If there are several, the two may choose
 /// different ones, but each chooses the same on every machine and backend and with any number of
 /// threads. kIpm comes as near to the optimum as its tolerance and the rounding to whole tokens
-/// allow, and says how near.
+/// allow, and says how near. kTime looks for the split of the least cost, which is another
+/// question: it needs SolveOptions::cost.
 enum class Solver {
-  kAuto,  ///< kCut for up to kMaxCutRanks ranks, otherwise kFlow
+  kAuto,  ///< kTime if there is a cost; otherwise kCut for up to kMaxCutRanks ranks, then kFlow
   kCut,   ///< the slacks of all sets of ranks; up to kMaxCutRanks ranks
   kFlow,  ///< water-filling sweeps, then waves of a preflow; any size
   kIpm,   ///< interior point; up to kMaxIpmRanks ranks; kAuto never takes it
+  kTime,  ///< whole experts, augmenting paths and local search, by a CostModel; any size
 };
 
 inline constexpr Index kMaxCutRanks = 8;
 inline constexpr Index kMaxIpmRanks = 256;
 
-/// Converts "auto", "cut", "flow" and "ipm" to a Solver, and back. Throws ArgumentError for any
-/// other name.
+/// Converts "auto", "cut", "flow", "ipm" and "time" to a Solver, and back. Throws ArgumentError for
+/// any other name.
 LPLB_API Solver parse_solver(std::string_view name);
 LPLB_API const char* solver_name(Solver solver);
 
 enum class SolveStatus {
-  kOptimal,  ///< max_load == lower_bound; bottleneck_ranks proves it
-  kBounded,  ///< stopped by a step limit or a tolerance: the split is feasible and the bound
-             ///< holds, but a gap is left
+  kOptimal,  ///< max_load == lower_bound; bottleneck_ranks proves it. kTime: the same of the cost
+  kBounded,  ///< stopped by a step limit or a tolerance, or kTime found no better one: the split is
+             ///< feasible and the bound holds, but a gap is left
 };
 
 LPLB_API const char* status_name(SolveStatus status);
@@ -49,6 +52,9 @@ struct SolveOptions {
   /// speeds are unequal, or a block of threads cannot hold the placement, the CPU solves:
   /// Split::backend says where.
   Backend backend = Backend::kCpu;
+  /// What tokens cost: the split makes the largest cost of a rank small, in place of the largest
+  /// load. It must outlive the call. Null: the split is by tokens. The CPU solves with a cost.
+  const CostModel* cost = nullptr;
 
   // The rest is only for kIpm.
   double tolerance = 1e-6;  ///< stop at this gap between T and its bound, relative to T
@@ -65,8 +71,22 @@ struct Level {
   Index rank = 0;
 };
 
+/// What a split costs by SolveOptions::cost, and the proof of its quality.
+struct SplitCost {
+  double max_cost = 0;     ///< the largest cost of a rank, in the model's unit
+  double lower_bound = 0;  ///< no split into whole tokens costs less, in the model's unit
+  Cost max = 0;            ///< max_cost in thousandths, exactly
+  Cost bound = 0;          ///< lower_bound in thousandths, exactly
+  /// The proof of lower_bound: a set of ranks, ascending. What the experts whose live replicas are
+  /// all on these ranks cost at least is more than the set can take below lower_bound.
+  std::vector<Index> bottleneck_ranks;
+  std::vector<Cost> rank_cost;        ///< [num_ranks], with the constant `rank` of the model
+  std::vector<Index> active_experts;  ///< [num_ranks]: experts with tokens there
+};
+
 /// A split of one batch, and the proof of its quality. An object that is used again keeps its
-/// memory.
+/// memory. With SolveOptions::cost, `status` is that of `cost`; the loads and their bound are in
+/// tokens all the same.
 struct Split {
   SolveStatus status = SolveStatus::kOptimal;
   Solver solver = Solver::kAuto;    ///< the one that ran; never kAuto
@@ -80,7 +100,8 @@ struct Split {
   Level bound_level;                ///< lower_bound, exactly
   std::vector<Load> rank_load;      ///< [num_ranks]
   std::vector<Load> physical_load;  ///< [num_physical]: tokens that each replica takes
-  std::int64_t steps = 0;           ///< kFlow: waves and raised bounds; kIpm: iterations
+  std::int64_t steps = 0;  ///< kFlow: waves and raised bounds; kIpm: iterations; kTime: moves
+  SplitCost cost;          ///< zeros and empty without SolveOptions::cost
 };
 
 /// What solvers derive from a placement once, before they solve: the replicated experts, the live
@@ -120,18 +141,23 @@ class LPLB_API Workspace {
   struct LPLB_HIDDEN Buffers;
   Buffers& buffers() { return *buffers_; }
   struct LPLB_HIDDEN DeviceDeleter;
+  struct LPLB_HIDDEN TimeDeleter;
 
  private:
   std::unique_ptr<Buffers> buffers_;
 };
 
 /// Splits `load` [num_logical] over the replicas, in whole tokens, so that the largest load / speed
-/// of a rank is least, and proves it. Does not allocate if `split` and `workspace` have seen the
-/// size before.
+/// of a rank is least, and proves it. With options.cost the largest cost of a rank is made small
+/// instead, with a proven bound. It is never above that of the split by tokens, of the even split,
+/// or of no replicas (each expert whole on its first live replica), and it is the least if no
+/// replicated expert has more tokens than the first step of the cost's table. Does not allocate if
+/// `split` and `workspace` have seen the size before.
 ///
 /// Throws ArgumentError if a load is negative, the sum passes 2^63 - 1, `load` has another length,
-/// or the named solver cannot take the problem (kCut with more than kMaxCutRanks ranks, say): a
-/// solver that is named is never replaced by another one. Throws CudaError if kCuda cannot be used.
+/// the cost does not fit the placement or passes 2^62 thousandths, or the named solver cannot take
+/// the problem (kCut with more than kMaxCutRanks ranks, say): a solver that is named is never
+/// replaced by another one. Throws CudaError if kCuda cannot be used.
 ///
 /// Takes a few microseconds for 8 ranks with 2 redundants each; see bench/RESULTS.md.
 LPLB_API void solve(const SplitProblem& problem, std::span<const Load> load, Split& split,
@@ -147,6 +173,8 @@ struct SplitSummary {
   double max_load;
   double lower_bound;
   Backend backend = Backend::kCpu;  ///< where it ran
+  double max_cost = 0;              ///< as in SplitCost; 0 without SolveOptions::cost
+  double cost_lower_bound = 0;
 };
 
 /// Solves several batches of one placement on `num_threads` threads. `loads` [num_batches,
@@ -177,8 +205,12 @@ LPLB_API void split_evenly(const Placement& placement, std::span<const Load> loa
 /// - bottleneck_ranks proves lower_bound;
 /// - kOptimal means that max_load equals lower_bound.
 ///
-/// Returns what is wrong, or an empty string.
+/// With `cost`, which must be that of the split, it also checks Split::cost in the same way, and
+/// kOptimal means that its max equals its bound.
+///
+/// Returns what is wrong, or an empty string. Throws ArgumentError if the cost does not fit the
+/// placement.
 LPLB_API std::string verify_split(const Placement& placement, std::span<const Load> load,
-                                  const Split& split);
+                                  const Split& split, const CostModel* cost = nullptr);
 
 }  // namespace lplb

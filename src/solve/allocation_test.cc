@@ -33,6 +33,27 @@ TEST(Allocations, NoneAfterTheFirstSolve) {
   }
 }
 
+TEST(Allocations, NoneAfterTheFirstSolveByCost) {
+  const CostModel model("us", CostTable{32, {128, 256}, {31, 42}, 256, 34});
+  for (const std::string& name : lplb::testing::workload_names()) {
+    const auto workload = lplb::testing::make_workload(name, 8);
+    const SplitProblem problem(workload.placement);
+    Split split;
+    Workspace workspace;
+    solve(problem, workload.loads[0], split, workspace, {.cost = &model});
+    const std::int64_t before = num_allocations();
+    for (auto load : workload.loads) {
+      const std::int64_t copied = num_allocations();
+      for (const Load divisor : {1, 16, 256}) {  // down to decode
+        for (Load& tokens : load) tokens /= divisor;
+        solve(problem, load, split, workspace, {.cost = &model});
+      }
+      EXPECT_EQ(num_allocations(), copied) << name;
+    }
+    EXPECT_GT(num_allocations(), before) << "the copies of the loads are counted";
+  }
+}
+
 TEST(Allocations, NoneForAnotherPlacementOfTheSameSize) {
   const auto a = lplb::testing::make_workload("EP64+64", 2, 1);
   const auto b = lplb::testing::make_workload("EP64+64", 2, 2);

@@ -37,8 +37,8 @@ struct Batches {
     if (options.backend != Backend::kCuda) return;
     pending.assign(summary.size(), 1);
     solvers::solve_batch_on_device(problem.tables(), options,
-                                   solvers::chosen_solver(options.solver, problem.num_ranks()),
-                                   loads, physical_loads, summary, pending, workspace.buffers());
+                                   solvers::chosen_solver(options, problem.num_ranks()), loads,
+                                   physical_loads, summary, pending, workspace.buffers());
     for (std::size_t i = 0; i < summary.size(); ++i) {
       if (pending[i] == 0) summary[i].backend = Backend::kCuda;
     }
@@ -53,7 +53,8 @@ struct Batches {
       solve(problem, loads.subspan(i * logical, logical), split, workspace, options);
       std::copy(split.physical_load.begin(), split.physical_load.end(),
                 physical_loads.begin() + static_cast<std::ptrdiff_t>(i * physical));
-      summary[i] = {split.status, split.max_load, split.lower_bound, Backend::kCpu};
+      summary[i] = {split.status,  split.max_load,      split.lower_bound,
+                    Backend::kCpu, split.cost.max_cost, split.cost.lower_bound};
     }
   }
 };

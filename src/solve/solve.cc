@@ -24,17 +24,25 @@ constexpr std::array kRegistry = {
     Entry{Solver::kCut, "cut", kMaxCutRanks, solvers::solve_cut},
     Entry{Solver::kFlow, "flow", kMaxRanks, solvers::solve_flow},
     Entry{Solver::kIpm, "ipm", kMaxIpmRanks, solvers::solve_ipm},
+    Entry{Solver::kTime, "time", kMaxRanks, solvers::solve_time},
 };
 
-const Entry& choose_solver(Solver solver, Index num_ranks) {
+const Entry& choose_solver(const SolveOptions& options, Index num_ranks) {
+  const bool by_cost = options.cost != nullptr;
   for (const Entry& entry : kRegistry) {
-    if (solver == Solver::kAuto && num_ranks <= entry.max_ranks) return entry;
-    if (solver != entry.solver) continue;
+    const bool takes_cost = entry.solver == Solver::kTime;
+    if (options.solver == Solver::kAuto && num_ranks <= entry.max_ranks && by_cost == takes_cost) {
+      return entry;
+    }
+    if (options.solver != entry.solver) continue;
+    check_argument(by_cost || !takes_cost, "solver", "\"{}\" needs a cost model", entry.name);
+    check_argument(takes_cost || !by_cost, "solver",
+                   "\"{}\" takes no cost model, expected \"time\" or \"auto\"", entry.name);
     check_argument(num_ranks <= entry.max_ranks, "solver", "\"{}\" takes up to {} ranks, not {}",
                    entry.name, entry.max_ranks, num_ranks);
     return entry;
   }
-  throw ArgumentError("solver", formatted("{} is no solver", static_cast<int>(solver)));
+  throw ArgumentError("solver", formatted("{} is no solver", static_cast<int>(options.solver)));
 }
 
 }  // namespace
@@ -43,6 +51,7 @@ void solvers::take_loads(const Tables& t, std::span<const Load> load, Buffers& b
   check_argument(load.size() == static_cast<std::size_t>(t.num_logical), "load",
                  "has {} entries, expected num_logical_experts ({})", load.size(), t.num_logical);
   b.resize(t);
+  b.load = load;
   b.total = 0;
   Load sign = 0;
   bool overflow = false;
@@ -67,9 +76,14 @@ void solvers::take_loads(const Tables& t, std::span<const Load> load, Buffers& b
 
 namespace {
 
-/// Divides a place's tokens evenly among its slots.
-void fill_slots(const Tables& t, const Tables::Place& place, Load tokens,
+/// Divides a place's tokens evenly among its slots. If costs count, the first slot takes them all,
+/// because each slot with tokens is a part of its own to the hardware.
+void fill_slots(const Tables& t, const Tables::Place& place, Load tokens, bool whole,
                 std::vector<Load>& physical_load) {
+  if (whole) {
+    physical_load[t.slots[place.slot_begin]] = tokens;
+    return;
+  }
   const Load each = tokens / place.slot_count;
   const Load extra = tokens % place.slot_count;
   for (Index i = 0; i < place.slot_count; ++i) {
@@ -77,7 +91,8 @@ void fill_slots(const Tables& t, const Tables::Place& place, Load tokens,
   }
 }
 
-void report(const Tables& t, std::span<const Load> load, const Buffers& b, Split& split) {
+void report(const Tables& t, std::span<const Load> load, const Buffers& b, bool by_cost,
+            Split& split) {
   split.status = b.status;
   split.steps = b.steps;
   split.rank_load.assign(b.rank_load.begin(), b.rank_load.end());
@@ -93,25 +108,26 @@ void report(const Tables& t, std::span<const Load> load, const Buffers& b, Split
   split.max_load = t.cost.price(split.max_level);
   // Equal levels of ranks with different speeds may round to different prices, so report one of
   // them.
-  split.lower_bound =
-      split.status == SolveStatus::kOptimal ? split.max_load : t.cost.price(split.bound_level);
+  split.lower_bound = t.cost.compare(split.max_level, split.bound_level) == 0
+                          ? split.max_load
+                          : t.cost.price(split.bound_level);
 
   split.physical_load.assign(static_cast<std::size_t>(t.num_physical), 0);
   for (Index e = 0; e < t.num_logical; ++e) {
     if (t.fixed_slot[e] >= 0) split.physical_load[t.fixed_slot[e]] = load[e];
   }
   for (const Tables::Place& place : t.shared) {
-    fill_slots(t, place, load[place.expert], split.physical_load);
+    fill_slots(t, place, load[place.expert], by_cost, split.physical_load);
   }
   for (std::size_t i = 0; i < t.place.size(); ++i) {
-    fill_slots(t, t.place[i], b.take[i], split.physical_load);
+    fill_slots(t, t.place[i], b.take[i], by_cost, split.physical_load);
   }
 }
 
 }  // namespace
 
-Solver solvers::chosen_solver(Solver solver, Index num_ranks) {
-  return choose_solver(solver, num_ranks).solver;
+Solver solvers::chosen_solver(const SolveOptions& options, Index num_ranks) {
+  return choose_solver(options, num_ranks).solver;
 }
 
 Solver parse_solver(std::string_view name) {
@@ -162,14 +178,20 @@ void solve(const SplitProblem& problem, std::span<const Load> load, Split& split
            Workspace& workspace, const SolveOptions& options) {
   const Tables& t = problem.tables();
   Buffers& b = workspace.buffers();
-  const Entry& entry = choose_solver(options.solver, t.num_ranks);
+  const Entry& entry = choose_solver(options, t.num_ranks);
+  const bool by_cost = options.cost != nullptr;
   solvers::take_loads(t, load, b);
   const bool on_device =
       options.backend == Backend::kCuda && solvers::solve_on_device(t, options, entry.solver, b);
   if (!on_device) entry.run(t, options, b);
   split.solver = entry.solver;
   split.backend = on_device ? Backend::kCuda : Backend::kCpu;
-  report(t, load, b, split);
+  report(t, load, b, by_cost, split);
+  if (by_cost) {
+    solvers::report_cost(t, b, split.cost);
+  } else {
+    solvers::clear_cost(split.cost);
+  }
 }
 
 Split solve(const Placement& placement, std::span<const Load> load, const SolveOptions& options) {

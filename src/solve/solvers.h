@@ -16,13 +16,16 @@ using Buffers = Workspace::Buffers;
 void solve_cut(const Tables& tables, const SolveOptions& options, Buffers& buffers);
 void solve_flow(const Tables& tables, const SolveOptions& options, Buffers& buffers);
 void solve_ipm(const Tables& tables, const SolveOptions& options, Buffers& buffers);
+/// Needs options.cost. `bound` and `in_proof` are in tokens, as of the other solvers; `status` is
+/// that of the cost, which buffers.time has.
+void solve_time(const Tables& tables, const SolveOptions& options, Buffers& buffers);
 
 /// Checks a batch's loads and fills the first block of `buffers`. Throws ArgumentError.
 void take_loads(const Tables& tables, std::span<const Load> load, Buffers& buffers);
 
-/// The solver that is used: kAuto is replaced by the first one that takes `num_ranks`. Throws
-/// ArgumentError if a named solver cannot take the problem.
-Solver chosen_solver(Solver solver, Index num_ranks);
+/// The solver that is used: kAuto is replaced by the first one that takes `num_ranks` and the cost,
+/// or does without. Throws ArgumentError if a named solver cannot take the problem.
+Solver chosen_solver(const SolveOptions& options, Index num_ranks);
 
 /// The same contract on the current device. Returns false and leaves `buffers` as they were if the
 /// device cannot take this problem or this batch. Throws CudaError.
@@ -36,6 +39,10 @@ bool solve_batch_on_device(const Tables& tables, const SolveOptions& options, So
                            std::span<const Load> loads, std::span<Load> physical_loads,
                            std::span<SplitSummary> summary, std::vector<char>& refused,
                            Buffers& buffers);
+
+/// What solve_time() found, for Split; or nothing.
+void report_cost(const Tables& tables, const Buffers& buffers, SplitCost& cost);
+void clear_cost(SplitCost& cost);
 
 /// Divides each replicated expert's tokens evenly over its places; the first places take the odd
 /// tokens. Sets take and rank_load.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "solve/ipm/ipm.h"
@@ -11,6 +12,11 @@
 namespace lplb {
 
 struct DeviceWorkspace;
+struct TimeScratch;
+
+struct Workspace::TimeDeleter {
+  void operator()(TimeScratch* time) const;
+};
 
 struct Workspace::DeviceDeleter {
   void operator()(DeviceWorkspace* device) const;
@@ -20,6 +26,7 @@ struct Workspace::DeviceDeleter {
 /// block, a solver writes the second, and both may use the scratch.
 struct Workspace::Buffers {
   // In: what the batch asks for.
+  std::span<const Load> load;    // [num_logical]
   Load total = 0;                // over all experts
   std::vector<Load> fixed_load;  // [num_ranks]: tokens of fixed experts
   std::vector<Load> want;        // [K]: tokens of replicated experts
@@ -46,6 +53,7 @@ struct Workspace::Buffers {
   Split split;                     // solve_batch()
   IpmScratch ipm;
   LpScratch lp;
+  std::unique_ptr<TimeScratch, TimeDeleter> time;  // made by the first solve with a cost
 
   std::unique_ptr<DeviceWorkspace, DeviceDeleter> device;  // made by the first solve with kCuda
 

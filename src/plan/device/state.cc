@@ -72,6 +72,8 @@ void DevicePlanner::State::check_options() const {
   check_argument(options.max_redundants >= 0 && options.max_redundants <= most, "max_redundants",
                  "{} is not between 0 and {}", options.max_redundants, most);
   plan::check_staleness(options.staleness);
+  check_argument(options.solve.cost == nullptr && options.solve.solver != Solver::kTime, "solver",
+                 "\"time\" is not on the device, expected a split by tokens");
   check_argument(options.solve.solver != Solver::kCut || placement.num_ranks <= kMaxCutRanks,
                  "solver", "\"cut\" takes up to {} ranks, not {}", kMaxCutRanks,
                  placement.num_ranks);

@@ -157,7 +157,7 @@ void read_back(const Tables& t, const DeviceProblem& problem, const std::int32_t
 
 bool solve_on_device(const Tables& t, const SolveOptions& options, Solver solver, Buffers& b) {
   device::require();
-  if (solver == Solver::kIpm || b.total > kMost || !t.cost.uniform()) return false;
+  if (solver == Solver::kIpm || solver == Solver::kTime || b.total > kMost || !t.cost.uniform()) return false;
   DeviceWorkspace& d = device_of(b);
   const cudaStream_t stream = d.stream.get();
   d.problem.assign(t, stream);
@@ -199,7 +199,7 @@ bool solve_batch_on_device(const Tables& t, const SolveOptions& options, Solver 
                            std::span<SplitSummary> summary, std::vector<char>& refused,
                            Buffers& b) {
   device::require();
-  if (solver == Solver::kIpm || !t.cost.uniform()) return false;
+  if (solver == Solver::kIpm || solver == Solver::kTime || !t.cost.uniform()) return false;
   DeviceWorkspace& d = device_of(b);
   const cudaStream_t stream = d.stream.get();
   d.problem.assign(t, stream);
