@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "io/json.h"
+#include "lplb/cost.h"
 #include "lplb/placement.h"
 #include "lplb/types.h"
 
@@ -37,6 +38,11 @@ std::vector<Placement> read_placement(const std::string& path,
                                       std::vector<Index>* layers = nullptr);
 std::vector<Placement> parse_placement(std::string_view text, const std::string& path,
                                        std::vector<Index>* layers = nullptr);
+
+/// Reads a cost model. load_cost_model() reads it from a path.
+CostModel parse_cost(std::string_view text, const std::string& path);
+/// The text of a cost model's file.
+std::string cost_json(const CostModel& model);
 
 /// The moves that lead to each layer of a placement: [num_layers][moves].
 using LayerMoves = std::vector<std::vector<Move>>;

@@ -252,6 +252,12 @@ std::int64_t Object::integer(const std::string& key, std::int64_t low, std::int6
       at(key), path_, [&] { return place_of(key); }, low, high);
 }
 
+std::int64_t Object::entry(const std::string& key, std::size_t i, std::int64_t low,
+                           std::int64_t high) const {
+  return read_integer(
+      at(key)[i], path_, [&] { return indexed(place_of(key), i); }, low, high);
+}
+
 std::string Object::string(const std::string& key) const {
   const Json& value = at(key);
   if (!value.is_string()) fail(key, formatted("is {}, expected a string", describe(value)));

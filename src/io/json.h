@@ -41,6 +41,9 @@ class Object {
 
   /// An integer in [low, high]. Fractions, exponents and huge numbers are refused.
   std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high) const;
+  /// Entry i of a list, in the same way.
+  std::int64_t entry(const std::string& key, std::size_t i, std::int64_t low,
+                     std::int64_t high) const;
   std::string string(const std::string& key) const;
   const Json& at(const std::string& key) const;
 
