@@ -69,6 +69,9 @@ CLI::Option* add_threads(CLI::App& app, const std::string& name, int& value,
 /// Adds --solver auto|cut|flow|ipm.
 CLI::Option* add_solver(CLI::App& app, std::string& value);
 
+/// Adds --cost.
+CLI::Option* add_cost(CLI::App& app, std::string& path);
+
 /// Adds --json.
 CLI::Option* add_json(CLI::App& app, std::string& path);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <optional>
 
 #include "backend.h"
 #include "commands.h"
@@ -26,6 +27,7 @@ struct Options {
   std::string out;
   std::string solver = "auto";
   std::string backend = "cpu";
+  std::string cost;
   int threads = 1;
   std::string json;
 };
@@ -134,10 +136,12 @@ void run(const Options& options) {
                     formatted("has {} layers, expected one", layers.size()));
   }
   const Placement& placement = layers[0];
+  const std::optional<CostModel> cost = read_cost(options.cost, placement);
+  how.cost = cost ? &*cost : nullptr;
   const Batch batch = read_batch(options.topk, placement);
   const Counts counts = count_all(batch, placement, how.backend);
   const Split split = solve(placement, counts.total, how);
-  check_split(placement, counts.total, split);
+  check_split(placement, counts.total, split, how.cost);
   const std::vector<std::int64_t> physical =
       map_all(batch, placement, counts, split, options.threads, how.backend);
   check_map(placement, split, physical, batch);
@@ -187,6 +191,7 @@ void add_plan(CLI::App& program) {
            ".npy file [num_ranks, num_tokens, num_topk], integers of any type; -1 is a dropped "
            "entry")
       ->required();
+  add_cost(*command, options->cost);
   add_solver(*command, options->solver);
   add_backend(*command, options->backend);
   add_threads(*command, "--threads", options->threads,

@@ -5,11 +5,25 @@
 
 #include "core/format.h"
 #include "exit_status.h"
+#include "lplb/cost_file.h"
 
 namespace lplb::app {
 
-void check_split(const Placement& placement, std::span<const Load> load, const Split& split) {
-  const std::string problem = verify_split(placement, load, split);
+std::optional<CostModel> read_cost(const std::string& path, const Placement& placement) {
+  if (path.empty()) return std::nullopt;
+  CostModel model = load_cost_model(path);
+  const std::size_t tables = model.tables().size();
+  if (tables != 1 && tables != static_cast<std::size_t>(placement.num_ranks)) {
+    throw FileError(
+        path, "key ranks",
+        formatted("has {} tables, expected num_ranks ({})", tables, placement.num_ranks));
+  }
+  return model;
+}
+
+void check_split(const Placement& placement, std::span<const Load> load, const Split& split,
+                 const CostModel* cost) {
+  const std::string problem = verify_split(placement, load, split, cost);
   if (!problem.empty()) throw InternalError("the split failed its check: " + problem);
 }
 
@@ -28,6 +42,16 @@ nlohmann::ordered_json split_json(const Placement& placement, const Split& split
   json["bottleneck_ranks"] = split.bottleneck_ranks;
   json["rank_load"] = split.rank_load;
   json["physical_load"] = split.physical_load;
+  if (!split.cost.rank_cost.empty()) {
+    json["max_cost"] = split.cost.max_cost;
+    json["cost_lower_bound"] = split.cost.lower_bound;
+    json["cost_bottleneck_ranks"] = split.cost.bottleneck_ranks;
+    json["rank_cost"] = nlohmann::ordered_json::array();
+    for (const Cost cost : split.cost.rank_cost) {
+      json["rank_cost"].push_back(static_cast<double>(cost) / static_cast<double>(kCostsPerUnit));
+    }
+    json["active_experts"] = split.cost.active_experts;
+  }
   return json;
 }
 

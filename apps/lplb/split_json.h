@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -9,9 +10,14 @@
 
 namespace lplb::app {
 
+/// The cost model in a file, or nothing if `path` is empty. Throws FileError, also if its tables
+/// are not one or one for each rank of `placement`.
+std::optional<CostModel> read_cost(const std::string& path, const Placement& placement);
+
 /// Throws InternalError unless verify_split() finds that `split` is right. So no wrong result is
 /// ever printed.
-void check_split(const Placement& placement, std::span<const Load> load, const Split& split);
+void check_split(const Placement& placement, std::span<const Load> load, const Split& split,
+                 const CostModel* cost = nullptr);
 
 /// A level as JSON. If every rank has speed 1, it is the integer number of tokens, which is exact
 /// above 2^53 too. Otherwise it is `price`, load / speed.
