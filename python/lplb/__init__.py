@@ -7,6 +7,7 @@ loop.
 """
 
 from lplb import topology
+from lplb._cost import CostModel
 from lplb._lplb import Topology, cuda_info, version
 from lplb._placement import (
     Move,
@@ -27,6 +28,7 @@ __version__ = version()
 
 __all__ = [
     "CopyCost",
+    "CostModel",
     "ExchangeStats",
     "Move",
     "Placement",

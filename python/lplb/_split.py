@@ -10,6 +10,7 @@ import numpy as np
 
 from lplb import _lplb
 from lplb._arrays import check_int, kind_of, like, to_numpy
+from lplb._cost import CostModel
 from lplb._placement import Placement, check_placement
 
 
@@ -21,7 +22,7 @@ class Split:
     ----------
     status : str
         "optimal": max_load equals lower_bound. "bounded": a limit of steps or a tolerance left a
-        gap.
+        gap. With a cost: the same of max_cost and cost_lower_bound.
     max_load, lower_bound : int or float
         The largest load / speed of a rank, and a figure that no integer split can be below. If all
         speeds are 1, both are exact integers.
@@ -35,6 +36,15 @@ class Split:
         What ran, and where.
     steps : int
         How many steps of its own the solver took.
+    max_cost, cost_lower_bound : float or None
+        With a cost: the largest cost of a rank, and a figure that no split can be below, in the
+        model's unit. None without a cost, as are the fields below.
+    cost_bottleneck_ranks : [n] int32
+        The ranks that prove cost_lower_bound.
+    rank_cost : [num_ranks] float64
+        What each rank costs, the model's constant `rank` included.
+    active_experts : [num_ranks] int32
+        How many experts have tokens on each rank.
     """
 
     status: str
@@ -49,6 +59,12 @@ class Split:
     _placement: Placement = field(repr=False)
     _load: Any = field(repr=False)
     _split: _lplb.Split = field(repr=False)
+    _cost: CostModel | None = field(repr=False, default=None)
+    max_cost: float | None = None
+    cost_lower_bound: float | None = None
+    cost_bottleneck_ranks: Any = None
+    rank_cost: Any = None
+    active_experts: Any = None
 
     @property
     def imbalance(self) -> float:
@@ -57,7 +73,8 @@ class Split:
 
     def verify(self) -> None:
         """Checks the split and its proof from first principles. RuntimeError if one is wrong."""
-        problem = _lplb.verify_split(self._placement, self._load, self._split)
+        model = None if self._cost is None else self._cost._model
+        problem = _lplb.verify_split(self._placement, self._load, self._split, model)
         if problem:
             raise RuntimeError(f"split: {problem}")
 
@@ -71,8 +88,12 @@ def solve(
     tolerance: float = 1e-6,
     max_iterations: int = 60,
     backend: str = "cpu",
+    cost: CostModel | None = None,
 ) -> Split:
     """Splits each expert's tokens over its replicas so that the fullest rank has least.
+
+    With `cost` the largest cost of a rank, such as its time, is made small instead. It is never
+    above that of the split by tokens, of the even split or of no replicas.
 
     Parameters
     ----------
@@ -81,7 +102,7 @@ def solve(
     load : array of int, [num_logical_experts]
         Tokens of each expert in the whole group, >= 0. An array on a GPU is copied, which waits.
     solver : str
-        "auto", "cut" (up to 8 ranks), "flow" or "ipm".
+        "auto", "cut" (up to 8 ranks), "flow" or "ipm"; with a cost "auto" or "time".
     max_steps : int
         The most steps of "flow"; -1: no limit.
     tolerance : float
@@ -89,7 +110,9 @@ def solve(
     max_iterations : int
         The most iterations of "ipm".
     backend : str
-        Where it is solved: "cpu" or "cuda". The results are equal.
+        Where it is solved: "cpu" or "cuda". The results are equal. With a cost the CPU solves.
+    cost : CostModel or None
+        What tokens cost on a rank. None: the split is by tokens.
 
     Returns
     -------
@@ -113,8 +136,19 @@ def solve(
         tolerance,
         max_iterations,
         backend,
+        None if cost is None else cost._model,
     )
     is_whole = bool((placement.rank_speed == 1).all())
+    costs = {}
+    if cost is not None:
+        costs = {
+            "_cost": cost,
+            "max_cost": split.max_cost,
+            "cost_lower_bound": split.cost_lower_bound,
+            "cost_bottleneck_ranks": like(load, split.cost_bottleneck_ranks),
+            "rank_cost": like(load, split.rank_cost),
+            "active_experts": like(load, split.active_experts),
+        }
     return Split(
         split.status,
         split.solver,
@@ -128,6 +162,7 @@ def solve(
         placement,
         tokens,
         split,
+        **costs,
     )
 
 

@@ -88,6 +88,7 @@ Facts planner_facts(const Stats& s) {
 
 void bind_placement(nb::module_& m);
 void bind_topology(nb::module_& m);
+void bind_cost(nb::module_& m);
 void bind_solve(nb::module_& m);
 void bind_replicate(nb::module_& m);
 void bind_mapping(nb::module_& m);

@@ -38,6 +38,7 @@ NB_MODULE(_lplb, m) {
   m.def("version", &lplb::version);
   python::bind_placement(m);
   python::bind_topology(m);
+  python::bind_cost(m);
   python::bind_solve(m);
   python::bind_replicate(m);
   python::bind_mapping(m);

@@ -50,6 +50,24 @@ void bind_solve(nb::module_& m) {
       .def_prop_ro("max_tokens", [](const Split& s) { return s.max_level.tokens; })
       .def_prop_ro("bound_tokens", [](const Split& s) { return s.bound_level.tokens; })
       .def_ro("steps", &Split::steps)
+      .def_prop_ro("max_cost", [](const Split& s) { return s.cost.max_cost; })
+      .def_prop_ro("cost_lower_bound", [](const Split& s) { return s.cost.lower_bound; })
+      .def_prop_ro(
+          "cost_bottleneck_ranks", [](const Split& s) { return to_array(s.cost.bottleneck_ranks); },
+          nb::rv_policy::automatic)
+      .def_prop_ro(
+          "rank_cost",
+          [](const Split& s) {
+            std::vector<double> cost;
+            for (const Cost c : s.cost.rank_cost) {
+              cost.push_back(static_cast<double>(c) / kCostsPerUnit);
+            }
+            return to_array(std::move(cost));
+          },
+          nb::rv_policy::automatic)
+      .def_prop_ro(
+          "active_experts", [](const Split& s) { return to_array(s.cost.active_experts); },
+          nb::rv_policy::automatic)
       .def_prop_ro(
           "bottleneck_ranks", [](const Split& s) { return to_array(s.bottleneck_ranks); },
           nb::rv_policy::automatic)
@@ -63,13 +81,14 @@ void bind_solve(nb::module_& m) {
   m.def(
       "solve",
       [](const Placement& placement, const ArrayIn<Load>& load, const std::string& solver,
-         std::int64_t max_steps, double tolerance, int max_iterations, const std::string& backend) {
-        const SolveOptions options =
-            solve_options(solver, max_steps, tolerance, max_iterations, backend);
+         std::int64_t max_steps, double tolerance, int max_iterations, const std::string& backend,
+         const CostModel* cost) {
+        SolveOptions options = solve_options(solver, max_steps, tolerance, max_iterations, backend);
+        options.cost = cost;
         return without_gil([&] { return solve(placement, span_of(load), options); });
       },
       "placement"_a, "load"_a, "solver"_a, "max_steps"_a, "tolerance"_a, "max_iterations"_a,
-      "backend"_a);
+      "backend"_a, "cost"_a.none());
   m.def(
       "solve_batch",
       [](const Placement& placement, const ArrayIn<Load>& loads, int num_threads,
@@ -91,10 +110,9 @@ void bind_solve(nb::module_& m) {
       "placement"_a, "load"_a);
   m.def(
       "verify_split",
-      [](const Placement& placement, const ArrayIn<Load>& load, const Split& split) {
-        return verify_split(placement, span_of(load), split);
-      },
-      "placement"_a, "load"_a, "split"_a);
+      [](const Placement& placement, const ArrayIn<Load>& load, const Split& split,
+         const CostModel* cost) { return verify_split(placement, span_of(load), split, cost); },
+      "placement"_a, "load"_a, "split"_a, "cost"_a.none());
   m.def(
       "imbalance",
       [](const ArrayIn<Load>& rank_load, const Placement* placement) {
