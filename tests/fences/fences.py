@@ -155,7 +155,7 @@ def stages(root, _cxx):
             if is_test(path):
                 continue
             for number, name in includes_of(lines):
-                other = name.split("/")[0]
+                other = name.split("/")[0] if "/" in name else ""  # <map> is no folder
                 if other in MAY_INCLUDE and other not in (folder, *MAY_INCLUDE[folder]):
                     yield f"{path}:{number}: {folder} includes {name}"
 
