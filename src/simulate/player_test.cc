@@ -31,11 +31,11 @@ TEST(Judge, DividesBySpeedsAndLeavesDeadRanksOut) {
   EXPECT_EQ(outcome.imbalance, 1);
   EXPECT_EQ(outcome.gap, 0);
   EXPECT_THAT(heat, ElementsAre(1, 1, 0));
-  // Times 30 and 60, where 40 and 40 are perfect.
+  // Times 30 and 60: the mean is 45.
   outcome = judge(placement, std::vector<Load>{30, 30, 0}, 40, {}, scratch, heat);
-  EXPECT_THAT(outcome.imbalance, DoubleEq(1.5));
+  EXPECT_THAT(outcome.imbalance, DoubleEq(60.0 / 45));
   EXPECT_EQ(outcome.gap, 0.5);
-  EXPECT_THAT(heat, ElementsAre(DoubleEq(0.75), DoubleEq(1.5), 0));
+  EXPECT_THAT(heat, ElementsAre(DoubleEq(30.0 / 45), DoubleEq(60.0 / 45), 0));
 }
 
 }  // namespace
