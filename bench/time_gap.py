@@ -119,7 +119,8 @@ def main():
     parser.add_argument("--batches", type=int, default=10)
     arguments = parser.parse_args()
     print(
-        "| loads | ranks | tokens | gap, mean | p95 | optimal | cost / by tokens | / even | / none |"
+        "| loads | ranks | tokens | gap, mean | p95 | optimal "
+        "| cost / by tokens | / even | / none |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     gaps = []

@@ -326,7 +326,8 @@ TEST(Planner, RefusesOptionsThatDoNotFit) {
                  "4094 is not between 0 and 4093");
   expect_refused(with(0, [](auto& o) { o.staleness = 2; }), "staleness: 2 is not 0 or 1");
   expect_refused(with(0, nothing, nullptr), "exchange: is null");
-  expect_refused(with(0, nothing, std::make_shared<FakeExchange>(3, 0)), "exchange: 3 ranks, expected those of the placement (2)");
+  expect_refused(with(0, nothing, std::make_shared<FakeExchange>(3, 0)),
+                 "exchange: 3 ranks, expected those of the placement (2)");
   expect_refused(with(1, nothing), "exchange: is that of rank 0, expected 1");
 
   const Placement wide = testing::make_workload("hypercube16x2", 0).placement;

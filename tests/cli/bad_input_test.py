@@ -95,7 +95,10 @@ BAD_PLACEMENT = [
     (small(physical_to_logical=[0, 1, 2, -1]), ["physical_to_logical[3]", "-1"]),
     (small(physical_to_logical=[0, 1, 2, 0.5]), ["physical_to_logical[3]", "0.5"]),
     (small(physical_to_logical=[0, 1, 0, 1]), ["expert 2"]),
-    (small(physical_to_logical=[[0, 1, 2, 0], [0, 1, 1, 0]]), ["physical_to_logical[1]", "expert 2"]),
+    (
+        small(physical_to_logical=[[0, 1, 2, 0], [0, 1, 1, 0]]),
+        ["physical_to_logical[1]", "expert 2"],
+    ),
     (small(physical_to_logical=[[0, 1, 2, 0], [0, 1, 2]]), ["physical_to_logical[1]"]),
     (small(physical_to_logical=[[0, 1, 2, 0], 3]), ["physical_to_logical[1]"]),
     (small(physical_to_logical=[[[0, 1, 2, 0]]]), ["physical_to_logical[0][0]"]),

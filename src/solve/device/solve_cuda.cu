@@ -157,7 +157,8 @@ void read_back(const Tables& t, const DeviceProblem& problem, const std::int32_t
 
 bool solve_on_device(const Tables& t, const SolveOptions& options, Solver solver, Buffers& b) {
   device::require();
-  if (solver == Solver::kIpm || solver == Solver::kTime || b.total > kMost || !t.cost.uniform()) return false;
+  if (solver == Solver::kIpm || solver == Solver::kTime || b.total > kMost || !t.cost.uniform())
+    return false;
   DeviceWorkspace& d = device_of(b);
   const cudaStream_t stream = d.stream.get();
   d.problem.assign(t, stream);
