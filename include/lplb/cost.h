@@ -62,9 +62,8 @@ class LPLB_API CostModel {
   Cost expert_cost(Index rank, Load tokens, double speed = 1.0) const;
   Cost rank_cost(Index rank, double speed = 1.0) const;
 
-  bool operator==(const CostModel& other) const {
-    return unit_ == other.unit_ && tables_ == other.tables_;
-  }
+  /// Whether unit and tables are equal.
+  bool operator==(const CostModel&) const;
 
  private:
   std::string unit_;

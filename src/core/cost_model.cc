@@ -143,6 +143,10 @@ Cost CostModel::rank_cost(Index rank, double speed) const {
   return curve.rank;
 }
 
+bool CostModel::operator==(const CostModel& other) const {
+  return unit_ == other.unit_ && tables_ == other.tables_;
+}
+
 CostModel weights_only_model() { return CostModel("experts", CostTable{0, {1}, {1}, 1, 0}); }
 
 }  // namespace lplb
