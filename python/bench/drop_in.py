@@ -28,12 +28,13 @@ Planner: Any = lplb.Planner
 
 def timed(work: Callable[[], object], calls: int) -> float:
     """Microseconds of one of `calls` calls that `work` makes."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    events: Any = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
+    begin, end = events
     begin.record()
     work()
     end.record()
     torch.cuda.synchronize()
-    return begin.elapsed_time(end) * 1000 / calls
+    return float(begin.elapsed_time(end)) * 1000 / calls
 
 
 def in_graph(call: Callable[[], object]) -> float:

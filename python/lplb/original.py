@@ -109,6 +109,7 @@ phy2log, ep_group, deep_ep_initialized
         self.o2r = self.r2o.argsort(dim=0).int().contiguous()
         self.deep_ep_initialized = False
         self.phy2log: Tensor
+        self._shares: tuple[int, _lplb.KeptShares] | None = None
         placement = self._place(None)
         self.planner = self._make(placement, group)
         self._solver = self._make_solver(placement)
@@ -390,7 +391,7 @@ phy2log, ep_group, deep_ep_initialized
         )
 
     def _set_tables(self, placement: Placement) -> None:
-        self._shares: tuple[int, _lplb.KeptShares] | None = None  # made by the first solve_probs()
+        self._shares = None  # the first solve_probs() makes new ones
         device, slots = self._device, self.n_local_routed_experts
         own = self.n_local_logical_routed_experts
         phy2log = placement.physical_to_logical

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convert_files import IntArray, random_load, refused, trace_load
+from convert_files import random_load, refused, trace_load
 
 from lplb import convert
 
@@ -17,7 +17,7 @@ BY_RANK = random_load(1, 1, 6, 16, 24).reshape(6, 4, 4)
 IDS = np.argsort(np.random.default_rng(1).random((40, 3, 8)), axis=2)[:, :, :2]
 
 
-def opened(path: pathlib.Path, array: IntArray, **options: Any) -> convert.Recording:
+def opened(path: pathlib.Path, array: Any, **options: Any) -> convert.Recording:
     """A recording of `array`, which is saved as `path`."""
     np.save(path, array)
     return convert.open_recording(path, **options)
@@ -114,7 +114,7 @@ def test_layouts_that_are_refused(tmp_path: pathlib.Path, layout: str, message: 
 
 def test_num_topk_that_does_not_fit_the_sums(tmp_path: pathlib.Path) -> None:
     load = np.full((2, 3, 8), 5)
-    for num_topk, message in ((3, "sums to 40 in each layer, no multiple of 3"), (8, None)):
+    for num_topk, message in ((3, "sums to 40 in each layer, no multiple of 3"), (8, "")):
         recording = opened(tmp_path / "a.npy", load, num_topk=num_topk)
         convert.write_trace(recording, tmp_path / "t.jsonl")
         assert [message in note for note in recording.notes] == ([True] if message else [])

@@ -206,8 +206,8 @@ def test_parquet_tables_of_choices(tmp_path: pathlib.Path) -> None:
         indices = pa.array(ids[:, layer].tolist(), pa.list_(pa.int16()))
         files.append(tmp_path / f"layer_0{layer + 2}.parquet")
         parquet.write_table(pa.table({"scores": [[0.5, 0.3]] * 20, "indices": indices}), files[-1])
-    for options in ({"topk": True}, {}):
-        recording = convert.open_recording(files[::-1], num_experts=8, **options)
+    for topk in (True, False):
+        recording = convert.open_recording(files[::-1], num_experts=8, topk=topk)
         assert (recording.layers, recording.num_topk) == ((2, 3), 2)
         expected = [np.bincount(ids[:, layer].ravel(), minlength=8) for layer in range(2)]
         assert np.array_equal(convert.sum_load(recording), expected)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
 
 import lplb
 
-MODEL = {
+MODEL: dict[str, Any] = {
     "unit": "us",
     "rank": 32.1,
     "tokens": [128, 256, 384, 512],
