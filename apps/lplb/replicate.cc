@@ -10,6 +10,7 @@
 #include "core/format.h"
 #include "core/parallel.h"
 #include "exit_status.h"
+#include "io/files.h"
 #include "options.h"
 #include "outputs.h"
 #include "rows.h"

@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "core/format.h"
 #include "core/parallel.h"
+#include "io/files.h"
 #include "io/text.h"
 #include "lplb/solver.h"
 #include "options.h"
