@@ -23,7 +23,7 @@ class BadArguments(support.CommandTest):
     def test_names(self):
         self.bad("", "COMMAND", "--help")
         self.bad("sovle", "sovle", "did you mean solve?")
-        self.bad("frobnicate", "frobnicate", "simulate", "place", "solve")
+        self.bad("xyzzy", "xyzzy", "simulate", "place", "solve")
         self.bad("--bogus", "--bogus")
         self.bad("simulate --version", "lplb simulate --help")
         self.bad("solve --placemnt p.json", "--placemnt", "did you mean --placement?")
