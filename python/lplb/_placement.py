@@ -153,7 +153,7 @@ def layers_of(
     """
     rows = physical_to_logical
     is_list = isinstance(rows, (list, tuple))
-    if not is_list or len({np.size(row) for row in rows}) < 2:
+    if not is_list or len({len(row) if hasattr(row, "__len__") else 0 for row in rows}) < 2:
         shape = ("num_layers", "num_physical")
         rows = to_numpy(rows, "physical_to_logical", np.int32, shape)
     return [Placement(row, num_ranks, num_logical_experts, **options) for row in rows]

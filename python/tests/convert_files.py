@@ -21,9 +21,9 @@ IntArray = npt.NDArray[np.int64]
 
 
 def random_load(seed: int, steps: int, layers: int, experts: int, entries: int) -> IntArray:
-    """Loads [steps, layers, experts] whose rows sum to `entries`."""
+    """Loads [steps, layers, experts] whose rows sum to `entries`; no expert has most of a row."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(entries, rng.dirichlet(np.ones(experts)), size=(steps, layers))
+    return rng.multinomial(entries, rng.dirichlet(np.full(experts, 10.0)), size=(steps, layers))
 
 
 def random_slots(seed: int, layers: int, experts: int, slots: int) -> IntArray:

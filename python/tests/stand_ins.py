@@ -158,6 +158,7 @@ class PlanningGpuPlanner:
         physical_idx: int,
         all_counts: int,
         packed: int,
+        *counter: int,
     ) -> None:
         PlanningGpuPlanner.calls.append("run")
         ids = memory(topk_idx, (num_tokens, num_topk), np.int64)

