@@ -239,7 +239,8 @@ Index num_redundants(const PlaceOptions& options, const PlaceJob& job) {
         "--spread",
         formatted("is for eplb; {} never puts an expert on a rank twice", options.policy));
   }
-  if (job.num_ranks % job.topology->group_size == 0 && job.num_logical % job.num_ranks != 0) {
+  if (job.topology && job.num_ranks % job.topology->group_size == 0 &&
+      job.num_logical % job.num_ranks != 0) {
     throw FileError(
         source_of(options), options.trace.empty() ? "key load" : "",
         formatted("has {} experts{}, expected a multiple of the {} ranks", job.num_logical,

@@ -31,7 +31,7 @@ struct SimulateOptions {
   /// "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale", "file:PATH", "file:PATH+even",
   /// "file:PATH+lplb", "file:PATH+stale". parse_topology() has the topologies, docs/traces.md the
   /// meaning. Empty: default_policies(), without "none" if num_ranks does not divide the experts.
-  std::vector<std::string> policies = {};
+  std::vector<std::string> policies = {};  // NOLINT(readability-redundant-member-init)
   /// 0: batches are the steps as recorded. N: a step of `tokens` >= 2N is cut into floor(tokens /
   /// N) pieces that differ by at most one token. Then consecutive steps and pieces of one domain
   /// are merged until a batch holds at least N tokens; only a domain's last batch may hold fewer. A

@@ -10,7 +10,8 @@
 namespace lplb {
 namespace {
 
-constexpr double kLargest = static_cast<double>(kMaxCost / kCostsPerUnit);
+constexpr Cost kLargestInUnits = kMaxCost / kCostsPerUnit;
+constexpr auto kLargest = static_cast<double>(kLargestInUnits);
 
 /// A number of a table in thousandths.
 Cost thousandths(double value, Cost least) {
