@@ -205,6 +205,7 @@ void LayerBalancer::pack_node(Index node) {
 bool LayerBalancer::repeats() const {
   const Index capacity = shape_.num_physical / shape_.num_ranks;
   std::vector<std::pair<Index, Index>> seen;  // (rank, expert)
+  seen.reserve(slot_.size());
   for (std::size_t r = 0; r < slot_.size(); ++r) {
     seen.emplace_back(slot_[r] / capacity, node_logical_[r]);
   }

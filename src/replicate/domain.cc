@@ -51,6 +51,7 @@ Domain::Domain(const Placement& placement, Index first_rank, Index num_ranks,
 /// Lets the buffers grow to about the largest extended placement, in which each dynamic slot has
 /// another expert.
 void Domain::warm_up() {
+  if (!extended_problem_) return;
   const DomainTables& t = tables_;
   std::vector<Index> other(static_cast<std::size_t>(t.num_ranks) * t.dynamic_slots, -1);
   for (std::size_t i = 0; i < other.size(); ++i) {
@@ -200,6 +201,7 @@ void Domain::fill_extended(std::span<const Index> dynamic_expert) {
 /// Splits the batch over main slots and copies. Takes the result if it is better, and drops copies
 /// that take no token.
 void Domain::split_exactly() {
+  if (!extended_problem_) return;  // no dynamic slots
   const DomainTables& t = tables_;
   const Index slots = t.main_slots + t.dynamic_slots;
   fill_extended(dynamic_expert_);
