@@ -35,6 +35,7 @@ std::string repeats_note(const SimulateReport& report) {
 std::vector<std::string> notes(const SimulateReport& report) {
   const SimulateOptions& o = report.settings;
   std::vector<std::string> notes;
+  notes.reserve(report.left_out.size());
   for (const std::string& name : report.left_out) {
     notes.push_back(formatted("The policy {} is left out, because {} are no multiple of {}.", name,
                               counted(report.trace.num_logical_experts, "expert"),
