@@ -101,7 +101,7 @@ std::uint64_t Selection::choice_of(const Index* experts) const {
 }
 
 void Selection::drop(TraceStep& step) const {
-  if (dropped_->empty()) return;
+  if (!dropped_ || dropped_->empty()) return;
   const auto topk = static_cast<std::size_t>(info_.num_topk);
   const auto experts = static_cast<std::size_t>(info_.num_logical_experts);
   const std::size_t row = static_cast<std::size_t>(info_.num_layers) * topk;

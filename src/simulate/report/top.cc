@@ -16,7 +16,7 @@ struct Tile {
   std::string attributes;  // of the figure, for programs
   std::string number;
   std::string note;
-  std::string more = "";  // HTML after the note
+  std::string more = {};  // HTML after the note  NOLINT(readability-redundant-member-init)
 };
 
 Tile imbalance_tile(const char* label, const PolicyReport& policy) {
