@@ -4,18 +4,12 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "core/mix.h"
 
 namespace lplb::replay {
 namespace {
 
 constexpr std::int64_t kTenth = 10;
-
-/// The finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
-std::uint64_t mixed(std::uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
 
 }  // namespace
 
@@ -93,9 +87,9 @@ std::uint64_t Selection::choice_of(const Index* experts) const {
   for (Index layer = 0; layer < info_.num_layers; ++layer) {
     std::uint64_t sum = hash;
     for (Index k = 0; k < info_.num_topk; ++k) {
-      sum += mixed(static_cast<std::uint64_t>(*experts++) + 1);
+      sum += mix(static_cast<std::uint64_t>(*experts++) + 1);
     }
-    hash = mixed(sum);
+    hash = mix(sum);
   }
   return hash;
 }

@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "core/format.h"
+#include "core/mix.h"
 #include "simulate/trace/readers.h"
 
 // The workloads of the imbalance benchmark that was proposed to NVIDIA Megatron-LM (pull request
@@ -19,12 +20,7 @@ class Random {
  public:
   explicit Random(std::uint64_t seed) : state_(seed) {}
 
-  std::uint64_t next() {
-    std::uint64_t z = state_ += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
+  std::uint64_t next() { return mix(state_ += 0x9E3779B97F4A7C15u); }
 
   /// A number in [0, n), from the upper 32 bits. The method is Lemire's (2019) without the
   /// rejection: the bias is below 2^-19 for the few thousand experts that there can be.
