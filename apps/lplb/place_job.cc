@@ -2,7 +2,6 @@
 #include "place_job.h"
 
 #include <algorithm>
-#include <iterator>
 
 #include "core/format.h"
 #include "simulate/trace_load.h"
@@ -40,11 +39,7 @@ void read_load(const PlaceOptions& options, PlaceJob& job) {
   job.load.rows = static_cast<std::size_t>(trace.info.num_layers);
   job.load.columns = static_cast<std::size_t>(trace.info.num_logical_experts);
   job.load.values = std::move(trace.load);
-  for (std::size_t i = 0; i < job.load.rows; ++i) {
-    job.layers.push_back(static_cast<Index>(trace.info.layer_number(i)));
-  }
-  // Rows that are the model's layers from 0 on need no numbers.
-  if (job.layers.front() == 0 && job.layers.back() + 1 == std::ssize(job.layers)) job.layers = {};
+  job.layers = replay::layer_numbers(trace.info);
   job.load_text = formatted("{}{}: the load of {} of {} batches\n", trace.info.name,
                             trace.info.synthetic ? " (synthetic, not recorded)" : "",
                             trace.num_summed, trace.num_batches);

@@ -11,6 +11,7 @@
 #include "simulate/player.h"
 #include "simulate/selection.h"
 #include "simulate/summary.h"
+#include "simulate/trace_load.h"
 
 namespace lplb {
 namespace {
@@ -85,17 +86,6 @@ SimulateOptions resolved(const SimulateOptions& options, const TraceInfo& trace)
 /// The name of the trace in messages.
 std::string file_of(const SimulateOptions& o) {
   return o.trace == "-" ? "standard input" : o.trace;
-}
-
-/// The model's numbers of the layers; empty if they are those of the trace.
-std::vector<Index> numbers_of(const TraceInfo& trace) {
-  std::vector<Index> numbers;
-  bool differ = false;
-  for (std::size_t i = 0; i < static_cast<std::size_t>(trace.num_layers); ++i) {
-    numbers.push_back(static_cast<Index>(trace.layer_number(i)));
-    differ |= numbers.back() != static_cast<Index>(i);
-  }
-  return differ ? numbers : std::vector<Index>();
 }
 
 std::size_t block_size(const SimulateOptions& o, const TraceInfo& trace) {
@@ -174,7 +164,7 @@ std::string placement_json(const SimulateReport& report, const std::string& poli
   std::string known;
   for (const PolicyReport& replayed : report.policies) {
     if (replayed.name == policy) {
-      return io::placement_json(replayed.next_placement, numbers_of(report.trace));
+      return io::placement_json(replayed.next_placement, layer_numbers(report.trace));
     }
     known += (known.empty() ? "" : ", ") + replayed.name;
   }

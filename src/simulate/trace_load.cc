@@ -8,6 +8,16 @@
 
 namespace lplb::replay {
 
+std::vector<Index> layer_numbers(const TraceInfo& info) {
+  std::vector<Index> numbers;
+  bool differ = false;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(info.num_layers); ++i) {
+    numbers.push_back(static_cast<Index>(info.layer_number(i)));
+    differ |= numbers.back() != static_cast<Index>(i);
+  }
+  return differ ? numbers : std::vector<Index>();
+}
+
 TraceLoad read_trace_load(const std::string& trace, const SyntheticOptions& synthetic,
                           std::int64_t batch_tokens, std::int64_t window) {
   const std::unique_ptr<TraceReader> reader = open_trace(trace, synthetic);

@@ -17,6 +17,9 @@ struct TraceLoad {
   std::int64_t num_summed = 0;   ///< of these, how many are in `load`
 };
 
+/// The model's numbers of the layers; empty if they are the layers of the trace, from 0 on.
+std::vector<Index> layer_numbers(const TraceInfo& info);
+
 /// Reads a whole trace, as open_trace() takes it, and adds up the loads of its last `window`
 /// batches, or of all batches if `window` is 0. Batches are those of SimulateOptions::batch_tokens.
 /// The sum is what simulate() places from after the last batch with this window. Memory holds the
