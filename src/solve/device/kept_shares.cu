@@ -72,7 +72,7 @@ struct KeptShares::State {
 
   State(const Placement& placement, const OriginalTables& tables)
       : split(placement),
-        solver(placement.num_ranks <= kMaxCutRanks ? Solver::kCut : Solver::kFlow),
+        solver(chosen_solver({}, placement.num_ranks)),
         num_shares(tables.num_shares),
         per_share(tables.num_shares == 0
                       ? 0

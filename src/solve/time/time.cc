@@ -23,8 +23,9 @@ class Time {
     s_.search.began.reserve(8);  // a few chains
     s_.matching.found.reserve(t_.live_ranks.size());
     // The split by tokens is the first candidate, and its bound stays in the result.
-    SolveOptions tokens;
-    (t_.num_ranks <= kMaxCutRanks ? solve_cut : solve_flow)(t_, tokens, b_);
+    const SolveOptions tokens;
+    const bool is_cut = chosen_solver(tokens, t_.num_ranks) == Solver::kCut;
+    (is_cut ? solve_cut : solve_flow)(t_, tokens, b_);
     b_.steps = 0;
     state_.set_all(b_.take);
     keep_best();
