@@ -28,6 +28,10 @@ inline void check_made(const Placement& placement, const char* argument) {
                  placement.num_ranks, slots);
 }
 
+/// Derives max_replicas, logical_to_physical and replica_count from physical_to_logical, whose
+/// entries must be experts. Allocates only if they are larger than before. O(num_physical).
+void index_replicas(Placement& placement);
+
 /// check_made(), and throws ArgumentError if the maps disagree with each other. O(num_physical).
 inline void check_maps(const Placement& placement, const char* argument) {
   check_made(placement, argument);

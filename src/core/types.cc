@@ -8,6 +8,7 @@
 #include "core/check.h"
 #include "core/check_ranks.h"
 #include "core/imbalance.h"
+#include "core/made.h"
 
 namespace lplb {
 namespace {
@@ -61,29 +62,34 @@ Placement make_placement(Index num_ranks, Index num_logical_experts,
   p.rank_alive = options.rank_alive;
 
   const auto num_logical = static_cast<std::size_t>(num_logical_experts);
-  p.replica_count.assign(num_logical, 0);
   std::vector<char> has_live_replica(num_logical, 0);
   for (Index slot = 0; slot < p.num_physical(); ++slot) {
     const Index e = p.physical_to_logical[slot];
     check_argument(e >= 0 && e < num_logical_experts, "physical_to_logical",
                    "slot {} holds expert {}, expected 0 to {}", slot, e, num_logical_experts - 1);
-    ++p.replica_count[e];
     if (p.alive(p.rank_of(slot))) has_live_replica[e] = 1;
   }
+  index_replicas(p);
   for (Index e = 0; e < num_logical_experts; ++e) {
     check_argument(p.replica_count[e] > 0, "physical_to_logical", "expert {} is in no slot", e);
     check_argument(has_live_replica[e] != 0, "rank_alive",
                    "expert {} has no replica on a live rank", e);
   }
+  return p;
+}
 
+void index_replicas(Placement& p) {
+  const auto num_logical = static_cast<std::size_t>(p.num_logical_experts);
+  p.replica_count.assign(num_logical, 0);
+  for (const Index e : p.physical_to_logical) ++p.replica_count[e];
   p.max_replicas = *std::max_element(p.replica_count.begin(), p.replica_count.end());
   p.logical_to_physical.assign(num_logical * p.max_replicas, -1);
-  std::vector<Index> filled(num_logical, 0);
+  // The counts are made again, as the number of replicas so far.
+  std::fill(p.replica_count.begin(), p.replica_count.end(), 0);
   for (Index slot = 0; slot < p.num_physical(); ++slot) {
     const Index e = p.physical_to_logical[slot];
-    p.logical_to_physical[std::size_t{1} * e * p.max_replicas + filled[e]++] = slot;
+    p.logical_to_physical[std::size_t{1} * e * p.max_replicas + p.replica_count[e]++] = slot;
   }
-  return p;
 }
 
 double imbalance(const Placement& placement, std::span<const Load> rank_load) {

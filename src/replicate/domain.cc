@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "core/made.h"
+
 namespace lplb::replicas {
 namespace {
 
@@ -185,17 +187,7 @@ void Domain::fill_extended(std::span<const Index> dynamic_expert) {
     extended_.physical_to_logical[at] =
         dynamic_expert[i] >= 0 ? dynamic_expert[i] : extended_.physical_to_logical[rank * slots];
   }
-  std::fill(extended_.replica_count.begin(), extended_.replica_count.end(), 0);
-  for (const Index e : extended_.physical_to_logical) ++extended_.replica_count[e];
-  extended_.max_replicas =
-      *std::max_element(extended_.replica_count.begin(), extended_.replica_count.end());
-  extended_.logical_to_physical.assign(extended_.replica_count.size() * extended_.max_replicas, -1);
-  std::fill(extended_.replica_count.begin(), extended_.replica_count.end(), 0);
-  for (Index slot = 0; slot < extended_.num_physical(); ++slot) {
-    const Index e = extended_.physical_to_logical[slot];
-    extended_.logical_to_physical[std::size_t{1} * e * extended_.max_replicas +
-                                  extended_.replica_count[e]++] = slot;
-  }
+  index_replicas(extended_);
 }
 
 /// Splits the batch over main slots and copies. Takes the result if it is better, and drops copies
