@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <span>
 #include <vector>
 
+#include "core/exact_speed.h"
 #include "core/wide.h"
 #include "lplb/solver.h"
 
@@ -28,9 +28,9 @@ class RankCost {
     mantissa_.resize(speed_.size());
     exponent_.resize(speed_.size());
     for (std::size_t g = 0; g < speed_.size(); ++g) {
-      int exponent = 0;
-      mantissa_[g] = static_cast<std::uint64_t>(std::ldexp(std::frexp(speed_[g], &exponent), 53));
-      exponent_[g] = exponent - 53;
+      const ExactSpeed exact(speed_[g]);
+      mantissa_[g] = exact.mantissa;
+      exponent_[g] = exact.exponent;
       uniform_ = uniform_ && speed_[g] == speed_[0];
     }
   }

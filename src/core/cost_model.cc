@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "core/cost_curve.h"
+#include "core/exact_speed.h"
 #include "lplb/cost.h"
 
 namespace lplb {
@@ -58,12 +59,11 @@ std::uint64_t next_version() {
 }  // namespace
 
 Cost divide_by_speed(Cost cost, double speed) {
-  int exponent = 0;
-  const auto mantissa = static_cast<Int128>(std::ldexp(std::frexp(speed, &exponent), 53));
-  exponent -= 53;  // speed = mantissa * 2^exponent, mantissa in [2^52, 2^53)
   if (cost == 0) return 0;
+  const ExactSpeed exact(speed);
+  const int exponent = exact.exponent;
   Int128 dividend = cost;
-  Int128 divisor = mantissa;
+  Int128 divisor = exact.mantissa;
   if (exponent < 0) {
     const int width = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(cost)));
     if (width - exponent > 53 + 53 + 1) return -1;
@@ -77,10 +77,9 @@ Cost divide_by_speed(Cost cost, double speed) {
 }
 
 Cost multiply_by_speed(Cost cost, double speed) {
-  int exponent = 0;
-  const auto mantissa = static_cast<Int128>(std::ldexp(std::frexp(speed, &exponent), 53));
-  exponent -= 53;
-  const Int128 product = mantissa * cost;  // below 2^115
+  const ExactSpeed exact(speed);
+  const int exponent = exact.exponent;
+  const Int128 product = static_cast<Int128>(exact.mantissa) * cost;  // below 2^115
   if (product == 0) return 0;
   if (exponent <= -126) return 0;
   if (exponent > 10) return kCostLimit;  // mantissa * 2^11 alone passes 2^62
