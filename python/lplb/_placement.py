@@ -125,6 +125,12 @@ def check_placement(placement: Any, name: str = "placement") -> Placement:
     return cast("Placement", placement)
 
 
+def tokens_of(placement: Placement, load: Any) -> np.ndarray[Any, Any]:
+    """`load` [num_logical_experts] as int64. Raises if one of the two is no such argument."""
+    num_logical = check_placement(placement).num_logical_experts
+    return to_numpy(load, "load", np.int64, (num_logical,))
+
+
 def _rebuild(
     physical_to_logical: Any,
     num_ranks: int,

@@ -6,11 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from lplb import _lplb
-from lplb._arrays import check_int, like, to_numpy
-from lplb._placement import Placement
+from lplb._arrays import check_int, like
+from lplb._placement import Placement, tokens_of
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def replicate(
     >>> plan.physical_load.reshape(3, 3).tolist()
     [[20, 20, 0], [20, 10, 10], [0, 0, 40]]
     """
-    tokens = to_numpy(load, "load", np.int64, (placement.num_logical_experts,))
+    tokens = tokens_of(placement, load)
     slots = check_int(dynamic_slots, "dynamic_slots")
     options = _lplb.ReplicateOptions(
         slots,

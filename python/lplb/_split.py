@@ -11,7 +11,7 @@ import numpy as np
 from lplb import _lplb
 from lplb._arrays import check_int, kind_of, like, to_numpy
 from lplb._cost import CostModel
-from lplb._placement import Placement, check_placement
+from lplb._placement import Placement, check_placement, tokens_of
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def solve(
     >>> split.max_load, split.status, split.physical_load.tolist()
     (8, 'optimal', [6, 2, 4, 4])
     """
-    tokens = _tokens(placement, load)
+    tokens = tokens_of(placement, load)
     split = _lplb.solve(
         placement,
         tokens,
@@ -177,13 +177,7 @@ def split_evenly(placement: Placement, load: Any) -> Any:
     >>> lplb.split_evenly(lplb.Placement([0, 1, 2, 0], num_ranks=2), [10, 2, 4]).tolist()
     [5, 2, 4, 5]
     """
-    return like(load, _lplb.split_evenly(placement, _tokens(placement, load)))
-
-
-def _tokens(placement: Placement, load: Any) -> np.ndarray[Any, Any]:
-    """The arguments of solve() and split_evenly(), checked."""
-    num_logical = check_placement(placement).num_logical_experts
-    return to_numpy(load, "load", np.int64, (num_logical,))
+    return like(load, _lplb.split_evenly(placement, tokens_of(placement, load)))
 
 
 def _ids(value: Any, name: str = "topk_idx") -> np.ndarray[Any, Any]:

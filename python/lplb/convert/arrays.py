@@ -39,6 +39,19 @@ def pick(path: PathLike, arrays: Any, key: str | None) -> tuple[str, Any]:
     return key, arrays[key]
 
 
+def _arranged(named: Named, layout: Layout | None, choices: bool, axes: str) -> tuple[Any, Any]:
+    """(array, its view by `layout`, or by what the number of its axes usually means).
+
+    `axes` is what is expected of an array with another number of axes.
+    """
+    path, key, value = named
+    array = as_array(path, key, value)
+    here = layout or usual_layout(array.ndim, choices=choices)
+    if here is None:
+        fail_shape(path, key, array, axes)
+    return array, here.arranged(path, key, array)
+
+
 def read_loads(
     named: Sequence[Named], layout: Layout | None = None, *, known: bool = False
 ) -> Recording:
@@ -57,12 +70,8 @@ def read_loads(
     views: list[Any] = []
     notes: list[str] = []
     for path, key, value in named:
-        array = as_array(path, key, value)
-        here = layout or usual_layout(array.ndim, choices=False)
-        if here is None:
-            expected = "[layers, experts] or [steps, layers, experts], or --layout with its axes"
-            fail_shape(path, key, array, expected)
-        view = here.arranged(path, key, array)
+        axes = "[layers, experts] or [steps, layers, experts], or --layout with its axes"
+        array, view = _arranged((path, key, value), layout, False, axes)
         if 0 in view.shape[1:]:
             fail_shape(path, key, array, "at least one layer and one expert")
         if layout is None and not known:
@@ -106,12 +115,8 @@ def read_ids(named: Sequence[Named], layout: Layout | None, options: Options) ->
     """
     views: list[Any] = []
     for path, key, value in named:
-        array = as_array(path, key, value)
-        here = layout or usual_layout(array.ndim, choices=True)
-        if here is None:
-            expected = "[tokens, layers, topk] or [steps, tokens, layers, topk], or --layout"
-            fail_shape(path, key, array, expected)
-        view = here.arranged(path, key, array)
+        axes = "[tokens, layers, topk] or [steps, tokens, layers, topk], or --layout"
+        array, view = _arranged((path, key, value), layout, True, axes)
         if 0 in view.shape[3:]:
             fail_shape(path, key, array, "at least one layer and one expert a token")
         if array.dtype.kind not in "iu":
