@@ -104,8 +104,8 @@ struct DevicePlannerStats {
   /// degraded: a count was negative, or of another placement. An exchange along rails that lacks
   /// counts gives -1 in place of all counts, so it counts here; its stats() say why.
   std::int64_t bad_counts = 0;
-  std::int64_t lost =
-      0;  ///< degraded: the exchange in the kernel was incomplete; its stats() say why
+  /// degraded: the exchange in the kernel was incomplete; its stats() say why
+  std::int64_t lost = 0;
   std::int64_t bad_valid = 0;       ///< batches whose num_valid_tokens was clamped
   std::int64_t check_failures = 0;  ///< with `checks`: errors found in all batches
   BatchStatus last_status = BatchStatus::kOptimal;
