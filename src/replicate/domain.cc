@@ -53,17 +53,13 @@ Domain::Domain(const Placement& placement, Index first_rank, Index num_ranks,
 /// Lets the buffers grow to about the largest extended placement, in which each dynamic slot has
 /// another expert.
 void Domain::warm_up() {
-  if (!extended_problem_) return;
   const DomainTables& t = tables_;
   std::vector<Index> other(static_cast<std::size_t>(t.num_ranks) * t.dynamic_slots, -1);
   for (std::size_t i = 0; i < other.size(); ++i) {
     if (t.alive[i / static_cast<std::size_t>(t.dynamic_slots)] == 0) continue;
     other[i] = static_cast<Index>(i % static_cast<std::size_t>(t.num_experts()));
   }
-  fill_extended(other);
-  extended_problem_->assign(extended_);
-  const std::vector<Load> none(static_cast<std::size_t>(t.num_experts()), 0);
-  solve(*extended_problem_, none, split_, workspace_);
+  solve_extended(other, std::vector<Load>(static_cast<std::size_t>(t.num_experts()), 0));
 }
 
 void Domain::begin(std::span<const Load> load) {
@@ -176,9 +172,11 @@ void Domain::take(const Attempt& attempt) {
   copies_ = attempt.copies;
 }
 
-/// Sets the dynamic slots of extended_. An unused one holds what the rank's first main slot holds:
-/// that leads nowhere.
-void Domain::fill_extended(std::span<const Index> dynamic_expert) {
+/// Splits `load` over the main slots and the copies in the dynamic slots, into split_. An unused
+/// dynamic slot holds what the rank's first main slot holds: that leads nowhere. Returns false if
+/// no rank is live.
+bool Domain::solve_extended(std::span<const Index> dynamic_expert, std::span<const Load> load) {
+  if (!extended_problem_) return false;
   const DomainTables& t = tables_;
   const Index slots = t.main_slots + t.dynamic_slots;
   for (std::size_t i = 0; i < dynamic_expert.size(); ++i) {
@@ -188,17 +186,17 @@ void Domain::fill_extended(std::span<const Index> dynamic_expert) {
         dynamic_expert[i] >= 0 ? dynamic_expert[i] : extended_.physical_to_logical[rank * slots];
   }
   index_replicas(extended_);
+  extended_problem_->assign(extended_);
+  solve(*extended_problem_, load, split_, workspace_);
+  return true;
 }
 
 /// Splits the batch over main slots and copies. Takes the result if it is better, and drops copies
 /// that take no token.
 void Domain::split_exactly() {
-  if (!extended_problem_) return;  // no dynamic slots
+  if (!solve_extended(dynamic_expert_, batch_.want)) return;
   const DomainTables& t = tables_;
   const Index slots = t.main_slots + t.dynamic_slots;
-  fill_extended(dynamic_expert_);
-  extended_problem_->assign(extended_);
-  solve(*extended_problem_, batch_.want, split_, workspace_);
   const Level max{split_.max_level.tokens, split_.max_level.rank + t.first_rank};
   if (cost_.compare(max, max_) >= 0) return;
 

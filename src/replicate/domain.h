@@ -48,7 +48,7 @@ class Domain {
   void search(Level start);
   void take(const Attempt& attempt);
   void split_exactly();
-  void fill_extended(std::span<const Index> dynamic_expert);
+  bool solve_extended(std::span<const Index> dynamic_expert, std::span<const Load> load);
   void warm_up();
 
   DomainTables tables_;
