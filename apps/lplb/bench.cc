@@ -63,7 +63,7 @@ void run_on_gpu(const Options&) {
 #endif
 
 void run(const Options& options) {
-  const Outputs outputs({{"--json", options.json}});
+  const Outputs outputs({{"--json", options.json}}, {{"--trace", options.trace}});
   const BackendChoice backend(options.backend);
   try {
     backend.backend() == Backend::kCuda ? run_on_gpu(options) : run_on_cpu(options);

@@ -53,6 +53,18 @@ Outputs::Outputs(std::vector<Target> targets, const std::vector<Target>& inputs)
   }
 }
 
+std::string file_of_policy(const std::string& policy) {
+  for (const std::string prefix : {"file:", "r2o:"}) {
+    if (!policy.starts_with(prefix)) continue;
+    const std::string rest = policy.substr(prefix.size());
+    const std::size_t split = rest.rfind('+');  // a file's name may hold one too
+    return split != rest.npos && rest.find_first_of("./", split) == rest.npos
+               ? rest.substr(0, split)
+               : rest;
+  }
+  return "";
+}
+
 bool Outputs::take_standard_output() const {
   return std::any_of(targets_.begin(), targets_.end(),
                      [](const Target& target) { return target.path == "-"; });

@@ -27,6 +27,9 @@ class Outputs {
   std::vector<Target> targets_;
 };
 
+/// The file that a policy names, such as "file:P.json+lplb" or "r2o:T.txt"; empty if it names none.
+std::string file_of_policy(const std::string& policy);
+
 /// Writes `text` to standard output. Throws OutputError.
 void print(const std::string& text);
 

@@ -61,12 +61,10 @@ void check_options(const PlaceOptions& options, const CLI::App& command) {
 }
 
 void run(const PlaceOptions& options, const CLI::App& command) {
-  const std::string topology_file =
-      options.policy.starts_with("r2o:") ? options.policy.substr(4) : "";
   const Outputs outputs({{"--json", options.json}}, {{"--load", options.load},
                                                      {"--trace", options.trace},
                                                      {"--from", options.from},
-                                                     {"--policy", topology_file}});
+                                                     {"--policy", file_of_policy(options.policy)}});
   check_options(options, command);
   const PlaceJob job = read_place_job(options);
   ExpertMaps maps = place(options, job);

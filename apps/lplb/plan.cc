@@ -124,8 +124,9 @@ void check_map(const Placement& placement, const Split& split,
 }
 
 void run(const Options& options) {
-  const Outputs outputs({{"--json", options.json}, {"--out", options.out}},
-                        {{"--placement", options.placement}, {"--topk", options.topk}});
+  const Outputs outputs(
+      {{"--json", options.json}, {"--out", options.out}},
+      {{"--placement", options.placement}, {"--topk", options.topk}, {"--cost", options.cost}});
   SolveOptions how;
   how.solver = parse_solver(options.solver);
   const BackendChoice backend(options.backend);

@@ -101,7 +101,8 @@ std::string table_of(const Rows& rows, const std::vector<Replication>& all,
 }
 
 void run(const Options& options) {
-  const Outputs outputs({{"--json", options.json}});
+  const Outputs outputs({{"--json", options.json}},
+                        {{"--placement", options.placement}, {"--load", options.load}});
   const Rows rows = read_rows(options.placement, options.load);
   const Placement& first = rows.layers[0];
   const Index slots = first.slots_per_rank() + options.replicate.dynamic_slots;

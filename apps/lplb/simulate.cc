@@ -137,10 +137,14 @@ void check_placement_options(const Options& options) {
 }
 
 void run(Options& options, const CLI::App& command, const std::string& command_line) {
+  std::vector<Outputs::Target> inputs = {{"--trace", options.simulate.trace}};
+  for (const std::string& policy : options.simulate.policies) {
+    inputs.push_back({"--policies", file_of_policy(policy)});
+  }
   const Outputs outputs({{"--json", options.json},
                          {"--html", options.html},
                          {"--write-placement", options.placement}},
-                        {{"--trace", options.simulate.trace}});
+                        inputs);
   check_placement_options(options);
   if (options.redundants) {
     if (options.simulate.num_replicas > 0) {

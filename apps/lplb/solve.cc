@@ -103,8 +103,9 @@ std::string table_of(const Rows& rows, const std::vector<Split>& splits,
 }
 
 void run(const Options& options) {
-  const Outputs outputs({{"--json", options.json}},
-                        {{"--placement", options.placement}, {"--load", options.load}});
+  const Outputs outputs(
+      {{"--json", options.json}},
+      {{"--placement", options.placement}, {"--load", options.load}, {"--cost", options.cost}});
   parse_solver(options.solver);
   const BackendChoice backend(options.backend);
   const Rows rows = read_rows(options.placement, options.load);

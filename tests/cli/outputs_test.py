@@ -161,14 +161,25 @@ class Outputs(support.CommandTest):
         self.assertEqual(stat.S_IMODE((self.folder / "o.json").stat().st_mode), 0o640)
 
     def test_an_output_never_replaces_an_input(self):
+        (self.folder / "c.json").write_text("{}")
         before = {path: path.read_bytes() for path in self.folder.iterdir()}
         (self.folder / "link.json").symlink_to("p.json")
         for line, output, source in (
             (f"{self.plan} --out t.npy", "--out", "--topk"),
             (f"{self.plan} --out p.json", "--out", "--placement"),
             (f"{self.plan} --out o.npy --json link.json", "--json", "--placement"),
+            (f"{self.plan} --out o.npy --cost c.json --json c.json", "--json", "--cost"),
             (f"{self.solve} --json ./l.json", "--json", "--load"),
+            (f"{self.solve} --cost c.json --json c.json", "--json", "--cost"),
+            ("replicate --placement p.json --load l.json --json p.json", "--json", "--placement"),
+            ("replicate --placement p.json --load l.json --json l.json", "--json", "--load"),
             ("place --load l.json --from p.json --json p.json", "--json", "--from"),
+            ("bench --trace l.json --json l.json", "--json", "--trace"),
+            *(
+                (f"simulate --trace t.npz --policies eplb,file:p.json{split} --json p.json",)
+                + ("--json", "--policies")
+                for split in ("", "+even")
+            ),
             ("place --trace l.json --num-ranks 2 --json l.json", "--json", "--trace"),
             ("place --load l.json --policy r2o:p.json --json p.json", "--json", "--policy"),
             ("simulate --trace l.json --html l.json", "--html", "--trace"),
