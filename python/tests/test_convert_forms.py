@@ -65,11 +65,50 @@ def test_omni_infer_s_array(tmp_path: pathlib.Path) -> None:
     )
     array[0, 0, 0] = 0
     np.save(tmp_path / "o.npy", array)
-    with refused("has 2 to 3 experts on a rank, expected one number"):
+    with refused("layer 0 has 2 to 3 experts on a rank, expected one number"):
         convert.read_placement(tmp_path / "o.npy")
     with refused("rank 0 has expert 0 of row 0 in 2 slots"):
         twice = convert.Placement(np.array([[0, 0, 1, 2]]), 2)
         convert.write_placement(twice, tmp_path / "o.npy", "omni")
+
+
+def test_layers_with_different_numbers_of_slots(tmp_path: pathlib.Path) -> None:
+    array = np.zeros((2, 3, 4), np.int64)  # ranks, layers, experts
+    array[0, :, :2] = array[1, :, 2:] = 1
+    array[:, 1] = [[1, 1, 0, 1], [1, 0, 1, 1]]
+    np.save(tmp_path / "o.npy", array)
+    names = {"lplb": "p.json", "ascend": "a.json", "omni": "o2.npy"}
+    placement = convert.read_placement(tmp_path / "o.npy")
+    assert placement.num_slots == (4, 6)
+    for form, name in names.items():
+        convert.write_placement(placement, tmp_path / name, form)
+        placement = convert.read_placement(tmp_path / name)
+        rows = [row.tolist() for row in placement.rows]
+        assert rows == [[0, 1, 2, 3], [0, 1, 3, 0, 2, 3], [0, 1, 2, 3]]
+    assert json.loads((tmp_path / "p.json").read_text())["physical_to_logical"] == rows
+    assert np.array_equal(np.load(tmp_path / "o2.npy"), array)
+    for form, name in {"sglang": "s.json", "vllm": "v.npy", "trtllm": "t.yaml"}.items():
+        with refused(f"layers have 4 to 6 slots, expected one number: the form {form} cannot"):
+            convert.write_placement(placement, tmp_path / name, form)
+    np.save(tmp_path / "load.npy", np.full((3, 6), 2))
+    with refused("has layers with other numbers of slots, expected 6 in each"):
+        convert.open_recording(tmp_path / "load.npy", placement=tmp_path / "p.json")
+    text = (tmp_path / "p.json").read_text()
+    (tmp_path / "p.json").write_text(text.replace("0, 1, 3, 0, 2, 3", "0, 1, 2, 3, 3"))
+    with refused("has 5 slots a layer, expected a multiple of num_ranks"):
+        convert.read_placement(tmp_path / "p.json")
+    (tmp_path / "p.json").write_text(text.replace("[0, 1, 3, 0, 2, 3]", "[]"))
+    with refused(r"physical_to_logical\[1\] has shape \[0\], expected \[slots\]"):
+        convert.read_placement(tmp_path / "p.json")
+
+
+def test_a_recording_of_layers_with_as_many_slots(tmp_path: pathlib.Path) -> None:
+    text = '{"num_ranks": 2, "num_logical_experts": 2, "layers": [3, 4, 5], '
+    text += '"physical_to_logical": [[0, 1], [1, 0, 1, 0], [0, 1]]}'
+    (tmp_path / "p.json").write_text(text)
+    placement = convert.read_placement(tmp_path / "p.json")
+    assert placement.rows_for((3, 5)).tolist() == [[0, 1], [0, 1]]
+    assert placement.rows_for((3, 4)).tolist() == [[0, 1, -1, -1], [1, 0, 1, 0]]
 
 
 def test_vllm_s_expert_map_pth(tmp_path: pathlib.Path) -> None:

@@ -218,9 +218,11 @@ def _run(arguments: argparse.Namespace) -> None:
             layer_updates_per_iter=arguments.layer_updates_per_iter,
         )
         _tell_notes(notes)
-        layers, slots = placement.physical_to_logical.shape
+        layers = counted(len(placement.physical_to_logical), "layer")
         experts = counted(placement.num_logical_experts, "expert")
-        done = f"{out}: {counted(layers, 'layer')}, {experts}, {counted(slots, 'slot')}"
+        least, most = placement.num_slots
+        slots = counted(most, "slot") if least == most else f"{least} to {most} slots"
+        done = f"{out}: {layers}, {experts}, {slots}"
     if os.fspath(out) != "-":
         print(done)
 

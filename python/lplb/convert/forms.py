@@ -18,6 +18,7 @@ from lplb.convert.values import (
     integer,
     is_numbered,
     slot_map,
+    slot_rows,
 )
 
 # All keys of LPLB's placement file (docs/formats.md).
@@ -46,7 +47,8 @@ class Placement:
     Attributes
     ----------
     physical_to_logical : array [num_layers, num_physical], int64
-        The logical expert in each slot. Slot p is on rank p / (num_physical / num_ranks).
+        The logical expert in each slot. Slot p is on rank p / (num_physical / num_ranks). If the
+        layers have different numbers of slots, rows that are short end in -1; `rows` lacks these.
     num_ranks : int, optional
         The number of ranks, from the file or from the caller. The forms of SGLang, vLLM and
         TensorRT-LLM do not hold it.
@@ -70,11 +72,23 @@ class Placement:
         """Experts of the model."""
         return int(self.physical_to_logical.max()) + 1
 
+    @property
+    def rows(self) -> list[IntArray]:
+        """The logical expert in each slot, by layer: as many as the layer has slots."""
+        return [row[row >= 0] for row in self.physical_to_logical]
+
+    @property
+    def num_slots(self) -> tuple[int, int]:
+        """The smallest and the largest number of slots of a layer."""
+        slots = (self.physical_to_logical >= 0).sum(axis=1)
+        return int(slots.min()), int(slots.max())
+
     def rows_for(self, layers: tuple[int, ...]) -> IntArray:
         """The rows for the model's `layers`; all rows if this placement does not number them."""
-        if self.layers is None or not set(layers) <= set(self.layers):
-            return self.physical_to_logical
-        return self.physical_to_logical[[self.layers.index(layer) for layer in layers]]
+        rows = self.physical_to_logical
+        if self.layers is not None and set(layers) <= set(self.layers):
+            rows = rows[[self.layers.index(layer) for layer in layers]]
+        return rows[:, (rows >= 0).any(axis=0)]
 
 
 def _layers(path: PathLike, value: object, num_layers: int) -> tuple[int, ...]:
@@ -91,7 +105,7 @@ def _from_own(path: PathLike, value: dict[str, Any]) -> Placement:
     for key in value:
         if key not in _OWN_KEYS:
             fail(path, key, f"is unknown, expected one of {', '.join(_OWN_KEYS)}")
-    slots = slot_map(path, "physical_to_logical", value["physical_to_logical"])
+    slots = slot_rows(path, "physical_to_logical", value["physical_to_logical"])
     experts = integer(path, value, "num_logical_experts", 1, MAX_EXPERTS)
     if experts != int(slots.max()) + 1:
         problem = f"is {experts}, expected {int(slots.max()) + 1} as in physical_to_logical"
@@ -163,7 +177,7 @@ def _from_ascend(path: PathLike, value: dict[Any, Any]) -> Placement:
         layers.append(integer(path, layer, "layer_id", 0, 2**31 - 2))
         rows.append([expert for row in experts for expert in row])
     order = sorted(range(len(layers)), key=layers.__getitem__)
-    slots = slot_map(path, "device_expert", [rows[at] for at in order])
+    slots = slot_rows(path, "device_expert", [rows[at] for at in order])
     numbers = _layers(path, [layers[at] for at in order], len(layers))
     return Placement(slots, ranks, layers=numbers if is_numbered(numbers) else None)
 
@@ -228,15 +242,22 @@ def from_array(path: PathLike, value: object) -> Placement:
         most = f"at most {MAX_LAYERS} layers, {MAX_RANKS} ranks and {MAX_EXPERTS} experts"
         fail_shape(path, "the array", array, most)
     numbers = (local >= 0).sum(axis=2)
-    if numbers.min() != numbers.max():
-        has = f"has {numbers.min()} to {numbers.max()} experts on a rank"
-        fail(path, "", f"{has}, expected one number on all ranks and in all layers")
-    # NOTE: a stable sort, so that experts without a slot of their own come in ascending order.
-    order = np.argsort(np.where(local < 0, np.iinfo(np.int64).max, local), axis=2, kind="stable")
-    slots = order[:, :, : numbers.max()]
-    held = np.take_along_axis(local, slots, axis=2)
-    if array.min() < 0 and (held != np.arange(numbers.max())).any():
-        layer, rank, _ = np.argwhere(held != np.arange(numbers.max()))[0]
-        problem = f"has slots {held[layer, rank].tolist()}, expected 0 to {numbers.max() - 1}"
-        fail(path, f"the array[{layer}, {rank}]", problem)
-    return Placement(slot_map(path, "the array", slots.reshape(layers, -1)), ranks)
+    uneven = np.flatnonzero(numbers.min(axis=1) != numbers.max(axis=1))
+    if uneven.size:
+        here = numbers[uneven[0]]
+        has = f"layer {uneven[0]} has {here.min()} to {here.max()} experts on a rank"
+        fail(path, "", f"{has}, expected one number on all ranks of a layer")
+    rows = []
+    for layer, number in enumerate(numbers[:, 0]):
+        # NOTE: a stable sort, so that experts without a slot of their own come in ascending order.
+        last = np.iinfo(np.int64).max
+        order = np.argsort(np.where(local[layer] < 0, last, local[layer]), axis=1, kind="stable")
+        slots = order[:, :number]
+        held = np.take_along_axis(local[layer], slots, axis=1)
+        wrong = np.argwhere(held != np.arange(number))
+        if array.min() < 0 and wrong.size:
+            rank = wrong[0, 0]
+            problem = f"has slots {held[rank].tolist()}, expected 0 to {number - 1}"
+            fail(path, f"the array[{layer}, {rank}]", problem)
+        rows.append(slots.reshape(-1).tolist())
+    return Placement(slot_rows(path, "the array", rows), ranks)

@@ -79,9 +79,10 @@ def read_placement(
         placement.num_ranks = num_ranks
     if num_nodes is not None:
         placement.num_nodes = num_nodes
-    ranks, slots = placement.num_ranks, placement.physical_to_logical.shape[1]
-    if ranks is not None and not (1 <= ranks <= MAX_RANKS and slots % ranks == 0):
-        fail(path, "", f"has {slots} slots a layer, expected a multiple of num_ranks ({ranks})")
+    ranks = placement.num_ranks
+    for slots in sorted({len(row) for row in placement.rows}):
+        if ranks is not None and not (1 <= ranks <= MAX_RANKS and slots % ranks == 0):
+            fail(path, "", f"has {slots} slots a layer, expected a multiple of num_ranks ({ranks})")
     nodes = placement.num_nodes
     if nodes < 1 or ranks is not None and ranks % nodes:
         fail(path, "", f"num_nodes is {nodes}, expected a divisor of num_ranks ({ranks})")

@@ -82,6 +82,9 @@ class Recording:
     def map_with(self, physical_to_logical: IntArray, source: PathLike) -> None:
         """Use `physical_to_logical` [1 or num_layers, counted], read from the file `source`."""
         rows, slots = physical_to_logical.shape
+        if (physical_to_logical < 0).any():
+            problem = f"has layers with other numbers of slots, expected {self.counted} in each"
+            fail(source, "", f"{problem}, as {self.path} has counted")
         if slots != self.counted or rows not in (1, len(self.layers)):
             expected = f"{self.counted} slots in 1 or {len(self.layers)} layers"
             problem = f"places {slots} slots in {rows} layers, expected {expected}"

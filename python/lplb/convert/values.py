@@ -166,13 +166,39 @@ expected each of 0 to 2
         array = array[np.newaxis]
     if array.ndim != 2 or 0 in array.shape:
         fail_shape(path, key, array, "[layers, slots]")
+    return _checked_map(path, key, array)
+
+
+def slot_rows(path: PathLike, key: str, rows: object) -> IntArray:
+    """As `slot_map()`, but rows may have different lengths: -1 fills up those that are short.
+
+    >>> slot_rows("p.json", "physical_to_logical", [[0, 1, 2, 0], [2, 1, 0]])
+    array([[ 0,  1,  2,  0],
+           [ 2,  1,  0, -1]])
+    """
+    lengths = (
+        {len(row) for row in rows if hasattr(row, "__len__")} if isinstance(rows, list) else ()
+    )
+    if not isinstance(rows, list) or len(lengths) < 2:
+        return slot_map(path, key, rows)
+    arrays = [whole_numbers(path, f"{key}[{i}]", row, "expert ids") for i, row in enumerate(rows)]
+    for i, row in enumerate(arrays):
+        if row.ndim != 1 or not row.size:
+            fail_shape(path, f"{key}[{i}]", row, "[slots]")
+    padded = np.full((len(arrays), max(map(len, arrays))), -1, np.int64)
+    for i, row in enumerate(arrays):
+        padded[i, : len(row)] = row
+    return _checked_map(path, key, padded)
+
+
+def _checked_map(path: PathLike, key: str, array: IntArray) -> IntArray:
     if array.shape[0] > MAX_LAYERS or array.shape[1] > MAX_EXPERTS:
         fail_shape(path, key, array, f"at most {MAX_LAYERS} layers and {MAX_EXPERTS} slots")
     experts = int(array.max()) + 1
     if experts > array.shape[1]:
         fail(path, key, f"holds expert {experts - 1}, expected 0 to {array.shape[1] - 1}")
     for layer, row in enumerate(array):
-        absent = np.flatnonzero(np.bincount(row, minlength=experts) == 0)
+        absent = np.flatnonzero(np.bincount(row[row >= 0], minlength=experts) == 0)
         if absent.size:
             problem = f"has expert {absent[0]} in no slot, expected each of 0 to {experts - 1}"
             fail(path, f"{key}[{layer}]", problem)

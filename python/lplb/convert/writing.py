@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -26,9 +27,18 @@ _SUFFIXES = {
 FORMS = tuple(_SUFFIXES)
 
 
-def _rows(rows: IntArray) -> str:
+def _rows(rows: Iterable[IntArray]) -> str:
     """`rows` as JSON, one row a line."""
-    return "[" + ",\n ".join(json.dumps(row) for row in rows.tolist()) + "]"
+    return "[" + ",\n ".join(json.dumps(row.tolist()) for row in rows) + "]"
+
+
+def _array(placement: Placement, form: str) -> IntArray:
+    """[layers, slots], for a form in which all layers have equally many slots."""
+    least, most = placement.num_slots
+    if least != most:
+        problem = f"layers have {least} to {most} slots, expected one number"
+        raise ConvertError(f"{problem}: the form {form} cannot say more")
+    return np.ascontiguousarray(placement.physical_to_logical)
 
 
 def _ranks(placement: Placement, form: str) -> int:
@@ -46,12 +56,12 @@ def _own_text(placement: Placement) -> str:
     return (
         f'{{"num_ranks": {ranks},{nodes} "num_logical_experts": '
         f'{placement.num_logical_experts},{layers} "physical_to_logical":\n'
-        f"{_rows(placement.physical_to_logical)}}}\n"
+        f"{_rows(placement.rows)}}}\n"
     )
 
 
 def _trtllm_text(placement: Placement, layer_updates_per_iter: int) -> str:
-    rows = placement.physical_to_logical
+    rows = _array(placement, "trtllm")
     layers = placement.layers or tuple(range(len(rows)))
     lines = [
         f"num_slots: {rows.shape[1]}",
@@ -66,7 +76,7 @@ def _trtllm_text(placement: Placement, layer_updates_per_iter: int) -> str:
 def _every_layer(placement: Placement, num_layers: int | None, notes: list[str]) -> IntArray:
     """A row for every layer of the model, as SGLang wants them. Rows that the placement does not
     have hold the experts in turn."""
-    rows = placement.physical_to_logical
+    rows = _array(placement, "sglang")
     layers = placement.layers or tuple(range(len(rows)))
     wanted = num_layers or layers[-1] + 1
     if not layers[-1] < wanted <= MAX_LAYERS:
@@ -83,31 +93,24 @@ def _every_layer(placement: Placement, num_layers: int | None, notes: list[str])
 def _ascend_text(placement: Placement) -> str:
     ranks = _ranks(placement, "ascend")
     entries = []
-    for layer, row in enumerate(
-        placement.physical_to_logical.reshape(-1, ranks, _slots(placement))
-    ):
+    for layer, row in enumerate(placement.rows):
         devices = [
             {"device_id": rank, "device_expert": experts}
-            for rank, experts in enumerate(row.tolist())
+            for rank, experts in enumerate(row.reshape(ranks, -1).tolist())
         ]
         entry = {"layer_id": layer, "device_count": ranks, "device_list": devices}
         entries.append(json.dumps(entry))
     return f'{{"moe_layer_count": {len(entries)}, "layer_list": [\n' + ",\n".join(entries) + "]}\n"
 
 
-def _slots(placement: Placement) -> int:
-    """Slots of a rank."""
-    return int(placement.physical_to_logical.shape[1]) // (placement.num_ranks or 1)
-
-
 def _omni_array(placement: Placement) -> IntArray:
     """[ranks, layers, experts] of 0 and 1."""
     ranks = _ranks(placement, "omni")
-    layers = len(placement.physical_to_logical)
-    slots = placement.physical_to_logical.reshape(layers, ranks, -1)
-    held = np.zeros((ranks, layers, placement.num_logical_experts), np.int64)
-    rank, layer = np.arange(ranks)[:, np.newaxis, np.newaxis], np.arange(layers)[:, np.newaxis]
-    np.add.at(held, (rank, layer, slots.transpose(1, 0, 2)), 1)
+    rows = placement.rows
+    held = np.zeros((ranks, len(rows), placement.num_logical_experts), np.int64)
+    for layer, row in enumerate(rows):
+        rank = np.repeat(np.arange(ranks), len(row) // ranks)
+        np.add.at(held[:, layer], (rank, row), 1)
     if held.max() > 1:
         r, row, expert = np.argwhere(held > 1)[0]
         problem = f"rank {r} has expert {expert} of row {row} in {held.max()} slots"
@@ -182,9 +185,9 @@ def write_placement(
     if not 0 <= first <= MAX_LAYERS - 1 or layer_updates_per_iter < 0:
         has = f"first_layer is {first} and layer_updates_per_iter {layer_updates_per_iter}"
         raise ConvertError(f"{has}, expected numbers >= 0")
-    rows = np.ascontiguousarray(placement.physical_to_logical)
     if placement.layers is None and first_layer is not None:
-        placement = replace(placement, layers=tuple(range(first, first + len(rows))))
+        last = first + len(placement.physical_to_logical)
+        placement = replace(placement, layers=tuple(range(first, last)))
     notes = [f"{', '.join(placement.left_out)} left out"] if placement.left_out else []
     if form in ("vllm", "ascend", "omni") and is_numbered(placement.layers):
         numbers = ", ".join(map(str, placement.layers or ()))
@@ -198,7 +201,7 @@ def write_placement(
     elif form == "omni":
         data = _bytes(suffix, _omni_array(placement), None, path)
     elif form == "vllm":
-        data = _bytes(suffix, rows, None, path)
+        data = _bytes(suffix, _array(placement, "vllm"), None, path)
     else:
         every = _every_layer(placement, num_layers, notes)
         key = "physical_to_logical_map"
