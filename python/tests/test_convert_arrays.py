@@ -226,3 +226,53 @@ def test_a_trace_needs_topk(tmp_path: pathlib.Path) -> None:
     with refused("expected num_topk"):
         convert.write_trace(convert.open_recording([tmp_path / "a.npy"]), tmp_path / "trace.jsonl")
     assert not (tmp_path / "trace.jsonl").exists()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json", ".pt"])
+def test_an_array_for_each_layer(tmp_path: pathlib.Path, suffix: str) -> None:
+    path = tmp_path / f"load{suffix}"
+    layers: dict[str, Any] = {f"layer_{number}": LOAD[:, i] for i, number in enumerate((3, 10, 4))}
+    if suffix == ".npz":
+        np.savez(path, **layers)
+    elif suffix == ".json":
+        path.write_text(json.dumps({name: array.tolist() for name, array in layers.items()}))
+    else:
+        torch = pytest.importorskip("torch")
+        torch.save({name: torch.tensor(array) for name, array in layers.items()}, path)
+    recording = convert.open_recording(path, num_topk=2)
+    assert recording.layers == (3, 4, 10)
+    assert np.array_equal([step[0] for step in recording.steps()], LOAD[:, [0, 2, 1]])
+    assert np.array_equal(
+        total(path, key="layer_4", layout="steps_experts"), LOAD[:, 2].sum(0)[None]
+    )
+
+
+def test_an_array_for_each_layer_under_numbers(tmp_path: pathlib.Path) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "load.pt"
+    torch.save({0: torch.tensor(LOAD[0, 0]), 2: torch.tensor(LOAD[0, 1])}, path)
+    assert convert.open_recording(path).layers == (0, 2)
+    assert np.array_equal(total(path), LOAD[0, :2])
+    assert np.array_equal(total(path, key="2", layout="experts"), LOAD[0, 1:2])
+    # These may be steps or layers.
+    torch.save({0: torch.tensor(LOAD[0]), 2: torch.tensor(LOAD[1])}, path)
+    with refused("has arrays '0', '2', expected one, or --key"):
+        convert.open_recording(path)
+    torch.save({"layer.0": torch.ones(4), "layer.1": torch.ones(5)}, path)
+    with refused(r"layer 1 has shape \[5\], expected \[4\] as layer 0"):
+        convert.open_recording(path)
+    np.savez(tmp_path / "a.npz", layer_0=LOAD[0, 0], layer_1=LOAD[0, 0])
+    np.savez(tmp_path / "b.npz", layer_0=LOAD[0, 0], layer_2=LOAD[0, 0])
+    with refused("b.npz: has other layers than .*a.npz, expected the same"):
+        convert.open_recording([tmp_path / "a.npz", tmp_path / "b.npz"])
+
+
+def test_chosen_experts_of_each_layer(tmp_path: pathlib.Path) -> None:
+    ids = np.array([[[0, 1], [2, 3]], [[4, 5], [6, 7]], [[0, 1], [2, 3]]])  # tokens, layers, topk
+    np.savez(tmp_path / "ids.npz", layer_1=ids[:, 0], layer_5=ids[:, 1])
+    recording = convert.open_recording(tmp_path / "ids.npz", topk=True, num_experts=8)
+    assert recording.layers == (1, 5)
+    assert convert.sum_load(recording).tolist() == [
+        [2, 2, 0, 0, 1, 1, 0, 0],
+        [0, 0, 2, 2, 0, 0, 1, 1],
+    ]

@@ -102,12 +102,12 @@ def test_vllm_ranks_must_have_one_placement(tmp_path: pathlib.Path) -> None:
 
 def test_trtllm_statistics_of_all_ranks(tmp_path: pathlib.Path) -> None:
     counts = np.stack([random_load(rank, 3, 4, 8, 48) for rank in range(2)])
-    folder = trtllm_statistics(tmp_path / "statistics", counts, [99, 100, 101], [3, 4, 5, 6], 6)
+    folder = trtllm_statistics(tmp_path / "statistics", counts, [99, 100, 101], [3, 4, 5, 6], 2)
     recording = convert.open_recording([folder])
     assert recording.notes == []
     convert.write_trace(recording, tmp_path / "trace.jsonl", sources=True)
     header, steps = read_trace(tmp_path / "trace.jsonl")
-    assert (header["num_topk"], header["first_layer"], header["num_sources"]) == (6, 3, 2)
+    assert (header["num_topk"], header["first_layer"], header["num_sources"]) == (2, 3, 2)
     assert np.array_equal([step["load"] for step in steps], counts.sum(axis=0))
     assert np.array_equal([step["source_load"] for step in steps], counts.transpose(1, 2, 0, 3))
 

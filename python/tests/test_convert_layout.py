@@ -120,8 +120,36 @@ def test_num_topk_that_does_not_fit_the_sums(tmp_path: pathlib.Path) -> None:
         assert [message in note for note in recording.notes] == ([True] if message else [])
     load[:, :, 0], load[:, :, 1] = 9, 1
     recording = opened(tmp_path / "a.npy", load, num_topk=5)
-    convert.write_trace(recording, tmp_path / "t.jsonl")
+    convert.sum_load(recording)
     assert "gives an expert 9 tokens of 8" in recording.notes[0]
+    with refused("step 0, layer 0, expert 0 has 9 tokens, expected at most the step's 8"):
+        convert.write_trace(recording, tmp_path / "none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_placements_are_no_loads(tmp_path: pathlib.Path) -> None:
+    slots = np.array([[0, 1, 2, 3, 0, 1]] * 3)  # all rows sum alike
+    with refused(r"\[3, 6\] has all numbers from 0 to 3 in each row.*may be a placement"):
+        opened(tmp_path / "a.npy", slots)
+    assert opened(tmp_path / "a.npy", slots, layout="layers_experts").notes == []
+    slots[1] = [0, 1, 2, 2, 0, 1]
+    assert opened(tmp_path / "a.npy", slots).num_logical_experts == 6
+
+
+def test_choices_with_padding_are_no_loads(tmp_path: pathlib.Path) -> None:
+    ids = IDS.copy()
+    ids[30:] = 0
+    with refused("has in no row a number twice.*--topk"):
+        opened(tmp_path / "a.npy", ids)
+    ids[30:] = -1
+    with refused(r"\[40, 3, 2\] holds -1, expected loads; it may be chosen experts"):
+        opened(tmp_path / "a.npy", ids)
+
+
+def test_an_expert_twice_in_a_row_of_choices(tmp_path: pathlib.Path) -> None:
+    ids = np.array([[[0, 1], [2, 3]], [[1, 2], [3, 3]], [[0, 2], [-1, -1]]])
+    recording = opened(tmp_path / "a.npy", ids, topk=True, num_experts=4)
+    assert "1 of 3 tokens choose an expert twice in a layer" in recording.notes[0]
 
 
 def test_fractions_and_rounded_types(tmp_path: pathlib.Path) -> None:

@@ -163,7 +163,9 @@ def test_per_token_tells_how_many_experts_a_token_has(tmp_path: pathlib.Path) ->
     rng = np.random.default_rng(10)
     slots = random_slots(10, 2, 6, 8)
     topk = np.full((3, 2, 5, 8), -1)
-    topk[..., :3] = np.stack([rng.permutation(8)[:3] for _ in range(30)]).reshape(3, 2, 5, 3)
+    for step, layer, token in np.ndindex(3, 2, 5):
+        experts = rng.permutation(6)[:3]
+        topk[step, layer, token, :3] = [np.flatnonzero(slots[layer] == e)[-1] for e in experts]
     topk[0, :, 4] = -1  # a padded row
     count = np.zeros((3, 2, 8), np.int64)
     for step, layer in np.ndindex(3, 2):

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from lplb.convert.choices import Options, read_choices
 from lplb.convert.errors import ConvertError, PathLike, fail, fail_shape, shown
@@ -27,16 +30,49 @@ def pick(path: PathLike, arrays: Any, key: str | None) -> tuple[str, Any]:
       ...
     lplb.convert.errors.ConvertError: a.npz: has arrays 'a', 'b', expected one, or --key with a name
     """
-    names = list(arrays)
-    listed = ", ".join(shown(name) for name in names[:20])
+    named = {str(name): array for name, array in arrays.items()}
+    listed = ", ".join(shown(name) for name in list(named)[:20])
     if key is None:
-        if len(names) == 1:
-            return str(names[0]), arrays[names[0]]
+        if len(named) == 1:
+            return next(iter(named.items()))
         expected = "expected one, or --key with a name"
-        fail(path, "", f"has arrays {listed}, {expected}" if names else "has no array")
-    if key not in arrays:
+        fail(path, "", f"has arrays {listed}, {expected}" if named else "has no array")
+    if key not in named:
         fail(path, "", f"has arrays {listed or 'none'}, expected {shown(key)} (--key)")
-    return key, arrays[key]
+    return key, named[key]
+
+
+def by_layer(arrays: Any) -> dict[int, Any] | None:
+    """The array of each layer, if `arrays` is a dict of such: under names such as `layer_3`, or a
+    flat array under a number. None if it is anything else.
+
+    >>> by_layer({1: [4, 0], 0: [1, 3]})
+    {0: [1, 3], 1: [4, 0]}
+    >>> by_layer({"load": [1, 3], "map": [4, 0]}) is None
+    True
+    """
+    if not isinstance(arrays, dict):
+        return None
+    names = [re.fullmatch(r"(\D*)(\d{1,9})(\D*)", str(name)) for name in arrays]
+    found = {int(name[2]): value for name, value in zip(names, arrays.values()) if name}
+    around = {(name[1], name[3]) for name in names if name}
+    if len(found) != len(arrays) or len(found) < 2 or len(around) != 1:
+        return None
+    words = "".join(around.pop())
+    flat = all(np.ndim(value) == 1 for value in found.values())
+    if "layer" not in words.lower() and (words or not flat):
+        return None
+    return dict(sorted(found.items()))
+
+
+def stack_layers(path: PathLike, arrays: dict[int, Any]) -> Any:
+    """One array of those of the layers; the layers are its last axis but one."""
+    rows = [as_array(path, f"layer {layer}", value) for layer, value in arrays.items()]
+    for layer, row in zip(arrays, rows):
+        if row.shape != rows[0].shape or not row.ndim:
+            expected = f"{list(rows[0].shape)} as layer {min(arrays)}" if row.ndim else "[experts]"
+            fail_shape(path, f"layer {layer}", row, expected)
+    return np.stack(rows, axis=-2)
 
 
 def _arranged(named: Named, layout: Layout | None, choices: bool, axes: str) -> tuple[Any, Any]:

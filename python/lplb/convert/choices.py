@@ -94,6 +94,17 @@ def count_ids(path: PathLike, key: str, ids: IntArray, num_experts: int) -> IntA
     return tokens.astype(np.int64).reshape(layers, num_experts)
 
 
+def num_twice(ids: IntArray) -> int:
+    """How many tokens of `ids` [tokens, layers, topk] have an expert twice in a layer.
+
+    >>> num_twice(np.array([[[0, 2]], [[1, 1]], [[-1, -1]]]))
+    1
+    """
+    ordered = np.sort(ids, axis=2)
+    same = (ordered[:, :, 1:] == ordered[:, :, :-1]) & (ordered[:, :, 1:] >= 0)
+    return int(same.any(axis=(1, 2)).sum())
+
+
 def read_choices(
     path: PathLike,
     steps: Callable[[], Iterator[tuple[PathLike, str, Ids]]],
@@ -121,13 +132,14 @@ def read_choices(
                 chunk[chunk >= experts] = -1
             yield chunk
 
-    width = 0
+    width = twice = 0
     repeats = Repeats()
     for file, key, ids in steps():
         for source in ids:
             for chunk in chunks(source):
                 count_ids(file, key, chunk, experts)
                 width = max(width, int((chunk >= 0).sum(axis=2).max(initial=0)))
+                twice += num_twice(chunk)
                 repeats.add(chunk)
     dropped = repeats.frequent()
 
@@ -145,6 +157,9 @@ def read_choices(
 
     recording = Recording(path, read, num_sources, layers, experts, num_topk=width or None)
     recording.layout_is_named = True
+    if twice:
+        what = f"{twice} of {repeats.total} tokens choose an expert twice in a layer"
+        recording.note(f"{path}: {what}, which no router does: are they padding, or no choices?")
     if dropped:
         tokens = sum(dropped.values())
         share = f"{tokens} of {repeats.total} tokens ({tokens / repeats.total:.0%})"

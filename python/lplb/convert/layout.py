@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lplb.convert.errors import ConvertError, PathLike, fail, fail_shape
+from lplb.convert.values import MAX_EXPERTS
 
 Array = npt.NDArray[Any]
 
@@ -85,6 +86,17 @@ def usual_layout(ndim: int, choices: bool) -> Layout | None:
     return Layout(("steps",) * more + axes) if more in (0, 1) else None
 
 
+def _are_slots(rows: Array) -> bool:
+    """Whether each row of `rows` holds all numbers from 0 to the largest, at most twice as many
+    entries as these are, as a placement's rows do."""
+    if rows.dtype.kind not in "iu" or rows.min() != 0 or not 4 <= rows.shape[1] <= MAX_EXPERTS:
+        return False
+    experts = int(rows.max()) + 1
+    if not rows.shape[1] // 2 <= experts <= rows.shape[1]:
+        return False
+    return all((np.bincount(row, minlength=experts) > 0).all() for row in rows)
+
+
 def refuse_other_layouts(path: PathLike, key: str, array: Array) -> None:
     """Raises an error if the array, which would be read as loads, is surely something else.
 
@@ -100,16 +112,24 @@ def refuse_other_layouts(path: PathLike, key: str, array: Array) -> None:
     if all(((part == 0) | (part == 1)).all() for part in parts):
         which = "a placement, which the command placement reads, or a mask"
         fail(path, key, f"{shape} holds only 0 and 1, expected loads; it may be {which}; {named}")
+    if _are_slots(rows):
+        problem = f"{shape} has all numbers from 0 to {rows.max()} in each row, expected loads"
+        which = "a placement, which the command placement reads"
+        fail(path, key, f"{problem}; it may be {which}; {named}")
+    tokens = "tokens_layers_topk" if array.ndim == 3 else "tokens_topk"
+    choices = f"expected loads; it may be chosen experts (--topk, or --layout {tokens})"
+    if rows.dtype.kind == "i" and rows.min() == -1:
+        fail(path, key, f"{shape} holds -1, {choices}")
     sums = rows.sum(axis=1, dtype=np.float64).reshape(array.shape[:-1])
     # Layers without a token are dense.
     if ((sums == sums.max(axis=-1, keepdims=True)) | (sums == 0)).all():
         return
-    ids = len(rows) >= 20 and shape[-1] <= 32 and rows.max() < 4096
-    if ids and (np.diff(np.sort(rows, axis=1), axis=1) != 0).all():
-        tokens = "tokens_layers_topk" if array.ndim == 3 else "tokens_topk"
-        which = f"chosen experts (--topk, or --layout {tokens})"
+    # A row of one number is padding.
+    ids = rows[(rows != rows[:, :1]).any(axis=1)]
+    may_be_ids = len(ids) >= 20 and shape[-1] <= 32 and rows.max() < 4096
+    if may_be_ids and (np.diff(np.sort(ids, axis=1), axis=1) != 0).all():
         problem = f"{shape} has in no row a number twice, and its layers do not sum alike"
-        fail(path, key, f"{problem}, expected loads; it may be {which}; {named}")
+        fail(path, key, f"{problem}, {choices}; {named}")
     totals = sums.sum(axis=-1)
     if array.ndim == 3 and len(totals) > 1 and (totals == totals[0]).all():
         which = "[layers, ranks, local experts] (--layout layers_ranks_local)"
@@ -121,5 +141,5 @@ def refuse_other_layouts(path: PathLike, key: str, array: Array) -> None:
 def other_layouts(ndim: int) -> str:
     """What an array of loads whose layers do not sum alike may be instead."""
     if ndim == 2:
-        return "experts_layers, or chosen experts, tokens_topk"
+        return "steps_experts, experts_layers, or chosen experts, tokens_topk"
     return "layers_ranks_local, layers_ranks_experts, or chosen experts, tokens_layers_topk"

@@ -148,13 +148,24 @@ def _read(
         return lines.read_routes(expanded, options)
     if kind == _OWN:
         return _own(*files[0])
-    named: list[tuple[PathLike, str, Any]] = [
-        (path, *(arrays.pick(path, content, key) if isinstance(content, dict) else ("", content)))
-        for path, content in files
-    ]
+    layers = [None if key or layout else arrays.by_layer(content) for _, content in files]
+    named: list[tuple[PathLike, str, Any]] = []
+    for (path, content), found in zip(files, layers):
+        if found is not None:
+            content = arrays.stack_layers(path, found)
+        is_dict = isinstance(content, dict)
+        named.append((path, *(arrays.pick(path, content, key) if is_dict else ("", content))))
     if topk or (layout is not None and layout.is_choices):
-        return arrays.read_ids(named, layout, options)
-    return arrays.read_loads(named, layout)
+        recording = arrays.read_ids(named, layout, options)
+    else:
+        recording = arrays.read_loads(named, layout)
+    if layers[0] is not None:
+        for path, found in zip(expanded, layers):
+            if found is None or found.keys() != layers[0].keys():
+                fail(path, "", f"has other layers than {expanded[0]}, expected the same")
+        recording.layers = tuple(layers[0])
+        recording.other_layouts = ""  # their names say what they are
+    return recording
 
 
 def open_recording(
@@ -229,7 +240,7 @@ def open_recording(
         raise ConvertError(f"copies is {copies}, expected 1 or more")
     slots = read_placement(placement) if placement is not None else None
     if num_experts is None and slots is not None:
-        num_experts = slots.physical_to_logical.shape[1]
+        num_experts = slots.num_slots[1]
     options = Options(num_experts, drop_shared, drop_repeats)
     axes = parse_layout(layout) if layout is not None else None
     if topk and axes is not None and not axes.is_choices:

@@ -61,6 +61,20 @@ def _numbering(layers: tuple[int, ...]) -> dict[str, object]:
     return {"first_layer": layers[0], "layer_stride": strides.pop() if strides else 1}
 
 
+def _check_tokens(recording: Recording, number: int, layers: tuple[int, ...], load: Counts) -> None:
+    """Refuses a step that `lplb simulate` refuses: a token goes to an expert at most once."""
+    topk = recording.num_topk or 1
+    tokens = -(-int(load.sum(axis=1).max()) // topk)
+    if int(load.max()) > tokens:
+        layer, expert = np.unravel_index(load.argmax(), load.shape)
+        where = f"step {number}, layer {layers[layer]}, expert {expert}"
+        problem = (
+            f"has {load.max()} tokens, expected at most the step's {tokens}, of {topk} experts"
+        )
+        hint = "is num_topk right, is the layout another, or are tokens padding (--drop-repeats)?"
+        fail(recording.path, where, f"{problem} each; {hint}")
+
+
 def write_trace(
     recording: Recording,
     path: PathLike,
@@ -124,9 +138,11 @@ def write_trace(
         header["num_sources"] = recording.num_sources
     with output(path) as file:
         file.write(json.dumps(header) + "\n")
-        for step in chosen_steps(recording, skip_steps):
+        for number, step in enumerate(chosen_steps(recording, skip_steps)):
             kept = step[:, found.used]
-            line = {"load": _total(kept).tolist()}
+            total = _total(kept)
+            _check_tokens(recording, number, layers, total)
+            line = {"load": total.tolist()}
             if sources:
                 line["source_load"] = kept.transpose(1, 0, 2).tolist()
             file.write(json.dumps(line, separators=(",", ":")) + "\n")
