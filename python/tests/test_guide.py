@@ -181,30 +181,6 @@ def test_vllm_split(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load.sum() == 4
 
 
-def test_megatron(monkeypatch: pytest.MonkeyPatch) -> None:
-    class MoELayer:
-        def route(self, probs: Any, routing_map: Any) -> Any:
-            return probs, routing_map
-
-    modules(monkeypatch, "megatron.core.transformer.moe.moe_layer", MoELayer=MoELayer)
-    layer = run("class BalancedMoELayer")["BalancedMoELayer"]()
-    layer.planner = lplb.Planner(
-        lplb.layers_of(SLOTS, num_ranks=2), rank=0, same_tokens=True, num_topk=4
-    )
-    layer.planner_layer = 1
-    assert layer.route(None, None) == (None, None)  # a CUDA graph replays what it captured
-    routing_map = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 1], [0, 1, 1, 0]], dtype=torch.bool)
-    probs = (torch.arange(1.0, 13).reshape(3, 4) * routing_map).requires_grad_()
-    physical_probs, physical_map = layer.route(probs, routing_map)
-    assert physical_map.shape == (3, 6)
-    back = torch.zeros(3, 4)
-    for slot, expert in enumerate(SLOTS[1]):
-        back[:, expert] += physical_probs[:, slot].detach()
-    assert torch.equal(back, probs.detach())
-    physical_probs.sum().backward()
-    assert torch.equal(probs.grad, routing_map.float())
-
-
 def test_options_in_the_table_exist() -> None:
     planner = lplb.Planner(lplb.Placement([0, 1], num_ranks=2), same_tokens=True)
     empty = planner.run(torch.empty((0, 8), dtype=torch.int32))
