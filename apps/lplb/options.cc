@@ -92,10 +92,8 @@ CLI::Option* add_solver(CLI::App& app, std::string& value) {
                   "that you name is never replaced by another");
 }
 
-CLI::Option* add_cost(CLI::App& app, std::string& path) {
-  return add_text(app, "--cost", kInput, kFile, path,
-                  "Cost model: make the largest cost of a rank small, such as its time, in place "
-                  "of its tokens. Solver time does that, on the CPU");
+CLI::Option* add_cost(CLI::App& app, std::string& path, const std::string& help) {
+  return add_text(app, "--cost", kInput, kFile, path, help);
 }
 
 CLI::Option* add_json(CLI::App& app, std::string& path) {

@@ -70,7 +70,10 @@ CLI::Option* add_threads(CLI::App& app, const std::string& name, int& value,
 CLI::Option* add_solver(CLI::App& app, std::string& value);
 
 /// Adds --cost.
-CLI::Option* add_cost(CLI::App& app, std::string& path);
+inline constexpr const char* kSplitByCost =
+    "Cost model: make the largest cost of a rank small, such as its time, in place of its tokens. "
+    "Solver time does that, on the CPU";
+CLI::Option* add_cost(CLI::App& app, std::string& path, const std::string& help = kSplitByCost);
 
 /// Adds --json.
 CLI::Option* add_json(CLI::App& app, std::string& path);

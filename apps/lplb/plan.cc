@@ -137,7 +137,7 @@ void run(const Options& options) {
                     formatted("has {} layers, expected one", layers.size()));
   }
   const Placement& placement = layers[0];
-  const std::optional<CostModel> cost = read_cost(options.cost, placement);
+  const std::optional<CostModel> cost = read_cost(options.cost, placement.num_ranks);
   how.cost = cost ? &*cost : nullptr;
   const Batch batch = read_batch(options.topk, placement);
   const Counts counts = count_all(batch, placement, how.backend);

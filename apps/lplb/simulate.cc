@@ -13,10 +13,12 @@
 #include "backend.h"
 #include "commands.h"
 #include "core/format.h"
+#include "io/text.h"
 #include "options.h"
 #include "outputs.h"
 #include "simulate/report/answer.h"
 #include "simulate/report/markup.h"
+#include "split_json.h"
 #include "trace_options.h"
 
 namespace lplb::app {
@@ -70,14 +72,32 @@ class ProgressBar {
 
 std::string table_of(const SimulateReport& report) {
   const auto number = [](double value) { return formatted("{:.3f}", value); };
-  Table table({"policy", "mean", "p50", "p95", "p99", "max", "gap", "moved", "local", "us/solve"});
+  std::vector<std::string> head = {"policy", "mean", "p50", "p95", "p99", "max", "gap"};
+  const std::optional<CostModel>& cost = report.settings.cost;
+  if (cost) {
+    const std::string unit = io::printable(cost->unit());
+    head.insert(head.end(), {unit + " mean", unit + " p99", unit + " gap"});
+  }
+  head.insert(head.end(), {"moved", "local", "us/solve"});
+  Table table(head);
   for (const PolicyReport& policy : report.policies) {
     const Distribution& d = policy.imbalance;
-    table.add({policy.name, number(d.mean), number(d.p50), number(d.p95), number(d.p99),
-               number(d.max), formatted("{:.2f}%", 100 * policy.gap_mean),
-               formatted("{:.1f}", policy.moved_experts_mean),
-               policy.local_share ? formatted("{:.1f}%", 100 * *policy.local_share) : "-",
-               policy.solves > 0 ? formatted("{:.2f}", policy.solve_us.p50) : "-"});
+    std::vector<std::string> row = {policy.name,
+                                    number(d.mean),
+                                    number(d.p50),
+                                    number(d.p95),
+                                    number(d.p99),
+                                    number(d.max),
+                                    formatted("{:.2f}%", 100 * policy.gap_mean)};
+    if (policy.cost) {
+      row.push_back(formatted("{:.1f}", policy.cost->max.mean));
+      row.push_back(formatted("{:.1f}", policy.cost->max.p99));
+      row.push_back(formatted("{:.2f}%", 100 * policy.cost->gap_mean));
+    }
+    row.push_back(formatted("{:.1f}", policy.moved_experts_mean));
+    row.push_back(policy.local_share ? formatted("{:.1f}%", 100 * *policy.local_share) : "-");
+    row.push_back(policy.solves > 0 ? formatted("{:.2f}", policy.solve_us.p50) : "-");
+    table.add(row);
   }
   return table.text();
 }
@@ -86,13 +106,14 @@ std::string title_of(const SimulateReport& report) {
   const std::string slots = report::slots_text(report);
   return formatted(
       "{}{}: {}, {}, {}; {}{}\n"
-      "imbalance (max / mean rank load), gap to the proven bound, experts moved per rebalance "
+      "imbalance (max / mean rank load), gap to the proven bound, {}experts moved per rebalance "
       "and layer, tokens kept on their rank\n\n",
       report.trace.name, report.trace.synthetic ? " (synthetic, not recorded)" : "",
       report::counted(report.num_batches, "batch"),
       report::counted(report.trace.num_layers, "layer"),
       report::counted(report.trace.num_logical_experts, "expert"),
-      report::counted(report.settings.num_ranks, "rank"), slots.empty() ? "" : ", " + slots);
+      report::counted(report.settings.num_ranks, "rank"), slots.empty() ? "" : ", " + slots,
+      report.settings.cost ? "cost of the slowest rank of a layer and its gap, " : "");
 }
 
 /// The sentences with which the page begins: the answer, what it costs, and what to know about the
@@ -107,14 +128,15 @@ std::string answer_of(const SimulateReport& report) {
     const PolicyReport* last = nullptr;
     const auto add_mean = [&](const PolicyReport* policy) {
       if (policy == last) return;
-      means += formatted("{}{} {:.3f}", last == nullptr ? "" : ", ", policy->name,
-                         policy->imbalance.mean);
+      means += formatted("{}{} {}", last == nullptr ? "" : ", ", policy->name,
+                         report::mean_text(report, *policy));
       last = policy;
     };
     add_mean(answer.base);
     for (const report::Effect& effect : answer.effects) add_mean(effect.to);
     add_mean(answer.best);
-    add("Mean imbalance: " + means + ".");
+    const char* const what = report.settings.cost ? "Mean cost" : "Mean imbalance";
+    add(formatted("{}: {}.", what, means));
     add(report::price(report, *answer.best));
   }
   for (const std::string& note : report::notes(report)) add(note);
@@ -137,7 +159,8 @@ void check_placement_options(const Options& options) {
 }
 
 void run(Options& options, const CLI::App& command, const std::string& command_line) {
-  std::vector<Outputs::Target> inputs = {{"--trace", options.simulate.trace}};
+  std::vector<Outputs::Target> inputs = {{"--trace", options.simulate.trace},
+                                         {"--cost", options.simulate.cost_file}};
   for (const std::string& policy : options.simulate.policies) {
     inputs.push_back({"--policies", file_of_policy(policy)});
   }
@@ -155,6 +178,7 @@ void run(Options& options, const CLI::App& command, const std::string& command_l
   options.simulate.solver = parse_solver(options.solver);
   const BackendChoice backend(options.backend);
   options.simulate.backend = backend.backend();
+  options.simulate.cost = read_cost(options.simulate.cost_file, options.simulate.num_ranks);
   check_synthetic(command, options.simulate.trace);
   SimulateReport report;
   {
@@ -181,6 +205,8 @@ void add_simulate(CLI::App& program, std::string command_line) {
   auto options = std::make_shared<Options>();
   SimulateOptions& simulate = options->simulate;
   add_text(*command, "--trace", kInput, kFile, simulate.trace, trace_help())->required();
+  add_cost(*command, simulate.cost_file,
+           "Cost model: adds what the slowest rank costs, such as its time, and the split +time");
   add_integer(*command, "--num-ranks", kSettings, simulate.num_ranks, 1, kMaxRanks,
               "Number of ranks");
   add_integer(*command, "--num-nodes", kSettings, simulate.num_nodes, 1, kMaxRanks,
@@ -203,7 +229,8 @@ void add_simulate(CLI::App& program, std::string command_line) {
       "What to compare: none, eplb, eplb+lplb, eplb+stale; the same with eplb-spread, which has "
       "no expert twice on a rank; TOPOLOGY+even, TOPOLOGY+lplb, "
       "TOPOLOGY+stale, where TOPOLOGY is cube, hypercube, torus:MxN, ring:N or r2o:FILE; "
-      "file:PATH+even, file:PATH+lplb, file:PATH+stale, which replay a placement file. "
+      "file:PATH+even, file:PATH+lplb, file:PATH+stale, which replay a placement file. With --cost "
+      "also none, eplb, eplb-spread, TOPOLOGY and file:PATH with +time, which split by cost. "
       "\\, is a comma of a file's name. If the ranks do not divide the experts, none is left "
       "out of the default",
       [&simulate](const std::string& text) { simulate.policies = split_list(text); })

@@ -109,7 +109,7 @@ void run(const Options& options) {
   parse_solver(options.solver);
   const BackendChoice backend(options.backend);
   const Rows rows = read_rows(options.placement, options.load);
-  const std::optional<CostModel> cost = read_cost(options.cost, rows.layers[0]);
+  const std::optional<CostModel> cost = read_cost(options.cost, rows.layers[0].num_ranks);
   const std::vector<Split> splits =
       solve_all(options, backend.backend(), cost ? &*cost : nullptr, rows);
 

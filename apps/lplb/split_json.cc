@@ -9,14 +9,13 @@
 
 namespace lplb::app {
 
-std::optional<CostModel> read_cost(const std::string& path, const Placement& placement) {
+std::optional<CostModel> read_cost(const std::string& path, Index num_ranks) {
   if (path.empty()) return std::nullopt;
   CostModel model = load_cost_model(path);
   const std::size_t tables = model.tables().size();
-  if (tables != 1 && tables != static_cast<std::size_t>(placement.num_ranks)) {
-    throw FileError(
-        path, "key ranks",
-        formatted("has {} tables, expected num_ranks ({})", tables, placement.num_ranks));
+  if (tables != 1 && tables != static_cast<std::size_t>(num_ranks)) {
+    throw FileError(path, "key ranks",
+                    formatted("has {} tables, expected num_ranks ({})", tables, num_ranks));
   }
   return model;
 }

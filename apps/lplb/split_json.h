@@ -12,7 +12,7 @@ namespace lplb::app {
 
 /// The cost model in a file, or nothing if `path` is empty. Throws FileError, also if its tables
 /// are not one or one for each rank of `placement`.
-std::optional<CostModel> read_cost(const std::string& path, const Placement& placement);
+std::optional<CostModel> read_cost(const std::string& path, Index num_ranks);
 
 /// Throws InternalError unless verify_split() finds that `split` is right. So no wrong result is
 /// ever printed.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "lplb/cost.h"
 #include "lplb/export.h"
 #include "lplb/solver.h"
 #include "lplb/trace.h"
@@ -29,8 +30,9 @@ struct SimulateOptions {
   Index num_replicas = 0;
   /// "none", "eplb", "eplb+lplb", "eplb+stale", the last three also with "eplb-spread",
   /// "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale", "file:PATH", "file:PATH+even",
-  /// "file:PATH+lplb", "file:PATH+stale". parse_topology() has the topologies, docs/traces.md the
-  /// meaning. Empty: default_policies(), without "none" if num_ranks does not divide the experts.
+  /// "file:PATH+lplb", "file:PATH+stale". With `cost` also "none", each "eplb...", "TOPOLOGY" and
+  /// "file:PATH" with "+time". parse_topology() has the topologies, docs/traces.md the meaning.
+  /// Empty: default_policies(), without "none" if num_ranks does not divide the experts.
   std::vector<std::string> policies = {};  // NOLINT(readability-redundant-member-init)
   /// 0: batches are the steps as recorded. N: a step of `tokens` >= 2N is cut into floor(tokens /
   /// N) pieces that differ by at most one token. Then consecutive steps and pieces of one domain
@@ -46,7 +48,13 @@ struct SimulateOptions {
   std::int64_t warm_up = 0;
   Index window = 8;           ///< how many past batches a placement is made from
   Index rebalance_every = 1;  ///< batches between two placements
+  /// The solver of exact splits by tokens; not kTime, which the "+time" policies take.
   Solver solver = Solver::kAuto;
+  /// What tokens cost: one table, or one for each of num_ranks. Every policy then has
+  /// PolicyReport::cost, and each placement's batches are solved by cost too.
+  std::optional<CostModel> cost = {};  // NOLINT(readability-redundant-member-init)
+  /// The file of `cost`, which the page's command names. Empty: "cost.json".
+  std::string cost_file = {};  // NOLINT(readability-redundant-member-init)
   /// kCuda: the batches of a layer between two placements are solved in one launch, up to 4096 at
   /// once. Batches that the device cannot take are solved on the CPU (see SolveOptions::backend).
   /// The report is the same, except for solve_us and num_cuda_solves. A launch takes about 40 us
@@ -67,6 +75,16 @@ struct Distribution {
   double mean = 0, p50 = 0, p95 = 0, p99 = 0, max = 0;
 };
 
+/// What the slowest rank of a layer costs, in the unit of the cost model. Over the pairs of
+/// PolicyReport::imbalance.
+struct CostReport {
+  Distribution max;  ///< the largest cost of a rank
+  /// max / the proven lower bound for the policy's own placement, minus 1.
+  double gap_mean = 0;
+  double gap_max = 0;
+  std::vector<double> layer_mean;  ///< [num_layers]: the mean of `max` in each layer
+};
+
 /// The results of one policy. A pair is a (batch, layer). Pairs without tokens, and those of the
 /// first `warm_up` batches, are in no figure. A mean over no pair is NaN.
 struct PolicyReport {
@@ -76,8 +94,9 @@ struct PolicyReport {
   /// than exact ones are compared with the exact split of the same placement.
   double gap_mean = 0;
   double gap_max = 0;
-  std::int64_t solves = 0;   ///< pairs with an exact split
-  std::int64_t optimal = 0;  ///< of these, proven optimal
+  std::optional<CostReport> cost;  ///< empty without SimulateOptions::cost
+  std::int64_t solves = 0;         ///< pairs with a solved split: exact, or by time
+  std::int64_t optimal = 0;        ///< of these, proven optimal
   /// Microseconds of a solve. On kCuda: of a launch with its copies, divided by its batches. All 0
   /// if `solves` is 0.
   Distribution solve_us;
@@ -118,11 +137,15 @@ struct SimulateReport {
   std::int64_t num_tokens = 0;       ///< tokens of all batches
   std::int64_t num_pairs = 0;        ///< (batch, layer) pairs that are in the figures
   std::int64_t num_empty_pairs = 0;  ///< pairs without tokens, after the warm-up
+  /// Steps without a routing that `batch_tokens` cut in proportion. Their pieces are smoother than
+  /// recorded batches of this size: they have more active experts.
+  std::int64_t num_cut_loads = 0;
   /// Empty if no tokens repeat so often, or the trace has no recorded routing.
   std::optional<RepeatedTokens> repeats;
   /// The policies of default_policies() that were left out, because they cannot take the ranks.
   std::vector<std::string> left_out;
-  std::int64_t num_solves = 0;       ///< (batch, layer, placement); policies may share one
+  /// (batch, layer, placement), with a cost twice: by tokens and by cost. Policies may share one.
+  std::int64_t num_solves = 0;
   std::int64_t num_cuda_solves = 0;  ///< of these, on the device; not in the JSON
   /// The first batch of each bucket of time. There are at most 128 buckets; each has the same
   /// number of batches, a power of two, but the last one may have fewer.

@@ -10,6 +10,7 @@ from typing import Any
 
 from lplb import _lplb
 from lplb._arrays import check_int
+from lplb._cost import CostModel
 from lplb._placement import Placement, layers_of
 
 
@@ -65,6 +66,7 @@ def simulate(
     warm_up: int = 0,
     window: int = 8,
     rebalance_every: int = 1,
+    cost: CostModel | str | os.PathLike[str] | None = None,
     solver: str = "auto",
     jobs: int = 1,
     expert_bytes: int | None = None,
@@ -82,8 +84,9 @@ def simulate(
     policies : sequence of str, or names with commas between, optional
         "none"; "eplb", "eplb+lplb", "eplb+stale", and the same with "eplb-spread";
         "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale"; "file:PATH+even", "file:PATH+lplb",
-        "file:PATH+stale". By default none, eplb and eplb+lplb; "none" is left out if num_ranks does
-        not divide the experts.
+        "file:PATH+stale". With `cost` also "none", "eplb", "eplb-spread", "TOPOLOGY" and
+        "file:PATH" with "+time". By default none, eplb and eplb+lplb; "none" is left out if
+        num_ranks does not divide the experts.
     batch_tokens : int
         Merge or cut steps to batches of this many tokens; 0: as recorded.
     skip_steps : int
@@ -97,6 +100,9 @@ def simulate(
         How many past batches a placement is made from.
     rebalance_every : int
         How many batches a placement is used for.
+    cost : CostModel or path of its file, optional
+        What tokens cost. Every policy then has `cost`: what the slowest rank of a layer costs, and
+        its gap to the proven bound.
     expert_bytes : int, optional
         Bytes of one expert's weights in one layer, to say how much a rebalance moves.
     num_ranks, num_nodes, num_groups, redundants, solver, jobs, seed :
@@ -114,12 +120,19 @@ def simulate(
     >>> report = lplb.simulate("synthetic:W0_balanced", policies=["none"])
     >>> report["policies"][0]["name"]
     'none'
+    >>> report = lplb.simulate("synthetic:W0_balanced", cost=lplb.CostModel.weights_only())
+    >>> report.policy("none")["cost"]["mean"]
+    32.0
     >>> lplb.simulate("synthetic:W1_hot_expert_set").placement("eplb+lplb")[0]
     Placement(256 experts in 272 slots on 8 ranks)
     """
     if policies is not None and not policies:
         raise ValueError("policies: is empty, expected at least one, or None")
     slots = 0 if num_replicas is None else check_int(num_replicas, "num_replicas", 1)
+    if cost is not None and not isinstance(cost, (CostModel, str, os.PathLike)):
+        raise TypeError(f"cost: is a {type(cost).__name__}, expected a CostModel or a path")
+    path = "" if cost is None or isinstance(cost, CostModel) else os.fspath(cost)
+    model = cost if isinstance(cost, CostModel) or cost is None else CostModel.load(path)
     size = 0 if expert_bytes is None else check_int(expert_bytes, "expert_bytes", 1)
     text, html, placements = _lplb.simulate(
         os.fspath(trace),
@@ -135,6 +148,8 @@ def simulate(
         check_int(warm_up, "warm_up"),
         check_int(window, "window"),
         check_int(rebalance_every, "rebalance_every"),
+        None if model is None else model._model,
+        path,
         solver,
         check_int(jobs, "jobs"),
         size,

@@ -53,6 +53,26 @@ def test_a_split_by_cost_is_proven(cube: lplb.Placement) -> None:
     assert by_tokens.max_load <= split.max_load
 
 
+def test_a_replay_has_costs(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "model.json"
+    staircase().save(path)
+    trace = "synthetic:W2_hot_rank"
+    report = lplb.simulate(trace, policies="eplb,eplb+time", batch_tokens=0, cost=path, jobs=2)
+    eplb, time = (report.policy(name)["cost"] for name in ("eplb", "eplb+time"))
+    assert time["mean"] <= eplb["mean"] and time["gap"]["mean"] < eplb["gap"]["mean"]
+    assert report["settings"]["cost"] == MODEL and report["settings"]["cost_file"] == str(path)
+    assert "--cost" in report.html
+    given = lplb.simulate(trace, policies="eplb", cost=staircase())
+    assert given.policy("eplb")["cost"] == eplb
+    assert lplb.simulate(trace, policies="eplb").policy("eplb")["cost"] is None
+    with pytest.raises(ValueError, match=r"policies: \"eplb\+time\" needs a cost model"):
+        lplb.simulate(trace, policies="eplb+time")
+    with pytest.raises(OSError, match="none.json"):
+        lplb.simulate(trace, cost=tmp_path / "none.json")
+    with pytest.raises(TypeError, match="cost: is a dict, expected a CostModel or a path"):
+        lplb.simulate(trace, cost=MODEL)  # type: ignore[arg-type]
+
+
 def test_bad_models_are_refused(cube: lplb.Placement, tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match=r"cost\[1\]: is 30"):
         lplb.CostModel([1, 2], [31, 30], then_every=1, then_cost=0)

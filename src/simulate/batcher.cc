@@ -51,6 +51,7 @@ bool Batcher::load_step() {
   piece_ = 0;
   num_pieces_ = 1;
   if (batch_tokens_ > 0) num_pieces_ = std::max<std::int64_t>(1, step_.num_tokens / batch_tokens_);
+  num_cut_loads_ += num_pieces_ > 1 && step_.topk_idx.empty() ? 1 : 0;
   return true;
 }
 

@@ -37,6 +37,9 @@ class Batcher {
   /// bad or a sum passes 2^63 - 1.
   bool next(Batch& batch);
 
+  /// How many steps without a routing were cut so far.
+  std::int64_t num_cut_loads() const { return num_cut_loads_; }
+
  private:
   /// A batch that is being collected: its loads, and its rows and homes if the trace has a routing.
   struct Pending {
@@ -63,6 +66,7 @@ class Batcher {
   TraceStep step_;
   std::int64_t num_pieces_ = 0;  // how many pieces step_ has
   std::int64_t piece_ = 0;       // the next piece to take
+  std::int64_t num_cut_loads_ = 0;
   Pending pending_;
 };
 

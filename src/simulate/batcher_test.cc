@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -131,6 +132,57 @@ TEST(BatcherTest, KeepsEveryTokenOfTheRecordedLoads) {
       EXPECT_EQ(got, expected) << file << " " << tokens;
     }
   }
+}
+
+// Batches at decode size hold the experts of consecutive tokens as they were recorded.
+TEST(BatcherTest, SmallBatchesAreConsecutiveRecordedTokens) {
+  constexpr std::int64_t kTokens = 64;
+  for (const char* file : {"deepseek-v2-lite.topk.npy", "qwen3-30b-a3b.topk.npy"}) {
+    const auto recount = open_trace(recorded(file));
+    const TraceInfo info = recount->info();
+    const auto experts = static_cast<std::size_t>(info.num_logical_experts);
+    const auto layers = static_cast<std::size_t>(info.num_layers);
+    const auto row = layers * static_cast<std::size_t>(info.num_topk);
+    std::vector<Index> rows;  // of all steps
+    std::vector<std::int64_t> domain_ends;
+    std::string domain;
+    for (TraceStep step; recount->next(step);) {
+      if (step.domain != domain && !rows.empty()) {
+        domain_ends.push_back(static_cast<std::int64_t>(rows.size() / row));
+      }
+      domain = step.domain;
+      rows.insert(rows.end(), step.topk_idx.begin(), step.topk_idx.end());
+    }
+    domain_ends.push_back(static_cast<std::int64_t>(rows.size() / row));
+
+    const auto reader = open_trace(recorded(file));
+    Batcher batcher(*reader, kTokens, 8);
+    std::int64_t at = 0;
+    for (Batch batch; batcher.next(batch);) {
+      std::vector<Load> load(layers * experts, 0);
+      for (std::size_t i = static_cast<std::size_t>(at) * row;
+           i < static_cast<std::size_t>(at + batch.num_tokens) * row; ++i) {
+        const std::size_t layer = i % row / static_cast<std::size_t>(info.num_topk);
+        ++load[layer * experts + static_cast<std::size_t>(rows[i])];
+      }
+      ASSERT_EQ(batch.load, load) << file << " from token " << at;
+      at += batch.num_tokens;
+      ASSERT_LT(batch.num_tokens, 3 * kTokens);
+      if (batch.num_tokens < kTokens) {
+        ASSERT_TRUE(std::ranges::binary_search(domain_ends, at)) << file << " at " << at;
+      }
+    }
+    EXPECT_EQ(at, domain_ends.back());
+    EXPECT_EQ(batcher.num_cut_loads(), 0);
+  }
+}
+
+TEST(BatcherTest, CountsStepsThatAreCutInProportion) {
+  Given trace(2, {step_of("a", {12, 8}), step_of("a", {9, 0}), step_of("a", {20, 20})});
+  Batcher batcher(trace, 10, 2);
+  for (Batch batch; batcher.next(batch);) {
+  }
+  EXPECT_EQ(batcher.num_cut_loads(), 2);
 }
 
 TEST(BatcherTest, BatchCountsOfTheRecordedLoads) {

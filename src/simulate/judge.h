@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "core/cost_curve.h"
 #include "lplb/types.h"
 
 namespace lplb::replay {
@@ -12,6 +13,8 @@ namespace lplb::replay {
 struct PolicyOutcome {
   double imbalance = 1;
   double gap = 0;
+  double cost = 0;  // the largest cost of a rank, in the model's unit; 0 without a model
+  double cost_gap = 0;
   double local = 0;  // tokens that stay on their home rank; 0 if homes are not known
   double total = 0;  // all tokens; 0 if homes are not known
 };
@@ -26,5 +29,13 @@ struct PolicyOutcome {
 PolicyOutcome judge(const Placement& placement, std::span<const Load> physical_load, double bound,
                     std::span<const Load> source_load, std::vector<Load>& rank_load,
                     std::span<double> heat);
+
+/// The largest cost of a rank, in thousandths of the model's unit. An expert with several slots on
+/// a rank is one part.
+///
+/// - `curves`: the cost of each rank [num_ranks], or [1] for all
+/// - `taken` [num_logical] is scratch memory: zeros, before and after
+double slowest_cost(const Placement& placement, std::span<const Load> physical_load,
+                    std::span<const CostCurve> curves, std::span<Load> taken);
 
 }  // namespace lplb::replay

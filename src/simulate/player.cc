@@ -50,6 +50,19 @@ PlacementShape shape_of(const SimulateOptions& options, const TraceInfo& trace) 
           .num_replicas = options.num_replicas};
 }
 
+/// The cost of each rank of `placement` [num_ranks], or [1] if all have the same.
+std::vector<CostCurve> curves_of(const Placement& placement, const CostModel& model) {
+  const std::vector<CostTable>& tables = model.tables();
+  const bool one = tables.size() == 1 && placement.rank_speed.empty();
+  std::vector<CostCurve> curves(one ? 1 : static_cast<std::size_t>(placement.num_ranks));
+  for (std::size_t g = 0; g < curves.size(); ++g) {
+    const auto rank = static_cast<Index>(g);
+    if (!one && !placement.alive(rank)) continue;  // has no tokens
+    curves[g].assign(tables[tables.size() == 1 ? 0 : g], placement.speed(rank));
+  }
+  return curves;
+}
+
 }  // namespace
 
 std::size_t run_length(std::int64_t batch, std::int64_t rebalance_every, std::size_t most) {
@@ -59,11 +72,17 @@ std::size_t run_length(std::int64_t batch, std::int64_t rebalance_every, std::si
 
 Player::Player(const SimulateOptions& options, const TraceInfo& trace)
     : options_(options),
-      solve_options_{.solver = options.solver, .backend = options.backend},
+      exact_options_{.solver = options.solver, .backend = options.backend},
+      time_options_{.solver = Solver::kTime,
+                    .backend = options.backend,
+                    .cost = options.cost ? &*options.cost : nullptr},
       shape_(shape_of(options, trace)),
       num_layers_(static_cast<std::size_t>(trace.num_layers)),
       scratch_(static_cast<std::size_t>(options.jobs)) {
   for (std::size_t i = 0; i < options.policies.size(); ++i) add_policy(i, options.policies[i]);
+  for (Scratch& scratch : scratch_) {
+    scratch.taken.assign(static_cast<std::size_t>(shape_.num_logical), 0);
+  }
   if (options.backend == Backend::kCuda) warm_up();
 }
 
@@ -72,24 +91,25 @@ void Player::warm_up() {
   const std::vector<Load> load(static_cast<std::size_t>(shape_.num_logical), 0);
   const Layer& state = groups_[0].layers[0];
   for (Scratch& scratch : scratch_) {
-    scratch.run_split.resize(static_cast<std::size_t>(state.placement.num_physical()));
-    scratch.summary.resize(1);
-    solve_batch(state.problem, load, scratch.run_split, scratch.summary, scratch.workspace,
-                solve_options_);
+    solve_all(state.problem, load, scratch.workspace, exact_options_, scratch.exact);
   }
 }
 
 void Player::add_policy(std::size_t index, const std::string& name) {
   const PolicyName parsed = parse_policy(name);
+  check_argument(parsed.split != SplitKind::kTime || options_.cost, "policies",
+                 "\"{}\" needs a cost model", name);
   auto group = std::find_if(groups_.begin(), groups_.end(),
                             [&](const Group& g) { return g.name == parsed.placement; });
   if (group == groups_.end()) {
-    groups_.push_back({parsed.placement, parsed.factory(parsed.placement, shape_), {}, {}, false});
+    groups_.push_back(
+        {parsed.placement, parsed.factory(parsed.placement, shape_), {}, {}, {}, false});
     group = groups_.end() - 1;
     group->layers.reserve(num_layers_);
     for (Index layer = 0; layer < shape_.num_layers; ++layer) {
       group->layers.emplace_back(group->policy->first(layer));
     }
+    if (options_.cost) group->curves = curves_of(group->layers[0].placement, *options_.cost);
   }
   group->members.push_back(index);
   group->is_stale |= parsed.split == SplitKind::kStale;
@@ -123,7 +143,6 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
   Layer& state = group.layers[layer];
   const auto ranks = static_cast<std::size_t>(shape_.num_ranks);
   const auto experts = static_cast<std::size_t>(shape_.num_logical);
-  const auto slots = static_cast<std::size_t>(state.placement.num_physical());
   PlacementOutcome* const placed =
       out.placement.data() + (group_index * num_layers_ + layer) * out.size;
 
@@ -137,29 +156,28 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
       take_shares(batches[first - 1], state, layer, scratch);
     }
     count = run_from(group, number, out.size - begin);
-    const double solve_us = solve_run(batches, first, count, state, layer, scratch);
-    const auto exact_of = [&](std::size_t i) {
-      return std::span<const Load>(scratch.run_split).subspan(i * slots, slots);
-    };
+    solve_run(batches, first, count, state, layer, scratch);
     for (std::size_t i = 0; i < count; ++i) {
-      const SplitSummary& summary = scratch.summary[i];
-      placed[begin + i].optimal = summary.status == SolveStatus::kOptimal;
-      placed[begin + i].backend = summary.backend;
-      placed[begin + i].solve_us = solve_us;
-      const std::span<const Load> exact = exact_of(i);
+      placed[begin + i].exact = scratch.exact.outcome(i);
+      if (options_.cost) placed[begin + i].time = scratch.time.outcome(i);
       for (const std::size_t policy : group.members) {
         const std::size_t item = (policy * num_layers_ + layer) * out.size + begin + i;
         const Batch& batch = batches[first + i];
-        out.policy[item] =
-            judge(state.placement,
-                  split(batch, state, layer, members_[policy].split, exact,
-                        i == 0 ? state.shares : exact_of(i - 1), scratch),
-                  summary.lower_bound, sources_of(batch, layer, ranks * experts), scratch.rank_load,
-                  std::span(out.heat).subspan(item * ranks, ranks));
+        const std::span<const Load> taken =
+            split(batch, state, layer, members_[policy].split, i, scratch);
+        PolicyOutcome& outcome = out.policy[item];
+        outcome = judge(state.placement, taken, scratch.exact.summary[i].lower_bound,
+                        sources_of(batch, layer, ranks * experts), scratch.rank_load,
+                        std::span(out.heat).subspan(item * ranks, ranks));
+        if (!options_.cost) continue;
+        const double bound = scratch.time.summary[i].cost_lower_bound;
+        outcome.cost = slowest_cost(state.placement, taken, group.curves, scratch.taken) /
+                       static_cast<double>(kCostsPerUnit);
+        outcome.cost_gap = bound > 0 ? outcome.cost / bound - 1 : 0;
       }
     }
     if (group.is_stale) {
-      const std::span<const Load> last = exact_of(count - 1);
+      const std::span<const Load> last = scratch.exact.of(count - 1);
       state.shares.assign(last.begin(), last.end());
     }
   }
@@ -176,24 +194,31 @@ std::size_t Player::run_from(const Group& group, std::int64_t batch, std::size_t
   return group.policy->adapts() ? run_length(batch, options_.rebalance_every, most) : most;
 }
 
-/// Solves `count` batches of one placement exactly, into scratch.run_split and scratch.summary.
-/// Returns the time of a solve in microseconds.
-double Player::solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
-                         const Layer& state, std::size_t layer, Scratch& scratch) const {
-  using Clock = std::chrono::steady_clock;
+/// Solves `count` batches of one placement, into scratch.exact and scratch.time.
+void Player::solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
+                       const Layer& state, std::size_t layer, Scratch& scratch) const {
   const auto experts = static_cast<std::size_t>(shape_.num_logical);
   scratch.run_load.clear();
   for (std::size_t i = first; i < first + count; ++i) {
     const std::span<const Load> load = layer_of(batches[i].load, layer, experts);
     scratch.run_load.insert(scratch.run_load.end(), load.begin(), load.end());
   }
-  scratch.run_split.resize(count * static_cast<std::size_t>(state.placement.num_physical()));
-  scratch.summary.resize(count);
+  solve_all(state.problem, scratch.run_load, scratch.workspace, exact_options_, scratch.exact);
+  if (!options_.cost) return;
+  solve_all(state.problem, scratch.run_load, scratch.workspace, time_options_, scratch.time);
+}
+
+/// Solves the batches of `loads` [run, num_logical] into `run`.
+void Player::solve_all(const SplitProblem& problem, const std::vector<Load>& loads,
+                       Workspace& workspace, const SolveOptions& options, Run& run) {
+  using Clock = std::chrono::steady_clock;
+  const std::size_t count = loads.size() / static_cast<std::size_t>(problem.num_logical());
+  run.split.resize(count * static_cast<std::size_t>(problem.num_physical()));
+  run.summary.resize(count);
   const auto begin = Clock::now();
-  solve_batch(state.problem, scratch.run_load, scratch.run_split, scratch.summary,
-              scratch.workspace, solve_options_);
+  solve_batch(problem, loads, run.split, run.summary, workspace, options);
   const std::chrono::duration<double, std::micro> took = Clock::now() - begin;
-  return took.count() / static_cast<double>(count);
+  run.us = took.count() / static_cast<double>(count);
 }
 
 /// Sets state.shares to the exact split of `batch` over the current placement. This is needed after
@@ -201,10 +226,10 @@ double Player::solve_run(const std::deque<Batch>& batches, std::size_t first, st
 void Player::take_shares(const Batch& batch, Layer& state, std::size_t layer,
                          Scratch& scratch) const {
   state.shares.resize(static_cast<std::size_t>(state.placement.num_physical()));
-  scratch.summary.resize(1);
+  scratch.exact.summary.resize(1);
   solve_batch(state.problem,
               layer_of(batch.load, layer, static_cast<std::size_t>(shape_.num_logical)),
-              state.shares, scratch.summary, scratch.workspace, solve_options_);
+              state.shares, scratch.exact.summary, scratch.workspace, exact_options_);
 }
 
 /// Sets `sum` [num_logical] to the layer's load in the window of batches before batches[past].
@@ -250,15 +275,16 @@ std::vector<Placement> Player::next_placement(std::size_t policy, const std::deq
   return layers;
 }
 
-/// One policy's split of one layer: [num_physical]. `exact` is the exact split, and `shares` that
-/// of the previous batch; `shares` is empty if there is no previous batch.
+/// One policy's split of one layer, of the i-th batch of the run: [num_physical].
 std::span<const Load> Player::split(const Batch& batch, const Layer& state, std::size_t layer,
-                                    SplitKind kind, std::span<const Load> exact,
-                                    std::span<const Load> shares, Scratch& scratch) const {
-  if (kind == SplitKind::kExact) return exact;
+                                    SplitKind kind, std::size_t i, Scratch& scratch) const {
+  if (kind == SplitKind::kExact) return scratch.exact.of(i);
+  if (kind == SplitKind::kTime) return scratch.time.of(i);
   const std::span<const Load> load =
       layer_of(batch.load, layer, static_cast<std::size_t>(shape_.num_logical));
-  scratch.other_split.resize(exact.size());
+  const std::span<const Load> shares =  // empty if there is no previous batch
+      i == 0 ? std::span<const Load>(state.shares) : scratch.exact.of(i - 1);
+  scratch.other_split.resize(static_cast<std::size_t>(state.placement.num_physical()));
   if (kind == SplitKind::kStale && !shares.empty()) {
     split_by_shares(state.placement, shares, load, scratch.other_split);
   } else {

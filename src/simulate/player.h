@@ -12,13 +12,19 @@
 
 namespace lplb::replay {
 
+/// How a split was solved.
+struct SolveOutcome {
+  bool optimal = false;
+  Backend backend = Backend::kCpu;  // where
+  double us = 0;
+};
+
 /// What a placement gave for one (batch, layer). It does not depend on how tokens are split over
 /// it.
 struct PlacementOutcome {
-  Index moved = -1;  // experts fetched from other ranks; -1: no rebalance
-  bool optimal = false;
-  Backend backend = Backend::kCpu;  // where the split was solved
-  double solve_us = 0;
+  Index moved = -1;    // experts fetched from other ranks; -1: no rebalance
+  SolveOutcome exact;  // by tokens
+  SolveOutcome time;   // by cost, if there is one
 };
 
 /// The outcomes of one block of batches; item i of a (policy, layer) is the block's i-th batch.
@@ -37,9 +43,10 @@ std::size_t run_length(std::int64_t batch, std::int64_t rebalance_every, std::si
 
 /// Places and splits batches, in order. Policies with the same placement share it. They also share
 /// one exact solve for each (batch, layer): it is the split of the "+lplb" policy, and the bound
-/// that the other splits are compared with. On kCuda the batches of a layer are solved in runs: one
-/// launch solves all batches of a block that have the same placement. Each thread has a stream of
-/// its own.
+/// that the other splits are compared with. With a cost model they share one solve by cost in the
+/// same way: it is the split of the "+time" policy, and the bound of the others' costs. On kCuda
+/// the batches of a layer are solved in runs: one launch solves all batches of a block that have
+/// the same placement. Each thread has a stream of its own.
 class Player {
  public:
   Player(const SimulateOptions& options, const TraceInfo& trace);
@@ -67,19 +74,35 @@ class Player {
     std::unique_ptr<PlacementPolicy> policy;
     std::vector<Layer> layers;
     std::vector<std::size_t> members;
+    /// The cost of each rank [num_ranks], or [1] for all; empty without a model. All placements of
+    /// a group have the same speeds.
+    std::vector<CostCurve> curves;
     bool is_stale = false;  // whether some member splits by kStale
   };
   struct Member {
     std::size_t placement;
     SplitKind split;
   };
+  struct Run {                          // the solved splits of successive batches of one placement
+    std::vector<Load> split;            // [run, num_physical]
+    std::vector<SplitSummary> summary;  // [run]
+    double us = 0;                      // of one batch
+
+    std::span<const Load> of(std::size_t i) const {
+      const std::size_t slots = split.size() / summary.size();
+      return std::span(split).subspan(i * slots, slots);
+    }
+    SolveOutcome outcome(std::size_t i) const {
+      return {summary[i].status == SolveStatus::kOptimal, summary[i].backend, us};
+    }
+  };
   struct Scratch {  // memory of one thread
     Workspace workspace;
-    std::vector<Load> run_load;         // [run, num_logical]
-    std::vector<Load> run_split;        // [run, num_physical]: the exact splits
-    std::vector<SplitSummary> summary;  // [run]
-    std::vector<Load> other_split;      // [num_physical]: a split that is not exact
-    std::vector<Load> rank_load;        // [num_ranks]
+    std::vector<Load> run_load;     // [run, num_logical]
+    Run exact, time;                // `time` is empty without a cost model
+    std::vector<Load> other_split;  // [num_physical]: a split that is not solved
+    std::vector<Load> taken;        // [num_logical]: zeros
+    std::vector<Load> rank_load;    // [num_ranks]
     std::vector<double> past_load;
     std::vector<Index> held_by;
   };
@@ -93,16 +116,17 @@ class Player {
                   std::vector<double>& sum) const;
   Index rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
                   std::size_t layer, Scratch& scratch) const;
-  double solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
-                   const Layer& state, std::size_t layer, Scratch& scratch) const;
+  void solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
+                 const Layer& state, std::size_t layer, Scratch& scratch) const;
+  static void solve_all(const SplitProblem& problem, const std::vector<Load>& loads,
+                        Workspace& workspace, const SolveOptions& options, Run& run);
   void warm_up();
   void take_shares(const Batch& batch, Layer& state, std::size_t layer, Scratch& scratch) const;
   std::span<const Load> split(const Batch& batch, const Layer& state, std::size_t layer,
-                              SplitKind kind, std::span<const Load> exact,
-                              std::span<const Load> shares, Scratch& scratch) const;
+                              SplitKind kind, std::size_t i, Scratch& scratch) const;
 
   const SimulateOptions& options_;
-  SolveOptions solve_options_;
+  SolveOptions exact_options_, time_options_;
   PlacementShape shape_;
   std::size_t num_layers_;
   std::vector<Group> groups_;

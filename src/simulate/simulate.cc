@@ -50,6 +50,14 @@ void check_options(const SimulateOptions& o) {
   check_argument(o.skip_steps >= 0, "skip_steps", "{} is not >= 0", o.skip_steps);
   check_argument(o.warm_up >= 0, "warm_up", "{} is not >= 0", o.warm_up);
   check_argument(o.expert_bytes >= 0, "expert_bytes", "{} is not >= 0", o.expert_bytes);
+  check_argument(o.solver != Solver::kTime, "solver",
+                 "\"time\" is the split of policies that end in \"+time\", expected a solver of "
+                 "exact splits");
+  if (o.cost && o.cost->tables().size() != 1) {
+    check_argument(o.cost->tables().size() == static_cast<std::size_t>(o.num_ranks), "cost",
+                   "has {} tables, expected one, or num_ranks ({})", o.cost->tables().size(),
+                   o.num_ranks);
+  }
   for (auto name = o.policies.begin(); name != o.policies.end(); ++name) {
     check_argument(std::find(o.policies.begin(), name, *name) == name, "policies",
                    "\"{}\" is named twice", *name);
@@ -153,6 +161,7 @@ SimulateReport simulate(const SimulateOptions& options) {
   if (report.num_pairs == 0) {
     throw FileError(file_of(options), "", "holds no tokens in the batches that the figures are of");
   }
+  report.num_cut_loads = batcher.num_cut_loads();
   report.repeats = reader.repeats();
   for (std::size_t i = 0; i < report.policies.size(); ++i) {
     report.policies[i].next_placement = player.next_placement(i, batches);

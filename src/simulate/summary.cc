@@ -40,6 +40,7 @@ Summary::Summary(const SimulateOptions& options, const TraceInfo& trace)
     : num_ranks_(static_cast<std::size_t>(options.num_ranks)),
       num_layers_(static_cast<std::size_t>(trace.num_layers)),
       warm_up_(options.warm_up),
+      has_cost_(options.cost.has_value()),
       layer_pairs_(num_layers_, 0.0),
       bucket_pairs_(kMaxBuckets, 0.0),
       policies_(options.policies.size()) {
@@ -49,6 +50,9 @@ Summary::Summary(const SimulateOptions& options, const TraceInfo& trace)
     policies_[i].layer.assign(num_layers_, 0.0);
     policies_[i].bucket.assign(kMaxBuckets, 0.0);
     policies_[i].heat.assign(kMaxBuckets * num_ranks_, 0.0);
+    if (!has_cost_) continue;
+    policies_[i].report.cost.emplace();
+    policies_[i].layer_cost.assign(num_layers_, 0.0);
   }
 }
 
@@ -68,8 +72,10 @@ void Summary::add(const BlockOutcome& block, const Player& player) {
         ++layer_pairs_[layer];
         ++bucket_pairs_[bucket];
         for (std::size_t at = pair; at < block.placement.size(); at += pairs) {
-          ++num_solves_;
-          num_cuda_solves_ += block.placement[at].backend == Backend::kCuda;
+          const PlacementOutcome& placed = block.placement[at];
+          num_solves_ += has_cost_ ? 2 : 1;
+          num_cuda_solves_ += placed.exact.backend == Backend::kCuda;
+          num_cuda_solves_ += has_cost_ && placed.time.backend == Backend::kCuda;
         }
       }
       for (std::size_t p = 0; p < policies_.size(); ++p) {
@@ -82,7 +88,9 @@ void Summary::add(const BlockOutcome& block, const Player& player) {
         const std::size_t item = p * pairs + pair;
         add_outcome(policies_[p], layer, bucket, block.policy[item],
                     std::span(block.heat).subspan(item * num_ranks_, num_ranks_));
-        if (player.split_of(p) == SplitKind::kExact) add_solve(policies_[p], placed);
+        add_cost(policies_[p], layer, block.policy[item]);
+        if (player.split_of(p) == SplitKind::kExact) add_solve(policies_[p], placed.exact);
+        if (player.split_of(p) == SplitKind::kTime) add_solve(policies_[p], placed.time);
       }
     }
   }
@@ -116,10 +124,19 @@ void Summary::add_outcome(Sums& sums, std::size_t layer, std::size_t bucket,
   for (std::size_t r = 0; r < num_ranks_; ++r) sums.heat[bucket * num_ranks_ + r] += heat[r];
 }
 
-void Summary::add_solve(Sums& sums, const PlacementOutcome& outcome) {
+void Summary::add_cost(Sums& sums, std::size_t layer, const PolicyOutcome& outcome) {
+  if (!sums.report.cost) return;
+  CostReport& report = *sums.report.cost;
+  sums.cost.push_back(outcome.cost);
+  sums.layer_cost[layer] += outcome.cost;
+  sums.cost_gap += outcome.cost_gap;
+  report.gap_max = std::max(report.gap_max, outcome.cost_gap);
+}
+
+void Summary::add_solve(Sums& sums, const SolveOutcome& outcome) {
   ++sums.report.solves;
   sums.report.optimal += outcome.optimal;
-  sums.solve_us.push_back(outcome.solve_us);
+  sums.solve_us.push_back(outcome.us);
 }
 
 void Summary::finish(SimulateReport& report) {
@@ -149,6 +166,13 @@ void Summary::finish_policy(Sums& sums) const {
   if (sums.total > 0) report.local_share = sums.local / sums.total;
   for (std::size_t layer = 0; layer < num_layers_; ++layer) {
     report.layer_mean.push_back(sums.layer[layer] / layer_pairs_[layer]);
+  }
+  if (report.cost) {
+    report.cost->max = summarize(sums.cost);
+    report.cost->gap_mean = sums.cost_gap / static_cast<double>(num_pairs_);
+    for (std::size_t layer = 0; layer < num_layers_; ++layer) {
+      report.cost->layer_mean.push_back(sums.layer_cost[layer] / layer_pairs_[layer]);
+    }
   }
 
   const auto buckets = static_cast<std::size_t>((num_batches_ + bucket_width_ - 1) / bucket_width_);

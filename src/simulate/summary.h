@@ -29,7 +29,9 @@ class Summary {
     PolicyReport report;
     std::vector<double> imbalance;  // one for each (batch, layer)
     std::vector<double> solve_us;
-    double gap = 0;
+    std::vector<double> cost;        // one for each (batch, layer); empty without a cost model
+    std::vector<double> layer_cost;  // [num_layers]: sums; empty without a cost model
+    double gap = 0, cost_gap = 0;
     double local = 0, total = 0;
     std::vector<double> layer;   // [num_layers]
     std::vector<double> bucket;  // [kMaxBuckets]
@@ -39,11 +41,13 @@ class Summary {
   std::size_t bucket_of(std::int64_t batch);
   void add_outcome(Sums& sums, std::size_t layer, std::size_t bucket, const PolicyOutcome& outcome,
                    std::span<const double> heat);
-  static void add_solve(Sums& sums, const PlacementOutcome& outcome);
+  static void add_cost(Sums& sums, std::size_t layer, const PolicyOutcome& outcome);
+  static void add_solve(Sums& sums, const SolveOutcome& outcome);
   void finish_policy(Sums& sums) const;
 
   std::size_t num_ranks_, num_layers_;
   std::int64_t warm_up_;
+  bool has_cost_;
   std::int64_t num_batches_ = 0;
   std::int64_t num_pairs_ = 0, num_empty_pairs_ = 0;
   std::vector<double> layer_pairs_;   // [num_layers]: how many pairs are in the figures

@@ -118,6 +118,42 @@ class Cost(support.CommandTest):
         out = self.json_of(line)
         self.assertEqual((out["planned"], out["max_cost"], out["status"]), (6, 2, "optimal"))
 
+    def test_simulate_shows_costs(self):
+        self.file("c.json", WEIGHTS)
+        trace = "--trace synthetic:W7_burst --synthetic-num-steps 9 --synthetic-num-layers 2"
+        line = f"simulate {trace} --redundants 1 --synthetic-num-tokens 20 --jobs 2"
+        policies = "--policies none,eplb,eplb+lplb,eplb+time"
+        table = self.ok(f"{line} --cost c.json {policies}")
+        for text in ("experts mean  experts p99  experts gap", "a layer against", "Mean cost: "):
+            self.assertIn(text, table)
+        out = self.json_of(f"{line} --cost c.json {policies}")
+        self.assertEqual(out["settings"]["cost_file"], "c.json")
+        self.assertEqual(out["settings"]["cost"]["unit"], "experts")
+        none, eplb, exact, time = (p["cost"] for p in out["policies"])
+        self.assertLess(time["mean"], exact["mean"])
+        self.assertLess(time["mean"], eplb["mean"])
+        self.assertEqual(time["gap"], {"mean": 0, "max": 0})  # decode: proven optimal
+        self.assertGreater(exact["gap"]["mean"], 0)
+        self.assertEqual(none["mean"], sum(p["cost"] for p in out["policies"][0]["layers"]) / 2)
+        self.assertEqual(out["policies"][3]["optimal"], 18)
+        without = self.json_of(f"{line} --policies none,eplb,eplb+lplb")
+        for old, new in zip(without["policies"], out["policies"]):
+            self.assertEqual((old["imbalance"], old["gap"]), (new["imbalance"], new["gap"]))
+            self.assertIsNone(old["cost"])
+
+    def test_simulate_refuses(self):
+        self.file("c.json", WEIGHTS)
+        line = "simulate --trace synthetic:W0_balanced --policies"
+        for policy in ("none+time", "eplb+time", "cube+time", "file:p.json+time"):
+            self.refused(f"{line} {policy}", status=2, says=[policy, "needs a cost model"])
+        self.refused(
+            f"{line} eplb --cost c.json --solver time", status=2, says=["--solver", "+time"]
+        )
+        table = {k: v for k, v in WEIGHTS.items() if k != "unit"}
+        self.file("c.json", {"unit": "us", "ranks": [table] * 3})
+        says = ["c.json: key ranks", "3 tables", "num_ranks (8)"]
+        self.refused(f"{line} eplb+time --cost c.json", status=INPUT, says=says)
+
     def test_models_of_the_project_are_taken(self):
         for path in sorted((ROOT / "data" / "cost").glob("*.json")):
             line = f"solve --placement p.json --load l.json --cost {path}"

@@ -183,6 +183,7 @@ class Outputs(support.CommandTest):
             ("place --trace l.json --num-ranks 2 --json l.json", "--json", "--trace"),
             ("place --load l.json --policy r2o:p.json --json p.json", "--json", "--policy"),
             ("simulate --trace l.json --html l.json", "--html", "--trace"),
+            (f"{self.simulate} --cost c.json --html c.json", "--html", "--cost"),
         ):
             self.refused(line, status=USAGE, says=[output, f"is the file of {source}"])
         for path, data in before.items():

@@ -31,19 +31,24 @@ constexpr std::string_view kFile = "file:";
 
 constexpr std::array kRegistry = {
     Entry{Named::kExactly, "none", "", SplitKind::kEven, make_contiguous},
+    Entry{Named::kExactly, "none", "+time", SplitKind::kTime, make_contiguous},
     Entry{Named::kExactly, "eplb", "", SplitKind::kEven, make_eplb},
     Entry{Named::kExactly, "eplb", "+lplb", SplitKind::kExact, make_eplb},
     Entry{Named::kExactly, "eplb", "+stale", SplitKind::kStale, make_eplb},
+    Entry{Named::kExactly, "eplb", "+time", SplitKind::kTime, make_eplb},
     Entry{Named::kExactly, "eplb-spread", "", SplitKind::kEven, make_eplb_spread},
     Entry{Named::kExactly, "eplb-spread", "+lplb", SplitKind::kExact, make_eplb_spread},
     Entry{Named::kExactly, "eplb-spread", "+stale", SplitKind::kStale, make_eplb_spread},
+    Entry{Named::kExactly, "eplb-spread", "+time", SplitKind::kTime, make_eplb_spread},
     Entry{Named::kPrefix, kFile, "+even", SplitKind::kEven, make_fixed},
     Entry{Named::kPrefix, kFile, "+lplb", SplitKind::kExact, make_fixed},
     Entry{Named::kPrefix, kFile, "+stale", SplitKind::kStale, make_fixed},
+    Entry{Named::kPrefix, kFile, "+time", SplitKind::kTime, make_fixed},
     Entry{Named::kPrefix, kFile, "", SplitKind::kEven, make_fixed},
     Entry{Named::kOther, "TOPOLOGY", "+even", SplitKind::kEven, make_topology},
     Entry{Named::kOther, "TOPOLOGY", "+lplb", SplitKind::kExact, make_topology},
     Entry{Named::kOther, "TOPOLOGY", "+stale", SplitKind::kStale, make_topology},
+    Entry{Named::kOther, "TOPOLOGY", "+time", SplitKind::kTime, make_topology},
 };
 
 bool is_known(std::string_view placement) {

@@ -74,6 +74,7 @@ enum class SplitKind {
   kEven,
   kExact,
   kStale,  ///< in proportion to the exact split of the previous batch
+  kTime,   ///< by solver time and SimulateOptions::cost
 };
 
 /// The parts of a policy's name: "cube+lplb" is the placement "cube" with the exact split.

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/format.h"
+#include "io/text.h"
 #include "simulate/report/markup.h"
 
 namespace lplb::report {
@@ -11,19 +12,24 @@ namespace {
 
 const PolicyReport* find(const SimulateReport& report, const std::string& name) {
   for (const PolicyReport& policy : report.policies) {
-    if (policy.name == name && std::isfinite(policy.imbalance.mean)) return &policy;
+    if (policy.name == name && std::isfinite(mean_of(policy))) return &policy;
   }
   return nullptr;
 }
 
+constexpr const char* kByTime = "+time";
+
+/// The ending of the policy's name that says how it splits, or "".
+std::string split_of(const PolicyReport& policy) {
+  for (const char* split : {"+lplb", "+even", "+stale", kByTime}) {
+    if (policy.name.ends_with(split)) return split;
+  }
+  return "";
+}
+
 /// The policy's name without its split.
 std::string placement_of(const PolicyReport& policy) {
-  for (const std::string_view split : {"+lplb", "+even", "+stale"}) {
-    if (policy.name.ends_with(split)) {
-      return policy.name.substr(0, policy.name.size() - split.size());
-    }
-  }
-  return policy.name;
+  return policy.name.substr(0, policy.name.size() - split_of(policy).size());
 }
 
 std::vector<Effect> effects_of(const SimulateReport& report, const PolicyReport& base,
@@ -31,7 +37,7 @@ std::vector<Effect> effects_of(const SimulateReport& report, const PolicyReport&
   const std::string from = placement_of(base);
   const std::string to = placement_of(best);
   if (from == to) return {{Effect::kSplit, &base, &best}};
-  if (const PolicyReport* via = find(report, from + "+lplb")) {
+  if (const PolicyReport* via = find(report, from + split_of(best))) {
     return {{Effect::kSplit, &base, via}, {Effect::kPlacement, via, &best}};
   }
   const PolicyReport* via = find(report, to + "+even");
@@ -40,20 +46,27 @@ std::vector<Effect> effects_of(const SimulateReport& report, const PolicyReport&
   return {{Effect::kPlacement, &base, via}, {Effect::kSplit, via, &best}};
 }
 
+std::string kind_of_split(const Effect& effect) {
+  return split_of(*effect.to) == kByTime ? "the split by cost" : "the exact split";
+}
+
 /// "12.1 % by the exact split"
 std::string effect_text(const Effect& effect) {
   const double cut = cut_between(*effect.from, *effect.to);
   const std::string amount = !differs(*effect.from, *effect.to) ? "nothing"
-                             : cut > 0                          ? percent(cut)
-                                                                : percent(-cut) + " more load";
+                             : cut > 0
+                                 ? percent(cut)
+                                 : percent(-cut) + (effect.to->cost ? " more cost" : " more load");
   return effect.kind == Effect::kSplit
-             ? amount + " by the exact split"
+             ? formatted("{} by {}", amount, kind_of_split(effect))
              : formatted("{} by the placement ({})", amount, placement_of(*effect.to));
 }
 
 std::string effects_text(const std::vector<Effect>& effects) {
   if (effects.empty()) return "placement and split both change";
-  if (effects.size() == 1) return "all of it by the exact split of the same placement";
+  if (effects.size() == 1) {
+    return formatted("all of it by {} of the same placement", kind_of_split(effects[0]));
+  }
   return formatted("{}, then {}", effect_text(effects[0]), effect_text(effects[1]));
 }
 
@@ -69,15 +82,16 @@ std::string bytes_text(double bytes) {
 Answer find_answer(const SimulateReport& report) {
   Answer answer;
   const PolicyReport* first_even = nullptr;
+  const PolicyReport* cheapest = nullptr;
+  const auto improve = [](const PolicyReport*& best, const PolicyReport& policy) {
+    if (best == nullptr || mean_of(policy) < mean_of(*best)) best = &policy;
+  };
   for (const PolicyReport& policy : report.policies) {
-    if (!std::isfinite(policy.imbalance.mean)) continue;
-    if (!is_lplb(policy)) {
-      if (first_even == nullptr) first_even = &policy;
-    } else if (answer.best == nullptr || policy.imbalance.mean < answer.best->imbalance.mean) {
-      answer.best = &policy;
-    }
+    if (!std::isfinite(mean_of(policy))) continue;
+    improve(is_lplb(policy) ? answer.best : cheapest, policy);
+    if (!is_lplb(policy) && first_even == nullptr) first_even = &policy;
   }
-  answer.base = find(report, "eplb");
+  answer.base = report.settings.cost ? cheapest : find(report, "eplb");
   if (answer.base == nullptr) answer.base = find(report, "none");
   if (answer.base == nullptr) answer.base = first_even;
   if (answer.best != nullptr && answer.base != nullptr) {
@@ -87,13 +101,27 @@ Answer find_answer(const SimulateReport& report) {
   return answer;
 }
 
+double mean_of(const PolicyReport& policy) {
+  return policy.cost ? policy.cost->max.mean : policy.imbalance.mean;
+}
+
+std::string cost_text(const SimulateReport& report, double cost) {
+  const std::string unit = report.settings.cost ? report.settings.cost->unit() : "";
+  return formatted("{}\u00A0{}", fixed(cost, 1), io::printable(unit));
+}
+
+std::string mean_text(const SimulateReport& report, const PolicyReport& policy) {
+  return policy.cost ? cost_text(report, policy.cost->max.mean) : fixed(policy.imbalance.mean, 3);
+}
+
 double cut_between(const PolicyReport& from, const PolicyReport& to) {
-  return 1 - to.imbalance.mean / from.imbalance.mean;
+  return 1 - mean_of(to) / mean_of(from);
 }
 
 bool differs(const PolicyReport& from, const PolicyReport& to) {
-  const double cut = std::abs(cut_between(from, to));
-  return percent(cut) != percent(0) && fixed(from.imbalance.mean, 3) != fixed(to.imbalance.mean, 3);
+  const int decimals = from.cost ? 1 : 3;
+  return percent(std::abs(cut_between(from, to))) != percent(0) &&
+         fixed(mean_of(from), decimals) != fixed(mean_of(to), decimals);
 }
 
 std::string spoken(const PolicyReport& policy) {
@@ -103,26 +131,35 @@ std::string spoken(const PolicyReport& policy) {
 
 std::string verdict(const SimulateReport& report, const Answer& answer) {
   if (report.policies.empty()) return "No policy was replayed.";
+  const bool by_cost = report.settings.cost.has_value();
+  const char* const leaves = by_cost ? "takes a mean of" : "leaves an imbalance of";
   if (answer.best == nullptr) {
     return answer.base == nullptr
                ? "No policy has a finite imbalance."
-               : formatted("{} leaves an imbalance of {}; no LPLB policy was replayed.",
-                           spoken(*answer.base), fixed(answer.base->imbalance.mean, 3));
+               : formatted("{} {} {}; no LPLB policy was replayed.", spoken(*answer.base), leaves,
+                           mean_text(report, *answer.base));
   }
   if (answer.base == nullptr) {
-    return formatted("LPLB leaves an imbalance of {}; nothing was replayed to compare with.",
-                     fixed(answer.best->imbalance.mean, 3));
+    return formatted("LPLB {} {}; nothing was replayed to compare with.", leaves,
+                     mean_text(report, *answer.best));
   }
   const std::string base = spoken(*answer.base);
+  const char* const what = by_cost ? "cost" : "load";
   if (!differs(*answer.base, *answer.best)) {
-    return formatted("LPLB does not help here: the slowest rank’s load is that of {}.", base);
+    return formatted("LPLB does not help here: the slowest rank’s {} is that of {}.", what, base);
   }
   if (answer.cut < 0) {
-    return formatted("LPLB does not help here: the slowest rank’s load grows by {} against {}.",
+    return formatted("LPLB does not help here: the slowest rank’s {} grows by {} against {}.", what,
                      percent(-answer.cut), base);
   }
+  const std::string effects = effects_text(answer.effects);
+  if (by_cost) {
+    return formatted("LPLB saves {} a layer against {}, {} of the slowest rank’s cost: {}.",
+                     cost_text(report, mean_of(*answer.base) - mean_of(*answer.best)), base,
+                     percent(answer.cut), effects);
+  }
   return formatted("LPLB cuts the slowest rank’s load by {} against {}: {}.", percent(answer.cut),
-                   base, effects_text(answer.effects));
+                   base, effects);
 }
 
 std::string price(const SimulateReport& report, const PolicyReport& policy) {

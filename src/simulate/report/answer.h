@@ -21,9 +21,12 @@ struct Effect {
 
 /// The two policies that answer the page's question, and the answer.
 struct Answer {
-  const PolicyReport* best = nullptr;  ///< the "+lplb" policy with the smallest mean imbalance
+  /// The "+lplb" or "+time" policy with the smallest mean cost, or without a cost model the
+  /// smallest mean imbalance.
+  const PolicyReport* best = nullptr;
   /// What `best` is compared with: "eplb", otherwise "none", otherwise the first policy that does
-  /// not solve.
+  /// not solve. With a cost model: the policy of the smallest mean cost among those that do not
+  /// solve, because replicas may cost more than they save.
   const PolicyReport* base = nullptr;
   double cut = 0;  ///< if both exist: cut_between(*base, *best)
   /// How `base` becomes `best`, one change at a time. Empty if placement and split both change, and
@@ -34,7 +37,17 @@ struct Answer {
 /// Finds these two policies. Policies without a finite mean imbalance are left out.
 Answer find_answer(const SimulateReport& report);
 
-/// 1 - mean imbalance of `to` / that of `from`: the share of the slowest rank's load that is cut.
+/// What policies are compared by: the mean cost of the slowest rank, or without a cost model the
+/// mean imbalance.
+double mean_of(const PolicyReport& policy);
+
+/// mean_of() with the digits that are shown: "80.2 us" or "1.204". Not escaped.
+std::string mean_text(const SimulateReport& report, const PolicyReport& policy);
+
+/// A cost with its unit: "80.2 us". Not escaped.
+std::string cost_text(const SimulateReport& report, double cost);
+
+/// 1 - mean_of(to) / mean_of(from): the share of the slowest rank's load or cost that is cut.
 double cut_between(const PolicyReport& from, const PolicyReport& to);
 
 /// Whether the means differ in the digits that are shown, and the cut is not 0.0 %.

@@ -13,6 +13,7 @@
 namespace lplb {
 namespace {
 
+using testing::costing;
 using testing::Element;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -59,6 +60,44 @@ TEST(AnswerTest, WithoutEplbIsAgainstNoneElseTheFirstEvenPolicy) {
   EXPECT_THAT(
       headline({policy("eplb", 1.2), policy("cube+even", 1.25), policy("cube+lplb", 1.1)}),
       HasSubstr("4.2\u00A0% more load by the placement (cube), then 12.0\u00A0% by the exact"));
+}
+
+TEST(AnswerTest, IsInTheUnitOfTheCostModel) {
+  // Without LPLB, no replicas are the cheapest. The split by cost has the larger imbalance.
+  const std::vector<PolicyReport> policies = {
+      costing("none", 1.5, 80), costing("eplb", 1.2, 100), costing("eplb+lplb", 1.1, 95),
+      costing("eplb+time", 1.4, 72), costing("none+time", 1.5, 80)};
+  const std::string html = report_html(report_of(policies), kCommand);
+  const Page page(html);
+  const Element h1 = page.one("h1");
+  EXPECT_EQ(h1.text,
+            "LPLB saves 8.0\u00A0us a layer against no replicas, 10.0\u00A0% of the slowest rank’s "
+            "cost: nothing by the split by cost, then 10.0\u00A0% by the placement (eplb).");
+  EXPECT_THAT(html, HasSubstr("<strong>8.0\u00A0us</strong>"));
+  EXPECT_EQ(h1.at("data-policy"), "eplb+time");
+  EXPECT_EQ(h1.at("data-baseline"), "none");
+  EXPECT_EQ(std::stod(h1.at("data-value")), 1 - 72.0 / 80);
+  EXPECT_THAT(page.one("p", "class", "lead").text,
+              HasSubstr("With eplb+time the slowest rank of a layer costs 72.0\u00A0us on average, "
+                        "25.00\u00A0% above the proven bound of its placement."));
+  EXPECT_THAT(page.one("code", "data-deploy").text,
+              HasSubstr("--cost us.json --policies eplb+time --write-placement"));
+}
+
+TEST(AnswerTest, ByCostSaysSoWhereLplbDoesNotHelp) {
+  EXPECT_EQ(headline({costing("eplb", 1.25, 80), costing("eplb+lplb", 1.1, 88)}),
+            "LPLB does not help here: the slowest rank’s cost grows by 10.0\u00A0% against EPLB.");
+  EXPECT_EQ(headline({costing("eplb", 1.25, 80), costing("eplb+time", 1.1, 80.01)}),
+            "LPLB does not help here: the slowest rank’s cost is that of EPLB.");
+  EXPECT_EQ(headline({costing("eplb", 1.25, 80)}),
+            "EPLB takes a mean of 80.0\u00A0us; no LPLB policy was replayed.");
+  EXPECT_EQ(headline({costing("eplb+time", 1.25, 80)}),
+            "LPLB takes a mean of 80.0\u00A0us; nothing was replayed to compare with.");
+  EXPECT_THAT(headline({costing("eplb", 1.2, 90), costing("cube+even", 1.2, 99),
+                        costing("cube+time", 1.2, 81)}),
+              HasSubstr("9.0\u00A0us a layer against EPLB, 10.0\u00A0% of the slowest rank’s cost: "
+                        "10.0\u00A0% more cost by the placement (cube), then 18.2\u00A0% by the "
+                        "split by cost."));
 }
 
 TEST(AnswerTest, SaysSoWhereLplbDoesNotHelp) {

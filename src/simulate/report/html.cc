@@ -58,8 +58,16 @@ std::string section(const SimulateReport& report, const char* id, const char* ti
       id, title, synthetic_badge(report), note, body);
 }
 
-std::string definitions() {
-  return "<dl>\n"
+std::string cost_definition(const SimulateReport& report) {
+  if (!report.settings.cost) return "";
+  return "<dt>Cost</dt>\n"
+         "<dd>What a rank’s experts take by the cost model. Figures are of the slowest rank of a "
+         "batch and layer, and its gap is to the least that any split over the same placement "
+         "is proven to cost. Policies with +time split by it.</dd>\n";
+}
+
+std::string definitions(const SimulateReport& report) {
+  return "<dl>\n" + cost_definition(report) +
          "<dt>Imbalance</dt>\n"
          "<dd>Largest rank load / mean rank load of one batch and layer. 1.0 is perfect. Figures "
          "are over all (batch, layer) pairs with tokens, which all have the same weight.</dd>\n"
@@ -95,7 +103,7 @@ std::string origin(const SimulateReport& report, const std::string& command) {
         formatted("<h3>Command</h3>\n<pre><code data-command>{}</code></pre>\n", words(command));
   }
   return "<div class=\"columns\">\n<div>\n" + made_by + "<h3>Settings</h3>\n" +
-         settings_table(report) + "</div>\n<div>\n<h3>Terms</h3>\n" + definitions() +
+         settings_table(report) + "</div>\n<div>\n<h3>Terms</h3>\n" + definitions(report) +
          "</div>\n</div>\n";
 }
 
@@ -122,7 +130,10 @@ std::string report_html(const SimulateReport& report, const std::string& command
   out += section(report, "figures", "All figures",
                  "Each policy has a column. The terms are explained below.", summary_table(report));
   out += section(report, "layers", "Layer by layer",
-                 "Mean and worst imbalance of each layer. A click on a header sorts.",
+                 report.settings.cost
+                     ? "Mean and worst imbalance of each layer, and how much of its mean cost LPLB "
+                       "cuts. A click on a header sorts."
+                     : "Mean and worst imbalance of each layer. A click on a header sorts.",
                  layer_table(report));
   out += section(report, "origin", "How this was made",
                  "The same command makes the same figures, "

@@ -56,8 +56,18 @@ std::vector<double> numbers(const std::string& text) {
   return out;
 }
 
-TEST(ReportHtmlTest, FiguresOfPoliciesAreThoseOfTheJson) {
-  const SimulateReport report = simulate(small());
+/// With and without a cost model.
+class ReportFigures : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Cost, ReportFigures, ::testing::Bool());
+
+TEST_P(ReportFigures, OfPoliciesAreThoseOfTheJson) {
+  SimulateOptions options = small();
+  if (GetParam()) {
+    options.cost = CostModel("us", CostTable{3.5, {4, 16}, {7, 9}, 16, 8});
+    options.policies.emplace_back("eplb+time");
+  }
+  const char* const compared = GetParam() ? "cost" : "imbalance";
+  const SimulateReport report = simulate(options);
   const Json json = Json::parse(report_json(report));
   const std::string html = report_html(report, kCommand);
   std::map<std::string, Json> policies;
@@ -71,8 +81,8 @@ TEST(ReportHtmlTest, FiguresOfPoliciesAreThoseOfTheJson) {
     seen[p["name"]].insert(metric);
     const std::string value = element.at("data-value");
     if (metric == "answer.cut") {
-      const double base = policies.at(element.at("data-baseline"))["imbalance"]["mean"];
-      EXPECT_EQ(std::stod(value), 1 - p["imbalance"]["mean"].get<double>() / base);
+      const double base = policies.at(element.at("data-baseline"))[compared]["mean"];
+      EXPECT_EQ(std::stod(value), 1 - p[compared]["mean"].get<double>() / base);
     } else if (metric == "waiting") {
       EXPECT_EQ(std::stod(value), 1 - 1 / p["imbalance"]["mean"].get<double>());
     } else if (metric.starts_with("solve_us") && p["solve_us"].is_null()) {
@@ -83,13 +93,16 @@ TEST(ReportHtmlTest, FiguresOfPoliciesAreThoseOfTheJson) {
       EXPECT_EQ(std::stod(value), expected.get<double>()) << p["name"] << " " << metric;
     }
   }
-  ASSERT_EQ(seen.size(), 5u);
+  ASSERT_EQ(seen.size(), options.policies.size());
   for (const auto& [name, metrics] : seen) {
     for (const char* metric :
          {"imbalance.mean", "imbalance.p50", "imbalance.p95", "imbalance.p99", "imbalance.max",
           "gap.mean", "gap.max", "solves", "optimal", "solve_us.mean", "solve_us.p99", "rebalances",
           "moved_experts.total", "moved_experts.mean", "local_share"}) {
       EXPECT_EQ(metrics.count(metric), 1u) << name << " " << metric;
+    }
+    for (const char* metric : {"cost.mean", "cost.p99", "cost.gap.mean", "cost.gap.max"}) {
+      EXPECT_EQ(metrics.count(metric), GetParam() ? 1u : 0u) << name << " " << metric;
     }
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <nlohmann/json.hpp>
 
+#include "io/files.h"
 #include "lplb/simulate.h"
 #include "simulate/report/answer.h"
 
@@ -34,6 +35,7 @@ Json trace_json(const SimulateReport& report) {
           {"num_tokens", report.num_tokens},
           {"num_pairs", report.num_pairs},
           {"num_empty_pairs", report.num_empty_pairs},
+          {"num_cut_loads", report.num_cut_loads},
           {"repeats", repeats_json(report)},
           {"bucket_start", report.bucket_start}};
 }
@@ -55,6 +57,8 @@ Json settings_json(const SimulateReport& report) {
                {"warm_up", o.warm_up},
                {"window", o.window},
                {"rebalance_every", o.rebalance_every},
+               {"cost_file", o.cost ? Json(o.cost_file) : Json()},
+               {"cost", o.cost ? Json::parse(io::cost_json(*o.cost)) : Json()},
                {"solver", solver_name(o.solver)},
                {"jobs", o.jobs},
                {"expert_bytes", o.expert_bytes > 0 ? Json(o.expert_bytes) : Json()}};
@@ -69,12 +73,20 @@ Json settings_json(const SimulateReport& report) {
   return json;
 }
 
+Json cost_json(const PolicyReport& policy) {
+  if (!policy.cost) return {};
+  Json json = distribution_json(policy.cost->max);
+  json["gap"] = {{"mean", policy.cost->gap_mean}, {"max", policy.cost->gap_max}};
+  return json;
+}
+
 Json policy_json(const PolicyReport& policy, const SimulateReport& report) {
   Json layers = Json::array();
   for (std::size_t i = 0; i < policy.layer_mean.size(); ++i) {
     layers.push_back({{"layer", report.trace.layer_number(i)},
                       {"mean", policy.layer_mean[i]},
                       {"max", policy.layer_max[i]}});
+    if (policy.cost) layers.back()["cost"] = policy.cost->layer_mean[i];
   }
   Json heat = Json::array();
   const auto buckets = static_cast<std::ptrdiff_t>(report.bucket_start.size());
@@ -85,6 +97,7 @@ Json policy_json(const PolicyReport& policy, const SimulateReport& report) {
       {"name", policy.name},
       {"imbalance", distribution_json(policy.imbalance)},
       {"gap", {{"mean", policy.gap_mean}, {"max", policy.gap_max}}},
+      {"cost", cost_json(policy)},
       {"solves", policy.solves},
       {"optimal", policy.optimal},
       {"solve_us", policy.solves > 0 ? distribution_json(policy.solve_us) : Json()},

@@ -113,7 +113,9 @@ std::string data_attributes(std::string_view policy, std::string_view metric, do
                    exact(value));
 }
 
-bool is_lplb(const PolicyReport& policy) { return policy.name.ends_with("+lplb"); }
+bool is_lplb(const PolicyReport& policy) {
+  return policy.name.ends_with("+lplb") || policy.name.ends_with("+time");
+}
 
 std::vector<std::string> policy_classes(const SimulateReport& report) {
   constexpr int kFirstFree = 3;

@@ -56,6 +56,13 @@ std::vector<std::string> notes(const SimulateReport& report) {
         grouped(report.num_empty_pairs), grouped(report.num_pairs + report.num_empty_pairs),
         report.num_empty_pairs == 1 ? "has" : "have", report.num_empty_pairs == 1 ? "is" : "are"));
   }
+  if (report.num_cut_loads > 0) {
+    notes.push_back(formatted(
+        "{} of the trace {} no routing and {} cut in proportion: real batches of this size vary "
+        "more and have fewer active experts. A routing (STEM.topk.npy) is cut by tokens.",
+        counted(report.num_cut_loads, "step"), report.num_cut_loads == 1 ? "has" : "have",
+        report.num_cut_loads == 1 ? "was" : "were"));
+  }
   if (report.repeats || o.drop_repeats) notes.push_back(repeats_note(report));
   return notes;
 }
@@ -102,6 +109,7 @@ std::string deploy_command(const SimulateReport& report, const std::string& poli
   if (o.drop_repeats) line += " --drop-repeats";
   add_number("--window", o.window, standard.window);
   add_number("--rebalance-every", o.rebalance_every, standard.rebalance_every);
+  if (policy.ends_with("+time")) add("--cost", o.cost_file.empty() ? "cost.json" : o.cost_file);
   std::string listed;
   for (const char c : policy) listed += c == ',' ? std::string("\\,") : std::string(1, c);
   add("--policies", listed);

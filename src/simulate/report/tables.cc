@@ -17,6 +17,10 @@ constexpr double kAbsent = std::numeric_limits<double>::quiet_NaN();
 
 using Policy = PolicyReport;
 
+double costing(const Policy& policy, double Distribution::*value) {
+  return policy.cost ? policy.cost->max.*value : kAbsent;
+}
+
 double solving(const Policy& policy, double value) { return policy.solves > 0 ? value : kAbsent; }
 
 std::string ratio(double value) { return fixed(value, 3); }
@@ -33,9 +37,28 @@ struct Row {
 };
 
 struct Group {
-  const char* title;
+  std::string title;
   std::vector<Row> rows;
 };
+
+/// What the slowest rank costs, and how far that is above the proven bound.
+std::vector<Group> cost_groups(const std::string& unit) {
+  return {
+      {formatted("Cost of the slowest rank ({})", escape(unit)),
+       {{"mean", "cost.mean", [](const Policy& p) { return costing(p, &Distribution::mean); },
+         tenths},
+        {"p50", "cost.p50", [](const Policy& p) { return costing(p, &Distribution::p50); }, tenths},
+        {"p95", "cost.p95", [](const Policy& p) { return costing(p, &Distribution::p95); }, tenths},
+        {"p99", "cost.p99", [](const Policy& p) { return costing(p, &Distribution::p99); }, tenths},
+        {"worst", "cost.max", [](const Policy& p) { return costing(p, &Distribution::max); },
+         tenths}}},
+      {"Gap to the proven bound of the cost",
+       {{"mean", "cost.gap.mean",
+         [](const Policy& p) { return p.cost ? p.cost->gap_mean : kAbsent; }, share},
+        {"worst", "cost.gap.max",
+         [](const Policy& p) { return p.cost ? p.cost->gap_max : kAbsent; }, share}}},
+  };
+}
 
 std::vector<Group> summary_groups() {
   return {
@@ -106,7 +129,12 @@ std::string policy_heads(const SimulateReport& report, int columns) {
 std::string summary_table(const SimulateReport& report) {
   std::string out = "<table class=\"summary\">\n<thead><tr><td></td>" + policy_heads(report, 1) +
                     "</tr></thead>\n";
-  for (const Group& group : summary_groups()) {
+  std::vector<Group> groups = summary_groups();
+  if (report.settings.cost) {
+    const std::vector<Group> cost = cost_groups(report.settings.cost->unit());
+    groups.insert(groups.begin(), cost.begin(), cost.end());
+  }
+  for (const Group& group : groups) {
     out += formatted(
         "<tbody><tr><th scope=\"rowgroup\" colspan=\"{}\" class=\"group\"><span>{}</span></th>"
         "</tr>\n",
@@ -149,18 +177,24 @@ std::string layer_table(const SimulateReport& report) {
       }
     }
     if (saves) {
-      const double cut = 1 - answer.best->layer_mean[i] / answer.base->layer_mean[i];
+      const double cut =
+          answer.best->cost && answer.base->cost
+              ? 1 - answer.best->cost->layer_mean[i] / answer.base->cost->layer_mean[i]
+              : 1 - answer.best->layer_mean[i] / answer.base->layer_mean[i];
       out += formatted(R"(<td data-value="{}">{}</td>)", exact(cut), percent(cut));
     }
     out += "</tr>\n";
   }
-  return region("Imbalance of each layer",
-                "<table class=\"layers\">\n<thead><tr><td></td>" + policy_heads(report, 2) +
-                    (saves ? R"(<th scope="colgroup" class="policy">LPLB</th>)" : "") +
-                    R"(</tr>
+  return region(
+      "Imbalance of each layer",
+      "<table class=\"layers\">\n<thead><tr><td></td>" + policy_heads(report, 2) +
+          (!saves                 ? ""
+           : report.settings.cost ? R"(<th scope="colgroup" class="policy">LPLB, cost</th>)"
+                                  : R"(<th scope="colgroup" class="policy">LPLB</th>)") +
+          R"(</tr>
 <tr><th scope="col" data-sort aria-sort="ascending">layer</th>)" +
-                    heads + (saves ? R"(<th scope="col" data-sort>cuts</th>)" : "") +
-                    "</tr></thead>\n<tbody>\n" + out + "</tbody>\n</table>\n");
+          heads + (saves ? R"(<th scope="col" data-sort>cuts</th>)" : "") +
+          "</tr></thead>\n<tbody>\n" + out + "</tbody>\n</table>\n");
 }
 
 std::string settings_table(const SimulateReport& report) {
@@ -195,6 +229,9 @@ std::string settings_table(const SimulateReport& report) {
   number("tokens", "trace.num_tokens", report.num_tokens);
   number("pairs in the figures", "trace.num_pairs", report.num_pairs);
   number("pairs without tokens", "trace.num_empty_pairs", report.num_empty_pairs);
+  if (report.num_cut_loads > 0) {
+    number("steps cut in proportion", "trace.num_cut_loads", report.num_cut_loads);
+  }
   number("ranks", "settings.num_ranks", o.num_ranks);
   number("nodes", "settings.num_nodes", o.num_nodes);
   number("router’s expert groups", "settings.num_groups", o.num_groups);
@@ -212,6 +249,11 @@ std::string settings_table(const SimulateReport& report) {
   number("batches of warm-up", "settings.warm_up", o.warm_up);
   number("past batches a placement is made from", "settings.window", o.window);
   number("batches between two placements", "settings.rebalance_every", o.rebalance_every);
+  if (o.cost) {
+    text("cost model", "settings.cost_file", o.cost_file,
+         formatted("{} ({})", o.cost_file.empty() ? "not from a file" : o.cost_file,
+                   o.cost->unit()));
+  }
   text("solver", "settings.solver", solver_name(o.solver), solver_name(o.solver));
   number("threads", "settings.jobs", o.jobs);
   if (o.expert_bytes > 0) number("bytes of an expert", "settings.expert_bytes", o.expert_bytes);

@@ -12,7 +12,7 @@ inline PolicyReport policy(const std::string& name, double mean) {
   PolicyReport p;
   p.name = name;
   p.imbalance = {mean, mean, 1.5 * mean, 1.8 * mean, 2 * mean};
-  if (name.ends_with("+lplb")) {
+  if (name.ends_with("+lplb") || name.ends_with("+time")) {
     p.solves = p.optimal = 8;
     p.solve_us = {5, 5, 6, 7, 8};
   }
@@ -20,6 +20,17 @@ inline PolicyReport policy(const std::string& name, double mean) {
   p.layer_max = {2 * mean, mean};
   p.over_time = {mean, mean, mean, mean};
   p.rank_heat = {mean, 1, 1, 1, 2 - mean, 1, 1, 1};
+  return p;
+}
+
+/// The same with a mean cost of its slowest rank, in microseconds.
+inline PolicyReport costing(const std::string& name, double mean, double cost) {
+  PolicyReport p = policy(name, mean);
+  p.cost.emplace();
+  p.cost->max = {cost, cost, cost, 1.5 * cost, 2 * cost};
+  p.cost->gap_mean = 0.25;
+  p.cost->gap_max = 0.5;
+  p.cost->layer_mean = {cost, cost};
   return p;
 }
 
@@ -37,6 +48,10 @@ inline SimulateReport report_of(const std::vector<PolicyReport>& policies) {
   report.num_tokens = 12345;
   report.bucket_start = {0, 2, 4, 6};
   report.policies = policies;
+  if (!policies.empty() && policies[0].cost) {
+    report.settings.cost = CostModel("us", CostTable{30, {128}, {7}, 128, 7});
+    report.settings.cost_file = "us.json";
+  }
   return report;
 }
 

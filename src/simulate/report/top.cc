@@ -19,7 +19,14 @@ struct Tile {
   std::string more = {};  // HTML after the note  NOLINT(readability-redundant-member-init)
 };
 
-Tile imbalance_tile(const char* label, const PolicyReport& policy) {
+/// A card with the mean that policies are compared by.
+Tile mean_tile(const SimulateReport& report, const char* label, const PolicyReport& policy) {
+  if (policy.cost) {
+    return {label, policy, data_attributes(policy.name, "cost.mean", policy.cost->max.mean),
+            escape(mean_text(report, policy)),
+            formatted("mean cost of a layer’s slowest rank; p99 {}",
+                      escape(cost_text(report, policy.cost->max.p99)))};
+  }
   const double mean = policy.imbalance.mean;
   return {label, policy, data_attributes(policy.name, "imbalance.mean", mean), fixed(mean, 3),
           formatted("mean imbalance; the average rank waits {}", percent(waiting_share(mean)))};
@@ -33,12 +40,13 @@ std::string cut_attributes(const Answer& answer) {
 
 Tile deploy_tile(const SimulateReport& report, const Answer& answer) {
   const PolicyReport& best = *answer.best;
-  Tile tile = imbalance_tile("Deploy this:", best);
-  tile.note = "mean imbalance.";
+  Tile tile = mean_tile(report, "Deploy this:", best);
+  tile.note = best.cost ? "mean cost." : "mean imbalance.";
   if (answer.base != nullptr) {
     tile.attributes = cut_attributes(answer);
     tile.number = percent(answer.cut);
-    tile.note = formatted("off the slowest rank’s load against {}.", escape(spoken(*answer.base)));
+    tile.note = formatted("off the slowest rank’s {} against {}.", best.cost ? "cost" : "load",
+                          escape(spoken(*answer.base)));
   }
   tile.note = formatted(
       "{} {} This command writes the placement for the time after the last batch:", tile.note,
@@ -51,8 +59,10 @@ Tile deploy_tile(const SimulateReport& report, const Answer& answer) {
 std::string tiles_html(const SimulateReport& report, const Answer& answer) {
   const auto& [best, base, cut, effects] = answer;
   std::vector<Tile> tiles;
-  if (base != nullptr) tiles.push_back(imbalance_tile(best == nullptr ? "Here" : "Before", *base));
-  if (best != nullptr) tiles.push_back(imbalance_tile("With LPLB", *best));
+  if (base != nullptr) {
+    tiles.push_back(mean_tile(report, best == nullptr ? "Here" : "Before", *base));
+  }
+  if (best != nullptr) tiles.push_back(mean_tile(report, "With LPLB", *best));
   // A policy that does not help is not offered.
   if (best != nullptr && (base == nullptr || (cut > 0 && differs(*base, *best)))) {
     tiles.push_back(deploy_tile(report, answer));
@@ -76,7 +86,23 @@ std::string proof(const PolicyReport& policy) {
                    fixed(policy.solve_us.p50, 2));
 }
 
-std::string meaning(const Answer& answer) {
+/// What the figures mean if there is a cost model.
+std::string cost_meaning(const SimulateReport& report, const Answer& answer) {
+  std::string out = "<p class=\"lead\">";
+  for (const PolicyReport* policy : {answer.base, answer.best}) {
+    if (policy == nullptr || !policy->cost) continue;
+    out += formatted(
+        "With <span class=\"name\">{}</span> the slowest rank of a layer costs {} on average, {} "
+        "above the proven bound of its placement. ",
+        escape(policy->name), escape(mean_text(report, *policy)),
+        percent(policy->cost->gap_mean, 2));
+  }
+  if (answer.best != nullptr && answer.best->solves > 0) out += proof(*answer.best);
+  return out + "Costs are those of the cost model: it knows the experts’ work alone.</p>\n";
+}
+
+std::string meaning(const SimulateReport& report, const Answer& answer) {
+  if (report.settings.cost) return cost_meaning(report, answer);
   std::string out =
       "<p class=\"lead\">An imbalance of 1.0 is perfect: every rank has the mean load. ";
   const auto carries = [](const PolicyReport& policy) {
@@ -94,11 +120,14 @@ std::string meaning(const Answer& answer) {
   return out + "Time is taken to be in proportion to tokens.</p>\n";
 }
 
-/// The sentence with its first share in bold.
+/// The sentence with its amount in bold.
 std::string headline(const SimulateReport& report, const Answer& answer) {
   std::string text = escape(verdict(report, answer));
   if (answer.best == nullptr || answer.base == nullptr) return text;
-  const std::string share = percent(std::abs(answer.cut));
+  const std::string share =
+      report.settings.cost && answer.cut > 0
+          ? escape(cost_text(report, mean_of(*answer.base) - mean_of(*answer.best)))
+          : percent(std::abs(answer.cut));
   if (const std::size_t at = text.find(share); at != std::string::npos) {
     text.replace(at, share.size(), formatted("<strong>{}</strong>", share));
   }
@@ -125,7 +154,7 @@ std::string answer_html(const SimulateReport& report) {
   for (const std::string& note : notes(report)) {
     out += formatted("<p class=\"notice\" data-note>{}</p>\n", escape(note));
   }
-  return out + meaning(answer) + tiles_html(report, answer);
+  return out + meaning(report, answer) + tiles_html(report, answer);
 }
 
 }  // namespace lplb::report

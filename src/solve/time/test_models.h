@@ -44,6 +44,7 @@ inline CostModel random_model(std::uint64_t seed, Index num_ranks, Load max_toke
   if (kind == 1) return staircase_model();
   if (kind > 2) return CostModel("us", random_table(random, max_tokens));
   std::vector<CostTable> tables;
+  tables.reserve(static_cast<std::size_t>(num_ranks));
   for (Index g = 0; g < num_ranks; ++g) tables.push_back(random_table(random, max_tokens));
   return CostModel("us", std::move(tables));
 }
