@@ -7,6 +7,7 @@ loop.
 """
 
 from lplb import topology
+from lplb._calibrate import Calibration, CostPoint, calibrate, fit_cost
 from lplb._cost import CostModel
 from lplb._lplb import Topology, cuda_info, version
 from lplb._placement import (
@@ -27,8 +28,10 @@ from lplb._split import Split, count, imbalance, map_tokens, solve, split_evenly
 __version__ = version()
 
 __all__ = [
+    "Calibration",
     "CopyCost",
     "CostModel",
+    "CostPoint",
     "ExchangeStats",
     "Move",
     "Placement",
@@ -40,8 +43,10 @@ __all__ = [
     "Split",
     "Topology",
     "__version__",
+    "calibrate",
     "count",
     "cuda_info",
+    "fit_cost",
     "imbalance",
     "keep_slots",
     "layers_of",
