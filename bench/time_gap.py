@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: MIT
 """Measures the gap that solver `time` leaves, on recorded loads.
 
-usage: time_gap.py LPLB [--batches N]
+usage: time_gap.py LPLB [--batches N] [--trace NAME] [--sizes N ...]
 
 For each size of a batch (tokens in all, of consecutive recorded tokens) and each group of ranks:
 the mean gap between the largest cost of a rank and its proven bound, the share of batches that are
 proven optimal, and the largest cost relative to that of the split by tokens, the even split and no
 replicas. Placements are EPLB's for the 4096 recorded tokens before the batch. A batch that is
-longer than its recording is the load of 4096 tokens times a whole number.
+longer than 4096 tokens, or than what its recording has left, is the load of 4096 tokens, or of a
+half, a quarter and so on, times a whole number.
 """
 
 import argparse
@@ -57,11 +58,21 @@ def largest_cost(model, slots, num_ranks, physical_load):
     return max((c + model["rank"] for c in rank_cost if c > 0), default=0.0)
 
 
+def recorded_length(topk, size):
+    """How many recorded tokens a batch of `size` tokens is made of."""
+    length = min(size, HISTORY)
+    while length > len(topk) - HISTORY:
+        length //= 2
+    return length
+
+
 def loads_of(topk, size, start, num_experts):
     """[layers, experts]: the tokens before `start`, and those of the batch from there on."""
     past = topk[start - HISTORY : start]
-    factor = max(1, size // HISTORY)
-    batch = topk[start : start + size // factor]
+    length = recorded_length(topk, size)
+    factor = size // length
+    batch = topk[start : start + length]
+    assert len(past) == HISTORY and len(batch) * factor == size, (size, start)
 
     def count(rows):
         layers = range(rows.shape[1])
@@ -76,7 +87,7 @@ def measure(lplb, trace, group, size, batches, folder):
     model_file = ROOT / "data" / "cost" / f"{model_name}.json"
     model = json.loads(model_file.read_text())
     topk = np.load(ROOT / "data" / "traces" / f"{trace}.topk.npy")[:, ::2]  # every second layer
-    room = topk.shape[0] - HISTORY - min(size, HISTORY)
+    room = len(topk) - HISTORY - recorded_length(topk, size)
     results = collections.defaultdict(list)
     for i in range(batches):
         past, batch = loads_of(topk, size, HISTORY + room * i // batches, num_experts)
@@ -117,6 +128,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("lplb")
     parser.add_argument("--batches", type=int, default=10)
+    parser.add_argument("--trace", choices=TRACES, nargs="+", default=list(TRACES))
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     arguments = parser.parse_args()
     print(
         "| loads | ranks | tokens | gap, mean | p95 | optimal "
@@ -125,9 +138,9 @@ def main():
     print("|---|---|---|---|---|---|---|---|---|")
     gaps = []
     with tempfile.TemporaryDirectory() as folder:
-        for trace in TRACES:
+        for trace in arguments.trace:
             for group in GROUPS:
-                for size in SIZES:
+                for size in arguments.sizes:
                     r = measure(
                         arguments.lplb, trace, group, size, arguments.batches, pathlib.Path(folder)
                     )
