@@ -8,6 +8,7 @@ import math
 import os
 import random
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -215,13 +216,15 @@ def time_with_events(run: Run, vectors: list[list[int]], repeats: int = 12) -> l
 
     if not torch.cuda.is_available():
         raise RuntimeError("calibrate: there is no GPU, expected one or a timer")
-    wait_cycles = 4_000_000  # 2 ms at 2 GHz
+    cycles_per_second = 2e9  # a GPU's clock is lower, so it waits longer
     times = []
     for vector in vectors:
-        for _ in range(2):
-            run(vector)
+        run(vector)
+        begin = time.perf_counter()
+        run(vector)
+        launches = (repeats + 2) * (time.perf_counter() - begin)
         marks: list[Any] = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]  # type: ignore[no-untyped-call]
-        torch.cuda._sleep(wait_cycles)  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(int(cycles_per_second * launches))  # type: ignore[no-untyped-call]
         marks[0].record()
         for mark in marks[1:]:
             run(vector)

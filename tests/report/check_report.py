@@ -20,6 +20,7 @@ from pathlib import Path
 
 SKIPPED = 77
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+COST = Path(__file__).resolve().parents[2] / "data/cost/h200-dsv3-bf16.json"
 # As many policies as the report has colours.
 POLICIES = [
     "none",
@@ -30,7 +31,7 @@ POLICIES = [
     "hypercube+lplb",
     "torus:4x4+even",
     "torus:4x4+lplb",
-    "ring:16+lplb",
+    "eplb+time",
 ]
 WIDTHS = (390, 1280)
 
@@ -217,7 +218,7 @@ def main():
         line = (
             "simulate --trace synthetic:W6_rotating_hotspot --synthetic-num-layers 12 "
             f"--synthetic-num-steps 40 --num-ranks 16 --policies {','.join(POLICIES)} "
-            "--html report.html --json report.json"
+            f"--html report.html --json report.json --cost {COST}"
         )
         command = [Path(sys.argv[1]).resolve(), *line.split()]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)

@@ -114,8 +114,11 @@ std::string report_html(const SimulateReport& report, const std::string& command
   out += formatted("<main data-bucket-start=\"{}\" data-num-batches=\"{}\">\n",
                    fmt::join(report.bucket_start, " "), report.num_batches);
   out += section(report, "distribution", "Imbalance of each policy",
-                 "Every batch and layer is one value. The further right, the longer the slowest "
-                 "rank keeps the others waiting.",
+                 report.settings.cost
+                     ? "Every batch and layer is one value, in tokens. Policies that split by cost "
+                       "may be further right and cost less."
+                     : "Every batch and layer is one value. The further right, the longer the "
+                       "slowest rank keeps the others waiting.",
                  ranges_html(report));
   out += section(
       report, "time", "Imbalance over time",
