@@ -8,7 +8,8 @@ Each rank of a group is played by the same GPU, one after another: its experts' 
 bfloat16, by PyTorch's grouped products, as a CUDA graph. The slowest rank is the time of a layer.
 Loads are recorded ones and the hard ones of bench/METHOD.md. Compared are no replicas; and over
 EPLB's placement and over homes with replica slots the even split, the split by tokens and the split
-by time with the models of data/cost. Prints a table of mean microseconds over the batches.
+by time with the models of data/cost. Prints a table of mean microseconds over the batches, and
+which targets are met.
 --by-model: no GPU; the cost model says the times. The figures are no measurements.
 """
 
@@ -255,6 +256,27 @@ def row(result: Result) -> str:
     )
 
 
+def targets(results: list[Result]) -> Iterator[tuple[str, float, float]]:
+    """(what, the ratio that was measured, the most that it may be)."""
+    for r in results:
+        decode = r.cell.layer == "dsv3" and r.cell.loads == "deepseek-v2-lite"
+        decode = decode and r.cell.tokens in (64, 256)
+        noise = statistics.fmean(r.noise)
+        for place in ("EPLB", "homes"):
+            by_time = f"{place} time"
+            limits = []
+            if decode:
+                limits.append((f"{place} tokens", 0.88))
+            if decode and (place == "homes" or r.cell.tokens == 64):
+                limits.append(("none", 1.01 if place == "homes" else 1.03))
+            if r.cell.tokens == 4096 * r.cell.num_ranks:
+                limits.append((f"{place} tokens", 1.01))
+            slowest_other = max(["none", f"{place} even", f"{place} tokens"], key=r.mean)
+            limits.append((slowest_other, 1 + noise))
+            for base, most in limits:
+                yield f"{r.cell.name}: {by_time} / {base}", r.ratio(by_time, base), most
+
+
 def to_json(results: list[Result], machine: str) -> str:
     cells = [
         {
@@ -317,6 +339,10 @@ def main() -> int:
         print(row(results[-1]), flush=True)
         if options.json:  # also if the run is stopped
             options.json.write_text(to_json(results, machine))
+    print("\n| target | measured | at most | met |\n|---|---|---|---|")
+    for what, found, most in targets(results):
+        met = "yes" if found <= most else "no"
+        print(f"| {what} | {found - 1:+.1%} | {most - 1:+.1%} | {met} |")
     return 0
 
 
