@@ -116,6 +116,10 @@ struct PolicyReport {
   std::vector<double> layer_max;   ///< [num_layers]: the largest
   std::vector<double> over_time;   ///< [num_buckets]: mean imbalance over layers, in order of time
   std::vector<double> rank_heat;   ///< [num_ranks, num_buckets]: rank load / mean
+  std::vector<double> layer_over_time;  ///< [num_layers, num_buckets]: over_time of each layer
+  /// [num_layers, num_ranks, num_buckets]: rank_heat of each layer. Empty if num_layers * num_ranks
+  /// is above 2048.
+  std::vector<double> layer_rank_heat;
 
   /// [num_layers]: the placement that a rebalance right after the last batch would make, from the
   /// last `window` batches. It is the one to deploy.
@@ -128,6 +132,12 @@ struct RepeatedTokens {
   Index num_choices = 0;        ///< how many different choices of experts these tokens have
   std::int64_t num_tokens = 0;  ///< how many of the trace's tokens make one of these choices
   double share = 0;             ///< num_tokens / all tokens, before any are dropped
+};
+
+/// Consecutive batches of one kind of text.
+struct DomainStart {
+  std::int64_t first_batch = 0;
+  std::string name;
 };
 
 struct SimulateReport {
@@ -150,6 +160,9 @@ struct SimulateReport {
   /// The first batch of each bucket of time. There are at most 128 buckets; each has the same
   /// number of batches, a power of two, but the last one may have fewer.
   std::vector<std::int64_t> bucket_start;
+  std::vector<DomainStart> domains;  ///< in order of time; empty if the trace names no domain
+  /// [num_layers, num_logical]: the tokens of each expert in the batches that the figures are of.
+  std::vector<double> expert_load;
   std::vector<PolicyReport> policies;  ///< in the order of SimulateOptions::policies
 };
 

@@ -118,6 +118,7 @@ void Batcher::append_rows(std::int64_t begin, std::int64_t end) {
 
 void Batcher::emit(Batch& batch) {
   batch.num_tokens = pending_.num_tokens;
+  batch.domain = pending_.domain;
   batch.source_load.clear();
   if (!pending_.topk_idx.empty()) {
     count_sources(batch);

@@ -12,6 +12,7 @@ namespace lplb::replay {
 /// What is placed and split at once: a step, several steps merged, or a piece of a step.
 struct Batch {
   std::int64_t num_tokens = 0;
+  std::string domain;             // of its first step
   std::vector<Load> load;         // [num_layers, num_logical]
   std::vector<Load> source_load;  // [num_layers, num_ranks, num_logical]; empty: not known
   std::vector<char> has_tokens;   // [num_layers]

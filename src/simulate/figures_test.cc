@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "lplb/placement.h"
 #include "lplb/simulate.h"
@@ -14,6 +15,7 @@ namespace {
 
 using ::testing::DoubleEq;
 using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 using testing::message_of;
 
@@ -141,6 +143,62 @@ TEST_F(FiguresTest, WarmUpIsInNoFigureAndFillsTheWindow) {
   }
   EXPECT_EQ(replay(busy_, 8, 2).policies[1].rebalances, all.policies[1].rebalances - 2);
   EXPECT_THAT(report_html(rest, ""), HasSubstr("The first batch is in no figure (warm-up)."));
+}
+
+/// The figures of a layer over time are those of a replay of this layer alone, also where a bucket
+/// holds several batches.
+TEST_F(FiguresTest, ALayerOverTimeIsThatOfTheLayerAlone) {
+  Steps long_trace;
+  for (int i = 0; i < 50; ++i) long_trace.insert(long_trace.end(), busy_.begin(), busy_.end());
+  for (const Steps& steps : {busy_, long_trace}) {
+    const SimulateReport both = replay(steps, 2);
+    const std::size_t buckets = both.bucket_start.size();
+    EXPECT_EQ(buckets, steps.size() == 4 ? 4U : 100U);
+    for (std::size_t layer = 0; layer < 2; ++layer) {
+      Steps alone;
+      for (const auto& step : steps) alone.push_back({step[layer]});
+      const SimulateReport one = replay(alone, 2);
+      for (std::size_t p = 0; p < both.policies.size(); ++p) {
+        const PolicyReport& a = both.policies[p];
+        const std::span<const double> over_time = a.layer_over_time;
+        const std::span<const double> heat = a.layer_rank_heat;
+        EXPECT_THAT(over_time.subspan(layer * buckets, buckets),
+                    ElementsAreArray(one.policies[p].over_time));
+        EXPECT_THAT(heat.subspan(layer * 4 * buckets, 4 * buckets),
+                    ElementsAreArray(one.policies[p].rank_heat));
+      }
+    }
+  }
+}
+
+TEST_F(FiguresTest, ExpertLoadIsTheSumOfTheBatchesInTheFigures) {
+  EXPECT_THAT(replay(busy_, 8).expert_load, ElementsAre(20, 19, 4, 5, 8, 8, 9, 7,  //
+                                                        10, 4, 13, 21, 8, 8, 8, 8));
+  EXPECT_THAT(replay(busy_, 8, 3).expert_load, ElementsAre(2, 8, 1, 1, 2, 2, 3, 1,  //
+                                                           1, 1, 1, 9, 2, 2, 2, 2));
+}
+
+TEST_F(FiguresTest, DomainsBeginWhereTheirFirstBatchIs) {
+  std::string text =
+      R"({"format":"lplb-trace","version":1,"num_layers":1,"num_logical_experts":4,"num_topk":1})"
+      "\n";
+  for (const char* domain : {"law", "law", "law", "maths", "law"}) {
+    text += nlohmann::json{{"load", {{5, 1, 3, 1}}}, {"domain", domain}}.dump() + "\n";
+  }
+  SimulateOptions options;
+  options.trace = write("t.jsonl", text);
+  options.num_ranks = 2;
+  options.policies = {"none"};
+  options.batch_tokens = 20;  // law: two steps and one, maths, law
+  const SimulateReport report = simulate(options);
+  ASSERT_EQ(report.num_batches, 4);
+  ASSERT_EQ(report.domains.size(), 3U);
+  EXPECT_EQ(report.domains[1].first_batch, 2);
+  EXPECT_EQ(report.domains[1].name, "maths");
+  EXPECT_EQ(report.domains[2].first_batch, 3);
+  const auto json = nlohmann::json::parse(report_json(report));
+  EXPECT_EQ(json["trace"]["domains"][1]["first_batch"], 2);
+  EXPECT_TRUE(replay(busy_, 1).domains.empty());
 }
 
 TEST_F(FiguresTest, NoTokensAtAllAreRefused) {

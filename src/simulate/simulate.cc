@@ -7,6 +7,7 @@
 #include "core/check.h"
 #include "core/format.h"
 #include "io/files.h"
+#include "simulate/batch_facts.h"
 #include "simulate/batcher.h"
 #include "simulate/player.h"
 #include "simulate/selection.h"
@@ -124,6 +125,7 @@ SimulateReport simulate(const SimulateOptions& options) {
   }
   Player player(report.settings, trace);
   Summary summary(report.settings, trace);
+  BatchFacts facts(options.warm_up);
   Batcher batcher(reader, options.batch_tokens, options.num_ranks);
   const std::int64_t in_all = options.batch_tokens == 0 ? trace.num_steps : -1;
   const std::size_t block = block_size(report.settings, trace);
@@ -141,6 +143,7 @@ SimulateReport simulate(const SimulateOptions& options) {
         throw FileError(file_of(options), formatted("batch {}", done + static_cast<Load>(count)),
                         "the tokens up to here pass 2^63 - 1");
       }
+      facts.add(batch);
       batches.push_back(std::move(batch));
     }
     if (count == 0) break;
@@ -158,6 +161,7 @@ SimulateReport simulate(const SimulateOptions& options) {
   check_argument(options.warm_up < done, "warm_up", "{} leaves none of the {} batches of {}",
                  options.warm_up, done, file_of(options));
   summary.finish(report);
+  facts.finish(report);
   if (report.num_pairs == 0) {
     throw FileError(file_of(options), "", "holds no tokens in the batches that the figures are of");
   }

@@ -43,6 +43,7 @@ Summary::Summary(const SimulateOptions& options, const TraceInfo& trace)
       has_cost_(options.cost.has_value()),
       layer_pairs_(num_layers_, 0.0),
       bucket_pairs_(kMaxBuckets, 0.0),
+      layer_bucket_pairs_(kMaxBuckets * num_layers_, 0.0),
       policies_(options.policies.size()) {
   for (std::size_t i = 0; i < policies_.size(); ++i) {
     policies_[i].report.name = options.policies[i];
@@ -50,6 +51,10 @@ Summary::Summary(const SimulateOptions& options, const TraceInfo& trace)
     policies_[i].layer.assign(num_layers_, 0.0);
     policies_[i].bucket.assign(kMaxBuckets, 0.0);
     policies_[i].heat.assign(kMaxBuckets * num_ranks_, 0.0);
+    policies_[i].layer_bucket.assign(kMaxBuckets * num_layers_, 0.0);
+    if (num_layers_ * num_ranks_ <= kMaxLayerRanks) {
+      policies_[i].layer_heat.assign(kMaxBuckets * num_layers_ * num_ranks_, 0.0);
+    }
     if (!has_cost_) continue;
     policies_[i].report.cost.emplace();
     policies_[i].layer_cost.assign(num_layers_, 0.0);
@@ -71,6 +76,7 @@ void Summary::add(const BlockOutcome& block, const Player& player) {
         ++num_pairs_;
         ++layer_pairs_[layer];
         ++bucket_pairs_[bucket];
+        ++layer_bucket_pairs_[bucket * num_layers_ + layer];
         for (std::size_t at = pair; at < block.placement.size(); at += pairs) {
           const PlacementOutcome& placed = block.placement[at];
           num_solves_ += has_cost_ ? 2 : 1;
@@ -102,9 +108,12 @@ std::size_t Summary::bucket_of(std::int64_t batch) {
   while (batch / bucket_width_ >= static_cast<std::int64_t>(kMaxBuckets)) {
     bucket_width_ *= 2;
     fold_rows(bucket_pairs_, kMaxBuckets);
+    fold_rows(layer_bucket_pairs_, kMaxBuckets);
     for (Sums& sums : policies_) {
       fold_rows(sums.bucket, kMaxBuckets);
       fold_rows(sums.heat, kMaxBuckets);
+      fold_rows(sums.layer_bucket, kMaxBuckets);
+      fold_rows(sums.layer_heat, kMaxBuckets);
     }
   }
   return static_cast<std::size_t>(batch / bucket_width_);
@@ -115,6 +124,8 @@ void Summary::add_outcome(Sums& sums, std::size_t layer, std::size_t bucket,
   sums.imbalance.push_back(outcome.imbalance);
   sums.layer[layer] += outcome.imbalance;
   sums.bucket[bucket] += outcome.imbalance;
+  const std::size_t cell = bucket * num_layers_ + layer;
+  sums.layer_bucket[cell] += outcome.imbalance;
   double& layer_max = sums.report.layer_max[layer];
   layer_max = std::fmax(layer_max, outcome.imbalance);
   sums.gap += outcome.gap;
@@ -122,6 +133,8 @@ void Summary::add_outcome(Sums& sums, std::size_t layer, std::size_t bucket,
   sums.local += outcome.local;
   sums.total += outcome.total;
   for (std::size_t r = 0; r < num_ranks_; ++r) sums.heat[bucket * num_ranks_ + r] += heat[r];
+  if (sums.layer_heat.empty()) return;
+  for (std::size_t r = 0; r < num_ranks_; ++r) sums.layer_heat[cell * num_ranks_ + r] += heat[r];
 }
 
 void Summary::add_cost(Sums& sums, std::size_t layer, const PolicyOutcome& outcome) {
@@ -181,6 +194,23 @@ void Summary::finish_policy(Sums& sums) const {
     report.over_time.push_back(sums.bucket[b] / bucket_pairs_[b]);
     for (std::size_t r = 0; r < num_ranks_; ++r) {
       report.rank_heat[r * buckets + b] = sums.heat[b * num_ranks_ + r] / bucket_pairs_[b];
+    }
+  }
+  finish_layers(sums, buckets);
+}
+
+void Summary::finish_layers(Sums& sums, std::size_t buckets) const {
+  PolicyReport& report = sums.report;
+  if (!sums.layer_heat.empty()) report.layer_rank_heat.resize(num_layers_ * num_ranks_ * buckets);
+  for (std::size_t layer = 0; layer < num_layers_; ++layer) {
+    for (std::size_t b = 0; b < buckets; ++b) {
+      const std::size_t cell = b * num_layers_ + layer;
+      report.layer_over_time.push_back(sums.layer_bucket[cell] / layer_bucket_pairs_[cell]);
+      if (sums.layer_heat.empty()) continue;
+      for (std::size_t r = 0; r < num_ranks_; ++r) {
+        report.layer_rank_heat[(layer * num_ranks_ + r) * buckets + b] =
+            sums.layer_heat[cell * num_ranks_ + r] / layer_bucket_pairs_[cell];
+      }
     }
   }
 }

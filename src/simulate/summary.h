@@ -24,6 +24,7 @@ class Summary {
 
  private:
   static constexpr std::size_t kMaxBuckets = 128;
+  static constexpr std::size_t kMaxLayerRanks = 2048;  // bounds Sums::layer_heat to 2 MiB
 
   struct Sums {
     PolicyReport report;
@@ -33,9 +34,11 @@ class Summary {
     std::vector<double> layer_cost;  // [num_layers]: sums; empty without a cost model
     double gap = 0, cost_gap = 0;
     double local = 0, total = 0;
-    std::vector<double> layer;   // [num_layers]
-    std::vector<double> bucket;  // [kMaxBuckets]
-    std::vector<double> heat;    // [kMaxBuckets, num_ranks]
+    std::vector<double> layer;         // [num_layers]
+    std::vector<double> bucket;        // [kMaxBuckets]
+    std::vector<double> heat;          // [kMaxBuckets, num_ranks]
+    std::vector<double> layer_bucket;  // [kMaxBuckets, num_layers]
+    std::vector<double> layer_heat;    // [kMaxBuckets, num_layers, num_ranks], or empty
   };
 
   std::size_t bucket_of(std::int64_t batch);
@@ -44,14 +47,16 @@ class Summary {
   static void add_cost(Sums& sums, std::size_t layer, const PolicyOutcome& outcome);
   static void add_solve(Sums& sums, const SolveOutcome& outcome);
   void finish_policy(Sums& sums) const;
+  void finish_layers(Sums& sums, std::size_t buckets) const;
 
   std::size_t num_ranks_, num_layers_;
   std::int64_t warm_up_;
   bool has_cost_;
   std::int64_t num_batches_ = 0;
   std::int64_t num_pairs_ = 0, num_empty_pairs_ = 0;
-  std::vector<double> layer_pairs_;   // [num_layers]: how many pairs are in the figures
-  std::vector<double> bucket_pairs_;  // [kMaxBuckets]
+  std::vector<double> layer_pairs_;         // [num_layers]: how many pairs are in the figures
+  std::vector<double> bucket_pairs_;        // [kMaxBuckets]
+  std::vector<double> layer_bucket_pairs_;  // [kMaxBuckets, num_layers]
   std::int64_t num_solves_ = 0, num_cuda_solves_ = 0;
   std::int64_t bucket_width_ = 1;  // how many batches a bucket holds
   std::vector<Sums> policies_;
