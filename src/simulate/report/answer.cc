@@ -6,6 +6,7 @@
 #include "core/format.h"
 #include "io/text.h"
 #include "simulate/report/markup.h"
+#include "simulate/report/styles.h"
 
 namespace lplb::report {
 namespace {
@@ -21,21 +22,13 @@ constexpr const char* kByTime = "+time";
 
 /// The ending of the policy's name that says how it splits, or "".
 std::string split_of(const PolicyReport& policy) {
-  for (const char* split : {"+lplb", "+even", "+stale", kByTime}) {
-    if (policy.name.ends_with(split)) return split;
-  }
-  return "";
-}
-
-/// The policy's name without its split.
-std::string placement_of(const PolicyReport& policy) {
-  return policy.name.substr(0, policy.name.size() - split_of(policy).size());
+  return policy.name.substr(placement_of(policy.name).size());
 }
 
 std::vector<Effect> effects_of(const SimulateReport& report, const PolicyReport& base,
                                const PolicyReport& best) {
-  const std::string from = placement_of(base);
-  const std::string to = placement_of(best);
+  const std::string from = placement_of(base.name);
+  const std::string to = placement_of(best.name);
   if (from == to) return {{Effect::kSplit, &base, &best}};
   if (const PolicyReport* via = find(report, from + split_of(best))) {
     return {{Effect::kSplit, &base, via}, {Effect::kPlacement, via, &best}};
@@ -59,7 +52,7 @@ std::string effect_text(const Effect& effect) {
                                  : percent(-cut) + (effect.to->cost ? " more cost" : " more load");
   return effect.kind == Effect::kSplit
              ? formatted("{} by {}", amount, kind_of_split(effect))
-             : formatted("{} by the placement ({})", amount, placement_of(*effect.to));
+             : formatted("{} by the placement ({})", amount, placement_of(effect.to->name));
 }
 
 std::string effects_text(const std::vector<Effect>& effects) {

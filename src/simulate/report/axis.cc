@@ -27,4 +27,15 @@ Axis make_axis(double low, double high, double min_span, int max_steps) {
   return {low, low + steps * step, step, decimals};
 }
 
+double axis_end(std::vector<double> worst, double min_span) {
+  std::erase_if(worst, [](double value) { return !std::isfinite(value); });
+  if (worst.empty()) return 1;
+  std::sort(worst.begin(), worst.end());
+  constexpr double kSqueezed = 3;  // the others would have less than a third of the axis
+  for (std::size_t i = (worst.size() + 1) / 2; i < worst.size(); ++i) {
+    if (worst[i] - 1 > kSqueezed * std::max(worst[i - 1] - 1, min_span)) return worst[i - 1];
+  }
+  return worst.back();
+}
+
 }  // namespace lplb::report

@@ -27,7 +27,8 @@ struct Grid {
   double at(std::size_t row, std::size_t column) const { return value[row * columns + column]; }
 };
 
-Grid make_grid(const SimulateReport& report, const PolicyReport& policy) {
+/// `heat` is [num_ranks, num_buckets].
+Grid make_grid(const SimulateReport& report, std::span<const double> heat) {
   const auto ranks = static_cast<std::size_t>(report.settings.num_ranks);
   const std::size_t columns = report.bucket_start.size();
   const std::size_t group = (ranks + kMaxRows - 1) / kMaxRows;
@@ -36,10 +37,29 @@ Grid make_grid(const SimulateReport& report, const PolicyReport& policy) {
   for (std::size_t rank = 0; rank < ranks; ++rank) {
     for (std::size_t column = 0; column < columns; ++column) {
       double& cell = grid.value[rank / group * columns + column];
-      cell = std::fmax(cell, policy.rank_heat[rank * columns + column]);
+      cell = std::fmax(cell, heat[rank * columns + column]);
     }
   }
+  // The page holds four decimals, so that colours made from them are the same in the script.
+  for (double& cell : grid.value) cell = std::round(cell * 1e4) / 1e4;
   return grid;
+}
+
+/// The maps of one policy: the mean over the layers, and perhaps each layer.
+struct Maps {
+  const PolicyReport* policy;
+  Grid mean;
+  std::vector<Grid> layers;
+};
+
+Maps make_maps(const SimulateReport& report, const PolicyReport& policy) {
+  Maps maps{&policy, make_grid(report, policy.rank_heat), {}};
+  const std::span<const double> all = policy.layer_rank_heat;
+  const std::size_t size = policy.rank_heat.size();
+  for (std::size_t first = 0; first < all.size(); first += size) {
+    maps.layers.push_back(make_grid(report, all.subspan(first, size)));
+  }
+  return maps;
 }
 
 /// Colours in equal steps around the mean load. Both maps have the same scale. The outermost
@@ -49,16 +69,18 @@ struct Scale {
 
   int level(double value) const {
     if (std::isnan(value)) return kNoLevel;
-    return static_cast<int>(
-        std::lround(std::clamp((value - 1) / step, -1.0 * kLevels, 1.0 * kLevels)));
+    const double steps = std::clamp((value - 1) / step, -1.0 * kLevels, 1.0 * kLevels);
+    return static_cast<int>(std::floor(steps + 0.5));  // as the script rounds
   }
 };
 
-Scale make_scale(const std::vector<Grid>& grids) {
+double reach_of(const Grid& grid) {
   double reach = 0;
-  for (const Grid& grid : grids) {
-    for (const double value : grid.value) reach = std::fmax(reach, std::abs(value - 1));
-  }
+  for (const double value : grid.value) reach = std::fmax(reach, std::abs(value - 1));
+  return reach;
+}
+
+Scale make_scale(double reach) {
   // A colour reaches half a step to each side. Finer steps than 0.01 would show noise.
   const double least = std::max(0.01, reach / (kLevels + 0.5));
   const double power = std::pow(10, std::floor(std::log10(least)));
@@ -68,10 +90,12 @@ Scale make_scale(const std::vector<Grid>& grids) {
   return {10 * power};
 }
 
-std::string legend(const Scale& scale) {
+/// `kind` is a class, or empty.
+std::string legend(const Scale& scale, const char* kind) {
   int decimals = 1;
   while (std::abs(std::remainder(scale.step * std::pow(10, decimals), 1)) > 1e-6) ++decimals;
-  std::string out = R"(<ul class="key scale"><li>idle</li>)";
+  std::string out =
+      formatted(R"(<ul class="key scale{}"{}><li>idle</li>)", kind, *kind == '\0' ? "" : " hidden");
   for (int level = -kLevels; level <= kLevels; ++level) {
     const double value = 1 + scale.step * level;
     if (value < -1e-9) continue;  // no load is negative
@@ -119,6 +143,26 @@ std::string values(const Grid& grid) {
   return out;
 }
 
+/// The values of all layers, for the script: two digits to the base 64 each, in units of 1 / 512. A
+/// cell without pairs is "..". A layer ends with a blank.
+std::string packed_layers(const std::vector<Grid>& layers) {
+  constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  std::string out;
+  for (const Grid& layer : layers) {
+    if (!out.empty()) out += ' ';
+    for (const double value : layer.value) {
+      if (!std::isfinite(value)) {
+        out += "..";
+        continue;
+      }
+      const auto units = static_cast<std::size_t>(std::clamp(std::round(value * 512), 0.0, 4095.0));
+      out += {kDigits[units / 64], kDigits[units % 64]};
+    }
+  }
+  return out;
+}
+
 /// The position of the largest value. Cells without pairs count as 0.
 std::size_t hottest_of(std::span<const double> values) {
   const auto less = [](double a, double b) { return std::fmax(a, 0) < std::fmax(b, 0); };
@@ -145,12 +189,13 @@ std::string side_labels(const Grid& grid, std::size_t cell_height) {
   return out + R"(<text class="axis" x="-8" y="-8" text-anchor="end">rank</text>)";
 }
 
-std::string map_html(const SimulateReport& report, const std::string& title,
-                     const PolicyReport& policy, const Grid& grid, const Scale& scale) {
+std::string map_html(const SimulateReport& report, const std::string& title, const Maps& maps,
+                     const Scale& scale) {
+  const Grid& grid = maps.mean;
   const std::size_t cell_height = std::clamp<std::size_t>(360 / grid.rows, 3, 24);
   const std::size_t height = cell_height * grid.rows;
   const std::size_t hottest = hottest_of(grid.value);
-  const std::string name = escape(policy.name);
+  const std::string name = escape(maps.policy->name);
   const std::string summary =
       formatted("Busiest cell: {}, {}, with {} times the mean load.",
                 row_name(report, grid, hottest / grid.columns),
@@ -165,18 +210,18 @@ std::string map_html(const SimulateReport& report, const std::string& title,
   out += formatted(
       R"(<svg class="cells" width="100%" height="{}" viewBox="0 -0.5 {} {}" )"
       R"(preserveAspectRatio="none" data-policy="{}" data-metric="rank_heat" data-rows="{}" )"
-      R"(data-ranks-per-row="{}" data-values="{}">
+      R"(data-ranks-per-row="{}" data-step="{}" data-values="{}" data-layers="{}">
 {}</svg>)",
-      height, grid.columns, grid.rows, name, grid.rows, grid.ranks_per_row, values(grid),
-      cells(grid, scale));
+      height, grid.columns, grid.rows, name, grid.rows, grid.ranks_per_row, scale.step,
+      values(grid), packed_layers(maps.layers), cells(grid, scale));
   out += side_labels(grid, cell_height);
-  out += formatted(
-      R"(<text x="0" y="{0}">{1}</text><text x="100%" y="{0}" text-anchor="end">{2}</text>)"
-      R"(<text class="axis" x="50%" y="{0}" text-anchor="middle">batch</text></svg></div>
-<p class="readout" hidden></p>
+  out +=
+      formatted(R"(<text class="first" x="0" y="{0}">{1}</text>)"
+                R"(<text class="last" x="100%" y="{0}" text-anchor="end">{2}</text>)"
+                R"(<text class="axis" x="50%" y="{0}" text-anchor="middle">batch</text></svg></div>
 <figcaption>{3}</figcaption></figure>
 )",
-      height + 18, 0, grouped(report.num_batches - 1), summary);
+                height + 18, 0, grouped(report.num_batches - 1), summary);
   return out;
 }
 
@@ -191,19 +236,29 @@ std::string heat_html(const SimulateReport& report) {
     if (policy != nullptr && policy->rank_heat.size() == cells_expected) shown.push_back(policy);
   }
   if (cells_expected == 0 || shown.empty()) return "";
-  std::vector<Grid> grids;
-  grids.reserve(shown.size());
-  for (const PolicyReport* policy : shown) grids.push_back(make_grid(report, *policy));
-  const Scale scale = make_scale(grids);
-  std::string out = legend(scale) + "<div class=\"maps\">\n";
+  std::vector<Maps> maps;
+  maps.reserve(shown.size());
+  double reach = 0, layer_reach = 0;
+  for (const PolicyReport* policy : shown) {
+    maps.push_back(make_maps(report, *policy));
+    reach = std::max(reach, reach_of(maps.back().mean));
+    for (const Grid& layer : maps.back().layers) {
+      layer_reach = std::max(layer_reach, reach_of(layer));
+    }
+  }
+  const Scale scale = make_scale(reach);
+  const Scale layer_scale = make_scale(layer_reach);
+  std::string out = legend(scale, "");
+  if (layer_reach > 0) out += legend(layer_scale, " one-layer");
+  out += formatted("<div class=\"maps\" data-layer-step=\"{}\">\n", layer_scale.step);
   for (std::size_t i = 0; i < shown.size(); ++i) {
     const char* title = shown.size() == 1 ? "" : shown[i] == answer.base ? "Before:" : "After:";
-    out += map_html(report, title, *shown[i], grids[i], scale);
+    out += map_html(report, title, maps[i], scale);
   }
   out += "</div>\n";
-  if (grids[0].ranks_per_row > 1) {
+  if (maps[0].mean.ranks_per_row > 1) {
     out += formatted("<p class=\"note\">Each row is the busiest of {} ranks.</p>\n",
-                     grids[0].ranks_per_row);
+                     maps[0].mean.ranks_per_row);
   }
   return out;
 }

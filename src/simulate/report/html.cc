@@ -107,12 +107,29 @@ std::string origin(const SimulateReport& report, const std::string& command) {
          "</div>\n</div>\n";
 }
 
+/// The element with all figures, and what the script must know of all of them.
+std::string open_main(const SimulateReport& report) {
+  std::string layers, domains;
+  for (Index i = 0; i < report.trace.num_layers; ++i) {
+    layers +=
+        formatted("{}{}", i > 0 ? " " : "", report.trace.layer_number(static_cast<std::size_t>(i)));
+  }
+  for (const DomainStart& domain : report.domains) {
+    domains +=
+        formatted("{}{} {}", domains.empty() ? "" : "\n", domain.first_batch, escape(domain.name));
+  }
+  return formatted(R"(<main data-bucket-start="{}" data-num-batches="{}" data-layers="{}" )"
+                   R"(data-rebalance-every="{}" data-domains="{}">
+)",
+                   fmt::join(report.bucket_start, " "), report.num_batches, layers,
+                   report.settings.rebalance_every, domains);
+}
+
 }  // namespace
 
 std::string report_html(const SimulateReport& report, const std::string& command) {
   std::string out = head(report) + top(report);
-  out += formatted("<main data-bucket-start=\"{}\" data-num-batches=\"{}\">\n",
-                   fmt::join(report.bucket_start, " "), report.num_batches);
+  out += open_main(report) + controls_html(report);
   out += section(report, "distribution", "Imbalance of each policy",
                  report.settings.cost
                      ? "Every batch and layer is one value, in tokens. Policies that split by cost "
@@ -130,6 +147,12 @@ std::string report_html(const SimulateReport& report, const std::string& command
                        "are slowest in different layers, so it is milder than the imbalance."
                      : "Rank load / mean rank load.",
                  heat_html(report));
+  out +=
+      section(report, "experts", "The hottest experts",
+              "Their tokens in all batches, and how many replicas each placement would give them "
+              "after the last batch. An expert that is hot and has one replica keeps its rank "
+              "busy, however tokens are split.",
+              experts_html(report));
   out += section(report, "figures", "All figures",
                  "Each policy has a column. The terms are explained below.", summary_table(report));
   out += section(report, "layers", "Layer by layer",

@@ -21,23 +21,43 @@ Json repeats_json(const SimulateReport& report) {
           {"share", report.repeats->share}};
 }
 
+/// A row for each of `rows`.
+Json matrix_json(const std::vector<double>& values, std::size_t rows) {
+  Json out = Json::array();
+  const auto width = static_cast<std::ptrdiff_t>(rows == 0 ? 0 : values.size() / rows);
+  for (auto row = values.begin(); row != values.end(); row += width) {
+    out.push_back(std::vector<double>(row, row + width));
+  }
+  return out;
+}
+
+Json domains_json(const SimulateReport& report) {
+  Json out = Json::array();
+  for (const DomainStart& domain : report.domains) {
+    out.push_back({{"first_batch", domain.first_batch}, {"name", domain.name}});
+  }
+  return out;
+}
+
 Json trace_json(const SimulateReport& report) {
   const TraceInfo& trace = report.trace;
-  return {{"name", trace.name},
-          {"format", trace.format},
-          {"synthetic", trace.synthetic},
-          {"num_layers", trace.num_layers},
-          {"first_layer", trace.first_layer},
-          {"layer_stride", trace.layer_stride},
-          {"num_logical_experts", trace.num_logical_experts},
-          {"num_topk", trace.num_topk},
-          {"num_batches", report.num_batches},
-          {"num_tokens", report.num_tokens},
-          {"num_pairs", report.num_pairs},
-          {"num_empty_pairs", report.num_empty_pairs},
-          {"num_cut_loads", report.num_cut_loads},
-          {"repeats", repeats_json(report)},
-          {"bucket_start", report.bucket_start}};
+  return {
+      {"name", trace.name},
+      {"format", trace.format},
+      {"synthetic", trace.synthetic},
+      {"num_layers", trace.num_layers},
+      {"first_layer", trace.first_layer},
+      {"layer_stride", trace.layer_stride},
+      {"num_logical_experts", trace.num_logical_experts},
+      {"num_topk", trace.num_topk},
+      {"num_batches", report.num_batches},
+      {"num_tokens", report.num_tokens},
+      {"num_pairs", report.num_pairs},
+      {"num_empty_pairs", report.num_empty_pairs},
+      {"repeats", repeats_json(report)},
+      {"bucket_start", report.bucket_start},
+      {"domains", domains_json(report)},
+      {"expert_load", matrix_json(report.expert_load, static_cast<std::size_t>(trace.num_layers))}};
 }
 
 Json settings_json(const SimulateReport& report) {
@@ -82,16 +102,13 @@ Json cost_json(const PolicyReport& policy) {
 
 Json policy_json(const PolicyReport& policy, const SimulateReport& report) {
   Json layers = Json::array();
+  const Json over_time = matrix_json(policy.layer_over_time, policy.layer_mean.size());
   for (std::size_t i = 0; i < policy.layer_mean.size(); ++i) {
     layers.push_back({{"layer", report.trace.layer_number(i)},
                       {"mean", policy.layer_mean[i]},
                       {"max", policy.layer_max[i]}});
     if (policy.cost) layers.back()["cost"] = policy.cost->layer_mean[i];
-  }
-  Json heat = Json::array();
-  const auto buckets = static_cast<std::ptrdiff_t>(report.bucket_start.size());
-  for (auto row = policy.rank_heat.begin(); row != policy.rank_heat.end(); row += buckets) {
-    heat.push_back(std::vector<double>(row, row + buckets));
+    if (!over_time.empty()) layers.back()["over_time"] = over_time[i];
   }
   return {
       {"name", policy.name},
@@ -110,7 +127,8 @@ Json policy_json(const PolicyReport& policy, const SimulateReport& report) {
       {"local_share", policy.local_share ? Json(*policy.local_share) : Json()},
       {"layers", std::move(layers)},
       {"over_time", policy.over_time},
-      {"rank_heat", std::move(heat)}};
+      {"rank_heat",
+       matrix_json(policy.rank_heat, static_cast<std::size_t>(report.settings.num_ranks))}};
 }
 
 }  // namespace

@@ -117,27 +117,6 @@ bool is_lplb(const PolicyReport& policy) {
   return policy.name.ends_with("+lplb") || policy.name.ends_with("+time");
 }
 
-std::vector<std::string> policy_classes(const SimulateReport& report) {
-  constexpr int kFirstFree = 3;
-  constexpr int kColours = 9;
-  int next = kFirstFree;
-  std::vector<std::string> classes;
-  for (const PolicyReport& policy : report.policies) {
-    int colour = 0;
-    if (policy.name == "eplb") {
-      colour = 1;
-    } else if (policy.name == "eplb+lplb") {
-      colour = 2;
-    } else if (policy.name != "none") {
-      colour = next;
-      next = next + 1 < kColours ? next + 1 : kFirstFree;
-    }
-    const char* split = policy.name == "none" ? "unsplit" : is_lplb(policy) ? "exact" : "even";
-    classes.push_back(formatted("c{} {}", colour, split));
-  }
-  return classes;
-}
-
 std::string synthetic_badge(const SimulateReport& report) {
   return report.trace.synthetic ? R"( <span class="badge">synthetic</span>)" : "";
 }

@@ -44,11 +44,6 @@ std::string data_attributes(std::string_view policy, std::string_view metric, do
 /// Whether the policy's split is solved by LPLB.
 bool is_lplb(const PolicyReport& policy);
 
-/// The CSS classes of each policy, which are the same in every figure. One class is the colour,
-/// "c0" to "c8", which differs between policies as long as there are enough colours. The other says
-/// how the policy splits ("unsplit", "even", "exact") and so sets the dashes of lines.
-std::vector<std::string> policy_classes(const SimulateReport& report);
-
 /// The mark next to each figure whose loads are synthetic; otherwise empty.
 std::string synthetic_badge(const SimulateReport& report);
 

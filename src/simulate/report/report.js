@@ -1,110 +1,150 @@
 // SPDX-License-Identifier: MIT
 "use strict";
+// What the reader chose, and what all figures share. The other files add functions to `page`.
+const page = {};
 (() => {
   const root = document.documentElement;
   const main = document.querySelector("main");
-  const theme = document.querySelector(".theme");
-  theme.hidden = false;
-  theme.addEventListener("click", () => {
-    const dark = root.dataset.theme
-      ? root.dataset.theme === "dark"
-      : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
+  const list = (text) => (text || "").split(" ").filter(Boolean).map(Number);
+  const starts = list(main.dataset.bucketStart);
+  const numBatches = Number(main.dataset.numBatches);
+  const layers = list(main.dataset.layers);
+  const chips = [...document.querySelectorAll(".chip")];
+  const names = chips.map((chip) => chip.textContent);
+  const draws = [];
+
+  // Policies by number, a layer's index or -1, buckets from `first` up to `end`.
+  const state = { hidden: new Set(), layer: -1, first: 0, end: starts.length, whole: false };
+
+  const endOf = (bucket) => (bucket + 1 < starts.length ? starts[bucket + 1] : numBatches);
+  const bucketOf = (batch) => {
+    let bucket = starts.length - 1;
+    while (bucket > 0 && starts[bucket] > batch) --bucket;
+    return bucket;
+  };
+  const bucketName = (bucket) => {
+    const last = endOf(bucket) - 1;
+    return last > starts[bucket]
+      ? `batches ${starts[bucket]} to ${last}`
+      : `batch ${starts[bucket]}`;
+  };
+  const domains = (main.dataset.domains || "").split("\n").filter(Boolean).map((line) => ({
+    first: parseInt(line, 10),
+    name: line.slice(line.indexOf(" ") + 1),
+  }));
+  const domainOf = (batch) => domains.filter((domain) => domain.first <= batch).pop()?.name || "";
+  const isZoomed = () => state.first > 0 || state.end < starts.length;
+
+  // What the figures show is in the address, so that it can be sent to others.
+  const remember = () => {
+    const parts = [];
+    if (state.layer >= 0) parts.push(`layer=${layers[state.layer]}`);
+    if (isZoomed()) parts.push(`batches=${starts[state.first]}-${endOf(state.end - 1) - 1}`);
+    for (const i of state.hidden) parts.push(`hide=${encodeURIComponent(names[i])}`);
+    if (state.whole) parts.push("whole=1");
+    try {
+      history.replaceState(null, "", parts.length > 0 ? `#${parts.join("&")}` : "#");
+    } catch { /* a page without an address */ }
+  };
+  const recall = () => {
+    for (const part of location.hash.slice(1).split("&")) {
+      const [key, value] = part.split("=");
+      if (key === "layer") state.layer = layers.indexOf(Number(value));
+      if (key === "whole") state.whole = true;
+      if (key === "hide") {
+        const i = names.indexOf(decodeURIComponent(value));
+        if (i >= 0 && state.hidden.size + 1 < names.length) state.hidden.add(i);
+      }
+      if (key === "batches") {
+        const [from, to] = value.split("-").map(Number);
+        if (from <= to) [state.first, state.end] = [bucketOf(from), bucketOf(to) + 1];
+      }
+    }
+  };
+
+  const hiding = document.head.appendChild(document.createElement("style"));
+  const controls = document.querySelector(".controls");
+  const choice = (selector) => controls?.querySelector(selector);
+  const showState = () => {
+    const hidden = [...state.hidden];
+    hiding.textContent = hidden.map((i) => `.p${i} { display: none !important; }`).join("\n");
+    chips.forEach((chip, i) => chip.setAttribute("aria-pressed", String(!state.hidden.has(i))));
+    const set = (selector, value) => choice(selector) && (choice(selector).value = value);
+    set(".layer-choice", state.layer);
+    set(".from", starts[state.first]);
+    set(".to", endOf(state.end - 1) - 1);
+    choice(".whole input").checked = state.whole;
+    choice(".reset").disabled = hidden.length === 0 && state.layer < 0 && !isZoomed() &&
+      !state.whole;
+  };
+  const change = (patch) => {
+    Object.assign(state, patch);
+    showState();
+    remember();
+    for (const draw of draws) draw();
+  };
+  const toggle = (i) => {
+    const hidden = new Set(state.hidden);
+    if (!hidden.delete(i)) hidden.add(i);
+    if (hidden.size < names.length) change({ hidden }); // one policy stays
+  };
+
+  const start = () => {
+    const theme = document.querySelector(".theme");
+    theme.hidden = false;
+    theme.addEventListener("click", () => {
+      const dark = root.dataset.theme
+        ? root.dataset.theme === "dark"
+        : matchMedia("(prefers-color-scheme: dark)").matches;
+      root.dataset.theme = dark ? "light" : "dark";
+    });
+    if (!controls) return;
+    controls.hidden = false;
+    chips.forEach((chip, i) => chip.addEventListener("click", () => toggle(i)));
+    const on = (selector, action) => choice(selector)?.addEventListener("change", action);
+    on(".layer-choice", (event) => change({ layer: Number(event.target.value) }));
+    on(".whole input", (event) => change({ whole: event.target.checked }));
+    const range = () => {
+      const [from, to] = [".from", ".to"].map((name) => Number(choice(name).value));
+      const last = bucketOf(Math.min(Math.max(from, to), numBatches - 1));
+      change({ first: Math.min(bucketOf(Math.max(0, Math.min(from, to))), last), end: last + 1 });
+    };
+    on(".from", range);
+    on(".to", range);
+    const all = { layer: -1, first: 0, end: starts.length, whole: false };
+    choice(".reset").addEventListener("click", () => change({ ...all, hidden: new Set() }));
+    recall();
+    showState();
+    const chosen = state.hidden.size > 0 || state.layer >= 0 || isZoomed() || state.whole;
+    if (chosen) draws.forEach((draw) => draw());
+  };
+
+  // In words: which layer and batches a figure shows; empty if it shows all of them.
+  const where = (zooms) => {
+    const parts = [];
+    if (state.layer >= 0) parts.push(`layer ${layers[state.layer]}`);
+    if (zooms && isZoomed()) {
+      parts.push(`batches ${starts[state.first]} to ${endOf(state.end - 1) - 1}`);
+    }
+    return parts.join(", ");
+  };
+
+  Object.assign(page, {
+    state,
+    starts,
+    numBatches,
+    layers,
+    names,
+    domains,
+    rebalanceEvery: Number(main.dataset.rebalanceEvery),
+    draws,
+    change,
+    endOf,
+    bucketOf,
+    bucketName,
+    domainOf,
+    isZoomed,
+    where,
   });
-
-  // A header with data-sort sorts its table's rows by the data-value of their cells.
-  for (const head of document.querySelectorAll("th[data-sort]")) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
-    button.addEventListener("click", () => {
-      const up = head.getAttribute("aria-sort") !== "ascending";
-      const body = head.closest("table").tBodies[0];
-      const key = (row) => {
-        const value = row.cells[head.cellIndex].dataset.value;
-        return value === "" ? Infinity : Number(value);
-      };
-      const rows = [...body.rows].map((row) => [key(row), row]);
-      rows.sort((a, b) => (a[0] === b[0] ? 0 : (a[0] < b[0]) === up ? -1 : 1));
-      body.append(...rows.map((pair) => pair[1]));
-      for (const other of head.closest("tr").cells) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    });
-  }
-
-  const starts = main.dataset.bucketStart.split(" ").filter(Boolean).map(Number);
-  const batches = Number(main.dataset.numBatches);
-  const bucketName = (i) => {
-    const last = (i + 1 < starts.length ? starts[i + 1] : batches) - 1;
-    return last > starts[i] ? `batches ${starts[i]} to ${last}` : `batch ${starts[i]}`;
-  };
-  const within = (position, count) =>
-    Math.min(count - 1, Math.max(0, Math.floor(position * count)));
-  const numbers = (element) => element.dataset.values.split(" ").map(Number);
-  const follow = (area, show, hide) => {
-    for (const kind of ["pointerdown", "pointermove"]) area.addEventListener(kind, show);
-    area.addEventListener("pointerleave", hide);
-  };
-
-  for (const figure of document.querySelectorAll(".heat")) {
-    const cells = figure.querySelector(".cells");
-    const readout = figure.querySelector(".readout");
-    const values = numbers(cells);
-    const rows = Number(cells.dataset.rows);
-    const perRow = Number(cells.dataset.ranksPerRow);
-    const hint = "Point at a cell to read it.";
-    readout.hidden = false;
-    readout.textContent = hint;
-    follow(cells, (event) => {
-      const box = cells.getBoundingClientRect();
-      const row = within((event.clientY - box.top) / box.height, rows);
-      const column = within((event.clientX - box.left) / box.width, starts.length);
-      const first = row * perRow;
-      const rank = perRow > 1 ? `ranks ${first} and following` : `rank ${first}`;
-      const value = values[row * starts.length + column];
-      const load = Number.isNaN(value) ? "no tokens" : `${value.toFixed(3)} times the mean load`;
-      readout.textContent = `${rank}, ${bucketName(column)}: ${load}`;
-    }, () => {
-      readout.textContent = hint;
-    });
-  }
-
-  for (const figure of document.querySelectorAll(".time")) {
-    const svg = figure.querySelector("svg");
-    const readout = figure.querySelector(".readout");
-    const lines = [...figure.querySelectorAll("[data-values]")].map((line) => ({
-      name: line.dataset.policy,
-      colour: line.getAttribute("class"),
-      values: numbers(line),
-    }));
-    const cursor = document.createElementNS("http://www.w3.org/2000/svg", "line");
-    cursor.setAttribute("class", "cursor");
-    cursor.setAttribute("y2", svg.getAttribute("height"));
-    const hint = "Point at a batch to read it.";
-    readout.hidden = false;
-    readout.textContent = hint;
-    follow(figure.querySelector(".plot"), (event) => {
-      const box = svg.getBoundingClientRect();
-      const batch = within((event.clientX - box.left) / box.width, batches);
-      let bucket = starts.length - 1;
-      while (starts[bucket] > batch) --bucket;
-      const x = `${(100 * (batch + 0.5)) / batches}%`;
-      cursor.setAttribute("x1", x);
-      cursor.setAttribute("x2", x);
-      svg.append(cursor);
-      readout.textContent = `${bucketName(bucket)}: `;
-      lines.forEach((line, i) => {
-        const name = document.createElement("b");
-        name.className = line.colour;
-        name.textContent = line.name;
-        const value = line.values[bucket];
-        const shown = Number.isNaN(value) ? "no tokens" : value.toFixed(3);
-        readout.append(i > 0 ? ", " : "", name, ` ${shown}`);
-      });
-    }, () => {
-      cursor.remove();
-      readout.textContent = hint;
-    });
-  }
+  addEventListener("DOMContentLoaded", start);
 })();

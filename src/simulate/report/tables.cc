@@ -9,6 +9,7 @@
 #include "core/format.h"
 #include "simulate/report/answer.h"
 #include "simulate/report/markup.h"
+#include "simulate/report/styles.h"
 
 namespace lplb::report {
 namespace {
@@ -118,8 +119,8 @@ std::string policy_heads(const SimulateReport& report, int columns) {
       columns == 1 ? R"(scope="col")" : formatted(R"(scope="colgroup" colspan="{}")", columns);
   std::string out;
   for (std::size_t i = 0; i < report.policies.size(); ++i) {
-    out += formatted(R"(<th {} class="policy {}"><span class="name">{}</span></th>)", scope,
-                     classes[i], breakable(report.policies[i].name));
+    out += formatted(R"(<th {} class="policy {}">{}<span class="name">{}</span></th>)", scope,
+                     classes[i], swatch(), breakable(report.policies[i].name));
   }
   return out;
 }
@@ -141,9 +142,11 @@ std::string summary_table(const SimulateReport& report) {
         report.policies.size() + 1, group.title);
     for (const Row& row : group.rows) {
       out += formatted("<tr><th scope=\"row\">{}</th>", row.label);
-      for (const PolicyReport& policy : report.policies) {
+      for (std::size_t i = 0; i < report.policies.size(); ++i) {
+        const PolicyReport& policy = report.policies[i];
         const double value = row.value(policy);
-        out += formatted("<td{}>{}</td>", data_attributes(policy.name, row.metric, value),
+        out += formatted(R"(<td class="p{}"{}>{}</td>)", i,
+                         data_attributes(policy.name, row.metric, value),
                          std::isfinite(value) ? row.text(value) : "–");
       }
       out += "</tr>\n";
@@ -158,22 +161,25 @@ std::string layer_table(const SimulateReport& report) {
   const Answer answer = find_answer(report);
   const bool saves = answer.best != nullptr && answer.base != nullptr;
   std::string heads, out;
-  for (const PolicyReport& policy : report.policies) {
+  for (std::size_t p = 0; p < report.policies.size(); ++p) {
+    const PolicyReport& policy = report.policies[p];
     if (policy.layer_mean.size() != num_layers || policy.layer_max.size() != num_layers) {
       return "<p>No layer was replayed.</p>\n";
     }
     for (const char* kind : {"mean", "max"}) {
-      heads +=
-          formatted(R"(<th scope="col" data-sort data-policy="{}" data-metric="layers.{}">{}</th>)",
-                    escape(policy.name), kind, kind[1] == 'e' ? "mean" : "worst");
+      heads += formatted(
+          R"(<th scope="col" class="p{}" data-sort data-policy="{}" data-metric="layers.{}">{}</th>)",
+          p, escape(policy.name), kind, kind[1] == 'e' ? "mean" : "worst");
     }
   }
   for (std::size_t i = 0; i < num_layers; ++i) {
     const std::int64_t layer = report.trace.layer_number(i);
     out += formatted(R"(<tr data-layer="{0}"><th scope="row" data-value="{0}">{0}</th>)", layer);
-    for (const PolicyReport& policy : report.policies) {
+    for (std::size_t p = 0; p < report.policies.size(); ++p) {
+      const PolicyReport& policy = report.policies[p];
       for (const double value : {policy.layer_mean[i], policy.layer_max[i]}) {
-        out += formatted(R"(<td data-value="{}">{}</td>)", exact(value), ratio(value));
+        out +=
+            formatted(R"(<td class="p{}" data-value="{}">{}</td>)", p, exact(value), ratio(value));
       }
     }
     if (saves) {

@@ -20,6 +20,7 @@ inline PolicyReport policy(const std::string& name, double mean) {
   p.layer_max = {2 * mean, mean};
   p.over_time = {mean, mean, mean, mean};
   p.rank_heat = {mean, 1, 1, 1, 2 - mean, 1, 1, 1};
+  p.layer_over_time = {mean, mean, mean, mean, mean, mean, mean, mean};
   return p;
 }
 

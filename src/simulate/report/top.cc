@@ -79,6 +79,10 @@ std::string tiles_html(const SimulateReport& report, const Answer& answer) {
 }
 
 std::string proof(const PolicyReport& policy) {
+  if (policy.solves == 1 && policy.optimal == 1) {
+    return formatted("Its one split is proven optimal; the solve took {} µs. ",
+                     fixed(policy.solve_us.p50, 2));
+  }
   const int decimals = policy.solves == policy.optimal ? 0 : 2;
   const double share = static_cast<double>(policy.optimal) / static_cast<double>(policy.solves);
   return formatted("{} of its {} are proven optimal; the median solve took {} µs. ",
