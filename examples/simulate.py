@@ -100,9 +100,10 @@ def draw(report: dict[str, Any], picture: str) -> None:
         width_ratios=(5, 6),
         layout="constrained",
     )
+    redundants = settings["redundants"]
     figure.suptitle(
         f"Load of the busiest rank / mean load: {trace['name']}{made}\n"
-        f"{settings['num_ranks']} ranks, {settings['redundants']} redundants a rank",
+        f"{settings['num_ranks']} ranks, {redundants} redundant{'s' * (redundants != 1)} a rank",
         fontsize="medium",
     )
     plot_bars(left, policies)

@@ -36,7 +36,7 @@ def test_vllm_s_offline_statistics(tmp_path: pathlib.Path) -> None:
         for step in range(4)
     ]
     meta = {"record_type": "eplb_load_meta", "version": 1, "num_ranks": 2, "num_layers": 3}
-    for lines in ([meta, *steps], steps):
+    for lines in ([meta, *steps], steps, [{"type": "meta"}, *steps], [{"meta": {}}, *steps]):
         path = write_lines(tmp_path / "stats.jsonl", *lines)
         assert np.array_equal(np.concatenate(list(convert.open_recording(path).steps())), LOAD)
     steps[2]["p2l_map"] = slots[2][:, :9].tolist()

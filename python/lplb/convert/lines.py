@@ -17,7 +17,6 @@ from lplb.convert.values import MAX_EXPERTS, MAX_LAYERS, Counts, counts, integer
 LOADS, ROUTES = "JSON lines of loads", "JSON lines of routes"
 
 _TRACE = "lplb-trace"
-_STATS, _META = "eplb_load_stats", "eplb_load_meta"
 _IDS = ("topk_ids", "topk_idx", "expert_ids", "experts", "indices")
 _LAYER = ("layer", "layer_id", "layer_idx")
 _STEP = ("step", "forward_pass_id", "iteration")
@@ -34,6 +33,17 @@ def _objects(path: PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, value
 
 
+def _is_meta(value: dict[str, Any]) -> bool:
+    """Whether a line has no load, but says what the others hold: vLLM's `eplb_load_meta`, `"type":
+    "meta"`, or a key `meta`.
+
+    >>> _is_meta({"record_type": "eplb_load_meta"}), _is_meta({"record_type": "eplb_load_stats"})
+    (True, False)
+    """
+    kinds = (value.get("record_type"), value.get("type"))
+    return "meta" in value or any(isinstance(kind, str) and "meta" in kind for kind in kinds)
+
+
 def kind_of(path: PathLike) -> str:
     """LOADS or ROUTES; an error if the first lines are of neither kind."""
     keys = "none"
@@ -43,7 +53,7 @@ def kind_of(path: PathLike) -> str:
         if _first(value, _IDS):
             return ROUTES
         keys = ", ".join(value) or "none"
-        if value.get("type") != "meta" and value.get("record_type") != _META:
+        if not _is_meta(value):
             break
     expected = "load, expert_load (vLLM), topk_ids (a token's route) or the header of an lplb-trace"
     fail(path, "", f"has lines with keys {keys}, expected {expected}")
@@ -61,7 +71,7 @@ class _Loads:
         header: dict[str, Any] = {}
         for where, value in _objects(path):
             header = header or value
-            if value.get("format") == _TRACE or value.get("record_type") == _META:
+            if value.get("format") == _TRACE or _is_meta(value):
                 continue
             load = self._step(where, value)
             self.sources, num_layers, self.experts = load.shape
@@ -107,7 +117,7 @@ class _Loads:
     def steps(self) -> Iterator[Counts]:
         shape = (self.sources, len(self.layers), self.experts)
         for where, value in _objects(self.path):
-            if value.get("format") == _TRACE or value.get("record_type") == _META:
+            if value.get("format") == _TRACE or _is_meta(value):
                 continue
             load = self._step(where, value)
             if load.shape != shape:
@@ -156,7 +166,7 @@ class _Route:
 
 def _routes(path: PathLike) -> Iterator[tuple[str, _Route]]:
     for where, value in _objects(path):
-        if value.get("type") != "meta":
+        if not _is_meta(value):
             yield where, _Route(path, where, value)
 
 
@@ -191,7 +201,7 @@ def read_routes(paths: Sequence[PathLike], options: Options) -> Recording:
     experts = options.num_experts
     for path in paths:
         for where, value in _objects(path):
-            if value.get("type") != "meta":
+            if not _is_meta(value):
                 route = _Route(path, where, value)
                 layers.add(route.layer)
                 width = max(width, len(route.ids))

@@ -86,7 +86,13 @@ def _every_layer(placement: Placement, num_layers: int | None, notes: list[str])
     every[list(layers)] = rows
     if wanted > len(layers):
         missing = ", ".join(str(layer) for layer in range(wanted) if layer not in set(layers))
-        notes.append(f"the rows of layers {missing}, which have no placement, hold experts in turn")
+        if wanted == len(layers) + 1:
+            notes.append(
+                f"the row of layer {missing}, which has no placement, holds experts in turn"
+            )
+        else:
+            rest = "which have no placement, hold experts in turn"
+            notes.append(f"the rows of layers {missing}, {rest}")
     return every
 
 
