@@ -20,13 +20,17 @@ namespace {
 constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
 constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
 
-/// Makes a placement of each layer. NOTE: nothing can be copied to a dead rank, so its slots keep
-/// what the old placement has there.
+/// Makes a placement of each layer; layers without load keep the old one. NOTE: nothing can be
+/// copied to a dead rank, so its slots keep what the old placement has there.
 std::vector<Placement> placements_of(const ExpertMaps& maps, const PlaceJob& job) {
   std::vector<Placement> layers;
   layers.reserve(static_cast<std::size_t>(maps.num_layers));
   const Index slots = maps.num_physical / job.num_ranks;
   for (Index i = 0; i < maps.num_layers; ++i) {
+    if (stays(job, static_cast<std::size_t>(i), maps.num_physical)) {
+      layers.push_back(job.from[static_cast<std::size_t>(i)]);
+      continue;
+    }
     std::vector<Index> experts(maps.layer(i).begin(), maps.layer(i).end());
     for (Index p = 0; !job.from.empty() && p < maps.num_physical; ++p) {
       const Placement& old = job.from[static_cast<std::size_t>(i)];
@@ -44,17 +48,18 @@ std::vector<Placement> placements_of(const ExpertMaps& maps, const PlaceJob& job
 
 /// Refuses options that do not go together.
 void check_options(const PlaceOptions& options, const CLI::App& command) {
-  if (options.load.empty() == options.trace.empty()) {
+  const std::string& trace = options.trace.trace;
+  if (options.load.empty() == trace.empty()) {
     throw ArgumentError("--load", options.load.empty()
                                       ? "is required, or --trace"
                                       : "says the same as --trace, expected one of them");
   }
-  for (const char* name : {"--window", "--batch-tokens"}) {
-    if (options.trace.empty() && command.get_option(name)->count() > 0) {
+  for (const char* name : {"--window", "--batch-tokens", "--skip-steps", "--drop-repeats"}) {
+    if (trace.empty() && command.get_option(name)->count() > 0) {
       throw ArgumentError(name, "needs --trace");
     }
   }
-  check_synthetic(command, options.trace);
+  check_synthetic(command, trace);
   if (options.keep_slots && options.from.empty()) {
     throw ArgumentError("--keep-slots", "needs --from");
   }
@@ -62,7 +67,7 @@ void check_options(const PlaceOptions& options, const CLI::App& command) {
 
 void run(const PlaceOptions& options, const CLI::App& command) {
   const Outputs outputs({{"--json", options.json}}, {{"--load", options.load},
-                                                     {"--trace", options.trace},
+                                                     {"--trace", options.trace.trace},
                                                      {"--from", options.from},
                                                      {"--policy", file_of_policy(options.policy)}});
   check_options(options, command);
@@ -74,7 +79,9 @@ void run(const PlaceOptions& options, const CLI::App& command) {
     if (options.keep_slots) layers[i] = keep_slots(job.from[i], layers[i]);
     moves[i] = plan_moves(job.from[i], layers[i]);
   }
-  if (!job.from.empty() && (options.keep_slots || !job.group.rank_alive.empty())) {
+  bool as_made = job.group.rank_alive.empty() && !options.keep_slots;
+  for (std::size_t i = 0; i < layers.size(); ++i) as_made &= !stays(job, i, maps.num_physical);
+  if (!job.from.empty() && !as_made) {
     maps = io::maps_of(layers);
   }
   const io::LayerMoves* shown_moves = job.from.empty() ? nullptr : &moves;
@@ -133,12 +140,16 @@ void add_inputs(CLI::App& command, PlaceOptions& options) {
   add_text(command, "--load", kInput, kFile, options.load,
            "Load file: one row for each layer, of integers or real numbers. Either this or --trace "
            "is required");
-  add_text(command, "--trace", kInput, kFile, options.trace, trace_help());
+  add_text(command, "--trace", kInput, kFile, options.trace.trace, trace_help());
   add_integer(command, "--window", kInput, options.window, 0, kMaxIndex,
               "With --trace: the load is the sum of the last N batches; 0: of all");
-  add_integer(command, "--batch-tokens", kInput, options.batch_tokens, 0, kMaxCount,
+  add_integer(command, "--batch-tokens", kInput, options.trace.batch_tokens, 0, kMaxCount,
               "With --trace: tokens of a batch, as in lplb simulate; 0: batches are the steps as "
               "recorded");
+  add_integer(command, "--skip-steps", kInput, options.trace.skip_steps, 0, kMaxCount,
+              "With --trace: leave out the first N steps");
+  add_flag(command, "--drop-repeats", kInput, options.trace.drop_repeats,
+           "With --trace: leave out tokens that are padding or warm-up, as in lplb simulate");
   add_value(
       command, "--layers", kInput, "LIST",
       "Only these layers, such as 0,3-5, numbered as in the model",
@@ -196,7 +207,7 @@ void add_place(CLI::App& program) {
            "With --from: an expert that stays on its rank also stays in its slot");
   add_threads(*command, "--threads", options->threads,
               "Number of threads: how many layers are placed in parallel");
-  add_synthetic(*command, options->synthetic);
+  add_synthetic(*command, options->trace.synthetic);
   add_json(*command, options->json);
   command->footer(
       "Examples:\n"

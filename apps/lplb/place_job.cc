@@ -2,12 +2,17 @@
 #include "place_job.h"
 
 #include <algorithm>
+#include <span>
 
 #include "core/format.h"
+#include "simulate/report/answer.h"
+#include "simulate/report/markup.h"
 #include "simulate/trace_load.h"
 
 namespace lplb::app {
 namespace {
+
+using report::counted;
 
 std::optional<Topology> topology_of(const std::string& policy) {
   if (policy == "eplb") return std::nullopt;
@@ -21,11 +26,11 @@ std::optional<Topology> topology_of(const std::string& policy) {
 
 /// The file that the load comes from.
 const std::string& source_of(const PlaceOptions& options) {
-  return options.trace.empty() ? options.load : options.trace;
+  return options.load.empty() ? options.trace.trace : options.load;
 }
 
 void read_load(const PlaceOptions& options, PlaceJob& job) {
-  if (options.trace.empty()) {
+  if (!options.load.empty()) {
     job.load = io::read_real_load(options.load, &job.layers);
     if (job.load.columns > std::size_t{kMaxPhysical}) {
       throw FileError(
@@ -34,8 +39,7 @@ void read_load(const PlaceOptions& options, PlaceJob& job) {
     }
     return;
   }
-  replay::TraceLoad trace = replay::read_trace_load(options.trace, options.synthetic,
-                                                    options.batch_tokens, options.window);
+  replay::TraceLoad trace = replay::read_trace_load(options.trace, options.window);
   job.load.rows = static_cast<std::size_t>(trace.info.num_layers);
   job.load.columns = static_cast<std::size_t>(trace.info.num_logical_experts);
   job.load.values = std::move(trace.load);
@@ -43,6 +47,8 @@ void read_load(const PlaceOptions& options, PlaceJob& job) {
   job.load_text = formatted("{}{}: the load of {} of {} batches\n", trace.info.name,
                             trace.info.synthetic ? " (synthetic, not recorded)" : "",
                             trace.num_summed, trace.num_batches);
+  const std::string note = report::repeats_note(trace.repeats, options.trace.drop_repeats);
+  if (!note.empty()) job.load_text += report::plain(note) + "\n";
 }
 
 /// The number of row `i` in the model.
@@ -87,24 +93,19 @@ void read_from(const PlaceOptions& options, PlaceJob& job) {
                         formatted("{} has {} logical experts, {} has {}", options.from,
                                   old[0].num_logical_experts, source_of(options), job.num_logical));
   }
-  if (old.size() == job.load.rows) {
-    if (job.layers.empty()) job.layers = numbers;
-    if (!numbers.empty() && job.layers != numbers) {
-      throw FileError(options.from, "key layers", "differs from that of the load");
-    }
-    job.from = std::move(old);
-    return;
+  const std::vector<std::size_t> rows =
+      io::rows_of_layers(numbers, old.size(), job.layers, job.load.rows);
+  if (rows.empty() && old.size() == job.load.rows) {
+    throw FileError(options.from, "key layers", "differs from that of the load");
   }
-  for (std::size_t row = 0; row < job.load.rows; ++row) {
-    std::size_t i = 0;
-    while (i < old.size() && number_of(numbers, i) != number_of(job.layers, row)) ++i;
-    if (i == old.size() || job.layers.empty()) {
-      throw FileError(
-          options.from, "key physical_to_logical",
-          formatted("has {} layers, expected {} as the load", old.size(), job.load.rows));
-    }
-    job.from.push_back(old[i]);
+  if (rows.empty()) {
+    throw FileError(
+        options.from, "key physical_to_logical",
+        formatted("has {}, expected {} as the load",
+                  counted(static_cast<std::int64_t>(old.size()), "layer"), job.load.rows));
   }
+  for (const std::size_t row : rows) job.from.push_back(old[row]);
+  if (job.layers.empty()) job.layers = std::move(numbers);
 }
 
 Index nodes_of(const PlaceOptions& options, const PlaceJob& job) {
@@ -191,6 +192,13 @@ Index num_slots(const PlaceOptions& options, const PlaceJob& job) {
     what = formatted("{} on each of {} ranks make {} slots for {} experts, which",
                      *options.redundants, job.num_ranks, slots, num_logical);
   } else if (!job.from.empty()) {
+    for (const Placement& old : job.from) {
+      if (old.num_physical() == job.from[0].num_physical()) continue;
+      throw ArgumentError(option,
+                          formatted("is required, because the layers of {} have different "
+                                    "numbers of slots, such as {} and {}",
+                                    options.from, job.from[0].num_physical(), old.num_physical()));
+    }
     slots = std::int64_t{job.from[0].slots_per_rank()} * job.num_ranks;
     what = formatted("is not given, and the {} slots of a rank of {} make {}, which",
                      job.from[0].slots_per_rank(), options.from, slots);
@@ -214,8 +222,9 @@ Index num_slots(const PlaceOptions& options, const PlaceJob& job) {
   }
   if (slots < least) {
     throw ArgumentError(
-        option, formatted("{} is too few: the {} live ranks must hold {} experts; {}", what, live,
-                          num_logical, slots_that_do(slots, least, job.num_ranks)));
+        option,
+        formatted("{} is too few: {} must hold {}; {}", what, counted(live, "live rank"),
+                  counted(num_logical, "expert"), slots_that_do(slots, least, job.num_ranks)));
   }
   return static_cast<Index>(slots);
 }
@@ -237,14 +246,27 @@ Index num_redundants(const PlaceOptions& options, const PlaceJob& job) {
   if (job.topology && job.num_ranks % job.topology->group_size == 0 &&
       job.num_logical % job.num_ranks != 0) {
     throw FileError(
-        source_of(options), options.trace.empty() ? "key load" : "",
+        source_of(options), options.load.empty() ? "" : "key load",
         formatted("has {} experts{}, expected a multiple of the {} ranks", job.num_logical,
-                  options.trace.empty() ? " a row" : "", job.num_ranks));
+                  options.load.empty() ? "" : " a row", job.num_ranks));
   }
   return *options.redundants;
 }
 
 }  // namespace
+
+bool has_tokens(const PlaceJob& job, std::size_t i) {
+  const auto row = std::span(job.load.values).subspan(i * job.load.columns, job.load.columns);
+  return std::ranges::any_of(row, [](double load) { return load > 0; });
+}
+
+bool stays(const PlaceJob& job, std::size_t i, Index num_physical) {
+  if (job.from.empty() || has_tokens(job, i)) return false;
+  const Placement& old = job.from[i];
+  return old.num_ranks == job.num_ranks && old.num_physical() == num_physical &&
+         old.num_nodes == job.group.num_nodes && old.rank_speed == job.group.rank_speed &&
+         old.rank_alive == job.group.rank_alive;
+}
 
 PlaceJob read_place_job(const PlaceOptions& options) {
   PlaceJob job;

@@ -8,17 +8,15 @@
 
 #include "io/files.h"
 #include "lplb/placement.h"
-#include "lplb/trace.h"
+#include "lplb/simulate.h"
 
 namespace lplb::app {
 
 /// The options of `lplb place`.
 struct PlaceOptions {
   std::string load;
-  std::string trace;
-  SyntheticOptions synthetic;
-  std::int64_t batch_tokens = 0;
-  std::int64_t window = 0;
+  SimulateOptions trace;                        ///< what read_trace_load() reads of it
+  std::int64_t window = 0;                      ///< of the trace
   std::vector<std::pair<Index, Index>> layers;  ///< ranges, both ends included; empty: all
   std::string from;
   std::string policy = "eplb";
@@ -46,6 +44,13 @@ struct PlaceJob {
   Index num_logical = 0;
   PlacementOptions group;  ///< nodes, speeds and dead ranks of the new placement
 };
+
+/// Whether layer `i` of the load has any.
+bool has_tokens(const PlaceJob& job, std::size_t i);
+
+/// Whether layer `i` stays as it is: its load is empty, and the old placement is of the same shape,
+/// ranks and nodes as the new one.
+bool stays(const PlaceJob& job, std::size_t i, Index num_physical);
 
 /// Reads the files, and completes the options from them. Throws ArgumentError or FileError.
 PlaceJob read_place_job(const PlaceOptions& options);

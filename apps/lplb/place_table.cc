@@ -5,6 +5,8 @@
 
 #include "core/format.h"
 #include "outputs.h"
+#include "rows.h"
+#include "simulate/report/markup.h"
 
 namespace lplb::app {
 namespace {
@@ -25,18 +27,17 @@ std::string place_table(const PlaceJob& job, const std::vector<Placement>& layer
     header.insert(header.end(), {"same rank", "same node", "other node"});
   }
   Table table(std::move(header));
-  double sum = 0, sum_before = 0;
+  Imbalances imbalances, imbalances_before;
   std::size_t fetched = 0, lost = 0;
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    const double now = even_imbalance(layers[i], row_of(job.load, i));
-    sum += now;
+    const bool any = has_tokens(job, i);
     std::vector<std::string> row = {
         std::to_string(job.layers.empty() ? static_cast<Index>(i) : job.layers[i]),
-        formatted("{:.4f}", now), std::to_string(layers[i].max_replicas)};
+        imbalances.add(even_imbalance(layers[i], row_of(job.load, i)), any),
+        std::to_string(layers[i].max_replicas)};
     if (moves != nullptr) {
       const double before = even_imbalance(job.from[i], row_of(job.load, i));
-      sum_before += before;
-      row.insert(row.begin() + 1, formatted("{:.4f}", before));
+      row.insert(row.begin() + 1, imbalances_before.add(before, any));
       const auto count = [&](MoveKind kind) {
         return static_cast<std::size_t>(
             std::count_if((*moves)[i].begin(), (*moves)[i].end(),
@@ -55,18 +56,17 @@ std::string place_table(const PlaceJob& job, const std::vector<Placement>& layer
     text += formatted("... and {} layers more\n", layers.size() - kTableRows);
   }
   if (moves != nullptr) {
-    const auto num_layers = static_cast<double>(layers.size());
     const std::size_t slots = layers.size() * static_cast<std::size_t>(layers[0].num_live_ranks()) *
                               static_cast<std::size_t>(layers[0].slots_per_rank());
     text += formatted(
-        "mean imbalance {:.4f} with the old placement, {:.4f} with the new one; {} of {} experts "
-        "move to another rank\n",
-        sum_before / num_layers, sum / num_layers, fetched, slots);
+        "mean imbalance {} with the old placement, {} with the new one{}; {} of {} experts move to "
+        "another rank\n",
+        imbalances_before.mean(), imbalances.mean(), imbalances.empty_text("layer"), fetched,
+        slots);
     if (lost > 0) {
       text += formatted(
-          "{} experts are on no live rank and must come from elsewhere, such as a "
-          "checkpoint\n",
-          lost);
+          "{} {} on no live rank and must come from elsewhere, such as a checkpoint\n",
+          report::counted(static_cast<std::int64_t>(lost), "expert"), lost == 1 ? "is" : "are");
     }
   }
   return text;

@@ -78,26 +78,25 @@ std::string table_of(const Rows& rows, const std::vector<Replication>& all,
                      const nlohmann::ordered_json& results) {
   Table table({"row", "status", "max load", "lower bound", "imbalance", "copies", "most sent"});
   std::size_t optimal = 0;
-  double worst = 1, sum = 0, copies = 0;
+  double copies = 0;
+  Imbalances imbalances;
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Replication& r = all[i];
-    const double ratio = imbalance(rows.placement(i), r.rank_load);
+    const std::string cell =
+        imbalances.add(imbalance(rows.placement(i), r.rank_load), rows.has_tokens(i));
     optimal += r.status == SolveStatus::kOptimal ? 1 : 0;
-    worst = std::max(worst, ratio);
-    sum += ratio;
     copies += r.copies;
     if (i >= kTableRows) continue;
     table.add({std::to_string(i), status_name(r.status), level_text(results[i]["max_load"]),
-               level_text(results[i]["lower_bound"]), formatted("{:.4f}", ratio),
-               std::to_string(r.copies), std::to_string(r.max_sent)});
+               level_text(results[i]["lower_bound"]), cell, std::to_string(r.copies),
+               std::to_string(r.max_sent)});
   }
   std::string text = table.text();
   if (all.size() > kTableRows) text += formatted("... and {} rows more\n", all.size() - kTableRows);
-  const auto count = static_cast<double>(all.size());
-  return text + formatted(
-                    "{} of {} proven optimal; imbalance mean {:.4f}, worst {:.4f}; copies a row "
-                    "{:.1f}\n",
-                    optimal, all.size(), sum / count, worst, copies / count);
+  return text +
+         formatted("{} of {} proven optimal; imbalance mean {}, worst {}{}; copies a row {:.1f}\n",
+                   optimal, all.size(), imbalances.mean(), imbalances.worst(),
+                   imbalances.empty_text("row"), copies / static_cast<double>(all.size()));
 }
 
 void run(const Options& options) {

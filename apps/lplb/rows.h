@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/json.h"
@@ -22,6 +24,26 @@ struct Rows {
   std::span<const Load> operator[](std::size_t row) const {
     return {load.values.data() + row * load.columns, load.columns};
   }
+  bool has_tokens(std::size_t row) const;
+};
+
+/// The imbalances of a table's rows. Rows without tokens have none.
+class Imbalances {
+ public:
+  /// Adds a row, and returns what its cell says: "-" if the row has no tokens.
+  std::string add(double imbalance, bool has_tokens);
+  std::int64_t num_empty() const { return num_empty_; }
+  /// Mean and maximum are over the rows with tokens; "-" if there are none.
+  std::string mean() const;
+  std::string worst() const;
+  /// " (2 rows without tokens)", or nothing.
+  std::string empty_text(std::string_view noun) const;
+
+ private:
+  double sum_ = 0;
+  double worst_ = 0;
+  std::int64_t num_ = 0;
+  std::int64_t num_empty_ = 0;
 };
 
 /// Reads both files. Throws FileError if the numbers of experts or of layers disagree.

@@ -83,23 +83,22 @@ std::string table_of(const Rows& rows, const std::vector<Split>& splits,
                      const nlohmann::ordered_json& results) {
   Table table({"row", "status", "max load", "lower bound", "imbalance"});
   std::size_t optimal = 0;
-  double worst = 1;
-  double sum = 0;
+  Imbalances imbalances;
   for (std::size_t i = 0; i < splits.size(); ++i) {
-    const double ratio = imbalance(rows.placement(i), splits[i].rank_load);
+    const std::string cell =
+        imbalances.add(imbalance(rows.placement(i), splits[i].rank_load), rows.has_tokens(i));
     optimal += splits[i].status == SolveStatus::kOptimal ? 1 : 0;
-    worst = std::max(worst, ratio);
-    sum += ratio;
     if (i >= kTableRows) continue;
     table.add({std::to_string(i), status_name(splits[i].status), level_text(results[i]["max_load"]),
-               level_text(results[i]["lower_bound"]), formatted("{:.4f}", ratio)});
+               level_text(results[i]["lower_bound"]), cell});
   }
   std::string text = table.text();
   if (splits.size() > kTableRows) {
     text += formatted("... and {} rows more\n", splits.size() - kTableRows);
   }
-  return text + formatted("{} of {} proven optimal; imbalance mean {:.4f}, worst {:.4f}\n", optimal,
-                          splits.size(), sum / static_cast<double>(splits.size()), worst);
+  return text + formatted("{} of {} proven optimal; imbalance mean {}, worst {}{}\n", optimal,
+                          splits.size(), imbalances.mean(), imbalances.worst(),
+                          imbalances.empty_text("row"));
 }
 
 void run(const Options& options) {

@@ -30,6 +30,14 @@ Matrix<double> parse_real_load(std::string_view text, const std::string& path,
 /// ascending. Empty if there is no such key.
 std::vector<Index> layer_numbers(const Object& object, std::size_t num_layers);
 
+/// Which of a file's `num_rows` rows belong to `num_layers` layers of something else, such as a
+/// trace: [num_layers]. `numbers` and `layers` are the model's numbers of both, or empty if they
+/// are not known. As many rows as layers are taken in order; numbers known on both sides must then
+/// be equal. Otherwise rows are found by number, and rows without numbers are the model's layers
+/// from 0 on. Empty if the rows do not fit.
+std::vector<std::size_t> rows_of_layers(const std::vector<Index>& numbers, std::size_t num_rows,
+                                        const std::vector<Index>& layers, std::size_t num_layers);
+
 /// Reads a placement of one or several layers. All layers have the same ranks, nodes, speeds and
 /// dead ranks; their numbers of slots may differ. The file may also hold the keys that `lplb place`
 /// adds. These must agree with physical_to_logical. If `layers` is given, it becomes the key

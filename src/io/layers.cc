@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 
+#include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "core/format.h"
 #include "io/files.h"
@@ -28,6 +30,26 @@ std::vector<Index> layer_numbers(const Object& object, std::size_t num_layers) {
     numbers.push_back(entry.get<Index>());
   }
   return numbers;
+}
+
+std::vector<std::size_t> rows_of_layers(const std::vector<Index>& numbers, std::size_t num_rows,
+                                        const std::vector<Index>& layers, std::size_t num_layers) {
+  std::vector<std::size_t> rows;
+  if (num_rows == num_layers) {
+    if (!numbers.empty() && !layers.empty() && numbers != layers) return {};
+    rows.resize(num_rows);
+    std::iota(rows.begin(), rows.end(), std::size_t{0});
+    return rows;
+  }
+  for (const Index layer : layers) {
+    const auto row =
+        numbers.empty()
+            ? static_cast<std::size_t>(layer)
+            : static_cast<std::size_t>(std::ranges::find(numbers, layer) - numbers.begin());
+    if (row >= num_rows) return {};
+    rows.push_back(row);
+  }
+  return rows;
 }
 
 }  // namespace lplb::io

@@ -3,8 +3,9 @@
 
 #include <deque>
 
-#include "lplb/error.h"
+#include "core/check.h"
 #include "simulate/batcher.h"
+#include "simulate/selection.h"
 
 namespace lplb::replay {
 
@@ -18,11 +19,10 @@ std::vector<Index> layer_numbers(const TraceInfo& info) {
   return differ ? numbers : std::vector<Index>();
 }
 
-TraceLoad read_trace_load(const std::string& trace, const SyntheticOptions& synthetic,
-                          std::int64_t batch_tokens, std::int64_t window) {
-  const std::unique_ptr<TraceReader> reader = open_trace(trace, synthetic);
+TraceLoad read_trace_load(const SimulateOptions& options, std::int64_t window) {
+  Selection reader(options, options.synthetic);
   TraceLoad result;
-  result.info = reader->info();
+  result.info = reader.info();
   result.load.assign(static_cast<std::size_t>(result.info.num_layers) *
                          static_cast<std::size_t>(result.info.num_logical_experts),
                      0.0);
@@ -30,7 +30,7 @@ TraceLoad read_trace_load(const std::string& trace, const SyntheticOptions& synt
     for (std::size_t i = 0; i < load.size(); ++i) result.load[i] += static_cast<double>(load[i]);
   };
 
-  Batcher batcher(*reader, batch_tokens, 1);
+  Batcher batcher(reader, options.batch_tokens, 1);
   Batch batch;
   std::deque<std::vector<Load>> last;  // the window
   for (; batcher.next(batch); ++result.num_batches) {
@@ -41,9 +41,12 @@ TraceLoad read_trace_load(const std::string& trace, const SyntheticOptions& synt
     last.push_back(batch.load);
     if (static_cast<std::int64_t>(last.size()) > window) last.pop_front();
   }
-  if (result.num_batches == 0) {
-    throw FileError(trace == "-" ? "standard input" : trace, "", "holds no steps");
-  }
+  const std::string file = options.trace == "-" ? "standard input" : options.trace;
+  check_argument(result.num_batches > 0 || reader.num_read() == 0, "skip_steps",
+                 "{} leaves none of the {} steps of {}", options.skip_steps, reader.num_read(),
+                 file);
+  if (result.num_batches == 0) throw FileError(file, "", "holds no steps");
+  result.repeats = reader.repeats();
   for (const std::vector<Load>& load : last) add(load);
   result.num_summed = window == 0 ? result.num_batches : static_cast<std::int64_t>(last.size());
   return result;

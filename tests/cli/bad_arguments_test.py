@@ -104,7 +104,7 @@ class BadArguments(support.CommandTest):
             ("--num-ranks 2 --num-replicas 4 --dead-ranks 0,1", ["--dead-ranks", "every rank"]),
             (
                 "--num-ranks 2 --num-replicas 4 --dead-ranks 1",
-                ["1 live ranks", "--num-replicas 8 would"],
+                ["1 live rank must", "--num-replicas 8 would"],
             ),
             ("--num-ranks 2 --num-replicas 4 --dead-ranks x", ["--dead-ranks", '"x"']),
             ("--num-ranks 2 --num-replicas 4 --rank-speed 1", ["--rank-speed", "1 numbers", "(2)"]),
@@ -113,6 +113,8 @@ class BadArguments(support.CommandTest):
             ("--num-ranks 2 --num-replicas 4 --layers 3-1", ["--layers", "3-1", "ascending"]),
             ("--num-ranks 2 --num-replicas 4 --window 3", ["--window", "needs --trace"]),
             ("--num-ranks 2 --num-replicas 4 --batch-tokens 3", ["--batch-tokens", "--trace"]),
+            ("--num-ranks 2 --num-replicas 4 --skip-steps 3", ["--skip-steps", "needs --trace"]),
+            ("--num-ranks 2 --num-replicas 4 --drop-repeats", ["--drop-repeats", "needs --trace"]),
             ("--num-ranks 2 --num-replicas 4 --synthetic-seed 3", ["--synthetic-seed"]),
             ("--num-ranks 2 --num-replicas 4 --trace l.json", ["--load", "--trace"]),
         ):
@@ -125,8 +127,17 @@ class BadArguments(support.CommandTest):
         ):
             self.bad(f"place --from p.json {options}", *says)
         self.file("l2.json", {"load": [[1, 2, 3]] * 2})
-        says = ["p.json", "1 layers", "2"]
+        says = ["p.json", "1 layer, expected 2"]
         self.refused("place --load l2.json --from p.json", status=INPUT, says=says)
+        rows = [[0, 1, 2, 0], [0, 1, 2, 0, 1, 2]]
+        self.file("two.json", {**SMALL, "physical_to_logical": rows})
+        says = ["--num-replicas", "two.json", "such as 4 and 6"]
+        self.bad("place --load l2.json --from two.json", *says)
+
+    def test_a_trace_that_is_placed(self):
+        place = "place --trace synthetic:W0_balanced --num-ranks 8 --redundants 1"
+        self.bad(f"{place} --skip-steps 64", "--skip-steps: 64 leaves none of the 64 steps")
+        self.bad(f"{place} --drop-repeats", "--drop-repeats", "STEM.topk.npy")
 
     def test_simulate(self):
         simulate = "simulate --trace synthetic:W0_balanced --synthetic-num-steps 2"

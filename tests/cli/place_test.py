@@ -138,7 +138,7 @@ class Place(support.CommandTest):
         dead = "place --load l.json --from old.json --dead-ranks 0"
         lost = [move for move in self.json_of(dead)["moves"] if move["kind"] == "lost"]
         self.assertEqual([(move["logical"], move["source"]) for move in lost], [(1, -1)])
-        self.assertIn("1 experts are on no live rank", self.ok(dead))
+        self.assertIn("1 expert is on no live rank", self.ok(dead))
         again = self.json_of("place --load l.json --from new.json --dead-ranks none")
         self.assertNotIn("rank_alive", again)
 
@@ -182,6 +182,44 @@ class Place(support.CommandTest):
         self.assertEqual(table.splitlines()[0], "t.jsonl: the load of 1 of 3 batches")
         table = self.ok("place --trace synthetic:W1_hot_expert_set --num-ranks 8 --redundants 2")
         self.assertIn("synthetic, not recorded", table)
+        skipped = self.json_of(f"place --trace t.jsonl --skip-steps 2 {shape}")
+        self.assertEqual(skipped, self.json_of(f"place --trace t.jsonl --window 1 {shape}"))
+
+    def test_padding_in_a_trace_is_told_and_left_out(self):
+        stem = ROOT / "data/traces/deepseek-v2-lite"
+        place = f"place --trace {stem}.topk.npy --num-ranks 8 --redundants 2 --drop-repeats"
+        self.assertIn("No tokens were dropped", self.ok(place))
+
+    def test_layers_without_load_stay_and_are_in_no_mean(self):
+        self.file("l.json", {"load": [[5, 9, 1, 1, 30, 2], [60, 50, 40, 30, 20, 10]]})
+        self.ok("place --load l.json --num-ranks 4 --num-replicas 8 --json old.json")
+        self.file("l.json", {"load": [[0] * 6, [10, 20, 30, 40, 50, 60]]})
+        old = json.loads((self.folder / "old.json").read_text())
+        new = self.json_of("place --load l.json --from old.json")
+        for key in ("physical_to_logical", "replica_count"):
+            self.assertEqual(new[key][0], old[key][0])
+        self.assertNotEqual(new["physical_to_logical"][1], old["physical_to_logical"][1])
+        table = self.ok("place --load l.json --from old.json").splitlines()
+        self.assertEqual(table[1].split()[1:3], ["-", "-"])
+        before, now = table[2].split()[1:3]
+        self.assertIn(f"mean imbalance {before} with the old placement, {now} with", table[-1])
+        self.assertIn("(1 layer without tokens)", table[-1])
+        for command in ("solve", "replicate"):
+            table = self.ok(f"{command} --placement old.json --load l.json").splitlines()
+            self.assertEqual(
+                (table[1].split()[4], table[2].split()[4]), ("-", table[3].split()[7][:-1])
+            )
+            self.assertIn("(1 row without tokens)", table[3])
+        moved = self.json_of("place --load l.json --from old.json --num-ranks 3 --num-replicas 9")
+        self.assertEqual(len(moved["physical_to_logical"][0]), 9)
+
+    def test_layers_of_the_old_placement_may_have_different_numbers_of_slots(self):
+        self.file("l.json", {"load": [[4, 3, 2, 1], [1, 2, 3, 4]]})
+        rows = [[0, 1, 2, 3], [0, 1, 2, 3, 0, 1]]
+        old = {"num_ranks": 2, "num_logical_experts": 4, "physical_to_logical": rows}
+        self.file("old.json", old)
+        new = self.json_of("place --load l.json --from old.json --num-replicas 6")
+        self.assertEqual([len(row) for row in new["physical_to_logical"]], [6, 6])
 
     def test_from_shows_what_the_old_placement_gives(self):
         self.moves()

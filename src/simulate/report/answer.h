@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -66,6 +67,10 @@ std::string price(const SimulateReport& report, const PolicyReport& policy);
 /// Sentences about what is not in the figures, or may mislead: policies left out, skipped steps,
 /// pairs without tokens, tokens that repeat.
 std::vector<std::string> notes(const SimulateReport& report);
+
+/// How many tokens repeat, and whether they were dropped. Empty if none repeat and none were to be
+/// dropped.
+std::string repeats_note(const std::optional<RepeatedTokens>& found, bool dropped);
 
 /// "2 redundants a rank", or "72 slots in all" if ranks cannot have equally many redundants. Empty
 /// if only given placements were replayed.

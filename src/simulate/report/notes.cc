@@ -6,13 +6,13 @@
 #include "simulate/report/markup.h"
 
 namespace lplb::report {
-namespace {
 
-std::string repeats_note(const SimulateReport& report) {
-  if (!report.repeats) {
+std::string repeats_note(const std::optional<RepeatedTokens>& found, bool dropped) {
+  if (!found && !dropped) return "";
+  if (!found) {
     return "No tokens were dropped: no choice of experts is that of more than a tenth of them.";
   }
-  const RepeatedTokens& repeats = *report.repeats;
+  const RepeatedTokens& repeats = *found;
   const std::string who =
       formatted("{} of the tokens ({})", percent(repeats.share), grouped(repeats.num_tokens));
   const std::string what =
@@ -22,15 +22,12 @@ std::string repeats_note(const SimulateReport& report) {
                 "make one of {} choices of experts, each that of more than a tenth of all "
                 "tokens in all layers",
                 repeats.num_choices);
-  return report.settings.drop_repeats
-             ? formatted("{} {}. They were left out.", who, what)
-             : formatted(
-                   "{} {}: this may be padding or warm-up. --drop-repeats leaves these "
-                   "tokens out, --skip-steps the first steps.",
-                   who, what);
+  return dropped ? formatted("{} {}. They were left out.", who, what)
+                 : formatted(
+                       "{} {}: this may be padding or warm-up. --drop-repeats leaves these "
+                       "tokens out, --skip-steps the first steps.",
+                       who, what);
 }
-
-}  // namespace
 
 std::vector<std::string> notes(const SimulateReport& report) {
   const SimulateOptions& o = report.settings;
@@ -63,7 +60,8 @@ std::vector<std::string> notes(const SimulateReport& report) {
         counted(report.num_cut_loads, "step"), report.num_cut_loads == 1 ? "has" : "have",
         report.num_cut_loads == 1 ? "was" : "were"));
   }
-  if (report.repeats || o.drop_repeats) notes.push_back(repeats_note(report));
+  const std::string repeats = repeats_note(report.repeats, o.drop_repeats);
+  if (!repeats.empty()) notes.push_back(repeats);
   return notes;
 }
 
