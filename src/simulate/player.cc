@@ -42,10 +42,14 @@ Index count_fetched(const Placement& from, const Placement& to, std::vector<Inde
 
 /// `options` names the slots of a layer: num_replicas is set.
 PlacementShape shape_of(const SimulateOptions& options, const TraceInfo& trace) {
+  std::vector<Index> layers;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(trace.num_layers); ++i) {
+    layers.push_back(static_cast<Index>(trace.layer_number(i)));
+  }
   return {.num_ranks = options.num_ranks,
           .num_nodes = options.num_nodes,
           .num_groups = options.num_groups,
-          .num_layers = trace.num_layers,
+          .layers = std::move(layers),
           .num_logical = trace.num_logical_experts,
           .num_replicas = options.num_replicas};
 }
@@ -106,8 +110,8 @@ void Player::add_policy(std::size_t index, const std::string& name) {
         {parsed.placement, parsed.factory(parsed.placement, shape_), {}, {}, {}, false});
     group = groups_.end() - 1;
     group->layers.reserve(num_layers_);
-    for (Index layer = 0; layer < shape_.num_layers; ++layer) {
-      group->layers.emplace_back(group->policy->first(layer));
+    for (std::size_t layer = 0; layer < num_layers_; ++layer) {
+      group->layers.emplace_back(group->policy->first(static_cast<Index>(layer)));
     }
     if (options_.cost) group->curves = curves_of(group->layers[0].placement, *options_.cost);
   }

@@ -181,6 +181,32 @@ TEST_F(FixedPlacement, KeepsSpeedsAndDeadRanks) {
   EXPECT_EQ(report.policies[0].next_placement[0].rank_alive[1], 0);
 }
 
+/// Expert 0 takes all tokens. It is on both ranks in the rows of layers 3 and 5 only.
+TEST_F(FixedPlacement, LayersAreFoundByTheirNumbers) {
+  options_.trace = write("n.jsonl", R"({"format":"lplb-trace","version":1,"num_layers":2,)"
+                                    R"("num_logical_experts":2,"num_topk":1,"layers":[3,5]})"
+                                    "\n"
+                                    R"({"load":[[8,0],[8,0]]})"
+                                    "\n");
+  const auto mean = [this](const std::string& text) {
+    options_.policies = {
+        "file:" + write("p.json", R"({"num_ranks": 2, "num_logical_experts": 2, )" + text + "}") +
+        "+lplb"};
+    return simulate(options_).policies[0].imbalance.mean;
+  };
+  EXPECT_EQ(mean(R"("physical_to_logical": [[0,1,1,0],[0,1,1,0]])"), 1);
+  EXPECT_EQ(mean(R"("layers": [3,5], "physical_to_logical": [[0,1,1,0],[0,1,1,0]])"), 1);
+  EXPECT_EQ(mean(R"("layers": [1,3,5], "physical_to_logical": [[0,1],[0,1,1,0],[0,1,1,0]])"), 1);
+  EXPECT_EQ(mean(R"("physical_to_logical": [[0,1],[0,1],[0,1],[0,1,1,0],[0,1],[0,1,1,0]])"), 1);
+  EXPECT_EQ(mean(R"("physical_to_logical": [0,1])"), 2);
+  for (const char* text : {R"("layers": [3,4], "physical_to_logical": [[0,1],[0,1]])",
+                           R"("layers": [3,4,6], "physical_to_logical": [[0,1],[0,1],[0,1]])",
+                           R"("physical_to_logical": [[0,1],[0,1],[0,1],[0,1],[0,1]])"}) {
+    EXPECT_THAT(message_of<FileError>([&] { mean(text); }), HasSubstr("the 2 of the trace"))
+        << text;
+  }
+}
+
 TEST_F(FixedPlacement, MustMatchTheTrace) {
   const auto with = [this](const std::string& text) {
     options_.policies = {"file:" + write("p.json", text) + "+lplb"};
@@ -195,6 +221,9 @@ TEST_F(FixedPlacement, MustMatchTheTrace) {
   EXPECT_THAT(with(R"({"num_ranks": 2, "num_logical_experts": 4,
                        "physical_to_logical": [[0,1,2,3],[0,1,2,3],[0,1,2,3]]})"),
               HasSubstr("has 3 layers, expected 1, or the 2 of the trace"));
+  EXPECT_THAT(with(R"({"num_ranks": 2, "num_logical_experts": 4, "layers": [0, 3],
+                       "physical_to_logical": [[0,1,2,3],[0,1,2,3]]})"),
+              HasSubstr("p.json: key layers: does not have the 2 of the trace, numbered 0 to 1"));
   options_.policies = {"file:" + path("none.json")};
   EXPECT_THAT(problem(), HasSubstr("No such file"));
   options_.policies = {"file:"};

@@ -28,7 +28,8 @@ class Fixed : public PlacementPolicy {
 
 std::unique_ptr<PlacementPolicy> make_fixed(const std::string& name, const PlacementShape& shape) {
   const std::string path = name.substr(kPrefix);
-  std::vector<Placement> layers = io::read_placement(path);
+  std::vector<Index> numbers;
+  std::vector<Placement> layers = io::read_placement(path, &numbers);
   if (layers[0].num_ranks != shape.num_ranks) {
     throw FileError(
         path, "key num_ranks",
@@ -39,12 +40,25 @@ std::unique_ptr<PlacementPolicy> make_fixed(const std::string& name, const Place
                     formatted("{}, expected the {} experts of the trace",
                               layers[0].num_logical_experts, shape.num_logical));
   }
-  if (layers.size() != 1 && layers.size() != static_cast<std::size_t>(shape.num_layers)) {
+  if (layers.size() == 1) return std::make_unique<Fixed>(shape, std::move(layers));
+  const std::size_t num_layers = shape.layers.size();
+  const bool numbered =
+      !numbers.empty() || static_cast<std::size_t>(shape.layers.back()) != num_layers - 1;
+  const std::vector<std::size_t> rows = io::rows_of_layers(
+      numbers, layers.size(), numbered ? shape.layers : std::vector<Index>(), num_layers);
+  if (rows.empty()) {
+    const std::string trace = formatted("{} of the trace, numbered {} to {}", num_layers,
+                                        shape.layers.front(), shape.layers.back());
+    if (!numbers.empty()) {
+      throw FileError(path, "key layers", formatted("does not have the {}", trace));
+    }
     throw FileError(path, "key physical_to_logical",
-                    formatted("has {} layers, expected 1, or the {} of the trace", layers.size(),
-                              shape.num_layers));
+                    formatted("has {} layers, expected 1, or the {}", layers.size(), trace));
   }
-  return std::make_unique<Fixed>(shape, std::move(layers));
+  std::vector<Placement> chosen;
+  chosen.reserve(rows.size());
+  for (const std::size_t row : rows) chosen.push_back(layers[row]);
+  return std::make_unique<Fixed>(shape, std::move(chosen));
 }
 
 }  // namespace lplb::replay

@@ -16,7 +16,7 @@ struct PlacementShape {
   Index num_ranks = 0;
   Index num_nodes = 1;
   Index num_groups = 1;
-  Index num_layers = 1;
+  std::vector<Index> layers;  // the model's number of each layer
   Index num_logical = 0;
   Index num_replicas = 0;  // all slots of a layer, for policies that replicate; 0: not known,
                            // because num_ranks does not divide num_logical
@@ -66,7 +66,8 @@ std::unique_ptr<PlacementPolicy> make_eplb_spread(const std::string& name,
 /// `name` is a name that parse_topology() takes. num_ranks must divide num_logical.
 std::unique_ptr<PlacementPolicy> make_topology(const std::string& name,
                                                const PlacementShape& shape);
-/// `name` is "file:PATH". The placement file has one layer, or as many as the trace.
+/// `name` is "file:PATH". The placement file has one layer, which serves all, or those of the trace
+/// (io::rows_of_layers()).
 std::unique_ptr<PlacementPolicy> make_fixed(const std::string& name, const PlacementShape& shape);
 
 /// How the tokens of an expert go to its replicas.
