@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import pathlib
+import queue
 import sys
 import types
 import warnings
@@ -28,6 +29,7 @@ if importlib.util.find_spec("triton") is None:
 with warnings.catch_warnings(action="ignore"):
     from megatron.core import dist_checkpointing, parallel_state
     from megatron.core.dist_checkpointing.optimizer import make_sharded_optimizer_tensor
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
     from megatron.core.models.gpt.moe_module_specs import get_moe_module_spec
     from megatron.core.tensor_parallel import random as tensor_random
     from megatron.core.transformer.moe import moe_layer, token_dispatcher
@@ -58,6 +60,9 @@ def without_a_gpu() -> None:
     dispatcher.maybe_move_tensor_to_cpu = lambda tensor, as_numpy=False, record_stream=False: (
         tensor.tolist() if as_numpy else tensor
     )
+    # Otherwise a process is started for it, which outlives the rank.
+    writer: Any = filesystem_async
+    writer._results_queue = queue.Queue()
     states: Any = tensor_random
     states._get_cuda_rng_state = lambda *args, **kwargs: torch.empty(0)
     states._set_cuda_rng_state = lambda *args, **kwargs: None
@@ -91,11 +96,11 @@ def plain_builder() -> Any:
 
 
 def make_placement(size: int, seed: int) -> lplb.Placement:
-    """EXPERTS + 2 * `size` slots. Expert 0 is twice on a rank, and on other ranks too."""
-    random = np.random.default_rng(seed)
-    slots = [*range(1, EXPERTS), *random.integers(1, EXPERTS, 2 * size - 2)]
-    slots = [0, 0, *random.permutation(slots), 0]
-    return lplb.Placement(np.roll(slots, seed * len(slots) // size), size, EXPERTS)
+    """EXPERTS + 2 * `size` slots. Expert 0 is on every rank."""
+    load = np.roll(np.arange(EXPERTS, 0, -1.0), seed)
+    load[0] = 100
+    maps = lplb.rebalance_experts(load[None], EXPERTS + 2 * size, 1, 1, size, spread=True)
+    return lplb.Placement(maps[0][0], size)
 
 
 def make_layers(size: int, dispatcher: str, **options: Any) -> tuple[Any, BalancedMoELayer]:
@@ -187,6 +192,7 @@ def train(layer: Any, optimizer: Any, seeds: range) -> torch.Tensor:
     for seed in seeds:
         optimizer.zero_grad(set_to_none=True)
         y, _ = run(layer, tokens(seed))
+        dist.all_reduce(layer.router.weight.grad)  # all ranks have the same router
         optimizer.step()
     return y
 
@@ -244,6 +250,7 @@ def check_equal(_rank: int, size: int, _folder: str, dispatcher: str, **options:
     fullest, total = torch.stack(everyone).amax(0), torch.stack(everyone).sum(0)
     assert torch.equal(total[0], total[1])
     assert (fullest[1] < fullest[0]).all(), "nothing was balanced"
+    assert fullest[1][-1] == stats.last_max_load == stats.last_lower_bound
 
 
 def gradient_norm(layer: Any) -> torch.Tensor:

@@ -25,7 +25,7 @@ def child(function: Callable[..., None], rank: int, size: int, folder: str) -> N
     )
     try:
         function(rank, size, folder)
-    except Exception:
+    except BaseException:  # PyTorch's CheckpointException is no Exception
         pathlib.Path(folder, f"error{rank}").write_text(traceback.format_exc())
         os._exit(1)
     os._exit(0)
@@ -45,8 +45,12 @@ def run_ranks(function: Callable[..., None], size: int, folder: pathlib.Path) ->
         if process.is_alive():
             process.kill()
             raise AssertionError("a rank hangs")
-    errors = [folder / f"error{r}" for r in range(size)]
-    return [e.read_text() if e.exists() else "" for e in errors]
+    files = [folder / f"error{r}" for r in range(size)]
+    errors = [file.read_text() if file.exists() else "" for file in files]
+    for process, error in zip(ranks, errors):
+        # A killed rank is one that a test has killed.
+        assert error or process.exitcode is None or process.exitcode <= 0, "a rank ended early"
+    return errors
 
 
 def make_placement(size: int, shift: int = 0) -> lplb.Placement:

@@ -99,7 +99,7 @@ def test_what_cannot_be_right_is_refused(tmp_path: pathlib.Path) -> None:
 
 
 def test_placements_of_layers() -> None:
-    one, two = (lplb.Placement(np.roll([0, 1, 2, 0], k), 2) for k in range(2))
+    one, two = (lplb.Placement(np.roll([0, 1, 0, 2], 2 * k), 2) for k in range(2))
     balance = engine.Balance({3: one, 4: two}, max_tokens=64)
     assert balance.placement(4) == two
     with pytest.raises(ValueError, match=r"has layers \[3, 4\], expected MoE layer 5 too"):
@@ -112,6 +112,11 @@ def test_placements_of_layers() -> None:
         engine.Balance(one, max_tokens=64, staleness=1)
     with pytest.raises(TypeError, match=r"mlp: is .*, expected functools.partial\(MoELayer"):
         balance.spec(object)
+
+
+def test_an_expert_twice_on_a_rank_is_refused() -> None:
+    with pytest.raises(ValueError, match="rank 1 holds expert 2 twice, expected once"):
+        engine.Balance(lplb.Placement([0, 1, 2, 2], 2), max_tokens=64)
 
 
 def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,15 +87,15 @@ class Balance:
         self._numbers: list[int] = []
         self.layers: list[BalancedMoELayer] = []
         self._is_summed = self._is_attached = False
-        first = placement if isinstance(placement, lplb.Placement) else [*placement.values()][0]
-        self.num_logical_experts = first.num_logical_experts
-        self.num_physical_experts = first.num_physical_experts
-        if not isinstance(placement, lplb.Placement):
-            sizes = {(p.num_physical_experts, p.num_logical_experts) for p in placement.values()}
-            if len(sizes) > 1:
-                raise ValueError(
-                    f"placement: has layers of {sorted(sizes)} (slots, experts), expected one size"
-                )
+        placements = [*placement.values()] if isinstance(placement, Mapping) else [placement]
+        sizes = {(p.num_physical_experts, p.num_logical_experts) for p in placements}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"placement: has layers of {sorted(sizes)} (slots, experts), expected one size"
+            )
+        for one in placements:
+            check_spread(one)
+        self.num_physical_experts, self.num_logical_experts = sizes.pop()
 
     def spec(self, mlp: Callable[..., Any]) -> Callable[..., Any]:
         """The builder of an MoE layer, from Megatron's: `functools.partial(MoELayer, submodules=)`.
@@ -388,6 +388,17 @@ class BalancedMoELayer(MoELayer):  # type: ignore[misc]
         if isinstance(entry, ShardedTensor):
             changed["axis_fragmentations"] = put(entry.axis_fragmentations, sizes[1])
         return dataclasses.replace(entry, **changed)
+
+
+def check_spread(placement: lplb.Placement) -> None:
+    """Raises ValueError if a rank holds an expert twice. Such a checkpoint could not be loaded."""
+    for rank, experts in enumerate(placement.physical_to_logical.reshape(placement.num_ranks, -1)):
+        twice = [int(e) for e in set(experts.tolist()) if (experts == e).sum() > 1]
+        if twice:
+            raise ValueError(
+                f"placement: rank {rank} holds expert {twice[0]} twice, expected once, as "
+                "lplb.rebalance_experts(..., spread=True) places it"
+            )
 
 
 def gradient_of(parameter: Any) -> Tensor:
