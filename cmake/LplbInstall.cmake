@@ -39,16 +39,19 @@ install(FILES ${PROJECT_BINARY_DIR}/lplb.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/
 
 if(TARGET lplb_command)
   install(TARGETS lplb_command DESTINATION ${CMAKE_INSTALL_BINDIR})
-  # install_completion(SHELL PATH): installs the output of `lplb completion SHELL` as PATH.
-  function(install_completion shell path)
-    set(_script ${PROJECT_BINARY_DIR}/completion.${shell})
-    install(CODE "execute_process(COMMAND \"$<TARGET_FILE:lplb_command>\" completion ${shell}
-      OUTPUT_FILE \"${_script}\" COMMAND_ERROR_IS_FATAL ANY)")
+  # install_output(PATH ARGUMENT...): installs the output of `lplb ARGUMENT...` as PATH.
+  function(install_output path)
     get_filename_component(_folder ${path} DIRECTORY)
     get_filename_component(_name ${path} NAME)
-    install(FILES ${_script} DESTINATION ${_folder} RENAME ${_name})
+    string(JOIN " " _arguments ${ARGN})
+    string(MAKE_C_IDENTIFIER "${_arguments}" _file)
+    set(_file ${PROJECT_BINARY_DIR}/${_file})
+    install(CODE "execute_process(COMMAND \"$<TARGET_FILE:lplb_command>\" ${_arguments}
+      OUTPUT_FILE \"${_file}\" COMMAND_ERROR_IS_FATAL ANY)")
+    install(FILES ${_file} DESTINATION ${_folder} RENAME ${_name})
   endfunction()
-  install_completion(bash ${CMAKE_INSTALL_DATADIR}/bash-completion/completions/lplb)
-  install_completion(zsh ${CMAKE_INSTALL_DATADIR}/zsh/site-functions/_lplb)
-  install_completion(fish ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d/lplb.fish)
+  install_output(${CMAKE_INSTALL_DATADIR}/bash-completion/completions/lplb completion bash)
+  install_output(${CMAKE_INSTALL_DATADIR}/zsh/site-functions/_lplb completion zsh)
+  install_output(${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d/lplb.fish completion fish)
+  install_output(${CMAKE_INSTALL_MANDIR}/man1/lplb.1 --help-man)
 endif()

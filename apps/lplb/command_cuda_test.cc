@@ -216,7 +216,7 @@ TEST_F(CommandCuda, SimulateGivesTheSameFigures) {
        }) {
     if (replay.solves < 0 && !std::filesystem::exists(lite)) continue;
     SCOPED_TRACE(replay.arguments);
-    const Ran cpu = run("simulate " + replay.arguments + " --jobs 4 --json -");
+    const Ran cpu = run("simulate " + replay.arguments + " --threads 4 --json -");
     ASSERT_EQ(cpu.status, 0) << cpu.err;
     int solves = replay.solves;
     if (solves < 0) {
@@ -225,7 +225,7 @@ TEST_F(CommandCuda, SimulateGivesTheSameFigures) {
                report["trace"]["num_layers"].get<int>() *
                static_cast<int>(report["policies"].size());
     }
-    const std::string arguments = "simulate " + replay.arguments + " --jobs 4";
+    const std::string arguments = "simulate " + replay.arguments + " --threads 4";
     const auto json = run_both(arguments + " --json -", solves, solves);
     EXPECT_EQ(without_times(json[1].out), without_times(json[0].out));
     const auto table = run_both(arguments, solves, solves);

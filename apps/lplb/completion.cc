@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 
+#include "choices.h"
 #include "commands.h"
 #include "core/format.h"
 #include "help.h"
@@ -23,12 +24,8 @@ std::vector<const CLI::Option*> named_options_of(const CLI::App& app) {
 
 bool has_value(const CLI::Option& option) { return option.get_type_size() != 0; }
 
-/// Splits the type "a|b" into {"a", "b"}. Empty if the type has no choices.
-std::vector<std::string> choices_of(const CLI::Option& option) {
-  const std::string type = has_value(option) ? option.get_type_name() : "";
-  if (type.find('|') == std::string::npos) return {};
-  return CLI::detail::split(type, '|');
-}
+bool takes_file(const CLI::Option& option) { return option.get_type_name() == kFile; }
+bool takes_list(const CLI::Option& option) { return option.get_type_name().ends_with(",..."); }
 
 /// Puts `text` into single quotes. All three shells read it in the same way.
 std::string quoted(std::string text) {
@@ -46,6 +43,17 @@ std::string names_of(const CLI::App& program) {
   return names;
 }
 
+/// What bash runs to complete the value of an option.
+std::string bash_values(const CLI::Option& option) {
+  std::string out;
+  if (takes_file(option)) out += "COMPREPLY+=($(compgen -f -- \"$value\")); ";
+  if (const auto choices = choices_of(option); !choices.empty()) {
+    out += formatted("_lplb_words '{}' {}; ", fmt::join(choices, " "),
+                     takes_list(option) ? "list" : "one");
+  }
+  return out;
+}
+
 std::string bash_script(const CLI::App& program) {
   std::string options;
   std::string values;
@@ -54,34 +62,53 @@ std::string bash_script(const CLI::App& program) {
     for (const CLI::Option* option : named_options_of(*command)) {
       names += formatted("{}{}", names.empty() ? "" : " ", long_name(*option));
       if (!has_value(*option)) continue;
-      const auto choices = choices_of(*option);
-      const std::string reply =
-          choices.empty() ? (option->get_type_name() == kFile ? "$(compgen -f -- \"$word\")" : "")
-                          : formatted("$(compgen -W '{}' -- \"$word\")", fmt::join(choices, " "));
-      values += formatted("    {}.{}) COMPREPLY=({}); return ;;\n", command->get_name(),
-                          long_name(*option), reply);
+      values += formatted("    {}.{}) {}return ;;\n", command->get_name(), long_name(*option),
+                          bash_values(*option));
     }
     options += formatted("    {}) words='{}' ;;\n", command->get_name(), names);
   }
   return formatted(
       R"(# bash completion for lplb, made by: lplb completion bash
-_lplb() {{
-  local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words=''
-  COMPREPLY=()
-  if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W '{} --help --version' -- "$word"))
-    return
-  fi
-  case "${{COMP_WORDS[1]}}.$before" in
-{}    completion.completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- "$word")); return ;;
+# Adds the words that begin as $value does; in a list, as what follows its last comma does.
+_lplb_words() {{
+  local prefix=''
+  [ "$2" = list ] && prefix=${{value%"${{value##*,}}"}}
+  COMPREPLY+=($(compgen -P "$prefix" -W "$1" -- "${{value#"$prefix"}}"))
+}}
+_lplb_all() {{
+  local words='' option=${{COMP_WORDS[1]}}.$before
+  case "$option" in
+{}    completion.completion) _lplb_words 'bash zsh fish' one; return ;;
+    help.help) _lplb_words '{}' one; return ;;
   esac
   case "${{COMP_WORDS[1]}}" in
 {}  esac
-  COMPREPLY=($(compgen -W "$words" -- "$word"))
+  COMPREPLY=($(compgen -W "$words" -- "$value"))
+}}
+_lplb() {{
+  local line=${{COMP_LINE:0:COMP_POINT}} value before kept mark i
+  COMPREPLY=()
+  # bash cuts words at = and :, so the word comes from the line.
+  value=${{line##*[[:space:]]}}
+  before=${{line%"$value"}}
+  before=${{before%"${{before##*[![:space:]]}}"}}
+  before=${{before##*[[:space:]]}}
+  if [ "$before" = "${{COMP_WORDS[0]}}" ]; then
+    COMPREPLY=($(compgen -W '{} help version --help --version' -- "$value"))
+    return
+  fi
+  case "$value" in --*=*) before=${{value%%=*}} value=${{value#*=}} ;; esac
+  _lplb_all
+  # bash keeps what is before its own last cut.
+  for mark in : =; do
+    case "$COMP_WORDBREAKS" in *"$mark"*) ;; *) continue ;; esac
+    kept=${{value%"${{value##*"$mark"}}"}}
+    for i in "${{!COMPREPLY[@]}}"; do COMPREPLY[i]=${{COMPREPLY[i]#"$kept"}}; done
+  done
 }}
 complete -o filenames -F _lplb lplb
 )",
-      names_of(program), values, options);
+      values, names_of(program), options, names_of(program));
 }
 
 /// Escapes text for a zsh specification "--name[text]:value:action".
@@ -92,6 +119,17 @@ std::string zsh_text(const std::string& text) {
     out += c;
   }
   return out;
+}
+
+/// The message and the action of a zsh specification.
+std::string zsh_values(const CLI::Option& option) {
+  const auto choices = choices_of(option);
+  const std::string type = zsh_text(option.get_type_name());
+  const std::string words = zsh_text(formatted("{}", fmt::join(choices, " ")));
+  if (choices.empty()) return formatted(":{}:{}", type, takes_file(option) ? "_files" : " ");
+  if (takes_list(option)) return formatted(":{}:_sequence compadd - {}", type, words);
+  if (takes_file(option)) return formatted(":{}:{{_files; compadd -- {}}}", type, words);
+  return formatted(":value:({})", words);
 }
 
 std::string zsh_script(const CLI::App& program) {
@@ -105,11 +143,7 @@ std::string zsh_script(const CLI::App& program) {
       std::string spec =
           formatted("{}[{}]", long_name(*option), zsh_text(option->get_description()));
       if (has_value(*option)) {
-        const auto choices = choices_of(*option);
-        const std::string type = option->get_type_name();
-        spec += choices.empty()
-                    ? formatted(":{}:{}", zsh_text(type), type == kFile ? "_files" : " ")
-                    : formatted(":value:({})", zsh_text(formatted("{}", fmt::join(choices, " "))));
+        spec += zsh_values(*option);
       }
       cases += formatted(" \\\n        {}", quoted(spec));
     }
@@ -152,9 +186,12 @@ std::string fish_script(const CLI::App& program) {
       out += formatted("complete -c lplb -n '__fish_seen_subcommand_from {}' -l {} -d {}", name,
                        option->get_lnames().at(0), quoted(option->get_description()));
       if (has_value(*option)) {
-        const auto choices = choices_of(*option);
-        out += option->get_type_name() == kFile ? " -r -F" : " -x";
-        if (!choices.empty()) out += formatted(" -a '{}'", fmt::join(choices, " "));
+        const std::string words = formatted("{}", fmt::join(choices_of(*option), " "));
+        out += takes_file(*option) ? " -r -F" : " -x";
+        if (!words.empty()) {
+          out += takes_list(*option) ? formatted(" -a '(__fish_append , {})'", words)
+                                     : formatted(" -a '{}'", words);
+        }
       }
       out += '\n';
     }

@@ -24,6 +24,13 @@ class OutputError : public Error {
   using Error::Error;
 };
 
+/// Thrown if nobody reads standard output any more, as in `lplb ... | head`. The program then ends
+/// as others do, by SIGPIPE and without a word.
+class ClosedPipe : public Error {
+ public:
+  ClosedPipe() : Error("standard output: nobody reads it") {}
+};
+
 /// Thrown if the program has a bug: its result failed its own check.
 class InternalError : public Error {
  public:

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "help.h"
 
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
 #include <sstream>
 
 #include "core/format.h"
@@ -11,17 +16,37 @@
 namespace lplb::app {
 namespace {
 
-constexpr std::size_t kHelpColumn = 30;
-constexpr std::size_t kWidth = 100;
+/// The columns of the terminal, otherwise COLUMNS, otherwise 80; 40 to 100.
+std::size_t terminal_width() {
+  std::size_t width = 80;
+  if (const char* columns = std::getenv("COLUMNS"); columns != nullptr) {
+    std::from_chars(columns, columns + std::string_view(columns).size(), width);
+  }
+  struct winsize size {};
+  for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
+    if (::ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) continue;
+    width = size.ws_col;
+    break;
+  }
+  return std::clamp<std::size_t>(width, 40, 100);
+}
 
-/// Breaks `text` into lines of at most kWidth characters. All lines after the first are indented.
-std::string wrapped(const std::string& text, std::size_t indent) {
+/// Where lines end, and where the meaning of an option begins.
+struct Layout {
+  std::size_t width = terminal_width();
+  std::size_t column = width < 72 ? 8 : 30;
+};
+
+/// Breaks `text` into lines of at most `width` characters. All lines after the first are indented.
+/// Every broken line ends in `mark`.
+std::string wrapped(const std::string& text, std::size_t indent, std::size_t width,
+                    const std::string& mark = "") {
   std::istringstream words(text);
   std::string out;
   std::size_t column = indent;
   for (std::string word; words >> word; column += word.size() + 1) {
-    if (column > indent && column + word.size() > kWidth) {
-      out += formatted("\n{:{}}", "", indent);
+    if (column > indent && column + word.size() + mark.size() > width) {
+      out += formatted("{}\n{:{}}", mark, "", indent);
       column = indent;
     } else if (column > indent) {
       out += ' ';
@@ -31,11 +56,36 @@ std::string wrapped(const std::string& text, std::size_t indent) {
   return out;
 }
 
+/// The examples of a footer, "Example: lplb ...", broken so that a shell reads the lines of each as
+/// one. Each starts with "lplb"; an option and its value stay together.
+std::string examples(const std::string& footer, std::size_t width) {
+  constexpr char kTie = '\x01';
+  const std::string label = footer.substr(0, footer.find(':')) + ": ";
+  const std::size_t indent = label.size();
+  std::istringstream words(footer.substr(indent - 1));
+  std::vector<std::string> commands;
+  std::string before;
+  for (std::string word; words >> word; before = word) {
+    const bool value = before.starts_with("--") && !word.starts_with('-');
+    if (word == "lplb" || commands.empty()) commands.emplace_back();
+    if (!commands.back().empty()) commands.back() += value ? kTie : ' ';
+    commands.back() += word;
+  }
+  std::string out;
+  for (const std::string& command : commands) {
+    out += out.empty() ? label : formatted("\n{:{}}", "", indent);
+    out += wrapped(command, indent, width, " \\");
+  }
+  std::replace(out.begin(), out.end(), kTie, ' ');
+  return out;
+}
+
 /// Makes "  NAME      help". If the name is long, the help starts on the next line.
-std::string entry(const std::string& name, const std::string& help) {
-  const bool fits = name.size() + 4 <= kHelpColumn;
+std::string entry(const std::string& name, const std::string& help, const Layout& layout) {
+  const auto [width, column] = layout;
+  const bool fits = name.size() + 4 <= column;
   return formatted("  {}{}{:{}}{}\n", name, fits ? "" : "\n", "",
-                   fits ? kHelpColumn - name.size() - 2 : kHelpColumn, wrapped(help, kHelpColumn));
+                   fits ? column - name.size() - 2 : column, wrapped(help, column, width));
 }
 
 std::string name_and_type(const CLI::Option& option) {
@@ -56,6 +106,33 @@ std::string full_name(const CLI::App& app) {
              : formatted("{} {}", app.get_parent()->get_name(), app.get_name());
 }
 
+/// The command with its positional arguments.
+std::string usage(const CLI::App& app) {
+  std::string out = full_name(app);
+  for (const CLI::Option* option : options_of(app)) {
+    if (option->get_positional()) out += " " + option->get_name();
+  }
+  return out + (commands_of(app).empty() ? " [options]" : " COMMAND [options]");
+}
+
+/// Text for roff, in which a backslash and a leading dot or quote mean something.
+std::string roff(const std::string& text) {
+  std::string out = text.starts_with('.') || text.starts_with('\'') ? "\\&" : "";
+  for (const char c : text) out += c == '\\' ? "\\e" : c == '-' ? "\\-" : std::string(1, c);
+  return out;
+}
+
+std::string man_options(const CLI::App& app) {
+  std::string out;
+  for (const CLI::Option* option : options_of(app)) {
+    const std::string more = remark(*option);
+    out += formatted(".TP\n.B {}\n{}{}\n", roff(name_and_type(*option)),
+                     roff(option->get_description()),
+                     more.empty() ? "." : formatted(" [{}].", roff(more)));
+  }
+  return out;
+}
+
 std::string markdown_cell(const std::string& text) {
   std::string out;
   for (const char c : text) {
@@ -68,15 +145,16 @@ std::string markdown_cell(const std::string& text) {
 }  // namespace
 
 std::string help_text(const CLI::App& app) {
+  const Layout layout;
   const auto commands = commands_of(app);
-  std::string out = formatted("usage: {} {}\n\n{}\n", full_name(app),
-                              commands.empty() ? "[options]" : "COMMAND [options]",
-                              wrapped(app.get_description(), 0));
+  std::string out =
+      formatted("usage: {}\n\n{}\n", usage(app), wrapped(app.get_description(), 0, layout.width));
   if (!commands.empty()) {
     out += "\nCommands:\n";
     for (const CLI::App* command : commands) {
-      out += entry(command->get_name(), command->get_description());
+      out += entry(command->get_name(), command->get_description(), layout);
     }
+    out += "\nlplb help COMMAND shows the options of a command.\n";
   }
   std::vector<std::string> groups = app.get_groups();
   std::stable_partition(groups.begin(), groups.end(),
@@ -88,12 +166,14 @@ std::string help_text(const CLI::App& app) {
       const std::string more = remark(*option);
       entries += entry(name_and_type(*option),
                        more.empty() ? option->get_description()
-                                    : formatted("{} [{}]", option->get_description(), more));
+                                    : formatted("{} [{}]", option->get_description(), more),
+                       layout);
     }
     if (!entries.empty()) out += formatted("\n{}:\n{}", group, entries);
   }
-  if (!app.get_footer().empty()) out += formatted("\n{}\n", app.get_footer());
-  return out + formatted("\n{}\n", wrapped(kExitHelp, 0));
+  const std::string footer = app.get_footer();
+  if (!footer.empty()) out += formatted("\n{}\n", examples(footer, layout.width));
+  return out + formatted("\n{}\n", wrapped(kExitHelp, 0, layout.width));
 }
 
 std::string help_markdown(const CLI::App& program) {
@@ -115,10 +195,28 @@ std::string help_markdown(const CLI::App& program) {
                        markdown_cell(option->get_description()), remark(*option));
     }
     if (!command->get_footer().empty()) {
-      out += formatted("\n```\n{}\n```\n", command->get_footer());
+      out += formatted("\n```\n{}\n```\n", examples(command->get_footer(), 100));
     }
   }
   return out;
+}
+
+std::string help_man(const CLI::App& program, const std::string& version) {
+  std::string out = formatted(
+      ".\\\" Made by lplb --help-man.\n.TH LPLB 1 \"\" \"lplb {}\"\n.SH NAME\nlplb \\- load "
+      "balancer for "
+      "Mixture\\-of\\-Experts models\n.SH SYNOPSIS\n.B lplb\n.I COMMAND\n[options]\n"
+      ".SH DESCRIPTION\n{}.\n.SH COMMANDS\n",
+      roff(version), roff(program.get_description()));
+  for (const CLI::App* command : commands_of(program)) {
+    out += formatted(".SS {}\n{}.\n{}", roff(usage(*command)), roff(command->get_description()),
+                     man_options(*command));
+    if (const std::string example = command->get_footer(); !example.empty()) {
+      out += formatted(".PP\n.nf\n{}\n.fi\n", roff(example));
+    }
+  }
+  return out +
+         formatted(".SH OPTIONS\n{}.SH EXIT STATUS\n{}\n", man_options(program), roff(kExitHelp));
 }
 
 }  // namespace lplb::app

@@ -12,6 +12,9 @@ std::string help_text(const CLI::App& app);
 /// The text of docs/command.md, from the same options.
 std::string help_markdown(const CLI::App& program);
 
+/// The man page lplb(1), in roff, from the same options.
+std::string help_man(const CLI::App& program, const std::string& version);
+
 /// The completion script for "bash", "zsh" or "fish", from the same options. Throws ArgumentError
 /// for any other shell.
 std::string completion_script(const CLI::App& program, const std::string& shell);

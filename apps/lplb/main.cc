@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <new>
 
+#include "choices.h"
 #include "commands.h"
 #include "core/format.h"
 #include "exit_status.h"
@@ -49,7 +50,7 @@ void end_by_signal(int signal) {
 }
 
 void handle_signals() {
-  // Writing to a closed pipe fails with a message, and does not kill the process.
+  // Writing to a closed pipe fails, and does not kill the process before it has cleaned up.
   std::signal(SIGPIPE, SIG_IGN);
   for (const int signal : {SIGHUP, SIGINT, SIGTERM}) {
     // A signal that nohup has set to be ignored stays ignored.
@@ -90,26 +91,47 @@ std::string usage_problem(const CLI::App& app, const CLI::ParseError& error) {
 }
 
 /// The message of the library's error, with the name of the option in place of the library's name
-/// of the argument.
+/// of the argument, and with the choice that is meant if the value looks like one.
 std::string argument_problem(const CLI::App& app, const ArgumentError& error) {
   std::string option = "--" + error.argument();
   std::replace_if(
       option.begin(), option.end(), [](char c) { return c == '_' || c == '.'; }, '-');
-  if (app.get_option_no_throw(option) == nullptr) return error.what();
-  return option + std::string(error.what()).substr(error.argument().size());
+  const CLI::Option* known = app.get_option_no_throw(option);
+  if (known == nullptr) known = app.get_option_no_throw(error.argument());
+  if (known == nullptr) return error.what();
+  const std::string problem = std::string(error.what()).substr(error.argument().size());
+  // The message quotes the bad value first.
+  const std::size_t begin = problem.find('"');
+  const std::size_t end = begin == problem.npos ? begin : problem.find('"', begin + 1);
+  const std::string nearest =
+      end == problem.npos
+          ? ""
+          : nearest_name(problem.substr(begin + 1, end - begin - 1), choices_of(*known));
+  return known->get_name() + problem + (nearest.empty() ? "" : "; did you mean " + nearest + "?");
+}
+
+/// The words after the program's name. "help", "help COMMAND" and "version" stand for options.
+std::vector<std::string> words_of(int argc, char** argv) {
+  std::vector<std::string> words(argv + 1, argv + argc);
+  if (words.empty()) return words;
+  if (words[0] == "version") words[0] = "--version";
+  if (words[0] == "help") {
+    words.erase(words.begin());
+    words.insert(words.begin() + (words.empty() || words[0].starts_with('-') ? 0 : 1), "--help");
+  }
+  return words;
 }
 
 /// Refuses two mistakes that the parser does not report well: it takes the word after "--name=" as
 /// the value, and if a command is misspelt, it says that a command is missing.
-void check_words(const CLI::App& program, int argc, char** argv) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
+void check_words(const CLI::App& program, const std::vector<std::string>& words) {
+  for (const std::string& word : words) {
     if (word.starts_with("--") && word.find('=') == word.size() - 1) {
       throw ArgumentError(word.substr(0, word.size() - 1), "has no value");
     }
   }
-  if (argc < 2) throw ArgumentError("COMMAND", "is missing; see lplb --help");
-  const std::string given = argv[1];
+  if (words.empty()) throw ArgumentError("COMMAND", "is missing; see lplb --help");
+  const std::string& given = words[0];
   if (given.starts_with('-')) return;
   std::vector<std::string> names;
   for (const CLI::App* command : commands_of(program)) names.push_back(command->get_name());
@@ -126,8 +148,9 @@ int run(int argc, char** argv) {
       "experts go, and which replica takes which token",
       "lplb");
   program.set_help_flag("-h,--help", "Show this help")->group(kGeneral);
-  bool markdown = false;
+  bool markdown = false, man = false;
   program.add_flag("--help-markdown", markdown)->group("");
+  program.add_flag("--help-man", man)->group("");
   program.set_version_flag("--version", std::string("lplb ") + version(), "Show the version")
       ->group(kGeneral);
   program.require_subcommand(0, 1);
@@ -146,9 +169,12 @@ int run(int argc, char** argv) {
     return commands.empty() ? program : *commands[0];
   };
   try {
-    check_words(program, argc, argv);
-    program.parse(argc, argv);
+    std::vector<std::string> words = words_of(argc, argv);
+    check_words(program, words);
+    std::reverse(words.begin(), words.end());  // as the parser wants them
+    program.parse(std::move(words));
     if (markdown) print(help_markdown(program));
+    if (man) print(help_man(program, version()));
     return kDone;
   } catch (const CLI::CallForHelp&) {
     print(help_text(chosen()));
@@ -168,6 +194,10 @@ int run_and_report(int argc, char** argv) {
     return run(argc, argv);
   } catch (const FileError& error) {
     return complain(kBadInput, error.what());
+  } catch (const ClosedPipe&) {
+    std::signal(SIGPIPE, SIG_DFL);
+    std::raise(SIGPIPE);
+    return kBadOutput;  // not reached, unless SIGPIPE is blocked
   } catch (const OutputError& error) {
     return complain(kBadOutput, error.what());
   } catch (const CudaError& error) {

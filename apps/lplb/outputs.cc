@@ -2,11 +2,13 @@
 #include "outputs.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 
 #include "core/format.h"
 #include "exit_status.h"
 #include "io/output.h"
+#include "io/system_error.h"
 
 namespace lplb::app {
 namespace {
@@ -77,6 +79,9 @@ void Outputs::write(const std::vector<std::string>& contents) const {
       if (path.empty() || is_file(path) != files) continue;
       try {
         io::write_file(path, contents[i]);
+      } catch (const io::SystemError& error) {
+        if (path == "-" && error.error_number() == EPIPE) throw ClosedPipe();
+        throw OutputError(error.what());
       } catch (const FileError& error) {
         throw OutputError(error.what());
       }

@@ -20,7 +20,8 @@ class Outputs {
   bool take_standard_output() const;
 
   /// Writes `contents`, one for each target. Pipes and devices may fail late, so they are written
-  /// first: then a failure leaves no file behind. Throws OutputError.
+  /// first: then a failure leaves no file behind. Throws OutputError, and ClosedPipe if standard
+  /// output is a pipe that nobody reads.
   void write(const std::vector<std::string>& contents) const;
 
  private:
@@ -30,7 +31,7 @@ class Outputs {
 /// The file that a policy names, such as "file:P.json+lplb" or "r2o:T.txt"; empty if it names none.
 std::string file_of_policy(const std::string& policy);
 
-/// Writes `text` to standard output. Throws OutputError.
+/// Writes `text` to standard output. Throws OutputError and ClosedPipe.
 void print(const std::string& text);
 
 /// A table of text. The first column is flush left, the others are flush right.

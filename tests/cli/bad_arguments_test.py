@@ -167,7 +167,7 @@ class BadArguments(support.CommandTest):
             ("--batch-tokens -1", ["--batch-tokens", "-1"]),
             ("--solver x", ["--solver", "x"]),
             ("--synthetic-num-topk 257", ["--synthetic-num-topk", "257"]),
-            ("--jobs 0", ["--jobs", "0"]),
+            ("--threads 0", ["--threads", "0"]),
         ):
             self.bad(f"{simulate} {options}", *says)
         self.bad(

@@ -209,14 +209,14 @@ class Simulate(support.CommandTest):
         return report
 
     def test_the_report_has_the_policies_asked_for_whatever_the_jobs(self):
-        one = self.json_of(f"{self.LINE} --jobs 1")
+        one = self.json_of(f"{self.LINE} --threads 1")
         names = [policy["name"] for policy in one["policies"]]
         self.assertEqual(names, ["none", "eplb", "eplb+lplb", "cube+lplb"])
         self.assertTrue(one["trace"]["synthetic"])
         for policy in one["policies"]:
             self.assertEqual(policy["solves"], policy["optimal"])
             self.assertGreaterEqual(policy["imbalance"]["max"], policy["imbalance"]["mean"])
-        two = self.json_of(f"{self.LINE} --jobs 2")
+        two = self.json_of(f"{self.LINE} --threads 2")
         self.assertEqual(self.without_times(one), self.without_times(two))
 
     def test_table_json_and_page_come_from_one_run(self):

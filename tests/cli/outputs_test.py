@@ -96,9 +96,8 @@ class Outputs(support.CommandTest):
             os.close(reader)
             done = self.run_command(f"{line} --json -", stdout=writer)
             os.close(writer)
-            self.assertEqual(done.returncode, OUTPUT, done.stderr)
-            self.assertIn(b"Broken pipe", done.stderr)
-            self.assertEqual(done.stderr.count(b"\n"), 1)
+            # As any other program whose reader has gone.
+            self.assertEqual((done.returncode, done.stderr), (-signal.SIGPIPE, b""))
             self.assertFalse((self.folder / "o.npy").exists())
 
     def test_closed_standard_output(self):
