@@ -137,50 +137,6 @@ def test_sglang(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert topk.topk_ids_logical_to_physical(ids, other)[0] == "before"
 
 
-def test_vllm_placement(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    policies: dict[str, Any] = {}
-    modules(
-        monkeypatch,
-        "vllm.distributed.eplb.policy",
-        EPLB_POLICIES=policies,
-        AbstractEplbPolicy=object,
-    )
-    run('EPLB_POLICIES["default"] = FromFile')["register"]()
-    lplb_convert = pytest.importorskip("lplb.convert")
-    lplb_convert.write_placement(lplb_convert.Placement(SLOTS), "placement.npy", "vllm")
-    result = policies["default"].rebalance_experts(torch.ones(2, 4), 6, 1, 1, 2)
-    assert result.dtype == torch.int64
-    assert np.array_equal(result, SLOTS)
-    with pytest.raises(ValueError, match=r"shape \[2, 6\], expected \[2, 8\]"):
-        policies["default"].rebalance_experts(torch.ones(2, 4), 8, 1, 1, 2)
-
-
-def test_vllm_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    base = type("BaseRouter", (), {})
-    modules(monkeypatch, "vllm.model_executor.layers.fused_moe.router.base_router", BaseRouter=base)
-    planner = lplb.Planner(lplb.layers_of(SLOTS, num_ranks=2), rank=0, same_tokens=True)
-    load = torch.zeros((2, 6), dtype=torch.int32)
-    run("def install")["install"](planner, load)
-    router: Any = base()
-    router.eplb_state = None
-    ids = torch.tensor([[0, 1], [1, 3], [2, 2]], dtype=torch.int32)
-    assert router._apply_eplb_mapping(ids) is ids
-    router.eplb_state = types.SimpleNamespace(
-        expert_load_view=load[1],
-        should_record_tensor=torch.tensor(True),
-        num_unpadded_tokens_tensors=[torch.tensor(2, dtype=torch.int32)],
-    )
-    physical = router._apply_eplb_mapping(ids)
-    check_replicas(physical[:2], ids[:2], SLOTS[1])
-    assert physical[2].tolist() == [-1, -1]
-    assert load[0].sum() == 0
-    assert load[1].tolist() == np.bincount(physical[:2].flatten(), minlength=6).tolist()
-    router.eplb_state.should_record_tensor.fill_(False)
-    router._apply_eplb_mapping(ids)
-    assert load.sum() == 4
-
-
 def test_options_in_the_table_exist() -> None:
     planner = lplb.Planner(lplb.Placement([0, 1], num_ranks=2), same_tokens=True)
     empty = planner.run(torch.empty((0, 8), dtype=torch.int32))

@@ -31,7 +31,10 @@ def is_on(variable: str) -> bool:
 
 def check_version(package: str, tested: Sequence[str], variable: str = "") -> str:
     """The version of an installed package. Raises UnsupportedEngine unless it was tested."""
-    version = importlib.metadata.version(package)
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise UnsupportedEngine(f"{package}: is not installed") from None
     if version.split("+")[0] not in tested and os.environ.get(variable) != "untested":
         way_out = f"; {variable}=untested tries it" if variable else ""
         raise UnsupportedEngine(
@@ -42,11 +45,11 @@ def check_version(package: str, tested: Sequence[str], variable: str = "") -> st
 
 
 def find(path: str) -> Any:
-    """The object at "module:name.name". Raises UnsupportedEngine if there is none."""
+    """The object at "module:name.name", or the module. UnsupportedEngine if there is none."""
     module, _, names = path.partition(":")
     try:
         found = importlib.import_module(module)
-        for name in names.split("."):
+        for name in names.split(".") if names else ():
             found = getattr(found, name)
     except (ImportError, AttributeError) as error:
         raise UnsupportedEngine(f"{path}: is not there: {error}") from None
