@@ -3,10 +3,12 @@
 
 #include <gmock/gmock.h>
 
+#include <numeric>
 #include <tuple>
 
 #include "core/format.h"
 #include "io/npy.h"
+#include "simulate/trace_load.h"
 #include "support/test_files.h"
 
 namespace lplb {
@@ -92,10 +94,13 @@ TEST_F(SelectionTest, SaysWhichTokensRepeat) {
   EXPECT_EQ(report.repeats->num_tokens, 14);
   EXPECT_EQ(report.repeats->share, 0.7);
   EXPECT_THAT(report_json(report), HasSubstr("\"share\": 0.7"));
+  EXPECT_THAT(report_html(report, ""), HasSubstr("choose the very same experts"));
   // With step 0, a third of the tokens make a second choice.
   options_.skip_steps = 0;
-  EXPECT_EQ(simulate(options_).repeats->num_choices, 2);
-  EXPECT_EQ(simulate(options_).repeats->num_tokens, 24);
+  const SimulateReport all = simulate(options_);
+  EXPECT_EQ(all.repeats->num_choices, 2);
+  EXPECT_EQ(all.repeats->num_tokens, 24);
+  EXPECT_THAT(report_html(all, ""), HasSubstr("make one of 2 choices of experts"));
 }
 
 TEST_F(SelectionTest, DropsThem) {
@@ -138,6 +143,21 @@ TEST_F(SelectionTest, RefusesWhatLeavesNothing) {
   EXPECT_THAT(problem(), HasSubstr("drop_repeats: needs the experts of every token"));
   options_.trace = "synthetic:W0_balanced";
   EXPECT_THAT(problem(), HasSubstr("drop_repeats"));
+}
+
+TEST_F(SelectionTest, AlsoForTheLoadThatAPlacementIsMadeFrom) {
+  options_.skip_steps = 1;
+  const replay::TraceLoad all = replay::read_trace_load(options_, 0);
+  EXPECT_EQ(std::accumulate(all.load.begin(), all.load.end(), 0.0), 40);
+  EXPECT_EQ(all.repeats->num_tokens, 14);
+  options_.drop_repeats = true;
+  const replay::TraceLoad last = replay::read_trace_load(options_, 1);
+  EXPECT_EQ(std::accumulate(last.load.begin(), last.load.end(), 0.0), 6);
+  EXPECT_EQ(last.num_batches, 2);
+  EXPECT_EQ(last.num_summed, 1);
+  options_.skip_steps = 3;
+  EXPECT_THAT(message_of<ArgumentError>([&] { replay::read_trace_load(options_, 0); }),
+              HasSubstr("skip_steps: 3 leaves none of the 3 steps of " + options_.trace));
 }
 
 }  // namespace

@@ -316,6 +316,53 @@ TEST(ReportHtmlTest, OneBatchOneLayerAndNothingSolved) {
   EXPECT_THAT(html, Not(HasSubstr("nan")));
 }
 
+/// The rows of a map are at least 3 pixels high, and their labels 16 to 31 apart.
+TEST(ReportHtmlTest, RowsOfMapsHaveRoomForTheirLabels) {
+  SimulateReport report = report_of({policy("none", 1.5), policy("eplb+lplb", 1.1)});
+  for (const Index ranks : {2, 22, 45, 72, 90}) {
+    report.settings.num_ranks = ranks;
+    for (PolicyReport& p : report.policies) {
+      p.rank_heat.assign(static_cast<std::size_t>(ranks) * report.bucket_start.size(), 1);
+    }
+    const std::string html = report_html(report, kCommand);
+    const Page page(html);
+    const Element map = page.all("svg", "data-metric", "rank_heat").at(0);
+    const double height = std::stod(map.at("height"));
+    EXPECT_GE(height, 3 * std::stod(map.at("data-rows")));
+    std::vector<double> labels;
+    for (const Element& text : page.all("text", "text-anchor", "end")) {
+      const bool is_label = text.at("x") == "-8" && text.at("class").empty();
+      if (is_label && text.within == map.within) labels.push_back(std::stod(text.at("y")));
+    }
+    ASSERT_GE(labels.size(), 2u) << ranks;
+    EXPECT_GE(labels[1] - labels[0], 16) << ranks;
+    EXPECT_TRUE(ranks == 2 || labels[1] - labels[0] < 32) << ranks;
+    EXPECT_LE(labels.back(), height + 4) << ranks;
+  }
+}
+
+TEST(ReportHtmlTest, OneMapHasNothingToCompareWith) {
+  const auto titles = [](const std::vector<PolicyReport>& policies) {
+    const std::string html = report_html(report_of(policies), kCommand);
+    std::string text;
+    for (const Element& title : Page(html).all("h3")) text += title.text + "\n";
+    return text;
+  };
+  EXPECT_THAT(titles({policy("none", 1.5)}), Not(HasSubstr("After:")));
+  EXPECT_THAT(titles({policy("none", 1.5)}), Not(HasSubstr("Before:")));
+  EXPECT_THAT(titles({policy("none", 1.5), policy("eplb+lplb", 1.1)}), HasSubstr("After:"));
+}
+
+TEST(ReportHtmlTest, SlotsOfALayerAreShownUnlessPlacementsAreGiven) {
+  SimulateReport report = report_of({policy("none", 1)});
+  for (const Index slots : {0, 1, 12}) {
+    report.settings.num_replicas = slots;
+    const std::string html = report_html(report, kCommand);
+    EXPECT_EQ(Page(html).all("td", "data-setting", "settings.num_replicas").size(),
+              slots > 0 ? 1u : 0u);
+  }
+}
+
 TEST(ReportHtmlTest, FiguresThatAreNoNumbersAreDashes) {
   const double nan = std::nan("");
   PolicyReport bad = policy("eplb", nan);

@@ -175,6 +175,9 @@ TEST(SyntheticTest, RefusesBadOptions) {
   EXPECT_THAT(error(name, [](auto& o) { o.num_tokens = INT64_MAX; }), HasSubstr("num_tokens"));
   EXPECT_THAT(error(name, [](auto& o) { o.num_logical_experts = 5000; }), HasSubstr("5000"));
   EXPECT_THAT(error(name, [](auto& o) { o.num_sources = 0; }), HasSubstr("num_sources"));
+  SyntheticOptions most = small();
+  most.num_sources = kMaxRanks;
+  EXPECT_EQ(open_trace(name, most)->info().num_steps, most.num_steps);
 }
 
 }  // namespace

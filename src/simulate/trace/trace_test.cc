@@ -102,20 +102,23 @@ TEST_F(TraceTest, ReadsOwnFormat) {
       "\n"
       R"({"load":[[2,3]],"domain":"law","source_load":[[[2,0],[0,3]]]})"
       "\r\n"
-      R"({"num_tokens":1,"load":[[0,1]],"source_load":[[[0,0],[0,1]]]})"));
+      R"({"num_tokens":1,"load":[[0,1]],"source_load":[[[0,0],[0,1]]]})"
+      "\n"
+      R"({"load":[[0,1000000000000000000]],"source_load":[[[0,0],[0,1000000000000000000]]]})"));
   EXPECT_EQ(reader->info().name, "mine");
   EXPECT_TRUE(reader->info().synthetic);
   EXPECT_EQ(reader->info().first_layer, 3);
   EXPECT_EQ(reader->info().layer_stride, 2);
   EXPECT_EQ(reader->info().num_sources, 2);
   const std::vector<TraceStep> steps = read_all(*reader);
-  ASSERT_EQ(steps.size(), 2u);
+  ASSERT_EQ(steps.size(), 3u);
   EXPECT_EQ(steps[0].num_tokens, 5);
   EXPECT_EQ(steps[0].domain, "law");
   EXPECT_THAT(steps[0].source_load, ElementsAre(2, 0, 0, 3));
   EXPECT_EQ(steps[1].step, 1);
   EXPECT_EQ(steps[1].domain, "");
   EXPECT_THAT(steps[1].load, ElementsAre(0, 1));
+  EXPECT_THAT(steps[2].source_load, ElementsAre(0, 0, 0, 1'000'000'000'000'000'000));
 }
 
 TEST_F(TraceTest, LayersMayBeNumberedOneByOne) {
@@ -356,6 +359,12 @@ TEST_F(TopkTest, ReadsRoutings) {
   EXPECT_THAT(steps[1].topk_idx, ElementsAre(1, 2));
   EXPECT_EQ(steps[1].domain, "b");
   EXPECT_THAT(steps[1].source_tokens, IsEmpty());
+  TraceStep step = steps[1];
+  step.source_tokens = {1};  // as a step of another reader has
+  step.source_load = {1};
+  open_trace(path("t.topk.npy"))->next(step);
+  EXPECT_THAT(step.source_tokens, IsEmpty());
+  EXPECT_THAT(step.source_load, IsEmpty());
 }
 
 TEST_F(TopkTest, RefusesWhatDoesNotFit) {
