@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lplb/export.h"
+#include "lplb/placement.h"
+#include "lplb/types.h"
+
+namespace lplb {
+
+/// An expert that must be on a rank.
+struct PinnedExpert {
+  Index expert;
+  Index rank;
+};
+
+/// Optional arguments of place_homes().
+struct HomesOptions {
+  int num_threads = 1;  ///< >= 1: how many layers are placed in parallel. The result is the same
+  /// The budget of each layer: how many changes are judged by exact splits, >= 0. More trials never
+  /// give a worse HomesPlacement::judged.
+  std::int64_t max_trials = 2000;
+  /// With old placements: at most so many slots of a layer get an expert that is new on their rank.
+  /// < 0: no limit. Slots that have to be filled, because ranks died or slots were added, are
+  /// filled even above the limit.
+  std::int64_t max_moves = -1;
+  /// With old placements: an expert moves only if that lowers the mean imbalance by so much. Finite
+  /// and >= 0.
+  double min_gain = 0.0003;
+  /// Pack the homes onto the ranks by load, in place of those of the old placement, or in place of
+  /// contiguous ones. Ranks are renamed so that many homes stay, unless speeds differ.
+  bool move_homes = false;
+  /// Begin the search with replicas by load, in place of those of the old placement.
+  bool restart = false;
+  /// Judge by the batches alone. Otherwise the placement must also do well on 8 invented batches,
+  /// whose experts have drifted.
+  bool batches_only = false;
+  std::vector<PinnedExpert> pinned = {};  // NOLINT(readability-redundant-member-init)
+  /// [num_ranks] or empty, as in Placement.
+  std::vector<double> rank_speed = {};  // NOLINT(readability-redundant-member-init)
+  std::vector<char> rank_alive = {};    // NOLINT(readability-redundant-member-init)
+};
+
+/// The result of place_homes().
+struct HomesPlacement {
+  ExpertMaps maps;
+  /// [num_layers]: what the search made small: the mean imbalance of the exact split, over the
+  /// weighted batches and the invented ones. 1.0 is perfect, and also the value of a layer without
+  /// load.
+  std::vector<double> judged;
+  std::vector<double> judged_before;  ///< [num_layers]: the same of the start of the search
+  std::vector<double> imbalance;      ///< [num_layers]: the mean over the batches alone, unweighted
+  std::vector<Index> moves;           ///< [num_layers]: slots with an expert new on their rank
+  std::vector<std::int64_t> trials;   ///< [num_layers]: used of the budget
+};
+
+/// Homes and replica slots, for use with an exact split. Each expert has a home, which stays. The
+/// other slots are the replica slots. A hill climb gives them to the experts whose replicas lower
+/// the imbalance most, and judges each change by the exact split (solve()) of every batch, not of
+/// their sum.
+///
+/// - A batch counts the more, the more it resembles the last one: by the fourth power of the part
+///   of their load that the two have in common.
+/// - The 8 invented batches are the weighted mean of the window, in which each expert's load is
+///   multiplied by 0.46 to 2.15. Together they count a fifth.
+/// - Without old placements homes are contiguous: expert e is on live rank e * num_ranks /
+///   num_logical, and all ranks have equally many homes, or one more. With old placements an
+///   expert's home is its live replica that comes first on its rank; of several, the one on the
+///   lowest rank. Homes stay in their slots, so the home of a placement by this function stays
+///   where it is. A home that died or whose slot is gone goes to the rank whose homes have the
+///   least load.
+/// - The search begins with the slots of the old placement, otherwise with replicas by load.
+/// - No expert is on a rank twice. Slot p of a dead rank holds expert p % num_logical.
+///
+/// The result does not depend on the number of threads or on the machine.
+///
+/// - `loads` [num_batches, num_layers, num_logical]: finite and >= 0, the last batch last. Batches
+///   in which a layer has no load do not count for it.
+/// - `num_replicas`: all slots, a multiple of num_ranks. A rank has at most num_logical slots, and
+///   the live ranks have at least num_logical.
+/// - `from`: empty, or [num_layers]: the placements in use. Rank g is rank g and slot i of a rank
+///   is slot i, as in plan_moves(); the numbers of ranks and slots may differ.
+///
+/// Throws ArgumentError. Takes about 20 us a trial for 8 batches and the invented ones.
+LPLB_API HomesPlacement place_homes(std::span<const double> loads, Index num_batches,
+                                    Index num_layers, Index num_logical, Index num_replicas,
+                                    Index num_ranks, std::span<const Placement> from = {},
+                                    const HomesOptions& options = {});
+
+}  // namespace lplb

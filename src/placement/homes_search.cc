@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+#include "placement/homes_search.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace lplb::placement {
+
+HomesSearch::HomesSearch(const HomesShape& shape, const HomesStart& start,
+                         const SearchLimits& limits, WindowJudge& judge)
+    : shape_(shape), start_(start), limits_(limits), judge_(judge) {
+  for (Index p = 0; p < shape_.num_slots(); ++p) {
+    if (start_.fixed[p] == 0) free_.push_back(p);
+    num_moves_ += start_.is_new(start_.experts[p], p / shape_.slots, shape_.num_logical);
+  }
+}
+
+std::int64_t HomesSearch::run() {
+  if (judge_.num_batches() == 0) return 0;
+  while (!is_used_up() && (try_replacements() || try_exchanges())) {
+  }
+  return trials_;
+}
+
+/// Whether every expert of the edits is still where the candidate takes it from, and not yet where
+/// it goes.
+bool HomesSearch::is_allowed(const Candidate& c) const {
+  for (int i = 0; i < c.count; ++i) {
+    if (judge_.is_on(c.edit[i].expert, c.edit[i].slot / shape_.slots)) return false;
+  }
+  return c.count == 1 || (judge_.experts()[c.edit[0].slot] == c.edit[1].expert &&
+                          judge_.experts()[c.edit[1].slot] == c.edit[0].expert);
+}
+
+/// By how much the edits raise the number of moves.
+Index HomesSearch::more_moves(const Candidate& c) const {
+  Index more = 0;
+  for (int i = 0; i < c.count; ++i) {
+    const auto [slot, expert] = c.edit[i];
+    const Index rank = slot / shape_.slots;
+    more += start_.is_new(expert, rank, shape_.num_logical) ? 1 : 0;
+    more -= start_.is_new(judge_.experts()[slot], rank, shape_.num_logical) ? 1 : 0;
+  }
+  return more;
+}
+
+std::int64_t HomesSearch::needed(Index moves) const {
+  return limits_.least_gain + std::max<std::int64_t>(moves, 0) * limits_.move_gain;
+}
+
+/// Lists a candidate if it is allowed and its bound promises what it needs.
+void HomesSearch::consider(Candidate c) {
+  if (!is_allowed(c)) return;
+  const Index moves = more_moves(c);
+  if (moves > 0 && num_moves_ + moves > limits_.max_moves) return;
+  const std::span edits(c.edit, static_cast<std::size_t>(c.count));
+  c.bound = judge_.bound(edits) + needed(moves);
+  if (c.bound <= judge_.value()) candidates_.push_back(c);
+}
+
+/// Tries the listed candidates. Returns whether one was taken.
+bool HomesSearch::try_candidates() {
+  std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
+    return std::tie(a.bound, a.edit[0].slot, a.edit[0].expert, a.edit[1].slot) <
+           std::tie(b.bound, b.edit[0].slot, b.edit[0].expert, b.edit[1].slot);
+  });
+  bool any = false;
+  for (const Candidate& c : candidates_) {
+    if (is_used_up()) break;
+    if (!is_allowed(c)) continue;
+    const Index moves = more_moves(c);
+    if (moves > 0 && num_moves_ + moves > limits_.max_moves) continue;
+    const std::span edits(c.edit, static_cast<std::size_t>(c.count));
+    const std::int64_t limit = judge_.value() - needed(moves);
+    if (judge_.bound(edits) > limit) continue;
+    ++trials_;
+    if (!judge_.try_edits(edits, limit)) continue;
+    num_moves_ += moves;
+    any = true;
+  }
+  return any;
+}
+
+bool HomesSearch::try_replacements() {
+  candidates_.clear();
+  for (const Index slot : free_) {
+    for (Index e = 0; e < shape_.num_logical; ++e) {
+      if (!judge_.may_gain(e, slot / shape_.slots)) continue;
+      consider({.bound = 0, .edit = {{slot, e}, {-1, -1}}, .count = 1});
+    }
+  }
+  return try_candidates();
+}
+
+bool HomesSearch::try_exchanges() {
+  candidates_.clear();
+  for (auto p = free_.begin(); p != free_.end(); ++p) {
+    for (auto q = p + 1; q != free_.end(); ++q) {
+      const Index a = judge_.experts()[*p];
+      const Index b = judge_.experts()[*q];
+      if (a == b) continue;
+      consider({.bound = 0, .edit = {{*p, b}, {*q, a}}, .count = 2});
+    }
+  }
+  return try_candidates();
+}
+
+}  // namespace lplb::placement

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "placement/homes_judge.h"
+#include "placement/homes_start.h"
+
+namespace lplb::placement {
+
+/// What a search may do.
+struct SearchLimits {
+  std::int64_t max_trials = 0;
+  std::int64_t max_moves = 0;   ///< slots with an expert that is new on their rank
+  std::int64_t least_gain = 1;  ///< a change must lower the judge's value by so much
+  std::int64_t move_gain = 0;   ///< a move must lower it by so much more
+};
+
+/// The hill climb: a round lists all changes whose bound promises a gain, and tries them, the most
+/// promising first. A change is another expert in one slot, or, if no such change helps, the
+/// exchange of the experts in two slots. What a round does depends on no budget, so a search with
+/// more trials begins with the same steps as one with fewer.
+class HomesSearch {
+ public:
+  /// `judge` has been given start.experts.
+  HomesSearch(const HomesShape& shape, const HomesStart& start, const SearchLimits& limits,
+              WindowJudge& judge);
+
+  /// Returns how many trials it took.
+  std::int64_t run();
+  std::int64_t num_moves() const { return num_moves_; }
+
+ private:
+  struct Candidate {
+    std::int64_t bound;
+    SlotEdit edit[kMaxEdits];
+    int count;
+  };
+
+  bool try_replacements();
+  bool try_exchanges();
+  void consider(Candidate candidate);
+  bool try_candidates();
+  bool is_allowed(const Candidate& candidate) const;
+  Index more_moves(const Candidate& candidate) const;
+  std::int64_t needed(Index moves) const;
+  bool is_used_up() const { return trials_ >= limits_.max_trials; }
+
+  const HomesShape& shape_;
+  const HomesStart& start_;
+  SearchLimits limits_;
+  WindowJudge& judge_;
+  std::vector<Index> free_;  // the slots that are not fixed
+  std::vector<Candidate> candidates_;
+  std::int64_t trials_ = 0;
+  std::int64_t num_moves_ = 0;
+};
+
+}  // namespace lplb::placement

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "placement/homes_judge.h"
+
+namespace lplb::placement {
+
+/// The loads of a layer in a window of batches, in the unit of WindowJudge.
+struct HomesWindow {
+  std::vector<std::int32_t> load;    ///< [batches, num_logical]: the recorded ones, then invented
+  std::vector<std::int64_t> weight;  ///< [batches]
+  Index num_recorded = 0;
+  std::vector<std::int64_t> mean;  ///< [num_logical]: the weighted mean of the recorded batches
+  std::int64_t sum_of_weights() const;
+};
+
+/// `batches`: each [num_logical]. Those without load are left out; if all are, so is everything but
+/// `mean`, which is then the same for all experts.
+HomesWindow make_window(const std::vector<std::span<const double>>& batches, Index num_logical,
+                        bool batches_only);
+
+}  // namespace lplb::placement
