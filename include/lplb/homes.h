@@ -44,7 +44,8 @@ struct HomesOptions {
   std::vector<char> rank_alive = {};    // NOLINT(readability-redundant-member-init)
 };
 
-/// The result of place_homes().
+/// The result of place_homes(). An imbalance here is the largest load / speed of a rank, divided by
+/// that of a perfect split: the whole load / the speeds' sum.
 struct HomesPlacement {
   ExpertMaps maps;
   /// [num_layers]: what the search made small: the mean imbalance of the exact split, over the
@@ -52,9 +53,11 @@ struct HomesPlacement {
   /// load.
   std::vector<double> judged;
   std::vector<double> judged_before;  ///< [num_layers]: the same of the start of the search
-  std::vector<double> imbalance;      ///< [num_layers]: the mean over the batches alone, unweighted
-  std::vector<Index> moves;           ///< [num_layers]: slots with an expert new on their rank
-  std::vector<std::int64_t> trials;   ///< [num_layers]: used of the budget
+  /// [num_layers]: the mean over the recorded batches alone, unweighted; without those that have
+  /// so little in common with the last one that they do not count.
+  std::vector<double> imbalance;
+  std::vector<Index> moves;          ///< [num_layers]: slots with an expert new on their rank
+  std::vector<std::int64_t> trials;  ///< [num_layers]: used of the budget
 };
 
 /// Homes and replica slots, for use with an exact split. Each expert has a home, which stays. The

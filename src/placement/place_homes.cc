@@ -107,8 +107,8 @@ class LayerPlacer {
     const auto imbalance = [best](double value) { return best > 0 ? value / best : 1.0; };
     result.judged_before[layer] = imbalance(static_cast<double>(judge.value()));
 
-    const auto gain_of = [best](double imbalance) {
-      return static_cast<std::int64_t>(std::min(imbalance, 1e6) * best);
+    const auto gain_of = [best](double gain) {
+      return static_cast<std::int64_t>(std::min(gain, 1e6) * best);
     };
     const SearchLimits limits{.max_trials = options_.max_trials,
                               .max_moves = options_.max_moves < 0

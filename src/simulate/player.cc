@@ -236,29 +236,32 @@ void Player::take_shares(const Batch& batch, Layer& state, std::size_t layer,
               state.shares, scratch.exact.summary, scratch.workspace, exact_options_);
 }
 
-/// Sets `sum` [num_logical] to the layer's load in the window of batches before batches[past].
-/// Returns whether there are any tokens.
-bool Player::sum_window(const std::deque<Batch>& batches, std::size_t past, std::size_t layer,
-                        std::vector<double>& sum) const {
+/// The layer's window of batches before batches[end], or nothing if it has no tokens. The sum of
+/// the loads is in `sum`.
+std::optional<Past> Player::past_of(const std::deque<Batch>& batches, std::size_t end,
+                                    const Group& group, std::size_t layer,
+                                    std::vector<double>& sum) const {
   const auto experts = static_cast<std::size_t>(shape_.num_logical);
   const auto window = static_cast<std::size_t>(options_.window);
   sum.assign(experts, 0.0);
   bool any = false;
-  for (std::size_t i = past - std::min(past, window); i < past; ++i) {
+  Past past{.load = sum, .in_use = &group.layers[layer].placement};
+  for (std::size_t i = end - std::min(end, window); i < end; ++i) {
     any |= batches[i].has_tokens[layer] != 0;
-    const std::span<const Load> load = layer_of(batches[i].load, layer, experts);
-    for (std::size_t e = 0; e < experts; ++e) sum[e] += static_cast<double>(load[e]);
+    past.batches.push_back(layer_of(batches[i].load, layer, experts));
+    for (std::size_t e = 0; e < experts; ++e) sum[e] += static_cast<double>(past.batches.back()[e]);
   }
-  return any;
+  return any ? std::optional(std::move(past)) : std::nullopt;
 }
 
 /// Chooses the layer's placement again, from the window of batches before batches[past]. Returns
 /// how many experts moved, or -1 if the window has no tokens: then the placement stays.
 Index Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
                         std::size_t layer, Scratch& scratch) const {
-  if (!sum_window(batches, past, layer, scratch.past_load)) return -1;
+  const std::optional<Past> window = past_of(batches, past, group, layer, scratch.past_load);
+  if (!window) return -1;
   Layer& state = group.layers[layer];
-  Placement next = group.policy->place(static_cast<Index>(layer), scratch.past_load);
+  Placement next = group.policy->place(static_cast<Index>(layer), *window);
   if (next.physical_to_logical == state.placement.physical_to_logical) return 0;
   const Index fetched = count_fetched(state.placement, next, scratch.held_by);
   state.placement = std::move(next);
@@ -271,10 +274,12 @@ std::vector<Placement> Player::next_placement(std::size_t policy, const std::deq
   const Group& group = groups_[members_[policy].placement];
   std::vector<Placement> layers;
   for (std::size_t layer = 0; layer < num_layers_; ++layer) {
-    const bool changes =
-        group.policy->adapts() && sum_window(past, past.size(), layer, scratch_[0].past_load);
-    layers.push_back(changes ? group.policy->place(static_cast<Index>(layer), scratch_[0].past_load)
-                             : group.layers[layer].placement);
+    std::optional<Past> window;
+    if (group.policy->adapts()) {
+      window = past_of(past, past.size(), group, layer, scratch_[0].past_load);
+    }
+    layers.push_back(window ? group.policy->place(static_cast<Index>(layer), *window)
+                            : group.layers[layer].placement);
   }
   return layers;
 }

@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "lplb/simulate.h"
@@ -112,8 +113,8 @@ class Player {
                   BlockOutcome& out, Scratch& scratch);
   bool rebalances_at(const Group& group, std::int64_t batch) const;
   std::size_t run_from(const Group& group, std::int64_t batch, std::size_t most) const;
-  bool sum_window(const std::deque<Batch>& batches, std::size_t past, std::size_t layer,
-                  std::vector<double>& sum) const;
+  std::optional<Past> past_of(const std::deque<Batch>& batches, std::size_t end, const Group& group,
+                              std::size_t layer, std::vector<double>& sum) const;
   Index rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
                   std::size_t layer, Scratch& scratch) const;
   void solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,

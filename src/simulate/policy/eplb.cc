@@ -10,9 +10,7 @@ class Eplb : public PlacementPolicy {
  public:
   Eplb(const PlacementShape& shape, bool spread) : PlacementPolicy(shape), spread_(spread) {}
 
-  Placement place(Index, std::span<const double> load) const override {
-    return placed(load, spread_);
-  }
+  Placement place(Index, const Past& past) const override { return placed(past.load, spread_); }
 
   /// Without a past all experts have the same load. EPLB then puts both replicas of an expert onto
   /// the same rank, where they are of no use.

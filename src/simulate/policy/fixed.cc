@@ -14,7 +14,7 @@ class Fixed : public PlacementPolicy {
   Fixed(const PlacementShape& shape, std::vector<Placement> layers)
       : PlacementPolicy(shape), layers_(std::move(layers)) {}
 
-  Placement place(Index layer, std::span<const double>) const override {
+  Placement place(Index layer, const Past&) const override {
     return layers_[layers_.size() == 1 ? 0 : static_cast<std::size_t>(layer)];
   }
 

@@ -12,7 +12,7 @@ class Contiguous : public PlacementPolicy {
  public:
   using PlacementPolicy::PlacementPolicy;
 
-  Placement place(Index, std::span<const double>) const override {
+  Placement place(Index, const Past&) const override {
     std::vector<Index> map(static_cast<std::size_t>(shape().num_logical));
     std::iota(map.begin(), map.end(), 0);
     return with_slots(map);

@@ -40,6 +40,10 @@ constexpr std::array kRegistry = {
     Entry{Named::kExactly, "eplb-spread", "+lplb", SplitKind::kExact, make_eplb_spread},
     Entry{Named::kExactly, "eplb-spread", "+stale", SplitKind::kStale, make_eplb_spread},
     Entry{Named::kExactly, "eplb-spread", "+time", SplitKind::kTime, make_eplb_spread},
+    Entry{Named::kExactly, "homes", "+even", SplitKind::kEven, make_homes},
+    Entry{Named::kExactly, "homes", "+lplb", SplitKind::kExact, make_homes},
+    Entry{Named::kExactly, "homes", "+stale", SplitKind::kStale, make_homes},
+    Entry{Named::kExactly, "homes", "+time", SplitKind::kTime, make_homes},
     Entry{Named::kPrefix, kFile, "+even", SplitKind::kEven, make_fixed},
     Entry{Named::kPrefix, kFile, "+lplb", SplitKind::kExact, make_fixed},
     Entry{Named::kPrefix, kFile, "+stale", SplitKind::kStale, make_fixed},
@@ -90,7 +94,10 @@ std::string fitting_slots(Index num_logical, Index num_ranks) {
   return formatted("{} or {} would do", least, least + num_ranks);
 }
 
-Placement PlacementPolicy::first(Index layer) const { return place(layer, uniform_load()); }
+Placement PlacementPolicy::first(Index layer) const {
+  const std::vector<double> load = uniform_load();
+  return place(layer, {.load = load});
+}
 
 std::vector<double> PlacementPolicy::uniform_load() const {
   return std::vector<double>(static_cast<std::size_t>(shape_.num_logical), 1.0);

@@ -22,6 +22,14 @@ struct PlacementShape {
                            // because num_ranks does not divide num_logical
 };
 
+/// The past of one layer, from which a placement is made.
+struct Past {
+  std::span<const double> load;  // [num_logical]: the sum over the window
+  std::vector<std::span<const Load>> batches =
+      {};                             // the window, the last batch last: [num_logical]
+  const Placement* in_use = nullptr;  // null: none that depended on loads
+};
+
 /// For messages: which numbers of slots in all would do for these experts and ranks.
 std::string fitting_slots(Index num_logical, Index num_ranks);
 
@@ -31,9 +39,8 @@ class PlacementPolicy {
  public:
   explicit PlacementPolicy(const PlacementShape& shape) : shape_(shape) {}
   virtual ~PlacementPolicy() = default;
-  /// Returns the placement of `layer` for `load` [num_logical], the load of past batches. Several
-  /// threads may call it at once.
-  virtual Placement place(Index layer, std::span<const double> load) const = 0;
+  /// Returns the next placement of `layer`. Several threads may call it at once.
+  virtual Placement place(Index layer, const Past& past) const = 0;
   /// The placement of `layer` before there is any past: by default that for uniform load. Throws
   /// ArgumentError if the policy cannot take the shape.
   virtual Placement first(Index layer) const;
@@ -63,6 +70,9 @@ std::unique_ptr<PlacementPolicy> make_eplb(const std::string& name, const Placem
 /// EPLB without two replicas of an expert on a rank.
 std::unique_ptr<PlacementPolicy> make_eplb_spread(const std::string& name,
                                                   const PlacementShape& shape);
+/// Homes and replica slots, by place_homes(), from the placement in use. num_ranks must divide
+/// num_logical.
+std::unique_ptr<PlacementPolicy> make_homes(const std::string& name, const PlacementShape& shape);
 /// `name` is a name that parse_topology() takes. num_ranks must divide num_logical.
 std::unique_ptr<PlacementPolicy> make_topology(const std::string& name,
                                                const PlacementShape& shape);

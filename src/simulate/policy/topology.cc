@@ -14,9 +14,9 @@ class OnTopology : public PlacementPolicy {
   OnTopology(Topology topology, const PlacementShape& shape)
       : PlacementPolicy(shape), topology_(std::move(topology)) {}
 
-  Placement place(Index, std::span<const double> load) const override {
+  Placement place(Index, const Past& past) const override {
     const Index redundants = (shape().num_replicas - shape().num_logical) / shape().num_ranks;
-    return with_slots(place_on_topology(load, 1, shape().num_logical, topology_, redundants,
+    return with_slots(place_on_topology(past.load, 1, shape().num_logical, topology_, redundants,
                                         shape().num_ranks, shape().num_nodes)
                           .physical_to_logical);
   }
