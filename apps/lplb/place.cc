@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "core/format.h"
+#include "lplb/homes.h"
 #include "options.h"
 #include "outputs.h"
 #include "place_job.h"
@@ -63,6 +64,12 @@ void check_options(const PlaceOptions& options, const CLI::App& command) {
   if (options.keep_slots && options.from.empty()) {
     throw ArgumentError("--keep-slots", "needs --from");
   }
+  for (const char* name : {"--max-moves", "--move-homes", "--budget"}) {
+    if (options.policy != "homes" && command.get_option(name)->count() > 0) {
+      throw ArgumentError(name, "needs --policy homes");
+    }
+  }
+  if (options.max_moves && options.from.empty()) throw ArgumentError("--max-moves", "needs --from");
 }
 
 void run(const PlaceOptions& options, const CLI::App& command) {
@@ -72,7 +79,8 @@ void run(const PlaceOptions& options, const CLI::App& command) {
                                                      {"--policy", file_of_policy(options.policy)}});
   check_options(options, command);
   const PlaceJob job = read_place_job(options);
-  ExpertMaps maps = place(options, job);
+  PlaceResult placed = place(options, job);
+  ExpertMaps& maps = placed.maps;
   std::vector<Placement> layers = placements_of(maps, job);
   io::LayerMoves moves(job.from.size());
   for (std::size_t i = 0; i < job.from.size(); ++i) {
@@ -87,7 +95,7 @@ void run(const PlaceOptions& options, const CLI::App& command) {
   const io::LayerMoves* shown_moves = job.from.empty() ? nullptr : &moves;
   outputs.write(
       {options.json.empty() ? "" : io::placement_json(maps, layers[0], shown_moves, job.layers)});
-  if (!outputs.take_standard_output()) print(place_table(job, layers, shown_moves));
+  if (!outputs.take_standard_output()) print(place_table(job, layers, shown_moves, placed.exact));
 }
 
 /// "0,3-5" as {{0, 0}, {3, 5}}.
@@ -169,7 +177,7 @@ void add_ranks(CLI::App& command, PlaceOptions& options) {
               "Number of nodes, which divides the ranks; if not given, nodes are as large as in "
               "--from, and otherwise there is one");
   add_integer(command, "--num-replicas", kSettings, options.num_replicas, 1, kMaxPhysical,
-              "With eplb: number of physical experts of all ranks");
+              "With eplb and homes: number of physical experts of all ranks");
   add_integer(command, "--redundants", kSettings, options.redundants, 0, kMaxPhysical,
               "Redundant slots of each rank");
   add_value(command, "--dead-ranks", kSettings, "LIST",
@@ -186,6 +194,19 @@ void add_ranks(CLI::App& command, PlaceOptions& options) {
             });
 }
 
+void add_homes(CLI::App& command, PlaceOptions& options) {
+  add_flag(command, "--move-homes", kSettings, options.move_homes,
+           "With homes: pack the homes by load. Otherwise they are those of --from, or contiguous");
+  add_integer(
+      command, "--max-moves", kSettings, options.max_moves, 0, kMaxCount,
+      "With homes and --from: at most so many slots of a layer get an expert that is new on "
+      "their rank");
+  add_integer(command, "--budget", kSettings, options.budget, 0, kMaxCount,
+              "With homes: how many changes of each layer are judged by exact splits; more are "
+              "never worse")
+      ->default_str(std::to_string(HomesOptions().max_trials));
+}
+
 }  // namespace
 
 void add_place(CLI::App& program) {
@@ -193,7 +214,7 @@ void add_place(CLI::App& program) {
       "place", "Choose which experts get replicas, and on which ranks, from past loads");
   auto options = std::make_shared<PlaceOptions>();
   add_inputs(*command, *options);
-  add_text(*command, "--policy", kSettings, "eplb|cube|hypercube|torus:MxN|ring:N|r2o:FILE",
+  add_text(*command, "--policy", kSettings, "eplb|homes|cube|hypercube|torus:MxN|ring:N|r2o:FILE",
            options->policy, "How experts are replicated and placed");
   add_ranks(*command, *options);
   add_integer(
@@ -205,6 +226,7 @@ void add_place(CLI::App& program) {
       "With eplb: no two replicas of an expert on one rank. Topologies never make such a pair");
   add_flag(*command, "--keep-slots", kSettings, options->keep_slots,
            "With --from: an expert that stays on its rank also stays in its slot");
+  add_homes(*command, *options);
   add_threads(*command, "--threads", options->threads,
               "Number of threads: how many layers are placed in parallel");
   add_synthetic(*command, options->trace.synthetic);
@@ -215,6 +237,8 @@ void add_place(CLI::App& program) {
       "placement.json\n"
       "  lplb place --trace data/traces/deepseek-v2-lite.load.jsonl --window 8 --policy cube\n"
       "             --redundants 2 --json placement.json\n"
+      "  lplb place --trace data/traces/deepseek-v2-lite.load.jsonl --window 8 --policy homes\n"
+      "             --num-ranks 8 --redundants 1 --json placement.json\n"
       "  lplb place --load load.json --from old.json --dead-ranks 3 --json new.json");
   command->callback([options, command] { run(*options, *command); });
 }

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "core/format.h"
+#include "lplb/homes.h"
 #include "simulate/report/answer.h"
 #include "simulate/report/markup.h"
 #include "simulate/trace_load.h"
@@ -14,13 +15,15 @@ namespace {
 
 using report::counted;
 
+constexpr const char* kHomes = "homes";
+
 std::optional<Topology> topology_of(const std::string& policy) {
-  if (policy == "eplb") return std::nullopt;
+  if (policy == "eplb" || policy == kHomes) return std::nullopt;
   try {
     return parse_topology(policy);
   } catch (const ArgumentError& error) {
     const std::string problem = std::string(error.what()).substr(error.argument().size() + 2);
-    throw ArgumentError("--policy", problem + " (or eplb)");
+    throw ArgumentError("--policy", problem + " (or eplb or homes)");
   }
 }
 
@@ -39,10 +42,12 @@ void read_load(const PlaceOptions& options, PlaceJob& job) {
     }
     return;
   }
-  replay::TraceLoad trace = replay::read_trace_load(options.trace, options.window);
+  replay::TraceLoad trace =
+      replay::read_trace_load(options.trace, options.window, options.policy == kHomes);
   job.load.rows = static_cast<std::size_t>(trace.info.num_layers);
   job.load.columns = static_cast<std::size_t>(trace.info.num_logical_experts);
   job.load.values = std::move(trace.load);
+  job.batches = std::move(trace.batches);
   job.layers = replay::layer_numbers(trace.info);
   job.load_text = formatted("{}{}: the load of {} of {} batches\n", trace.info.name,
                             trace.info.synthetic ? " (synthetic, not recorded)" : "",
@@ -62,6 +67,7 @@ void select_layers(const PlaceOptions& options, PlaceJob& job) {
   const std::size_t columns = job.load.columns;
   io::Matrix<double> kept{.rows = 0, .columns = columns, .values = {}};
   std::vector<Index> layers;
+  std::vector<std::vector<Load>> batches(job.batches.size());
   for (const auto& [first, last] : options.layers) {
     for (Index layer = first; layer <= last; ++layer) {
       std::size_t row = 0;
@@ -74,11 +80,16 @@ void select_layers(const PlaceOptions& options, PlaceJob& job) {
       }
       const auto begin = job.load.values.begin() + static_cast<std::ptrdiff_t>(row * columns);
       kept.values.insert(kept.values.end(), begin, begin + static_cast<std::ptrdiff_t>(columns));
+      for (std::size_t i = 0; i < batches.size(); ++i) {
+        const auto load = std::span(job.batches[i]).subspan(row * columns, columns);
+        batches[i].insert(batches[i].end(), load.begin(), load.end());
+      }
       layers.push_back(layer);
       ++kept.rows;
     }
   }
   job.load = std::move(kept);
+  job.batches = std::move(batches);
   job.layers = std::move(layers);
 }
 
@@ -203,7 +214,7 @@ Index num_slots(const PlaceOptions& options, const PlaceJob& job) {
     what = formatted("is not given, and the {} slots of a rank of {} make {}, which",
                      job.from[0].slots_per_rank(), options.from, slots);
   } else {
-    throw ArgumentError(option, "is required for eplb, or --redundants");
+    throw ArgumentError(option, formatted("is required for {}, or --redundants", options.policy));
   }
   const auto live = static_cast<std::int64_t>(
       job.group.rank_alive.empty()
@@ -253,6 +264,34 @@ Index num_redundants(const PlaceOptions& options, const PlaceJob& job) {
   return *options.redundants;
 }
 
+PlaceResult place_on_homes(const PlaceOptions& options, const PlaceJob& job) {
+  if (options.spread) {
+    throw ArgumentError("--spread", "is for eplb; homes never puts an expert on a rank twice");
+  }
+  HomesOptions how{.num_threads = options.threads,
+                   .max_moves = options.max_moves.value_or(-1),
+                   .move_homes = options.move_homes,
+                   .rank_speed = job.group.rank_speed,
+                   .rank_alive = job.group.rank_alive};
+  if (options.budget) how.max_trials = *options.budget;
+  const Index slots = num_slots(options, job);
+  if (slots / job.num_ranks > job.num_logical) {
+    throw ArgumentError(options.redundants ? "--redundants" : "--num-replicas",
+                        formatted("makes {} slots on each rank for {} experts, so some would be on "
+                                  "it twice",
+                                  slots / job.num_ranks, job.num_logical));
+  }
+  std::vector<double> loads;
+  for (const std::vector<Load>& batch : job.batches) {
+    for (const Load w : batch) loads.push_back(static_cast<double>(w));
+  }
+  if (job.batches.empty()) loads = job.load.values;
+  HomesPlacement placed = place_homes(
+      loads, static_cast<Index>(std::max<std::size_t>(1, job.batches.size())),
+      static_cast<Index>(job.load.rows), job.num_logical, slots, job.num_ranks, job.from, how);
+  return {std::move(placed.maps), std::move(placed.imbalance)};
+}
+
 }  // namespace
 
 bool has_tokens(const PlaceJob& job, std::size_t i) {
@@ -288,18 +327,22 @@ PlaceJob read_place_job(const PlaceOptions& options) {
   return job;
 }
 
-ExpertMaps place(const PlaceOptions& options, const PlaceJob& job) {
+PlaceResult place(const PlaceOptions& options, const PlaceJob& job) {
+  if (options.policy == kHomes) return place_on_homes(options, job);
   const RebalanceOptions how{.num_threads = options.threads,
                              .spread = options.spread,
                              .rank_speed = job.group.rank_speed,
                              .rank_alive = job.group.rank_alive};
   const auto num_layers = static_cast<Index>(job.load.rows);
   if (job.topology) {
-    return place_on_topology(job.load.values, num_layers, job.num_logical, *job.topology,
-                             num_redundants(options, job), job.num_ranks, job.group.num_nodes, how);
+    return {
+        place_on_topology(job.load.values, num_layers, job.num_logical, *job.topology,
+                          num_redundants(options, job), job.num_ranks, job.group.num_nodes, how),
+        {}};
   }
-  return rebalance_experts(job.load.values, num_layers, job.num_logical, num_slots(options, job),
-                           options.num_groups, job.group.num_nodes, job.num_ranks, how);
+  return {rebalance_experts(job.load.values, num_layers, job.num_logical, num_slots(options, job),
+                            options.num_groups, job.group.num_nodes, job.num_ranks, how),
+          {}};
 }
 
 }  // namespace lplb::app

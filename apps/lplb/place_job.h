@@ -29,13 +29,19 @@ struct PlaceOptions {
   Index num_groups = 1;
   bool spread = false;
   bool keep_slots = false;
+  bool move_homes = false;
+  std::optional<std::int64_t> max_moves;
+  std::optional<std::int64_t> budget;  ///< trials of the search for homes' replicas
   int threads = 1;
   std::string json;
 };
 
 /// What the options and the files say together.
 struct PlaceJob {
-  io::Matrix<double> load;      ///< [layers, num_logical]
+  io::Matrix<double> load;  ///< [layers, num_logical]
+  /// With policy homes: the batches of a trace [layers, num_logical]; empty: `load` is the only
+  /// one.
+  std::vector<std::vector<Load>> batches;
   std::vector<Index> layers;    ///< the model's numbers of the layers; empty if no file has them
   std::string load_text;        ///< what the table says about the load of a trace
   std::vector<Placement> from;  ///< a placement for each layer; empty without --from
@@ -55,7 +61,13 @@ bool stays(const PlaceJob& job, std::size_t i, Index num_physical);
 /// Reads the files, and completes the options from them. Throws ArgumentError or FileError.
 PlaceJob read_place_job(const PlaceOptions& options);
 
+/// What was chosen.
+struct PlaceResult {
+  ExpertMaps maps;
+  std::vector<double> exact;  ///< with policy homes: HomesPlacement::imbalance; otherwise empty
+};
+
 /// Places the layers. Throws ArgumentError or FileError.
-ExpertMaps place(const PlaceOptions& options, const PlaceJob& job);
+PlaceResult place(const PlaceOptions& options, const PlaceJob& job);
 
 }  // namespace lplb::app

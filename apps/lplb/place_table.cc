@@ -20,8 +20,9 @@ std::span<const double> row_of(const io::Matrix<double>& load, std::size_t i) {
 }  // namespace
 
 std::string place_table(const PlaceJob& job, const std::vector<Placement>& layers,
-                        const io::LayerMoves* moves) {
+                        const io::LayerMoves* moves, const std::vector<double>& exact) {
   std::vector<std::string> header = {"layer", "imbalance (even split)", "most replicas"};
+  if (!exact.empty()) header.insert(header.begin() + 2, "exact split");
   if (moves != nullptr) {
     header.insert(header.begin() + 1, "before");
     header.insert(header.end(), {"same rank", "same node", "other node"});
@@ -35,6 +36,7 @@ std::string place_table(const PlaceJob& job, const std::vector<Placement>& layer
         std::to_string(job.layers.empty() ? static_cast<Index>(i) : job.layers[i]),
         imbalances.add(even_imbalance(layers[i], row_of(job.load, i)), any),
         std::to_string(layers[i].max_replicas)};
+    if (!exact.empty()) row.insert(row.begin() + 2, any ? formatted("{:.4f}", exact[i]) : "-");
     if (moves != nullptr) {
       const double before = even_imbalance(job.from[i], row_of(job.load, i));
       row.insert(row.begin() + 1, imbalances_before.add(before, any));

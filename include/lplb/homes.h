@@ -53,11 +53,9 @@ struct HomesPlacement {
   /// load.
   std::vector<double> judged;
   std::vector<double> judged_before;  ///< [num_layers]: the same of the start of the search
-  /// [num_layers]: the mean over the recorded batches alone, unweighted; without those that have
-  /// so little in common with the last one that they do not count.
-  std::vector<double> imbalance;
-  std::vector<Index> moves;          ///< [num_layers]: slots with an expert new on their rank
-  std::vector<std::int64_t> trials;  ///< [num_layers]: used of the budget
+  std::vector<double> imbalance;      ///< [num_layers]: the mean over the recorded batches alone
+  std::vector<Index> moves;           ///< [num_layers]: slots with an expert new on their rank
+  std::vector<std::int64_t> trials;   ///< [num_layers]: used of the budget
 };
 
 /// Homes and replica slots, for use with an exact split. Each expert has a home, which stays. The
@@ -66,7 +64,7 @@ struct HomesPlacement {
 /// their sum.
 ///
 /// - A batch counts the more, the more it resembles the last one: by the fourth power of the part
-///   of their load that the two have in common.
+///   of their load that the two have in common, but at least a tenth of what the last one counts.
 /// - The 8 invented batches are the weighted mean of the window, in which each expert's load is
 ///   multiplied by 0.46 to 2.15. Together they count a fifth.
 /// - Without old placements homes are contiguous: expert e is on live rank e * num_ranks /

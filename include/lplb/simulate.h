@@ -29,10 +29,12 @@ struct SimulateOptions {
   /// experts and `redundants` on each rank. This needs num_ranks to divide the experts.
   Index num_replicas = 0;
   /// "none", "eplb", "eplb+lplb", "eplb+stale", the last three also with "eplb-spread",
+  /// "homes+even", "homes+lplb", "homes+stale",
   /// "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale", "file:PATH", "file:PATH+even",
-  /// "file:PATH+lplb", "file:PATH+stale". With `cost` also "none", each "eplb...", "TOPOLOGY" and
-  /// "file:PATH" with "+time". parse_topology() has the topologies, docs/traces.md the meaning.
-  /// Empty: default_policies(), without "none" if num_ranks does not divide the experts.
+  /// "file:PATH+lplb", "file:PATH+stale". With `cost` also "none", each "eplb...", "homes",
+  /// "TOPOLOGY" and "file:PATH" with "+time". parse_topology() has the topologies, docs/traces.md
+  /// the meaning. Empty: default_policies(), without "none" if num_ranks does not divide the
+  /// experts.
   std::vector<std::string> policies = {};  // NOLINT(readability-redundant-member-init)
   /// 0: batches are the steps as recorded. N: a step of `tokens` >= 2N is cut into floor(tokens /
   /// N) pieces that differ by at most one token. Then consecutive steps and pieces of one domain

@@ -11,6 +11,7 @@ namespace lplb::placement {
 namespace {
 
 constexpr std::int64_t kUnitWeight = 1024;
+constexpr std::int64_t kLeastWeight = 102;
 constexpr Index kInvented = 8;
 constexpr std::int64_t kInventedShare = 4;  // recorded batches count so many times as much
 
@@ -30,12 +31,13 @@ bool scale(std::span<const double> from, std::vector<double>& share) {
   return true;
 }
 
-/// The part of their load that two batches have in common, to the fourth power.
+/// The part of their load that two batches have in common, to the fourth power; at least a tenth.
 std::int64_t weight_of(std::span<const double> a, std::span<const double> b) {
   double common = 0;
   for (std::size_t e = 0; e < a.size(); ++e) common += std::min(a[e], b[e]);
   const double squared = common * common;
-  return static_cast<std::int64_t>(squared * squared * static_cast<double>(kUnitWeight));
+  return std::max(kLeastWeight,
+                  static_cast<std::int64_t>(squared * squared * static_cast<double>(kUnitWeight)));
 }
 
 void append_drifted(Index number, HomesWindow& window) {
@@ -70,7 +72,6 @@ HomesWindow make_window(const std::vector<std::span<const double>>& batches, Ind
   std::fill(window.mean.begin(), window.mean.end(), 0);
   for (const auto& share : shares) {
     const std::int64_t weight = weight_of(share, shares.back());
-    if (weight <= 0) continue;
     window.weight.push_back(weight);
     ++window.num_recorded;
     for (std::size_t e = 0; e < share.size(); ++e) {

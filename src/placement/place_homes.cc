@@ -125,9 +125,19 @@ class LayerPlacer {
     result.imbalance[layer] =
         window.num_recorded == 0 ? 1.0 : sum / perfect(shape_, window.num_recorded);
     std::copy(judge.experts().begin(), judge.experts().end(), experts.begin());
+    keep_slots(start, experts);
   }
 
  private:
+  /// Puts experts that are still on their rank back into their slots.
+  void keep_slots(const HomesStart& start, std::span<Index> experts) const {
+    for (Index p = 0; p < shape_.num_slots(); ++p) {
+      const auto first = experts.begin() + p / shape_.slots * shape_.slots;
+      const auto at = std::find(first, first + shape_.slots, start.experts[p]);
+      if (at != first + shape_.slots) std::swap(*at, experts[p]);
+    }
+  }
+
   const HomesShape& shape_;
   const LiveRanks& live_;
   const HomesOptions& options_;

@@ -175,6 +175,11 @@ TEST(PlaceHomes, CountsAndLimitsMoves) {
     const auto layers = layers_of(placed, 8);
     for (Index i = 0; i < 2; ++i) {
       EXPECT_EQ(placed.moves[i], count_new(old[i], layers[i]));
+      Index changed = 0;  // what stays on a rank also stays in its slot
+      for (Index p = 0; p < 48; ++p) {
+        changed += layers[i].physical_to_logical[p] != old[i].physical_to_logical[p];
+      }
+      EXPECT_EQ(changed, placed.moves[i]);
       if (most >= 0) {
         EXPECT_LE(placed.moves[i], most);
       }

@@ -108,6 +108,39 @@ TEST_F(ShapesTest, TheFirstPlacementHasNoExpertTwiceOnARank) {
   }
 }
 
+/// A placement of homes: contiguous experts in the first slots of each rank, then replicas. A
+/// rebalance begins with the placement in use, so it moves few experts.
+TEST_F(ShapesTest, HomesStayAndSuitTheExactSplit) {
+  SimulateOptions options = sixty_experts();
+  options.trace = "synthetic:W3_spread_hot_experts";
+  options.synthetic.num_steps = 24;
+  options.num_ranks = 6;
+  options.redundants = 2;
+  options.warm_up = 4;
+  options.policies = {"eplb+lplb", "homes+even", "homes+lplb", "homes+stale"};
+  const SimulateReport report = simulate(options);
+  EXPECT_LE(report.policies[2].imbalance.mean, report.policies[0].imbalance.mean);
+  EXPECT_LT(report.policies[2].imbalance.mean, report.policies[1].imbalance.mean);
+  EXPECT_LT(report.policies[2].moved_experts_mean, report.policies[0].moved_experts_mean);
+  for (const Placement& layer : report.policies[2].next_placement) {
+    for (Index e = 0; e < 60; ++e) EXPECT_EQ(layer.physical_to_logical[e / 10 * 12 + e % 10], e);
+  }
+  SimulateOptions other = options;
+  other.jobs = 3;
+  EXPECT_EQ(simulate(other).policies[2].next_placement, report.policies[2].next_placement);
+}
+
+TEST_F(ShapesTest, HomesRefuseWhatTheyCannotTake) {
+  SimulateOptions options = sixty_experts();
+  options.policies = {"homes+lplb"};
+  options.num_replicas = 64;  // 8 ranks
+  EXPECT_THAT(message_of<ArgumentError>([&] { simulate(options); }), HasSubstr("homes"));
+  options.num_ranks = 60;
+  options.num_replicas = 60 * 61;
+  EXPECT_THAT(message_of<ArgumentError>([&] { simulate(options); }),
+              HasSubstr("no expert on a rank twice"));
+}
+
 /// The placements after the first one are EPLB's own; eplb-spread's have no expert twice on a rank.
 TEST_F(ShapesTest, EplbStaysEplb) {
   SimulateOptions options;

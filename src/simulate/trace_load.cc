@@ -19,7 +19,7 @@ std::vector<Index> layer_numbers(const TraceInfo& info) {
   return differ ? numbers : std::vector<Index>();
 }
 
-TraceLoad read_trace_load(const SimulateOptions& options, std::int64_t window) {
+TraceLoad read_trace_load(const SimulateOptions& options, std::int64_t window, bool keep_batches) {
   Selection reader(options, options.synthetic);
   TraceLoad result;
   result.info = reader.info();
@@ -34,12 +34,12 @@ TraceLoad read_trace_load(const SimulateOptions& options, std::int64_t window) {
   Batch batch;
   std::deque<std::vector<Load>> last;  // the window
   for (; batcher.next(batch); ++result.num_batches) {
-    if (window == 0) {
+    if (window == 0 && !keep_batches) {
       add(batch.load);
       continue;
     }
     last.push_back(batch.load);
-    if (static_cast<std::int64_t>(last.size()) > window) last.pop_front();
+    if (window > 0 && static_cast<std::int64_t>(last.size()) > window) last.pop_front();
   }
   const std::string file = options.trace == "-" ? "standard input" : options.trace;
   check_argument(result.num_batches > 0 || reader.num_read() == 0, "skip_steps",
@@ -48,6 +48,7 @@ TraceLoad read_trace_load(const SimulateOptions& options, std::int64_t window) {
   if (result.num_batches == 0) throw FileError(file, "", "holds no steps");
   result.repeats = reader.repeats();
   for (const std::vector<Load>& load : last) add(load);
+  if (keep_batches) result.batches.assign(last.begin(), last.end());
   result.num_summed = window == 0 ? result.num_batches : static_cast<std::int64_t>(last.size());
   return result;
 }

@@ -171,7 +171,7 @@ class Help(support.CommandTest):
         return set(done.stdout.decode().split())
 
     def test_zsh_is_given_choices_with_their_colons_escaped(self):
-        choices = r":value:(eplb cube hypercube torus\:MxN ring\:N r2o\:FILE)"
+        choices = r":value:(eplb homes cube hypercube torus\:MxN ring\:N r2o\:FILE)"
         self.assertIn(choices, self.ok("completion zsh"))
 
     def test_bash_completes(self):

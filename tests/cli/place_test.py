@@ -39,6 +39,35 @@ class Place(support.CommandTest):
         out = self.json_of("solve --placement p.json --load t.json")
         self.assertEqual([sum(r["rank_load"]) for r in out["results"]], [36, 36])
 
+    def test_homes_stay_and_few_experts_move(self):
+        rng = random.Random(7)
+        heat = [rng.random() ** 3 for _ in range(32)]
+        for name in ("now.json", "next.json"):
+            rows = [[1000 * h * (0.5 + rng.random()) for h in heat] for _ in range(3)]
+            self.file(name, {"load": rows})
+        self.ok("place --load now.json --policy homes --num-ranks 8 --redundants 2 --json p.json")
+        now = json.loads((self.folder / "p.json").read_text())
+        out = self.json_of("place --load next.json --policy homes --from p.json --max-moves 2")
+        for layer in range(3):
+            old, new = now["physical_to_logical"][layer], out["physical_to_logical"][layer]
+            for rank in range(8):
+                slots = new[6 * rank : 6 * rank + 6]
+                self.assertEqual(slots[:4], list(range(4 * rank, 4 * rank + 4)))
+                self.assertEqual(len(set(slots)), 6)
+            self.assertLessEqual(sum(a != b for a, b in zip(old, new, strict=True)), 2)
+
+    def test_homes_judge_each_batch_of_a_trace(self):
+        trace = ROOT / "data/traces/deepseek-v2-lite.load.jsonl"
+        place = f"place --trace {trace} --batch-tokens 1024 --window 4 --policy homes --num-ranks 8"
+        table = self.ok(f"{place} --redundants 1 --layers 3,5-6")
+        rows = [line.split() for line in table.splitlines()[2:]]
+        self.assertEqual([row[0] for row in rows], ["3", "5", "6"])
+        for row in rows:  # the exact split is far better than the even one
+            self.assertLess(float(row[2]), 1 + (float(row[1]) - 1) / 2)
+        least = self.ok(f"{place} --redundants 1 --layers 3,5-6 --budget 0")
+        self.assertNotEqual(least, table)
+        self.ok(f"{place} --redundants 1 --move-homes --layers 3")
+
     def test_topologies_share_experts_along_their_edges(self):
         rng = random.Random(3)
         self.file("l.json", {"load": [[rng.randrange(100) for _ in range(32)]] * 2})

@@ -25,9 +25,9 @@ struct PlacementShape {
 /// The past of one layer, from which a placement is made.
 struct Past {
   std::span<const double> load;  // [num_logical]: the sum over the window
-  std::vector<std::span<const Load>> batches =
-      {};                             // the window, the last batch last: [num_logical]
-  const Placement* in_use = nullptr;  // null: none that depended on loads
+  // The window, the last batch last, each [num_logical].
+  std::vector<std::span<const Load>> batches = {};  // NOLINT(readability-redundant-member-init)
+  const Placement* in_use = nullptr;                // null: none that depended on loads
 };
 
 /// For messages: which numbers of slots in all would do for these experts and ranks.
