@@ -102,7 +102,10 @@ class BadArguments(support.CommandTest):
             ("--policy ring:4 --redundants 1 --spread", ["--spread", "ring:4"]),
             ("--policy homes --num-ranks 2 --redundants 1 --spread", ["--spread", "homes"]),
             ("--policy homes --num-ranks 2 --redundants 3", ["--redundants", "5 slots", "twice"]),
-            ("--policy homes --num-ranks 2 --redundants 1 --max-moves 1", ["--max-moves", "--from"]),
+            (
+                "--policy homes --num-ranks 2 --redundants 1 --max-moves 1",
+                ["--max-moves", "--from"],
+            ),
             ("--policy homes --num-ranks 2 --redundants 1 --budget -1", ["--budget", "-1"]),
             ("--num-ranks 2 --redundants 1 --move-homes", ["--move-homes", "--policy homes"]),
             ("--num-ranks 2 --num-replicas 4 --dead-ranks 2", ["--dead-ranks: 2", "0 to 1"]),
