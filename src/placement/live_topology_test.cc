@@ -70,6 +70,17 @@ TEST(LiveTopology, ReplicasGoAlongEdgesToLiveNeighboursThenByHeat) {
   EXPECT_THAT(maps.layer(0), ElementsAre(0, 5, 6, 1, 1, 4, 7, 2, 0, 1, 2, 3, 2, 3, 0, 5));
 }
 
+TEST(LiveTopology, EdgesGoBeforeHeat) {
+  // Ranks 0 and 2 copy from one another. Rank 3 is dead, so rank 1 has no live neighbour.
+  const std::vector<double> load = {80, 70, 60, 50, 40, 30, 20, 10};
+  const Topology pairs = custom_topology(std::vector<Index>{2, 3, 0, 1}, 4, 1);
+  const ExpertMaps maps =
+      place_on_topology(load, 1, 8, pairs, 2, 4, 1, {.rank_alive = {1, 1, 1, 0}});
+  // Originals: {0, 5, 6}, {1, 4, 7} and {2, 3}. Expert 1 has most load a replica, but rank 0 copies
+  // the heaviest of rank 2.
+  EXPECT_THAT(maps.layer(0), ElementsAre(0, 5, 6, 2, 1, 4, 7, 3, 2, 3, 0, 5, 4, 5, 6, 7));
+}
+
 TEST(LiveTopology, WithAllRanksAliveAndEqualNothingChanges) {
   const std::vector<double> load = {80, 70, 60, 50, 40, 30, 20, 10};
   EXPECT_EQ(place_on_topology(load, 1, 8, ring(4), 2, 4, 1,
