@@ -367,6 +367,10 @@ TEST(Planner, RefusesCountsThatCannotBe) {
   refused(4, -1, "the counts of all ranks: one is negative");
   refused(3, kMax, "the counts of all ranks: they sum past 2^63 - 1");
   refused(5, kMax, "the counts of all ranks: they sum past 2^63 - 1");
+  // With this rank's two tokens this is 2^63 - 1.
+  exchange->deliver = [](std::span<Load> all) { all[5] = kMax - 2; };
+  EXPECT_EQ(planner.run(topk, out), BatchStatus::kOptimal);
+  out = {7, 7};
   refused(0, 5, "the counts of all ranks: they are not of this placement");
   exchange->deliver = [](std::span<Load>) {};
   EXPECT_EQ(planner.run(topk, out), BatchStatus::kOptimal);

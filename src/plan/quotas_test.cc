@@ -51,6 +51,29 @@ TEST(Quotas, AreTheSplit) {
   EXPECT_EQ(t.solved, 1);
 }
 
+TEST(Quotas, EachTableMayBeMissing) {
+  const Placement p = small();
+  const PackedLayout layout(p);
+  const Load counts[] = {6, 5, 0, 4, 0, 3};
+  const Load split[] = {4, 5, 6, 3};
+  Tables all(p, 3);
+  write_quotas(p, layout, counts, split, 1, all.outputs);
+  for (int missing = 0; missing < 5; ++missing) {
+    Tables t(p, 3);
+    if (missing == 0) t.outputs.quota_end = nullptr;
+    if (missing == 1) t.outputs.source_prefix = nullptr;
+    if (missing == 2) t.outputs.alloc = nullptr;
+    if (missing == 3) t.outputs.shares = nullptr;
+    if (missing == 4) t.outputs.solved = nullptr;
+    write_quotas(p, layout, counts, split, 1, t.outputs);
+    EXPECT_TRUE(missing == 0 || t.quota_end == all.quota_end);
+    EXPECT_TRUE(missing == 1 || t.source_prefix == all.source_prefix);
+    EXPECT_TRUE(missing == 2 || t.alloc == all.alloc);
+    EXPECT_TRUE(missing == 3 || t.shares == all.shares);
+    EXPECT_TRUE(missing == 4 || t.solved == all.solved);
+  }
+}
+
 TEST(Quotas, WithoutTokensSharesAreEvenOverLiveReplicas) {
   const Load nothing[] = {0, 0, 0, 0, 0, 0};
   const Load split[] = {0, 0, 0, 0};
