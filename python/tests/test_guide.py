@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Runs the blocks of docs/guide.md, with stand-ins for the engines' hooks."""
+"""Runs the blocks of docs/guide.md, in one process."""
 
 from __future__ import annotations
 
 import pathlib
 import re
-import sys
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,21 +45,6 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
     yield dist.group.WORLD
     dist.destroy_process_group()
-
-
-def modules(monkeypatch: pytest.MonkeyPatch, path: str, **members: Any) -> types.ModuleType:
-    """Makes a module `path` with `members`, which can be imported during the test."""
-    parts = path.split(".")
-    for end in range(1, len(parts) + 1):
-        name = ".".join(parts[:end])
-        if name not in sys.modules:
-            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-        if end > 1:
-            setattr(sys.modules[".".join(parts[: end - 1])], parts[end - 1], sys.modules[name])
-    module = sys.modules[path]
-    for key, value in members.items():
-        setattr(module, key, value)
-    return module
 
 
 def check_replicas(physical: Any, logical: Any, slots: Any) -> None:
@@ -107,34 +90,6 @@ def test_new_placements() -> None:
                 after[move.target] = old[layer].physical_to_logical[move.source]
         assert np.array_equal(planner.placement(layer).physical_to_logical, after)
         assert planner.placement(layer).replica_count[1] > 1
-
-
-def test_sglang(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    solver = modules(monkeypatch, "sglang.srt.eplb.lplb_solver", LPLBSolver=None)
-    topk = modules(
-        monkeypatch,
-        "sglang.srt.layers.moe.topk",
-        topk_ids_logical_to_physical=lambda ids, info, prob=None: ("before", ids, prob),
-    )
-    run("lplb_solver.LPLBSolver = Solver")
-    made = solver.LPLBSolver(
-        phy2log=torch.tensor(SLOTS[0]),
-        log2phy=None,
-        num_gpus=1,
-        ep_group=types.SimpleNamespace(device_group=group),
-        logical_to_all_physical_map_num_valid=None,
-    )
-    ids = torch.tensor([[0, 2], [3, -1]], dtype=torch.int32)
-    lp = types.SimpleNamespace(ep_dispatch_algorithm="lp")
-    physical = topk.topk_ids_logical_to_physical(ids, lp, made.solve(ids))
-    assert physical.dtype == torch.int32
-    check_replicas(physical, ids, SLOTS[0])
-    assert made.solve(torch.empty((0, 2), dtype=torch.int32)).shape == (0, 2)
-    # With fused shared experts SGLang hands over a view without their columns.
-    shared = torch.cat([ids, torch.full((2, 1), 9, dtype=torch.int32)], 1)[:, :-1]
-    assert not shared.is_contiguous() and torch.equal(made.solve(shared), made.solve(ids))
-    other = types.SimpleNamespace(ep_dispatch_algorithm="dynamic")
-    assert topk.topk_ids_logical_to_physical(ids, other)[0] == "before"
 
 
 def test_options_in_the_table_exist() -> None:

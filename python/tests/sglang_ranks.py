@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""What the tests of lplb.engines.sglang run: SGLang's own code around experts that are simulated.
+
+If SGLang is not installed, sglang_stand_ins.py takes its place. A slot's weight is its expert's
+number.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import types
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+import lplb
+from lplb.engines import sglang as plugin
+
+IS_REAL = importlib.util.find_spec("sglang") is not None
+if not IS_REAL:
+    import sglang_stand_ins
+
+    sglang_stand_ins.install()
+
+from sglang.srt import runtime_context  # noqa: E402
+from sglang.srt.eplb import (  # noqa: E402
+    eplb_algorithms,
+    eplb_manager,
+    expert_location,
+    expert_location_dispatch,
+    lplb_solver,
+)
+from sglang.srt.layers.moe import hash_topk, topk  # noqa: E402
+from sglang.srt.model_executor.model_runner_components import moe_ep_setup  # noqa: E402
+from sglang.srt.plugins.hook_registry import HookRegistry  # noqa: E402
+
+LAYERS, EXPERTS, SLOTS, TOPK = 3, 8, 12, 2
+
+
+def metadata_of(maps: torch.Tensor) -> Any:
+    """[LAYERS, SLOTS]: which expert is in each slot."""
+    layers, slots = maps.shape
+    to_physical = torch.full((layers, EXPERTS, slots), -1)
+    count = torch.zeros((layers, EXPERTS), dtype=torch.int64)
+    for layer, row in enumerate(maps.tolist()):
+        for slot, expert in enumerate(row):
+            to_physical[layer, expert, count[layer, expert]] = slot
+            count[layer, expert] += 1
+    return expert_location.ExpertLocationMetadata(
+        physical_to_logical_map=maps.clone(),
+        physical_to_logical_map_cpu=maps.clone(),
+        logical_to_all_physical_map=to_physical,
+        logical_to_all_physical_map_cpu=to_physical.clone(),
+        logical_to_all_physical_map_num_valid=count,
+        ep_size=dist.get_world_size(),
+        logical_to_rank_dispatch_physical_map=None,
+    )
+
+
+class Rank:
+    """A rank of a server: its slots' weights, and what SGLang does with them."""
+
+    def __init__(self) -> None:
+        self.model = types.SimpleNamespace(
+            hf_config=types.SimpleNamespace(architectures=["DeepseekV3ForCausalLM"])
+        )
+        parallel = types.SimpleNamespace(
+            moe_ep_group=types.SimpleNamespace(device_group=dist.group.WORLD),
+            nnodes=1,
+            tp_rank=dist.get_rank(),
+        )
+        for module in (runtime_context, eplb_manager):
+            module.get_parallel = lambda: parallel
+        topk._is_cuda = True  # the branch with `lp`; no kernel is called in it
+        first = torch.arange(SLOTS) % EXPERTS
+        expert_location.set_global_expert_location_metadata(metadata_of(first.repeat(LAYERS, 1)))
+        self.weights = first.repeat(LAYERS, 1)[:, self.mine].clone()
+        moe_ep_setup.init_lplb_solvers(model_config=self.model)
+
+    @property
+    def mine(self) -> slice:
+        width = SLOTS // dist.get_world_size()
+        return slice(dist.get_rank() * width, (dist.get_rank() + 1) * width)
+
+    def map(self, layer: int, ids: torch.Tensor, shared: int = 0, valid: Any = None) -> Any:
+        """The slots that select_experts() ends with; then `shared` columns of SGLang's own."""
+        config = topk.TopKConfig(top_k=ids.shape[1] + shared, allow_routed_experts_capture=False)
+        if shared:
+            config.shared_experts = types.SimpleNamespace(num_shared_topk_slots=shared)
+        columns = torch.full((len(ids), shared), 99, dtype=ids.dtype)
+        whole = torch.cat([ids, columns], 1)
+        slots = topk._post_process_topk_ids(
+            whole,
+            torch.ones(whole.shape),
+            config,
+            torch.zeros((len(ids), EXPERTS)),
+            layer,
+            valid,
+            self.info(layer),
+        )[0]
+        assert (slots[:, TOPK:] == columns).all()
+        return slots[:, :TOPK]
+
+    def map_hashed(self, layer: int, ids: torch.Tensor) -> Any:
+        """As HashTopK.forward() does."""
+        shares = lplb_solver.get_global_lplb_solver(layer).solve(ids)
+        return hash_topk.topk_ids_logical_to_physical(ids, self.info(layer), shares)
+
+    def info(self, layer: int) -> Any:
+        metadata = expert_location.get_global_expert_location_metadata()
+        return expert_location_dispatch.ExpertLocationDispatchInfo(
+            ep_dispatch_algorithm="lp",
+            partial_logical_to_rank_dispatch_physical_map=None,
+            partial_logical_to_all_physical_map=metadata.logical_to_all_physical_map[layer],
+            partial_logical_to_all_physical_map_num_valid=(
+                metadata.logical_to_all_physical_map_num_valid[layer]
+            ),
+            num_physical_experts=SLOTS,
+        )
+
+    def update(self, _weights: Any, new: Any, update_layer_ids: list[int], **_: Any) -> Any:
+        """In the place of ExpertLocationUpdater.update(): weights, then the maps in place."""
+        for layer in update_layer_ids:
+            self.weights[layer] = new.physical_to_logical_map[layer, self.mine]
+        metadata = expert_location.get_global_expert_location_metadata()
+        metadata.update(new, update_layer_ids=update_layer_ids)
+        return {}
+
+    def rebalance(self, maps: torch.Tensor, chunk: list[int]) -> None:
+        """A chunk of layers of the EPLB manager."""
+        eplb_manager.update_expert_location_with_recovery(
+            expert_location_updater=self,
+            model=types.SimpleNamespace(routed_experts_weights_of_layer=None),
+            new_expert_location_metadata=metadata_of(maps),
+            update_layer_ids=chunk,
+            tp_rank=dist.get_rank(),
+            expert_backup_client=None,
+            update_weights_from_disk_callable=None,
+            ep_dispatch_algorithm="lp",
+            init_lplb_solvers_callable=lambda: moe_ep_setup.init_lplb_solvers(
+                model_config=self.model
+            ),
+        )
+
+    def held(self, layer: int) -> torch.Tensor:
+        """[SLOTS]: the experts whose weights are there, whatever a map says."""
+        told = [torch.empty_like(self.weights[layer]) for _ in range(dist.get_world_size())]
+        dist.all_gather(told, self.weights[layer].contiguous())
+        return torch.cat(told)
+
+    def expect_right(self, layer: int, ids: torch.Tensor, slots: torch.Tensor) -> None:
+        assert slots.shape == ids.shape and slots.dtype == ids.dtype
+        held = self.held(layer)[slots.long().clamp(min=0)]
+        assert torch.equal(torch.where(slots < 0, -1, held), ids.long())
+
+    def expect_balanced(self, layer: int, ids: torch.Tensor, slots: torch.Tensor) -> None:
+        size = dist.get_world_size()
+        load = torch.bincount(ids[ids >= 0].long(), minlength=EXPERTS)
+        taken = torch.bincount(slots[slots >= 0].long() // (SLOTS // size), minlength=size)
+        for counts in (load, taken):
+            dist.all_reduce(counts)
+        best = lplb.solve(lplb.Placement(self.held(layer).numpy(), size, EXPERTS), load.numpy())
+        assert int(taken.max()) == int(best.max_load)
+
+
+def draw(seed: int, num_tokens: int) -> torch.Tensor:
+    """[num_tokens, TOPK] int32: the first experts are hot."""
+    random = np.random.default_rng(seed)
+    weight = 1.0 / np.arange(1, EXPERTS + 1) ** 2
+    ids = [
+        random.choice(EXPERTS, TOPK, replace=False, p=weight / weight.sum())
+        for _ in range(num_tokens)
+    ]
+    return torch.tensor(np.array(ids).reshape(num_tokens, TOPK), dtype=torch.int32)
+
+
+__all__ = [
+    "HookRegistry",
+    "eplb_algorithms",
+    "expert_location",
+    "expert_location_dispatch",
+    "lplb_solver",
+    "moe_ep_setup",
+    "plugin",
+    "topk",
+]

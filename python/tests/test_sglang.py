@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""lplb.engines.sglang in SGLang's own code, or in stand-ins for it that behave as it does."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sglang_ranks as s
+from optional import torch
+from ranks import run_ranks
+from sglang_ranks import HookRegistry, expert_location_dispatch, lplb_solver, plugin
+from vllm_ranks import Messages
+
+from lplb.engines._seams import UnsupportedEngine
+
+
+def run(function: Any, size: int, folder: pathlib.Path) -> None:
+    errors = run_ranks(function, size, folder)
+    assert not any(errors), "\n".join(errors)
+
+
+def begin() -> Messages:
+    """LPLB in the SGLang of this process, whose modules have all been imported by now."""
+    messages = Messages()
+    plugin.install()
+    HookRegistry.apply_hooks()
+    return messages
+
+
+def check_batches(rank: int, size: int, _folder: str) -> None:
+    messages = begin()
+    server = s.Rank()
+    for batch in range(3):
+        for layer in range(s.LAYERS):
+            ids = s.draw(100 * batch + 10 * rank + layer, 20 + 30 * rank)
+            slots = server.map(layer, ids)
+            server.expect_right(layer, ids, slots)
+            server.expect_balanced(layer, ids, slots)
+            # Fused shared experts: SGLang hands over a view without their columns.
+            assert torch.equal(server.map(layer, ids, shared=1), slots)
+            assert torch.equal(server.map_hashed(layer, ids), slots)
+    # An idle rank, and padding.
+    ids = s.draw(7, 0 if rank else 9)
+    if rank:
+        lplb_solver.get_global_lplb_solver(1).solve(torch.empty((0, s.TOPK + 1), dtype=torch.int32))
+    else:
+        slots = server.map(1, ids, valid=torch.tensor(4, dtype=torch.int32))
+        assert (slots[4:] == -1).all()
+        assert (slots[:4] >= 0).all()
+    other = server.info(0)
+    other.ep_dispatch_algorithm = "dynamic"
+    ids = s.draw(8, 9)
+    server.expect_right(0, ids, expert_location_dispatch.topk_ids_logical_to_physical(ids, other))
+    assert len(messages.about("3 layers of 12 slots on 2 ranks")) == 1
+    assert len(messages.about("is in SGLang")) == 1
+
+
+def test_batches(tmp_path: pathlib.Path) -> None:
+    run(check_batches, 2, tmp_path)
+
+
+def check_rebalance(rank: int, size: int, _folder: str) -> None:
+    begin()
+    server = s.Rank()
+
+    def check(batch: int) -> None:
+        for layer in range(s.LAYERS):
+            ids = s.draw(100 * batch + 10 * rank + layer, 30)
+            slots = server.map(layer, ids)
+            server.expect_right(layer, ids, slots)
+            server.expect_balanced(layer, ids, slots)
+
+    check(0)
+    planner = plugin.layers.planner
+    first = s.expert_location.get_global_expert_location_metadata().physical_to_logical_map
+    new = torch.roll(first, 1, 1).clone()
+    for chunk in ([0, 1], [2]):
+        server.rebalance(new, chunk)
+        check(1 + chunk[0])
+    server.rebalance(torch.roll(new, 5, 1).clone(), [0, 1, 2])
+    check(9)
+    assert plugin.layers.planner is planner, "one planner, at one address"
+    assert plugin.layers.stale_batches == 0
+
+
+def test_a_rebalance_chunk_by_chunk(tmp_path: pathlib.Path) -> None:
+    run(check_rebalance, 2, tmp_path)
+
+
+def check_stale(rank: int, size: int, _folder: str) -> None:
+    messages = begin()
+    server = s.Rank()
+    server.map(0, s.draw(rank, 20))
+    first = s.expert_location.get_global_expert_location_metadata().physical_to_logical_map
+    moved = torch.roll(first, 1, 1).clone()
+    with torch.inference_mode():
+        server.update(None, s.metadata_of(moved), [0, 1, 2])  # no new solvers
+    ids = s.draw(rank, 30)
+    ids[5] = -1
+    for layer in (0, 1):
+        server.expect_right(layer, ids, server.map(layer, ids))
+    assert plugin.layers.stale_batches == 2 and len(messages.about("without new solvers")) == 1
+    # A captured graph has both choices, and takes one at replay. Here it is taken at once.
+    plugin.is_captured = lambda topk_ids: True
+    server.expect_right(2, ids, server.map(2, ids))
+    server.rebalance(moved, [0])
+    slots = server.map(2, ids)
+    server.expect_right(2, ids, slots)
+    server.expect_balanced(2, ids, slots)
+    plugin.is_captured = lambda topk_ids: False
+    server.expect_balanced(2, ids, server.map(2, ids))
+    assert plugin.layers.stale_batches == 2
+    # Other maps in the place of these.
+    s.expert_location.set_global_expert_location_metadata(s.metadata_of(moved), True)
+    server.expect_right(2, ids, server.map(2, ids))
+    assert plugin.layers.stale_batches == 3
+
+
+def test_stale_maps_are_impossible(tmp_path: pathlib.Path) -> None:
+    run(check_stale, 2, tmp_path)
+
+
+def check_unhooked(rank: int, size: int, _folder: str) -> None:
+    before = s.topk.topk_ids_logical_to_physical
+    begin()
+    s.topk.topk_ids_logical_to_physical = before
+    server = s.Rank()
+    with pytest.raises(UnsupportedEngine, match="layers.moe.topk.topk_ids.*: is not hooked"):
+        server.map(0, s.draw(rank, 20))
+
+
+def test_a_missing_hook_is_noticed(tmp_path: pathlib.Path) -> None:
+    run(check_unhooked, 2, tmp_path)
+
+
+def check_placements(rank: int, size: int, folder: str) -> None:
+    patch = pytest.MonkeyPatch()
+    steps = torch.tensor([[[90, 10, 20, 20, 5, 5, 5, 5]] * 2] * 3)
+    patch.setenv("LPLB_SGLANG_PLACEMENT", "eplb" if rank == 0 else "ring:2")
+    begin()
+    algorithm = s.eplb_algorithms.EplbAlgorithm.deepseek
+    maps = s.eplb_algorithms.rebalance_experts(steps, 12, 6, None, 1, algorithm)
+    assert [tuple(m.shape[:2]) for m in maps] == [(2, 12), (2, 8), (2, 8)]
+    for row in maps[0]:
+        for half in row.view(2, 6).tolist():
+            assert len(set(half)) == 6, "an expert twice on a rank"
+    if rank == 1:  # homes first, then replicas
+        homes = maps[0][0].view(2, 6)[:, :4]
+        assert sorted(homes.flatten().tolist()) == list(range(8))
+
+
+def test_placement_policies(tmp_path: pathlib.Path) -> None:
+    run(check_placements, 2, tmp_path)
+
+
+@pytest.fixture
+def no_hooks() -> Iterator[None]:
+    HookRegistry.reset()
+    yield
+    HookRegistry.reset()
+
+
+def test_switch(no_hooks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = Messages()
+    monkeypatch.delenv("LPLB_SGLANG", raising=False)
+    plugin.register()
+    assert not HookRegistry._hooks
+    monkeypatch.setenv("LPLB_SGLANG", "1")
+    monkeypatch.setattr(plugin, "TESTED", ("0.5.22",))
+    plugin.register()
+    assert "SGLang is as it was: sglang: is version 0.5.23, expected 0.5.22" in messages.lines[-1]
+    monkeypatch.setenv("LPLB_SGLANG", "untested")
+    monkeypatch.setattr(lplb_solver, "clear_global_lplb_solvers", lambda layer: None)
+    plugin.register()
+    assert "has parameters (layer), expected ()" in messages.lines[-1]
+    assert not HookRegistry._hooks
+    monkeypatch.undo()
+    monkeypatch.setenv("LPLB_SGLANG", "1")
+    plugin.register()
+    assert len(HookRegistry._hooks) == 3
+
+
+def check_loaded(_rank: int, _size: int, _folder: str) -> None:
+    from sglang.srt import plugins
+
+    plugins.load_plugins()
+    assert lplb_solver.LPLBSolver is plugin.Solver is s.moe_ep_setup.LPLBSolver
+
+
+def test_sglang_loads_the_plug_in(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    try:
+        importlib.metadata.distribution("lplb")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package is not installed")
+    (entry,) = importlib.metadata.entry_points(group="sglang.srt.plugins", name="lplb")
+    assert entry.value == "lplb.engines.sglang:register"
+    if s.IS_REAL:
+        monkeypatch.setenv("LPLB_SGLANG", "1")
+        run(check_loaded, 1, tmp_path)
