@@ -19,6 +19,7 @@
 #include "simulate/report/answer.h"
 #include "simulate/report/markup.h"
 #include "split_json.h"
+#include "sweep.h"
 #include "trace_options.h"
 
 namespace lplb::app {
@@ -36,6 +37,7 @@ struct Options {
   std::string html;
   std::string placement;
   std::string policy;  // whose placement is written
+  std::string sweep;
 };
 
 /// A progress bar on standard error, if that is a terminal. It is erased when the work is done.
@@ -158,6 +160,17 @@ void check_placement_options(const Options& options) {
                                 options.policy, fmt::join(known, ", ")));
 }
 
+/// Replays once for each value of --sweep.
+void sweep(const Options& options, const Outputs& outputs, const std::string& command_line) {
+  if (!options.placement.empty()) {
+    throw ArgumentError("--write-placement", "is for one replay, expected no --sweep");
+  }
+  const report::Sweep sweep = run_sweep(options.simulate, options.sweep);
+  outputs.write({options.json.empty() ? "" : report::sweep_json(sweep),
+                 options.html.empty() ? "" : report::sweep_html(sweep, command_line), ""});
+  if (!outputs.take_standard_output()) print(sweep_text(sweep));
+}
+
 void run(Options& options, const CLI::App& command, const std::string& command_line) {
   std::vector<Outputs::Target> inputs = {{"--trace", options.simulate.trace},
                                          {"--cost", options.simulate.cost_file}};
@@ -180,6 +193,9 @@ void run(Options& options, const CLI::App& command, const std::string& command_l
   options.simulate.backend = backend.backend();
   options.simulate.cost = read_cost(options.simulate.cost_file, options.simulate.num_ranks);
   check_synthetic(command, options.simulate.trace);
+  if (!options.sweep.empty()) {
+    return sweep(options, outputs, command_line);
+  }
   SimulateReport report;
   {
     ProgressBar bar;
@@ -253,6 +269,10 @@ void add_simulate(CLI::App& program, std::string command_line) {
               "How many past batches a placement is made from");
   add_integer(*command, "--rebalance-every", kSettings, simulate.rebalance_every, 1, kMaxIndex,
               "Choose a new placement every N batches");
+  add_text(*command, "--sweep", kSettings, "NAME=LOW:HIGH", options->sweep,
+           "Replay once for each value of a setting, LOW:HIGH:STEP or A,B,C, and show the mean "
+           "imbalance by it: how many redundants are enough? NAME is redundants, num-replicas, "
+           "num-ranks, window, rebalance-every or batch-tokens");
   add_solver(*command, options->solver);
   add_backend(*command, options->backend);
   add_threads(*command, "--threads", simulate.jobs,

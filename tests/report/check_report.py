@@ -211,9 +211,21 @@ addEventListener("load", () => {
 </script>"""
 
 
-def look(browser, page, width, folder, address=""):
+# The same for the page of a sweep, which has nothing to choose.
+SWEEP_PROBE = """<script>
+addEventListener("load", () => {
+  const texts = [...document.querySelectorAll("svg text")]
+    .map((text) => text.getBoundingClientRect())
+    .map((box) => ({ left: box.left, right: box.right }));
+  const found = { problems, texts, scroll: document.documentElement.scrollWidth };
+  parent.document.querySelector("pre").textContent = JSON.stringify(found);
+});
+</script>"""
+
+
+def look(browser, page, width, folder, address="", probe=PROBE):
     """Returns what the probe finds on `page`, opened at `address`, in a frame of `width` pixels."""
-    text = page.replace("<style>", WATCH + "<style>", 1).replace("</body>", PROBE + "</body>", 1)
+    text = page.replace("<style>", WATCH + "<style>", 1).replace("</body>", probe + "</body>", 1)
     inside = folder / f"page-{width}.html"
     inside.write_text(text, encoding="utf-8")
     # NOTE: Chromium's windows are at least 500 px wide, so the page is shown in a frame. Only with
@@ -387,6 +399,17 @@ def main():
         opened = look(browser, page, WIDTHS[0], folder, address)["opened"]
         expected = {"layer": "7", "from": "4", "to": "19", "off": ["eplb+stale"]}
         check(opened == expected, f"{address} opens {opened}")
+
+        line = "simulate --trace synthetic:W6_rotating_hotspot --sweep redundants=0:4 --html s.html"
+        command = [Path(sys.argv[1]).resolve(), *line.split()]
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        page = (folder / "s.html").read_text(encoding="utf-8")
+        for width in WIDTHS:
+            found = look(browser, page, width, folder, probe=SWEEP_PROBE)
+            check(not found["problems"], f"errors on the page of a sweep: {found['problems']}")
+            check(found["scroll"] <= width, f"a sweep is {found['scroll']} px wide at {width} px")
+            for text in found["texts"]:
+                check(text["left"] >= 0 and text["right"] <= width, f"clipped: {text}")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 
 #include "core/format.h"
 #include "lplb/simulate.h"
-#include "lplb/version.h"
 #include "simulate/report/answer.h"
-#include "simulate/report/assets.h"
 #include "simulate/report/charts.h"
 #include "simulate/report/markup.h"
+#include "simulate/report/page.h"
 #include "simulate/report/tables.h"
 
 namespace lplb {
@@ -15,47 +14,19 @@ namespace {
 
 using namespace report;
 
-std::string head(const SimulateReport& report) {
-  // The page must not load anything: all that it needs is in it.
-  return formatted(
-      R"(<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; )"
-      R"(style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<meta name="generator" content="lplb {}">
-<title>LPLB replay of {}{}</title>
-<style>
-{}</style>
-</head>
-<body>
-)",
-      version(), escape(report.trace.name), report.trace.synthetic ? " (synthetic)" : "", style());
-}
-
 std::string top(const SimulateReport& report) {
-  return formatted(
-      R"(<header>
-<div class="top"><p>LPLB replay of <b>{}</b>{} · {}, {}, {}, top {}</p>)"
-      R"(<button class="theme" type="button" hidden>Light / dark</button></div>
-{}</header>
-)",
-      escape(report.trace.name), synthetic_badge(report), counted(report.num_batches, "batch"),
-      counted(report.trace.num_layers, "layer"),
-      counted(report.trace.num_logical_experts, "expert"), report.trace.num_topk,
-      answer_html(report));
+  const std::string text =
+      formatted("LPLB replay of <b>{}</b>{} · {}, {}, {}, top {}", escape(report.trace.name),
+                synthetic_badge(report), counted(report.num_batches, "batch"),
+                counted(report.trace.num_layers, "layer"),
+                counted(report.trace.num_logical_experts, "expert"), report.trace.num_topk);
+  return "<header>\n" + page_top(text) + answer_html(report) + "</header>\n";
 }
 
 /// `note` is the page's own text and is not escaped.
 std::string section(const SimulateReport& report, const char* id, const char* title,
                     const std::string& note, const std::string& body) {
-  if (body.empty()) return "";
-  return formatted(
-      "<section aria-labelledby=\"{0}\">\n<h2 id=\"{0}\">{1}{2}</h2>\n<p class=\"note\">{3}</p>\n"
-      "{4}</section>\n",
-      id, title, synthetic_badge(report), note, body);
+  return page_section(id, title + synthetic_badge(report), note, body);
 }
 
 std::string cost_definition(const SimulateReport& report) {
@@ -128,7 +99,9 @@ std::string open_main(const SimulateReport& report) {
 }  // namespace
 
 std::string report_html(const SimulateReport& report, const std::string& command) {
-  std::string out = head(report) + top(report);
+  std::string out = page_head(formatted("LPLB replay of {}{}", report.trace.name,
+                                        report.trace.synthetic ? " (synthetic)" : "")) +
+                    top(report);
   out += open_main(report) + controls_html(report);
   out += section(report, "distribution", "Imbalance of each policy",
                  report.settings.cost
@@ -165,10 +138,7 @@ std::string report_html(const SimulateReport& report, const std::string& command
                  "The same command makes the same figures, "
                  "except for the times.",
                  origin(report, command));
-  return out + formatted(
-                   "</main>\n<footer><p>Made by lplb {}.</p></footer>\n<script>\n{}</script>\n"
-                   "</body>\n</html>\n",
-                   version(), script());
+  return out + "</main>\n" + page_end();
 }
 
 }  // namespace lplb

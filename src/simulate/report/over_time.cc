@@ -4,37 +4,14 @@
 
 #include "core/format.h"
 #include "simulate/report/charts.h"
+#include "simulate/report/lines.h"
 #include "simulate/report/markup.h"
 #include "simulate/report/styles.h"
 
 namespace lplb::report {
 namespace {
 
-constexpr std::size_t kLongestLabel = 18;
-constexpr int kTextGap = 16;             // distance of two lines of text
 constexpr std::int64_t kMostMarks = 64;  // more domains or rebalances are not marked
-
-struct Label {
-  std::size_t policy;
-  double line;  ///< where its line ends; negative if it is cut off at the top
-  double y;     ///< where the label stands
-};
-
-/// Moves labels apart, no farther than needed, and keeps them between 0 and `height`.
-void spread(std::vector<Label>& labels, double gap, double height) {
-  std::stable_sort(labels.begin(), labels.end(),
-                   [](const Label& a, const Label& b) { return a.line < b.line; });
-  double least = 0;
-  for (Label& label : labels) {
-    label.y = std::max(label.line, least);
-    least = label.y + gap;
-  }
-  double most = height;
-  for (auto label = labels.rbegin(); label != labels.rend(); ++label) {
-    label->y = std::min(label->y, most);
-    most = label->y - gap;
-  }
-}
 
 /// The time of a batch, 0 to 1000.
 double time_at(const SimulateReport& report, double batch) {
@@ -43,11 +20,6 @@ double time_at(const SimulateReport& report, double batch) {
 
 double percent_at(const SimulateReport& report, std::int64_t batch) {
   return time_at(report, static_cast<double>(batch)) / 10;
-}
-
-/// The vertical position of a value. Values beyond the axis are above 0.
-double height_at(const Axis& axis, double value, int height) {
-  return height * (1 - (value - axis.low) / (axis.high - axis.low));
 }
 
 /// The points of a line: each bucket's mean at the middle of the bucket. The first and the last
@@ -67,17 +39,6 @@ std::string points(const SimulateReport& report, const PolicyReport& policy, con
     if (out.empty()) add(time_at(report, static_cast<double>(start[i])), value);
     add(time_at(report, 0.5 * static_cast<double>(start[i] + end)), value);
     if (last) add(1000, value);
-  }
-  return out;
-}
-
-std::string value_marks(const Axis& axis, int height) {
-  std::string out;
-  for (int i = 0; i < axis.marks(); ++i) {
-    const double y = height_at(axis, axis.mark(i), height);
-    out += formatted(R"(<line class="grid" x1="0" x2="100%" y1="{0:.1f}" y2="{0:.1f}"/>)"
-                     R"(<text x="-8" y="{1:.1f}" text-anchor="end">{2}</text>)",
-                     y, y + 4, fixed(axis.mark(i), std::max(1, axis.decimals)));
   }
   return out;
 }
@@ -196,25 +157,14 @@ std::string lines(const SimulateReport& report, const std::vector<std::string>& 
   return out;
 }
 
-/// The names of the lines, each with a leader from the end of its line.
-std::string ends(const SimulateReport& report, const std::vector<std::string>& classes,
-                 const Axis& axis, int height) {
-  std::vector<Label> labels;
-  for (std::size_t i = 0; i < report.policies.size(); ++i) {
-    const std::vector<double>& values = report.policies[i].over_time;
-    const auto last = std::find_if(values.rbegin(), values.rend(),
+/// The value at which each line ends.
+std::vector<double> last_values(const SimulateReport& report) {
+  std::vector<double> out;
+  out.reserve(report.policies.size());
+  for (const PolicyReport& policy : report.policies) {
+    const auto last = std::find_if(policy.over_time.rbegin(), policy.over_time.rend(),
                                    [](double value) { return std::isfinite(value); });
-    const double end = last == values.rend() ? 1 : *last;
-    labels.push_back({i, height_at(axis, end, height), 0});
-  }
-  spread(labels, kTextGap, height);
-  std::string out;
-  for (const Label& label : labels) {
-    out += formatted(R"(<g class="{}"><polyline class="line" points="2,{:.1f} 18,{:.1f}"/>)"
-                     R"(<text class="end" x="22" y="{:.1f}">{}{}</text></g>)",
-                     classes[label.policy], std::max(0.0, label.line), label.y, label.y + 4,
-                     escape(shorten(report.policies[label.policy].name, kLongestLabel)),
-                     label.line < 0 ? " ▴" : "");
+    out.push_back(last == policy.over_time.rend() ? 1 : *last);
   }
   return out;
 }
@@ -223,13 +173,10 @@ std::string ends(const SimulateReport& report, const std::vector<std::string>& c
 
 std::string over_time_html(const SimulateReport& report) {
   if (!has_time(report)) return "<p>No batch was replayed.</p>\n";
-  const int height = std::max(240, kTextGap * static_cast<int>(report.policies.size() + 2));
+  const int height = chart_height(report.policies.size());
   std::vector<double> worst;
-  std::size_t longest = 0;
-  for (const PolicyReport& policy : report.policies) {
-    worst.push_back(worst_of(policy));
-    longest = std::max(longest, std::min(policy.name.size(), kLongestLabel));
-  }
+  worst.reserve(report.policies.size());
+  for (const PolicyReport& policy : report.policies) worst.push_back(worst_of(policy));
   const Axis axis = make_axis(1, axis_end(worst), kMinSpan, 5);
   const std::vector<std::string> classes = policy_classes(report);
   // Lines of policies that are cut off leave the plot at its top.
@@ -244,11 +191,12 @@ std::string over_time_html(const SimulateReport& report) {
 {}<figcaption>{}</figcaption>
 </figure>
 )",
-                   (cut ? 40 : 24) + 8 * longest, height, description(report),
-                   value_marks(axis, height), batch_marks(report, height),
-                   domain_marks(report, height), rebalance_marks(report, height), height + 37,
-                   cut ? " cut" : "", height, height, lines(report, classes, axis, height),
-                   ends(report, classes, axis, height), dash_key(report), caption(report));
+                   end_width(report, cut), height, description(report), value_marks(axis, height),
+                   batch_marks(report, height), domain_marks(report, height),
+                   rebalance_marks(report, height), height + 37, cut ? " cut" : "", height, height,
+                   lines(report, classes, axis, height),
+                   line_ends(report, classes, last_values(report), axis, height), dash_key(report),
+                   caption(report));
 }
 
 }  // namespace lplb::report
