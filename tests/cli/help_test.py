@@ -209,6 +209,12 @@ class Help(support.CommandTest):
         self.assertEqual(self.complete("lplb solve --solver "), {"auto", "cut", "flow", "ipm"})
         for command in ("solve", "plan", "simulate", "bench"):
             self.assertEqual(self.complete(f"lplb {command} --backend "), {"auto", "cpu", "cuda"})
+        policies = ",".join(self.complete("lplb simulate --policies "))
+        self.ok(
+            "simulate --trace synthetic:W0_balanced --synthetic-num-steps 1 "
+            f"--synthetic-num-tokens 64 --num-ranks 16 --policies {policies} "
+            f"--cost {ROOT / 'data/cost/h200-dsv3-bf16.json'}"
+        )
         self.assertEqual(self.complete("lplb completion "), {"bash", "zsh", "fish"})
         self.assertEqual(self.complete("lplb solve --load scr"), {"script"})
         self.assertEqual(self.complete("lplb solve "), self.listed("solve"))
