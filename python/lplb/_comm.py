@@ -55,7 +55,15 @@ def read_comm(comm: Any, group: Any) -> Comm:
             f"comm: is {describe(comm)}, expected an ncclComm_t as an int, or a DeepEP "
             "buffer: an attribute `group`, or `nccl_comm_handle.get()`"
         )
-    if found is None and group is None:
+    if found is not None and not callable(getattr(found, "rank", None)):
+        # DeepEP V1 made with comm=: an MPI communicator, whose `rank` is a number.
+        if group is None:
+            raise TypeError(
+                f"comm: is a {type(comm).__name__} with a group of type {type(found).__name__}, "
+                "expected the argument group too, a torch.distributed.ProcessGroup"
+            )
+        found = None
+    elif found is None and group is None:
         raise ValueError(
             f"comm: is a {type(comm).__name__} without a `group`, expected the argument group too"
         )

@@ -375,6 +375,20 @@ def test_bad_arguments_say_what_is_wrong(
     assert words in str(raised.value)
 
 
+def test_a_buffer_with_a_communicator_of_mpi(alone: Any) -> None:
+    class Intracomm:
+        """An mpi4py.MPI.Comm, which DeepEP V1 keeps as its group if it is made with comm=."""
+
+        rank, size = 0, 1
+
+    buffer: Any = BufferWithoutGroup(None)
+    buffer.group = Intracomm()
+    placement = lplb.Placement([0, 1], num_ranks=1)
+    with pytest.raises(TypeError, match="group of type Intracomm, expected the argument group too"):
+        lplb.Planner(placement, rank=0, comm=buffer)
+    assert lplb.Planner(placement, group=alone, comm=buffer).group is alone
+
+
 def test_a_group_given_with_a_buffer_must_be_its(alone: Any) -> None:
     class Other:
         def rank(self) -> int:
