@@ -22,6 +22,7 @@ from lplb._placement import (
 from lplb._planner import Planner
 from lplb._replicate import CopyCost, Replication, replicate
 from lplb._results import ExchangeStats, PlannerStats, Quotas
+from lplb._shared import SharedPlanner
 from lplb._simulate import SimulateReport, simulate
 from lplb._split import Split, count, imbalance, map_tokens, solve, split_evenly
 
@@ -39,6 +40,7 @@ __all__ = [
     "PlannerStats",
     "Quotas",
     "Replication",
+    "SharedPlanner",
     "SimulateReport",
     "Split",
     "Topology",

@@ -17,6 +17,7 @@ from optional import torch
 from ranks import run_ranks
 from vllm_ranks import base_router, eplb_state, plugin, policy
 
+import lplb
 from lplb.engines._seams import UnsupportedEngine
 
 
@@ -145,6 +146,37 @@ def test_ranks_with_the_same_tokens(tmp_path: pathlib.Path) -> None:
     run(check_same_tokens, 2, tmp_path)
 
 
+def check_blocks(rank: int, size: int, _folder: str) -> None:
+    """The ranks of a tensor-parallel group share their tokens, those of two groups do not."""
+    messages = begin()
+    groups = [torch.distributed.new_group([place, place + 2], backend="gloo") for place in (0, 1)]
+    group = types.SimpleNamespace(device_group=groups[rank % 2])
+    v.parallel_state.get_dp_group = lambda: group
+    model = v.Model()
+    config = v.make_config(2, 2, use_sequence_parallel_moe=False, all2all_backend="moonep")
+    state = v.make_state(config, ("main", model))
+    for batch in range(3):
+        ids = v.draw(10 * batch + rank // 2, 60)
+        slots = model.moe_layers[1].map(ids)
+        v.expect_right(model, 1, ids, slots)
+        told = v.everyone(slots)
+        assert torch.equal(told[0], told[1]) and torch.equal(told[2], told[3])
+        loads = torch.stack([v.rank_loads(told[r], model, True) for r in (0, 2)]).sum(0)
+        # Four ranks of three slots: the best that this placement allows.
+        both = torch.cat([v.draw(10 * batch, 60), v.draw(10 * batch + 1, 60)])
+        load = torch.bincount(both.flatten().long(), minlength=v.EXPERTS).numpy()
+        best = lplb.solve(lplb.Placement(v.weights_of(model, 1).numpy(), 4, v.EXPERTS), load)
+        assert int(loads.max()) == int(best.max_load)
+        new = torch.roll(state.model_states["main"].physical_to_logical_map, 1, 1).clone()
+        v.move_weights(None, new, model.expert_weights, None, None)
+        eplb_state._commit_eplb_maps(state.model_states["main"], new)
+    assert len(messages.about("the ranks of a tensor-parallel group share their tokens")) == 1
+
+
+def test_tensor_parallel_groups_share_tokens(tmp_path: pathlib.Path) -> None:
+    run(check_blocks, 4, tmp_path)
+
+
 def check_sequence_parallel(rank: int, size: int, _folder: str) -> None:
     """A rank has a part of the batch; vLLM tells how many tokens the whole batch has."""
     begin()
@@ -230,16 +262,18 @@ def installed() -> Iterator[None]:
 
 def test_configurations_that_cannot_be_served() -> None:
     layers = [types.SimpleNamespace(do_naive_dispatch_combine=False)]
-    assert plugin.tokens_are_same(v.make_config(2, 1), layers)
-    assert not plugin.tokens_are_same(v.make_config(1, 2), layers)
-    assert not plugin.tokens_are_same(v.make_config(2, 2), layers)
+    assert plugin.whose_tokens(v.make_config(2, 1), layers) == "all"
+    assert plugin.whose_tokens(v.make_config(1, 2), layers) == "own"
+    assert plugin.whose_tokens(v.make_config(2, 2), layers) == "own"
     shared = v.make_config(2, 2, use_sequence_parallel_moe=False, all2all_backend="moonep")
-    with pytest.raises(UnsupportedEngine, match="moonep with tensor_parallel_size 2, expected"):
-        plugin.tokens_are_same(shared, layers)
+    assert plugin.whose_tokens(shared, layers) == "block"
     naive = [types.SimpleNamespace(do_naive_dispatch_combine=True)]
-    assert plugin.tokens_are_same(shared, naive)
-    with pytest.raises(UnsupportedEngine, match="some gather their tokens before routing"):
-        plugin.tokens_are_same(shared, [*naive, *layers])
+    assert plugin.whose_tokens(shared, naive) == "all"
+    with pytest.raises(UnsupportedEngine, match="some gather tokens before routing"):
+        plugin.whose_tokens(shared, [*naive, *layers])
+    shared.prefill_context_parallel_size = 2
+    with pytest.raises(UnsupportedEngine, match="context_parallel_size: is 2 with tensor_par"):
+        plugin.whose_tokens(shared, layers)
     with pytest.raises(UnsupportedEngine, match="enable_elastic_ep: is on"):
         plugin.check_config(types.SimpleNamespace(enable_elastic_ep=True))
 

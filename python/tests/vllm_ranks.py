@@ -264,4 +264,4 @@ class Messages(logging.Handler):
         return [line for line in self.lines if words in line]
 
 
-__all__ = ["base_router", "eplb_state", "plugin", "policy"]
+__all__ = ["base_router", "eplb_state", "parallel_state", "plugin", "policy"]

@@ -49,6 +49,13 @@ SIGNATURES = {
     ),
 }
 
+# What the log says.
+WHOSE = {
+    "all": "all ranks have the same tokens",
+    "own": "each rank has its own tokens",
+    "block": "the ranks of a tensor-parallel group share their tokens",
+}
+
 # More tokens than a batch has. vLLM's kernel multiplies it by the experts of a token, in int32.
 ALL_TOKENS = 1 << 24
 
@@ -158,26 +165,26 @@ def check_config(config: Any) -> None:
         raise UnsupportedEngine("enable_expert_parallel: is off, expected on")
 
 
-def tokens_are_same(config: Any, layers: Any) -> bool:
-    """Whether all ranks have the same tokens when experts are chosen, or each has its own.
+def whose_tokens(config: Any, layers: Any) -> str:
+    """ "all": every rank has the same tokens when experts are chosen. "own": each rank has its own.
 
-    Raises UnsupportedEngine if it is neither.
+    "block": those of a tensor-parallel group share theirs. Raises UnsupportedEngine otherwise.
     """
     gathers = {_gathers_first(layer) for layer in layers}
     if len(gathers) > 1:
-        raise UnsupportedEngine(
-            "moe_layers: some gather their tokens before routing, others do not"
-        )
+        raise UnsupportedEngine("moe_layers: some gather tokens before routing, others do not")
     if gathers == {True}:
-        return True
+        return "all"
     if config.data_parallel_size == 1 and config.prefill_context_parallel_size == 1:
-        return True
+        return "all"
     if config.tensor_parallel_size == 1 or config.use_sequence_parallel_moe:
-        return False
+        return "own"
+    if config.prefill_context_parallel_size == 1:
+        return "block"
     raise UnsupportedEngine(
-        f"all2all_backend: is {config.all2all_backend} with tensor_parallel_size "
-        f"{config.tensor_parallel_size}, expected a backend with sequence-parallel MoE: the ranks "
-        "of a tensor-parallel group share their tokens, and would choose apart"
+        f"prefill_context_parallel_size: is {config.prefill_context_parallel_size} with "
+        f"tensor_parallel_size {config.tensor_parallel_size}, expected sequence-parallel MoE: the "
+        "ranks of a tensor-parallel group share their tokens, and would choose apart"
     )
 
 
@@ -203,8 +210,8 @@ class Model:
         import torch
 
         self.state, self.config, self.version = state, config, version
-        self.planners: list[lplb.Planner] = []
-        self.same_tokens = False
+        self.planners: list[lplb.Planner | lplb.SharedPlanner] = []
+        self.tokens = "own"
         #: Batches that vLLM mapped, because its maps were not those of the planners.
         self.stale_batches = 0
         maps = state.physical_to_logical_map
@@ -274,18 +281,11 @@ class Model:
     def _start(self, num_topk: int) -> None:
         group = find("vllm.distributed.parallel_state:get_ep_group")().device_group
         layers = self.state.model.moe_layers
-        self.same_tokens = tokens_are_same(self.config, layers)
+        self.tokens = whose_tokens(self.config, layers)
         most = max((_max_tokens(layer) for layer in layers), default=32768)
         placements = self._placements(self.state.physical_to_logical_map)
         self.planners = [
-            lplb.Planner(
-                placements,
-                group=None if self.same_tokens else group,
-                same_tokens=self.same_tokens,
-                num_topk=num_topk,
-                max_tokens=most * (group.size() if self.same_tokens else 1),
-            )
-            for _ in self.counts()
+            self._plan(placements, group, num_topk=num_topk, max_tokens=most) for _ in self.counts()
         ]
         self._known = self._versions()
         logger.info(
@@ -296,11 +296,25 @@ class Model:
             len(placements),
             placements[0].num_physical_experts,
             group.size(),
-            "all ranks have the same tokens"
-            if self.same_tokens
-            else "each rank has its own tokens",
+            WHOSE[self.tokens],
             len(self.planners),
         )
+
+    def _plan(
+        self, placements: list[lplb.Placement], group: Any, *, num_topk: int, max_tokens: int
+    ) -> lplb.Planner | lplb.SharedPlanner:
+        if self.tokens == "own":
+            return lplb.Planner(placements, group=group, num_topk=num_topk, max_tokens=max_tokens)
+        if self.tokens == "block":
+            return lplb.SharedPlanner(
+                placements,
+                group=find("vllm.distributed.parallel_state:get_dp_group")().device_group,
+                shared_by=self.config.tensor_parallel_size,
+                num_topk=num_topk,
+                max_tokens=max_tokens,
+            )
+        most = max_tokens * group.size()  # it may be the tokens of all ranks
+        return lplb.Planner(placements, same_tokens=True, num_topk=num_topk, max_tokens=most)
 
     def choose(self, topk_ids: Any, layer: int, num_unpadded: Any) -> Any:
         """The slots of a batch."""
@@ -318,7 +332,7 @@ class Model:
         """How many of this rank's tokens are real. vLLM counts those of the whole batch."""
         import torch
 
-        if self.same_tokens and _gathers_first(self.state.model.moe_layers[0]):
+        if self.tokens == "all" and _gathers_first(self.state.model.moe_layers[0]):
             return None  # the padding of each rank is in between
         first = 0
         if self.config.use_sequence_parallel_moe:  # this rank has a part of the batch
