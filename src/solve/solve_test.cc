@@ -154,6 +154,18 @@ TEST(Solve, ForcedCutRefusesNineRanks) {
   }
 }
 
+/// The mean of each part is a bound that flow knows before its first step.
+TEST(Solve, FlowTakesNoStepIfPartsCanBeLevelled) {
+  const Index map[] = {0, 1, 0, 2,
+                       3, 4, 3, 5};  // ranks 0 and 1 share expert 0, ranks 2 and 3 expert 3
+  const Load load[] = {100, 10, 20, 300, 30, 40};
+  const Split split =
+      solve(make_placement(4, 6, map), load, {.solver = Solver::kFlow, .max_steps = 0});
+  EXPECT_EQ(split.status, SolveStatus::kOptimal);
+  EXPECT_EQ(split.max_load, 185);
+  EXPECT_EQ(split.lower_bound, 185);
+}
+
 TEST(Solve, StepLimitLeavesAFeasibleSplitAndAnHonestBound) {
   int bounded = 0;
   for (const Instance& instance : adversarial_instances()) {
