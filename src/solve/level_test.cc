@@ -9,6 +9,10 @@
 #include <random>
 #include <vector>
 
+#include "solve/solvers.h"
+#include "solve/tables.h"
+#include "solve/workspace.h"
+
 namespace lplb::solvers {
 namespace {
 
@@ -105,6 +109,30 @@ TEST(Level, SpeedsOfHugeLoads) {
   const Loads x = speeds(w, {0, 0}, {1, 2});
   EXPECT_EQ(x[0] + x[1], w);
   EXPECT_NEAR(static_cast<double>(x[1]) / static_cast<double>(x[0]), 2.0, 1e-12);
+}
+
+/// The sweeps end when no expert changes.
+TEST(LevelExpert, SaysWhetherItChangesAnything) {
+  const Index map[] = {0, 1, 0, 2};  // expert 0 on both ranks
+  const SplitProblem problem(make_placement(2, 3, map));
+  Buffers buffers;
+  buffers.resize(problem.tables());
+  buffers.want = {10};
+  buffers.take = {2, 8};
+  buffers.rank_load = {2, 14};  // 6 tokens of expert 2
+  EXPECT_TRUE(level_expert(problem.tables(), 0, buffers));
+  EXPECT_THAT(buffers.take, ElementsAre(8, 2));
+  EXPECT_THAT(buffers.rank_load, ElementsAre(8, 8));
+  EXPECT_FALSE(level_expert(problem.tables(), 0, buffers));
+}
+
+TEST(Tables, ColoursAreAsFewAsTheGreedyOrderNeeds) {
+  const auto colours = [](Index ranks, const std::vector<Index>& map) {
+    const Index experts = *std::max_element(map.begin(), map.end()) + 1;
+    return SplitProblem(make_placement(ranks, experts, map)).tables().colour;
+  };
+  EXPECT_THAT(colours(4, {0, 1, 0, 2, 3, 4, 3, 5}), ElementsAre(0, 0));
+  EXPECT_THAT(colours(3, {0, 1, 1, 2, 0, 2}), ElementsAre(0, 1, 2));
 }
 
 }  // namespace
