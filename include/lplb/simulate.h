@@ -66,8 +66,9 @@ struct SimulateOptions {
   /// The bytes of one expert's weights in one layer; 0: not known. With it the report says how many
   /// bytes a rebalance moves.
   std::int64_t expert_bytes = 0;
-  /// Called with (batches done, all batches), from one thread at a time. -1: their number is not
-  /// known.
+  /// Called with (batches done, all batches) in the calling thread, between blocks of batches: on
+  /// the CPU a few times a second, unless a batch takes longer. -1: their number is not known. An
+  /// exception ends the replay and comes out of simulate().
   std::function<void(std::int64_t, std::int64_t)> progress = nullptr;
 };
 

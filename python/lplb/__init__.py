@@ -25,6 +25,7 @@ from lplb._results import ExchangeStats, PlannerStats, Quotas
 from lplb._shared import SharedPlanner
 from lplb._simulate import SimulateReport, simulate
 from lplb._split import Split, count, imbalance, map_tokens, solve, split_evenly
+from lplb._sweep import SweepResult, sweep
 
 __version__ = version()
 
@@ -43,6 +44,7 @@ __all__ = [
     "SharedPlanner",
     "SimulateReport",
     "Split",
+    "SweepResult",
     "Topology",
     "__version__",
     "calibrate",
@@ -60,5 +62,6 @@ __all__ = [
     "simulate",
     "solve",
     "split_evenly",
+    "sweep",
     "topology",
 ]

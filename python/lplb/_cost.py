@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import pathlib
+import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 from lplb import _lplb
 from lplb._arrays import check_int
@@ -91,6 +94,13 @@ class CostModel:
         """Writes the file that :meth:`load` reads. OSError if that fails."""
         _lplb.save_cost_model(self._model, os.fspath(path))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A model is pickled as the text of its file."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "cost.json")
+            self.save(path)
+            return _from_text, (path.read_text(encoding="utf-8"),)
+
     @property
     def unit(self) -> str:
         """The unit of all costs."""
@@ -117,3 +127,10 @@ class CostModel:
 
     def __repr__(self) -> str:
         return f"CostModel(unit={self.unit!r}, num_tables={self.num_tables})"
+
+
+def _from_text(text: str) -> CostModel:
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "cost.json")
+        path.write_text(text, encoding="utf-8")
+        return CostModel.load(path)

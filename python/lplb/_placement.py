@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lplb import _lplb
+from lplb import _lplb, _placement_files
 from lplb._arrays import check_int, describe, like, to_numpy
 from lplb._lplb import Topology
 
@@ -81,6 +82,63 @@ class Placement(_lplb.Placement):
             *_ranks(rank_speed, rank_alive),
         )
 
+    @property
+    def physical_to_logical(self) -> NDArray[np.int32]:
+        return _fixed(super().physical_to_logical)
+
+    @property
+    def logical_to_physical(self) -> NDArray[np.int32]:
+        return _fixed(super().logical_to_physical)
+
+    @property
+    def replica_count(self) -> NDArray[np.int32]:
+        return _fixed(super().replica_count)
+
+    @property
+    def rank_speed(self) -> NDArray[np.float64]:
+        return _fixed(super().rank_speed)
+
+    @property
+    def rank_alive(self) -> NDArray[np.uint8]:
+        return _fixed(super().rank_alive)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a placement file with this one layer, for the command and for load()."""
+        Placement.save_layers(path, [self])
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Placement:
+        """The placement of a file with one layer. ValueError if the file is bad or has more."""
+        found = Placement.load_layers(path)
+        if len(found) != 1:
+            raise ValueError(f"{os.fspath(path)}: has {len(found)} layers; load_layers() reads all")
+        return found[0]
+
+    @staticmethod
+    def save_layers(
+        path: str | os.PathLike[str],
+        placements: Sequence[Placement],
+        layers: Sequence[int] | None = None,
+    ) -> None:
+        """Writes a placement file (docs/formats.md) with a row for each placement.
+
+        All have the same ranks, experts, nodes, speeds and dead ranks. `layers` are the model's
+        numbers of the layers, if they are not 0, 1, 2 and so on. An existing file is replaced as a
+        whole.
+        """
+        for i, placement in enumerate(placements):
+            check_placement(placement, f"placements[{i}]")
+        _placement_files.write(path, placements, layers)
+
+    @staticmethod
+    def load_layers(path: str | os.PathLike[str]) -> list[Placement]:
+        """The placements of a file, one for each of its layers. ValueError if the file is bad."""
+        try:
+            arguments, options = _placement_files.read(path)
+            return layers_of(*arguments, **options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
+
     def redundancy_mapping(self) -> NDArray[np.int32]:
         """The redundants as DeepEP 2.5's `EPBuffer.lb_prefetch_weights()` takes them.
 
@@ -106,6 +164,12 @@ class Placement(_lplb.Placement):
             self.rank_speed,
             self.rank_alive,
         )
+
+
+def _fixed(array: NDArray[Any]) -> NDArray[Any]:
+    """`array`, which nobody can write to: a placement does not change."""
+    array.flags.writeable = False
+    return array
 
 
 def _ranks(rank_speed: Any, rank_alive: Any) -> tuple[Any, Any]:

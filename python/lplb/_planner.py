@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast, overload
 
 from lplb import _lplb
 from lplb._arrays import check_int
-from lplb._batch import check_layer
+from lplb._base import PlannerBase
 from lplb._group import Group
+from lplb._names import BackendName, SolverName, TransportName
 from lplb._paths import Paths
 from lplb._placement import Placement
 from lplb._results import ExchangeStats, PlannerStats, Quotas, add_up
@@ -25,7 +25,7 @@ from lplb._settings import (
 )
 
 
-class Planner:
+class Planner(PlannerBase):
     """Sends each batch's tokens to replicas so that the fullest rank has least.
 
     A batch is counted, the ranks exchange their counts, the split is solved, and the tokens are
@@ -117,6 +117,11 @@ class Planner:
     and allocates nothing but the result. A CUDA graph can capture it. Batches and updates of one
     layer must follow each other on the device.
 
+    Copies: copy.copy(), copy.deepcopy() and pickle make a new planner with the same settings and
+    the placements of now; counters and history begin anew. A copy uses the same process group, and
+    making it is collective, as construction is. A planner with a group cannot be pickled. It has no
+    part in a module's state_dict(). `with planner:` calls close() at the end.
+
     torch.compile: run() is the operator torch.ops.lplb.plan; the compiler may merge two calls on
     the same tensor, which would give the same ids. With staleness (plan_stale) a call has an effect
     on the next one: the compiler keeps all calls, in order, and activation checkpointing must not
@@ -144,19 +149,19 @@ class Planner:
         num_topk: int = 8,
         max_tokens: int = 32768,
         max_redundants: int = 0,
-        solver: str = "auto",
+        solver: SolverName = "auto",
         max_steps: int = -1,
         rank: int | None = None,
         group: Any = None,
         same_tokens: bool = False,
-        transport: str = "auto",
+        transport: TransportName = "auto",
         comm: Any = None,
         timeout: float = 10.0,
         staleness: int = 0,
         keep_history: bool = False,
         window: int = 0,
         decay: float = 1.0,
-        backend: str = "auto",
+        backend: BackendName = "auto",
         quotas: bool = False,
         checks: bool = False,
     ) -> None:
@@ -208,7 +213,9 @@ class Planner:
             from lplb import original
 
             return cast("Planner", original.Planner(*args, **kwargs))
-        return super().__new__(cls)
+        self = super().__new__(cls)
+        self._arguments = kwargs
+        return self
 
     # NOTE: without it inspect.signature() and help() would show those of __new__.
     cast("Any", __new__).__signature__ = inspect.signature(__init__)
@@ -374,6 +381,12 @@ class Planner:
         """
         self._gpu.join()
 
+    @overload
+    def stats(self, layer: int | None = None, *, wait: Literal[True] = True) -> PlannerStats: ...
+
+    @overload
+    def stats(self, layer: int | None = None, *, wait: bool) -> PlannerStats | None: ...
+
     def stats(self, layer: int | None = None, *, wait: bool = True) -> PlannerStats | None:
         """Counters of one layer, or of all. On a GPU it waits for the stream.
 
@@ -421,30 +434,3 @@ class Planner:
         """Forgets the history of all layers."""
         self._host.clear_history()
         self._gpu.clear_history(self._stream())
-
-    def _layer(self, layer: int) -> int:
-        return check_layer(layer, self._settings.num_layers)
-
-    def _layers(self, layer: int | None) -> Sequence[int]:
-        return range(self._settings.num_layers) if layer is None else [self._layer(layer)]
-
-    def _find_torch(self) -> Any:
-        """The adapter for PyTorch, if the program uses PyTorch; otherwise None."""
-        if sys.modules.get("torch") is not None:
-            from lplb import _operators, _torch  # noqa: F401, the operators register themselves
-
-            self._torch = _torch
-        return self._torch
-
-    def _adapter(self, topk_idx: Any) -> Any:
-        torch = self._torch if self._torch is not None else self._find_torch()
-        if torch is not None and isinstance(topk_idx, torch.Tensor):
-            return torch
-        from lplb import _generic
-
-        return _generic
-
-    def _stream(self) -> int:
-        """The current stream on the planner's GPU; 0 if it is on none."""
-        index = self._gpu.index
-        return self._torch.raw_stream(index) if self._torch is not None and index >= 0 else 0

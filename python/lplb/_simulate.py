@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lplb import _lplb
 from lplb._arrays import check_int
 from lplb._cost import CostModel
+from lplb._frame import flat, frame_of
+from lplb._names import SolverName
 from lplb._placement import Placement, layers_of
+from lplb._progress import line_of
 
 
 class SimulateReport(dict[str, Any]):
@@ -22,11 +26,24 @@ class SimulateReport(dict[str, Any]):
     `lplb simulate --write-placement` writes.
     """
 
-    def __init__(self, text: str, html: str, placements: dict[str, str]) -> None:
+    def __init__(self, text: str, page: str, placements: dict[str, str]) -> None:
         super().__init__(json.loads(text))
         self.json = text
-        self.html = html
+        self.html = page
         self.placements = placements
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{p['name']} {p['imbalance']['mean']:.3f}" for p in self["policies"])
+        return f"SimulateReport({self['trace']['name']}: mean imbalance {means})"
+
+    def _repr_html_(self) -> str:
+        """The page, for notebooks: in a frame of its own."""
+        style = "width:100%;height:900px;border:0"
+        return f'<iframe srcdoc="{html.escape(self.html)}" style="{style}"></iframe>'
+
+    def to_frame(self) -> Any:
+        """The figures as a pandas.DataFrame, a row for each policy. ImportError without pandas."""
+        return frame_of([{"policy": p["name"], **flat(p)} for p in self["policies"]])
 
     def placement(self, name: str) -> list[Placement]:
         """The same for one policy, a :class:`Placement` for each layer.
@@ -67,10 +84,11 @@ def simulate(
     window: int = 8,
     rebalance_every: int = 1,
     cost: CostModel | str | os.PathLike[str] | None = None,
-    solver: str = "auto",
+    solver: SolverName = "auto",
     jobs: int = 1,
     expert_bytes: int | None = None,
     seed: int = 0,
+    progress: Callable[[int, int], object] | bool = False,
 ) -> SimulateReport:
     """Replays a trace through placement and split policies: the imbalance that each gives.
 
@@ -105,6 +123,10 @@ def simulate(
         its gap to the proven bound.
     expert_bytes : int, optional
         Bytes of one expert's weights in one layer, to say how much a rebalance moves.
+    progress : callable or bool
+        Called a few times a second with (batches done, all batches), or -1 for a number that is not
+        known. True: a line on standard error. Ctrl-C, or an exception that it raises, ends the
+        replay.
     num_ranks, num_nodes, num_groups, redundants, solver, jobs, seed :
         The options of `lplb simulate`.
 
@@ -134,7 +156,7 @@ def simulate(
     path = "" if cost is None or isinstance(cost, CostModel) else os.fspath(cost)
     model = cost if isinstance(cost, CostModel) or cost is None else CostModel.load(path)
     size = 0 if expert_bytes is None else check_int(expert_bytes, "expert_bytes", 1)
-    text, html, placements = _lplb.simulate(
+    text, page, placements = _lplb.simulate(
         os.fspath(trace),
         check_int(num_ranks, "num_ranks"),
         check_int(num_nodes, "num_nodes"),
@@ -155,5 +177,6 @@ def simulate(
         size,
         check_int(seed, "seed"),
         "lplb.simulate()",
+        line_of("batches") if progress is True else progress if callable(progress) else None,
     )
-    return SimulateReport(text, html, dict(placements))
+    return SimulateReport(text, page, dict(placements))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from lplb import _lplb
 from lplb._arrays import check_int, kind_of, like, to_numpy
 from lplb._cost import CostModel
+from lplb._names import AnySolverName, BackendName
 from lplb._placement import Placement, check_placement, tokens_of
 
 
@@ -65,6 +66,11 @@ class Split:
     cost_bottleneck_ranks: Any = None
     rank_cost: Any = None
     active_experts: Any = None
+    _how: dict[str, Any] = field(repr=False, default_factory=dict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A split is pickled as its input, and solved again: solvers are deterministic."""
+        return _solved_again, (self._placement, self._load, self._how, self._cost, self.backend)
 
     @property
     def imbalance(self) -> float:
@@ -83,11 +89,11 @@ def solve(
     placement: Placement,
     load: Any,
     *,
-    solver: str = "auto",
+    solver: AnySolverName = "auto",
     max_steps: int = -1,
     tolerance: float = 1e-6,
     max_iterations: int = 60,
-    backend: str = "cpu",
+    backend: BackendName = "cpu",
     cost: CostModel | None = None,
 ) -> Split:
     """Splits each expert's tokens over its replicas so that the fullest rank has least.
@@ -163,7 +169,19 @@ def solve(
         tokens,
         split,
         **costs,
+        _how={
+            "solver": solver,
+            "max_steps": max_steps,
+            "tolerance": tolerance,
+            "max_iterations": max_iterations,
+        },
     )
+
+
+def _solved_again(
+    placement: Placement, load: Any, how: dict[str, Any], cost: CostModel | None, backend: str
+) -> Split:
+    return replace(solve(placement, load, cost=cost, **how), backend=backend)
 
 
 def split_evenly(placement: Placement, load: Any) -> Any:

@@ -394,7 +394,7 @@ phy2log, ep_group, deep_ep_initialized
         self._shares = None  # the first solve_probs() makes new ones
         device, slots = self._device, self.n_local_routed_experts
         own = self.n_local_logical_routed_experts
-        phy2log = placement.physical_to_logical
+        phy2log = placement.physical_to_logical.copy()
         physical = np.arange(phy2log.size)
         is_original = physical % slots < own
         log2phy = np.full((self.n_logical_routed_experts, 2), -1, dtype=np.int32)
@@ -415,7 +415,7 @@ phy2log, ep_group, deep_ep_initialized
         columns = np.where(home < 0, replicated, num_replicated + home)
         self.phy2log = torch.from_numpy(phy2log).to(device)
         self._log2phy = torch.from_numpy(log2phy).to(device)
-        self._logcnt = torch.from_numpy(placement.replica_count).to(device)
+        self._logcnt = torch.from_numpy(placement.replica_count.copy()).to(device)
         self._combined = torch.from_numpy(combined).to(device)
         self._variable = torch.from_numpy(variable).to(device)
         self._columns = torch.from_numpy(columns.astype(np.int64)).to(device)

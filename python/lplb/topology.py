@@ -15,6 +15,7 @@ Examples
 
 from __future__ import annotations
 
+import copyreg
 from typing import Any
 
 import numpy as np
@@ -62,3 +63,10 @@ def custom(r2o: Any, name: str = "r2o") -> Topology:
 def parse(name: str) -> Topology:
     """ "cube", "hypercube", "torus:MxN", "ring:N" or "r2o:FILE"."""
     return _lplb.topology_parse(name)
+
+
+def _reduce(topology: Topology) -> tuple[Any, ...]:
+    return custom, (topology.r2o, topology.name)
+
+
+copyreg.pickle(Topology, _reduce)

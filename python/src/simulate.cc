@@ -18,7 +18,7 @@ nb::typed<nb::tuple, std::string, std::string, std::vector<NamedText>> run_simul
     std::int64_t skip_steps, bool drop_repeats, std::int64_t warm_up, Index window,
     Index rebalance_every, const CostModel* cost, const std::string& cost_file,
     const std::string& solver, int jobs, std::int64_t expert_bytes, std::uint64_t seed,
-    const std::string& command) {
+    const std::string& command, const nb::object& progress) {
   SimulateOptions options;
   options.trace = trace;
   options.synthetic.seed = seed;
@@ -39,6 +39,12 @@ nb::typed<nb::tuple, std::string, std::string, std::vector<NamedText>> run_simul
   options.solver = parse_solver(solver);
   options.jobs = jobs;
   options.expert_bytes = expert_bytes;
+  // Called between blocks of batches, in this thread: an exception ends the replay.
+  options.progress = [&progress](std::int64_t done, std::int64_t all) {
+    const nb::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    if (!progress.is_none()) progress(done, all);
+  };
   std::string json, html;
   std::vector<NamedText> placements;
   without_gil([&] {
@@ -58,7 +64,8 @@ void bind_simulate(nb::module_& m) {
   m.def("simulate", &run_simulation, "trace"_a, "num_ranks"_a, "num_nodes"_a, "num_groups"_a,
         "redundants"_a, "num_replicas"_a, "policies"_a, "batch_tokens"_a, "skip_steps"_a,
         "drop_repeats"_a, "warm_up"_a, "window"_a, "rebalance_every"_a, "cost"_a.none(),
-        "cost_file"_a, "solver"_a, "jobs"_a, "expert_bytes"_a, "seed"_a, "command"_a);
+        "cost_file"_a, "solver"_a, "jobs"_a, "expert_bytes"_a, "seed"_a, "command"_a,
+        "progress"_a.none());
   m.def("synthetic_names", &synthetic_names);
 }
 

@@ -145,7 +145,7 @@ def test_run_dense_is_run(cube: lplb.Placement, device: str) -> None:
     sent, targets = planner.run_dense(probs, routing_map)
     assert sent.shape == targets.shape == (40, 80) and targets.dtype == torch.bool
     assert (targets.sum(1) == 4).all()
-    experts = torch.from_numpy(cube.physical_to_logical).long().to(device)
+    experts = torch.from_numpy(cube.physical_to_logical.copy()).long().to(device)
     token, slot = targets.nonzero(as_tuple=True)
     assert routing_map[token, experts[slot]].all()
     assert (sent[token, slot] == probs[token, experts[slot]]).all()

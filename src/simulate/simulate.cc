@@ -2,6 +2,7 @@
 #include "lplb/simulate.h"
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 
 #include "core/check.h"
@@ -31,6 +32,12 @@ struct BlockLimits {
 };
 constexpr BlockLimits kCpuBlock{std::size_t{16} << 20, 256};
 constexpr BlockLimits kCudaBlock{std::size_t{256} << 20, 4096};
+
+/// On the CPU blocks grow from kFirstBlock batches, and shrink if they take longer than kLongBlock,
+/// so that `progress` is called often enough to show something and to cancel the replay.
+using Clock = std::chrono::steady_clock;
+constexpr std::size_t kFirstBlock = 8;
+constexpr auto kLongBlock = std::chrono::milliseconds(250);
 
 void check_options(const SimulateOptions& o) {
   check_argument(o.num_ranks >= 1 && o.num_ranks <= kMaxRanks, "num_ranks",
@@ -128,12 +135,15 @@ SimulateReport simulate(const SimulateOptions& options) {
   BatchFacts facts(options.warm_up);
   Batcher batcher(reader, options.batch_tokens, options.num_ranks);
   const std::int64_t in_all = options.batch_tokens == 0 ? trace.num_steps : -1;
-  const std::size_t block = block_size(report.settings, trace);
+  const std::size_t most = block_size(report.settings, trace);
+  std::size_t block =
+      std::min(most, report.settings.backend == Backend::kCuda ? most : kFirstBlock);
   const auto window = static_cast<std::size_t>(options.window);
   std::deque<Batch> batches;  // first the window, then the block
   BlockOutcome outcome;
   std::int64_t done = 0;
   for (bool more = true; more;) {
+    const auto begun = Clock::now();
     std::size_t count = 0;
     for (; more && count < block; ++count) {
       Batch batch;
@@ -152,6 +162,10 @@ SimulateReport simulate(const SimulateOptions& options) {
     while (batches.size() > window) batches.pop_front();
     for (Batch& past : batches) past.source_load = {};
     done += static_cast<std::int64_t>(count);
+    if (report.settings.backend == Backend::kCpu) {
+      const bool slow = Clock::now() - begun > kLongBlock;
+      block = slow ? std::max<std::size_t>(1, block / 4) : std::min(most, 2 * block);
+    }
     if (options.progress) options.progress(done, in_all);
   }
   check_argument(done > 0 || reader.num_read() == 0, "skip_steps",
