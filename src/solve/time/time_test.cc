@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <map>
 #include <numeric>
 #include <tuple>
 
@@ -252,6 +254,66 @@ TEST(SolveTime, RefusesWhatDoesNotFit) {
   const Placement slow =
       make_placement(2, 3, std::vector<Index>{0, 1, 2, 0}, {.rank_speed = {1, 1e-300}});
   expect_refused([&] { solve_time(slow, load, weights); }, "cost: 1 divided by the speed 1e-300");
+}
+
+/// `split` with other tokens in the slots; its bounds stay. All ranks must have speed 1.
+Split with_tokens(Split split, const Placement& p, const std::vector<Load>& physical,
+                  const CostModel& model) {
+  split.physical_load = physical;
+  split.rank_load.assign(split.rank_load.size(), 0);
+  split.cost.rank_cost.assign(split.rank_load.size(), 0);
+  split.cost.active_experts.assign(split.rank_load.size(), 0);
+  std::map<std::pair<Index, Index>, Load> parts;
+  for (Index slot = 0; slot < p.num_physical(); ++slot) {
+    if (physical[slot] == 0) continue;
+    split.rank_load[p.rank_of(slot)] += physical[slot];
+    parts[{p.rank_of(slot), p.physical_to_logical[slot]}] += physical[slot];
+  }
+  for (const auto& [part, tokens] : parts) {
+    Cost& cost = split.cost.rank_cost[part.first];
+    if (split.cost.active_experts[part.first]++ == 0) cost = model.rank_cost(part.first, 1);
+    cost += model.expert_cost(part.first, tokens, 1);
+  }
+  const auto fullest = std::ranges::max_element(split.rank_load);
+  split.max_level = {*fullest, static_cast<Index>(fullest - split.rank_load.begin())};
+  split.max_load = static_cast<double>(*fullest);
+  split.cost.max = std::ranges::max(split.cost.rank_cost);
+  split.cost.max_cost = static_cast<double>(split.cost.max) / 1000;
+  split.status = split.cost.max == split.cost.bound ? SolveStatus::kOptimal : SolveStatus::kBounded;
+  return split;
+}
+
+/// No set of ranks proves more than the optimum, whatever the cost of the split is.
+TEST(VerifySplit, RefusesEveryProofOfABoundAboveTheOptimum) {
+  int refused = 0;
+  for (std::uint64_t seed = 0; seed < 12000 && !HasFailure(); ++seed) {
+    const Instance instance = random_instance(
+        seed, {.max_ranks = 4, .max_slots_per_rank = 2, .max_load = 5, .speeds = false});
+    const Placement& p = instance.placement;
+    if (std::ranges::any_of(p.rank_speed, [](double speed) { return speed != 1; })) continue;
+    const CostModel model = random_model(seed, p.num_ranks, 4);
+    const Cost best = optimum(p, instance.load, model);
+    Split split =
+        with_tokens(solve_time(p, instance.load, model), p, homes_alone(p, instance.load), model);
+    ASSERT_EQ(verify_split(p, instance.load, split, &model), "") << instance.name;
+    if (split.cost.max <= best) continue;
+    split.cost.bound = best + 1;
+    split.cost.lower_bound = static_cast<double>(split.cost.bound) / 1000;
+    if (split.cost.max == split.cost.bound) split.status = SolveStatus::kOptimal;
+    for (unsigned set = 1; set < 1U << p.num_ranks; ++set) {
+      split.cost.bottleneck_ranks.clear();
+      bool alive = true;
+      for (Index g = 0; g < p.num_ranks; ++g) {
+        if ((set >> g & 1U) == 0) continue;
+        split.cost.bottleneck_ranks.push_back(g);
+        alive = alive && p.alive(g);
+      }
+      if (!alive) continue;
+      EXPECT_NE(verify_split(p, instance.load, split, &model), "") << instance.name;
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 500);
 }
 
 TEST(VerifySplit, FindsWhatIsWrongWithACost) {
