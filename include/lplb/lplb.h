@@ -19,6 +19,7 @@
 #include "lplb/planner.h"
 #include "lplb/quotas.h"
 #include "lplb/replicate.h"
+#include "lplb/schedule.h"
 #include "lplb/simulate.h"
 #include "lplb/solver.h"
 #include "lplb/topology.h"

@@ -2,13 +2,14 @@
 """Load balancer for Mixture-of-Experts under expert parallelism.
 
 :class:`Planner` is the fast loop: in microseconds it sends each batch's tokens to replicas so that
-the fullest rank has least. :func:`rebalance_experts` and :func:`place_on_topology` are the slow
-loop.
+the fullest rank has least. :func:`rebalance_experts`, :func:`place_homes` and
+:func:`place_on_topology` are the slow loop.
 """
 
 from lplb import topology
 from lplb._calibrate import Calibration, CostPoint, calibrate, fit_cost
 from lplb._cost import CostModel
+from lplb._homes import HomesPlacement, MoveRound, MoveSchedule, place_homes, schedule
 from lplb._lplb import Topology, cuda_info, version
 from lplb._placement import (
     Move,
@@ -35,7 +36,10 @@ __all__ = [
     "CostModel",
     "CostPoint",
     "ExchangeStats",
+    "HomesPlacement",
     "Move",
+    "MoveRound",
+    "MoveSchedule",
     "Placement",
     "Planner",
     "PlannerStats",
@@ -56,9 +60,11 @@ __all__ = [
     "layers_of",
     "map_tokens",
     "moves",
+    "place_homes",
     "place_on_topology",
     "rebalance_experts",
     "replicate",
+    "schedule",
     "simulate",
     "solve",
     "split_evenly",

@@ -79,7 +79,7 @@ class Placement(_lplb.Placement):
             check_int(num_ranks, "num_ranks"),
             check_int(num_logical_experts, "num_logical_experts"),
             check_int(num_nodes, "num_nodes"),
-            *_ranks(rank_speed, rank_alive),
+            *ranks_of(rank_speed, rank_alive),
         )
 
     @property
@@ -172,7 +172,7 @@ def _fixed(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def _ranks(rank_speed: Any, rank_alive: Any) -> tuple[Any, Any]:
+def ranks_of(rank_speed: Any, rank_alive: Any) -> tuple[Any, Any]:
     """Both as arrays, empty for None."""
     return (
         to_numpy(
@@ -296,7 +296,7 @@ def rebalance_experts(
         check_int(num_gpus, "num_gpus"),
         check_int(num_threads, "num_threads"),
         bool(spread),
-        *_ranks(rank_speed, rank_alive),
+        *ranks_of(rank_speed, rank_alive),
     )
     first, second, third = (like(weight, m.astype(np.int64)) for m in maps)
     return first, second, third
@@ -352,7 +352,7 @@ def place_on_topology(
         check_int(num_ranks, "num_ranks"),
         check_int(num_nodes, "num_nodes"),
         check_int(num_threads, "num_threads"),
-        *_ranks(rank_speed, rank_alive),
+        *ranks_of(rank_speed, rank_alive),
     )
     first, second, third = (like(weight, m.astype(np.int64)) for m in maps)
     return first, second, third

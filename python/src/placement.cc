@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: MIT
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
 #include <optional>
 #include <string>
 #include <string_view>
@@ -68,6 +71,67 @@ RebalanceOptions options_of(int num_threads, const ArrayIn<double>& rank_speed,
   options.rank_speed.assign(rank_speed.data(), rank_speed.data() + rank_speed.size());
   options.rank_alive.assign(rank_alive.data(), rank_alive.data() + rank_alive.size());
   return options;
+}
+
+MoveKind kind_of(const std::string& name) {
+  for (const MoveKind kind :
+       {MoveKind::kSameRank, MoveKind::kSameNode, MoveKind::kOtherNode, MoveKind::kLost}) {
+    if (name == kind_name(kind)) return kind;
+  }
+  throw ArgumentError("moves", "\"" + name + "\" is no kind of move");
+}
+
+using Schedule =
+    nb::typed<nb::tuple, std::vector<Index>,
+              std::vector<nb::typed<nb::tuple, std::string, std::vector<Index>>>,
+              std::vector<Index>>;
+
+nb::tuple schedule_of(const std::vector<std::tuple<Index, Index, Index, std::string>>& moves,
+                      const Placement& old, const Placement& next) {
+  std::vector<Move> list;
+  for (const auto& [logical, source, target, kind] : moves) {
+    list.push_back({logical, source, target, kind_of(kind)});
+  }
+  const MoveSchedule made = schedule(list, old, next);
+  nb::list rounds;
+  for (const MoveRound& round : made.rounds) {
+    rounds.append(nb::make_tuple(kind_name(round.kind), round.moves));
+  }
+  return nb::make_tuple(made.same_rank, rounds, made.lost);
+}
+
+using Homes = nb::typed<nb::tuple, Maps, ArrayOut<double>, ArrayOut<double>, ArrayOut<double>,
+                        ArrayOut<Index>, ArrayOut<std::int64_t>>;
+
+Homes homes_of(const ArrayIn<double>& loads, Index num_batches, Index num_layers,
+                   Index num_logical, Index num_replicas, Index num_ranks,
+                   const std::vector<Placement>& old, std::int64_t max_trials,
+                   std::int64_t max_moves, double min_gain, bool move_homes, bool restart,
+                   bool batches_only, const ArrayIn<Index>& pinned, int num_threads,
+                   const ArrayIn<double>& rank_speed, const ArrayIn<std::uint8_t>& rank_alive) {
+  const RebalanceOptions ranks = options_of(num_threads, rank_speed, rank_alive);
+  HomesOptions options{.num_threads = num_threads,
+                       .max_trials = max_trials,
+                       .max_moves = max_moves,
+                       .min_gain = min_gain,
+                       .move_homes = move_homes,
+                       .restart = restart,
+                       .batches_only = batches_only,
+                       .rank_speed = ranks.rank_speed,
+                       .rank_alive = ranks.rank_alive};
+  for (std::size_t i = 0; i < pinned.size(); i += 2) {
+    options.pinned.push_back({pinned.data()[i], pinned.data()[i + 1]});
+  }
+  HomesPlacement placed = renamed({{"from", "old"}}, [&] {
+    return without_gil([&] {
+      return place_homes(span_of(loads), num_batches, num_layers, num_logical, num_replicas,
+                         num_ranks, old, options);
+    });
+  });
+  return nb::make_tuple(Maps(to_tuple(std::move(placed.maps))), to_array(std::move(placed.judged)),
+                        to_array(std::move(placed.judged_before)),
+                        to_array(std::move(placed.imbalance)), to_array(std::move(placed.moves)),
+                        to_array(std::move(placed.trials)));
 }
 
 }  // namespace
@@ -173,6 +237,17 @@ void bind_placement(nb::module_& m) {
       },
       "old"_a, "new"_a);
   m.def("keep_slots", &keep_slots, "old"_a, "new"_a);
+  m.def(
+      "schedule",
+      [](const std::vector<std::tuple<Index, Index, Index, std::string>>& moves,
+         const Placement& old, const Placement& next) -> Schedule {
+        return schedule_of(moves, old, next);
+      },
+      "moves"_a, "old"_a, "new"_a);
+  m.def("place_homes", &homes_of, "loads"_a, "num_batches"_a, "num_layers"_a, "num_logical"_a,
+        "num_replicas"_a, "num_ranks"_a, "old"_a, "max_trials"_a, "max_moves"_a, "min_gain"_a,
+        "move_homes"_a, "restart"_a, "batches_only"_a, "pinned"_a, "num_threads"_a, "rank_speed"_a,
+        "rank_alive"_a);
 }
 
 void bind_topology(nb::module_& m) {

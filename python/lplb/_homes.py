@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""Placements made for the exact split, and the rounds in which weights move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lplb import _lplb
+from lplb._arrays import check_int, like, to_numpy
+from lplb._placement import Move, Placement, check_placement, ranks_of
+
+
+class HomesPlacement(NamedTuple):
+    """What :func:`place_homes` returns.
+
+    An imbalance here is the largest load / speed of a rank under the exact split, divided by that
+    of a perfect split. 1.0 is perfect.
+    """
+
+    physical_to_logical: Any
+    """[num_layers, num_replicas], int64, of the kind and on the device of `loads`."""
+    logical_to_physical: Any
+    """[num_layers, num_logical, max_replicas], padded with -1."""
+    replica_count: Any
+    """[num_layers, num_logical]."""
+    judged: NDArray[np.float64]
+    """[num_layers]: what the search made small: the mean imbalance over the weighted batches and
+    the invented ones."""
+    judged_before: NDArray[np.float64]
+    """[num_layers]: the same of the start of the search."""
+    imbalance: NDArray[np.float64]
+    """[num_layers]: the mean imbalance over the batches alone."""
+    moves: NDArray[np.int32]
+    """[num_layers]: slots with an expert that is new on their rank."""
+    trials: NDArray[np.int64]
+    """[num_layers]: trials that were used."""
+
+
+def place_homes(
+    loads: Any,
+    num_replicas: int,
+    num_ranks: int,
+    *,
+    old: Sequence[Placement] = (),
+    max_trials: int = 2000,
+    max_moves: int | None = None,
+    min_gain: float = 0.0003,
+    move_homes: bool = False,
+    restart: bool = False,
+    batches_only: bool = False,
+    pinned: Sequence[tuple[int, int]] = (),
+    rank_speed: Any = None,
+    rank_alive: Any = None,
+    num_threads: int = 1,
+) -> HomesPlacement:
+    """Homes, which stay, and replica slots, which a search chooses for the exact split.
+
+    The search judges each change by the exact split of every batch, not of their sum. The result
+    does not depend on the number of threads. About 20 us a trial. docs/placement.md has more.
+
+    Parameters
+    ----------
+    loads : array of numbers, [num_batches, num_layers, num_logical]
+        The load of each expert in the batches of a window, the last batch last; finite and >= 0.
+        NumPy, PyTorch or CuPy; any real type. A batch counts the more, the more it resembles the
+        last one.
+    num_replicas : int
+        All slots: a multiple of num_ranks, at least num_logical.
+    old : sequence of Placement, [num_layers], optional
+        The placements in use. Homes stay, and the search begins with their slots. Without them
+        homes are contiguous.
+    max_trials : int
+        How many changes of each layer are judged. More trials never give a worse `judged`.
+    max_moves : int, optional
+        With `old`: at most so many slots of a layer get an expert that is new on their rank.
+    min_gain : float
+        With `old`: an expert moves only if that lowers the mean imbalance by so much.
+    move_homes : bool
+        Pack the homes onto the ranks by load.
+    restart : bool
+        Begin the search with replicas by load, in place of those of `old`.
+    batches_only : bool
+        Judge by the batches alone, and not also by 8 invented ones whose experts have drifted.
+    pinned : sequence of (expert, rank)
+        Experts that must be on a rank.
+    rank_speed, rank_alive : arrays, [num_ranks], optional
+        As in :class:`Placement`. Slot p of a dead rank holds expert p % num_logical.
+    num_threads : int
+        How many layers are placed in parallel.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The message has the argument's name, its value and what was expected.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> placed = lplb.place_homes([[[60, 10, 20, 10]], [[50, 20, 20, 10]]], 6, 2)
+    >>> placed.physical_to_logical.tolist()
+    [[0, 1, 2, 2, 3, 0]]
+    >>> placed.imbalance.round(3).tolist()
+    [1.0]
+    """
+    load = to_numpy(loads, "loads", np.float64, ("num_batches", "num_layers", "num_logical"))
+    pins = to_numpy(
+        np.asarray(list(pinned), np.int64).reshape(-1, 2), "pinned", np.int32, ("pins", 2)
+    )
+    maps, *figures = _lplb.place_homes(
+        load,
+        *load.shape,
+        check_int(num_replicas, "num_replicas"),
+        check_int(num_ranks, "num_ranks"),
+        [check_placement(placement, "old") for placement in old],
+        check_int(max_trials, "max_trials"),
+        -1 if max_moves is None else check_int(max_moves, "max_moves"),
+        float(min_gain),
+        bool(move_homes),
+        bool(restart),
+        bool(batches_only),
+        pins,
+        check_int(num_threads, "num_threads"),
+        *ranks_of(rank_speed, rank_alive),
+    )
+    return HomesPlacement(*(like(loads, m.astype(np.int64)) for m in maps), *figures)
+
+
+class MoveRound(NamedTuple):
+    """Moves that happen at once: no rank sends two of them, and none receives two."""
+
+    kind: str
+    """"same node" or "other node", of all its moves."""
+    moves: list[Move]
+
+
+class MoveSchedule(NamedTuple):
+    """What :func:`schedule` returns."""
+
+    same_rank: list[Move]
+    """Moves that need no other rank."""
+    rounds: list[MoveRound]
+    """First those within nodes, then those between nodes."""
+    lost: list[Move]
+    """Moves without a source."""
+
+
+def schedule(moves: Sequence[Move], old: Placement, new: Placement) -> MoveSchedule:
+    """The fewest rounds for `moves`, which are those from `old` to `new` (:func:`moves`).
+
+    In a round each rank sends at most one expert and receives at most one. There are as many rounds
+    within nodes as such moves that one rank sends, or that one rank receives, whichever is most;
+    the same holds between nodes. If the experts have n bytes, a round moves len(round.moves) * n.
+    All moves read the old placement: what a round overwrites must have been copied before, if a
+    later round sends it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A move's slot is not in its placement, or its kind is none.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> old = lplb.Placement([0, 1, 2, 3], num_ranks=2)
+    >>> new = lplb.Placement([2, 3, 0, 1], num_ranks=2)
+    >>> plan = lplb.schedule(lplb.moves(old, new), old, new)
+    >>> [len(round.moves) for round in plan.rounds]
+    [2, 2]
+    """
+    listed = [Move(*move) for move in moves]
+    same_rank, rounds, lost = _lplb.schedule(
+        [tuple(move) for move in listed], check_placement(old, "old"), check_placement(new, "new")
+    )
+    return MoveSchedule(
+        [listed[i] for i in same_rank],
+        [MoveRound(kind, [listed[i] for i in numbers]) for kind, numbers in rounds],
+        [listed[i] for i in lost],
+    )
