@@ -196,7 +196,8 @@ void add_ranks(CLI::App& command, PlaceOptions& options) {
 
 void add_homes(CLI::App& command, PlaceOptions& options) {
   add_flag(command, "--move-homes", kSettings, options.move_homes,
-           "With homes: pack the homes by load. Otherwise they are those of --from, or contiguous");
+           "With homes: homes may move; without --from they are packed by load. Otherwise they are "
+           "those of --from, or contiguous");
   add_integer(
       command, "--max-moves", kSettings, options.max_moves, 0, kMaxCount,
       "With homes and --from: at most so many slots of a layer get an expert that is new on "

@@ -244,12 +244,12 @@ void add_simulate(CLI::App& program, std::string command_line) {
       *command, "--policies", kSettings, "NAME,...",
       "What to compare: none, eplb, eplb+lplb, eplb+stale; the same with eplb-spread, which has "
       "no expert twice on a rank; homes+even, homes+lplb, homes+stale, whose replicas a search "
-      "with "
-      "the exact split chooses; TOPOLOGY+even, TOPOLOGY+lplb, TOPOLOGY+stale, where TOPOLOGY is "
-      "cube, hypercube, torus:MxN, ring:N or r2o:FILE; "
+      "with the exact split chooses; the same with moving-homes, where homes may move; "
+      "TOPOLOGY+even, TOPOLOGY+lplb, TOPOLOGY+stale, where TOPOLOGY is cube, hypercube, torus:MxN, "
+      "ring:N or r2o:FILE; "
       "file:PATH+even, file:PATH+lplb, file:PATH+stale, which replay a placement file. With --cost "
-      "also none, eplb, eplb-spread, homes, TOPOLOGY and file:PATH with +time, which split by "
-      "cost. "
+      "also none, eplb, eplb-spread, homes, moving-homes, TOPOLOGY and file:PATH with +time, which "
+      "split by cost. "
       "\\, is a comma of a file's name. If the ranks do not divide the experts, none is left "
       "out of the default",
       [&simulate](const std::string& text) { simulate.policies = split_list(text); })

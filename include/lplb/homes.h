@@ -30,10 +30,12 @@ struct HomesOptions {
   /// With old placements: an expert moves only if that lowers the mean imbalance by so much. Finite
   /// and >= 0.
   double min_gain = 0.0003;
-  /// Pack the homes onto the ranks by load, in place of those of the old placement, or in place of
-  /// contiguous ones. Ranks are renamed so that many homes stay, unless speeds differ.
+  /// Homes may move, too: the first placement packs them by load, and the search may exchange two
+  /// of them. With old placements each of the two must gain 3 min_gain.
   bool move_homes = false;
-  /// Begin the search with replicas by load, in place of those of the old placement.
+  /// Begin the search with replicas by load, in place of those of the old placement. With
+  /// move_homes also with packed homes; ranks are then renamed so that many homes stay, unless
+  /// speeds differ.
   bool restart = false;
   /// Judge by the batches alone. Otherwise the placement must also do well on 8 invented batches,
   /// whose experts have drifted.

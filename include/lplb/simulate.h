@@ -29,7 +29,7 @@ struct SimulateOptions {
   /// experts and `redundants` on each rank. This needs num_ranks to divide the experts.
   Index num_replicas = 0;
   /// "none", "eplb", "eplb+lplb", "eplb+stale", the last three also with "eplb-spread",
-  /// "homes+even", "homes+lplb", "homes+stale",
+  /// "homes+even", "homes+lplb", "homes+stale", these also with "moving-homes",
   /// "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale", "file:PATH", "file:PATH+even",
   /// "file:PATH+lplb", "file:PATH+stale". With `cost` also "none", each "eplb...", "homes",
   /// "TOPOLOGY" and "file:PATH" with "+time". parse_topology() has the topologies, docs/traces.md

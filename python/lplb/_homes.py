@@ -80,9 +80,11 @@ def place_homes(
     min_gain : float
         With `old`: an expert moves only if that lowers the mean imbalance by so much.
     move_homes : bool
-        Pack the homes onto the ranks by load.
+        Homes may move, too: the first placement packs them by load, and the search may exchange
+        two of them, if each of the two gains 3 min_gain.
     restart : bool
-        Begin the search with replicas by load, in place of those of `old`.
+        Begin the search with replicas by load, in place of those of `old`, and with `move_homes`
+        also with packed homes.
     batches_only : bool
         Judge by the batches alone, and not also by 8 invented ones whose experts have drifted.
     pinned : sequence of (expert, rank)

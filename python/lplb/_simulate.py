@@ -101,10 +101,11 @@ def simulate(
         divide the experts.
     policies : sequence of str, or names with commas between, optional
         "none"; "eplb", "eplb+lplb", "eplb+stale", and the same with "eplb-spread";
-        "homes+even", "homes+lplb", "homes+stale"; "TOPOLOGY+even", "TOPOLOGY+lplb",
-        "TOPOLOGY+stale"; "file:PATH+even", "file:PATH+lplb", "file:PATH+stale". With `cost` also
-        "none", "eplb", "eplb-spread", "homes", "TOPOLOGY" and "file:PATH" with "+time". By default
-        none, eplb and eplb+lplb; "none" is left out if num_ranks does not divide the experts.
+        "homes+even", "homes+lplb", "homes+stale", and the same with "moving-homes";
+        "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale"; "file:PATH+even", "file:PATH+lplb",
+        "file:PATH+stale". With `cost` also "none", "eplb", "eplb-spread", "homes", "moving-homes",
+        "TOPOLOGY" and "file:PATH" with "+time". By default none, eplb and eplb+lplb; "none" is left
+        out if num_ranks does not divide the experts.
     batch_tokens : int
         Merge or cut steps to batches of this many tokens; 0: as recorded.
     skip_steps : int

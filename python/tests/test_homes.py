@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""place_homes() and schedule(): what Python adds to the functions of C++, which have tests there."""
+"""place_homes() and schedule(): what Python adds. The functions of C++ have tests there."""
 
 import numpy as np
 import pytest

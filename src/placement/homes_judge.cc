@@ -308,16 +308,21 @@ void WindowJudge::drop_tokens(Index slot, State& state) const {
   for (Index p = next_[best]; p != slot; p = next_[p]) {
     if (state.load[p / shape_.slots] < state.load[best / shape_.slots]) best = p;
   }
-  state.take[slot] = 0;
-  state.load[slot / shape_.slots] -= tokens;
-  state.take[best] += tokens;
-  state.load[best / shape_.slots] += tokens;
+  carry(tokens, slot, best, state);
+}
+
+void WindowJudge::carry(std::int32_t tokens, Index from, Index to, State& state) const {
+  state.take[from] -= tokens;
+  state.load[from / shape_.slots] -= tokens;
+  state.take[to] += tokens;
+  state.load[to / shape_.slots] += tokens;
 }
 
 bool WindowJudge::try_edits(std::span<const SlotEdit> edits, std::int64_t limit) {
   std::int64_t sum = bound(edits);
   if (sum > limit) return false;
   Index old[kMaxEdits] = {-1, -1};
+  bool alone[kMaxEdits] = {};  // the expert has no other slot, so its tokens go where it goes
   for (Index b = 0; b < num_batches_; ++b) {
     State& state = trial_[b];
     std::copy(states_[b].take.begin(), states_[b].take.end(), state.take.begin());
@@ -326,12 +331,19 @@ bool WindowJudge::try_edits(std::span<const SlotEdit> edits, std::int64_t limit)
   for (std::size_t i = 0; i < edits.size(); ++i) {
     const Index slot = edits[i].slot;
     old[i] = expert_[slot];
-    if (old[i] >= 0) {
+    alone[i] = old[i] >= 0 && next_[slot] == slot;
+    if (old[i] >= 0 && !alone[i]) {
       for (State& state : trial_) drop_tokens(slot, state);
     }
     lift(slot);
   }
   for (const SlotEdit& edit : edits) put(edit.slot, edit.expert);
+  for (std::size_t i = 0; i < edits.size(); ++i) {
+    if (!alone[i]) continue;
+    for (Index b = 0; b < num_batches_; ++b) {
+      carry(want(b, old[i]), edits[i].slot, any_[old[i]], trial_[b]);
+    }
+  }
 
   found_.clear();
   bool good = true;

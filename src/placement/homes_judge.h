@@ -59,7 +59,8 @@ class WindowJudge {
   std::int64_t level(Index batch) const { return states_[batch].level; }
   bool is_on(Index expert, Index rank) const;
 
-  /// Whether one more replica of `expert`, on `rank`, could lower value(). False is certain. For a
+  /// Whether one more replica of `expert`, on `rank`, could lower value(), by more than
+  /// what rounds capacities of unequal speeds. For a
   /// gain, some batch's highest cut must have all the expert's ranks, and not this one.
   bool may_gain(Index expert, Index rank) const;
   /// What value() is at least after `edits`, which leave every expert on a rank.
@@ -90,6 +91,7 @@ class WindowJudge {
   void put(Index slot, Index expert);
   void lift(Index slot);
   void drop_tokens(Index slot, State& state) const;
+  void carry(std::int32_t tokens, Index from, Index to, State& state) const;
   bool solve(State& state, std::int64_t most);
   Index find_path(Index rank, const State& state);
   void push(Index rank, Index end, State& state) const;

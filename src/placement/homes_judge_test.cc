@@ -93,12 +93,15 @@ TEST(HomesJudge, ValuesAndBoundsAreThoseOfAllSetsOfRanks) {
     for (int step = 0; step < 12; ++step) {
       const auto below = [&](Index n) { return static_cast<Index>(random() % n); };
       const Index homes = in.shape.num_logical / in.shape.num_ranks;
-      const auto slot = [&] {
-        return below(in.shape.num_ranks) * in.shape.slots + homes + below(in.shape.slots - homes);
+      const auto slot = [&](Index first, Index last) {
+        return below(in.shape.num_ranks) * in.shape.slots + first + below(last - first);
       };
-      std::vector<SlotEdit> edits = {{slot(), below(in.shape.num_logical)}};
-      if (below(2) == 0) {  // an exchange
-        const Index other = slot();
+      std::vector<SlotEdit> edits = {{slot(homes, in.shape.slots), below(in.shape.num_logical)}};
+      if (below(2) == 0) {  // an exchange, perhaps of homes
+        const Index first = below(2) == 0 ? 0 : homes;
+        const Index last = first == 0 ? homes : in.shape.slots;
+        edits[0].slot = slot(first, last);
+        const Index other = slot(first, last);
         if (in.experts[edits[0].slot] < 0 || in.experts[other] < 0) continue;
         edits = {{edits[0].slot, in.experts[other]}, {other, in.experts[edits[0].slot]}};
       }
@@ -115,7 +118,7 @@ TEST(HomesJudge, ValuesAndBoundsAreThoseOfAllSetsOfRanks) {
       EXPECT_LE(bound, value);
       tight += bound == value;
       if (edits.size() == 1 && !judge.may_gain(edits[0].expert, edits[0].slot / in.shape.slots)) {
-        EXPECT_GE(value, before);
+        EXPECT_GE(value, in.shape.speed.empty() ? before : before - 3 * 1024 * 8);  // rounding
         ++ruled_out;
       }
       const std::int64_t limit = below(3) == 0 ? before - 1 : value - below(2);

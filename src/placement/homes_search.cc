@@ -10,14 +10,16 @@ HomesSearch::HomesSearch(const HomesShape& shape, const HomesStart& start,
                          const SearchLimits& limits, WindowJudge& judge)
     : shape_(shape), start_(start), limits_(limits), judge_(judge) {
   for (Index p = 0; p < shape_.num_slots(); ++p) {
-    if (start_.fixed[p] == 0) free_.push_back(p);
+    if (start_.fixed[p] == kFree) free_.push_back(p);
+    if (start_.fixed[p] == kHome && limits_.move_homes) homes_.push_back(p);
     num_moves_ += start_.is_new(start_.experts[p], p / shape_.slots, shape_.num_logical);
   }
 }
 
 std::int64_t HomesSearch::run() {
   if (judge_.num_batches() == 0) return 0;
-  while (!is_used_up() && (try_replacements() || try_exchanges())) {
+  while (!is_used_up() &&
+         (try_replacements() || try_exchanges(free_, false) || try_exchanges(homes_, true))) {
   }
   return trials_;
 }
@@ -44,8 +46,9 @@ Index HomesSearch::more_moves(const Candidate& c) const {
   return more;
 }
 
-std::int64_t HomesSearch::needed(Index moves) const {
-  return limits_.least_gain + std::max<std::int64_t>(moves, 0) * limits_.move_gain;
+std::int64_t HomesSearch::needed(const Candidate& c, Index moves) const {
+  const std::int64_t gain = c.of_homes ? limits_.home_gain : limits_.move_gain;
+  return limits_.least_gain + std::max<std::int64_t>(moves, 0) * gain;
 }
 
 /// Lists a candidate if it is allowed and its bound promises what it needs.
@@ -54,7 +57,7 @@ void HomesSearch::consider(Candidate c) {
   const Index moves = more_moves(c);
   if (moves > 0 && num_moves_ + moves > limits_.max_moves) return;
   const std::span edits(c.edit, static_cast<std::size_t>(c.count));
-  c.bound = judge_.bound(edits) + needed(moves);
+  c.bound = judge_.bound(edits) + needed(c, moves);
   if (c.bound <= judge_.value()) candidates_.push_back(c);
 }
 
@@ -71,7 +74,7 @@ bool HomesSearch::try_candidates() {
     const Index moves = more_moves(c);
     if (moves > 0 && num_moves_ + moves > limits_.max_moves) continue;
     const std::span edits(c.edit, static_cast<std::size_t>(c.count));
-    const std::int64_t limit = judge_.value() - needed(moves);
+    const std::int64_t limit = judge_.value() - needed(c, moves);
     if (judge_.bound(edits) > limit) continue;
     ++trials_;
     if (!judge_.try_edits(edits, limit)) continue;
@@ -86,20 +89,20 @@ bool HomesSearch::try_replacements() {
   for (const Index slot : free_) {
     for (Index e = 0; e < shape_.num_logical; ++e) {
       if (!judge_.may_gain(e, slot / shape_.slots)) continue;
-      consider({.bound = 0, .edit = {{slot, e}, {-1, -1}}, .count = 1});
+      consider({.bound = 0, .edit = {{slot, e}, {-1, -1}}, .count = 1, .of_homes = false});
     }
   }
   return try_candidates();
 }
 
-bool HomesSearch::try_exchanges() {
+bool HomesSearch::try_exchanges(const std::vector<Index>& slots, bool of_homes) {
   candidates_.clear();
-  for (auto p = free_.begin(); p != free_.end(); ++p) {
-    for (auto q = p + 1; q != free_.end(); ++q) {
+  for (auto p = slots.begin(); p != slots.end(); ++p) {
+    for (auto q = p + 1; q != slots.end(); ++q) {
       const Index a = judge_.experts()[*p];
       const Index b = judge_.experts()[*q];
       if (a == b) continue;
-      consider({.bound = 0, .edit = {{*p, b}, {*q, a}}, .count = 2});
+      consider({.bound = 0, .edit = {{*p, b}, {*q, a}}, .count = 2, .of_homes = of_homes});
     }
   }
   return try_candidates();

@@ -15,11 +15,14 @@ struct SearchLimits {
   std::int64_t max_moves = 0;   ///< slots with an expert that is new on their rank
   std::int64_t least_gain = 1;  ///< a change must lower the judge's value by so much
   std::int64_t move_gain = 0;   ///< a move must lower it by so much more
+  std::int64_t home_gain = 0;   ///< the same of the move of a home
+  bool move_homes = false;      ///< homes may be exchanged with each other
 };
 
 /// The hill climb: a round lists all changes whose bound promises a gain, and tries them, the most
 /// promising first. A change is another expert in one slot, or, if no such change helps, the
-/// exchange of the experts in two slots. What a round does depends on no budget, so a search with
+/// exchange of the experts in two slots; after that, if homes may move, the exchange of two homes.
+/// What a round does depends on no budget, so a search with
 /// more trials begins with the same steps as one with fewer.
 class HomesSearch {
  public:
@@ -36,22 +39,24 @@ class HomesSearch {
     std::int64_t bound;
     SlotEdit edit[kMaxEdits];
     int count;
+    bool of_homes;
   };
 
   bool try_replacements();
-  bool try_exchanges();
+  bool try_exchanges(const std::vector<Index>& slots, bool of_homes);
   void consider(Candidate candidate);
   bool try_candidates();
   bool is_allowed(const Candidate& candidate) const;
   Index more_moves(const Candidate& candidate) const;
-  std::int64_t needed(Index moves) const;
+  std::int64_t needed(const Candidate& candidate, Index moves) const;
   bool is_used_up() const { return trials_ >= limits_.max_trials; }
 
   const HomesShape& shape_;
   const HomesStart& start_;
   SearchLimits limits_;
   WindowJudge& judge_;
-  std::vector<Index> free_;  // the slots that are not fixed
+  std::vector<Index> free_;   // the slots that may get other experts
+  std::vector<Index> homes_;  // the homes that may move
   std::vector<Candidate> candidates_;
   std::int64_t trials_ = 0;
   std::int64_t num_moves_ = 0;

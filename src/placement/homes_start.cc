@@ -15,14 +15,14 @@ class Starter {
           std::span<const std::int64_t> mean, const Placement* old, const HomesOptions& options)
       : shape_(shape), live_(live), mean_(mean), options_(options) {
     start_.experts.assign(static_cast<std::size_t>(shape.num_slots()), -1);
-    start_.fixed.assign(start_.experts.size(), 0);
+    start_.fixed.assign(start_.experts.size(), kFree);
     home_.assign(static_cast<std::size_t>(shape.num_logical), -1);
     if (old != nullptr) take_old(*old);
   }
 
   HomesStart run() {
     for (const PinnedExpert& pin : options_.pinned) place_pinned(pin);
-    if (options_.move_homes || !start_.has_old) {
+    if (!start_.has_old || (options_.move_homes && options_.restart)) {
       settle(options_.move_homes ? renamed(packed_homes(shape_, mean_)) : contiguous());
     } else {
       keep_homes();
@@ -30,7 +30,7 @@ class Starter {
     place_homeless();
     if (options_.restart) {
       for (Index p = 0; p < shape_.num_slots(); ++p) {
-        if (start_.fixed[p] == 0) start_.experts[p] = -1;
+        if (start_.fixed[p] == kFree) start_.experts[p] = -1;
       }
     }
     fill();
@@ -54,7 +54,7 @@ class Starter {
     Index last = -1;
     for (Index p = rank * shape_.slots; p < (rank + 1) * shape_.slots; ++p) {
       if (start_.experts[p] < 0) return p;
-      if (start_.fixed[p] == 0) last = p;
+      if (start_.fixed[p] == kFree) last = p;
     }
     return last;
   }
@@ -74,9 +74,9 @@ class Starter {
     }
   }
 
-  void fix(Index slot, Index expert) {
+  void fix(Index slot, Index expert, char how = kHome) {
     start_.experts[slot] = expert;
-    start_.fixed[slot] = 1;
+    start_.fixed[slot] = how;
     if (home_[expert] < 0) home_[expert] = rank_of(slot);
   }
 
@@ -87,7 +87,7 @@ class Starter {
     if (slot < 0) slot = free_slot(rank);
     check_argument(slot >= 0, "pinned", "rank {} has {} slots, too few for its pinned experts",
                    pin.rank, shape_.slots);
-    fix(slot, pin.expert);
+    fix(slot, pin.expert, kPinned);
   }
 
   /// An expert's home is its replica that comes first on its rank.

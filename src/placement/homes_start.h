@@ -9,10 +9,17 @@
 
 namespace lplb::placement {
 
+/// What the search may do with a slot.
+enum : char {
+  kFree,    ///< give it to another expert
+  kHome,    ///< nothing, or if homes may move, exchange it with another home
+  kPinned,  ///< nothing
+};
+
 /// Where the search for replica slots begins. Ranks are the live ones, renumbered.
 struct HomesStart {
   std::vector<Index> experts;  ///< [num_slots]: no expert twice on a rank, each on some rank
-  std::vector<char> fixed;     ///< [num_slots]: homes and pinned experts, which stay
+  std::vector<char> fixed;     ///< [num_slots]: kFree, kHome or kPinned
   std::vector<char> held;      ///< [num_ranks, num_logical]: the rank had the expert's weights
   bool has_old = false;        ///< if not, `held` is empty and nothing counts as a move
 

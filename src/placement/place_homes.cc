@@ -26,6 +26,9 @@ constexpr std::int64_t kSlowest = kUnitSpeed / 1024;  // slower ranks are taken 
 /// A change must lower the mean imbalance by so much, so that no trial is spent on less.
 constexpr double kLeastGain = 5e-5;
 
+/// The move of a home must gain so many times as much as that of a replica.
+constexpr double kHomePrice = 3;
+
 void check_sizes(Index num_batches, Index num_layers, Index num_logical, Index num_replicas,
                  Index num_ranks) {
   check_argument(num_batches >= 1 && num_batches <= kMaxBatches, "num_batches",
@@ -115,7 +118,9 @@ class LayerPlacer {
                                                ? std::numeric_limits<Index>::max()
                                                : options_.max_moves,
                               .least_gain = std::max<std::int64_t>(1, gain_of(kLeastGain)),
-                              .move_gain = gain_of(options_.min_gain)};
+                              .move_gain = gain_of(options_.min_gain),
+                              .home_gain = gain_of(kHomePrice * options_.min_gain),
+                              .move_homes = options_.move_homes};
     HomesSearch search(shape_, start, limits, judge);
     result.trials[layer] = search.run();
     result.moves[layer] = static_cast<Index>(search.num_moves());
@@ -129,12 +134,16 @@ class LayerPlacer {
   }
 
  private:
-  /// Puts experts that are still on their rank back into their slots.
+  /// Puts experts that are still on their rank back into their slots, among those of a kind.
   void keep_slots(const HomesStart& start, std::span<Index> experts) const {
     for (Index p = 0; p < shape_.num_slots(); ++p) {
-      const auto first = experts.begin() + p / shape_.slots * shape_.slots;
-      const auto at = std::find(first, first + shape_.slots, start.experts[p]);
-      if (at != first + shape_.slots) std::swap(*at, experts[p]);
+      const Index first = p / shape_.slots * shape_.slots;
+      for (Index q = first; q < first + shape_.slots; ++q) {
+        if (experts[q] == start.experts[p] && start.fixed[q] == start.fixed[p]) {
+          std::swap(experts[p], experts[q]);
+          break;
+        }
+      }
     }
   }
 

@@ -230,10 +230,38 @@ TEST(PlaceHomes, OtherNumbersOfRanksAndSlots) {
   const auto old = layers_of(place(window, 4, 8), 4);
   for (const auto& [ranks, slots] : {std::pair{6, 5}, {8, 4}, {3, 9}, {4, 7}, {4, 10}, {5, 5}}) {
     for (const bool move_homes : {false, true}) {
-      const HomesPlacement placed = place(window, ranks, slots, old, {.move_homes = move_homes});
+      const HomesPlacement placed =
+          place(window, ranks, slots, old, {.move_homes = move_homes, .restart = move_homes});
       const Placement layer = layers_of(placed, ranks)[0];
       expect_no_pairs(layer);
       EXPECT_EQ(placed.moves[0], count_new(old[0], layer)) << ranks;
+    }
+  }
+}
+
+/// Homes that are neighbours and hot.
+TEST(PlaceHomes, HomesMayBeExchanged) {
+  std::mt19937 random(8);
+  for (int round = 0; round < 10; ++round) {
+    Window window = random_window(random, 3, 1, 24);
+    for (Index b = 0; b < 3; ++b) {
+      for (Index e = 0; e < 4; ++e) window.loads[b * 24 + e] += 1e6;
+    }
+    const auto old = layers_of(place(random_window(random, 3, 1, 24), 6, 5), 6);
+    const HomesPlacement stay = place(window, 6, 5, old);
+    for (const std::int64_t most : {std::int64_t{4}, std::int64_t{-1}}) {
+      const HomesPlacement moved =
+          place(window, 6, 5, old, {.max_moves = most, .move_homes = true, .pinned = {{0, 0}}});
+      const Placement layer = layers_of(moved, 6)[0];
+      expect_no_pairs(layer);
+      EXPECT_EQ(layer.physical_to_logical[0], 0);  // pinned
+      EXPECT_EQ(moved.moves[0], count_new(old[0], layer));
+      EXPECT_NEAR(moved.imbalance[0], imbalance_of(layer, window, 0), 1e-3);
+      if (most >= 0) {
+        EXPECT_LE(moved.moves[0], most);
+      } else {
+        EXPECT_LE(moved.judged[0], stay.judged[0]);
+      }
     }
   }
 }

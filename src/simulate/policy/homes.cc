@@ -9,7 +9,9 @@ namespace {
 
 class OnHomes : public PlacementPolicy {
  public:
-  using PlacementPolicy::PlacementPolicy;
+  OnHomes(const PlacementShape& shape, bool move_homes) : PlacementPolicy(shape) {
+    options_.move_homes = move_homes;
+  }
 
   Placement place(Index, const Past& past) const override {
     std::vector<double> loads;
@@ -20,9 +22,12 @@ class OnHomes : public PlacementPolicy {
     const auto batches = static_cast<Index>(loads.size()) / shape().num_logical;
     const std::span<const Placement> in_use(past.in_use, past.in_use == nullptr ? 0 : 1);
     return with_slots(place_homes(loads, batches, 1, shape().num_logical, shape().num_replicas,
-                                  shape().num_ranks, in_use)
+                                  shape().num_ranks, in_use, options_)
                           .maps.physical_to_logical);
   }
+
+ private:
+  HomesOptions options_;
 };
 
 }  // namespace
@@ -37,7 +42,7 @@ std::unique_ptr<PlacementPolicy> make_homes(const std::string& name, const Place
                  "\"{}\" puts no expert on a rank twice, so {} slots on each of {} ranks are too "
                  "many for {} experts",
                  name, slots, shape.num_ranks, shape.num_logical);
-  return std::make_unique<OnHomes>(shape);
+  return std::make_unique<OnHomes>(shape, name == "moving-homes");
 }
 
 }  // namespace lplb::replay

@@ -70,8 +70,8 @@ std::unique_ptr<PlacementPolicy> make_eplb(const std::string& name, const Placem
 /// EPLB without two replicas of an expert on a rank.
 std::unique_ptr<PlacementPolicy> make_eplb_spread(const std::string& name,
                                                   const PlacementShape& shape);
-/// Homes and replica slots, by place_homes(), from the placement in use. num_ranks must divide
-/// num_logical.
+/// Homes and replica slots, by place_homes(), from the placement in use. `name` is "homes" or
+/// "moving-homes", which also moves homes. num_ranks must divide num_logical.
 std::unique_ptr<PlacementPolicy> make_homes(const std::string& name, const PlacementShape& shape);
 /// `name` is a name that parse_topology() takes. num_ranks must divide num_logical.
 std::unique_ptr<PlacementPolicy> make_topology(const std::string& name,
