@@ -15,8 +15,8 @@ def rebalance_experts(weight, num_replicas, num_groups, num_nodes, num_gpus):
     load = weight.double()
     load = load + MARGIN * load.mean(dim=1, keepdim=True)
     # All experts are one group, so that a hot one may have copies on every node.
-    return lplb.rebalance_experts(load, num_replicas, 1, 1, num_gpus, spread=True)
-""".replace("MARGIN", "0.5")
+    return lplb.rebalance_experts(load, num_replicas, 1, 1, num_gpus)
+""".replace("MARGIN", "0.25")
 
 
 class Solution:
