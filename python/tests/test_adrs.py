@@ -4,8 +4,9 @@
 import importlib.util
 import pathlib
 
-import lplb
 import pytest
+
+import lplb
 
 BENCH = pathlib.Path(__file__).resolve().parents[2] / "bench"
 
