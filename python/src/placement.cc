@@ -81,10 +81,9 @@ MoveKind kind_of(const std::string& name) {
   throw ArgumentError("moves", "\"" + name + "\" is no kind of move");
 }
 
-using Schedule =
-    nb::typed<nb::tuple, std::vector<Index>,
-              std::vector<nb::typed<nb::tuple, std::string, std::vector<Index>>>,
-              std::vector<Index>>;
+using Schedule = nb::typed<nb::tuple, std::vector<Index>,
+                           std::vector<nb::typed<nb::tuple, std::string, std::vector<Index>>>,
+                           std::vector<Index>>;
 
 nb::tuple schedule_of(const std::vector<std::tuple<Index, Index, Index, std::string>>& moves,
                       const Placement& old, const Placement& next) {
@@ -103,12 +102,11 @@ nb::tuple schedule_of(const std::vector<std::tuple<Index, Index, Index, std::str
 using Homes = nb::typed<nb::tuple, Maps, ArrayOut<double>, ArrayOut<double>, ArrayOut<double>,
                         ArrayOut<Index>, ArrayOut<std::int64_t>>;
 
-Homes homes_of(const ArrayIn<double>& loads, Index num_batches, Index num_layers,
-                   Index num_logical, Index num_replicas, Index num_ranks,
-                   const std::vector<Placement>& old, std::int64_t max_trials,
-                   std::int64_t max_moves, double min_gain, bool move_homes, bool restart,
-                   bool batches_only, const ArrayIn<Index>& pinned, int num_threads,
-                   const ArrayIn<double>& rank_speed, const ArrayIn<std::uint8_t>& rank_alive) {
+Homes homes_of(const ArrayIn<double>& loads, Index num_batches, Index num_layers, Index num_logical,
+               Index num_replicas, Index num_ranks, const std::vector<Placement>& old,
+               std::int64_t max_trials, std::int64_t max_moves, double min_gain, bool move_homes,
+               bool restart, bool batches_only, const ArrayIn<Index>& pinned, int num_threads,
+               const ArrayIn<double>& rank_speed, const ArrayIn<std::uint8_t>& rank_alive) {
   const RebalanceOptions ranks = options_of(num_threads, rank_speed, rank_alive);
   HomesOptions options{.num_threads = num_threads,
                        .max_trials = max_trials,
@@ -240,9 +238,8 @@ void bind_placement(nb::module_& m) {
   m.def(
       "schedule",
       [](const std::vector<std::tuple<Index, Index, Index, std::string>>& moves,
-         const Placement& old, const Placement& next) -> Schedule {
-        return schedule_of(moves, old, next);
-      },
+         const Placement& old,
+         const Placement& next) -> Schedule { return schedule_of(moves, old, next); },
       "moves"_a, "old"_a, "new"_a);
   m.def("place_homes", &homes_of, "loads"_a, "num_batches"_a, "num_layers"_a, "num_logical"_a,
         "num_replicas"_a, "num_ranks"_a, "old"_a, "max_trials"_a, "max_moves"_a, "min_gain"_a,
