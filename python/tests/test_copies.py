@@ -343,3 +343,19 @@ def test_progress_is_told_and_may_cancel() -> None:
 def test_progress_can_be_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     lplb.simulate("synthetic:W0_balanced", policies=["none"], progress=True)
     assert capsys.readouterr().err.endswith("\r64 of 64 batches\n")
+
+
+def test_sweeps_run_on_a_dask_cluster() -> None:
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        result = lplb.sweep(
+            ["synthetic:W1_hot_expert_set", "no-such-file"],
+            {"redundants": [0, 2], "policies": [["eplb+lplb"]]},
+            executor=client.get_executor(),
+        )
+    alone = lplb.simulate("synthetic:W1_hot_expert_set", redundants=2, policies=["eplb+lplb"])
+    assert [row["redundants"] for row in result.rows] == [0, 2]
+    mean = alone.policy("eplb+lplb")["imbalance"]["mean"]
+    assert result.rows[1]["imbalance.mean"] == mean
+    assert [failure["trace"] for failure in result.failures] == ["no-such-file"] * 2

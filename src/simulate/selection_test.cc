@@ -147,16 +147,16 @@ TEST_F(SelectionTest, RefusesWhatLeavesNothing) {
 
 TEST_F(SelectionTest, AlsoForTheLoadThatAPlacementIsMadeFrom) {
   options_.skip_steps = 1;
-  const replay::TraceLoad all = replay::read_trace_load(options_, 0);
+  const replay::TraceLoad all = replay::read_trace_load(options_, 0, false);
   EXPECT_EQ(std::accumulate(all.load.begin(), all.load.end(), 0.0), 40);
   EXPECT_EQ(all.repeats->num_tokens, 14);
   options_.drop_repeats = true;
-  const replay::TraceLoad last = replay::read_trace_load(options_, 1);
+  const replay::TraceLoad last = replay::read_trace_load(options_, 1, false);
   EXPECT_EQ(std::accumulate(last.load.begin(), last.load.end(), 0.0), 6);
   EXPECT_EQ(last.num_batches, 2);
   EXPECT_EQ(last.num_summed, 1);
   options_.skip_steps = 3;
-  EXPECT_THAT(message_of<ArgumentError>([&] { replay::read_trace_load(options_, 0); }),
+  EXPECT_THAT(message_of<ArgumentError>([&] { replay::read_trace_load(options_, 0, false); }),
               HasSubstr("skip_steps: 3 leaves none of the 3 steps of " + options_.trace));
 }
 
