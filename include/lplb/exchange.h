@@ -12,24 +12,34 @@
 
 namespace lplb {
 
+/// What packed counts say of the experts that have one replica.
+enum class Singles {
+  kSummed,  ///< a sum for each rank: enough to split by tokens
+  kEach,    ///< a count for each of them: needed to split by costs
+};
+
 /// The layout of packed counts, which are what a rank tells the others: the counts of the
-/// replicated experts, then for each rank the sum over the experts that have their only replica
-/// there. For a cube of 8 ranks with 256 experts and 16 redundants, that is 16 + 8 = 24 integers in
-/// place of 256.
+/// replicated experts, ascending, then those of the experts with one replica, as Singles says. For
+/// a cube of 8 ranks with 256 experts and 16 redundants, sums make it 16 + 8 = 24 integers in place
+/// of 256.
 struct LPLB_API PackedLayout {
   std::vector<Index> replicated;  ///< logical ids, ascending; their counts come first
   std::vector<Index> home;        ///< [num_logical]: the rank of the only replica, or -1
+  std::vector<Index> column;      ///< [num_logical]: where the expert's count goes
   Index num_ranks = 0;
+  Index num_counts = 0;
   /// A hash of the fields above. It must be the same on all ranks that exchange.
   std::uint64_t fingerprint = 0;
 
   PackedLayout() = default;
-  explicit PackedLayout(const Placement& placement) { assign(placement); }
+  explicit PackedLayout(const Placement& placement, Singles singles = Singles::kSummed) {
+    assign(placement, singles);
+  }
   /// Takes another placement. Allocates only if it is larger than all before.
-  void assign(const Placement& placement);
+  void assign(const Placement& placement, Singles singles = Singles::kSummed);
 
   /// How many integers packed counts are.
-  std::size_t size() const { return replicated.size() + static_cast<std::size_t>(num_ranks); }
+  std::size_t size() const { return static_cast<std::size_t>(num_counts); }
   /// Packs `counts` [num_logical] into `packed` [size()]. The sum of `counts` must fit a Load.
   /// Throws ArgumentError if a length is wrong.
   void pack(std::span<const Load> counts, std::span<Load> packed) const;

@@ -84,9 +84,10 @@ void Planner::State::spread_rows() {
   }
 }
 
-/// Sums the counts of all ranks into a load for each expert. Of a rank's single-replica experts
-/// only the sum is known. It becomes the load of one of them (`carrier`), which makes no difference
-/// to the solver. Counts that come from other ranks are checked here, because the map trusts them.
+/// Sums the counts of all ranks into a load for each expert. If of a rank's experts with one replica
+/// only the sum is known, it becomes the load of one of them (`carrier`), which makes no difference
+/// to a split by tokens. Counts that come from other ranks are checked here, because the map trusts
+/// them.
 void Planner::State::sum_counts(std::span<const Load> own) {
   const std::size_t size = layout.size();
   Load sign = 0;
@@ -102,13 +103,17 @@ void Planner::State::sum_counts(std::span<const Load> own) {
   for (const Load sum : sums) overflow |= __builtin_add_overflow(total, sum, &total);
   bool sound = std::equal(own.begin(), own.end(), all.begin() + rank * size);
 
-  std::size_t k = 0;
-  std::fill(load.begin(), load.end(), 0);
-  for (const Index e : layout.replicated) load[e] = sums[k++];
-  for (const Index e : carrier) {
-    if (e >= 0) load[e] = sums[k];
-    sound = sound && (e >= 0 || sums[k] == 0);
-    ++k;
+  if (singles() == Singles::kEach) {
+    for (std::size_t e = 0; e < load.size(); ++e) load[e] = sums[layout.column[e]];
+  } else {
+    std::size_t k = 0;
+    std::fill(load.begin(), load.end(), 0);
+    for (const Index e : layout.replicated) load[e] = sums[k++];
+    for (const Index e : carrier) {
+      if (e >= 0) load[e] = sums[k];
+      sound = sound && (e >= 0 || sums[k] == 0);
+      ++k;
+    }
   }
   if (sign < 0) throw ExchangeError("the counts of all ranks: one is negative");
   if (overflow) throw ExchangeError("the counts of all ranks: they sum past 2^63 - 1");

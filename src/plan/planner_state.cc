@@ -47,7 +47,9 @@ void Planner::State::allocate() {
   const auto num_logical = static_cast<std::size_t>(placement.num_logical_experts);
   const auto redundants = static_cast<std::size_t>(options.max_redundants);
   const std::size_t max_physical = (num_logical + redundants) / num_ranks * num_ranks;
-  const std::size_t max_counts = std::min(num_logical, redundants) + num_ranks;
+  const std::size_t max_replicated = std::min(num_logical, redundants);
+  const std::size_t max_counts =
+      singles() == Singles::kEach ? num_logical : max_replicated + num_ranks;
 
   std::vector<Index> worst(max_physical);
   for (std::size_t p = 0; p < max_physical; ++p) worst[p] = static_cast<Index>(p % num_logical);
@@ -60,7 +62,7 @@ void Planner::State::allocate() {
   placement.logical_to_physical.reserve(num_logical * (redundants + 1));
   placement.rank_speed.reserve(num_ranks);
   placement.rank_alive.reserve(num_ranks);
-  layout.replicated.reserve(max_counts - num_ranks);
+  layout.replicated.reserve(max_replicated);
   carrier.resize(num_ranks);
   counts.assign(num_logical, 0);
   for (std::vector<Load>* row : {&mine, &posted, &previous}) row->reserve(max_counts);
@@ -73,7 +75,7 @@ void Planner::State::allocate() {
 void Planner::State::take_placement(const Placement& next) {
   placement = next;
   problem.assign(next);
-  layout.assign(next);
+  layout.assign(next, singles());
   mine.resize(layout.size());
   sums.resize(layout.size());
   std::fill(carrier.begin(), carrier.end(), -1);

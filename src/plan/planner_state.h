@@ -38,6 +38,11 @@ struct Planner::State {
   void check_placement(const Placement& next) const;
   void take_placement(const Placement& next);
 
+  /// Costs depend on the tokens of each expert, also of those with one replica.
+  Singles singles() const {
+    return options.solve.cost == nullptr ? Singles::kSummed : Singles::kEach;
+  }
+
   Index rank;
   PlannerOptions options;
   std::shared_ptr<Exchange> exchange;
@@ -47,7 +52,8 @@ struct Planner::State {
   Placement placement;
   PackedLayout layout;
   SplitProblem problem;
-  std::vector<Index> carrier;  // [num_ranks]: a single-replica expert that lives there, or -1
+  // [num_ranks]: the expert that gets the sum of a rank's experts with one replica, or -1
+  std::vector<Index> carrier;
 
   // The current batch.
   std::vector<Load> counts;  // [num_logical]: what this rank counted

@@ -25,19 +25,20 @@ constexpr std::array kRegistry = {
     Entry{Solver::kFlow, "flow", kMaxRanks, solvers::solve_flow},
     Entry{Solver::kIpm, "ipm", kMaxIpmRanks, solvers::solve_ipm},
     Entry{Solver::kTime, "time", kMaxRanks, solvers::solve_time},
+    Entry{Solver::kFastTime, "fast-time", kMaxRanks, solvers::solve_fast_time},
 };
 
 const Entry& choose_solver(const SolveOptions& options, Index num_ranks) {
   const bool by_cost = options.cost != nullptr;
   for (const Entry& entry : kRegistry) {
-    const bool takes_cost = entry.solver == Solver::kTime;
+    const bool takes_cost = entry.solver == Solver::kTime || entry.solver == Solver::kFastTime;
     if (options.solver == Solver::kAuto && num_ranks <= entry.max_ranks && by_cost == takes_cost) {
       return entry;
     }
     if (options.solver != entry.solver) continue;
     check_argument(by_cost || !takes_cost, "solver", "\"{}\" needs a cost model", entry.name);
     check_argument(takes_cost || !by_cost, "solver",
-                   "\"{}\" takes no cost model, expected \"time\" or \"auto\"", entry.name);
+                   "\"{}\" takes no cost model, expected \"time\", \"fast-time\" or \"auto\"", entry.name);
     check_argument(num_ranks <= entry.max_ranks, "solver", "\"{}\" takes up to {} ranks, not {}",
                    entry.name, entry.max_ranks, num_ranks);
     return entry;

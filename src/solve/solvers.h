@@ -19,6 +19,8 @@ void solve_ipm(const Tables& tables, const SolveOptions& options, Buffers& buffe
 /// Needs options.cost. `bound` and `in_proof` are in tokens, as of the other solvers; `status` is
 /// that of the cost, which buffers.time has.
 void solve_time(const Tables& tables, const SolveOptions& options, Buffers& buffers);
+/// The same, within the time of a step; the device has a twin (device/fast_time.cuh).
+void solve_fast_time(const Tables& tables, const SolveOptions& options, Buffers& buffers);
 
 /// Checks a batch's loads and fills the first block of `buffers`. Throws ArgumentError.
 void take_loads(const Tables& tables, std::span<const Load> load, Buffers& buffers);

@@ -125,9 +125,46 @@ std::vector<DeviceSlot> list_slots(const Tables& t) {
   return slots;
 }
 
+std::int32_t narrow_tokens(Load tokens) {
+  return static_cast<std::int32_t>(std::min<Load>(tokens, INT32_MAX));
+}
+
+/// Appends what a model adds; returns its offset.
+std::int32_t add_costs(ImageWriter& writer, const Tables& t, const TimeModel& model) {
+  std::vector<DeviceCurve> curves;
+  std::vector<std::int32_t> step_tokens;
+  std::vector<std::int64_t> step_cost;
+  for (const CostCurve& curve : model.distinct_curves()) {
+    DeviceCurve& c = curves.emplace_back();
+    c = {curve.rank, curve.then_cost, narrow_tokens(curve.then_every),
+         static_cast<std::int32_t>(step_tokens.size()), 0, 0};
+    for (std::size_t i = 0; i < curve.tokens.size(); ++i) {
+      step_tokens.push_back(narrow_tokens(curve.tokens[i]));
+      step_cost.push_back(curve.cost[i]);
+      if (curve.tokens[i] >= INT32_MAX) break;
+    }
+    c.end = static_cast<std::int32_t>(step_tokens.size());
+  }
+  std::vector<std::uint16_t> curve_of, place_slots;
+  for (Index g = 0; g < t.num_ranks; ++g) curve_of.push_back(narrow(model.curve_index(g)));
+  for (const Tables::Place& place : t.place) place_slots.push_back(narrow(place.slot_count));
+
+  DeviceCosts costs{};
+  const bool is_uniform = model.uniform() && t.cost.uniform();
+  costs.one_step = is_uniform ? step_tokens[0] : -1;
+  costs.is_subadditive = model.uniform() && model.subadditive() ? 1 : 0;
+  costs.curve_of = writer.add(curve_of);
+  costs.curves = writer.add(curves);
+  costs.step_tokens = writer.add(step_tokens);
+  costs.step_cost = writer.add(step_cost);
+  costs.place_slots = writer.add(place_slots);
+  costs.logical = writer.add(narrow_all(t.expert));
+  return writer.add(std::span<const DeviceCosts>(&costs, 1));
+}
+
 }  // namespace
 
-void DeviceImage::assign(const Tables& t) {
+void DeviceImage::assign(const Tables& t, const TimeModel* model) {
   std::vector<std::uint16_t> part_of(static_cast<std::size_t>(t.num_ranks), kNoPlace);
   std::vector<std::uint16_t> part_size;
   for (Index part = 0; part < t.num_parts(); ++part) {
@@ -169,10 +206,24 @@ void DeviceImage::assign(const Tables& t) {
       writer.add(std::span<const std::uint32_t>(kReciprocals)
                      .first(static_cast<std::size_t>(
                          std::clamp<Index>(t.num_ranks, kMaxCutRanks, kMostReciprocal) + 1)));
+  if (model != nullptr) header.costs = add_costs(writer, t, *model);
   header.solver_bytes = writer.size();
   header.slots = writer.add(list_slots(t));
   header.bytes = writer.size();
   std::memcpy(bytes.data(), &header, sizeof(header));
+}
+
+std::size_t max_cost_bytes(Index num_ranks, Index num_logical, Index num_physical,
+                           const CostModel& model) {
+  const auto most = static_cast<std::size_t>(num_physical - num_logical);
+  const auto ranks = static_cast<std::size_t>(num_ranks);
+  const bool is_one = model.tables().size() == 1;
+  std::size_t steps = 0;
+  for (const CostTable& table : model.tables()) steps += table.tokens.size();
+  constexpr std::size_t kArrays = 7;
+  return sizeof(DeviceCosts) + (ranks + 3 * most) * sizeof(std::uint16_t) +
+         (is_one ? 1 : ranks) * sizeof(DeviceCurve) +
+         steps * (sizeof(std::int32_t) + sizeof(std::int64_t)) + kArrays * 16;
 }
 
 std::size_t max_image_bytes(Index num_ranks, Index num_logical, Index num_physical) {

@@ -7,6 +7,7 @@
 
 #include "core/host_device.h"
 #include "solve/tables.h"
+#include "solve/time/model.h"
 
 // SplitProblem::Tables as kernels read them: one block of bytes, the "image". The host makes it
 // when the placement changes, and it is copied as a whole. All offsets are here and nowhere else.
@@ -31,6 +32,28 @@ inline constexpr std::uint16_t kNoPlace = 0xFFFF;
 struct alignas(4) DeviceExpert {
   std::uint16_t is_fixed;
   std::uint16_t index;  ///< its rank if it is fixed, else k
+};
+
+/// A CostCurve. Tables end at 2^31 - 1 tokens, which no batch passes.
+struct alignas(8) DeviceCurve {
+  std::int64_t rank;
+  std::int64_t then_cost;
+  std::int32_t then_every;
+  std::int32_t begin;  ///< of its steps
+  std::int32_t end;
+  std::int32_t unused;
+};
+
+/// What an image holds in addition for splits by costs. Offsets are as in DeviceTablesHeader.
+struct alignas(16) DeviceCosts {
+  std::int32_t one_step;        ///< with a uniform model: the most tokens of the first step; else -1
+  std::int32_t is_subadditive;  ///< uniform, and TimeModel::subadditive()
+  std::int32_t curve_of;        ///< uint16 [num_ranks]
+  std::int32_t curves;          ///< DeviceCurve
+  std::int32_t step_tokens;     ///< int32: the steps of all curves
+  std::int32_t step_cost;       ///< int64
+  std::int32_t place_slots;     ///< uint16 [num_places]: slots of a place
+  std::int32_t logical;         ///< uint16 [num_replicated]: the logical ids
 };
 
 struct DeviceTablesHeader {
@@ -65,7 +88,7 @@ struct DeviceTablesHeader {
   std::int32_t mask_words;    ///< mask_words()
   std::int32_t most_experts;  ///< of one colour
   std::int32_t most_places;   ///< of one expert
-  std::int32_t unused;
+  std::int32_t costs;         ///< DeviceCosts; 0: there are none
 };
 inline constexpr std::int32_t kExpertsOffset = sizeof(DeviceTablesHeader);
 static_assert(kExpertsOffset % 16 == 0);
@@ -82,7 +105,8 @@ struct DeviceImage {
   const DeviceTablesHeader& header() const {
     return *reinterpret_cast<const DeviceTablesHeader*>(bytes.data());
   }
-  void assign(const SplitProblem::Tables& tables);
+  /// `model`: what tokens cost, or null.
+  void assign(const SplitProblem::Tables& tables, const TimeModel* model = nullptr);
 };
 
 /// The steps that a device may take: `max_steps`. If that is < 0: so many that only a fault could
@@ -95,5 +119,8 @@ inline int device_steps(Index num_ranks, std::int64_t max_steps) {
 /// The largest size in bytes of an image of a placement with these sizes. A planner's memory is
 /// laid out for the worst case within its limits.
 std::size_t max_image_bytes(Index num_ranks, Index num_logical, Index num_physical);
+/// What a model adds to it.
+std::size_t max_cost_bytes(Index num_ranks, Index num_logical, Index num_physical,
+                           const CostModel& model);
 
 }  // namespace lplb::solvers

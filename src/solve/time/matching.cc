@@ -1,31 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "solve/time/matching.h"
 
+#include "solve/time/candidates.h"
+
 namespace lplb::solvers {
-namespace {
-
-/// Places that every active expert has whole, on one of its ranks. The cheapest rank takes it.
-void place_greedily(TimeState& state) {
-  const Tables& t = state.tables();
-  for (Index k = 0; k < t.num_replicated(); ++k) {
-    Index best = t.place_begin[k];
-    Cost best_price = kCostLimit;
-    for (Index i = t.place_begin[k]; i < t.place_begin[k + 1]; ++i) {
-      const Index g = t.place[i].rank;
-      const Cost price =
-          state.price_of(g, state.parts(g) + state.model().curve(g).of(state.want(k)));
-      if (price < best_price) {
-        best = i;
-        best_price = price;
-      }
-      state.set(i, 0);
-    }
-    state.set(best, state.want(k));
-  }
-}
-
-}  // namespace
-
 bool is_decode(const TimeState& state) {
   const Tables& t = state.tables();
   for (std::size_t i = 0; i < t.place.size(); ++i) {
@@ -37,7 +15,7 @@ bool is_decode(const TimeState& state) {
 
 void match(TimeState& state, Matching& m) {
   const Tables& t = state.tables();
-  place_greedily(state);
+  put_greedily(state);
   for (;;) {
     // Breadth first from the worst rank, along experts that could go to another rank, to a rank
     // that stays below the worst one's price with one part more.

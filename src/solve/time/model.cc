@@ -45,6 +45,7 @@ void TimeModel::assign(const CostModel& model, const Tables& tables) {
     }
     before = g;
   }
+  num_curves_ = count;
   uniform_ = count == 1;
   if (uniform_) {
     weights_.resize(1);

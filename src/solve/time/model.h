@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/cost_curve.h"
@@ -21,6 +22,11 @@ class TimeModel {
 
   const CostCurve& curve(Index rank) const { return curves_[curve_of_[rank]]; }
   Cost rank_cost(Index rank) const { return curve(rank).rank; }
+  /// curve(g) is distinct_curves()[curve_index(g)].
+  std::span<const CostCurve> distinct_curves() const {
+    return std::span(curves_).first(static_cast<std::size_t>(num_curves_));
+  }
+  Index curve_index(Index rank) const { return curve_of_[rank]; }
   /// All live ranks have the same curve.
   bool uniform() const { return uniform_; }
 
@@ -47,6 +53,7 @@ class TimeModel {
   std::uint64_t model_version_ = 0;
   std::uint64_t tables_version_ = 0;
   std::vector<CostCurve> curves_, weights_;
+  Index num_curves_ = 0;
   std::vector<Index> curve_of_;  // [num_ranks]
   std::vector<double> speed_;    // [num_ranks]
   bool uniform_ = true;

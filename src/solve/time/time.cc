@@ -19,13 +19,12 @@ class Time {
   void run(const SolveOptions& options) {
     s_.model.assign(*options.cost, t_);
     state_.begin(t_, s_.model, b_.load);
+    s_.best.begin();
     s_.set.reserve(t_.live_ranks.size());
     s_.search.began.reserve(8);  // a few chains
     s_.matching.found.reserve(t_.live_ranks.size());
     // The split by tokens is the first candidate, and its bound stays in the result.
-    const SolveOptions tokens;
-    const bool is_cut = chosen_solver(tokens, t_.num_ranks) == Solver::kCut;
-    (is_cut ? solve_cut : solve_flow)(t_, tokens, b_);
+    solve_by_tokens(t_, b_);
     b_.steps = 0;
     state_.set_all(b_.take);
     keep_best();
@@ -41,16 +40,16 @@ class Time {
   void solve_decode() {
     match(state_, s_.matching);
     keep_best();
-    s_.proof.begin(state_, best_price_);
-    s_.proof.try_set(s_.matching.found, best_price_);
+    s_.proof.begin(state_, s_.best.price);
+    s_.proof.try_set(s_.matching.found, s_.best.price);
   }
 
   void solve_any() {
-    put_homes();
+    put_homes(state_);
     keep_best();
-    share_as_even_split();
+    put_evenly(state_);
     keep_best();
-    s_.proof.begin(state_, best_price_);
+    s_.proof.begin(state_, s_.best.price);
     prove_by_flow();
     prove_by_worst_fixed();
     if (!done()) {
@@ -66,62 +65,25 @@ class Time {
       search();
     }
     if (!done()) {
-      share_as_even_split();
+      put_evenly(state_);
       search();
     }
     if (!done()) {
-      put_homes();
+      put_homes(state_);
       search();
     }
-    state_.set_all(s_.best);
+    state_.set_all(s_.best.take);
     if (!done()) prove_by_neighbours();
   }
 
-  bool done() const { return best_price_ <= s_.proof.bound(); }
+  bool done() const { return s_.best.price <= s_.proof.bound(); }
 
   void search() {
     b_.steps += improve(state_, s_.proof.bound(), s_.search);
     keep_best();
   }
 
-  void keep_best() {
-    const Cost price = state_.max_price();
-    const Cost sum = state_.sum();
-    if (price > best_price_ || (price == best_price_ && sum >= best_sum_)) return;
-    best_price_ = price;
-    best_sum_ = sum;
-    s_.best.assign(state_.takes().begin(), state_.takes().end());
-  }
-
-  /// Every expert whole on its first live replica: no replicas.
-  void put_homes() {
-    for (Index k = 0; k < t_.num_replicated(); ++k) {
-      for (Index i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {
-        state_.set(i, i == t_.place_begin[k] ? state_.want(k) : 0);
-      }
-    }
-  }
-
-  /// The even split, as split_evenly() has it.
-  void share_as_even_split() {
-    for (Index k = 0; k < t_.num_replicated(); ++k) {
-      const Index begin = t_.place_begin[k];
-      const Index end = t_.place_begin[k + 1];
-      Index slots = 0;
-      for (Index i = begin; i < end; ++i) slots += t_.place[i].slot_count;
-      const Load each = state_.want(k) / slots;
-      const Load extra = state_.want(k) % slots;
-      Index slot = 0;
-      for (Index i = begin; i < end; ++i) {
-        Load tokens = 0;
-        for (Index j = 0; j < t_.place[i].slot_count; ++j, ++slot) {
-          const Index turn = (slot - t_.expert[k] % slots + slots) % slots;
-          tokens += each + (turn < extra ? 1 : 0);
-        }
-        state_.set(i, tokens);
-      }
-    }
-  }
+  void keep_best() { s_.best.keep(state_); }
 
   /// Every expert whole, those that cost most first, on the rank that is then the cheapest
   /// (Graham's LPT rule, 1969).
@@ -172,7 +134,7 @@ class Time {
     for (const Index g : t_.live_ranks) {
       if (f.in_proof[g] != 0) s_.set.push_back(g);
     }
-    s_.proof.try_set(s_.set, best_price_);
+    s_.proof.try_set(s_.set, s_.best.price);
   }
 
   void prove_by_worst_fixed() {
@@ -183,14 +145,14 @@ class Time {
       }
     }
     s_.set.assign(1, worst);
-    s_.proof.try_set(s_.set, best_price_);
+    s_.proof.try_set(s_.set, s_.best.price);
     for (Index k = 0; k < t_.num_replicated() && !done(); ++k) {
       if (state_.want(k) == 0) continue;
       s_.set.clear();
       for (Index i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {
         s_.set.push_back(t_.place[i].rank);
       }
-      s_.proof.try_set(s_.set, best_price_);
+      s_.proof.try_set(s_.set, s_.best.price);
     }
   }
 
@@ -235,28 +197,40 @@ class Time {
           }
         }
       }
-      s_.proof.try_set(s_.set, best_price_);
+      s_.proof.try_set(s_.set, s_.best.price);
     }
   }
 
-  /// Writes the best split where solvers leave theirs.
   void finish() {
-    state_.set_all(s_.best);
-    b_.take.assign(s_.best.begin(), s_.best.end());
-    b_.rank_load = b_.fixed_load;
-    for (std::size_t i = 0; i < t_.place.size(); ++i) b_.rank_load[t_.place[i].rank] += b_.take[i];
-    b_.status = done() ? SolveStatus::kOptimal : SolveStatus::kBounded;
+    s_.bound = s_.proof.bound();
+    s_.in_set.assign(s_.proof.set().begin(), s_.proof.set().end());
+    write_best(s_, b_);
   }
 
   const Tables& t_;
   Buffers& b_;
   TimeScratch& s_;
   TimeState& state_;
-  Cost best_price_ = kCostLimit;
-  Cost best_sum_ = kCostLimit;  // of all ranks: of splits that are equally good, the cheaper one
 };
 
 }  // namespace
+
+void solve_by_tokens(const Tables& tables, Buffers& buffers) {
+  const SolveOptions tokens;
+  const bool is_cut = chosen_solver(tokens, tables.num_ranks) == Solver::kCut;
+  (is_cut ? solve_cut : solve_flow)(tables, tokens, buffers);
+}
+
+void write_best(TimeScratch& scratch, Buffers& b) {
+  const TimeState& state = scratch.state;
+  scratch.state.set_all(scratch.best.take);
+  b.take.assign(scratch.best.take.begin(), scratch.best.take.end());
+  b.rank_load = b.fixed_load;
+  const auto& places = state.tables().place;
+  for (std::size_t i = 0; i < places.size(); ++i) b.rank_load[places[i].rank] += b.take[i];
+  b.status =
+      scratch.best.price <= scratch.bound ? SolveStatus::kOptimal : SolveStatus::kBounded;
+}
 
 void solve_time(const Tables& tables, const SolveOptions& options, Buffers& buffers) {
   if (buffers.time == nullptr) buffers.time.reset(new TimeScratch);
@@ -269,7 +243,7 @@ void report_cost(const Tables& tables, const Buffers& buffers, SplitCost& cost) 
     return static_cast<double>(c) / static_cast<double>(kCostsPerUnit);
   };
   cost.max = s.state.max_price();
-  cost.bound = s.proof.bound();
+  cost.bound = s.bound;
   cost.max_cost = in_units(cost.max);
   cost.lower_bound = in_units(cost.bound);
   cost.bottleneck_ranks.clear();
@@ -278,7 +252,7 @@ void report_cost(const Tables& tables, const Buffers& buffers, SplitCost& cost) 
   cost.active_experts.assign(static_cast<std::size_t>(tables.num_ranks), 0);
   for (const Index g : tables.live_ranks) {
     cost.rank_cost[g] = s.state.price(g);
-    if (s.proof.set()[g] != 0) cost.bottleneck_ranks.push_back(g);
+    if (s.in_set[g] != 0) cost.bottleneck_ranks.push_back(g);
   }
   for (Index e = 0; e < tables.num_logical; ++e) {
     const Index rank = tables.fixed_rank[e];

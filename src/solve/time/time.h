@@ -4,12 +4,13 @@
 #include <memory>
 #include <vector>
 
+#include "solve/time/candidates.h"
 #include "solve/time/matching.h"
 #include "solve/time/model.h"
 #include "solve/time/proof.h"
 #include "solve/time/search.h"
 #include "solve/time/state.h"
-#include "solve/workspace.h"
+#include "solve/solvers.h"
 
 namespace lplb {
 
@@ -20,11 +21,23 @@ struct TimeScratch {
   solvers::TimeProof proof;
   solvers::Matching matching;
   solvers::SearchScratch search;
-  std::vector<Load> best;         // [num places]
-  std::vector<Load> shares;       // [num places]
+  solvers::BestSplit best;
   std::vector<Index> order, set;  // experts; ranks
   std::vector<char> inside;       // [num_ranks]
   std::unique_ptr<Workspace> flow;
+  // The proof: no split costs less than `bound`, because of the ranks in `in_set` [num_ranks].
+  Cost bound = 0;
+  std::vector<char> in_set;
 };
+
+namespace solvers {
+
+/// The optimal split by tokens.
+void solve_by_tokens(const Tables& tables, Buffers& buffers);
+
+/// Writes the best split of `scratch` to where solvers leave theirs.
+void write_best(TimeScratch& scratch, Buffers& buffers);
+
+}  // namespace solvers
 
 }  // namespace lplb

@@ -37,12 +37,12 @@ std::vector<Load> homes_alone(const Placement& placement, const std::vector<Load
   return physical;
 }
 
-/// What solve() promises of every result.
-void expect_promises(const Instance& instance, const CostModel& model) {
-  SCOPED_TRACE(instance.name);
+/// What solve() promises of every result of `solver`.
+void expect_promises(const Instance& instance, const CostModel& model, Solver solver) {
+  SCOPED_TRACE(instance.name + ", " + solver_name(solver));
   const Placement& p = instance.placement;
-  const Split split = solve_time(p, instance.load, model);
-  EXPECT_EQ(split.solver, Solver::kTime);
+  const Split split = solve(p, instance.load, {.solver = solver, .cost = &model});
+  EXPECT_EQ(split.solver, solver);
   EXPECT_EQ(verify_split(p, instance.load, split, &model), "");
   EXPECT_EQ(split.cost.max, largest_cost(p, split.physical_load, model));
   std::vector<Load> even(static_cast<std::size_t>(p.num_physical()));
@@ -50,6 +50,11 @@ void expect_promises(const Instance& instance, const CostModel& model) {
   EXPECT_LE(split.cost.max, largest_cost(p, even, model));
   EXPECT_LE(split.cost.max, largest_cost(p, homes_alone(p, instance.load), model));
   EXPECT_LE(split.cost.max, largest_cost(p, solve(p, instance.load).physical_load, model));
+}
+
+void expect_promises(const Instance& instance, const CostModel& model) {
+  expect_promises(instance, model, Solver::kTime);
+  expect_promises(instance, model, Solver::kFastTime);
 }
 
 TEST(SolveTime, KeepsItsPromisesOnSmallInstances) {
@@ -94,6 +99,37 @@ TEST(SolveTime, IsOptimalIfNoExpertPassesTheFirstStep) {
     EXPECT_EQ(split.status, SolveStatus::kOptimal) << instance.name;
     EXPECT_EQ(verify_split(instance.placement, instance.load, split, &model), "");
   }
+}
+
+TEST(SolveFastTime, IsOptimalIfNoExpertPassesTheFirstStep) {
+  for (std::uint64_t seed = 0; seed < 2000 && !HasFailure(); ++seed) {
+    const Instance instance = random_instance(
+        seed, {.max_ranks = 16, .max_load = 3, .speeds = false});
+    testing::SplitMix64 random(seed);
+    const CostModel model("us", CostTable{random.unit() * 9, {3}, {1 + random.unit()}, 1, 1});
+    const Split split =
+        solve(instance.placement, instance.load, {.solver = Solver::kFastTime, .cost = &model});
+    EXPECT_EQ(split.status, SolveStatus::kOptimal) << instance.name;
+    EXPECT_EQ(split.cost.max, solve_time(instance.placement, instance.load, model).cost.max);
+  }
+}
+
+TEST(SolveFastTime, IsNearTheSlowSolver) {
+  // A step of 32 tokens, and experts of up to 300: most ranks carry several parts.
+  const CostModel model("us", CostTable{20, {32, 64, 96}, {10, 16, 25}, 32, 9});
+  double above = 0;
+  int count = 0;
+  for (std::uint64_t seed = 0; seed < 500; ++seed) {
+    const Instance instance =
+        random_instance(seed, {.max_ranks = 16, .max_slots_per_rank = 6, .max_load = 300});
+    const Split fast =
+        solve(instance.placement, instance.load, {.solver = Solver::kFastTime, .cost = &model});
+    const Cost slow = solve_time(instance.placement, instance.load, model).cost.max;
+    if (slow == 0) continue;
+    above += static_cast<double>(fast.cost.max) / static_cast<double>(slow) - 1;
+    ++count;
+  }
+  EXPECT_LT(above / count, 0.02);
 }
 
 /// The least largest cost, by trying every division of every expert.
