@@ -24,6 +24,7 @@ struct PlanShapeCase {
   std::int64_t num_tokens;
   PlanShape launch;
   CudaTarget must, aim, hard_must, hard_aim;
+  bool by_cost = false;  ///< what tokens cost on an H200 (data/cost/h200-dsv3-bf16.json)
 };
 constexpr CudaTarget kHardMust{12, 18}, kHardAim{9, 13};
 constexpr PlanShapeCase kPlans[] = {
@@ -42,7 +43,26 @@ constexpr PlanShapeCase kPlans[] = {
     {"EP144", 4096, PlanShape::kCluster, {}, {}, {}, {}},
     {"EP256", 4096, PlanShape::kCluster, {}, {}, {}, {}},
     {"EP320", 4096, PlanShape::kCluster, {}, {}, {}, {}},
+    {"cube8x2", 8, PlanShape::kCluster, {}, {}, {}, {}},
+    {"cube8x2", 8, PlanShape::kCluster, {}, {}, {}, {}, true},
+    {"cube8x2", 128, PlanShape::kCluster, {}, {}, {}, {}, true},
+    {"cube8x2", 4096, PlanShape::kCluster, {}, {}, {}, {}, true},
+    {"EP64+64", 8, PlanShape::kCluster, {}, {}, {}, {}},
+    {"EP64+64", 8, PlanShape::kCluster, {}, {}, {}, {}, true},
+    {"EP64+64", 128, PlanShape::kCluster, {}, {}, {}, {}, true},
+    {"EP64+64", 4096, PlanShape::kCluster, {}, {}, {}, {}, true},
 };
+
+PlannerOptions options_of(const PlanShapeCase& shape) {
+  PlannerOptions options;
+  options.max_tokens = shape.num_tokens;
+  options.num_topk = kTopk;
+  if (shape.by_cost) {
+    options.cost =
+        CostModel("us", CostTable{32.2, {128, 256, 384, 512}, {30.6, 43.2, 68.1, 68.1}, 256, 35.2});
+  }
+  return options;
+}
 
 /// Maps the batch with the CPU's planner.
 std::vector<std::int32_t> map_on_cpu(const Placement& p, const PlannerOptions& options,
@@ -59,14 +79,13 @@ std::vector<std::int32_t> map_on_cpu(const Placement& p, const PlannerOptions& o
 DevicePlannerStats time_workload(const testing::Workload& workload, const PlanShapeCase& shape,
                                  std::vector<double>& times) {
   const Placement& p = workload.placement;
-  PlannerOptions options;
-  options.max_tokens = shape.num_tokens;
-  options.num_topk = kTopk;
+  const PlannerOptions options = options_of(shape);
+  const Singles singles = shape.by_cost ? Singles::kEach : Singles::kSummed;
   DevicePlanner planner(p, 0, options, {.shape = shape.launch});
   GraphTimer timer;
   testing::DeviceVector<std::int32_t> topk, packed, out;
   for (std::size_t i = 0; i < workload.loads.size(); ++i) {
-    const PlanBatch batch(p, workload.loads[i], shape.num_tokens, i);
+    const PlanBatch batch(p, workload.loads[i], shape.num_tokens, i, singles);
     topk.set(batch.topk);
     packed.set(batch.packed);
     out.set(std::vector<std::int32_t>(batch.topk.size(), -77));
@@ -92,8 +111,8 @@ CudaTiming time_plan(const Case& c, const PlanShapeCase& shape) {
     batches += stats.batches;
     optimal += stats.optimal;
   }
-  const PlannerOptions options{.max_tokens = shape.num_tokens, .num_topk = kTopk};
-  const DevicePlanner planner(workloads[0].placement, 0, options, {.shape = shape.launch});
+  const DevicePlanner planner(workloads[0].placement, 0, options_of(shape),
+                              {.shape = shape.launch});
   CudaTiming timing = summarize(std::move(times));
   timing.note = std::to_string(planner.num_blocks(shape.num_tokens)) + " SMs, " +
                 std::to_string(optimal) + "/" + std::to_string(batches) + " replays optimal";
@@ -107,7 +126,8 @@ void add_plans(const std::vector<Case>& cases, std::vector<CudaBenchmark>& bench
       // The three kernels solve as the cluster does: their rows need no hard loads.
       if (is_hard(c) && shape.launch == PlanShape::kKernels) continue;
       const std::string launch = shape.launch == PlanShape::kCluster ? "/cluster" : "/kernels";
-      benchmarks.push_back({"plan/" + c.name + "/" + std::to_string(shape.num_tokens) + launch,
+      benchmarks.push_back({(shape.by_cost ? "plan-cost/" : "plan/") + c.name + "/" +
+                                std::to_string(shape.num_tokens) + launch,
                             is_hard(c) ? shape.hard_must : shape.must,
                             is_hard(c) ? shape.hard_aim : shape.aim,
                             [c, shape] { return time_plan(c, shape); }});

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Measures the gap that solver `time` leaves, on recorded loads.
+"""Measures the gap that splits by cost leave, on recorded loads.
 
-usage: time_gap.py LPLB [--batches N] [--trace NAME] [--sizes N ...]
+usage: time_gap.py LPLB [--batches N] [--trace NAME] [--sizes N ...] [--solver NAME]
 
 For each size of a batch (tokens in all, of consecutive recorded tokens) and each group of ranks:
 the mean gap between the largest cost of a rank and its proven bound, the share of batches that are
@@ -81,7 +81,7 @@ def loads_of(topk, size, start, num_experts):
     return count(past), count(batch) * factor
 
 
-def measure(lplb, trace, group, size, batches, folder):
+def measure(lplb, solver, trace, group, size, batches, folder):
     num_experts, model_name = TRACES[trace]
     num_ranks, redundants = GROUPS[group]
     model_file = ROOT / "data" / "cost" / f"{model_name}.json"
@@ -100,7 +100,7 @@ def measure(lplb, trace, group, size, batches, folder):
         files["placement"] = folder / "placement.json"
         files["placement"].write_text(json.dumps(placement))
         solve = [lplb, "solve", "--placement", files["placement"], "--load", files["batch"]]
-        timed = command(*solve, "--cost", model_file, "--json", "-")["results"]
+        timed = command(*solve, "--cost", model_file, "--solver", solver, "--json", "-")["results"]
         exact = command(*solve, "--json", "-")["results"]
         for layer, (t, e) in enumerate(zip(timed, exact)):
             slots = placement["physical_to_logical"][layer]
@@ -130,6 +130,7 @@ def main():
     parser.add_argument("--batches", type=int, default=10)
     parser.add_argument("--trace", choices=TRACES, nargs="+", default=list(TRACES))
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--solver", choices=("time", "fast-time"), default="time")
     arguments = parser.parse_args()
     print(
         "| loads | ranks | tokens | gap, mean | p95 | optimal "
@@ -142,7 +143,13 @@ def main():
             for group in GROUPS:
                 for size in arguments.sizes:
                     r = measure(
-                        arguments.lplb, trace, group, size, arguments.batches, pathlib.Path(folder)
+                        arguments.lplb,
+                        arguments.solver,
+                        trace,
+                        group,
+                        size,
+                        arguments.batches,
+                        pathlib.Path(folder),
                     )
                     gaps += r["gap"]
                     mean = statistics.fmean(r["gap"])

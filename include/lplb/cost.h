@@ -56,6 +56,9 @@ class LPLB_API CostModel {
   /// The version of this content, unique in the process. Copies have the same.
   std::uint64_t version() const { return version_; }
 
+  /// A hash of the tables, the same in all processes.
+  std::uint64_t fingerprint() const;
+
   /// What `tokens` >= 0 tokens of one expert cost on `rank`, if its speed is `speed`; and the
   /// constant of a rank that has tokens. Throws ArgumentError if a number of the table passes
   /// kMaxCost after its division by `speed`. A cost that passes 2^62 is given as 2^62.

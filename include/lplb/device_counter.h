@@ -29,10 +29,11 @@ struct CountOutputs {
 /// device: one stream, or events between streams.
 class LPLB_API DeviceCounter {
  public:
-  /// `max_redundants` as in PlannerOptions; 0: as many as `placement` has. Throws ArgumentError if
-  /// `placement` has more, or as check_history() does; CudaError if CUDA cannot be used.
+  /// `max_redundants` as in PlannerOptions; 0: as many as `placement` has. `singles`: how the
+  /// counts are packed; kEach for a planner with a cost. Throws ArgumentError if `placement` has
+  /// more, or as check_history() does; CudaError if CUDA cannot be used.
   DeviceCounter(const Placement& placement, Index max_redundants = 0,
-                const LoadHistoryOptions& history = {});
+                const LoadHistoryOptions& history = {}, Singles singles = Singles::kSummed);
   ~DeviceCounter();
   DeviceCounter(DeviceCounter&&) noexcept;
   DeviceCounter& operator=(DeviceCounter&&) noexcept;

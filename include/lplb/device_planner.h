@@ -114,6 +114,8 @@ struct DevicePlannerStats {
   std::int64_t last_total = 0;  ///< tokens of all ranks
   std::int64_t last_steps = 0;
   double last_imbalance = 1;  ///< as imbalance() of the placement
+  double last_max_cost = 0;   ///< with a cost, in its unit: the largest cost of a rank
+  double last_cost_lower_bound = 0;
 };
 
 /// The fast loop of one rank on the device: count, exchange, solve, map. Results equal those of

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "lplb/exchange.h"
@@ -16,7 +17,12 @@ namespace lplb {
 struct PlannerOptions {
   std::int64_t max_tokens = 0;  ///< the largest batch of one rank, in tokens; >= 1
   Index num_topk = 8;           ///< entries of a token, >= 1
-  SolveOptions solve = {};
+  SolveOptions solve = {};      ///< of it, solver, max_steps and what is for kIpm
+  /// What tokens cost, the same on every rank. Batches are then split so that the largest cost of a
+  /// rank is small, in place of the largest load, by kFastTime unless `solve` names another solver.
+  /// One planner so serves prefill, where tokens count, and decode, where active experts do. The
+  /// ranks exchange the counts of all experts: PackedLayout with Singles::kEach.
+  std::optional<CostModel> cost;
   /// How many redundant slots (num_physical - num_logical) a later placement may have, on all ranks
   /// together. 0: as many as the first placement. The same on every rank.
   Index max_redundants = 0;
@@ -47,6 +53,8 @@ struct PlannerStats {
   std::int64_t out_of_range = 0;  ///< bad ids, over all batches
   double last_imbalance = 1;      ///< as imbalance() of the placement
   double last_lower_bound = 0;
+  double last_max_cost = 0;  ///< with a cost, in its unit: the largest cost of a rank
+  double last_cost_lower_bound = 0;
 };
 
 /// The fast loop of one rank on the CPU: count, exchange, solve, map. Use one planner, with an

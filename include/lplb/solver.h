@@ -20,19 +20,19 @@ namespace lplb {
 /// allow, and says how near. kTime and kFastTime look for the split of the least cost, which is
 /// another question: they need SolveOptions::cost. docs/time.md has both.
 enum class Solver {
-  kAuto,  ///< kTime if there is a cost; otherwise kCut for up to kMaxCutRanks ranks, then kFlow
-  kCut,   ///< the slacks of all sets of ranks; up to kMaxCutRanks ranks
-  kFlow,  ///< water-filling sweeps, then waves of a preflow; any size
-  kIpm,   ///< interior point; up to kMaxIpmRanks ranks; kAuto never takes it
-  kTime,  ///< whole experts, augmenting paths and local search, by a CostModel; any size
+  kAuto,      ///< kTime if there is a cost; otherwise kCut for up to kMaxCutRanks ranks, then kFlow
+  kCut,       ///< the slacks of all sets of ranks; up to kMaxCutRanks ranks
+  kFlow,      ///< water-filling sweeps, then waves of a preflow; any size
+  kIpm,       ///< interior point; up to kMaxIpmRanks ranks; kAuto never takes it
+  kTime,      ///< whole experts, augmenting paths and local search, by a CostModel; any size
   kFastTime,  ///< the best of four splits, then moves of one expert; any size. Planners take it
 };
 
 inline constexpr Index kMaxCutRanks = 8;
 inline constexpr Index kMaxIpmRanks = 256;
 
-/// Converts "auto", "cut", "flow", "ipm", "time" and "fast-time" to a Solver, and back. Throws ArgumentError for
-/// any other name.
+/// Converts "auto", "cut", "flow", "ipm", "time" and "fast-time" to a Solver, and back. Throws
+/// ArgumentError for any other name.
 LPLB_API Solver parse_solver(std::string_view name);
 LPLB_API const char* solver_name(Solver solver);
 

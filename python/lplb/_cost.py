@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lplb import _lplb
-from lplb._arrays import check_int
+from lplb._arrays import check_int, describe
 
 
 class CostModel:
@@ -134,3 +134,12 @@ def _from_text(text: str) -> CostModel:
         path = pathlib.Path(folder, "cost.json")
         path.write_text(text, encoding="utf-8")
         return CostModel.load(path)
+
+
+def native(cost: CostModel | None) -> _lplb.CostModel | None:
+    """The model that C++ takes. Raises TypeError if `cost` is neither a CostModel nor None."""
+    if cost is None:
+        return None
+    if not isinstance(cost, CostModel):
+        raise TypeError(f"cost: is {describe(cost)}, expected an lplb.CostModel")
+    return cost._model

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
+from lplb import _lplb
 from lplb._comm import TRANSPORTS
 from lplb._placement import Placement
 from lplb._settings import Settings
@@ -330,7 +331,12 @@ def _shown(name: str, value: int) -> str:
 
 
 def facts_of(
-    placements: Sequence[Placement], solver: str, max_steps: int, transport: str, staleness: int
+    placements: Sequence[Placement],
+    solver: str,
+    max_steps: int,
+    transport: str,
+    staleness: int,
+    cost: _lplb.CostModel | None,
 ) -> dict[str, int]:
     """What :meth:`Exchange.agree` compares."""
     return {
@@ -343,4 +349,5 @@ def facts_of(
         "max_steps": max_steps,
         "transport": TRANSPORTS.index(transport),
         "staleness": staleness,
+        "cost": 0 if cost is None else cost.fingerprint >> 1,
     }

@@ -203,4 +203,5 @@ def count(paths: Paths, topk_idx: Any, num_valid_tokens: Any, layer: int) -> Any
         paths.settings.num_logical_experts,
         "cpu",
     )
-    return paths.placements[check_layer(layer, len(paths.placements))].pack(load)
+    placement = paths.placements[check_layer(layer, len(paths.placements))]
+    return paths.settings.pack(placement, load)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lplb._arrays import check_int
 from lplb._comm import check_transport, read_comm
+from lplb._cost import CostModel, native
 from lplb._placement import Placement
 from lplb._settings import check_staleness, members_of
 
@@ -38,11 +39,12 @@ class Group:
         max_steps: int,
         transport: str,
         staleness: int,
+        cost: CostModel | None,
     ) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout: is {timeout}, expected more than 0 seconds")
         self.staleness = check_staleness(staleness, same_tokens)
-        self._facts = (solver, max_steps, check_transport(transport), self.staleness)
+        self._facts = (solver, max_steps, check_transport(transport), self.staleness, native(cost))
         self.comm = read_comm(comm, group)
         self.exchange: Exchange | None = None
         if self.comm.group is not None and not same_tokens:

@@ -5,8 +5,8 @@ from typing import Literal
 
 BackendName = Literal["auto", "cpu", "cuda"]
 SolverName = Literal["auto", "cut", "flow", "ipm"]
-#: Of :func:`lplb.solve`, which may have a cost.
-AnySolverName = Literal["auto", "cut", "flow", "ipm", "time"]
+#: Where there may be a cost.
+AnySolverName = Literal["auto", "cut", "flow", "ipm", "time", "fast-time"]
 TransportName = Literal[
     "auto", "collective", "ipc", "fabric", "nccl", "nvshmem", "symmetric_memory"
 ]

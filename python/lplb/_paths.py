@@ -33,7 +33,7 @@ class Paths:
     """
 
     def __init__(self, settings: Settings, placements: list[Placement], group: Group) -> None:
-        self._packed_sizes = [p.packed_size for p in placements]
+        self._packed_sizes = [settings.packed_size(p) for p in placements]
         counts = AllCounts(settings, self._packed_sizes)
         self.settings = settings
         self.placements = placements
@@ -50,7 +50,7 @@ class Paths:
             self.gpu.update_placement(stream, layer, placement)
             self.host.update_placement(layer, placement)
             self.placements[layer] = placement
-            self._packed_sizes[layer] = placement.packed_size
+            self._packed_sizes[layer] = self.settings.packed_size(placement)
         self.host.fit_tables(self.placements)
 
     def stats(self, stream: int, layers: Sequence[int], wait: bool) -> list[dict[str, Any]] | None:

@@ -10,8 +10,9 @@ from typing import Any, Literal, cast, overload
 from lplb import _lplb
 from lplb._arrays import check_int
 from lplb._base import PlannerBase
+from lplb._cost import CostModel
 from lplb._group import Group
-from lplb._names import BackendName, SolverName, TransportName
+from lplb._names import AnySolverName, BackendName, TransportName
 from lplb._paths import Paths
 from lplb._placement import Placement
 from lplb._results import ExchangeStats, PlannerStats, Quotas, add_up
@@ -29,19 +30,12 @@ class Planner(PlannerBase):
     """Sends each batch's tokens to replicas so that the fullest rank has least.
 
     A batch is counted, the ranks exchange their counts, the split is solved, and the tokens are
-    mapped: on the CPU, or in one kernel on a GPU. Both give the same ids, bit for bit. The result
-    of a solved batch is proven optimal, and over the group each replica takes exactly its quota. As
-    many tokens as possible stay on their rank, then on their node.
+    mapped: on the CPU, or in one kernel on a GPU. Both give the same ids, bit for bit. The split is
+    proven optimal, and over the group each replica takes exactly its quota. As many tokens as
+    possible stay on their rank, then on their node.
 
     Called as deepseek-ai/LPLB's class was (`Planner(redundant_to_original, n_routed_experts,
     n_logical_routed_experts, ...)`), it makes an :class:`lplb.original.Planner`.
-
-    | group of parameters | parameters, in the order of the list below |
-    |---|---|
-    | Placement | placement, num_layers, num_topk, max_tokens, max_redundants, solver, max_steps |
-    | Group and exchange | rank, group, same_tokens, transport, comm, timeout, staleness |
-    | History | keep_history, window, decay |
-    | GPU | backend, quotas, checks |
 
     Parameters
     ----------
@@ -58,7 +52,8 @@ class Planner(PlannerBase):
         many as the first placements have. Memory is allocated for them once, so that captured CUDA
         graphs survive a new placement.
     solver : str
-        "auto", "cut" (up to 8 ranks), "flow", or "ipm" (CPU only): see :func:`lplb.solve`.
+        "auto", "cut" (up to 8 ranks), "flow", or "ipm" (CPU only): see :func:`lplb.solve`. With a
+        cost "auto", which is "fast-time", or "time" (CPU only).
     max_steps : int
         The most steps of "flow"; -1: no limit.
     rank : int, optional
@@ -107,11 +102,15 @@ class Planner(PlannerBase):
         Be ready for run_quotas() on a GPU.
     checks : bool
         Check each batch on a GPU from first principles: stats().check_failures. Slow.
+    cost : CostModel, optional
+        What tokens cost, the same on all ranks: each batch is split so that the largest cost of a
+        rank is small, in place of its largest load. So one planner serves prefill and decode
+        (docs/time.md). Packed rows then have num_logical_experts integers; on a GPU no staleness.
 
     Notes
     -----
-    Threads: calls may come from any thread. Those of one layer run one after another; the GIL is
-    released meanwhile. Every rank must run the same batches of the same layers in the same order.
+    Threads: any thread may call; calls of one layer run one after another, without the GIL. Every
+    rank must run the same batches of the same layers in the same order.
 
     Streams: on a GPU run() enqueues on PyTorch's current stream (or on `stream`), does not wait,
     and allocates nothing but the result. A CUDA graph can capture it. Batches and updates of one
@@ -122,10 +121,9 @@ class Planner(PlannerBase):
     making it is collective, as construction is. A planner with a group cannot be pickled. It has no
     part in a module's state_dict(). `with planner:` calls close() at the end.
 
-    torch.compile: run() is the operator torch.ops.lplb.plan; the compiler may merge two calls on
-    the same tensor, which would give the same ids. With staleness (plan_stale) a call has an effect
-    on the next one: the compiler keeps all calls, in order, and activation checkpointing must not
-    run one again, since the ids would differ.
+    torch.compile: run() is the operator torch.ops.lplb.plan; of two calls on the same tensor the
+    compiler may keep one. With staleness (plan_stale) it keeps all calls, in order, and activation
+    checkpointing must not run one again, since the ids would differ.
 
     Examples
     --------
@@ -149,7 +147,7 @@ class Planner(PlannerBase):
         num_topk: int = 8,
         max_tokens: int = 32768,
         max_redundants: int = 0,
-        solver: SolverName = "auto",
+        solver: AnySolverName = "auto",
         max_steps: int = -1,
         rank: int | None = None,
         group: Any = None,
@@ -164,11 +162,12 @@ class Planner(PlannerBase):
         backend: BackendName = "auto",
         quotas: bool = False,
         checks: bool = False,
+        cost: CostModel | None = None,
     ) -> None:
         placements = as_layers(placement, num_layers)
         first = placements[0]
         self._group = Group(
-            group, comm, timeout, same_tokens, solver, max_steps, transport, staleness
+            group, comm, timeout, same_tokens, solver, max_steps, transport, staleness, cost
         )
         self._group.agree(placements)
         members = self._group.members(placements)
@@ -197,6 +196,7 @@ class Planner(PlannerBase):
             backend=backend,
             keeps_split=quotas,
             checks=checks,
+            cost=cost,
         )
         self._paths = Paths(self._settings, placements, self._group)
         self._host, self._gpu = self._paths.host, self._paths.gpu

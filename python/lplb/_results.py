@@ -33,6 +33,8 @@ class PlannerStats:
     last_max_load, last_lower_bound, last_imbalance : float
         The largest rank load / speed, what no split can be below, and :func:`imbalance`.
         Each is the largest over the layers.
+    last_max_cost, last_cost_lower_bound : float
+        With a cost, in its unit: the largest cost of a rank, and what no split can be below.
     """
 
     batches: int = 0
@@ -49,6 +51,8 @@ class PlannerStats:
     last_max_load: float = 0.0
     last_lower_bound: float = 0.0
     last_imbalance: float = 1.0
+    last_max_cost: float = 0.0
+    last_cost_lower_bound: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from lplb import _lplb
 from lplb._arrays import check_int, describe
+from lplb._cost import CostModel, native
 from lplb._placement import Placement, check_placement
 
 
@@ -47,6 +48,8 @@ class Settings:
     #: run_quotas() works on a GPU.
     keeps_split: bool
     checks: bool
+    #: What tokens cost; None: batches are split by tokens.
+    cost: CostModel | None
 
     def __post_init__(self) -> None:
         if self.backend not in ("auto", "cpu", "cuda"):
@@ -63,7 +66,17 @@ class Settings:
     @property
     def max_counts(self) -> int:
         """No placement that the planner can take has a larger packed_size."""
+        if self.cost is not None:
+            return self.num_logical_experts
         return min(self.num_logical_experts, self.max_redundants) + self.num_ranks
+
+    def packed_size(self, placement: Placement) -> int:
+        """The number of integers that a rank sends: a count for each expert if costs are known."""
+        return placement.packed_size if self.cost is None else self.num_logical_experts
+
+    def pack(self, placement: Placement, counts: Any) -> Any:
+        """A rank's counts of all experts, [num_logical], as they are sent."""
+        return placement.pack(counts, self.cost is not None)
 
     @property
     def member(self) -> int:
@@ -81,7 +94,7 @@ class Settings:
         return self.staleness != 0 and self.num_ranks == 1 and not self.has_group
 
     @property
-    def limits(self) -> tuple[int, int, str, int, int, int, int, float]:
+    def limits(self) -> tuple[int, int, str, int, int, int, int, float, _lplb.CostModel | None]:
         """What HostPlanner and GpuPlanner both take, in their order."""
         return (
             self.max_tokens,
@@ -92,6 +105,7 @@ class Settings:
             self.staleness,
             self.window,
             self.decay,
+            native(self.cost),
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lplb import _lplb
 from lplb._arrays import check_int, kind_of, like, to_numpy
-from lplb._cost import CostModel
+from lplb._cost import CostModel, native
 from lplb._names import AnySolverName, BackendName
 from lplb._placement import Placement, check_placement, tokens_of
 
@@ -108,7 +108,8 @@ def solve(
     load : array of int, [num_logical_experts]
         Tokens of each expert in the whole group, >= 0. An array on a GPU is copied, which waits.
     solver : str
-        "auto", "cut" (up to 8 ranks), "flow" or "ipm"; with a cost "auto" or "time".
+        "auto", "cut" (up to 8 ranks), "flow" or "ipm"; with a cost "auto", which is "time", or
+        "fast-time" (docs/time.md).
     max_steps : int
         The most steps of "flow"; -1: no limit.
     tolerance : float
@@ -142,7 +143,7 @@ def solve(
         tolerance,
         max_iterations,
         backend,
-        None if cost is None else cost._model,
+        native(cost),
     )
     is_whole = bool((placement.rank_speed == 1).all())
     costs = {}

@@ -234,7 +234,7 @@ def count(paths: Paths, topk_idx: Tensor, num_valid_tokens: Any, layer: int) -> 
         flat = topk_idx.reshape(-1)[: valid * num_topk]
         ids = (flat.view(torch.int32) if flat.dtype == torch.uint32 else flat).numpy()
         load, _ = _lplb.count_tokens(ids, placement.num_logical_experts, "cpu")
-        return torch.from_numpy(placement.pack(load))
+        return torch.from_numpy(paths.settings.pack(placement, load))
     index = topk_idx.get_device()
     if index != paths.gpu.index:
         _start_gpu(paths.gpu, index)
@@ -244,7 +244,8 @@ def count(paths: Paths, topk_idx: Tensor, num_valid_tokens: Any, layer: int) -> 
     elif num_valid_tokens is not None:
         num_tokens = check_valid(int(num_valid_tokens), num_tokens)
     topk_idx = topk_idx.contiguous()
-    packed = torch.empty(placement.packed_size, dtype=torch.int32, device=topk_idx.device)
+    size = paths.settings.packed_size(placement)
+    packed = torch.empty(size, dtype=torch.int32, device=topk_idx.device)
     with torch.cuda.device(index):
         paths.gpu.count(
             layer,

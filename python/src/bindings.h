@@ -83,6 +83,8 @@ Facts planner_facts(const Stats& s) {
   d["out_of_range"] = s.out_of_range;
   d["last_lower_bound"] = static_cast<double>(s.last_lower_bound);
   d["last_imbalance"] = s.last_imbalance;
+  d["last_max_cost"] = s.last_max_cost;
+  d["last_cost_lower_bound"] = s.last_cost_lower_bound;
   return d;
 }
 

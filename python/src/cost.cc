@@ -21,6 +21,7 @@ void bind_cost(nb::module_& m) {
           },
           "unit"_a, "rank"_a, "tokens"_a, "cost"_a, "then_every"_a, "then_cost"_a)
       .def_prop_ro("unit", [](const CostModel& model) { return model.unit(); })
+      .def_prop_ro("fingerprint", &CostModel::fingerprint)
       .def_prop_ro("num_tables", [](const CostModel& model) { return model.tables().size(); })
       .def(
           "expert_cost",

@@ -52,17 +52,18 @@ class GpuPlanner {
  public:
   GpuPlanner(const Placement& placement, Index rank, Index num_members, std::int64_t max_tokens,
              Index num_topk, const std::string& solver, std::int64_t max_steps,
-             Index max_redundants, Index staleness, Index window, double decay, bool keeps_split,
-             bool checks, std::shared_ptr<DeviceExchange> channel)
+             Index max_redundants, Index staleness, Index window, double decay,
+             const CostModel* cost, bool keeps_split, bool checks,
+             std::shared_ptr<DeviceExchange> channel)
       : channel_(std::move(channel)),
-        planner_(
-            placement, rank,
-            planner_options(max_tokens, num_topk, solver, max_steps, max_redundants, staleness),
-            {.checks = checks,
-             .keeps_split = keeps_split,
-             .exchange = channel_,
-             .num_members = num_members}),
-        counter_(placement, max_redundants, {window, decay}) {}
+        planner_(placement, rank,
+                 planner_options(max_tokens, num_topk, solver, max_steps, max_redundants, staleness,
+                                 cost),
+                 {.checks = checks,
+                  .keeps_split = keeps_split,
+                  .exchange = channel_,
+                  .num_members = num_members}),
+        counter_(placement, max_redundants, {window, decay}, singles_of(cost)) {}
 
   void run(std::uintptr_t stream, std::uintptr_t topk_idx, int id_bytes, std::int64_t num_tokens,
            Index num_topk, std::uintptr_t num_valid_tokens, std::uintptr_t physical_idx,
@@ -173,11 +174,11 @@ void bind_device(nb::module_& m) {
   m.def("cuda_info", &cuda_info);
   nb::class_<GpuPlanner>(m, "GpuPlanner")
       .def(nb::init<const Placement&, Index, Index, std::int64_t, Index, const std::string&,
-                    std::int64_t, Index, Index, Index, double, bool, bool,
+                    std::int64_t, Index, Index, Index, double, const CostModel*, bool, bool,
                     std::shared_ptr<DeviceExchange>>(),
            "placement"_a, "rank"_a, "num_members"_a, "max_tokens"_a, "num_topk"_a, "solver"_a,
-           "max_steps"_a, "max_redundants"_a, "staleness"_a, "window"_a, "decay"_a, "keeps_split"_a,
-           "checks"_a, "channel"_a.none())
+           "max_steps"_a, "max_redundants"_a, "staleness"_a, "window"_a, "decay"_a, "cost"_a.none(),
+           "keeps_split"_a, "checks"_a, "channel"_a.none())
       .def("run", &GpuPlanner::run, "stream"_a, "topk_idx"_a, "id_bytes"_a, "num_tokens"_a,
            "num_topk"_a, "num_valid_tokens"_a, "physical_idx"_a, "all_counts"_a, "packed"_a,
            "counter"_a = 0, "counter_bytes"_a = 4, "counter_step"_a = 1)

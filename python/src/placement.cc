@@ -179,13 +179,13 @@ void bind_placement(nb::module_& m) {
           nb::rv_policy::automatic)
       .def(
           "pack",
-          [](const Placement& p, const ArrayIn<Load>& counts) {
-            const PackedLayout layout(p);
+          [](const Placement& p, const ArrayIn<Load>& counts, bool each) {
+            const PackedLayout layout(p, each ? Singles::kEach : Singles::kSummed);
             std::vector<Load> packed(layout.size());
             layout.pack(span_of(counts), packed);
             return to_array(std::move(packed));
           },
-          "counts"_a)
+          "counts"_a, "each"_a = false)
       .def(
           "__eq__", [](const Placement& a, const Placement& b) { return a == b; },
           nb::is_operator(), nb::sig("def __eq__(self, arg: object, /) -> bool"))

@@ -79,13 +79,14 @@ class HostPlanner {
   HostPlanner(const Placement& placement, Index rank, Index member, Index num_members,
               std::int64_t max_tokens, Index num_topk, const std::string& solver,
               std::int64_t max_steps, Index max_redundants, Index staleness, Index window,
-              double decay)
+              double decay, const CostModel* cost)
       : rank_(rank),
+        singles_(singles_of(cost)),
         exchange_(std::make_shared<PythonExchange>(num_members, member)),
-        planner_(
-            placement, rank_,
-            planner_options(max_tokens * num_topk, 1, solver, max_steps, max_redundants, staleness),
-            exchange_),
+        planner_(placement, rank_,
+                 planner_options(max_tokens * num_topk, 1, solver, max_steps, max_redundants,
+                                 staleness, cost),
+                 exchange_),
         history_(placement.num_logical_experts, {window, decay}),
         counts_(static_cast<std::size_t>(placement.num_logical_experts)) {}
 
@@ -165,7 +166,7 @@ class HostPlanner {
   /// Writes the split of the last batch.
   void write_last(const QuotaOutputs& outputs) const {
     const Placement& p = planner_.placement();
-    const PackedLayout layout(p);
+    const PackedLayout layout(p, singles_);
     if (*last_ == BatchStatus::kOptimal || *last_ == BatchStatus::kBounded) {
       write_quotas(p, layout, planner_.last_counts(), planner_.last_split().physical_load, rank_,
                    outputs);
@@ -175,6 +176,7 @@ class HostPlanner {
   }
 
   Index rank_;
+  Singles singles_;
   std::shared_ptr<PythonExchange> exchange_;
   Planner planner_;
   LoadHistory history_;
@@ -188,9 +190,10 @@ class HostPlanner {
 void bind_planner(nb::module_& m) {
   nb::class_<HostPlanner>(m, "HostPlanner")
       .def(nb::init<const Placement&, Index, Index, Index, std::int64_t, Index, const std::string&,
-                    std::int64_t, Index, Index, Index, double>(),
+                    std::int64_t, Index, Index, Index, double, const CostModel*>(),
            "placement"_a, "rank"_a, "member"_a, "num_members"_a, "max_tokens"_a, "num_topk"_a,
-           "solver"_a, "max_steps"_a, "max_redundants"_a, "staleness"_a, "window"_a, "decay"_a)
+           "solver"_a, "max_steps"_a, "max_redundants"_a, "staleness"_a, "window"_a, "decay"_a,
+           "cost"_a.none())
       .def("run", &HostPlanner::run, "topk_idx"_a, "id_bytes"_a, "num_entries"_a, "num_valid"_a,
            "physical_idx"_a, "remember"_a, "exchange"_a.none())
       .def("update_placement", &HostPlanner::update_placement, "placement"_a)

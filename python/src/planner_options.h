@@ -10,7 +10,8 @@ namespace lplb::python {
 
 inline PlannerOptions planner_options(std::int64_t max_tokens, Index num_topk,
                                       const std::string& solver, std::int64_t max_steps,
-                                      Index max_redundants, Index staleness) {
+                                      Index max_redundants, Index staleness,
+                                      const CostModel* cost) {
   PlannerOptions options;
   options.max_tokens = max_tokens;
   options.num_topk = num_topk;
@@ -18,7 +19,12 @@ inline PlannerOptions planner_options(std::int64_t max_tokens, Index num_topk,
   options.solve.max_steps = max_steps;
   options.max_redundants = max_redundants;
   options.staleness = staleness;
+  if (cost != nullptr) options.cost = *cost;
   return options;
+}
+
+inline Singles singles_of(const CostModel* cost) {
+  return cost == nullptr ? Singles::kSummed : Singles::kEach;
 }
 
 }  // namespace lplb::python

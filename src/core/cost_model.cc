@@ -143,6 +143,19 @@ Cost CostModel::rank_cost(Index rank, double speed) const {
   return curve.rank;
 }
 
+std::uint64_t CostModel::fingerprint() const {
+  std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a, by whole entries in place of bytes
+  const auto add = [&hash](std::uint64_t value) { hash = (hash ^ value) * 0x100000001b3u; };
+  for (const CostTable& table : tables_) {
+    add(std::bit_cast<std::uint64_t>(table.rank));
+    for (const Load tokens : table.tokens) add(static_cast<std::uint64_t>(tokens));
+    for (const double cost : table.cost) add(std::bit_cast<std::uint64_t>(cost));
+    add(static_cast<std::uint64_t>(table.then_every));
+    add(std::bit_cast<std::uint64_t>(table.then_cost));
+  }
+  return hash;
+}
+
 bool CostModel::operator==(const CostModel& other) const {
   return unit_ == other.unit_ && tables_ == other.tables_;
 }

@@ -14,7 +14,7 @@ CountStatus count_cuda(std::span<const std::int64_t>, std::span<Load>) { refuse_
 
 struct DeviceCounter::State {};
 
-DeviceCounter::DeviceCounter(const Placement&, Index, const LoadHistoryOptions&) {
+DeviceCounter::DeviceCounter(const Placement&, Index, const LoadHistoryOptions&, Singles) {
   refuse_without_cuda();
 }
 DeviceCounter::~DeviceCounter() = default;

@@ -12,7 +12,8 @@
 namespace lplb {
 
 struct DeviceCounter::State {
-  State(const Placement& placement, Index redundants, const LoadHistoryOptions& given);
+  State(const Placement& placement, Index redundants, const LoadHistoryOptions& given,
+        Singles of_singles);
 
   void count(cudaStream_t stream, const DeviceBatch& batch, const CountOutputs& outputs);
   void put_layout(const Placement& placement, cudaStream_t stream);
@@ -23,6 +24,7 @@ struct DeviceCounter::State {
   Index num_logical;
   Index max_redundants;
   LoadHistoryOptions history;
+  Singles singles;
   device::Array<count::CounterState> state;
   device::Array<std::int32_t> columns, totals, ring;
   device::Array<double> load;
@@ -40,11 +42,12 @@ constexpr std::int64_t kEntriesPerBlock = 4 * count::kCounterThreads;
 }  // namespace
 
 DeviceCounter::State::State(const Placement& placement, Index redundants,
-                            const LoadHistoryOptions& given)
+                            const LoadHistoryOptions& given, Singles of_singles)
     : num_ranks(placement.num_ranks),
       num_logical(placement.num_logical_experts),
       max_redundants(redundants),
-      history(given) {
+      history(given),
+      singles(of_singles) {
   if (max_redundants == 0) max_redundants = placement.num_physical() - num_logical;
   check_history(history);
   check_placement(placement);
@@ -74,13 +77,9 @@ void DeviceCounter::State::check_placement(const Placement& next) const {
 }
 
 void DeviceCounter::State::put_layout(const Placement& placement, cudaStream_t stream) {
-  layout_.assign(placement);
-  const auto num_replicated = static_cast<std::int32_t>(layout_.replicated.size());
+  layout_.assign(placement, singles);
   std::int32_t* const column = staging_.next();
-  std::int32_t k = 0;
-  for (std::size_t e = 0; e < layout_.home.size(); ++e) {
-    column[e] = layout_.home[e] < 0 ? k++ : num_replicated + layout_.home[e];
-  }
+  std::copy(layout_.column.begin(), layout_.column.end(), column);
   column[layout_.home.size()] = static_cast<std::int32_t>(layout_.size());
   LPLB_CUDA_CHECK(cudaMemcpyAsync(columns.get(), column, layout_.home.size() * sizeof(std::int32_t),
                                   cudaMemcpyHostToDevice, stream));
@@ -139,9 +138,9 @@ void DeviceCounter::State::count(cudaStream_t stream, const DeviceBatch& batch,
 }
 
 DeviceCounter::DeviceCounter(const Placement& placement, Index max_redundants,
-                             const LoadHistoryOptions& history) {
+                             const LoadHistoryOptions& history, Singles singles) {
   device::require();  // first: its message says more than a failure to make the state's events
-  state_ = std::make_unique<State>(placement, max_redundants, history);
+  state_ = std::make_unique<State>(placement, max_redundants, history, singles);
 }
 DeviceCounter::~DeviceCounter() = default;
 DeviceCounter::DeviceCounter(DeviceCounter&&) noexcept = default;

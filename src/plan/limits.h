@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/check.h"
+#include "lplb/planner.h"
 #include "lplb/types.h"
 #include "plan/members.h"
 
@@ -27,6 +28,19 @@ inline void check_next_placement(const Placement& next, const Placement& first,
 /// Throws ArgumentError if `staleness` is neither 0 nor 1.
 inline void check_staleness(Index staleness) {
   check_argument(staleness == 0 || staleness == 1, "staleness", "{} is not 0 or 1", staleness);
+}
+
+/// Throws ArgumentError if the cost is not where it belongs.
+inline void check_cost(const PlannerOptions& options) {
+  check_argument(options.solve.cost == nullptr, "solve.cost",
+                 "is given, expected the cost in PlannerOptions::cost");
+}
+
+/// Lets options.solve refer to options.cost, which must stay where it is.
+inline void set_cost(PlannerOptions& options) {
+  if (!options.cost) return;
+  options.solve.cost = &*options.cost;
+  if (options.solve.solver == Solver::kAuto) options.solve.solver = Solver::kFastTime;
 }
 
 }  // namespace lplb::plan

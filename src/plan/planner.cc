@@ -84,10 +84,10 @@ void Planner::State::spread_rows() {
   }
 }
 
-/// Sums the counts of all ranks into a load for each expert. If of a rank's experts with one replica
-/// only the sum is known, it becomes the load of one of them (`carrier`), which makes no difference
-/// to a split by tokens. Counts that come from other ranks are checked here, because the map trusts
-/// them.
+/// Sums the counts of all ranks into a load for each expert. If of a rank's experts with one
+/// replica only the sum is known, it becomes the load of one of them (`carrier`), which makes no
+/// difference to a split by tokens. Counts that come from other ranks are checked here, because the
+/// map trusts them.
 void Planner::State::sum_counts(std::span<const Load> own) {
   const std::size_t size = layout.size();
   Load sign = 0;
@@ -128,6 +128,8 @@ BatchStatus Planner::State::record_solved() {
   stats.optimal += optimal;
   stats.last_imbalance = imbalance(placement, split.rank_load);
   stats.last_lower_bound = split.lower_bound;
+  stats.last_max_cost = split.cost.max_cost;
+  stats.last_cost_lower_bound = split.cost.lower_bound;
   return optimal ? BatchStatus::kOptimal : BatchStatus::kBounded;
 }
 

@@ -17,6 +17,7 @@ Planner::State::State(const Placement& first, Index own_rank, const PlannerOptio
     options.max_redundants = first.num_physical() - first.num_logical_experts;
   }
   check_options();
+  plan::set_cost(options);
   members_below = plan::members_below(first, exchange->num_ranks());
   allocate();
   take_placement(first);
@@ -31,6 +32,7 @@ void Planner::State::check_options() const {
   check_argument(options.max_redundants >= 0 && options.max_redundants <= most, "max_redundants",
                  "{} is not between 0 and {}", options.max_redundants, most);
   plan::check_staleness(options.staleness);
+  plan::check_cost(options);
   check_argument(exchange != nullptr, "exchange", "is null");
   plan::check_member(placement, rank, *exchange);
   check_placement(placement);
@@ -57,6 +59,12 @@ void Planner::State::allocate() {
   load.assign(num_logical, 0);
   split.bottleneck_ranks.reserve(num_ranks);
   solve(problem, load, split, workspace, options.solve);
+  if (options.cost) {  // also with experts that pass the first step, which is another path
+    Load step = 0;
+    for (const CostTable& table : options.cost->tables()) step = std::max(step, table.tokens[0]);
+    load.assign(num_logical, std::min(step + 1, Load{1} << 32));
+    solve(problem, load, split, workspace, options.solve);
+  }
 
   placement.physical_to_logical.reserve(max_physical);
   placement.logical_to_physical.reserve(num_logical * (redundants + 1));

@@ -74,10 +74,23 @@ struct BatchShape {
   bool skewed = true;
 };
 
+/// What the ranks exchange: `counts` [num_ranks, num_logical], packed.
+inline std::vector<std::int32_t> packed_rows(const Placement& p, const std::vector<Load>& counts,
+                                             Singles singles) {
+  const PackedLayout layout(p, singles);
+  const auto num_logical = static_cast<std::size_t>(p.num_logical_experts);
+  std::vector<std::int32_t> rows;
+  std::vector<Load> row(layout.size());
+  for (std::size_t i = 0; i < counts.size(); i += num_logical) {
+    layout.pack(std::span(counts).subspan(i, num_logical), row);
+    for (const Load n : row) rows.push_back(static_cast<std::int32_t>(n));
+  }
+  return rows;
+}
+
 inline GroupBatch draw_batch(const Placement& p, const BatchShape& shape, SplitMix64& random) {
   GroupBatch batch;
   const auto num_logical = static_cast<std::size_t>(p.num_logical_experts);
-  const PackedLayout layout(p);
   for (Index g = 0; g < p.num_ranks; ++g) {
     const Load tokens = random.below(4) == 0 ? 0 : random.between(0, shape.max_tokens);
     std::vector<std::int64_t> topk(static_cast<std::size_t>(tokens * shape.num_topk));
@@ -91,12 +104,10 @@ inline GroupBatch draw_batch(const Placement& p, const BatchShape& shape, SplitM
       }
       if (id >= 0 && id < p.num_logical_experts) ++counts[static_cast<std::size_t>(id)];
     }
-    std::vector<Load> packed(layout.size());
-    layout.pack(counts, packed);
     batch.counts.insert(batch.counts.end(), counts.begin(), counts.end());
-    for (const Load n : packed) batch.packed.push_back(static_cast<std::int32_t>(n));
     batch.topk.push_back(std::move(topk));
   }
+  batch.packed = packed_rows(p, batch.counts, Singles::kSummed);
   return batch;
 }
 

@@ -28,6 +28,8 @@ struct Status {
   int last_bound;
   int last_total;
   int last_steps;
+  long long last_max_cost;  ///< with costs, in thousandths
+  long long last_cost_bound;
 };
 
 enum Outcome { kSolved, kDegraded, kUnplanned };

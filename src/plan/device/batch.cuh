@@ -52,8 +52,9 @@ __device__ inline void end_round(Block& plan, const exchange::PeerRound& round) 
 /// One batch in one cluster, which is the whole grid. All threads of all blocks call it. Every
 /// block solves the same problem; with kExchange, every block also gathers the other ranks' counts
 /// for itself. So blocks tell each other only two things: their totals and, while they solve, how
-/// their rounds ended. kStale: the counts of all ranks are those of the previous batch.
-template <bool kCut, bool kExchange, bool kStale>
+/// their rounds ended. kStale: the counts of all
+/// ranks are those of the previous batch. kCost: the split is by what tokens cost.
+template <bool kCut, bool kExchange, bool kStale, bool kCost>
 __device__ __forceinline__ void plan_batch(const Args& args, void* memory) {
   const int num_blocks = static_cast<int>(gridDim.x);
   const int block = static_cast<int>(blockIdx.x);
@@ -71,7 +72,7 @@ __device__ __forceinline__ void plan_batch(const Args& args, void* memory) {
   // Start the copies. With staleness, look at what the previous batch left.
   if constexpr (kStale) plan.begin_previous();
   plan.begin(true);
-  plan.open_image(!kExchange);
+  plan.open_image<kCost>(!kExchange);
   if constexpr (kStale) {
     if (threadIdx.x == 0 && !plan.has_previous()) plan.note_no_previous();
     if constexpr (kExchange) plan.take_previous_rows(round);
@@ -93,8 +94,8 @@ __device__ __forceinline__ void plan_batch(const Args& args, void* memory) {
     plan.wait_for_totals(num_blocks);
   }
   // Solve, divide this rank's tokens into segments, and map the entries.
-  plan.gather<kStale>(num_blocks);
-  plan.solve<kCut, kExchange, kStale>(num_blocks);
+  plan.gather<kStale, kCost>(num_blocks);
+  plan.solve<kCut, kExchange, kStale, kCost>(num_blocks);
   plan.make_segments<kStale>([&] {
     if (kExchange && device::lane_id() == 0) end_round<kStale>(plan, round);
     plan.report(num_blocks);

@@ -34,6 +34,7 @@ class Block : public Rows {
   /// Waits for the first bytes of the image; the header can be read from here on. Starts to copy
   /// the rest of the image for the solver and, if `with_rows`, the counts of all ranks. Clears
   /// `fixed`.
+  template <bool kCost = false>
   __device__ void open_image(bool with_rows) {
     device::wait_for_older_copies();
     __syncthreads();
@@ -49,13 +50,19 @@ class Block : public Rows {
     device::close_copies();
     int* const fixed = state().fixed;
     LPLB_ROLLED
-    for (int g = thread(); g < h_.num_ranks; g += kThreads) fixed[g] = 0;
+    for (int g = thread(); g < h_.num_ranks; g += kThreads) {
+      fixed[g] = 0;
+      if constexpr (kCost) {
+        time_state().fixed[g] = 0;
+        time_state().active[g] = 0;
+      }
+    }
   }
 
   /// Sums the totals of the blocks into own(), adds them to group_counts(), and hands the sums to
   /// the solver as `want` and `fixed`. Notes counts that must be refused. Needs the totals of all
   /// blocks in received(), and add_ranks() followed by a barrier. Ends in a barrier.
-  template <bool kStale>
+  template <bool kStale, bool kCost = false>
   __device__ void gather(int num_blocks) {
     const solvers::BlockState solver = state();
     LPLB_ROLLED
@@ -74,6 +81,7 @@ class Block : public Rows {
       if (static_cast<unsigned>(sum) > static_cast<unsigned>(h_.safe_count)) note_odd_count();
       // Give the sum to the solver.
       const int index = target & kTargetMask;
+      if constexpr (kCost) take_cost(target & ~kTargetMask, index, sum);
       switch (target & ~kTargetMask) {
         case kTargetWant:
           solver.want[index] = sum;
@@ -89,15 +97,21 @@ class Block : public Rows {
     }
     __syncthreads();
     if (scalars().odd != 0) sum_wide<kStale>();
+    if constexpr (kCost) {
+      hand_over_units();
+      __syncthreads();
+    }
   }
 
-  /// The first threads solve. The others make the sums that the segments and the map need; with
-  /// kExchange, one of them joins the verdicts of the blocks. Ends in a barrier.
-  template <bool kCut, bool kExchange, bool kStale>
+  /// The first threads solve; with kCost, by what tokens cost. The others make the sums that the
+  /// segments and the map need; with kExchange, one of them joins the verdicts of the blocks. Ends
+  /// in a barrier.
+  template <bool kCut, bool kExchange, bool kStale, bool kCost = false>
   __device__ void solve(int num_blocks) {
     if (thread() < h_.solver_threads) {
       if (!is_refused()) {
-        const solvers::BlockOutcome found = run_solver<kCut>();
+        solvers::BlockOutcome found = run_solver<kCut>();
+        if constexpr (kCost) improve(&found);
         if (thread() == 0) outcome() = found;
       }
     } else {
@@ -232,6 +246,56 @@ class Block : public Rows {
       before_rank()[k] = sum_tokens(first, map_rank(), k);
       before_node()[k] = sum_tokens(0, first, k);
     }
+  }
+
+  __device__ __forceinline__ solvers::BlockTimeState time_state() const {
+    return solvers::BlockTimeState::carve(m_ + a_.layout.time, solver_header());
+  }
+
+  /// Adds up what the fixed experts cost, from the sum of a column.
+  __device__ void take_cost(int target, int index, int tokens) {
+    const solvers::DeviceCostTables costs(image() + h_.solver, solver_header());
+    const solvers::BlockTimeState time = time_state();
+    if (tokens > costs.one_step()) scalars().passes_step = 1;
+    if (target == kTargetWant) {
+      time.want[index] = tokens;
+    } else if (target == kTargetFixed && tokens > 0) {
+      atomicAdd(reinterpret_cast<unsigned long long*>(&time.fixed[index]),
+                static_cast<unsigned long long>(costs.of(index, tokens)));
+      atomicAdd(&time.active[index], 1);
+    }
+  }
+
+  /// Keeps the tokens of fixed experts. If no expert passes the first step of a uniform model,
+  /// gives the solver 1 for each active expert in place of its tokens.
+  __device__ void hand_over_units() {
+    const solvers::BlockState solver = state();
+    const solvers::BlockTimeState time = time_state();
+    const bool is_units = scalars().passes_step == 0;
+    LPLB_ROLLED
+    for (int g = thread(); g < h_.num_ranks; g += kThreads) {
+      time.fixed_tokens[g] = solver.fixed[g];
+      if (is_units) solver.fixed[g] = time.active[g];
+    }
+    LPLB_ROLLED
+    for (int k = thread(); k < solver_header().num_replicated && is_units; k += kThreads) {
+      solver.want[k] = time.want[k] > 0 ? 1 : 0;
+    }
+  }
+
+  /// The solver's split becomes the one of the least cost. The threads that solved call it.
+  __device__ void improve(solvers::BlockOutcome* found) {
+    if (h_.solver_threads > device::kWarpSize) {
+      device::sync_team(h_.solver_threads);
+    } else {
+      __syncwarp();
+    }
+    if (thread() >= device::kWarpSize) return;
+    const solvers::BlockState solver = state();
+    const solvers::BlockTimeState time = time_state();
+    solvers::BlockFastTime fast(image() + h_.solver, solver_header(), solver, time, thread());
+    const solvers::TimeOutcome out = fast.run(scalars().passes_step == 0, found);
+    if (thread() == 0) time_outcome() = out;
   }
 
   /// Where the arrays of the solver are. Computed at each use rather than kept in registers.

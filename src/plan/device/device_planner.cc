@@ -182,7 +182,7 @@ void DevicePlanner::State::update_placement(cudaStream_t stream, const Placement
   check_placement(next);
   device::check_no_capture(stream, "an update");
   placement = next;
-  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_);
+  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_, options.solve.cost);
   put_image(stream);
 }
 
@@ -235,6 +235,8 @@ DevicePlannerStats DevicePlanner::State::read(const plan::Status& s, Index num_l
   stats.last_lower_bound = s.last_bound;
   stats.last_total = s.last_total;
   stats.last_steps = s.last_steps;
+  stats.last_max_cost = static_cast<double>(s.last_max_cost) / kCostsPerUnit;
+  stats.last_cost_lower_bound = static_cast<double>(s.last_cost_bound) / kCostsPerUnit;
   if (s.last_total > 0) {
     stats.last_imbalance =
         static_cast<double>(s.last_max_load) * num_live_ranks / static_cast<double>(s.last_total);

@@ -51,7 +51,7 @@ struct SolverLists {
 
 /// A hash (FNV-1a, 4 bytes at a time) of all that the ranks' plans of a batch depend on, other than
 /// the counts.
-std::uint64_t fingerprint_of(const Placement& p, Solver solver) {
+std::uint64_t fingerprint_of(const Placement& p, Solver solver, const CostModel* cost) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   const auto add = [&hash](Index value) {
     hash = (hash ^ static_cast<std::uint32_t>(value)) * 0x100000001b3u;
@@ -62,6 +62,9 @@ std::uint64_t fingerprint_of(const Placement& p, Solver solver) {
   add(static_cast<Index>(solver));
   for (const Index e : p.physical_to_logical) add(e);
   for (Index g = 0; g < p.num_ranks; ++g) add(p.alive(g) ? 1 : 0);
+  if (cost == nullptr) return hash;
+  add(static_cast<Index>(cost->fingerprint()));
+  add(static_cast<Index>(cost->fingerprint() >> 32));
   return hash;
 }
 
@@ -76,28 +79,23 @@ struct Arrays {
   std::vector<Replica> replicas;
   std::vector<std::uint16_t> replica_rank, replica_begin{0}, logical, row_begin, owner;
   std::vector<char> alive;
+  bool by_cost;
 
   Arrays(const Placement& p, const PackedLayout& layout, const SolverLists& solver,
-         Index num_members) {
+         Index num_members, bool with_costs)
+      : targets(layout.size(), kTargetNobody), by_cost(with_costs) {
     const auto num_columns = static_cast<Index>(layout.size());
-    const auto num_replicated = static_cast<Index>(layout.replicated.size());
     add_code(num_columns + kColumnDropped, 0);
     for (Index e = 0; e < p.num_logical_experts; ++e) {
       if (layout.home[e] < 0) {
         add_expert(p, e, solver);
       } else {
-        add_code(num_replicated + layout.home[e], p.replicas(e)[0] + 1);
+        add_code(layout.column[e], p.replicas(e)[0] + 1);
+        targets[layout.column[e]] = kTargetFixed | layout.home[e];
       }
     }
     add_code(num_columns + kColumnBad, 0);
-    std::vector<char> has_singles(static_cast<std::size_t>(p.num_ranks), 0);
-    for (const Index rank : layout.home) {
-      if (rank >= 0) has_singles[rank] = 1;
-    }
-    for (Index g = 0; g < p.num_ranks; ++g) {
-      targets.push_back(has_singles[g] != 0 ? kTargetFixed | g : kTargetNobody);
-      alive.push_back(p.alive(g) ? 1 : 0);
-    }
+    for (Index g = 0; g < p.num_ranks; ++g) alive.push_back(p.alive(g) ? 1 : 0);
     for (const Index row : members_below(p, num_members)) row_begin.push_back(narrow(row));
     for (const Index e : p.physical_to_logical) owner.push_back(narrow(e));
   }
@@ -109,13 +107,15 @@ struct Arrays {
     const auto column = static_cast<Index>(logical.size());
     const DeviceExpert& expert = solver.experts[e];
     add_code(column, 0);
-    targets.push_back((expert.is_fixed != 0 ? kTargetFixed : kTargetWant) | expert.index);
+    targets[column] = (expert.is_fixed != 0 ? kTargetFixed : kTargetWant) | expert.index;
     logical.push_back(narrow(e));
     for (const Index slot : p.replicas(e)) {
       const DeviceSlot& source = solver.slots[slot];
       physical.push_back(slot);
       replica_rank.push_back(narrow(p.rank_of(slot)));
       replicas.push_back({source.place, source.index, source.count, narrow(column)});
+      // If costs count, the first of the slots that share a place takes all, as in solve().
+      if (by_cost) replicas.back().count = source.count > 0 && source.index == 0 ? 1 : 0;
     }
     replica_begin.push_back(narrow(static_cast<Index>(physical.size())));
   }
@@ -142,15 +142,20 @@ std::size_t max_image_bytes(const Limits& limits) {
       replicas * (sizeof(Replica) + sizeof(std::uint16_t)) +
       (2 * columns + 1 + ranks + 1 + physical) * sizeof(std::uint16_t) + ranks +
       solvers::max_image_bytes(limits.num_ranks, limits.num_logical, limits.max_physical()) +
+      (limits.cost == nullptr ? 0
+                              : solvers::max_cost_bytes(limits.num_ranks, limits.num_logical,
+                                                        limits.max_physical(), *limits.cost)) +
       kNumArrays * kAlign);
 }
 
-void Image::assign(const Placement& placement, Solver chosen, Index num_members) {
+void Image::assign(const Placement& placement, Solver chosen, Index num_members,
+                   const CostModel* cost) {
   const SplitProblem problem(placement);
-  layout_.assign(placement);
-  solver_.assign(problem.tables());
+  layout_.assign(placement, cost == nullptr ? Singles::kSummed : Singles::kEach);
+  if (cost != nullptr) model_.assign(*cost, problem.tables());
+  solver_.assign(problem.tables(), cost == nullptr ? nullptr : &model_);
   const DeviceTablesHeader& solver = solver_.header();
-  const Arrays arrays(placement, layout_, SolverLists(solver_), num_members);
+  const Arrays arrays(placement, layout_, SolverLists(solver_), num_members, cost != nullptr);
 
   Header h{};
   h.num_ranks = placement.num_ranks;
@@ -164,7 +169,7 @@ void Image::assign(const Placement& placement, Solver chosen, Index num_members)
   h.slots_per_rank = placement.slots_per_rank();
   h.ranks_per_node = placement.num_ranks / placement.num_nodes;
   choose_form(solver, chosen, &h);
-  set_words(fingerprint_of(placement, chosen), h.fingerprint);
+  set_words(fingerprint_of(placement, chosen, cost), h.fingerprint);
   set_words(layout_.fingerprint, h.layout);
 
   bytes_.assign(sizeof(Header), 0);

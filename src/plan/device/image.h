@@ -42,12 +42,12 @@ enum Target : std::int32_t {
 };
 
 /// The start of an image. "Columns" are the integers of PackedLayout: one for each of the K experts
-/// with several replicas, then one for each rank.
+/// with several replicas, then one for each rank; or one for each expert, if costs are known.
 struct Header {
   std::int32_t num_ranks;
   std::int32_t num_logical;
   std::int32_t num_replicated;  ///< K
-  std::int32_t num_columns;     ///< K + num_ranks
+  std::int32_t num_columns;     ///< K + num_ranks; with costs num_logical
   std::int32_t num_replicas;    ///< of the K experts
   std::int32_t slots_per_rank;
   std::int32_t ranks_per_node;
@@ -59,7 +59,7 @@ struct Header {
   std::int32_t num_rows;
   /// Rows that a thread sums over, if the kThreads threads share the columns and the rows.
   std::int32_t stretch_rows;
-  std::uint32_t fingerprint[2];  ///< of the placement and the solver; equal on all ranks
+  std::uint32_t fingerprint[2];  ///< of the placement, solver and costs; equal on all ranks
   std::int32_t safe_count;       ///< num_columns counts up to this one sum to at most 2^31 - 1
   std::uint32_t layout[2];       ///< PackedLayout::fingerprint
   // The following are offsets in bytes from the start of the image, in multiples of 16.
@@ -85,9 +85,10 @@ struct Limits {
   Index num_ranks;
   Index num_logical;
   Index max_redundants;
+  const CostModel* cost = nullptr;
 
   int max_replicated() const { return max_redundants < num_logical ? max_redundants : num_logical; }
-  int max_columns() const { return max_replicated() + num_ranks; }
+  int max_columns() const { return cost != nullptr ? num_logical : max_replicated() + num_ranks; }
   int max_replicas() const { return max_replicated() + max_redundants; }
   int max_physical() const { return num_logical + max_redundants; }
 };
@@ -98,8 +99,10 @@ std::size_t max_image_bytes(const Limits& limits);
 /// Makes images. It keeps its memory from one to the next.
 class Image {
  public:
-  /// `solver` is kCut or kFlow. `num_members`: the ranks of the group.
-  void assign(const Placement& placement, Solver solver, Index num_members);
+  /// `solver` is kCut or kFlow. `num_members`: the ranks of the group. `cost`: what tokens cost, or
+  /// null. Throws ArgumentError if the model does not fit the placement.
+  void assign(const Placement& placement, Solver solver, Index num_members,
+              const CostModel* cost = nullptr);
 
   const std::vector<unsigned char>& bytes() const { return bytes_; }
   const Header& header() const { return *reinterpret_cast<const Header*>(bytes_.data()); }
@@ -111,6 +114,7 @@ class Image {
 
  private:
   PackedLayout layout_;
+  solvers::TimeModel model_;
   solvers::DeviceImage solver_;
   std::vector<unsigned char> bytes_;
 };

@@ -27,13 +27,14 @@ namespace lplb::testing {
 class EmulatedPlanner {
  public:
   /// `num_members`: the ranks of the group; 0: all ranks of the placement.
+  /// `cost`: what tokens cost, or null.
   EmulatedPlanner(const Placement& placement, Index rank, int num_blocks, int held_slices,
-                  Index num_members = 0)
-      : num_members_(num_members != 0 ? num_members : placement.num_ranks) {
+                  Index num_members = 0, const CostModel* cost = nullptr)
+      : num_members_(num_members != 0 ? num_members : placement.num_ranks), cost_(cost) {
     const Index redundants = placement.num_physical() - placement.num_logical_experts;
-    const plan::Limits limits{placement.num_ranks, placement.num_logical_experts, redundants};
+    const plan::Limits limits{placement.num_ranks, placement.num_logical_experts, redundants, cost};
     is_cut_ = placement.num_ranks <= kMaxCutRanks;
-    image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_);
+    image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_, cost);
     args_.layout = plan::lay_out(
         limits, std::int64_t{held_slices} * device::kWarpSize * plan::kWarps, 1, 1 << 24);
     // NOTE: the kernel copies more bytes than the image has.
@@ -76,7 +77,7 @@ class EmulatedPlanner {
     args_.packed = packed_.data();
   }
   void update(const Placement& placement) {
-    image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_);
+    image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_, cost_);
     std::copy(image_.bytes().begin(), image_.bytes().end(), device_image_.begin());
   }
   /// This rank's counts of the latest batch.
@@ -105,9 +106,14 @@ class EmulatedPlanner {
     void* const memory = blocks_[blockIdx.x].data();
     const bool exchanges = args_.peers.own != nullptr;
     if (args_.previous != nullptr) {
-      is_cut_ ? plan<true, true>(exchanges, memory) : plan<false, true>(exchanges, memory);
+      is_cut_ ? plan<true, true, false>(exchanges, memory)
+              : plan<false, true, false>(exchanges, memory);
+    } else if (cost_ != nullptr) {
+      is_cut_ ? plan<true, false, true>(exchanges, memory)
+              : plan<false, false, true>(exchanges, memory);
     } else {
-      is_cut_ ? plan<true, false>(exchanges, memory) : plan<false, false>(exchanges, memory);
+      is_cut_ ? plan<true, false, false>(exchanges, memory)
+              : plan<false, false, false>(exchanges, memory);
     }
   }
 
@@ -122,13 +128,14 @@ class EmulatedPlanner {
   const plan::Image& image() const { return image_; }
 
  private:
-  template <bool kCut, bool kStale>
+  template <bool kCut, bool kStale, bool kCost>
   void plan(bool exchanges, void* memory) {
-    exchanges ? plan_batch<kCut, true, kStale>(args_, memory)
-              : plan_batch<kCut, false, kStale>(args_, memory);
+    exchanges ? plan_batch<kCut, true, kStale, kCost>(args_, memory)
+              : plan_batch<kCut, false, kStale, kCost>(args_, memory);
   }
 
   const Index num_members_;
+  const CostModel* cost_;
   bool is_cut_ = false;
   plan::Image image_;
   std::vector<unsigned char> device_image_;
@@ -145,12 +152,12 @@ class EmulatedPlanner {
 inline std::vector<std::int64_t> map_on_cpu(const Placement& p, Index rank,
                                             const std::vector<Load>& counts,
                                             std::span<const std::int64_t> topk,
-                                            std::size_t num_valid) {
+                                            std::size_t num_valid, const SolveOptions& how = {}) {
   const auto experts = static_cast<std::size_t>(p.num_logical_experts);
   std::vector<Load> sum(experts, 0);
   for (std::size_t i = 0; i < counts.size(); ++i) sum[i % experts] += counts[i];
   std::vector<std::int64_t> out(topk.size(), -1);
-  map_tokens(p, counts, solve(p, sum).physical_load, rank, topk.first(num_valid),
+  map_tokens(p, counts, solve(p, sum, how).physical_load, rank, topk.first(num_valid),
              std::span(out).first(num_valid));
   return out;
 }
@@ -166,14 +173,17 @@ class EmulatedGroup {
         }()) {}
 
   /// `members`: all ranks, or the live ones.
-  EmulatedGroup(const Placement& p, int num_blocks, const std::vector<Index>& members)
-      : layout_(exchange::ExchangeLayout::of(static_cast<Index>(members.size()),
-                                             static_cast<std::int64_t>(PackedLayout(p).size()))) {
+  EmulatedGroup(const Placement& p, int num_blocks, const std::vector<Index>& members,
+                const CostModel* cost = nullptr)
+      : layout_(exchange::ExchangeLayout::of(
+            static_cast<Index>(members.size()),
+            static_cast<std::int64_t>(
+                PackedLayout(p, cost == nullptr ? Singles::kSummed : Singles::kEach).size()))) {
     const auto bytes = static_cast<std::size_t>(layout_.bytes(1));
     for (const Index g : members) {
       buffers_.emplace_back(bytes / sizeof(uint4) + 16);
       planners_.push_back(
-          std::make_unique<EmulatedPlanner>(p, g, num_blocks, 4, layout_.num_ranks));
+          std::make_unique<EmulatedPlanner>(p, g, num_blocks, 4, layout_.num_ranks, cost));
     }
     for (Index i = 0; i < layout_.num_ranks; ++i) {
       auto* const table = reinterpret_cast<unsigned long long*>(buffer(i));

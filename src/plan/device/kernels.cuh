@@ -5,14 +5,14 @@
 #include "plan/device/batch.cuh"
 
 // The kernels that solve. launch.cu makes those of planners without staleness, launch_stale.cu
-// those of planners with it.
+// those of planners with it, launch_cost.cu those of planners that split by costs.
 namespace lplb::plan {
 
 /// A batch in one kernel: one cluster of blocks.
-template <bool kCut, bool kExchange, bool kStale>
+template <bool kCut, bool kExchange, bool kStale, bool kCost>
 __global__ void __launch_bounds__(kThreads, 1) plan_kernel(const __grid_constant__ Args args) {
   extern __shared__ uint4 memory[];
-  plan_batch<kCut, kExchange, kStale>(args, memory);
+  plan_batch<kCut, kExchange, kStale, kCost>(args, memory);
 }
 
 /// Copies the totals of all blocks to received(), from where count_kernel() left them. Ends in a
@@ -28,7 +28,7 @@ __device__ inline void fetch_totals(Block& plan, const Args& args, int num_block
 }
 
 /// The second of three kernels, in one block: exchanges, solves and makes the segments.
-template <bool kCut, bool kExchange, bool kStale>
+template <bool kCut, bool kExchange, bool kStale, bool kCost>
 __global__ void __launch_bounds__(kThreads, 1) solve_kernel(const __grid_constant__ Args args) {
   extern __shared__ uint4 memory[];
   device::let_next_kernel_start();
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads, 1) solve_kernel(const __grid_constan
   // Copy the image and the rows while count_kernel() runs; add the rows.
   if constexpr (kStale) plan.begin_previous();
   plan.begin(false);
-  plan.open_image(!kExchange);
+  plan.open_image<kCost>(!kExchange);
   if constexpr (kStale) {
     if (threadIdx.x == 0 && !plan.has_previous()) plan.note_no_previous();
     if constexpr (kExchange) plan.take_previous_rows(round);
@@ -62,8 +62,8 @@ __global__ void __launch_bounds__(kThreads, 1) solve_kernel(const __grid_constan
   }
   if (kExchange && threadIdx.x == 0) end_round<kStale>(plan, round);
   // Solve, and hand the segments to map_kernel().
-  plan.gather<kStale>(args.num_blocks);
-  plan.solve<kCut, kExchange, kStale>(1);
+  plan.gather<kStale, kCost>(args.num_blocks);
+  plan.solve<kCut, kExchange, kStale, kCost>(1);
   plan.make_segments<kStale>([&] { plan.report(args.num_blocks); });
   for (int i = threadIdx.x; i < plan.header().num_replicas; i += kThreads) {
     args.segments[i] = plan.segments()[i];
@@ -80,15 +80,16 @@ struct Kernels {
   Kernel solve[2][2];
 };
 
-template <bool kStale>
+template <bool kStale, bool kCost>
 constexpr Kernels make_kernels() {
-  return {{{plan_kernel<false, false, kStale>, plan_kernel<false, true, kStale>},
-           {plan_kernel<true, false, kStale>, plan_kernel<true, true, kStale>}},
-          {{solve_kernel<false, false, kStale>, solve_kernel<false, true, kStale>},
-           {solve_kernel<true, false, kStale>, solve_kernel<true, true, kStale>}}};
+  return {{{plan_kernel<false, false, kStale, kCost>, plan_kernel<false, true, kStale, kCost>},
+           {plan_kernel<true, false, kStale, kCost>, plan_kernel<true, true, kStale, kCost>}},
+          {{solve_kernel<false, false, kStale, kCost>, solve_kernel<false, true, kStale, kCost>},
+           {solve_kernel<true, false, kStale, kCost>, solve_kernel<true, true, kStale, kCost>}}};
 }
 
-/// The kernels with staleness.
+/// The kernels with staleness, and those with costs.
 const Kernels& stale_kernels();
+const Kernels& cost_kernels();
 
 }  // namespace lplb::plan

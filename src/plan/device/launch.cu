@@ -47,10 +47,23 @@ __global__ void __launch_bounds__(kThreads, 1) map_kernel(const __grid_constant_
   plan.map();
 }
 
-constexpr Kernels kExactKernels = make_kernels<false>();
+constexpr Kernels kExactKernels = make_kernels<false, false>();
 
-const Kernels& kernels_of(bool is_stale) { return is_stale ? stale_kernels() : kExactKernels; }
-const Kernels& kernels_of(const Args& args) { return kernels_of(args.previous != nullptr); }
+const Kernels& kernels_of(KernelSet set) {
+  switch (set) {
+    case KernelSet::kStale:
+      return stale_kernels();
+    case KernelSet::kCost:
+      return cost_kernels();
+    default:
+      return kExactKernels;
+  }
+}
+const Kernels& kernels_of(const Args& args) {
+  return kernels_of(args.previous != nullptr     ? KernelSet::kStale
+                    : args.layout.has_costs != 0 ? KernelSet::kCost
+                                                 : KernelSet::kExact);
+}
 
 /// 1 if the exchange is in the kernel, else 0: an index of Kernels.
 int exchanges(const Args& args) { return args.peers.own != nullptr ? 1 : 0; }
@@ -83,8 +96,8 @@ void allow(Kernel kernel, std::size_t shared_bytes) {
 
 }  // namespace
 
-void prepare(std::size_t shared_bytes, bool is_stale) {
-  const Kernels& kernels = kernels_of(is_stale);
+void prepare(std::size_t shared_bytes, KernelSet set) {
+  const Kernels& kernels = kernels_of(set);
   for (int cut = 0; cut < 2; ++cut) {
     for (int exchange = 0; exchange < 2; ++exchange) {
       allow(kernels.plan[cut][exchange], shared_bytes);
@@ -97,7 +110,7 @@ void prepare(std::size_t shared_bytes, bool is_stale) {
 
 bool can_start_early() { return attribute(cudaDevAttrComputeCapabilityMajor) >= 9; }
 
-bool has_clusters(int num_blocks, std::size_t shared_bytes, bool is_stale) {
+bool has_clusters(int num_blocks, std::size_t shared_bytes, KernelSet set) {
   if (num_blocks == 1) return true;
   if (attribute(cudaDevAttrClusterLaunch) == 0) return false;
   const device::Launch launch({.num_blocks = num_blocks,
@@ -107,7 +120,7 @@ bool has_clusters(int num_blocks, std::size_t shared_bytes, bool is_stale) {
                               nullptr);
   int count = 0;
   LPLB_CUDA_CHECK(cudaOccupancyMaxActiveClusters(
-      &count, reinterpret_cast<const void*>(kernels_of(is_stale).plan[0][0]), &launch.config));
+      &count, reinterpret_cast<const void*>(kernels_of(set).plan[0][0]), &launch.config));
   return count > 0;
 }
 

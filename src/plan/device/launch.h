@@ -11,13 +11,19 @@
 // Launches of DevicePlanner's kernels.
 namespace lplb::plan {
 
+/// The kernels that solve, by the planners that need them.
+enum class KernelSet {
+  kExact,
+  kStale,  ///< with staleness
+  kCost,   ///< with costs
+};
+
 /// The most shared memory, in bytes, that a block of the kernels can have on the current device.
 std::int64_t most_shared_bytes();
-/// Allows the kernels, with staleness or without, this much shared memory. Called once for each
-/// planner. Throws CudaError.
-void prepare(std::size_t shared_bytes, bool is_stale);
+/// Allows the kernels this much shared memory. Called once for each planner. Throws CudaError.
+void prepare(std::size_t shared_bytes, KernelSet set);
 /// Whether a cluster of `num_blocks` blocks fits on the current device.
-bool has_clusters(int num_blocks, std::size_t shared_bytes, bool is_stale);
+bool has_clusters(int num_blocks, std::size_t shared_bytes, KernelSet set);
 
 /// Whether a kernel can start before the previous one in the stream has ended.
 bool can_start_early();

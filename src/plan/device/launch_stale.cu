@@ -4,7 +4,7 @@
 namespace lplb::plan {
 
 const Kernels& stale_kernels() {
-  static constexpr Kernels kKernels = make_kernels<true>();
+  static constexpr Kernels kKernels = make_kernels<true, false>();
   return kKernels;
 }
 

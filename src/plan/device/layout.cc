@@ -17,6 +17,16 @@ std::int64_t slices_to_hold(std::int64_t max_entries, int max_blocks) {
   return 2 * device::div_up(std::max(slices, 1), kChunk) * kChunk;
 }
 
+/// The sizes of the largest placement within the limits.
+solvers::DeviceTablesHeader worst_tables(const Limits& limits) {
+  solvers::DeviceTablesHeader worst{};  // num_live stays 0: counts what only the cut solver needs
+  worst.num_ranks = limits.num_ranks;
+  worst.num_replicated = limits.max_replicated();
+  worst.num_places = limits.max_replicas();
+  worst.mask_words = solvers::mask_words(limits.num_ranks);
+  return worst;
+}
+
 }  // namespace
 
 Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
@@ -41,6 +51,8 @@ Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
   layout.common = add(kCommonBytes);
   layout.image = add(image_bytes);
   layout.state = add(static_cast<std::int64_t>(max_state_bytes(limits)));
+  layout.has_costs = limits.cost != nullptr ? 1 : 0;
+  layout.time = add(static_cast<std::int64_t>(max_time_bytes(limits)));
   layout.counters = layout.numbers = add(ints(kWarps * replicated));
   layout.totals = add(ints(columns + kOddColumns));
   layout.group_counts = add(ints(columns));
@@ -77,12 +89,12 @@ void choose_form(const solvers::DeviceTablesHeader& tables, Solver solver, Heade
 }
 
 std::size_t max_state_bytes(const Limits& limits) {
-  solvers::DeviceTablesHeader worst{};  // num_live stays 0: counts what only the cut solver needs
-  worst.num_ranks = limits.num_ranks;
-  worst.num_replicated = limits.max_replicated();
-  worst.num_places = limits.max_replicas();
-  worst.mask_words = solvers::mask_words(limits.num_ranks);
-  return static_cast<std::size_t>(solvers::state_bytes(worst));
+  return static_cast<std::size_t>(solvers::state_bytes(worst_tables(limits)));
+}
+
+std::size_t max_time_bytes(const Limits& limits) {
+  if (limits.cost == nullptr) return 0;
+  return static_cast<std::size_t>(solvers::time_bytes(worst_tables(limits)));
 }
 
 }  // namespace lplb::plan

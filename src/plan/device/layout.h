@@ -20,7 +20,7 @@ inline constexpr int kMaxBlocks = 8;  // of a cluster; every device with cluster
 using Segment = map::BasicSegment<int>;
 
 /// Bytes for the single values of a block (Rows::Common).
-inline constexpr int kCommonBytes = 192;
+inline constexpr int kCommonBytes = 208;
 
 /// The shared memory of a block. Offsets are in bytes from its start, in multiples of 16, and have
 /// room for the largest placement within the limits. This is the only copy of these offsets.
@@ -28,6 +28,7 @@ struct Layout {
   std::int32_t common;    ///< kCommonBytes
   std::int32_t image;     ///< the first Header::bytes of the image
   std::int32_t state;     ///< solvers::BlockState
+  std::int32_t time;      ///< solvers::BlockTimeState; empty without costs
   std::int32_t counters;  ///< what begin() clears: numbers, totals and group_counts
   std::int32_t numbers;   ///< int [kWarps, max_replicated]
   std::int32_t totals;  ///< int [max_columns + kOddColumns]: counts of this block; bad ids, dropped
@@ -48,6 +49,7 @@ struct Layout {
   std::int32_t image_bytes;  ///< the largest size of `image`
   std::int32_t max_replicated;
   std::int32_t max_columns;
+  std::int32_t has_costs;
   std::int32_t has_rows;  ///< 0: the rows do not fit and stay in device memory
   /// Slices of int32 ids for which a warp has entry slots, or twice the slices of int64 ids. Whole
   /// chunks of both.
@@ -62,7 +64,9 @@ Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
 /// Sets solver_form and solver_threads for a placement.
 void choose_form(const solvers::DeviceTablesHeader& tables, Solver solver, Header* header);
 
-/// The largest size in bytes of a solver's state, for any placement within the limits.
+/// The largest size in bytes of a solver's state, for any placement within the limits; and of what
+/// costs add to it.
 std::size_t max_state_bytes(const Limits& limits);
+std::size_t max_time_bytes(const Limits& limits);
 
 }  // namespace lplb::plan

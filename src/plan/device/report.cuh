@@ -49,6 +49,10 @@ __device__ inline void Block::report(int num_blocks) {
     status.last_bound = outcome().bound;
     status.last_total = total;
     status.last_steps = outcome().steps;
+    if (a_.layout.has_costs != 0) {
+      status.last_max_cost = time_outcome().max_cost;
+      status.last_cost_bound = time_outcome().bound;
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "exchange/peer/round.cuh"
 #include "plan/device/entries.cuh"
+#include "solve/device/fast_time.cuh"
 #include "solve/device/solve_kernel.cuh"
 
 namespace lplb::plan {
@@ -173,6 +174,7 @@ class Rows : public Entries {
     int large;                 ///< a sum of a column or of all columns exceeds 2^31 - 1
     int lost;                  ///< Lost
     int lost_by_one;           ///< one of the blocks lost the round; known after solve()
+    int passes_step;           ///< with costs: an expert costs more than the first step
     unsigned long long total;  ///< of all columns, made by sum_wide()
   };
 
@@ -181,6 +183,7 @@ class Rows : public Entries {
     device::Mailbox totals_box, verdict_box;
     int verdicts[kMaxBlocks];  // word_of() the verdicts of all blocks
     solvers::BlockOutcome outcome;
+    solvers::TimeOutcome time_outcome;  // with costs
     Scalars scalars;
     exchange::PeerRound::SharedVerdict verdict;
     Previous previous;
@@ -189,6 +192,7 @@ class Rows : public Entries {
   __device__ Common& common() const { return at<Common>(a_.layout.common); }
   __device__ Scalars& scalars() const { return common().scalars; }
   __device__ solvers::BlockOutcome& outcome() const { return common().outcome; }
+  __device__ solvers::TimeOutcome& time_outcome() const { return common().time_outcome; }
 
   __device__ int* own() const { return &at<int>(a_.layout.own); }
   __device__ int* group_counts() const { return &at<int>(a_.layout.group_counts); }

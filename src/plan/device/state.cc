@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "core/check.h"
+#include "core/cost_curve.h"
 #include "core/slices.h"
 #include "exchange/peer/memory.h"
 #include "plan/limits.h"
@@ -19,11 +20,13 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
     options.max_redundants = first.num_physical() - first.num_logical_experts;
   }
   check_options();
+  plan::set_cost(options);
   find_members();
   check_placement(placement);
-  limits_ = {first.num_ranks, first.num_logical_experts, options.max_redundants};
+  limits_ = {first.num_ranks, first.num_logical_experts, options.max_redundants,
+             options.solve.cost};
   is_cut_ = options.solve.solver == Solver::kCut ||
-            (options.solve.solver == Solver::kAuto && first.num_ranks <= kMaxCutRanks);
+            (options.solve.solver != Solver::kFlow && first.num_ranks <= kMaxCutRanks);
   const std::int64_t most_bytes = plan::most_shared_bytes();
   layout_ = plan::lay_out(limits_, options.max_tokens * options.num_topk, device_options.max_blocks,
                           most_bytes);
@@ -31,10 +34,13 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
                  "{} with {} ranks takes {} bytes of a block's shared memory, expected at most {}",
                  options.max_redundants, first.num_ranks, layout_.bytes, most_bytes);
   const auto shared_bytes = static_cast<std::size_t>(layout_.bytes);
-  plan::prepare(shared_bytes, is_stale());
+  const plan::KernelSet set = is_stale()     ? plan::KernelSet::kStale
+                              : options.cost ? plan::KernelSet::kCost
+                                             : plan::KernelSet::kExact;
+  plan::prepare(shared_bytes, set);
   starts_early_ = plan::can_start_early();
-  const bool clusters = plan::has_clusters(blocks_for(options.max_tokens * options.num_topk),
-                                           shared_bytes, is_stale());
+  const bool clusters =
+      plan::has_clusters(blocks_for(options.max_tokens * options.num_topk), shared_bytes, set);
   shape = device_options.shape;
   check_argument(shape != PlanShape::kCluster || clusters, "shape",
                  "is kCluster, but the device has no room for a cluster of {} blocks",
@@ -42,7 +48,7 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
   if (shape == PlanShape::kAuto) shape = clusters ? PlanShape::kCluster : PlanShape::kKernels;
   check_exchange();
   allocate();
-  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_);
+  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_, options.solve.cost);
   device::Stream stream;
   LPLB_CUDA_CHECK(cudaMemsetAsync(status_.get(), 0, sizeof(plan::Status), stream.get()));
   // NOTE: kernels copy a fixed number of bytes of it, which may be more than an image has. What
@@ -72,8 +78,8 @@ void DevicePlanner::State::check_options() const {
   check_argument(options.max_redundants >= 0 && options.max_redundants <= most, "max_redundants",
                  "{} is not between 0 and {}", options.max_redundants, most);
   plan::check_staleness(options.staleness);
-  check_argument(options.solve.cost == nullptr && options.solve.solver != Solver::kTime, "solver",
-                 "\"time\" is not on the device, expected a split by tokens");
+  plan::check_cost(options);
+  check_costs();
   check_argument(options.solve.solver != Solver::kCut || placement.num_ranks <= kMaxCutRanks,
                  "solver", "\"cut\" takes up to {} ranks, not {}", kMaxCutRanks,
                  placement.num_ranks);
@@ -83,6 +89,30 @@ void DevicePlanner::State::check_options() const {
   check_argument(blocks >= 1 && blocks <= plan::kMaxBlocks &&
                      std::has_single_bit(static_cast<unsigned>(blocks)),
                  "max_blocks", "{} is not 1, 2, 4 or {}", blocks, plan::kMaxBlocks);
+}
+
+void DevicePlanner::State::check_costs() const {
+  const bool is_fast = options.solve.solver == Solver::kFastTime;
+  check_argument(options.solve.solver != Solver::kTime, "solver",
+                 "\"time\" is not on the device, expected auto or fast-time");
+  if (!options.cost) {
+    check_argument(!is_fast, "solver", "\"fast-time\" needs a cost model");
+    return;
+  }
+  check_argument(is_fast || options.solve.solver == Solver::kAuto, "solver",
+                 "\"{}\" takes no cost model, expected auto or fast-time",
+                 solver_name(options.solve.solver));
+  check_argument(options.staleness == 0, "staleness",
+                 "is 1 with a cost, expected 0: the device splits by costs without it");
+  // Sums of costs must fit, whatever the batch.
+  Int128 most = 0;
+  for (const CostTable& table : options.cost->tables()) {
+    CostCurve curve;
+    curve.assign(table, placement.speed(0));
+    most = std::max<Int128>(most, curve.of(INT32_MAX) + curve.rank);
+  }
+  most *= placement.num_logical_experts + 2 * options.max_redundants + placement.num_ranks;
+  check_argument(most < kCostLimit, "cost", "a batch of 2^31 - 1 tokens may cost 2^62 thousandths");
 }
 
 void DevicePlanner::State::find_members() {

@@ -49,6 +49,7 @@ struct DevicePlanner::State {
   };
 
   void check_options() const;
+  void check_costs() const;
   void find_members();
   void check_exchange();
   void check_placement(const Placement& next) const;

@@ -136,8 +136,12 @@ std::int32_t add_costs(ImageWriter& writer, const Tables& t, const TimeModel& mo
   std::vector<std::int64_t> step_cost;
   for (const CostCurve& curve : model.distinct_curves()) {
     DeviceCurve& c = curves.emplace_back();
-    c = {curve.rank, curve.then_cost, narrow_tokens(curve.then_every),
-         static_cast<std::int32_t>(step_tokens.size()), 0, 0};
+    c = {curve.rank,
+         curve.then_cost,
+         narrow_tokens(curve.then_every),
+         static_cast<std::int32_t>(step_tokens.size()),
+         0,
+         0};
     for (std::size_t i = 0; i < curve.tokens.size(); ++i) {
       step_tokens.push_back(narrow_tokens(curve.tokens[i]));
       step_cost.push_back(curve.cost[i]);

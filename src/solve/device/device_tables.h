@@ -46,7 +46,7 @@ struct alignas(8) DeviceCurve {
 
 /// What an image holds in addition for splits by costs. Offsets are as in DeviceTablesHeader.
 struct alignas(16) DeviceCosts {
-  std::int32_t one_step;        ///< with a uniform model: the most tokens of the first step; else -1
+  std::int32_t one_step;  ///< with a uniform model: the most tokens of the first step; else -1
   std::int32_t is_subadditive;  ///< uniform, and TimeModel::subadditive()
   std::int32_t curve_of;        ///< uint16 [num_ranks]
   std::int32_t curves;          ///< DeviceCurve

@@ -8,21 +8,21 @@
 namespace lplb::solvers {
 
 /// What a batch's costs need in shared memory besides BlockState. The caller fills the first block.
-struct TimeState {
-  int* want;           // in: [K]: BlockState::want, which units replace
-  int* fixed_tokens;   // in: [num_ranks]: BlockState::fixed, likewise
-  int* active;         // in: [num_ranks]: fixed experts with tokens
-  long long* fixed;    // in: [num_ranks]: what the fixed experts cost
-  long long* cost;     // [num_ranks]: the parts of a rank
-  int* best;           // [num_places]
+struct BlockTimeState {
+  int* want;          // in: [K]: BlockState::want, which units replace
+  int* fixed_tokens;  // in: [num_ranks]: BlockState::fixed, likewise
+  int* active;        // in: [num_ranks]: fixed experts with tokens
+  long long* fixed;   // in: [num_ranks]: what the fixed experts cost
+  long long* cost;    // [num_ranks]: the parts of a rank
+  int* best;          // [num_places]
 
   LPLB_HOST_DEVICE static int bytes(const DeviceTablesHeader& h) {
     return 16 * h.num_ranks + 4 * (h.num_replicated + 2 * h.num_ranks + h.num_places);
   }
 
   /// `memory` must be aligned to 8 bytes.
-  __device__ static TimeState carve(unsigned char* memory, const DeviceTablesHeader& h) {
-    TimeState s;
+  __device__ static BlockTimeState carve(unsigned char* memory, const DeviceTablesHeader& h) {
+    BlockTimeState s;
     s.fixed = reinterpret_cast<long long*>(memory);
     s.cost = s.fixed + h.num_ranks;
     s.want = reinterpret_cast<int*>(s.cost + h.num_ranks);
@@ -66,8 +66,7 @@ class DeviceCostTables {
     if (low < c.end) return step_cost_[low];
     const auto beyond = static_cast<unsigned>(tokens - step_tokens_[c.end - 1] - 1);
     return step_cost_[c.end - 1] +
-           (static_cast<long long>(beyond / static_cast<unsigned>(c.then_every)) + 1) *
-               c.then_cost;
+           (static_cast<long long>(beyond / static_cast<unsigned>(c.then_every)) + 1) * c.then_cost;
   }
   __device__ long long of(int rank, int tokens) const { return of(curve(rank), tokens); }
 
@@ -107,18 +106,18 @@ struct TimeOutcome {
   long long bound;  ///< no split costs less
 };
 
-class FastTime {
+class BlockFastTime {
  public:
-  __device__ FastTime(const unsigned char* image, const DeviceTablesHeader& h,
-                      const BlockState& state, const TimeState& time, int lane)
+  __device__ BlockFastTime(const unsigned char* image, const DeviceTablesHeader& h,
+                           const BlockState& state, const BlockTimeState& time, int lane)
       : c_(image, h), t_(image, h), s_(state), m_(time), lane_(lane) {}
 
   /// Replaces the solver's split, with `found` as its outcome, by that of the least cost. All lanes
   /// of one warp call it. `is_units`: the solver had 1 for each active expert in place of its
   /// tokens, because none passes the first step. `found` is of tokens afterwards, and is_optimal of
   /// the cost.
-  __device__ TimeOutcome run(bool is_units, int total, BlockOutcome* found) {
-    const TimeOutcome out = is_units ? take_units(found, total) : divide(found);
+  __device__ TimeOutcome run(bool is_units, BlockOutcome* found) {
+    const TimeOutcome out = is_units ? take_units(found) : divide(found);
     found->max_load = add_tokens();
     found->is_optimal = out.max_cost <= out.bound ? 1 : 0;
     return out;
@@ -135,8 +134,10 @@ class FastTime {
 
   // --- One token for each expert.
 
-  __device__ TimeOutcome take_units(BlockOutcome* found, int total) {
+  __device__ TimeOutcome take_units(BlockOutcome* found) {
+    int total = 0;
     for_all(t_.num_replicated, [&](int k) {
+      total += m_.want[k];
       for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) s_.take[i] *= m_.want[k];
     });
     const int rank = t_.live_rank[0];
@@ -144,7 +145,11 @@ class FastTime {
     const TimeOutcome out{c_.price_of(rank, found->max_load * step),
                           c_.price_of(rank, found->bound * step)};
     int most_fixed = 0;
-    for_all(t_.num_ranks, [&](int g) { most_fixed = max(most_fixed, m_.fixed_tokens[g]); });
+    for_all(t_.num_ranks, [&](int g) {
+      total += m_.fixed_tokens[g];
+      most_fixed = max(most_fixed, m_.fixed_tokens[g]);
+    });
+    total = __reduce_add_sync(~0u, total);
     const int equal = static_cast<int>((static_cast<unsigned>(total) + t_.num_live - 1) /
                                        static_cast<unsigned>(t_.num_live));
     found->bound = max(equal, __reduce_max_sync(~0u, most_fixed));
@@ -355,11 +360,9 @@ class FastTime {
     Move best;
     int best_at = 0x7FFFFFFF;
     LPLB_ROLLED
-    for (int q = t_.incident_begin[rank] + lane_; q < t_.incident_begin[rank + 1];
-         q += kWarpSize) {
+    for (int q = t_.incident_begin[rank] + lane_; q < t_.incident_begin[rank + 1]; q += kWarpSize) {
       const Move move = best_of(t_.incident[q], t_.incident_owner[q], rank, limit);
-      if (move.largest > best.largest ||
-          (move.largest == best.largest && move.sum >= best.sum)) {
+      if (move.largest > best.largest || (move.largest == best.largest && move.sum >= best.sum)) {
         continue;
       }
       best = move;
@@ -422,15 +425,13 @@ class FastTime {
         const long long first = price_a(n);
         const long long second = price_b(n);
         const long long largest = first > second ? first : second;
-        if (largest > move.largest ||
-            (largest == move.largest && first + second >= move.sum)) {
+        if (largest > move.largest || (largest == move.largest && first + second >= move.sum)) {
           continue;
         }
         move = {largest, first + second, a, b, n};
       }
       if (move.largest >= limit) continue;
-      if (move.largest < best.largest ||
-          (move.largest == best.largest && move.sum < best.sum)) {
+      if (move.largest < best.largest || (move.largest == best.largest && move.sum < best.sum)) {
         best = move;
       }
     }
@@ -456,7 +457,7 @@ class FastTime {
   DeviceCostTables c_;
   BlockTables t_;
   const BlockState& s_;
-  const TimeState& m_;
+  const BlockTimeState& m_;
   int lane_;
 };
 

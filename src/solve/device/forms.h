@@ -15,6 +15,7 @@
 //   mask_flow.cuh     flow for up to 32, 96 or 128 ranks, a thread for each: sets of ranks are
 //                     bit masks in registers. With rank_places.cuh: what a thread gives in a wave
 //   block_cut.cuh     cut for up to 8 live ranks: a thread for each of the 256 sets of ranks
+//   fast_time.cuh     the twin of fast.cc, for one warp: what follows a form if tokens have costs
 //   solve_kernel.cuh  solve_in_block() picks the form; solve_kernel() is a kernel around it
 //
 // docs/design/0007-solver-kernels.md says why there are so many.
@@ -43,5 +44,7 @@ int team_threads(const DeviceTablesHeader& h, Form form);
 
 /// The size in bytes of a solver's state in shared memory: BlockState::bytes().
 int state_bytes(const DeviceTablesHeader& h);
+/// The same of what costs add: BlockTimeState::bytes().
+int time_bytes(const DeviceTablesHeader& h);
 
 }  // namespace lplb::solvers

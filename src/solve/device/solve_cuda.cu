@@ -5,6 +5,7 @@
 
 #include "lplb/backend.h"
 #include "solve/device/device_solver.h"
+#include "solve/device/fast_time.cuh"
 #include "solve/device/solve_kernel.cuh"
 
 namespace lplb {
@@ -59,6 +60,7 @@ int team_threads(const DeviceTablesHeader& h, Form form) {
 }
 
 int state_bytes(const DeviceTablesHeader& h) { return BlockState::bytes(h); }
+int time_bytes(const DeviceTablesHeader& h) { return BlockTimeState::bytes(h); }
 
 void DeviceProblem::assign(const SplitProblem::Tables& tables, cudaStream_t stream) {
   if (version_ == tables.version) return;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include "solve/time/fast.h"
+
 #include <algorithm>
 
-#include "solve/time/fast.h"
 #include "solve/time/time.h"
 
 // The solver "fast-time". docs/time.md, "In a step", has the steps, and device/fast_time.cuh the

@@ -228,8 +228,7 @@ void write_best(TimeScratch& scratch, Buffers& b) {
   b.rank_load = b.fixed_load;
   const auto& places = state.tables().place;
   for (std::size_t i = 0; i < places.size(); ++i) b.rank_load[places[i].rank] += b.take[i];
-  b.status =
-      scratch.best.price <= scratch.bound ? SolveStatus::kOptimal : SolveStatus::kBounded;
+  b.status = scratch.best.price <= scratch.bound ? SolveStatus::kOptimal : SolveStatus::kBounded;
 }
 
 void solve_time(const Tables& tables, const SolveOptions& options, Buffers& buffers) {

@@ -4,13 +4,13 @@
 #include <memory>
 #include <vector>
 
+#include "solve/solvers.h"
 #include "solve/time/candidates.h"
 #include "solve/time/matching.h"
 #include "solve/time/model.h"
 #include "solve/time/proof.h"
 #include "solve/time/search.h"
 #include "solve/time/state.h"
-#include "solve/solvers.h"
 
 namespace lplb {
 

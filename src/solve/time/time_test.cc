@@ -103,8 +103,8 @@ TEST(SolveTime, IsOptimalIfNoExpertPassesTheFirstStep) {
 
 TEST(SolveFastTime, IsOptimalIfNoExpertPassesTheFirstStep) {
   for (std::uint64_t seed = 0; seed < 2000 && !HasFailure(); ++seed) {
-    const Instance instance = random_instance(
-        seed, {.max_ranks = 16, .max_load = 3, .speeds = false});
+    const Instance instance =
+        random_instance(seed, {.max_ranks = 16, .max_load = 3, .speeds = false});
     testing::SplitMix64 random(seed);
     const CostModel model("us", CostTable{random.unit() * 9, {3}, {1 + random.unit()}, 1, 1});
     const Split split =

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+#include <array>
+
+#include "lplb/placement.h"
+#include "plan/device/kernel_test_support.h"
+#include "solve/time/test_models.h"
+
+// The plan's kernel with costs on the CPU, compared with solve() and map_tokens().
+namespace lplb {
+namespace {
+
+using testing::draw_batch;
+using testing::EmulatedGroup;
+using testing::EmulatedPlanner;
+using testing::GroupBatch;
+using testing::map_on_cpu;
+using testing::packed_rows;
+using testing::SplitMix64;
+
+Split split_of(const Placement& p, const std::vector<Load>& counts, const SolveOptions& how) {
+  const auto experts = static_cast<std::size_t>(p.num_logical_experts);
+  std::vector<Load> sum(experts, 0);
+  for (std::size_t i = 0; i < counts.size(); ++i) sum[i % experts] += counts[i];
+  return solve(p, sum, how);
+}
+
+/// The planner's figures are those of the CPU's split.
+void expect_equal(const plan::Status& status, const Split& split) {
+  EXPECT_EQ(status.last_max_cost, split.cost.max);
+  EXPECT_EQ(status.last_cost_bound, split.cost.bound);
+  EXPECT_EQ(status.last_optimal != 0, split.status == SolveStatus::kOptimal);
+  EXPECT_EQ(status.last_max_load, split.max_load);
+  EXPECT_EQ(status.last_bound, split.bound_level.tokens);
+  EXPECT_EQ(status.last_steps, split.steps);
+}
+
+TEST(EmulatedCostPlan, EqualsCpuOnRandomGroups) {
+  SplitMix64 random(5);
+  int num_optimal = 0;
+  int num_moves = 0;
+  for (int i = 0; i < 200; ++i) {
+    const Placement p = testing::random_placement(random, i % 2 == 0 ? 8 : 40);
+    const Index rank = random.below(p.num_ranks);
+    // Some models have one step that no expert passes, so that batches are decode batches.
+    const CostModel model = i % 4 == 0
+                                ? CostModel("us", CostTable{9, {100000, 200000}, {5, 7}, 1, 1})
+                                : testing::random_model(random.next(), p.num_ranks, 200);
+    const SolveOptions how{.solver = Solver::kFastTime, .cost = &model};
+    const GroupBatch batch =
+        draw_batch(p, {.num_topk = 2, .max_tokens = i % 3 == 0 ? 1000 : 60}, random);
+    const std::vector<std::int32_t> packed = packed_rows(p, batch.counts, Singles::kEach);
+    const auto& topk = batch.topk[static_cast<std::size_t>(rank)];
+    EmulatedPlanner planner(p, rank, i % 5 == 0 ? 2 : 1, 4, 0, &model);
+    planner.give(packed.data());
+    planner.set<std::int32_t>(topk, 2, static_cast<int>(topk.size() / 2));
+    planner.spoil_memory();
+    emulated::run_clusters({planner.memory()}, plan::kThreads,
+                           [&](std::size_t) { planner.plan(); });
+    ASSERT_EQ(planner.result(), map_on_cpu(p, rank, batch.counts, topk, topk.size(), how)) << i;
+    const Split split = split_of(p, batch.counts, how);
+    expect_equal(planner.status(), split);
+    num_optimal += split.status == SolveStatus::kOptimal ? 1 : 0;
+    num_moves += static_cast<int>(split.steps);
+    ASSERT_FALSE(HasFailure()) << i;
+  }
+  EXPECT_GT(num_optimal, 40);
+  EXPECT_GT(num_moves, 0);
+}
+
+TEST(EmulatedCostPlan, EqualsCpuOnTheWorkloads) {
+  const CostModel model = testing::staircase_model();
+  const SolveOptions how{.solver = Solver::kFastTime, .cost = &model};
+  SplitMix64 random(11);
+  // A cube of 64 experts, and 128 experts on 64 ranks with 2 slots each.
+  for (const auto& [ranks, experts, slots] :
+       {std::array<Index, 3>{8, 64, 80}, std::array<Index, 3>{64, 64, 128}}) {
+    std::vector<double> load;
+    for (Index e = 0; e < experts; ++e) load.push_back(1.0 + random.below(100));
+    const Placement p =
+        make_placement(ranks, experts,
+                       rebalance_experts(load, 1, experts, slots, 1, 1, ranks).physical_to_logical);
+    for (const std::int64_t tokens : {4, 40, 400}) {
+      const GroupBatch batch = draw_batch(p, {.num_topk = 4, .max_tokens = tokens}, random);
+      const std::vector<std::int32_t> packed = packed_rows(p, batch.counts, Singles::kEach);
+      EmulatedPlanner planner(p, 0, 1, 8, 0, &model);
+      planner.give(packed.data());
+      const auto& topk = batch.topk[0];
+      planner.set<std::int64_t>(topk, 4, static_cast<int>(topk.size() / 4));
+      planner.spoil_memory();
+      emulated::run_clusters({planner.memory()}, plan::kThreads,
+                             [&](std::size_t) { planner.plan(); });
+      ASSERT_EQ(planner.result(), map_on_cpu(p, 0, batch.counts, topk, topk.size(), how));
+      expect_equal(planner.status(), split_of(p, batch.counts, how));
+    }
+  }
+}
+
+TEST(EmulatedCostPlan, RanksThatExchangePlanAsOne) {
+  const CostModel model("us", CostTable{3, {8, 20}, {4, 7}, 16, 5});
+  const SolveOptions how{.solver = Solver::kFastTime, .cost = &model};
+  SplitMix64 random(7);
+  Placement p = testing::random_placement(random, 4);
+  while (p.num_ranks < 3 || PackedLayout(p).replicated.empty()) {
+    p = testing::random_placement(random, 4);
+  }
+  std::vector<Index> all(static_cast<std::size_t>(p.num_ranks));
+  std::iota(all.begin(), all.end(), 0);
+  EmulatedGroup group(p, 1, all, &model);
+  for (int round = 0; round < 4; ++round) {
+    const GroupBatch batch = draw_batch(p, {.num_topk = 2, .max_tokens = 90}, random);
+    for (const Index g : all) {
+      const auto& topk = batch.topk[static_cast<std::size_t>(g)];
+      group.planner(g).set<std::int32_t>(topk, 2, static_cast<int>(topk.size() / 2));
+    }
+    group.run(all);
+    for (const Index g : all) {
+      const auto& topk = batch.topk[static_cast<std::size_t>(g)];
+      ASSERT_EQ(group.planner(g).result(), map_on_cpu(p, g, batch.counts, topk, topk.size(), how))
+          << "round " << round << ", rank " << g;
+      expect_equal(group.planner(g).status(), split_of(p, batch.counts, how));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lplb
