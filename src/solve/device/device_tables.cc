@@ -134,7 +134,7 @@ std::int32_t add_costs(ImageWriter& writer, const Tables& t, const TimeModel& mo
   std::vector<DeviceCurve> curves;
   std::vector<std::int32_t> step_tokens;
   std::vector<std::int64_t> step_cost;
-  for (const CostCurve& curve : model.distinct_curves()) {
+  const auto add_curve = [&](const CostCurve& curve) {
     DeviceCurve& c = curves.emplace_back();
     c = {curve.rank,
          curve.then_cost,
@@ -148,7 +148,10 @@ std::int32_t add_costs(ImageWriter& writer, const Tables& t, const TimeModel& mo
       if (curve.tokens[i] >= INT32_MAX) break;
     }
     c.end = static_cast<std::int32_t>(step_tokens.size());
-  }
+  };
+  for (const CostCurve& curve : model.distinct_curves()) add_curve(curve);
+  const auto least = static_cast<std::int32_t>(curves.size());
+  if (model.uniform()) add_curve(model.least());
   std::vector<std::uint16_t> curve_of, place_slots;
   for (Index g = 0; g < t.num_ranks; ++g) curve_of.push_back(narrow(model.curve_index(g)));
   for (const Tables::Place& place : t.place) place_slots.push_back(narrow(place.slot_count));
@@ -156,7 +159,7 @@ std::int32_t add_costs(ImageWriter& writer, const Tables& t, const TimeModel& mo
   DeviceCosts costs{};
   const bool is_uniform = model.uniform() && t.cost.uniform();
   costs.one_step = is_uniform ? step_tokens[0] : -1;
-  costs.is_subadditive = model.uniform() && model.subadditive() ? 1 : 0;
+  costs.least = model.uniform() ? least : -1;
   costs.curve_of = writer.add(curve_of);
   costs.curves = writer.add(curves);
   costs.step_tokens = writer.add(step_tokens);
@@ -223,10 +226,15 @@ std::size_t max_cost_bytes(Index num_ranks, Index num_logical, Index num_physica
   const auto ranks = static_cast<std::size_t>(num_ranks);
   const bool is_one = model.tables().size() == 1;
   std::size_t steps = 0;
-  for (const CostTable& table : model.tables()) steps += table.tokens.size();
+  std::size_t most_steps = 0;
+  for (const CostTable& table : model.tables()) {
+    steps += table.tokens.size();
+    most_steps = std::max(most_steps, table.tokens.size());
+  }
+  steps += most_steps + kLeastSteps;
   constexpr std::size_t kArrays = 7;
   return sizeof(DeviceCosts) + (ranks + 3 * most) * sizeof(std::uint16_t) +
-         (is_one ? 1 : ranks) * sizeof(DeviceCurve) +
+         (is_one ? 2 : ranks + 1) * sizeof(DeviceCurve) +
          steps * (sizeof(std::int32_t) + sizeof(std::int64_t)) + kArrays * 16;
 }
 

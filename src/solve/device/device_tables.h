@@ -46,14 +46,14 @@ struct alignas(8) DeviceCurve {
 
 /// What an image holds in addition for splits by costs. Offsets are as in DeviceTablesHeader.
 struct alignas(16) DeviceCosts {
-  std::int32_t one_step;  ///< with a uniform model: the most tokens of the first step; else -1
-  std::int32_t is_subadditive;  ///< uniform, and TimeModel::subadditive()
-  std::int32_t curve_of;        ///< uint16 [num_ranks]
-  std::int32_t curves;          ///< DeviceCurve
-  std::int32_t step_tokens;     ///< int32: the steps of all curves
-  std::int32_t step_cost;       ///< int64
-  std::int32_t place_slots;     ///< uint16 [num_places]: slots of a place
-  std::int32_t logical;         ///< uint16 [num_replicated]: the logical ids
+  std::int32_t one_step;     ///< with a uniform model: the most tokens of the first step; else -1
+  std::int32_t least;        ///< with a uniform model: the curve TimeModel::least(); else -1
+  std::int32_t curve_of;     ///< uint16 [num_ranks]
+  std::int32_t curves;       ///< DeviceCurve
+  std::int32_t step_tokens;  ///< int32: the steps of all curves
+  std::int32_t step_cost;    ///< int64
+  std::int32_t place_slots;  ///< uint16 [num_places]: slots of a place
+  std::int32_t logical;      ///< uint16 [num_replicated]: the logical ids
 };
 
 struct DeviceTablesHeader {

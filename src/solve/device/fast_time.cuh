@@ -46,7 +46,8 @@ class DeviceCostTables {
         logical(reinterpret_cast<const std::uint16_t*>(image + costs_.logical)) {}
 
   __device__ int one_step() const { return costs_.one_step; }
-  __device__ bool is_subadditive() const { return costs_.is_subadditive != 0; }
+  __device__ bool has_least() const { return costs_.least >= 0; }
+  __device__ long long least_of(int tokens) const { return of(curves_[costs_.least], tokens); }
   __device__ const DeviceCurve& curve(int rank) const { return curves_[curve_of_[rank]]; }
   __device__ long long first_cost(const DeviceCurve& c) const { return step_cost_[c.begin]; }
 
@@ -238,7 +239,7 @@ class BlockFastTime {
       most = price > most ? price : most;
     });
     most = warp_max(most);
-    if (!c_.is_subadditive()) return most;
+    if (!c_.has_least()) return most;
     for (const bool all : {true, false}) {
       const long long price = equal_price(all);
       most = price > most ? price : most;
@@ -261,7 +262,7 @@ class BlockFastTime {
       for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {
         is_confined = is_confined && (all || has_bit(s_.proof, t_.place_rank[i]));
       }
-      if (is_confined) sum += c_.of(first, s_.want[k]);
+      if (is_confined) sum += c_.least_of(s_.want[k]);
     });
     sum = warp_sum(sum);
     ranks = __reduce_add_sync(~0u, ranks);

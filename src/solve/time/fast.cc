@@ -104,7 +104,7 @@ class FastTime {
       std::fill(s_.in_set.begin(), s_.in_set.end(), 0);
       s_.in_set[g] = 1;
     }
-    if (!s_.model.uniform() || !s_.model.subadditive()) return;
+    if (!s_.model.uniform()) return;
     s_.inside.assign(static_cast<std::size_t>(t_.num_ranks), 0);
     for (const Index g : t_.live_ranks) s_.inside[g] = 1;
     raise_bound(s_.inside);
@@ -119,13 +119,12 @@ class FastTime {
       sum += state_.fixed(g);
       ++ranks;
     }
-    const CostCurve& curve = s_.model.curve(t_.live_ranks[0]);
     for (Index k = 0; k < t_.num_replicated(); ++k) {
       bool is_confined = true;
       for (Index i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {
         is_confined = is_confined && in_set[t_.place[i].rank] != 0;
       }
-      if (is_confined) sum += curve.of(state_.want(k));
+      if (is_confined) sum += s_.model.least().of(state_.want(k));
     }
     if (ranks == 0) return;
     const Cost price = state_.price_of(t_.live_ranks[0], (sum + ranks - 1) / ranks);

@@ -56,6 +56,11 @@ void TimeModel::assign(const CostModel& model, const Tables& tables) {
   }
   subadditive_ = weights_.size() == 1 && is_subadditive(weights_[0]);
   find_hull();
+  Index most = 1;
+  for (Index k = 0; k < tables.num_replicated(); ++k) {
+    most = std::max(most, tables.place_begin[k + 1] - tables.place_begin[k]);
+  }
+  if (uniform_) find_least(most);
   model_version_ = model.version();
   tables_version_ = tables.version;
 }
@@ -111,6 +116,53 @@ Cost TimeModel::least_weight(Load tokens, Index parts, Index most) const {
     best = std::max(best, (sum + run - 1) / run);
   }
   return best < kCostLimit ? static_cast<Cost>(best) : kCostLimit;
+}
+
+/// For each step, the least cost of as many tokens as its first has: whole, in two parts, of which
+/// the first ends a step, or in three parts or more, by the lines. So many steps beyond the last
+/// one. Then a line that no number of parts is below: the hull's last one, or if that begins below
+/// 0, the one through 0 with the least cost of a token.
+void TimeModel::find_least(Index most) {
+  const CostCurve& w = weights_[0];
+  const auto least_of = [&](Load tokens) {
+    Cost best = std::min(w.of(tokens), least_weight(tokens, 3, most));
+    for (const Load end : least_.tokens) {
+      if (end < tokens) best = std::min(best, w.of(end) + w.of(tokens - end));
+    }
+    return best;
+  };
+  least_.tokens.clear();
+  least_.cost.clear();
+  least_.then_every = w.then_every;
+  Load before = 0;
+  const auto add_step = [&](Load end) {
+    least_.cost.push_back(least_of(before + 1));
+    least_.tokens.push_back(end);
+    before = end;
+  };
+  for (const Load end : w.tokens) add_step(end);
+  for (int i = 0; i < kLeastSteps && before <= kMaxCostTokens - w.then_every; ++i) {
+    add_step(before + w.then_every);
+  }
+  Corner line{tail_.tokens, tail_.weight};
+  Int128 from = static_cast<Int128>(hull_.back().weight) * tail_.tokens -
+                static_cast<Int128>(tail_.weight) * hull_.back().tokens;
+  if (from < 0) {
+    from = 0;
+    for (const Corner& p : hull_) {
+      if (p.tokens > 0 && static_cast<Int128>(p.weight) * line.tokens <
+                              static_cast<Int128>(line.weight) * p.tokens) {
+        line = p;
+      }
+    }
+  }
+  const auto on_line = [&](Load tokens) {
+    return (from + static_cast<Int128>(line.weight) * tokens) / line.tokens;
+  };
+  least_.then_cost =
+      static_cast<Cost>(static_cast<Int128>(line.weight) * w.then_every / line.tokens);
+  const Int128 last = on_line(before + 1) - least_.then_cost;
+  if (last < least_.cost.back()) least_.cost.back() = static_cast<Cost>(last);
 }
 
 }  // namespace lplb::solvers

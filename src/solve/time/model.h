@@ -12,6 +12,9 @@ namespace lplb::solvers {
 
 using Tables = SplitProblem::Tables;
 
+/// The steps that TimeModel::least() has beyond those of the model.
+inline constexpr int kLeastSteps = 64;
+
 /// A cost model for the ranks of a placement, in integers. A rank's cost is that of its parts by
 /// curve(g), and rank_cost(g) once if it has any.
 class TimeModel {
@@ -44,15 +47,21 @@ class TimeModel {
   /// parts that sum to n.
   bool subadditive() const { return subadditive_; }
 
+  /// Of a uniform model: no division of n tokens, into any number of parts, costs less than
+  /// least().of(n).
+  const CostCurve& least() const { return least_; }
+
   /// No division of `tokens` into `parts` or more parts, at most `most`, weighs less. 1 <= parts.
   Cost least_weight(Load tokens, Index parts, Index most) const;
 
  private:
   void find_hull();
+  void find_least(Index most);
 
   std::uint64_t model_version_ = 0;
   std::uint64_t tables_version_ = 0;
   std::vector<CostCurve> curves_, weights_;
+  CostCurve least_;
   Index num_curves_ = 0;
   std::vector<Index> curve_of_;  // [num_ranks]
   std::vector<double> speed_;    // [num_ranks]

@@ -148,6 +148,7 @@ bool TimeProof::proves(std::span<const Index> ranks, Cost budget) {
       while (sum < want && parts < count) sum += most_[static_cast<std::size_t>(parts++)];
       if (sum < want) return true;
       if (weight == kCostLimit) weight = m.least_weight(want, parts, count);
+      if (m.uniform()) weight = std::max(weight, m.least().of(want));
       if (m.subadditive()) weight = std::max(weight, m.weight(t.place[begin].rank).of(want));
     }
     room -= weight;

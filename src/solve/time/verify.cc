@@ -205,11 +205,26 @@ class CostCheck {
     room_parts -= parts;
     Cost least = line_bound(want, parts, static_cast<Index>(ranks.size()));
     if (subadditive_) least = std::max(least, weights_[ranks[0]].of(want));
+    if (uniform_) least = std::max(least, least_of_any(want, static_cast<Index>(ranks.size())));
     if (ranks.size() == 2) {
       const Cost divided = least_of_two(weights_[ranks[0]], weights_[ranks[1]], want, most);
       if (divided >= 0) least = std::max(least, divided);
     }
     return least;
+  }
+
+  /// No division of `want` tokens of a uniform model weighs less: one part, two, of which the first
+  /// ends a step, or three and more, by the lines.
+  Cost least_of_any(Load want, Index most_parts) const {
+    const CostCurve& w = weights_[first_];
+    Cost best = std::min(w.of(want), line_bound(want, 3, most_parts));
+    Load end = 0;
+    for (int i = 0; i < kMaxDivisions; ++i) {
+      end = w.capacity(w.of(end + 1), want);  // the last token that costs as much as the next one
+      if (end >= want) return best;
+      best = std::min(best, w.of(end) + w.of(want - end));
+    }
+    return 0;
   }
 
   /// The exact least weight of two parts, or of one; -1 if there are too many to look at.
