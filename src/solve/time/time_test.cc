@@ -7,6 +7,7 @@
 #include <numeric>
 #include <tuple>
 
+#include "solve/time/model.h"
 #include "solve/time/test_models.h"
 #include "support/expect_refused.h"
 
@@ -112,6 +113,34 @@ TEST(SolveFastTime, IsOptimalIfNoExpertPassesTheFirstStep) {
     EXPECT_EQ(split.status, SolveStatus::kOptimal) << instance.name;
     EXPECT_EQ(split.cost.max, solve_time(instance.placement, instance.load, model).cost.max);
   }
+}
+
+TEST(TimeModel, NoDivisionCostsLessThanTheLeastCurve) {
+  // One expert on four ranks: up to four parts.
+  const SplitProblem problem(make_placement(4, 1, std::vector<Index>{0, 0, 0, 0}));
+  constexpr Load kMost = 200;
+  double of_whole = 0;
+  for (std::uint64_t seed = 0; seed < 150 && !HasFailure(); ++seed) {
+    testing::SplitMix64 random(seed);
+    const CostModel model("us", testing::random_table(random, 1 + random.between(1, 100)));
+    solvers::TimeModel made;
+    made.assign(model, problem.tables());
+    // best[p][n]: the least cost of n tokens in at most p parts.
+    std::vector<std::vector<Cost>> best(5, std::vector<Cost>(kMost + 1, kMaxCost));
+    for (auto& row : best) row[0] = 0;
+    for (std::size_t p = 1; p < 5; ++p) {
+      for (Load n = 1; n <= kMost; ++n) {
+        for (Load part = 1; part <= n; ++part) {
+          best[p][n] = std::min(best[p][n], made.curve(0).of(part) + best[p - 1][n - part]);
+        }
+      }
+    }
+    for (Load n = 1; n <= kMost; ++n) {
+      ASSERT_LE(made.least().of(n), best[4][n]) << "seed " << seed << ", " << n << " tokens";
+      of_whole += static_cast<double>(made.least().of(n)) / static_cast<double>(best[4][n]);
+    }
+  }
+  EXPECT_GT(of_whole / (150 * kMost), 0.75) << "the curve is near the least costs";
 }
 
 TEST(SolveFastTime, IsNearTheSlowSolver) {
