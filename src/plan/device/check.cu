@@ -159,8 +159,11 @@ class Check {
       }
       if (sum != a_.trace.group_counts[k]) ++wrong_;
     });
-    for_all(h_.num_ranks, [&](int g) {
-      atomicAdd(&c_.rank_load[g], a_.trace.group_counts[h_.num_replicated + g]);
+    for_all(h_.num_columns - h_.num_replicated, [&](int i) {
+      const int column = h_.num_replicated + i;
+      const int target = list<int>(h_.targets)[column];
+      if ((target & ~kTargetMask) != kTargetFixed) return;
+      atomicAdd(&c_.rank_load[target & kTargetMask], a_.trace.group_counts[column]);
     });
   }
 

@@ -187,16 +187,19 @@ class BlockFastTime {
     try_split();
     put_greedily();
     try_split();
-    for_all(num_places(), [&](int i) { s_.take[i] = m_.best[i]; });
-    __syncwarp();
+    take_best();
     add_costs();
     int moves = 0;
+    Price now = best;
     LPLB_ROLLED
-    for (; moves < kFastMoves && best.most > bound; ++moves) {
+    for (; moves < kFastMoves && now.most > bound; ++moves) {
       if (!move()) break;
-      best.most = price().most;
+      now = price();
     }
     found->steps = moves;
+    // With several worst ranks, moves may have made the split dearer, but the largest no smaller.
+    if (now.is_below(best)) return {now.most, bound};
+    if (moves > 0) take_best();
     return {best.most, bound};
   }
 
@@ -204,6 +207,11 @@ class BlockFastTime {
 
   __device__ void keep() {
     for_all(num_places(), [&](int i) { m_.best[i] = s_.take[i]; });
+    __syncwarp();
+  }
+
+  __device__ void take_best() {
+    for_all(num_places(), [&](int i) { s_.take[i] = m_.best[i]; });
     __syncwarp();
   }
 
