@@ -189,10 +189,11 @@ class BlockFastTime {
     try_split();
     take_best();
     add_costs();
+    const long long near = bound + bound / kNearPart;
     int moves = 0;
     Price now = best;
     LPLB_ROLLED
-    for (; moves < kFastMoves && now.most > bound; ++moves) {
+    for (; moves < kFastMoves && now.most > near; ++moves) {
       if (!move()) break;
       now = price();
     }
@@ -383,6 +384,7 @@ class BlockFastTime {
     const long long sum = warp_min(best.largest == largest ? best.sum : kNever);
     const bool is_best = best.largest == largest && best.sum == sum;
     const int at = __reduce_min_sync(~0u, is_best ? best_at : 0x7FFFFFFF);
+    __syncwarp();  // all lanes have read what one of them now changes
     if (best_at == at) apply(best);
     __syncwarp();
     return true;

@@ -90,7 +90,7 @@ class FastTime {
     put_again(state_);
     s_.best.keep(state_);
     state_.set_all(s_.best.take);
-    b_.steps = improve_singly(state_, s_.bound, kFastMoves, s_.search);
+    b_.steps = improve_singly(state_, s_.bound + s_.bound / kNearPart, kFastMoves, s_.search);
     s_.best.keep(state_);
   }
 
