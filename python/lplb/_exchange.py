@@ -32,6 +32,7 @@ AGREED = (
     "max_steps",
     "transport",
     "staleness",
+    "cost",
 )
 
 # Seconds that a rank waits for the others at least, however small `timeout` is.
@@ -327,6 +328,8 @@ def _first_difference(rank: int, other: int, where: str, mine: Any, theirs: Any)
 
 
 def _shown(name: str, value: int) -> str:
+    if name == "cost":
+        return f"a model with fingerprint {value:x}" if value else "None"
     return f'"{TRANSPORTS[value]}"' if name == "transport" else str(value)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lplb._arrays import check_int
+from lplb._cost import native
 from lplb._placement import Placement
 from lplb._planner import Planner
 from lplb._settings import as_layers, check_placements
@@ -66,6 +67,7 @@ class SharedPlanner:
                 f"({self.shared_by}) for each of the group's {self._exchange.size} members"
             )
         self._solver = options.get("solver", "auto"), options.get("max_steps", -1)
+        self._cost = native(options.get("cost"))
         self._agree(placements)
         # All ranks of a block plan as its first one would.
         first = self._exchange.rank * self.shared_by
@@ -74,7 +76,7 @@ class SharedPlanner:
     def _agree(self, placements: Sequence[Placement]) -> None:
         from lplb._exchange import facts_of
 
-        self._exchange.agree(facts_of(placements, *self._solver, "auto", 0), placements)
+        self._exchange.agree(facts_of(placements, *self._solver, "auto", 0, self._cost), placements)
 
     def run(
         self, topk_idx: Any, out: Any = None, num_valid_tokens: Any = None, *, layer: int = 0
