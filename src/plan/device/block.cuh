@@ -256,7 +256,7 @@ class Block : public Rows {
   __device__ void take_cost(int target, int index, int tokens) {
     const solvers::DeviceCostTables costs(image() + h_.solver, solver_header());
     const solvers::BlockTimeState time = time_state();
-    if (tokens > costs.one_step()) scalars().passes_step = 1;
+    if (tokens > costs.one_step()) atomicOr(&scalars().passes_step, 1);
     if (target == kTargetWant) {
       time.want[index] = tokens;
     } else if (target == kTargetFixed && tokens > 0) {
