@@ -38,7 +38,8 @@ const Entry& choose_solver(const SolveOptions& options, Index num_ranks) {
     if (options.solver != entry.solver) continue;
     check_argument(by_cost || !takes_cost, "solver", "\"{}\" needs a cost model", entry.name);
     check_argument(takes_cost || !by_cost, "solver",
-                   "\"{}\" takes no cost model, expected \"time\", \"fast-time\" or \"auto\"", entry.name);
+                   "\"{}\" takes no cost model, expected \"time\", \"fast-time\" or \"auto\"",
+                   entry.name);
     check_argument(num_ranks <= entry.max_ranks, "solver", "\"{}\" takes up to {} ranks, not {}",
                    entry.name, entry.max_ranks, num_ranks);
     return entry;
