@@ -18,12 +18,12 @@ import lplb
 MODEL = lplb.CostModel([16, 32], [10.0, 14.0], then_every=16, then_cost=6.0, rank=5.0)
 
 
-def split_of(placement: lplb.Placement, load: Any, solver: str = "fast-time") -> lplb.Split:
+def split_of(placement: lplb.Placement, load: Any, solver: Any = "fast-time") -> lplb.Split:
     return lplb.solve(placement, load, solver=solver, cost=MODEL)
 
 
 @pytest.mark.parametrize("solver", ["auto", "fast-time", "time"])
-def test_a_batch_is_split_by_cost(cube: lplb.Placement, solver: str) -> None:
+def test_a_batch_is_split_by_cost(cube: lplb.Placement, solver: Any) -> None:
     planner = lplb.Planner(cube, rank=2, num_topk=4, solver=solver, cost=MODEL, backend="cpu")
     for batch, size in enumerate((1, 30, 400)):
         tokens = [draw(size, 4, 64, 10 * batch + rank) for rank in range(8)]
