@@ -114,7 +114,9 @@ def place_homes(
     )
     maps, *figures = _lplb.place_homes(
         load,
-        *load.shape,
+        load.shape[0],
+        load.shape[1],
+        load.shape[2],
         check_int(num_replicas, "num_replicas"),
         check_int(num_ranks, "num_ranks"),
         [check_placement(placement, "old") for placement in old],
@@ -175,7 +177,7 @@ def schedule(moves: Sequence[Move], old: Placement, new: Placement) -> MoveSched
     """
     listed = [Move(*move) for move in moves]
     same_rank, rounds, lost = _lplb.schedule(
-        [tuple(move) for move in listed], check_placement(old, "old"), check_placement(new, "new")
+        listed, check_placement(old, "old"), check_placement(new, "new")
     )
     return MoveSchedule(
         [listed[i] for i in same_rank],

@@ -230,7 +230,7 @@ def check_stale(me: Rank, transport: str) -> None:
     planner = lplb.Planner(
         placement,
         group=dist.group.WORLD,
-        transport=transport,
+        transport=transport,  # type: ignore[arg-type]
         timeout=20.0,
         quotas=True,
         backend="cuda",

@@ -132,7 +132,7 @@ def make_alone(
         return lplb.Planner(
             placement or lplb.Placement(np.arange(64), 1),
             group=group,
-            transport=transport,
+            transport=transport,  # type: ignore[arg-type]
             backend="cuda",
             **options,
         )

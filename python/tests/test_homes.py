@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """place_homes() and schedule(): what Python adds. The functions of C++ have tests there."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +10,13 @@ import torch
 import lplb
 
 
-def window(batches, layers, experts, seed=0):
+def window(batches: int, layers: int, experts: int, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     heat = rng.random((layers, experts)) ** 3
     return np.floor(1000 * heat * (0.5 + rng.random((batches, layers, experts))))
 
 
-def test_a_rebalance_keeps_homes_and_limits_moves():
+def test_a_rebalance_keeps_homes_and_limits_moves() -> None:
     placed = lplb.place_homes(window(4, 3, 32), 48, 8)
     assert placed.physical_to_logical.shape == (3, 48)
     assert (placed.replica_count.sum(axis=1) == 48).all()
@@ -24,7 +26,7 @@ def test_a_rebalance_keeps_homes_and_limits_moves():
         homes = placement.physical_to_logical.reshape(8, 6)[:, :4]
         assert homes.ravel().tolist() == list(range(32))
         mean = np.mean(
-            [lplb.solve(placement, b[layer]).imbalance for b in np.int64(window(4, 3, 32))]
+            [lplb.solve(placement, b[layer]).imbalance for b in window(4, 3, 32).astype(np.int64)]
         )
         assert placed.imbalance[layer] == pytest.approx(mean, abs=1e-3)
 
@@ -34,7 +36,7 @@ def test_a_rebalance_keeps_homes_and_limits_moves():
         assert len(lplb.moves(before, after)) <= 2
 
 
-def test_arrays_come_back_as_they_were_given():
+def test_arrays_come_back_as_they_were_given() -> None:
     loads = torch.tensor(window(2, 2, 16))
     placed = lplb.place_homes(loads, 24, 4, num_threads=2, rank_alive=[1, 1, 1, 1])
     assert isinstance(placed.physical_to_logical, torch.Tensor)
@@ -60,13 +62,17 @@ def test_arrays_come_back_as_they_were_given():
         ({"rank_alive": [1, 1]}, "rank_alive"),
     ],
 )
-def test_bad_arguments_are_named(change, says):
-    arguments = {"loads": window(2, 2, 16), "num_replicas": 24, "num_ranks": 4} | change
+def test_bad_arguments_are_named(change: dict[str, Any], says: str) -> None:
+    arguments: dict[str, Any] = {
+        "loads": window(2, 2, 16),
+        "num_replicas": 24,
+        "num_ranks": 4,
+    } | change
     with pytest.raises((ValueError, TypeError), match=says):
         lplb.place_homes(**arguments)
 
 
-def test_a_schedule_has_each_move_once():
+def test_a_schedule_has_each_move_once() -> None:
     rng = np.random.default_rng(3)
     old = lplb.Placement(rng.permutation(np.arange(48) % 32), 8, 32, num_nodes=2)
     new = lplb.Placement(rng.permutation(np.arange(48) % 32), 8, 32, num_nodes=2)

@@ -63,7 +63,7 @@ def test_in_place_valid_tokens_and_dtypes(cube: lplb.Placement) -> None:
 def test_no_tokens_is_a_batch(cube: lplb.Placement) -> None:
     planner = lplb.Planner(cube, same_tokens=True)
     assert planner.run(np.empty((0, 8), np.int32)).shape == (0, 8)
-    assert planner.stats().batches == 1  # type: ignore[union-attr]
+    assert planner.stats().batches == 1
 
 
 def test_the_same_tokens_everywhere_map_alike(cube: lplb.Placement) -> None:
@@ -81,8 +81,8 @@ def test_layers_have_a_placement_and_a_state_each(cube: lplb.Placement) -> None:
     a, b = planner.run(ids), planner.run(ids, layer=1)
     assert (a != b).any()
     assert planner.placement(1) == other
-    assert planner.stats(1).batches == 1  # type: ignore[union-attr]
-    assert planner.stats().batches == 2  # type: ignore[union-attr]
+    assert planner.stats(1).batches == 1
+    assert planner.stats().batches == 2
     planner.update_placement(cube, layer=1)
     assert (planner.run(ids, layer=1) == a).all()
     planner.update_placement([other, other])
@@ -173,7 +173,7 @@ def test_bad_batches_say_what_is_wrong(
         call(planner, draw(10, 8, 64, 1))
     for word in words:
         assert word in str(raised.value)
-    assert planner.stats().batches == 0  # type: ignore[union-attr]
+    assert planner.stats().batches == 0
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_threads_take_turns(cube: lplb.Placement) -> None:
     for thread in threads:
         thread.join()
     assert equal == [True] * 80
-    assert planner.stats().batches == 81  # type: ignore[union-attr]
+    assert planner.stats().batches == 81
 
 
 def test_planners_are_freed(cube: lplb.Placement) -> None:

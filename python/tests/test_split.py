@@ -115,8 +115,8 @@ def test_arrays_by_dlpack(cube: lplb.Placement) -> None:
         (lambda p: lplb.solve(p, [1, 2]), ValueError, ["load", "[2]", "[64]"]),
         (lambda p: lplb.solve(p, [0.5] * 64), TypeError, ["load", "float64"]),
         (lambda p: lplb.solve(p, [-1] * 64), ValueError, ["load", "-1"]),
-        (lambda p: lplb.solve(p, [1] * 64, solver="magic"), ValueError, ["magic"]),
-        (lambda p: lplb.solve(p, [1] * 64, backend="tpu"), ValueError, ["tpu"]),
+        (lambda p: lplb.solve(p, [1] * 64, solver="magic"), ValueError, ["magic"]),  # type: ignore[arg-type]
+        (lambda p: lplb.solve(p, [1] * 64, backend="tpu"), ValueError, ["tpu"]),  # type: ignore[arg-type]
         (lambda p: lplb.count([0.5], 4), TypeError, ["topk_idx"]),
         (lambda p: lplb.count([0], 0), ValueError, ["num_logical_experts"]),
         (lambda p: lplb.map_tokens(p, [[1]], [1] * 80, 0, [0]), ValueError, ["counts"]),

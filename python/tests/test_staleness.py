@@ -251,7 +251,7 @@ def test_the_compiler_keeps_all_calls_in_order(
         for got, want in zip(*results, strict=True):
             assert (got == want).all()
     assert planners[0].stats() == planners[1].stats()
-    assert planners[0].stats().batches == 18  # type: ignore[union-attr]
+    assert planners[0].stats().batches == 18
 
 
 def test_operators_are_sound(cube: lplb.Placement) -> None:
