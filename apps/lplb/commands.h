@@ -10,6 +10,7 @@ namespace lplb::app {
 
 /// Reports say that they were made by `command_line`.
 void add_simulate(CLI::App& program, std::string command_line);
+void add_report(CLI::App& program, std::string command_line);
 void add_place(CLI::App& program);
 void add_solve(CLI::App& program);
 void add_replicate(CLI::App& program);

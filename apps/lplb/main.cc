@@ -155,6 +155,7 @@ int run(int argc, char** argv) {
       ->group(kGeneral);
   program.require_subcommand(0, 1);
   add_simulate(program, command_line(argc, argv));
+  add_report(program, command_line(argc, argv));
   add_place(program);
   add_solve(program);
   add_replicate(program);

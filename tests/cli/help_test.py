@@ -14,7 +14,17 @@ import termios
 import support
 from support import ROOT
 
-COMMANDS = ["simulate", "place", "solve", "replicate", "plan", "bench", "info", "completion"]
+COMMANDS = [
+    "simulate",
+    "report",
+    "place",
+    "solve",
+    "replicate",
+    "plan",
+    "bench",
+    "info",
+    "completion",
+]
 
 
 def options_in(text):

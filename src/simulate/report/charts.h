@@ -39,10 +39,14 @@ double axis_end(std::vector<double> worst, double min_span = kMinSpan);
 
 /// The distribution of the imbalance, one row for each policy.
 std::string ranges_html(const SimulateReport& report);
+/// The same with an axis that ends at `end`.
+std::string ranges_to_html(const SimulateReport& report, double end);
 
 /// The imbalance over time, one line for each policy. The policy's name is at the end of its line.
 /// Changes of the domain and rebalances are marked.
 std::string over_time_html(const SimulateReport& report);
+/// The same with an axis that ends at `end`.
+std::string over_time_to_html(const SimulateReport& report, double end);
 
 /// Two maps of load by rank and time, of Answer's base and best. Empty if the report has no rank
 /// loads.

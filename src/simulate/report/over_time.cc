@@ -132,6 +132,13 @@ double worst_of(const PolicyReport& policy) {
   return worst;
 }
 
+std::vector<double> worst_of_all(const SimulateReport& report) {
+  std::vector<double> worst;
+  worst.reserve(report.policies.size());
+  for (const PolicyReport& policy : report.policies) worst.push_back(worst_of(policy));
+  return worst;
+}
+
 std::string description(const SimulateReport& report) {
   std::string out;
   for (const PolicyReport& policy : report.policies) {
@@ -172,12 +179,14 @@ std::vector<double> last_values(const SimulateReport& report) {
 }  // namespace
 
 std::string over_time_html(const SimulateReport& report) {
+  return over_time_to_html(report, axis_end(worst_of_all(report)));
+}
+
+std::string over_time_to_html(const SimulateReport& report, double end) {
   if (!has_time(report)) return "<p>No batch was replayed.</p>\n";
   const int height = chart_height(report.policies.size());
-  std::vector<double> worst;
-  worst.reserve(report.policies.size());
-  for (const PolicyReport& policy : report.policies) worst.push_back(worst_of(policy));
-  const Axis axis = make_axis(1, axis_end(worst), kMinSpan, 5);
+  const std::vector<double> worst = worst_of_all(report);
+  const Axis axis = make_axis(1, end, kMinSpan, 5);
   const std::vector<std::string> classes = policy_classes(report);
   // Lines of policies that are cut off leave the plot at its top.
   const bool cut = std::ranges::any_of(worst, [&](double value) { return value > axis.high; });

@@ -2,7 +2,7 @@
 // The imbalance over time: over_time.cc for the policies, the layer and the batches that are shown.
 (() => {
   const figure = document.querySelector(".time");
-  if (!figure) return;
+  if (!figure || page.starts.length === 0) return;
   const { state, starts, endOf } = page;
   const kTextGap = 16;
   const kMostMarks = 64;

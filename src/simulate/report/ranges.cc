@@ -96,7 +96,11 @@ std::string ranges_html(const SimulateReport& report) {
   std::vector<double> worst;
   worst.reserve(report.policies.size());
   for (const PolicyReport& policy : report.policies) worst.push_back(policy.imbalance.max);
-  const Axis axis = make_axis(1, axis_end(worst), kMinSpan, 8);
+  return ranges_to_html(report, axis_end(worst));
+}
+
+std::string ranges_to_html(const SimulateReport& report, double end) {
+  const Axis axis = make_axis(1, end, kMinSpan, 8);
   const std::vector<std::string> classes = policy_classes(report);
   std::string out = "<figure class=\"ranges\">\n" + key();
   for (std::size_t i = 0; i < report.policies.size(); ++i) {
