@@ -76,7 +76,7 @@ def place_homes(
     max_trials : int
         How many changes of each layer are judged. More trials never give a worse `judged`.
     max_moves : int, optional
-        With `old`: at most so many slots of a layer get an expert that is new on their rank.
+        With `old`: at most that many slots of a layer get an expert that is new on their rank.
     min_gain : float
         With `old`: an expert moves only if that lowers the mean imbalance by so much.
     move_homes : bool

@@ -117,7 +117,7 @@ class Planner(PlannerBase):
     layer must follow each other on the device.
 
     Copies: copy.copy(), copy.deepcopy() and pickle make a new planner with the same settings and
-    the placements of now; counters and history begin anew. A copy uses the same process group, and
+    the placements of now; counters and history begin again. A copy uses the same process group, and
     making it is collective, as construction is. A planner with a group cannot be pickled. It has no
     part in a module's state_dict(). `with planner:` calls close() at the end.
 

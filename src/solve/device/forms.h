@@ -15,6 +15,7 @@
 //   mask_flow.cuh     flow for up to 32, 96 or 128 ranks, a thread for each: sets of ranks are
 //                     bit masks in registers. With rank_places.cuh: what a thread gives in a wave
 //   block_cut.cuh     cut for up to 8 live ranks: a thread for each of the 256 sets of ranks
+//   cost_tables.cuh   what tokens cost, in shared memory
 //   fast_time.cuh     the twin of fast.cc, for one warp: what follows a form if tokens have costs
 //   solve_kernel.cuh  solve_in_block() picks the form; solve_kernel() is a kernel around it
 //

@@ -47,7 +47,7 @@ class TimeModel {
   /// parts that sum to n.
   bool subadditive() const { return subadditive_; }
 
-  /// Of a uniform model: no division of n tokens, into any number of parts, costs less than
+  /// For a uniform model: no division of n tokens, into any number of parts, costs less than
   /// least().of(n).
   const CostCurve& least() const { return least_; }
 
