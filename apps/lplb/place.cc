@@ -200,7 +200,7 @@ void add_homes(CLI::App& command, PlaceOptions& options) {
            "those of --from, or contiguous");
   add_integer(
       command, "--max-moves", kSettings, options.max_moves, 0, kMaxCount,
-      "With homes and --from: at most so many slots of a layer get an expert that is new on "
+      "With homes and --from: at most that many slots of a layer get an expert that is new on "
       "their rank");
   add_integer(command, "--budget", kSettings, options.budget, 0, kMaxCount,
               "With homes: how many changes of each layer are judged by exact splits; more are "
