@@ -23,8 +23,8 @@ struct HomesOptions {
   /// The budget of each layer: how many changes are judged by exact splits, >= 0. More trials never
   /// give a worse HomesPlacement::judged.
   std::int64_t max_trials = 2000;
-  /// With old placements: at most that many slots of a layer get an expert that is new on their rank.
-  /// < 0: no limit. Slots that have to be filled, because ranks died or slots were added, are
+  /// With old placements: at most that many slots of a layer get an expert that is new on their
+  /// rank. < 0: no limit. Slots that have to be filled, because ranks died or slots were added, are
   /// filled even above the limit.
   std::int64_t max_moves = -1;
   /// With old placements: an expert moves only if that lowers the mean imbalance by so much. Finite
