@@ -7,7 +7,6 @@
 #include <numeric>
 #include <tuple>
 
-#include "solve/time/model.h"
 #include "solve/time/test_models.h"
 #include "support/expect_refused.h"
 
@@ -100,65 +99,6 @@ TEST(SolveTime, IsOptimalIfNoExpertPassesTheFirstStep) {
     EXPECT_EQ(split.status, SolveStatus::kOptimal) << instance.name;
     EXPECT_EQ(verify_split(instance.placement, instance.load, split, &model), "");
   }
-}
-
-TEST(SolveFastTime, IsOptimalIfNoExpertPassesTheFirstStep) {
-  for (std::uint64_t seed = 0; seed < 2000 && !HasFailure(); ++seed) {
-    const Instance instance =
-        random_instance(seed, {.max_ranks = 16, .max_load = 3, .speeds = false});
-    testing::SplitMix64 random(seed);
-    const CostModel model("us", CostTable{random.unit() * 9, {3}, {1 + random.unit()}, 1, 1});
-    const Split split =
-        solve(instance.placement, instance.load, {.solver = Solver::kFastTime, .cost = &model});
-    EXPECT_EQ(split.status, SolveStatus::kOptimal) << instance.name;
-    EXPECT_EQ(split.cost.max, solve_time(instance.placement, instance.load, model).cost.max);
-  }
-}
-
-TEST(TimeModel, NoDivisionCostsLessThanTheLeastCurve) {
-  // One expert on four ranks: up to four parts.
-  const SplitProblem problem(make_placement(4, 1, std::vector<Index>{0, 0, 0, 0}));
-  constexpr Load kMost = 200;
-  double of_whole = 0;
-  for (std::uint64_t seed = 0; seed < 150 && !HasFailure(); ++seed) {
-    testing::SplitMix64 random(seed);
-    const CostModel model("us", testing::random_table(random, 1 + random.between(1, 100)));
-    solvers::TimeModel made;
-    made.assign(model, problem.tables());
-    // best[p][n]: the least cost of n tokens in at most p parts.
-    std::vector<std::vector<Cost>> best(5, std::vector<Cost>(kMost + 1, kMaxCost));
-    for (auto& row : best) row[0] = 0;
-    for (std::size_t p = 1; p < 5; ++p) {
-      for (Load n = 1; n <= kMost; ++n) {
-        for (Load part = 1; part <= n; ++part) {
-          best[p][n] = std::min(best[p][n], made.curve(0).of(part) + best[p - 1][n - part]);
-        }
-      }
-    }
-    for (Load n = 1; n <= kMost; ++n) {
-      ASSERT_LE(made.least().of(n), best[4][n]) << "seed " << seed << ", " << n << " tokens";
-      of_whole += static_cast<double>(made.least().of(n)) / static_cast<double>(best[4][n]);
-    }
-  }
-  EXPECT_GT(of_whole / (150 * kMost), 0.75) << "the curve is near the least costs";
-}
-
-TEST(SolveFastTime, IsNearTheSlowSolver) {
-  // A step of 32 tokens, and experts of up to 300: most ranks carry several parts.
-  const CostModel model("us", CostTable{20, {32, 64, 96}, {10, 16, 25}, 32, 9});
-  double above = 0;
-  int count = 0;
-  for (std::uint64_t seed = 0; seed < 500; ++seed) {
-    const Instance instance =
-        random_instance(seed, {.max_ranks = 16, .max_slots_per_rank = 6, .max_load = 300});
-    const Split fast =
-        solve(instance.placement, instance.load, {.solver = Solver::kFastTime, .cost = &model});
-    const Cost slow = solve_time(instance.placement, instance.load, model).cost.max;
-    if (slow == 0) continue;
-    above += static_cast<double>(fast.cost.max) / static_cast<double>(slow) - 1;
-    ++count;
-  }
-  EXPECT_LT(above / count, 0.02);
 }
 
 /// The least largest cost, by trying every division of every expert.
@@ -410,6 +350,43 @@ TEST(VerifySplit, FindsWhatIsWrongWithACost) {
             "");
   const CostModel other = weights_only_model();
   EXPECT_NE(verify_split(workload.placement, workload.loads[0], good, &other), "");
+}
+
+TEST(VerifySplit, KnowsWhatTheSecondRankCanTake) {
+  // Experts 2 and 3 are on both ranks. Within 33, rank 0 has room for 10 of their tokens and rank 1
+  // for both of them, so the split that costs 34 is not proven by the two ranks.
+  const Placement p = make_placement(2, 4, std::vector<Index>{0, 2, 3, 1, 2, 3});
+  const CostModel model("us", CostTable{0, {10, 20, 30}, {10, 11, 23}, 10, 10});
+  const std::vector<Load> load = {30, 20, 20, 20};
+  Split split = solve_time(p, load, model);
+  EXPECT_EQ(split.cost.max, 33000);
+  split.physical_load = {30, 20, 0, 20, 0, 20};
+  split.rank_load = {50, 40};
+  split.max_load = 50;
+  split.max_level = {50, 0};
+  split.cost.rank_cost = {34000, 22000};
+  split.cost.active_experts = {2, 2};
+  split.cost.max = split.cost.bound = 34000;
+  split.cost.max_cost = split.cost.lower_bound = 34;
+  split.cost.bottleneck_ranks = {0, 1};
+  split.status = SolveStatus::kOptimal;
+  EXPECT_EQ(verify_split(p, load, split, &model),
+            "cost: bottleneck_ranks can stay below 34000 thousandths");
+}
+
+TEST(SolveTime, SeesTheNextPlacementOfAProblem) {
+  const CostModel model("us", CostTable{1, {100}, {10}, 100, 10});
+  const std::vector<Index> map = {0, 1, 2, 0, 1, 2};
+  const std::vector<Load> load = {50, 50, 50};
+  SplitProblem problem(make_placement(2, 3, map));
+  Workspace workspace;
+  Split split;
+  solve(problem, load, split, workspace, {.cost = &model});
+  const Placement slow = make_placement(2, 3, map, {.rank_speed = {1, 0.5}});
+  problem.assign(slow);
+  solve(problem, load, split, workspace, {.cost = &model});
+  EXPECT_EQ(split.cost.rank_cost, solve_time(slow, load, model).cost.rank_cost);
+  EXPECT_EQ(verify_split(slow, load, split, &model), "");
 }
 
 }  // namespace
