@@ -121,7 +121,7 @@ class Cost(support.CommandTest):
     def test_simulate_shows_costs(self):
         self.file("c.json", WEIGHTS)
         trace = "--trace synthetic:W7_burst --synthetic-num-steps 9 --synthetic-num-layers 2"
-        line = f"simulate {trace} --redundants 1 --synthetic-num-tokens 20 --jobs 2"
+        line = f"simulate {trace} --redundants 1 --synthetic-num-tokens 20 --threads 2"
         policies = "--policies none,eplb,eplb+lplb,eplb+time"
         table = self.ok(f"{line} --cost c.json {policies}")
         for text in ("experts mean  experts p99  experts gap", "a layer against", "Mean cost: "):
