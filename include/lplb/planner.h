@@ -22,7 +22,7 @@ struct PlannerOptions {
   /// rank is small, in place of the largest load, by kFastTime unless `solve` names another solver.
   /// One planner so serves prefill, where tokens count, and decode, where active experts do. The
   /// ranks exchange the counts of all experts: PackedLayout with Singles::kEach.
-  std::optional<CostModel> cost = {};
+  std::optional<CostModel> cost = std::nullopt;
   /// How many redundant slots (num_physical - num_logical) a later placement may have, on all ranks
   /// together. 0: as many as the first placement. The same on every rank.
   Index max_redundants = 0;
