@@ -43,6 +43,7 @@ Index count_fetched(const Placement& from, const Placement& to, std::vector<Inde
 /// `options` names the slots of a layer: num_replicas is set.
 PlacementShape shape_of(const SimulateOptions& options, const TraceInfo& trace) {
   std::vector<Index> layers;
+  layers.reserve(static_cast<std::size_t>(trace.num_layers));
   for (std::size_t i = 0; i < static_cast<std::size_t>(trace.num_layers); ++i) {
     layers.push_back(static_cast<Index>(trace.layer_number(i)));
   }
