@@ -37,6 +37,14 @@ class Planner(PlannerBase):
     Called as deepseek-ai/LPLB's class was (`Planner(redundant_to_original, n_routed_experts,
     n_logical_routed_experts, ...)`), it makes an :class:`lplb.original.Planner`.
 
+    | group of parameters | parameters, in the order of the list below |
+    |---|---|
+    | Placement | placement, num_layers, num_topk, max_tokens, max_redundants |
+    | Split | solver, max_steps, cost |
+    | Group and exchange | rank, group, same_tokens, transport, comm, timeout, staleness |
+    | History | keep_history, window, decay |
+    | GPU | backend, quotas, checks |
+
     Parameters
     ----------
     placement : Placement or sequence of Placement
@@ -56,6 +64,10 @@ class Planner(PlannerBase):
         cost "auto", which is "fast-time", or "time" (CPU only).
     max_steps : int
         The most steps of "flow"; -1: no limit.
+    cost : CostModel, optional
+        What tokens cost, the same on all ranks: each batch is split so that the largest cost of a
+        rank is small, in place of its largest load. So one planner serves prefill and decode
+        (docs/time.md). Packed rows then have num_logical_experts integers; on a GPU no staleness.
     rank : int, optional
         The rank in the placement whose tokens run() gets. With `group` it follows from this
         process's rank in the group.
@@ -102,10 +114,6 @@ class Planner(PlannerBase):
         Be ready for run_quotas() on a GPU.
     checks : bool
         Check each batch on a GPU from first principles: stats().check_failures. Slow.
-    cost : CostModel, optional
-        What tokens cost, the same on all ranks: each batch is split so that the largest cost of a
-        rank is small, in place of its largest load. So one planner serves prefill and decode
-        (docs/time.md). Packed rows then have num_logical_experts integers; on a GPU no staleness.
 
     Notes
     -----
@@ -149,6 +157,7 @@ class Planner(PlannerBase):
         max_redundants: int = 0,
         solver: AnySolverName = "auto",
         max_steps: int = -1,
+        cost: CostModel | None = None,
         rank: int | None = None,
         group: Any = None,
         same_tokens: bool = False,
@@ -162,7 +171,6 @@ class Planner(PlannerBase):
         backend: BackendName = "auto",
         quotas: bool = False,
         checks: bool = False,
-        cost: CostModel | None = None,
     ) -> None:
         placements = as_layers(placement, num_layers)
         first = placements[0]
