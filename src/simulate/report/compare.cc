@@ -125,7 +125,8 @@ std::vector<Difference> differences(const Pair& pair) {
   std::vector<Difference> all;
   for (std::size_t i = 0; i < 2; ++i) {
     for (const auto& [key, value] : pair.side[i].facts) {
-      auto found = std::ranges::find_if(all, [&key = key](const Difference& d) { return d.key == key; });
+      auto found =
+          std::ranges::find_if(all, [&key = key](const Difference& d) { return d.key == key; });
       if (found == all.end()) found = all.insert(all.end(), Difference{key, {}});
       found->value[i] = value;
     }
