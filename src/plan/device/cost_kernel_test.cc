@@ -50,10 +50,7 @@ TEST(EmulatedCostPlan, EqualsCpuOnRandomGroups) {
     EmulatedPlanner planner(p, rank, i % 5 == 0 ? 2 : 1, 4, 0, &model);
     planner.give(packed.data());
     planner.set<std::int32_t>(topk, 2, static_cast<int>(topk.size() / 2));
-    planner.spoil_memory();
-    emulated::run_clusters({planner.memory()}, plan::kThreads,
-                           [&](std::size_t) { planner.plan(); });
-    ASSERT_EQ(planner.result(), map_on_cpu(p, rank, batch.counts, topk, topk.size(), how)) << i;
+    ASSERT_EQ(planner.run_alone(), map_on_cpu(p, rank, batch.counts, topk, topk.size(), how)) << i;
     const Split split = split_of(p, batch.counts, how);
     expect_equal(planner.status(), split);
     num_optimal += split.status == SolveStatus::kOptimal ? 1 : 0;
@@ -101,10 +98,7 @@ TEST(EmulatedCostPlan, EqualsCpuOnTheWorkloads) {
       EmulatedPlanner planner(p, 0, 1, 8, 0, &model);
       planner.give(packed.data());
       planner.set<std::int64_t>(topk, 8, tokens);
-      planner.spoil_memory();
-      emulated::run_clusters({planner.memory()}, plan::kThreads,
-                             [&](std::size_t) { planner.plan(); });
-      ASSERT_EQ(planner.result(), map_on_cpu(p, 0, counts, topk, topk.size(), how))
+      ASSERT_EQ(planner.run_alone(), map_on_cpu(p, 0, counts, topk, topk.size(), how))
           << name << " " << i;
       expect_equal(planner.status(), split_of(p, counts, how));
       ASSERT_FALSE(HasFailure()) << name << " " << i;

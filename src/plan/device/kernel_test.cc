@@ -31,23 +31,17 @@ TEST(EmulatedPlan, EqualsCpuOnRandomGroups) {
     const auto want = map_on_cpu(p, rank, counts, topk, entries.size());
 
     EmulatedPlanner planner(p, rank, i < 6 ? 1 : 2, 4);
-    const auto run = [&] {
-      planner.spoil_memory();
-      emulated::run_clusters({planner.memory()}, plan::kThreads,
-                             [&](std::size_t) { planner.plan(); });
-      return planner.result();
-    };
     planner.give(batch.packed.data());
     planner.set<std::int32_t>(topk, num_topk, valid);
-    ASSERT_EQ(run(), want) << i;
+    ASSERT_EQ(planner.run_alone(), want) << i;
     planner.set<std::int64_t>(topk, num_topk, valid);
-    ASSERT_EQ(run(), want) << i;
+    ASSERT_EQ(planner.run_alone(), want) << i;
     // If all ranks have the same tokens, all map them as if only rank 0 had any.
     planner.give(nullptr);
     planner.set<std::int32_t>(topk, num_topk, valid);
     std::vector<Load> alone(counts.size(), 0);
     count_tokens(entries, std::span(alone).first(experts));
-    ASSERT_EQ(run(), map_on_cpu(p, 0, alone, topk, entries.size())) << i;
+    ASSERT_EQ(planner.run_alone(), map_on_cpu(p, 0, alone, topk, entries.size())) << i;
     EXPECT_EQ(planner.status().batches, 3u);
     EXPECT_EQ(planner.status().optimal, 3u);
   }
@@ -117,13 +111,11 @@ TEST(EmulatedPlan, WithStalenessEqualsTheMapInProportion) {
     const auto run = [&](const GroupBatch& batch) {
       const auto& topk = batch.topk[static_cast<std::size_t>(rank)];
       planner.set<std::int32_t>(topk, 2, static_cast<int>(topk.size() / 2));
-      planner.spoil_memory();
-      emulated::run_clusters({planner.memory()}, plan::kThreads,
-                             [&](std::size_t) { planner.plan(); });
+      std::vector<std::int64_t> mapped = planner.run_alone();
       const std::size_t size = planner.packed().size();
       const auto row = std::span(batch.packed).subspan(static_cast<std::size_t>(rank) * size, size);
       EXPECT_TRUE(std::equal(row.begin(), row.end(), planner.packed().begin()));
-      return planner.result();
+      return mapped;
     };
     GroupBatch last = draw_batch(p, {.num_topk = 2, .max_tokens = 300}, random);
     run(last);

@@ -117,6 +117,13 @@ class EmulatedPlanner {
     }
   }
 
+  /// Plans the batch by itself, in memory full of junk. Returns what the entries are mapped to.
+  std::vector<std::int64_t> run_alone() {
+    spoil_memory();
+    emulated::run_clusters({memory()}, plan::kThreads, [&](std::size_t) { plan(); });
+    return result();
+  }
+
   std::vector<std::int64_t> result() const {
     const auto n = static_cast<std::size_t>(args_.num_entries);
     if (args_.id_bytes == 8) return {entries_.begin(), entries_.begin() + args_.num_entries};

@@ -58,10 +58,7 @@ TEST(EmulatedPlan, TakesRowsOfTheSurvivors) {
       if (is_stale) planner.be_stale();
       const auto run = [&](const std::vector<std::int64_t>& topk) {
         planner.set<std::int64_t>(topk, 2, static_cast<int>(topk.size() / 2));
-        planner.spoil_memory();
-        emulated::run_clusters({planner.memory()}, plan::kThreads,
-                               [&](std::size_t) { planner.plan(); });
-        return planner.result();
+        return planner.run_alone();
       };
       const GroupBatch first =
           testing::draw_live_batch(p, {.num_topk = 2, .max_tokens = 200}, random);
