@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 
 #include "lplb/simulate.h"
 
@@ -59,6 +60,11 @@ bool register_all() {
         ->Unit(benchmark::kMillisecond);
     benchmark::RegisterBenchmark(("simulate/EP64+64" + suffix).c_str(), replay, 64, 1, "eplb+lplb",
                                  interval)
+        ->Unit(benchmark::kMillisecond);
+  }
+  for (const auto& [name, ranks] :
+       {std::pair{"simulate/EP8+dynamic:1", 8}, {"simulate/EP64+dynamic:1", 64}}) {
+    benchmark::RegisterBenchmark(name, replay, ranks, 0, "none+dynamic:1", 64)
         ->Unit(benchmark::kMillisecond);
   }
   return true;

@@ -8,14 +8,16 @@ namespace {
 
 /// The policies that are complete words: files and topologies with sizes are not.
 std::vector<std::string> policy_names() {
-  std::vector<std::string> names = {"none", "none+time"};
+  std::vector<std::string> names = {"none", "none+time", "none+dynamic:1"};
   for (const std::string placement : {"eplb", "eplb-spread", "homes", "cube", "hypercube"}) {
     if (placement.starts_with("eplb")) {
       names.push_back(placement);
     } else {
       names.push_back(placement + "+even");
     }
-    for (const char* split : {"+lplb", "+time", "+stale"}) names.push_back(placement + split);
+    for (const char* split : {"+lplb", "+time", "+stale", "+dynamic:1"}) {
+      names.push_back(placement + split);
+    }
   }
   return names;
 }

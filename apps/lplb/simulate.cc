@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <limits>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "commands.h"
 #include "core/format.h"
 #include "io/text.h"
+#include "lplb/replicate.h"
 #include "options.h"
 #include "outputs.h"
 #include "simulate/report/answer.h"
@@ -27,6 +29,7 @@ namespace {
 
 constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
 constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
+constexpr double kMaxSize = 1e9;  // of a bandwidth, or of a time
 
 struct Options {
   SimulateOptions simulate;
@@ -80,7 +83,12 @@ std::string table_of(const SimulateReport& report) {
     const std::string unit = io::printable(cost->unit());
     head.insert(head.end(), {unit + " mean", unit + " p99", unit + " gap"});
   }
-  head.insert(head.end(), {"moved", "local", "us/solve"});
+  const bool copies = report::makes_copies(report);
+  const bool bytes = copies && report.settings.expert_bytes > 0;
+  head.emplace_back("moved");
+  if (copies) head.emplace_back("copies");
+  if (bytes) head.emplace_back("copied");
+  head.insert(head.end(), {"local", "us/solve"});
   Table table(head);
   for (const PolicyReport& policy : report.policies) {
     const Distribution& d = policy.imbalance;
@@ -94,9 +102,13 @@ std::string table_of(const SimulateReport& report) {
     if (policy.cost) {
       row.push_back(formatted("{:.1f}", policy.cost->max.mean));
       row.push_back(formatted("{:.1f}", policy.cost->max.p99));
-      row.push_back(formatted("{:.2f}%", 100 * policy.cost->gap_mean));
+      row.push_back(std::isfinite(policy.cost->gap_mean)
+                        ? formatted("{:.2f}%", 100 * policy.cost->gap_mean)
+                        : "-");
     }
     row.push_back(formatted("{:.1f}", policy.moved_experts_mean));
+    if (copies) row.push_back(policy.copies ? formatted("{:.1f}", policy.copies->mean) : "-");
+    if (bytes) row.push_back(policy.copies ? report::bytes_text(policy.copies->mean_bytes) : "-");
     row.push_back(policy.local_share ? formatted("{:.1f}%", 100 * *policy.local_share) : "-");
     row.push_back(policy.solves > 0 ? formatted("{:.2f}", policy.solve_us.p50) : "-");
     table.add(row);
@@ -109,13 +121,14 @@ std::string title_of(const SimulateReport& report) {
   return formatted(
       "{}{}: {}, {}, {}; {}{}\n"
       "imbalance (max / mean rank load), gap to the proven bound, {}experts moved per rebalance "
-      "and layer, tokens kept on their rank\n\n",
+      "and layer, {}tokens kept on their rank\n\n",
       report.trace.name, report.trace.synthetic ? " (synthetic, not recorded)" : "",
       report::counted(report.num_batches, "batch"),
       report::counted(report.trace.num_layers, "layer"),
       report::counted(report.trace.num_logical_experts, "expert"),
       report::counted(report.settings.num_ranks, "rank"), slots.empty() ? "" : ", " + slots,
-      report.settings.cost ? "cost of the slowest rank of a layer and its gap, " : "");
+      report.settings.cost ? "cost of the slowest rank of a layer and its gap, " : "",
+      report::makes_copies(report) ? "copies a batch and layer, " : "");
 }
 
 /// The sentences with which the page begins: the answer, what it costs, and what to know about the
@@ -249,7 +262,8 @@ void add_simulate(CLI::App& program, std::string command_line) {
       "ring:N or r2o:FILE; "
       "file:PATH+even, file:PATH+lplb, file:PATH+stale, which replay a placement file. With --cost "
       "also none, eplb, eplb-spread, homes, moving-homes, TOPOLOGY and file:PATH with +time, which "
-      "split by cost. "
+      "split by cost. none, and each with +lplb in place of that, also with +dynamic:S: copies of "
+      "experts for each batch in S slots of a rank; with --cost also +dynamic:S:time. "
       "\\, is a comma of a file's name. If the ranks do not divide the experts, none is left "
       "out of the default",
       [&simulate](const std::string& text) { simulate.policies = split_list(text); })
@@ -278,10 +292,24 @@ void add_simulate(CLI::App& program, std::string command_line) {
   add_threads(*command, "--threads", simulate.jobs,
               "Number of threads; figures other than times do not depend on it");
   add_value(*command, "--expert-bytes", kSettings, kNumber,
-            "Bytes of one expert's weights in one layer, to say how much a rebalance moves",
+            "Bytes of one expert's weights in one layer, to say how much a rebalance moves, and "
+            "copies for a batch",
             [&simulate](const std::string& text) {
               simulate.expert_bytes = parse_integer("--expert-bytes", text, 1, kMaxCount);
             });
+  add_number(*command, "--copy-target", kSettings, simulate.copy_target, 1, kMaxCopyTarget,
+             "With +dynamic:S: make copies until no rank has more than this multiple of the mean "
+             "load");
+  add_integer(*command, "--copy-min-tokens", kSettings, simulate.copy_min_tokens, 1, kMaxCount,
+              "What a copy carries at least");
+  add_integer(*command, "--copy-domains", kSettings, simulate.copy_domains, 1, kMaxRanks,
+              "Number of domains of consecutive ranks, which copies do not leave");
+  add_number(*command, "--copy-gigabytes-per-s", kSettings, simulate.copy_gigabytes_per_s, 0,
+             kMaxSize,
+             "What a rank sends and receives, each way, in 1e9 bytes a second: costs then include "
+             "the time of copying. Needs --expert-bytes and a --cost in us; 0: not known");
+  add_number(*command, "--copy-hidden-us", kSettings, simulate.copy_hidden_us, 0, kMaxSize,
+             "How many microseconds the copies of a layer travel behind other work");
   add_synthetic(*command, simulate.synthetic);
   add_json(*command, options->json);
   add_text(*command, "--html", kOutput, kFile, options->html,

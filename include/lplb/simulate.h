@@ -32,9 +32,11 @@ struct SimulateOptions {
   /// "homes+even", "homes+lplb", "homes+stale", these also with "moving-homes",
   /// "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale", "file:PATH", "file:PATH+even",
   /// "file:PATH+lplb", "file:PATH+stale". With `cost` also "none", each "eplb...", "homes",
-  /// "TOPOLOGY" and "file:PATH" with "+time". parse_topology() has the topologies, docs/traces.md
-  /// the meaning. Empty: default_policies(), without "none" if num_ranks does not divide the
-  /// experts.
+  /// "TOPOLOGY" and "file:PATH" with "+time". "none", and in place of each "+lplb", also with
+  /// "+dynamic:S": copies of experts for each batch in S dynamic slots a rank (replicate.h), S from
+  /// 1 to kMaxDynamicSlots; with `cost` also "+dynamic:S:time", which splits over them by cost.
+  /// parse_topology() has the topologies, docs/traces.md the meaning. Empty: default_policies(),
+  /// without "none" if num_ranks does not divide the experts.
   std::vector<std::string> policies = {};  // NOLINT(readability-redundant-member-init)
   /// 0: batches are the steps as recorded. N: a step of `tokens` >= 2N is cut into floor(tokens /
   /// N) pieces that differ by at most one token. Then consecutive steps and pieces of one domain
@@ -64,8 +66,17 @@ struct SimulateOptions {
   Backend backend = Backend::kCpu;
   int jobs = 1;  ///< threads; only times depend on it
   /// The bytes of one expert's weights in one layer; 0: not known. With it the report says how many
-  /// bytes a rebalance moves.
+  /// bytes a rebalance moves, and copies for a batch.
   std::int64_t expert_bytes = 0;
+  // How policies with "+dynamic:S" choose copies: ReplicateOptions has the ranges.
+  double copy_target = 1;    ///< ReplicateOptions::target
+  Load copy_min_tokens = 1;  ///< ReplicateOptions::min_tokens
+  Index copy_domains = 1;    ///< ReplicateOptions::num_domains
+  /// What a rank sends and receives, each way, in units of 1e9 bytes a second; 0: not known. If it
+  /// is given, costs include the time for which the busiest rank sends or receives copies, as far
+  /// as nothing hides it. This needs expert_bytes, and a cost in "us".
+  double copy_gigabytes_per_s = 0;
+  double copy_hidden_us = 0;  ///< for how long the copies of a layer travel behind other work
   /// Called with (batches done, all batches) in the calling thread, between blocks of batches: on
   /// the CPU a few times a second, unless a batch takes longer. -1: their number is not known. An
   /// exception ends the replay and comes out of simulate().
@@ -81,11 +92,22 @@ struct Distribution {
 /// What the slowest rank of a layer costs, in the unit of the cost model. Over the pairs of
 /// PolicyReport::imbalance.
 struct CostReport {
-  Distribution max;  ///< the largest cost of a rank
-  /// max / the proven lower bound for the policy's own placement, minus 1.
+  Distribution max;  ///< the largest cost of a rank, and what copying costs
+  /// The largest cost of a rank / the proven lower bound for the policy's own placement, minus 1.
+  /// With "+dynamic:S:time" the bound is for the copies that were made. With "+dynamic:S" none is
+  /// known, and these are NaN.
   double gap_mean = 0;
   double gap_max = 0;
   std::vector<double> layer_mean;  ///< [num_layers]: the mean of `max` in each layer
+};
+
+/// Copies of experts for each batch. Over the pairs of PolicyReport::imbalance.
+struct CopyReport {
+  double mean = 0;             ///< copies of a pair, on all ranks together
+  double mean_bytes = 0;       ///< their bytes; 0 without SimulateOptions::expert_bytes
+  std::int64_t max = 0;        ///< the most
+  double busiest_mean = 0;     ///< the most copies that one rank of a pair sends or receives
+  double exposed_us_mean = 0;  ///< time of copying that nothing hides; 0 without a bandwidth
 };
 
 /// The results of one policy. A pair is a (batch, layer). Pairs without tokens, and those of the
@@ -94,14 +116,16 @@ struct PolicyReport {
   std::string name;
   Distribution imbalance;  ///< imbalance() of all pairs, with equal weights
   /// max_load / lower_bound - 1, with the proven bound for the policy's own placement. Other splits
-  /// than exact ones are compared with the exact split of the same placement.
+  /// than exact ones are compared with the exact split of the same placement, and splits with
+  /// copies with what no choice of copies can beat.
   double gap_mean = 0;
   double gap_max = 0;
-  std::optional<CostReport> cost;  ///< empty without SimulateOptions::cost
-  std::int64_t solves = 0;         ///< pairs with a solved split: exact, or by time
-  std::int64_t optimal = 0;        ///< of these, proven optimal
-  /// Microseconds of a solve. On kCuda: of a launch with its copies, divided by its batches. All 0
-  /// if `solves` is 0.
+  std::optional<CostReport> cost;    ///< empty without SimulateOptions::cost
+  std::optional<CopyReport> copies;  ///< only with "+dynamic:S"
+  std::int64_t solves = 0;           ///< pairs with a solved split: exact, by time, or with copies
+  std::int64_t optimal = 0;          ///< of these, proven optimal
+  /// Microseconds of a solve; with "+dynamic:S" of the choice of copies and the split. On kCuda: of
+  /// a launch with its copies, divided by its batches. All 0 if `solves` is 0.
   Distribution solve_us;
   /// Placements after the first one, over all layers. A layer whose window has no tokens keeps its
   /// placement, which is no rebalance.
@@ -158,6 +182,7 @@ struct SimulateReport {
   /// The policies of default_policies() that were left out, because they cannot take the ranks.
   std::vector<std::string> left_out;
   /// (batch, layer, placement), with a cost twice: by tokens and by cost. Policies may share one.
+  /// Without the plans of "+dynamic:S", which are always made on the CPU.
   std::int64_t num_solves = 0;
   std::int64_t num_cuda_solves = 0;  ///< of these, on the device; not in the JSON
   /// The first batch of each bucket of time. There are at most 128 buckets; each has the same
@@ -172,8 +197,8 @@ struct SimulateReport {
 /// Replays a trace through policies, each of which places the experts and splits the batches. A
 /// placement is made only from the `window` batches before it, or from uniform load if there are
 /// none; then no two replicas of an expert share a rank. The split of a batch is made from the
-/// batch itself, unless the policy is stale. "file:PATH" replays a placement file as it is, with
-/// its dead ranks and speeds: one layer for all layers of the trace, or one for each.
+/// batch itself, unless the policy is stale; so are copies. "file:PATH" replays a placement file as
+/// it is, with its dead ranks and speeds: one layer for all layers of the trace, or one for each.
 ///
 /// Memory holds the window and the batches that are played at once (16 MiB of loads, with kCuda 256
 /// MiB, but at least one batch), and grows by a few bytes for each (batch, layer, policy).

@@ -87,6 +87,11 @@ def simulate(
     solver: SolverName = "auto",
     jobs: int = 1,
     expert_bytes: int | None = None,
+    copy_target: float = 1.0,
+    copy_min_tokens: int = 1,
+    copy_domains: int = 1,
+    copy_gigabytes_per_s: float | None = None,
+    copy_hidden_us: float = 0.0,
     seed: int = 0,
     progress: Callable[[int, int], object] | bool = False,
 ) -> SimulateReport:
@@ -104,7 +109,9 @@ def simulate(
         "homes+even", "homes+lplb", "homes+stale", and the same with "moving-homes";
         "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale"; "file:PATH+even", "file:PATH+lplb",
         "file:PATH+stale". With `cost` also "none", "eplb", "eplb-spread", "homes", "moving-homes",
-        "TOPOLOGY" and "file:PATH" with "+time". By default none, eplb and eplb+lplb; "none" is left
+        "TOPOLOGY" and "file:PATH" with "+time". "none", and in place of each "+lplb", also with
+        "+dynamic:S": copies for each batch as :func:`replicate` makes them, S slots a rank; with
+        `cost` also "+dynamic:S:time". By default none, eplb and eplb+lplb; "none" is left
         out if num_ranks does not divide the experts.
     batch_tokens : int
         Merge or cut steps to batches of this many tokens; 0: as recorded.
@@ -123,7 +130,15 @@ def simulate(
         What tokens cost. Every policy then has `cost`: what the slowest rank of a layer costs, and
         its gap to the proven bound.
     expert_bytes : int, optional
-        Bytes of one expert's weights in one layer, to say how much a rebalance moves.
+        Bytes of one expert's weights in one layer, to say how much a rebalance moves, and copies
+        for a batch.
+    copy_target, copy_min_tokens, copy_domains : float, int, int
+        For "+dynamic:S": target, min_tokens and num_domains of :func:`replicate`.
+    copy_gigabytes_per_s : float, optional
+        What a rank sends and receives, each way, in units of 1e9 bytes: costs then include the time
+        of copying. It needs expert_bytes, and a cost in "us".
+    copy_hidden_us : float
+        Microseconds for which the copies of a layer travel behind other work.
     progress : callable or bool
         Called a few times a second with (batches done, all batches), or -1 for a number that is not
         known. True: a line on standard error. Ctrl-C, or an exception that it raises, ends the
@@ -176,6 +191,11 @@ def simulate(
         solver,
         check_int(jobs, "jobs"),
         size,
+        float(copy_target),
+        check_int(copy_min_tokens, "copy_min_tokens"),
+        check_int(copy_domains, "copy_domains"),
+        0.0 if copy_gigabytes_per_s is None else float(copy_gigabytes_per_s),
+        float(copy_hidden_us),
         check_int(seed, "seed"),
         "lplb.simulate()",
         line_of("batches") if progress is True else progress if callable(progress) else None,

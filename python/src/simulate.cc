@@ -17,8 +17,9 @@ nb::typed<nb::tuple, std::string, std::string, std::vector<NamedText>> run_simul
     Index num_replicas, const std::vector<std::string>& policies, std::int64_t batch_tokens,
     std::int64_t skip_steps, bool drop_repeats, std::int64_t warm_up, Index window,
     Index rebalance_every, const CostModel* cost, const std::string& cost_file,
-    const std::string& solver, int jobs, std::int64_t expert_bytes, std::uint64_t seed,
-    const std::string& command, const nb::object& progress) {
+    const std::string& solver, int jobs, std::int64_t expert_bytes, double copy_target,
+    Load copy_min_tokens, Index copy_domains, double copy_gigabytes_per_s, double copy_hidden_us,
+    std::uint64_t seed, const std::string& command, const nb::object& progress) {
   SimulateOptions options;
   options.trace = trace;
   options.synthetic.seed = seed;
@@ -39,6 +40,11 @@ nb::typed<nb::tuple, std::string, std::string, std::vector<NamedText>> run_simul
   options.solver = parse_solver(solver);
   options.jobs = jobs;
   options.expert_bytes = expert_bytes;
+  options.copy_target = copy_target;
+  options.copy_min_tokens = copy_min_tokens;
+  options.copy_domains = copy_domains;
+  options.copy_gigabytes_per_s = copy_gigabytes_per_s;
+  options.copy_hidden_us = copy_hidden_us;
   // Called between blocks of batches, in this thread: an exception ends the replay.
   options.progress = [&progress](std::int64_t done, std::int64_t all) {
     const nb::gil_scoped_acquire gil;
@@ -64,7 +70,8 @@ void bind_simulate(nb::module_& m) {
   m.def("simulate", &run_simulation, "trace"_a, "num_ranks"_a, "num_nodes"_a, "num_groups"_a,
         "redundants"_a, "num_replicas"_a, "policies"_a, "batch_tokens"_a, "skip_steps"_a,
         "drop_repeats"_a, "warm_up"_a, "window"_a, "rebalance_every"_a, "cost"_a.none(),
-        "cost_file"_a, "solver"_a, "jobs"_a, "expert_bytes"_a, "seed"_a, "command"_a,
+        "cost_file"_a, "solver"_a, "jobs"_a, "expert_bytes"_a, "copy_target"_a, "copy_min_tokens"_a,
+        "copy_domains"_a, "copy_gigabytes_per_s"_a, "copy_hidden_us"_a, "seed"_a, "command"_a,
         "progress"_a.none());
   m.def("synthetic_names", &synthetic_names);
 }

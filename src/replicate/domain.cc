@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "core/made.h"
+#include "core/extended.h"
 
 namespace lplb::replicas {
 namespace {
@@ -32,20 +32,14 @@ Domain::Domain(const Placement& placement, Index first_rank, Index num_ranks,
     ranks.rank_speed.assign(placement.rank_speed.begin() + first_rank,
                             placement.rank_speed.begin() + first_rank + num_ranks);
   }
-  const auto whole = [&](Index slots) {
-    // Slots of dead ranks take nothing, so any expert may be there.
-    std::vector<Index> map;
-    for (Index slot = 0; slot < tables_.num_slots(); ++slot) {
-      const Index e = std::max(tables_.slot_expert[slot], 0);
-      map.push_back(e);
-      if ((slot + 1) % tables_.main_slots == 0) map.insert(map.end(), slots, e);
-    }
-    return make_placement(num_ranks, tables_.num_experts(), map, ranks);
-  };
+  // Slots of dead ranks take nothing, so any expert may be there.
+  std::vector<Index> map;
+  for (const Index e : tables_.slot_expert) map.push_back(std::max(e, 0));
+  const Placement main = make_placement(num_ranks, tables_.num_experts(), map, ranks);
   const auto steps = static_cast<std::size_t>(num_ranks + tables_.num_slots());
   for (Attempt* attempt : {&best_, &trial_}) attempt->transfers.reserve(steps);
-  if (tables_.replicated) main_.emplace(whole(0));
-  extended_ = whole(options.dynamic_slots);
+  if (tables_.replicated) main_.emplace(main);
+  extended_ = extend_placement(main, options.dynamic_slots);
   extended_problem_.emplace(extended_);
   warm_up();
 }
@@ -172,20 +166,11 @@ void Domain::take(const Attempt& attempt) {
   copies_ = attempt.copies;
 }
 
-/// Splits `load` over the main slots and the copies in the dynamic slots, into split_. An unused
-/// dynamic slot holds what the rank's first main slot holds: that leads nowhere. Returns false if
-/// no rank is live.
+/// Splits `load` over the main slots and the copies in the dynamic slots, into split_. Returns
+/// false if no rank is live.
 bool Domain::solve_extended(std::span<const Index> dynamic_expert, std::span<const Load> load) {
   if (!extended_problem_) return false;
-  const DomainTables& t = tables_;
-  const Index slots = t.main_slots + t.dynamic_slots;
-  for (std::size_t i = 0; i < dynamic_expert.size(); ++i) {
-    const Index rank = static_cast<Index>(i) / t.dynamic_slots;
-    const Index at = rank * slots + t.main_slots + static_cast<Index>(i) % t.dynamic_slots;
-    extended_.physical_to_logical[at] =
-        dynamic_expert[i] >= 0 ? dynamic_expert[i] : extended_.physical_to_logical[rank * slots];
-  }
-  index_replicas(extended_);
+  fill_dynamic_slots(extended_, tables_.dynamic_slots, dynamic_expert);
   extended_problem_->assign(extended_);
   solve(*extended_problem_, load, split_, workspace_);
   return true;

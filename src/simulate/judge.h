@@ -9,14 +9,24 @@
 
 namespace lplb::replay {
 
+/// What copies in dynamic slots were made for one (batch, layer).
+struct CopyOutcome {
+  Index made = 0;
+  Index busiest = 0;      // the most that one rank sends or receives
+  double exposed_us = 0;  // time of copying that nothing hides; 0 if no bandwidth is given
+  bool optimal = false;   // whether copies and split meet the bound of all copies and splits
+  double plan_us = 0;     // how long it took to choose the copies and the split
+};
+
 /// What a policy gave for one (batch, layer).
 struct PolicyOutcome {
   double imbalance = 1;
   double gap = 0;
-  double cost = 0;  // the largest cost of a rank, in the model's unit; 0 without a model
-  double cost_gap = 0;
-  double local = 0;  // tokens that stay on their home rank; 0 if homes are not known
-  double total = 0;  // all tokens; 0 if homes are not known
+  double cost = 0;      // the largest cost of a rank, in the model's unit, and copies.exposed_us
+  double cost_gap = 0;  // NaN: no bound is known
+  double local = 0;     // tokens that stay on their home rank; 0 if homes are not known
+  double total = 0;     // all tokens; 0 if homes are not known
+  CopyOutcome copies;   // if the policy has dynamic slots
 };
 
 /// The figures of a split.

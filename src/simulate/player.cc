@@ -102,8 +102,9 @@ void Player::warm_up() {
 
 void Player::add_policy(std::size_t index, const std::string& name) {
   const PolicyName parsed = parse_policy(name);
-  check_argument(parsed.split != SplitKind::kTime || options_.cost, "policies",
-                 "\"{}\" needs a cost model", name);
+  const bool by_cost =
+      parsed.split == SplitKind::kTime || parsed.split == SplitKind::kDynamicByTime;
+  check_argument(!by_cost || options_.cost, "policies", "\"{}\" needs a cost model", name);
   auto group = std::find_if(groups_.begin(), groups_.end(),
                             [&](const Group& g) { return g.name == parsed.placement; });
   if (group == groups_.end()) {
@@ -116,9 +117,17 @@ void Player::add_policy(std::size_t index, const std::string& name) {
     }
     if (options_.cost) group->curves = curves_of(group->layers[0].placement, *options_.cost);
   }
+  for (Layer& layer : group->layers) {
+    layer.dynamic.push_back(
+        parsed.dynamic_slots == 0
+            ? nullptr
+            : std::make_unique<DynamicSplit>(layer.placement, parsed.dynamic_slots,
+                                             parsed.split == SplitKind::kDynamicByTime, options_));
+  }
+  members_.push_back(
+      {static_cast<std::size_t>(group - groups_.begin()), parsed.split, group->members.size()});
   group->members.push_back(index);
   group->is_stale |= parsed.split == SplitKind::kStale;
-  members_.push_back({static_cast<std::size_t>(group - groups_.begin()), parsed.split});
 }
 
 void Player::play(const std::deque<Batch>& batches, std::size_t count, BlockOutcome& out) {
@@ -147,7 +156,6 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
   Group& group = groups_[group_index];
   Layer& state = group.layers[layer];
   const auto ranks = static_cast<std::size_t>(shape_.num_ranks);
-  const auto experts = static_cast<std::size_t>(shape_.num_logical);
   PlacementOutcome* const placed =
       out.placement.data() + (group_index * num_layers_ + layer) * out.size;
 
@@ -167,18 +175,13 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
       if (options_.cost) placed[begin + i].time = scratch.time.outcome(i);
       for (const std::size_t policy : group.members) {
         const std::size_t item = (policy * num_layers_ + layer) * out.size + begin + i;
-        const Batch& batch = batches[first + i];
-        const std::span<const Load> taken =
-            split(batch, state, layer, members_[policy].split, i, scratch);
-        PolicyOutcome& outcome = out.policy[item];
-        outcome = judge(state.placement, taken, scratch.exact.summary[i].lower_bound,
-                        sources_of(batch, layer, ranks * experts), scratch.rank_load,
-                        std::span(out.heat).subspan(item * ranks, ranks));
-        if (!options_.cost) continue;
-        const double bound = scratch.time.summary[i].cost_lower_bound;
-        outcome.cost = slowest_cost(state.placement, taken, group.curves, scratch.taken) /
-                       static_cast<double>(kCostsPerUnit);
-        outcome.cost_gap = bound > 0 ? outcome.cost / bound - 1 : 0;
+        const Member& member = members_[policy];
+        const std::span<double> heat = std::span(out.heat).subspan(item * ranks, ranks);
+        DynamicSplit* const dynamic = state.dynamic[member.in_group].get();
+        out.policy[item] =
+            dynamic != nullptr
+                ? judge_copies(batches[first + i], group, layer, *dynamic, i, heat, scratch)
+                : judge_split(batches[first + i], group, layer, member.split, i, heat, scratch);
       }
     }
     if (group.is_stale) {
@@ -267,6 +270,9 @@ Index Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Grou
   const Index fetched = count_fetched(state.placement, next, scratch.held_by);
   state.placement = std::move(next);
   state.problem.assign(state.placement);
+  for (const auto& dynamic : state.dynamic) {
+    if (dynamic) dynamic->assign(state.placement);
+  }
   state.shares.clear();
   return fetched;
 }
@@ -301,6 +307,54 @@ std::span<const Load> Player::split(const Batch& batch, const Layer& state, std:
     split_evenly(state.placement, load, scratch.other_split);
   }
   return scratch.other_split;
+}
+
+/// The figures of one policy's split of the i-th batch of the run.
+PolicyOutcome Player::judge_split(const Batch& batch, const Group& group, std::size_t layer,
+                                  SplitKind kind, std::size_t i, std::span<double> heat,
+                                  Scratch& scratch) const {
+  const Layer& state = group.layers[layer];
+  const std::span<const Load> taken = split(batch, state, layer, kind, i, scratch);
+  PolicyOutcome outcome =
+      judge(state.placement, taken, scratch.exact.summary[i].lower_bound,
+            sources_of(batch, layer, heat.size() * scratch.taken.size()), scratch.rank_load, heat);
+  if (!options_.cost) return outcome;
+  const double bound = scratch.time.summary[i].cost_lower_bound;
+  outcome.cost = slowest_cost(state.placement, taken, group.curves, scratch.taken) /
+                 static_cast<double>(kCostsPerUnit);
+  outcome.cost_gap = bound > 0 ? outcome.cost / bound - 1 : 0;
+  return outcome;
+}
+
+/// The same with copies for the batch. By time they are made only if the batch then costs less,
+/// what copying costs included.
+PolicyOutcome Player::judge_copies(const Batch& batch, const Group& group, std::size_t layer,
+                                   DynamicSplit& dynamic, std::size_t i, std::span<double> heat,
+                                   Scratch& scratch) const {
+  const Layer& state = group.layers[layer];
+  const std::size_t experts = scratch.taken.size();
+  const auto cost_of = [&](const Placement& placement, std::span<const Load> taken) {
+    return slowest_cost(placement, taken, group.curves, scratch.taken) /
+           static_cast<double>(kCostsPerUnit);
+  };
+  dynamic.run(layer_of(batch.load, layer, experts));
+  double cost = options_.cost ? cost_of(dynamic.placement(), dynamic.split()) : 0;
+  if (dynamic.by_time()) {
+    const double without = cost_of(state.placement, scratch.time.of(i));
+    if (without <= cost + dynamic.copies().exposed_us) {
+      dynamic.make_no_copies(scratch.time.of(i), scratch.time.summary[i]);
+      cost = without;
+    }
+  }
+  PolicyOutcome outcome =
+      judge(dynamic.placement(), dynamic.split(), dynamic.bound(),
+            sources_of(batch, layer, heat.size() * experts), scratch.rank_load, heat);
+  outcome.copies = dynamic.copies();
+  if (!options_.cost) return outcome;
+  const double bound = dynamic.cost_bound();
+  outcome.cost_gap = bound == 0 ? 0 : cost / bound - 1;
+  outcome.cost = cost + outcome.copies.exposed_us;
+  return outcome;
 }
 
 }  // namespace lplb::replay

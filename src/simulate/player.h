@@ -8,6 +8,7 @@
 
 #include "lplb/simulate.h"
 #include "simulate/batcher.h"
+#include "simulate/dynamic_split.h"
 #include "simulate/judge.h"
 #include "simulate/policy/policy.h"
 
@@ -69,6 +70,7 @@ class Player {
     Placement placement;
     SplitProblem problem;
     std::vector<Load> shares;  // for kStale: the previous batch's exact split over this placement
+    std::vector<std::unique_ptr<DynamicSplit>> dynamic;  // of Group::members; null: none
   };
   struct Group {  // policies with the same placement
     std::string name;
@@ -83,6 +85,7 @@ class Player {
   struct Member {
     std::size_t placement;
     SplitKind split;
+    std::size_t in_group;  // which of Group::members
   };
   struct Run {                          // the solved splits of successive batches of one placement
     std::vector<Load> split;            // [run, num_physical]
@@ -125,6 +128,12 @@ class Player {
   void take_shares(const Batch& batch, Layer& state, std::size_t layer, Scratch& scratch) const;
   std::span<const Load> split(const Batch& batch, const Layer& state, std::size_t layer,
                               SplitKind kind, std::size_t i, Scratch& scratch) const;
+  PolicyOutcome judge_split(const Batch& batch, const Group& group, std::size_t layer,
+                            SplitKind kind, std::size_t i, std::span<double> heat,
+                            Scratch& scratch) const;
+  PolicyOutcome judge_copies(const Batch& batch, const Group& group, std::size_t layer,
+                             DynamicSplit& dynamic, std::size_t i, std::span<double> heat,
+                             Scratch& scratch) const;
 
   const SimulateOptions& options_;
   SolveOptions exact_options_, time_options_;

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <deque>
 
 #include "core/check.h"
 #include "core/format.h"
 #include "io/files.h"
+#include "lplb/replicate.h"
 #include "simulate/batch_facts.h"
 #include "simulate/batcher.h"
 #include "simulate/player.h"
@@ -39,6 +41,26 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t kFirstBlock = 8;
 constexpr auto kLongBlock = std::chrono::milliseconds(250);
 
+void check_copies(const SimulateOptions& o) {
+  const auto is_size = [](double value) { return std::isfinite(value) && value >= 0; };
+  check_argument(o.copy_target >= 1 && o.copy_target <= kMaxCopyTarget, "copy_target",
+                 "{} is not between 1 and {}", o.copy_target, kMaxCopyTarget);
+  check_argument(o.copy_min_tokens >= 1, "copy_min_tokens", "{} is not >= 1", o.copy_min_tokens);
+  check_argument(o.copy_domains >= 1 && o.num_ranks % o.copy_domains == 0, "copy_domains",
+                 "{} does not divide num_ranks ({})", o.copy_domains, o.num_ranks);
+  check_argument(is_size(o.copy_gigabytes_per_s), "copy_gigabytes_per_s",
+                 "{} is not a finite number >= 0", o.copy_gigabytes_per_s);
+  check_argument(is_size(o.copy_hidden_us), "copy_hidden_us", "{} is not a finite number >= 0",
+                 o.copy_hidden_us);
+  if (o.copy_gigabytes_per_s == 0) return;
+  check_argument(o.expert_bytes > 0, "copy_gigabytes_per_s",
+                 "{} needs the bytes of an expert, expected expert_bytes > 0",
+                 o.copy_gigabytes_per_s);
+  check_argument(o.cost && o.cost->unit() == "us", "copy_gigabytes_per_s",
+                 "{} needs a cost model in \"us\", to which the time of copying is added",
+                 o.copy_gigabytes_per_s);
+}
+
 void check_options(const SimulateOptions& o) {
   check_argument(o.num_ranks >= 1 && o.num_ranks <= kMaxRanks, "num_ranks",
                  "{} is not between 1 and {}", o.num_ranks, kMaxRanks);
@@ -58,6 +80,7 @@ void check_options(const SimulateOptions& o) {
   check_argument(o.skip_steps >= 0, "skip_steps", "{} is not >= 0", o.skip_steps);
   check_argument(o.warm_up >= 0, "warm_up", "{} is not >= 0", o.warm_up);
   check_argument(o.expert_bytes >= 0, "expert_bytes", "{} is not >= 0", o.expert_bytes);
+  check_copies(o);
   check_argument(o.solver != Solver::kTime, "solver",
                  "\"time\" is the split of policies that end in \"+time\", expected a solver of "
                  "exact splits");

@@ -41,6 +41,7 @@ Summary::Summary(const SimulateOptions& options, const TraceInfo& trace)
       num_layers_(static_cast<std::size_t>(trace.num_layers)),
       warm_up_(options.warm_up),
       has_cost_(options.cost.has_value()),
+      expert_bytes_(static_cast<double>(options.expert_bytes)),
       layer_pairs_(num_layers_, 0.0),
       bucket_pairs_(kMaxBuckets, 0.0),
       layer_bucket_pairs_(kMaxBuckets * num_layers_, 0.0),
@@ -54,6 +55,9 @@ Summary::Summary(const SimulateOptions& options, const TraceInfo& trace)
     policies_[i].layer_bucket.assign(kMaxBuckets * num_layers_, 0.0);
     if (num_layers_ * num_ranks_ <= kMaxLayerRanks) {
       policies_[i].layer_heat.assign(kMaxBuckets * num_layers_ * num_ranks_, 0.0);
+    }
+    if (parse_policy(options.policies[i]).dynamic_slots > 0) {
+      policies_[i].report.copies.emplace();
     }
     if (!has_cost_) continue;
     policies_[i].report.cost.emplace();
@@ -95,6 +99,7 @@ void Summary::add(const BlockOutcome& block, const Player& player) {
         add_outcome(policies_[p], layer, bucket, block.policy[item],
                     std::span(block.heat).subspan(item * num_ranks_, num_ranks_));
         add_cost(policies_[p], layer, block.policy[item]);
+        add_copies(policies_[p], block.policy[item].copies);
         if (player.split_of(p) == SplitKind::kExact) add_solve(policies_[p], placed.exact);
         if (player.split_of(p) == SplitKind::kTime) add_solve(policies_[p], placed.time);
       }
@@ -143,7 +148,16 @@ void Summary::add_cost(Sums& sums, std::size_t layer, const PolicyOutcome& outco
   sums.cost.push_back(outcome.cost);
   sums.layer_cost[layer] += outcome.cost;
   sums.cost_gap += outcome.cost_gap;
-  report.gap_max = std::max(report.gap_max, outcome.cost_gap);
+  report.gap_max = std::max(outcome.cost_gap, report.gap_max);  // NaN if the gap is
+}
+
+void Summary::add_copies(Sums& sums, const CopyOutcome& outcome) {
+  if (!sums.report.copies) return;
+  sums.copies += outcome.made;
+  sums.busiest += outcome.busiest;
+  sums.exposed_us += outcome.exposed_us;
+  sums.report.copies->max = std::max<std::int64_t>(sums.report.copies->max, outcome.made);
+  add_solve(sums, {outcome.optimal, Backend::kCpu, outcome.plan_us});
 }
 
 void Summary::add_solve(Sums& sums, const SolveOutcome& outcome) {
@@ -186,6 +200,14 @@ void Summary::finish_policy(Sums& sums) const {
     for (std::size_t layer = 0; layer < num_layers_; ++layer) {
       report.cost->layer_mean.push_back(sums.layer_cost[layer] / layer_pairs_[layer]);
     }
+  }
+
+  if (report.copies) {
+    const auto pairs = static_cast<double>(num_pairs_);
+    report.copies->mean = sums.copies / pairs;
+    report.copies->mean_bytes = report.copies->mean * expert_bytes_;
+    report.copies->busiest_mean = sums.busiest / pairs;
+    report.copies->exposed_us_mean = sums.exposed_us / pairs;
   }
 
   const auto buckets = static_cast<std::size_t>((num_batches_ + bucket_width_ - 1) / bucket_width_);

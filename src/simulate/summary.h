@@ -33,6 +33,7 @@ class Summary {
     std::vector<double> cost;        // one for each (batch, layer); empty without a cost model
     std::vector<double> layer_cost;  // [num_layers]: sums; empty without a cost model
     double gap = 0, cost_gap = 0;
+    double copies = 0, busiest = 0, exposed_us = 0;
     double local = 0, total = 0;
     std::vector<double> layer;         // [num_layers]
     std::vector<double> bucket;        // [kMaxBuckets]
@@ -45,6 +46,7 @@ class Summary {
   void add_outcome(Sums& sums, std::size_t layer, std::size_t bucket, const PolicyOutcome& outcome,
                    std::span<const double> heat);
   static void add_cost(Sums& sums, std::size_t layer, const PolicyOutcome& outcome);
+  static void add_copies(Sums& sums, const CopyOutcome& outcome);
   static void add_solve(Sums& sums, const SolveOutcome& outcome);
   void finish_policy(Sums& sums) const;
   void finish_layers(Sums& sums, std::size_t buckets) const;
@@ -52,6 +54,7 @@ class Summary {
   std::size_t num_ranks_, num_layers_;
   std::int64_t warm_up_;
   bool has_cost_;
+  double expert_bytes_;
   std::int64_t num_batches_ = 0;
   std::int64_t num_pairs_ = 0, num_empty_pairs_ = 0;
   std::vector<double> layer_pairs_;         // [num_layers]: how many pairs are in the figures

@@ -194,7 +194,7 @@ class Help(support.CommandTest):
         )
         self.assertEqual(
             self.complete("lplb simulate --policies=cu"),
-            {"cube+even", "cube+lplb", "cube+time", "cube+stale"},
+            {"cube+even", "cube+lplb", "cube+time", "cube+stale", "cube+dynamic:1"},
         )
         self.assertEqual(
             self.complete("lplb simulate --trace synthetic:W6"), {"W6_rotating_hotspot"}

@@ -88,6 +88,77 @@ class Replicate(support.CommandTest):
         self.assertIn("30 of 30 proven optimal", table)
         self.assertIn("copies a row 1.0", table)
 
+    def test_simulate_makes_copies(self):
+        self.file(
+            "c.json", {"unit": "us", "tokens": [1], "cost": [1], "then_every": 1, "then_cost": 1}
+        )
+        trace = "--trace synthetic:W7_burst --synthetic-num-steps 9 --synthetic-num-layers 2"
+        policies = "none,eplb,none+dynamic:1,eplb+dynamic:2"
+        line = f"simulate {trace} --redundants 1 --policies {policies} --expert-bytes 1000000"
+        table = self.ok(line)
+        for text in ("copies", "copied", " MB  ", "by copies for each batch", "experts are copied"):
+            self.assertIn(text, table)
+        plain = self.ok(f"simulate {trace} --policies none")
+        self.assertNotIn("copies", plain)
+        out = self.json_of(line)
+        none, eplb, one, two = out["policies"]
+        self.assertIsNone(none["copies"])
+        self.assertIsNone(eplb["copies"])
+        self.assertLess(one["imbalance"]["mean"], none["imbalance"]["mean"] - 0.05)
+        self.assertLess(one["gap"]["max"], 0.01)
+        self.assertEqual(one["solves"], 18)
+        self.assertGreater(one["optimal"], 9)
+        self.assertEqual(one["copies"]["mean_bytes"], one["copies"]["mean"] * 1e6)
+        self.assertIsNone(one["copies"]["exposed_us"])
+        self.assertEqual(one["moved_experts"]["total"], 0)
+        self.assertGreater(two["copies"]["busiest"], 0)
+
+        fewer = self.json_of(f"{line} --copy-target 1.2")["policies"][2]
+        self.assertLess(fewer["copies"]["mean"], one["copies"]["mean"])
+        self.assertGreater(fewer["imbalance"]["mean"], one["imbalance"]["mean"])
+        heavy = self.json_of(f"{line} --copy-min-tokens 1000000000")["policies"][2]
+        self.assertEqual(heavy["copies"]["max"], 0)
+        self.assertEqual(heavy["imbalance"], none["imbalance"])
+        alone = self.json_of(f"{line} --copy-domains 8")["policies"][2]
+        self.assertEqual(alone["imbalance"], none["imbalance"])
+
+        line = f"simulate {trace} --policies none+dynamic:1,none+dynamic:1:time,none+time"
+        line += " --expert-bytes 1000000 --cost c.json --copy-gigabytes-per-s"
+        cheap = self.json_of(f"{line} 1000000")["policies"]
+        dear = self.json_of(f"{line} 100 --copy-hidden-us 5")["policies"]
+        self.assertGreater(dear[0]["copies"]["exposed_us"], 4)
+        self.assertAlmostEqual(
+            dear[0]["cost"]["mean"] - dear[0]["copies"]["exposed_us"],
+            cheap[0]["cost"]["mean"] - cheap[0]["copies"]["exposed_us"],
+        )
+        self.assertIsNone(dear[0]["cost"]["gap"]["mean"])
+        for time, without in ((cheap[1], cheap[2]), (dear[1], dear[2])):
+            self.assertLessEqual(time["cost"]["mean"], without["cost"]["mean"])
+            self.assertGreaterEqual(time["cost"]["gap"]["mean"], 0)
+        free = self.json_of(f"{line} 0")["policies"][0]
+        self.assertIsNone(free["copies"]["exposed_us"])
+
+    def test_simulate_refuses(self):
+        line = "simulate --trace synthetic:W0_balanced --policies"
+        for policy, says in (
+            ("none+dynamic:0", "expected 1 to 8"),
+            ("none+dynamic:9", "expected 1 to 8"),
+            ("none+dynamic:x", "is unknown"),
+            ("none+dynamic:1:time", "needs a cost model"),
+        ):
+            self.refused(f"{line} {policy}", status=2, says=["--policies", policy, says])
+        for option, says in (
+            ("--copy-target 0.9", "0.9"),
+            ("--copy-min-tokens 0", "0"),
+            ("--copy-domains 3", "num_ranks (8)"),
+            ("--copy-gigabytes-per-s -1", "-1"),
+            ("--copy-gigabytes-per-s 400", "expert_bytes"),
+            ("--copy-hidden-us x", "x"),
+        ):
+            self.refused(
+                f"{line} none+dynamic:1 {option}", status=2, says=[option.split()[0], says]
+            )
+
     def test_files_that_do_not_fit(self):
         self.file("p.json", HOMES)
         self.file("l.json", {"load": [[1, 2, 3]]})

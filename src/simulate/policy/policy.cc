@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <optional>
 
 #include "core/check.h"
 #include "core/format.h"
+#include "lplb/replicate.h"
 
 namespace lplb::replay {
 namespace {
@@ -28,6 +31,8 @@ struct Entry {
 };
 
 constexpr std::string_view kFile = "file:";
+constexpr std::string_view kDynamic = "+dynamic:";
+constexpr std::string_view kByTime = ":time";
 
 constexpr std::array kRegistry = {
     Entry{Named::kExactly, "none", "", SplitKind::kEven, make_contiguous},
@@ -80,13 +85,47 @@ std::size_t length_of_placement(const Entry& entry, std::string_view name) {
   }
 }
 
+std::optional<PolicyName> find_policy(const std::string& name) {
+  for (const Entry& entry : kRegistry) {
+    const std::size_t length = length_of_placement(entry, name);
+    if (length > 0) return PolicyName{name.substr(0, length), entry.split, entry.factory};
+  }
+  return std::nullopt;
+}
+
+/// Finds "PLACEMENT+dynamic:S" and "PLACEMENT+dynamic:S:time": each placement that has "+lplb", and
+/// "none".
+std::optional<PolicyName> find_dynamic(const std::string& name) {
+  std::string_view text = name;
+  const bool by_time = text.ends_with(kByTime);
+  if (by_time) text.remove_suffix(kByTime.size());
+  const std::size_t at = text.rfind(kDynamic);
+  if (at == std::string_view::npos) return std::nullopt;
+  const std::string_view slots = text.substr(at + kDynamic.size());
+  Index number = 0;
+  const auto [end, error] = std::from_chars(slots.data(), slots.data() + slots.size(), number);
+  if (error != std::errc() || end != slots.data() + slots.size()) return std::nullopt;
+  const std::string placement = name.substr(0, at);
+  std::optional<PolicyName> found =
+      find_policy(placement == "none" ? placement : placement + "+lplb");
+  if (!found) return std::nullopt;
+  check_argument(number >= 1 && number <= kMaxDynamicSlots, "policies",
+                 "\"{}\" has {} dynamic slots, expected 1 to {}", name, number, kMaxDynamicSlots);
+  found->split = by_time ? SplitKind::kDynamicByTime : SplitKind::kDynamic;
+  found->dynamic_slots = number;
+  return found;
+}
+
 std::string known_names() {
   std::string known;
   for (const Entry& entry : kRegistry) {
     known += formatted("{}\"{}{}{}\"", known.empty() ? "" : ", ", entry.placement,
                        entry.named == Named::kPrefix ? "PATH" : "", entry.ending);
   }
-  return known + " (TOPOLOGY: cube, hypercube, torus:MxN, ring:N, r2o:FILE)";
+  return formatted(
+      "{} (TOPOLOGY: cube, hypercube, torus:MxN, ring:N, r2o:FILE); \"none\", and in place of "
+      "\"+lplb\", also with \"+dynamic:S\" and \"+dynamic:S:time\" (S: 1 to {})",
+      known, kMaxDynamicSlots);
 }
 
 }  // namespace
@@ -113,10 +152,9 @@ Placement PlacementPolicy::with_slots(std::span<const Index> physical_to_logical
 }
 
 PolicyName parse_policy(const std::string& name) {
-  for (const Entry& entry : kRegistry) {
-    const std::size_t length = length_of_placement(entry, name);
-    if (length > 0) return {name.substr(0, length), entry.split, entry.factory};
-  }
+  std::optional<PolicyName> found = find_dynamic(name);
+  if (!found) found = find_policy(name);
+  if (found) return *found;
   throw ArgumentError("policies",
                       formatted("\"{}\" is unknown, expected some of {}", name, known_names()));
 }

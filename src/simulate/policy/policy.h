@@ -84,8 +84,10 @@ std::unique_ptr<PlacementPolicy> make_fixed(const std::string& name, const Place
 enum class SplitKind {
   kEven,
   kExact,
-  kStale,  ///< in proportion to the exact split of the previous batch
-  kTime,   ///< by solver time and SimulateOptions::cost
+  kStale,          ///< in proportion to the exact split of the previous batch
+  kTime,           ///< by solver time and SimulateOptions::cost
+  kDynamic,        ///< with copies in dynamic slots, by replicate()
+  kDynamicByTime,  ///< the same copies, split as with kTime
 };
 
 /// The parts of a policy's name: "cube+lplb" is the placement "cube" with the exact split.
@@ -93,6 +95,7 @@ struct PolicyName {
   std::string placement;
   SplitKind split = SplitKind::kEven;
   PlacementFactory factory = nullptr;
+  Index dynamic_slots = 0;  // of a rank; with kDynamic and kDynamicByTime at least 1
 };
 
 /// Throws ArgumentError, which names `policies`, if no policy has this name.

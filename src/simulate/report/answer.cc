@@ -18,8 +18,6 @@ const PolicyReport* find(const SimulateReport& report, const std::string& name) 
   return nullptr;
 }
 
-constexpr const char* kByTime = "+time";
-
 /// The ending of the policy's name that says how it splits, or "".
 std::string split_of(const PolicyReport& policy) {
   return policy.name.substr(placement_of(policy.name).size());
@@ -40,7 +38,8 @@ std::vector<Effect> effects_of(const SimulateReport& report, const PolicyReport&
 }
 
 std::string kind_of_split(const Effect& effect) {
-  return split_of(*effect.to) == kByTime ? "the split by cost" : "the exact split";
+  if (effect.to->copies) return "copies for each batch";
+  return splits_by_cost(effect.to->name) ? "the split by cost" : "the exact split";
 }
 
 /// "12.1 % by the exact split"
@@ -61,13 +60,6 @@ std::string effects_text(const std::vector<Effect>& effects) {
     return formatted("all of it by {} of the same placement", kind_of_split(effects[0]));
   }
   return formatted("{}, then {}", effect_text(effects[0]), effect_text(effects[1]));
-}
-
-std::string bytes_text(double bytes) {
-  int unit = 0;
-  constexpr const char* kUnits[] = {"bytes", "kB", "MB", "GB", "TB", "PB"};
-  for (; bytes >= 999.95 && unit < 5; ++unit) bytes /= 1000;
-  return formatted("{} {}", fixed(bytes, unit == 0 ? 0 : 1), kUnits[unit]);
 }
 
 }  // namespace
@@ -155,8 +147,27 @@ std::string verdict(const SimulateReport& report, const Answer& answer) {
                    base, effects);
 }
 
+namespace {
+
+/// What the copies of a policy are, as a sentence that begins with a blank.
+std::string copies_text(const SimulateReport& report, const PolicyReport& policy) {
+  if (!policy.copies) return "";
+  const CopyReport& copies = *policy.copies;
+  const std::string bytes =
+      report.settings.expert_bytes > 0 ? formatted(", {}", bytes_text(copies.mean_bytes)) : "";
+  return formatted(" For each batch and layer {} experts are copied{}.", fixed(copies.mean, 1),
+                   bytes);
+}
+
+}  // namespace
+
 std::string price(const SimulateReport& report, const PolicyReport& policy) {
-  if (policy.rebalances == 0) return "The placement stays as it is: no weights move.";
+  const std::string copied = copies_text(report, policy);
+  if (policy.rebalances == 0) {
+    return (copied.empty() ? "The placement stays as it is: no weights move."
+                           : "The placement stays as it is.") +
+           copied;
+  }
   const Index every = report.settings.rebalance_every;
   std::string text = formatted(
       "At each rebalance, {}, {} of the {} slots of a layer fetch an expert from another rank",
@@ -166,7 +177,7 @@ std::string price(const SimulateReport& report, const PolicyReport& policy) {
     text += formatted("; that is {} for {}", bytes_text(moved_bytes(report, policy)),
                       counted(report.trace.num_layers, "layer"));
   }
-  return text + ".";
+  return text + "." + copied;
 }
 
 Index redundants_of(const SimulateReport& report) {

@@ -45,6 +45,29 @@ TEST(AnswerTest, IsBestLplbPolicyAgainstEplb) {
   EXPECT_THAT(page.one("p", "class", "lead").text, HasSubstr("20.0\u00A0% of the expert time"));
 }
 
+PolicyReport copying(const std::string& name, double mean, double copies) {
+  PolicyReport p = policy(name, mean);
+  p.copies = CopyReport{.mean = copies, .mean_bytes = copies * 44e6, .max = 9};
+  p.solves = p.optimal = 8;
+  return p;
+}
+
+TEST(AnswerTest, SaysWhatIsCopied) {
+  SimulateReport report =
+      report_of({policy("none", 1.5), policy("eplb", 1.25), copying("none+dynamic:1", 1.0, 6.5)});
+  report.settings.expert_bytes = 44'000'000;
+  const std::string html = report_html(report, kCommand);
+  const Page page(html);
+  EXPECT_EQ(page.one("h1").text,
+            "LPLB cuts the slowest rank’s load by 20.0\u00A0% against EPLB: 20.0\u00A0% more load "
+            "by the placement (none), then 33.3\u00A0% by copies for each batch.");
+  const std::string tile = page.one("div", "class", "tile wide").text;
+  EXPECT_THAT(tile, HasSubstr("The placement stays as it is. For each batch and layer 6.5 experts "
+                              "are copied, 286.0 MB."));
+  EXPECT_THAT(headline({policy("eplb", 1.25), copying("eplb+dynamic:1", 1.0, 3)}),
+              HasSubstr("all of it by copies for each batch of the same placement."));
+}
+
 TEST(AnswerTest, WithoutEplbIsAgainstNoneElseTheFirstEvenPolicy) {
   EXPECT_THAT(
       headline({policy("ring:2+even", 1.2), policy("ring:2+lplb", 1.1), policy("none", 2)}),

@@ -63,25 +63,31 @@ Json trace_json(const SimulateReport& report) {
 Json settings_json(const SimulateReport& report) {
   const SimulateOptions& o = report.settings;
   const Index redundants = report::redundants_of(report);
-  Json json = {{"trace", o.trace},
-               {"num_ranks", o.num_ranks},
-               {"num_nodes", o.num_nodes},
-               {"num_groups", o.num_groups},
-               {"redundants", redundants >= 0 ? Json(redundants) : Json()},
-               {"num_replicas", o.num_replicas > 0 ? Json(o.num_replicas) : Json()},
-               {"policies", o.policies},
-               {"left_out", report.left_out},
-               {"batch_tokens", o.batch_tokens},
-               {"skip_steps", o.skip_steps},
-               {"drop_repeats", o.drop_repeats},
-               {"warm_up", o.warm_up},
-               {"window", o.window},
-               {"rebalance_every", o.rebalance_every},
-               {"cost_file", o.cost ? Json(o.cost_file) : Json()},
-               {"cost", o.cost ? Json::parse(io::cost_json(*o.cost)) : Json()},
-               {"solver", solver_name(o.solver)},
-               {"jobs", o.jobs},
-               {"expert_bytes", o.expert_bytes > 0 ? Json(o.expert_bytes) : Json()}};
+  Json json = {
+      {"trace", o.trace},
+      {"num_ranks", o.num_ranks},
+      {"num_nodes", o.num_nodes},
+      {"num_groups", o.num_groups},
+      {"redundants", redundants >= 0 ? Json(redundants) : Json()},
+      {"num_replicas", o.num_replicas > 0 ? Json(o.num_replicas) : Json()},
+      {"policies", o.policies},
+      {"left_out", report.left_out},
+      {"batch_tokens", o.batch_tokens},
+      {"skip_steps", o.skip_steps},
+      {"drop_repeats", o.drop_repeats},
+      {"warm_up", o.warm_up},
+      {"window", o.window},
+      {"rebalance_every", o.rebalance_every},
+      {"cost_file", o.cost ? Json(o.cost_file) : Json()},
+      {"cost", o.cost ? Json::parse(io::cost_json(*o.cost)) : Json()},
+      {"solver", solver_name(o.solver)},
+      {"jobs", o.jobs},
+      {"expert_bytes", o.expert_bytes > 0 ? Json(o.expert_bytes) : Json()},
+      {"copy_target", o.copy_target},
+      {"copy_min_tokens", o.copy_min_tokens},
+      {"copy_domains", o.copy_domains},
+      {"copy_gigabytes_per_s", o.copy_gigabytes_per_s > 0 ? Json(o.copy_gigabytes_per_s) : Json()},
+      {"copy_hidden_us", o.copy_hidden_us}};
   if (report.trace.format == "synthetic") {
     json["synthetic"] = {{"num_logical_experts", o.synthetic.num_logical_experts},
                          {"num_topk", o.synthetic.num_topk},
@@ -98,6 +104,16 @@ Json cost_json(const PolicyReport& policy) {
   Json json = distribution_json(policy.cost->max);
   json["gap"] = {{"mean", policy.cost->gap_mean}, {"max", policy.cost->gap_max}};
   return json;
+}
+
+Json copies_json(const PolicyReport& policy, const SimulateOptions& o) {
+  if (!policy.copies) return {};
+  const CopyReport& copies = *policy.copies;
+  return {{"mean", copies.mean},
+          {"max", copies.max},
+          {"busiest", copies.busiest_mean},
+          {"mean_bytes", o.expert_bytes > 0 ? Json(copies.mean_bytes) : Json()},
+          {"exposed_us", o.copy_gigabytes_per_s > 0 ? Json(copies.exposed_us_mean) : Json()}};
 }
 
 Json policy_json(const PolicyReport& policy, const SimulateReport& report) {
@@ -124,6 +140,7 @@ Json policy_json(const PolicyReport& policy, const SimulateReport& report) {
         {"mean", policy.moved_experts_mean},
         {"mean_bytes",
          report.settings.expert_bytes > 0 ? Json(report::moved_bytes(report, policy)) : Json()}}},
+      {"copies", copies_json(policy, report.settings)},
       {"local_share", policy.local_share ? Json(*policy.local_share) : Json()},
       {"layers", std::move(layers)},
       {"over_time", policy.over_time},

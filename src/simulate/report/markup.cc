@@ -71,6 +71,13 @@ std::string grouped(std::int64_t value) {
   return out;
 }
 
+std::string bytes_text(double bytes) {
+  int unit = 0;
+  constexpr const char* kUnits[] = {"bytes", "kB", "MB", "GB", "TB", "PB"};
+  for (; bytes >= 999.95 && unit < 5; ++unit) bytes /= 1000;
+  return formatted("{} {}", fixed(bytes, unit == 0 ? 0 : 1), kUnits[unit]);
+}
+
 std::string counted(std::int64_t count, std::string_view noun) {
   const char* plural = noun.ends_with("ch") ? "es" : "s";
   return formatted("{} {}{}", grouped(count), noun, count == 1 ? "" : plural);
@@ -114,7 +121,12 @@ std::string data_attributes(std::string_view policy, std::string_view metric, do
 }
 
 bool is_lplb(const PolicyReport& policy) {
-  return policy.name.ends_with("+lplb") || policy.name.ends_with("+time");
+  return policy.copies || policy.name.ends_with("+lplb") || policy.name.ends_with("+time");
+}
+
+bool makes_copies(const SimulateReport& report) {
+  return std::ranges::any_of(report.policies,
+                             [](const PolicyReport& policy) { return policy.copies.has_value(); });
 }
 
 std::string synthetic_badge(const SimulateReport& report) {

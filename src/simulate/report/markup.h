@@ -23,6 +23,9 @@ std::string fixed(double value, int decimals);
 std::string percent(double share, int decimals = 1);  ///< 0.146 is "14.6 %"
 std::string grouped(std::int64_t value);              ///< 10400 is "10,400"
 
+/// 52800000 is "52.8 MB": units of 1000.
+std::string bytes_text(double bytes);
+
 /// "1 layer", "26 layers", "2 batches"
 std::string counted(std::int64_t count, std::string_view noun);
 
@@ -43,6 +46,9 @@ std::string data_attributes(std::string_view policy, std::string_view metric, do
 
 /// Whether the policy's split is solved by LPLB.
 bool is_lplb(const PolicyReport& policy);
+
+/// Whether some policy copies experts for each batch.
+bool makes_copies(const SimulateReport& report);
 
 /// The mark next to each figure whose loads are synthetic; otherwise empty.
 std::string synthetic_badge(const SimulateReport& report);

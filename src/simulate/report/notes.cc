@@ -4,6 +4,7 @@
 #include "io/text.h"
 #include "simulate/report/answer.h"
 #include "simulate/report/markup.h"
+#include "simulate/report/styles.h"
 
 namespace lplb::report {
 
@@ -107,7 +108,7 @@ std::string deploy_command(const SimulateReport& report, const std::string& poli
   if (o.drop_repeats) line += " --drop-repeats";
   add_number("--window", o.window, standard.window);
   add_number("--rebalance-every", o.rebalance_every, standard.rebalance_every);
-  if (policy.ends_with("+time")) add("--cost", o.cost_file.empty() ? "cost.json" : o.cost_file);
+  if (splits_by_cost(policy)) add("--cost", o.cost_file.empty() ? "cost.json" : o.cost_file);
   std::string listed;
   for (const char c : policy) listed += c == ',' ? std::string("\\,") : std::string(1, c);
   add("--policies", listed);

@@ -18,6 +18,19 @@ struct Split {
 constexpr std::array kSplits = {
     Split{"+lplb", "exact", "exact split"}, Split{"+time", "timed", "split by time"},
     Split{"+stale", "stale", "stale split"}, Split{"+even", "even", "even split"}};
+constexpr Split kCopied{"+dynamic:", "copied", "copies for each batch"};
+constexpr Split kCopiedByTime{":time", "copied-timed", "the same, split by time"};
+
+/// Where the ending "+dynamic:S" or "+dynamic:S:time" begins, or npos.
+std::size_t find_copied(std::string_view policy) {
+  if (policy.ends_with(kCopiedByTime.ending)) policy.remove_suffix(kCopiedByTime.ending.size());
+  const std::size_t at = policy.rfind(kCopied.ending);
+  const std::size_t slots = at + kCopied.ending.size();
+  const bool found = at != std::string_view::npos && slots < policy.size() &&
+                     policy.find_first_not_of("0123456789", slots) == std::string_view::npos;
+  return found ? at : std::string_view::npos;
+}
+
 constexpr const char* kNone = "none";
 
 /// The colour of a placement: that of the first name that it begins with, so that "eplb-spread" is
@@ -40,14 +53,24 @@ int colour_of(std::string_view placement) {
 }  // namespace
 
 std::string placement_of(std::string_view policy) {
+  const std::size_t copied = find_copied(policy);
+  if (copied != std::string_view::npos) return std::string(policy.substr(0, copied));
   for (const Split& split : kSplits) {
     if (policy.ends_with(split.ending)) policy.remove_suffix(split.ending.size());
   }
   return std::string(policy);
 }
 
+bool splits_by_cost(std::string_view policy) {
+  const std::string split = split_class(policy);
+  return split == "timed" || split == kCopiedByTime.name;
+}
+
 std::string split_class(std::string_view policy) {
   if (policy == kNone) return "unsplit";
+  if (find_copied(policy) != std::string_view::npos) {
+    return policy.ends_with(kCopiedByTime.ending) ? kCopiedByTime.name : kCopied.name;
+  }
   for (const Split& split : kSplits) {
     if (policy.ends_with(split.ending)) return split.name;
   }
@@ -88,6 +111,7 @@ std::string dash_key(const SimulateReport& report) {
     }
   };
   for (const Split& split : kSplits) add(split.name, split.meaning);
+  for (const Split& split : {kCopied, kCopiedByTime}) add(split.name, split.meaning);
   add("unsplit", "no replicas");
   return out.empty() ? "" : "<ul class=\"key\">" + out + "<li>colour: the placement</li></ul>\n";
 }

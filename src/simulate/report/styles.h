@@ -14,8 +14,11 @@ namespace lplb::report {
 /// The policy's name without its split: "cube" of "cube+lplb".
 std::string placement_of(std::string_view policy);
 
-/// The CSS class of the policy's split: "unsplit" (no replicas), "even", "exact", "stale" or
-/// "timed".
+/// Whether the policy splits by cost, so that it cannot be replayed without a cost model.
+bool splits_by_cost(std::string_view policy);
+
+/// The CSS class of the policy's split: "unsplit" (no replicas), "even", "exact", "stale", "timed",
+/// "copied" or "copied-timed".
 std::string split_class(std::string_view policy);
 
 /// The CSS classes of each policy, which are the same in every figure: its colour, "c0" to "c8";

@@ -39,7 +39,8 @@ TEST(StylesTest, PlacementsAndSplitsLookDifferent) {
                                                "torus:2x4", "ring:8",      "homes", "file:x.json"};
   std::vector<std::string> names = {"none"};
   for (const std::string& placement : placements) {
-    for (const char* split : {"+even", "+lplb", "+stale", "+time"}) {
+    for (const char* split :
+         {"+even", "+lplb", "+stale", "+time", "+dynamic:1", "+dynamic:1:time"}) {
       names.push_back(placement + split);
     }
   }
@@ -48,6 +49,18 @@ TEST(StylesTest, PlacementsAndSplitsLookDifferent) {
     for (std::size_t j = 0; j < i; ++j) EXPECT_NE(classes[i], classes[j]) << names[i] << names[j];
   }
   EXPECT_EQ(looks({"eplb"}), looks({"eplb+even"}));
+}
+
+TEST(StylesTest, FindsThePlacementOfPoliciesWithCopies) {
+  EXPECT_EQ(placement_of("eplb+dynamic:1"), "eplb");
+  EXPECT_EQ(placement_of("torus:2x4+dynamic:8:time"), "torus:2x4");
+  EXPECT_EQ(placement_of("file:a+dynamic:x"), "file:a+dynamic:x");
+  EXPECT_EQ(split_class("none+dynamic:2"), "copied");
+  EXPECT_EQ(split_class("file:a+dynamic:1+lplb"), "exact");
+  EXPECT_TRUE(splits_by_cost("none+dynamic:2:time"));
+  EXPECT_TRUE(splits_by_cost("eplb+time"));
+  EXPECT_FALSE(splits_by_cost("none+dynamic:2"));
+  EXPECT_FALSE(splits_by_cost("eplb+lplb"));
 }
 
 TEST(StylesTest, PlacementsOfOneColourDifferInWidth) {

@@ -158,7 +158,8 @@ std::string enough_text(const Sweep& sweep) {
   if (sweep.setting != "redundants" && sweep.setting != "num-replicas") return "";
   std::string enough, never;
   for (const std::string& policy : sweep.policies) {
-    if (split_class(policy) != "exact") continue;
+    const std::string split = split_class(policy);
+    if (split != "exact" && split != "copied") continue;
     std::size_t from = sweep.values.size();
     while (from > 0 && mean_of(sweep, from - 1, policy) <= kEnough) --from;
     if (from < sweep.values.size()) {

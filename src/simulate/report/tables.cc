@@ -61,6 +61,29 @@ std::vector<Group> cost_groups(const std::string& unit) {
   };
 }
 
+/// Copies of experts for each batch.
+Group copy_group(const SimulateOptions& o) {
+  Group group = {
+      "Copies a batch and layer",
+      {{"mean", "copies.mean", [](const Policy& p) { return p.copies ? p.copies->mean : kAbsent; },
+        tenths},
+       {"most", "copies.max",
+        [](const Policy& p) { return p.copies ? double(p.copies->max) : kAbsent; }, count},
+       {"of the busiest rank", "copies.busiest",
+        [](const Policy& p) { return p.copies ? p.copies->busiest_mean : kAbsent; }, tenths}}};
+  if (o.expert_bytes > 0) {
+    group.rows.push_back({"bytes", "copies.mean_bytes",
+                          [](const Policy& p) { return p.copies ? p.copies->mean_bytes : kAbsent; },
+                          bytes_text});
+  }
+  if (o.copy_gigabytes_per_s > 0) {
+    group.rows.push_back(
+        {"µs that nothing hides", "copies.exposed_us",
+         [](const Policy& p) { return p.copies ? p.copies->exposed_us_mean : kAbsent; }, micros});
+  }
+  return group;
+}
+
 std::vector<Group> summary_groups() {
   return {
       {"Imbalance",
@@ -135,6 +158,7 @@ std::string summary_table(const SimulateReport& report) {
     const std::vector<Group> cost = cost_groups(report.settings.cost->unit());
     groups.insert(groups.begin(), cost.begin(), cost.end());
   }
+  if (makes_copies(report)) groups.push_back(copy_group(report.settings));
   for (const Group& group : groups) {
     out += formatted(
         "<tbody><tr><th scope=\"rowgroup\" colspan=\"{}\" class=\"group\"><span>{}</span></th>"
@@ -263,6 +287,19 @@ std::string settings_table(const SimulateReport& report) {
   text("solver", "settings.solver", solver_name(o.solver), solver_name(o.solver));
   number("threads", "settings.jobs", o.jobs);
   if (o.expert_bytes > 0) number("bytes of an expert", "settings.expert_bytes", o.expert_bytes);
+  if (makes_copies(report)) {
+    const auto real = [&text](const char* label, const char* key, double value) {
+      text(label, key, exact(value), exact(value));
+    };
+    real("copies up to a load of, in means", "settings.copy_target", o.copy_target);
+    number("tokens of a copy, at least", "settings.copy_min_tokens", o.copy_min_tokens);
+    number("domains that copies stay in", "settings.copy_domains", o.copy_domains);
+    if (o.copy_gigabytes_per_s > 0) {
+      real("gigabytes a second for copies", "settings.copy_gigabytes_per_s",
+           o.copy_gigabytes_per_s);
+      real("µs that other work hides", "settings.copy_hidden_us", o.copy_hidden_us);
+    }
+  }
   if (trace.format == "synthetic") {
     const SyntheticOptions& s = o.synthetic;
     number("synthetic: steps", "settings.synthetic.num_steps", s.num_steps);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 
+#include <cmath>
 #include <vector>
 
 #include "core/format.h"
@@ -95,14 +96,19 @@ std::string cost_meaning(const SimulateReport& report, const Answer& answer) {
   std::string out = "<p class=\"lead\">";
   for (const PolicyReport* policy : {answer.base, answer.best}) {
     if (policy == nullptr || !policy->cost) continue;
+    const std::string gap = std::isfinite(policy->cost->gap_mean)
+                                ? formatted(", {} above the proven bound of its placement",
+                                            percent(policy->cost->gap_mean, 2))
+                                : "";
     out += formatted(
-        "With <span class=\"name\">{}</span> the slowest rank of a layer costs {} on average, {} "
-        "above the proven bound of its placement. ",
-        escape(policy->name), escape(mean_text(report, *policy)),
-        percent(policy->cost->gap_mean, 2));
+        "With <span class=\"name\">{}</span> the slowest rank of a layer costs {} on average{}. ",
+        escape(policy->name), escape(mean_text(report, *policy)), gap);
   }
   if (answer.best != nullptr && answer.best->solves > 0) out += proof(*answer.best);
-  return out + "Costs are those of the cost model: it knows the experts’ work alone.</p>\n";
+  return out + (makes_copies(report) && report.settings.copy_gigabytes_per_s > 0
+                    ? "Costs are those of the cost model, which knows the experts’ work alone, and "
+                      "the time of copying that nothing hides.</p>\n"
+                    : "Costs are those of the cost model: it knows the experts’ work alone.</p>\n");
 }
 
 std::string meaning(const SimulateReport& report, const Answer& answer) {
