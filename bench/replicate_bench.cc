@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <benchmark/benchmark.h>
 
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,8 +16,8 @@ namespace {
 
 void choose_copies(benchmark::State& state, Index num_ranks, const char* loads_of) {
   const auto& loads = workload(loads_of).loads;
-  std::vector<Index> homes;
-  for (Index e = 0; e < static_cast<Index>(loads[0].size()); ++e) homes.push_back(e);
+  std::vector<Index> homes(loads[0].size());
+  std::iota(homes.begin(), homes.end(), 0);
   const auto experts = static_cast<Index>(homes.size());
   Replicator replicator(make_placement(num_ranks, experts, homes));
   Replication plan;

@@ -196,3 +196,21 @@ def test_layers_may_have_different_numbers_of_slots() -> None:
     assert [layer.num_physical_experts for layer in layers] == [4, 6]
     with pytest.raises((TypeError, ValueError), match="physical_to_logical"):
         lplb.layers_of([[0, 1, 2, 0], [0, 1, [2]]], 2)
+
+
+def test_simulate_copies_experts_for_each_batch() -> None:
+    trace = "synthetic:W1_hot_expert_set"
+    options: dict[str, Any] = {"policies": "none,none+dynamic:2", "expert_bytes": 1000}
+    none, copied = lplb.simulate(trace, **options)["policies"]
+    assert none["copies"] is None
+    assert copied["imbalance"]["mean"] < none["imbalance"]["mean"]
+    assert copied["copies"]["mean_bytes"] == 1000 * copied["copies"]["mean"] > 0
+    fewer = lplb.simulate(trace, copy_target=1.4, **options).policy("none+dynamic:2")
+    assert fewer["copies"]["mean"] < copied["copies"]["mean"]
+    heavy = lplb.simulate(trace, copy_min_tokens=10**9, **options).policy("none+dynamic:2")
+    alone = lplb.simulate(trace, copy_domains=8, **options).policy("none+dynamic:2")
+    assert heavy["copies"]["max"] == alone["copies"]["max"] == 0
+    with pytest.raises(ValueError, match="copy_domains: 3 does not divide"):
+        lplb.simulate(trace, copy_domains=3)
+    with pytest.raises(ValueError, match='copy_gigabytes_per_s: .* needs a cost model in "us"'):
+        lplb.simulate(trace, copy_gigabytes_per_s=400, copy_hidden_us=1, **options)

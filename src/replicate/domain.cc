@@ -33,8 +33,8 @@ Domain::Domain(const Placement& placement, Index first_rank, Index num_ranks,
                             placement.rank_speed.begin() + first_rank + num_ranks);
   }
   // Slots of dead ranks take nothing, so any expert may be there.
-  std::vector<Index> map;
-  for (const Index e : tables_.slot_expert) map.push_back(std::max(e, 0));
+  std::vector<Index> map = tables_.slot_expert;
+  for (Index& e : map) e = std::max(e, 0);
   const Placement main = make_placement(num_ranks, tables_.num_experts(), map, ranks);
   const auto steps = static_cast<std::size_t>(num_ranks + tables_.num_slots());
   for (Attempt* attempt : {&best_, &trial_}) attempt->transfers.reserve(steps);

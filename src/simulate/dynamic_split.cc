@@ -10,33 +10,47 @@
 
 namespace lplb::replay {
 
-DynamicSplit::DynamicSplit(const Placement& placement, Index dynamic_slots, bool by_time,
-                           const SimulateOptions& options)
-    : options_(options),
-      how_{.dynamic_slots = dynamic_slots,
-           .target = options.copy_target,
-           .min_tokens = options.copy_min_tokens,
-           .num_domains = options.copy_domains},
-      by_time_(by_time),
-      cost_bound_(std::numeric_limits<double>::quiet_NaN()) {
-  assign(placement);
-}
+namespace {
 
-void DynamicSplit::assign(const Placement& placement) {
-  const Index slots = (placement.slots_per_rank() + how_.dynamic_slots) * placement.num_ranks;
+void check_size(const Placement& placement, Index dynamic_slots) {
+  const Index slots = (placement.slots_per_rank() + dynamic_slots) * placement.num_ranks;
   check_argument(slots <= kMaxPhysical, "policies",
                  "{} dynamic slots on each of {} ranks make {} slots with the placement's {}, "
                  "expected at most {}",
-                 how_.dynamic_slots, placement.num_ranks, slots, placement.num_physical(),
-                 kMaxPhysical);
-  replicator_.emplace(placement, how_);
+                 dynamic_slots, placement.num_ranks, slots, placement.num_physical(), kMaxPhysical);
+}
+
+ReplicateOptions options_of(const Placement& placement, Index dynamic_slots,
+                            const SimulateOptions& options) {
+  check_size(placement, dynamic_slots);
+  return {.dynamic_slots = dynamic_slots,
+          .target = options.copy_target,
+          .min_tokens = options.copy_min_tokens,
+          .num_domains = options.copy_domains};
+}
+
+}  // namespace
+
+DynamicSplit::DynamicSplit(const Placement& placement, Index dynamic_slots, bool by_time,
+                           const SimulateOptions& options)
+    : options_(options),
+      how_(options_of(placement, dynamic_slots, options)),
+      by_cost_{.solver = Solver::kTime, .cost = options.cost ? &*options.cost : nullptr},
+      by_time_(by_time),
+      replicator_(placement, how_),
+      extended_(extend_placement(placement, dynamic_slots)),
+      cost_bound_(std::numeric_limits<double>::quiet_NaN()) {}
+
+void DynamicSplit::assign(const Placement& placement) {
+  check_size(placement, how_.dynamic_slots);
+  replicator_ = Replicator(placement, how_);
   extended_ = extend_placement(placement, how_.dynamic_slots);
 }
 
 void DynamicSplit::run(std::span<const Load> load) {
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
-  replicator_->run(load, plan_);
+  replicator_.run(load, plan_);
   fill_dynamic_slots(extended_, how_.dynamic_slots, plan_.slot_expert);
   split_.assign(plan_.physical_load.begin(), plan_.physical_load.end());
   copies_.optimal = plan_.status == SolveStatus::kOptimal;
@@ -53,8 +67,7 @@ void DynamicSplit::split_by_time(std::span<const Load> load) {
   } else {
     problem_.emplace(extended_);
   }
-  solve(*problem_, load, time_split_, workspace_,
-        {.solver = Solver::kTime, .cost = &*options_.cost});
+  solve(*problem_, load, time_split_, workspace_, by_cost_);
   split_.assign(time_split_.physical_load.begin(), time_split_.physical_load.end());
   cost_bound_ = time_split_.cost.lower_bound;
   copies_.optimal = time_split_.status == SolveStatus::kOptimal;

@@ -47,8 +47,9 @@ class DynamicSplit {
 
   const SimulateOptions& options_;
   ReplicateOptions how_;
+  SolveOptions by_cost_;
   bool by_time_;
-  std::optional<Replicator> replicator_;
+  Replicator replicator_;
   Replication plan_;
   Placement extended_;
   std::optional<SplitProblem> problem_;  // of extended_, if by_time_
