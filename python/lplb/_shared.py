@@ -51,7 +51,7 @@ class SharedPlanner:
         timeout: float = 10.0,
         **options: Any,
     ) -> None:
-        from lplb._exchange import Exchange
+        from lplb._exchange import Exchange, HostRounds
 
         placements = as_layers(placement, num_layers)
         for name in ("rank", "same_tokens", "transport", "comm", "staleness"):
@@ -72,6 +72,7 @@ class SharedPlanner:
         # All ranks of a block plan as its first one would.
         first = self._exchange.rank * self.shared_by
         self.planner = Planner(placements, rank=first, timeout=timeout, **options)
+        self._rounds = [HostRounds(self._exchange, i) for i in range(len(placements))]
 
     def _agree(self, placements: Sequence[Placement]) -> None:
         from lplb._exchange import facts_of
@@ -83,17 +84,19 @@ class SharedPlanner:
     ) -> Any:
         """:meth:`Planner.run`. Every rank calls it once a batch, also with no tokens.
 
+        On a CPU it raises RuntimeError if a rank does not come within `timeout` seconds.
         Costs two kernels more than Planner.run() with transport "collective".
         """
         import torch
         import torch.distributed as dist
 
         mine = self.planner.count(topk_idx, num_valid_tokens, layer=layer)
-        blocks = mine.new_empty((self._exchange.size, len(mine)))
         if mine.is_cuda:
+            blocks = mine.new_empty((self._exchange.size, len(mine)))
             dist.all_gather_into_tensor(blocks, mine, group=self.group)
         else:
-            dist.all_gather(list(blocks.unbind()), mine, group=self.group)
+            self._rounds[layer].post(mine.long().numpy())
+            blocks = torch.from_numpy(self._rounds[layer].collect())
         # The counts of a block are those of its first rank.
         counts = torch.zeros(
             (self.planner.num_ranks, len(mine)), dtype=mine.dtype, device=mine.device

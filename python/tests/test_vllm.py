@@ -3,22 +3,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import functools
 import pathlib
-import sys
+import time
 import types
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 import vllm_ranks as v
 from optional import torch
 from ranks import run_ranks
-from vllm_ranks import base_router, eplb_state, plugin, policy
+from vllm_ranks import base_router, eplb_state, plugin
 
 import lplb
-from lplb.engines._seams import UnsupportedEngine
 
 
 def run(function: Any, size: int, folder: pathlib.Path) -> None:
@@ -221,15 +218,27 @@ def check_stale(rank: int, size: int, _folder: str) -> None:
         assert torch.equal(model_state.expert_load_pass[layer], loads.int())
     assert added.stale_batches == 2 and len(messages.about("and not by a commit")) == 1
     assert bool(added.is_stale)
-    # Commits of single layers cannot heal the others; one of all layers does.
+    # Commits of single layers cannot heal the others; those of all layers do.
     eplb_state._commit_eplb_maps_for_layer(model_state, moved[0], 0)
     v.expect_right(model, 2, ids, model.moe_layers[2].map(ids))
     assert added.stale_batches == 3
+    for layer in range(1, v.LAYERS):
+        eplb_state._commit_eplb_maps_for_layer(model_state, moved[layer], layer)
+    v.expect_balanced(model, 2, ids, model.moe_layers[2].map(ids))
+    assert added.stale_batches == 3
+    # The commit of a layer does not hide what something else has changed just before.
+    back = torch.roll(moved, -1, 1).clone()
+    v.move_weights(None, back, model.expert_weights, None, None)
+    commit(model_state, back)
+    eplb_state._commit_eplb_maps_for_layer(model_state, back[0], 0)
+    v.expect_right(model, 1, ids, model.moe_layers[1].map(ids))
+    assert added.stale_batches == 4
+    v.move_weights(None, moved, model.expert_weights, None, None)
     eplb_state._commit_eplb_maps(model_state, moved)
     slots = model.moe_layers[1].map(ids)
     v.expect_right(model, 1, ids, slots)
     v.expect_balanced(model, 1, ids, slots)
-    assert added.stale_batches == 3 and not bool(added.is_stale)
+    assert added.stale_batches == 4 and not bool(added.is_stale)
     # A captured graph has both choices, and takes one at replay. Here it is taken at once.
     plugin.is_captured = lambda topk_ids: True
     v.expect_right(model, 1, ids, model.moe_layers[1].map(ids))
@@ -250,111 +259,96 @@ def test_stale_maps_are_impossible(tmp_path: pathlib.Path) -> None:
     run(check_stale, 2, tmp_path)
 
 
-# Without ranks.
+# Micro-batches, and MegaMoE.
 
 
-@pytest.fixture
-def installed() -> Iterator[None]:
-    plugin.install()
-    yield
-    plugin.uninstall()
+def check_micro_batches(rank: int, size: int, _folder: str) -> None:
+    """With DBO two batches of a rank are under way at once, layer by layer in turn."""
+    messages = begin()
+    now = [0]
+    base_router.dbo_current_ubatch_id = lambda: now[0]
+    model = v.Model()
+    state = v.make_state(v.make_config(1, size, num_ubatches=2), ("main", model))
+    model_state = state.model_states["main"]
+
+    def check(batch: int, tokens: int) -> None:
+        parts = [slice(0, 30), slice(30, 60)]
+        slices = [types.SimpleNamespace(token_slice=part) for part in parts]
+        state.prepare_forward(v.Name("main"), tokens, slices)
+        for layer in range(v.LAYERS):
+            for now[0], part in enumerate(parts):
+                ids = v.draw(100 * batch + 10 * rank + layer, 60)[part]
+                real = max(0, min(tokens - part.start, 30))
+                slots = model.moe_layers[layer].map(ids)
+                assert (slots[real:] == -1).all()
+                v.expect_right(model, layer, ids[:real], slots[:real])
+                v.expect_balanced(model, layer, ids[:real], slots[:real])
+
+    check(0, 60)
+    check(1, 37)
+    new = torch.roll(model_state.physical_to_logical_map, 1, 1).clone()
+    v.move_weights(None, new, model.expert_weights, None, None)
+    eplb_state._commit_eplb_maps(model_state, new)
+    check(2, 20)  # nothing is left for the second one
+    now[0] = 0
+    state.prepare_forward(v.Name("main"), 12)  # a batch that is not cut
+    ids = v.draw(rank, 15)
+    assert (model.moe_layers[0].map(ids)[12:] == -1).all()
+    planners: list[Any] = plugin._models[0].planners
+    batches = [sum(p.stats(layer).batches for layer in range(v.LAYERS)) for p in planners]
+    assert batches == [3 * v.LAYERS + 1, 3 * v.LAYERS]
+    assert len(messages.about("2 micro-batches")) == 1
 
 
-def test_configurations_that_cannot_be_served() -> None:
-    layers = [types.SimpleNamespace(do_naive_dispatch_combine=False)]
-    assert plugin.whose_tokens(v.make_config(2, 1), layers) == "all"
-    assert plugin.whose_tokens(v.make_config(1, 2), layers) == "own"
-    assert plugin.whose_tokens(v.make_config(2, 2), layers) == "own"
-    shared = v.make_config(2, 2, use_sequence_parallel_moe=False, all2all_backend="moonep")
-    assert plugin.whose_tokens(shared, layers) == "block"
-    naive = [types.SimpleNamespace(do_naive_dispatch_combine=True)]
-    assert plugin.whose_tokens(shared, naive) == "all"
-    with pytest.raises(UnsupportedEngine, match="some gather tokens before routing"):
-        plugin.whose_tokens(shared, [*naive, *layers])
-    shared.prefill_context_parallel_size = 2
-    with pytest.raises(UnsupportedEngine, match="context_parallel_size: is 2 with tensor_par"):
-        plugin.whose_tokens(shared, layers)
-    with pytest.raises(UnsupportedEngine, match="enable_elastic_ep: is on"):
-        plugin.check_config(types.SimpleNamespace(enable_elastic_ep=True))
+def test_micro_batches_have_planners_of_their_own(tmp_path: pathlib.Path) -> None:
+    run(check_micro_batches, 2, tmp_path)
 
 
-def test_policy(installed: None, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    chosen = policy.EPLB_POLICIES["default"]
-    assert issubclass(chosen, policy.AbstractEplbPolicy)
-    load = torch.tensor([[90, 10, 20, 20, 5, 5, 5, 5]] * 2)
-    new = chosen.rebalance_experts(load, 12, 1, 1, 2)
-    assert new.dtype == torch.int64 and new.shape == (2, 12) and not new.is_cuda
-    assert (np.bincount(new[0].numpy())[0]) == 2  # not twice on a rank
-    again = chosen.rebalance_experts(load, 12, 1, 1, 2, torch.roll(new, 1, 1).roll(-1, 1))
-    assert torch.equal(again, new)
-    old = torch.cat([new[:, [1, 0, 2, 3, 4, 5]], new[:, 6:]], 1)
-    assert torch.equal(chosen.rebalance_experts(load, 12, 1, 1, 2, old), old), "slots are kept"
-    np.save(tmp_path / "placement.npy", np.arange(24).reshape(2, 12) % 8)
-    monkeypatch.setenv("LPLB_VLLM_PLACEMENT", str(tmp_path / "placement.npy"))
-    fixed = chosen.rebalance_experts(load, 12, 1, 1, 2)
-    assert torch.equal(fixed, torch.arange(24).view(2, 12) % 8)
-    with pytest.raises(ValueError, match=r"shape \[2, 12\], expected \[2, 16\]"):
-        chosen.rebalance_experts(load, 16, 1, 1, 2)
+def check_mega_moe(rank: int, size: int, _folder: str) -> None:
+    """MegaMoE's forward() maps ids itself, by a function that it has imported by name."""
+    messages = begin()
+    model = v.Model(kind=v.MegaMoELayer)
+    state = v.make_state(v.make_config(1, size), ("main", model))
+    ids = v.draw(rank, 40 * (rank + 1))
+    state.prepare_forward(v.Name("main"), len(ids) - 3)
+    for layer in range(v.LAYERS):
+        slots = model.moe_layers[layer].map(ids)
+        assert (slots[-3:] == -1).all()
+        v.expect_right(model, layer, ids[:-3], slots[:-3])
+        v.expect_balanced(model, layer, ids[:-3], slots[:-3])
+        recorded = state.model_states["main"].expert_load_pass[layer]
+        assert torch.equal(recorded, torch.bincount(slots[:-3].flatten(), minlength=12).int())
+    assert len(messages.about("maps tokens (MegaMoE's too)")) == 1
 
 
-def everything() -> list[Any]:
-    state = eplb_state.EplbState
-    return [
-        state.add_model,
-        state.prepare_forward,
-        state.update_mapping,
-        eplb_state._commit_eplb_maps,
-        eplb_state._commit_eplb_maps_for_layer,
-        base_router.eplb_map_to_physical_and_record,
-        policy.EPLB_POLICIES["default"],
-    ]
+def test_mega_moe(tmp_path: pathlib.Path) -> None:
+    run(check_mega_moe, 2, tmp_path)
 
 
-def test_vllm_loads_the_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        importlib.metadata.distribution("lplb")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("the package is not installed")
-    (entry,) = importlib.metadata.entry_points(group="vllm.general_plugins", name="lplb")
-    monkeypatch.setenv("LPLB_VLLM", "1")
-    before = everything()
-    if v.IS_REAL:
-        from vllm import plugins
+# A rank that skips a batch.
 
-        plugins.plugins_loaded = False
-        plugins.load_general_plugins()
+
+def check_skipped(rank: int, size: int, _folder: str, is_shared: bool) -> None:
+    begin()
+    config = v.make_config(1, size)
+    if is_shared:  # two tensor-parallel groups; these are the ranks with the same place in them
+        config = v.make_config(2, size, use_sequence_parallel_moe=False)
+        ep = types.SimpleNamespace(device_group=types.SimpleNamespace(size=lambda: 2 * size))
+        dp = types.SimpleNamespace(device_group=torch.distributed.group.WORLD)
+        v.parallel_state.get_ep_group, v.parallel_state.get_dp_group = lambda: ep, lambda: dp
+    model = v.Model()
+    v.make_state(config, ("main", model))
+    model.moe_layers[0].map(v.draw(rank, 9))
+    planner: Any = plugin._models[0].planners[0]
+    exchange: Any = planner._exchange if is_shared else planner._group.exchange
+    exchange.timeout = 1.0
+    if rank == 0:
+        with pytest.raises(RuntimeError, match="did not get the counts of layer 0 within 1 s"):
+            model.moe_layers[0].map(v.draw(rank, 9))
     else:
-        untyped: Any = entry
-        untyped.load()()
-    assert all(now is not then for now, then in zip(everything(), before))
-    plugin.uninstall()
+        time.sleep(2)
 
 
-def test_switch(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, messages = everything(), v.Messages()
-    monkeypatch.delenv("LPLB_VLLM", raising=False)
-    plugin.register()
-    assert everything() == before
-    mega_moe = types.ModuleType(plugin.MEGA_MOE)
-    setattr(mega_moe, plugin.MAP, base_router.eplb_map_to_physical_and_record)
-    monkeypatch.setitem(sys.modules, plugin.MEGA_MOE, mega_moe)
-    monkeypatch.setenv("LPLB_VLLM", "1")
-    plugin.register()
-    plugin.register()  # vLLM loads plug-ins more than once
-    assert all(now is not then for now, then in zip(everything(), before))
-    assert getattr(mega_moe, plugin.MAP) is base_router.eplb_map_to_physical_and_record
-    plugin.uninstall()
-    assert everything() == before and getattr(mega_moe, plugin.MAP) is before[5]
-    monkeypatch.setattr(plugin, "TESTED", ("0.32.0",))
-    plugin.register()
-    assert everything() == before
-    assert "vLLM is as it was: vllm: is version 0.33.0, expected 0.32.0" in messages.lines[-1]
-    monkeypatch.setenv("LPLB_VLLM", "yes")
-    plugin.register()
-    assert everything() == before
-    assert 'is \'yes\', expected "0", "1"' in messages.lines[-1]
-    monkeypatch.setenv("LPLB_VLLM", "untested")
-    monkeypatch.setattr(eplb_state, "_commit_eplb_maps", lambda state, new_map, layers: None)
-    plugin.register()
-    assert "has parameters (state new_map layers), expected (model_state" in messages.lines[-1]
-    assert everything()[0] is before[0]
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_skipped_batch_is_an_error_in_time(is_shared: bool, tmp_path: pathlib.Path) -> None:
+    run(functools.partial(check_skipped, is_shared=is_shared), 2, tmp_path)

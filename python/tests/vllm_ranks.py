@@ -26,7 +26,9 @@ if not IS_REAL:
 
 from vllm.distributed import parallel_state  # noqa: E402
 from vllm.distributed.eplb import eplb_state, policy  # noqa: E402
+from vllm.model_executor.layers.fused_moe import deep_gemm_mega_moe as mega_moe  # noqa: E402
 from vllm.model_executor.layers.fused_moe.router import base_router  # noqa: E402
+from vllm.utils import deep_gemm  # noqa: E402
 
 LAYERS, EXPERTS, TOPK = 3, 8, 2
 
@@ -99,7 +101,8 @@ def start() -> None:
     eplb_state.PIN_MEMORY = False
     eplb_state.create_eplb_communicator = lambda **_: None
     eplb_state.rearrange_expert_weights_inplace = move_weights
-    base_router.eplb_map_to_physical_and_record = hash_and_record
+    for module in (base_router, mega_moe):
+        module.eplb_map_to_physical_and_record = hash_and_record
 
 
 def make_config(tp: int, dp: int, **options: Any) -> Any:
@@ -119,8 +122,7 @@ def make_config(tp: int, dp: int, **options: Any) -> Any:
         prefill_context_parallel_size=1,
         enable_elastic_ep=False,
         enable_expert_parallel=True,
-        num_ubatches=0,
-        **{**given, **options},
+        **{"num_ubatches": 0, **given, **options},
     )
 
 
@@ -161,10 +163,50 @@ class Layer:
         return slots
 
 
+class Mapped(Exception):
+    """Ends MegaMoE's forward() where its kernels would begin."""
+
+
+class MegaMoELayer:
+    """A layer that is computed by MegaMoE: its own forward() maps the ids."""
+
+    def __init__(self, max_tokens: int) -> None:
+        experts = mega_moe.DeepGemmMegaMoEExperts.__new__(mega_moe.DeepGemmMegaMoEExperts)
+        torch.nn.Module.__init__(experts)
+        experts.max_num_tokens, experts.top_k, experts.prefix = max_tokens, TOPK, "layers.0.experts"
+        experts.num_shared_experts, experts.capture_fn, experts.shared_spec = 0, None, None
+        experts.eplb_state = eplb_state.EplbLayerState()
+        experts.weight_format = types.SimpleNamespace(uses_nvfp4_api=False, hidden_quant=None)
+        experts._kernel_kwargs = {}
+        experts._synchronize_first_launch = lambda: None
+        nothing = torch.empty(max_tokens)
+        buffer = types.SimpleNamespace(x=nothing, x_sf=nothing, topk_idx=nothing)
+        buffer.topk_weights = nothing
+        experts.get_symm_buffer = lambda: buffer
+        self.experts, self.eplb_state, self.max_num_tokens = experts, experts.eplb_state, max_tokens
+
+    def map(self, ids: torch.Tensor) -> torch.Tensor:
+        """The slots that MegaMoE's kernels would get."""
+
+        def stop(_hidden: Any, _weights: Any, topk_ids: torch.Tensor, *_: Any, **__: Any) -> None:
+            raise Mapped(topk_ids)
+
+        mega_moe.prepare_megamoe_inputs = stop
+        deep_gemm._import_deep_gemm = lambda: None
+        try:
+            self.experts(torch.zeros(len(ids), 8), torch.ones(ids.shape), ids)
+        except Mapped as mapped:
+            slots: torch.Tensor = mapped.args[0]
+            return slots
+        raise AssertionError("no ids came to MegaMoE's kernels")
+
+
 class Model:
     """A MixtureOfExperts."""
 
-    def __init__(self, redundants: int = 4, max_tokens: int = 256, layers: int = LAYERS) -> None:
+    def __init__(
+        self, redundants: int = 4, max_tokens: int = 256, layers: int = LAYERS, kind: Any = Layer
+    ) -> None:
         size = dist.get_world_size()
         self.num_moe_layers = layers
         self.num_routed_experts = self.num_logical_experts = EXPERTS
@@ -172,7 +214,7 @@ class Model:
         self.num_physical_experts = EXPERTS + redundants
         self.num_local_physical_experts = self.num_physical_experts // size
         self.num_expert_groups = 1
-        self.moe_layers = [Layer(max_tokens) for _ in range(layers)]
+        self.moe_layers = [kind(max_tokens) for _ in range(layers)]
         first = dist.get_rank() * self.num_local_physical_experts
         held = (first + torch.arange(self.num_local_physical_experts)) % EXPERTS
         self.expert_weights = [[held.float()[:, None].clone()] for _ in range(layers)]
@@ -264,4 +306,4 @@ class Messages(logging.Handler):
         return [line for line in self.lines if words in line]
 
 
-__all__ = ["base_router", "eplb_state", "parallel_state", "plugin", "policy"]
+__all__ = ["base_router", "eplb_state", "mega_moe", "parallel_state", "plugin", "policy"]

@@ -131,8 +131,13 @@ class EplbState:
     def prepare_forward(
         self, model_config: Any, num_unpadded_tokens: int, ubatch_slices: Any = None
     ) -> None:
-        state = self.model_states[model_config.compute_hash()]
-        state.num_unpadded_tokens_tensors[0].fill_(num_unpadded_tokens)
+        counts = self.model_states[model_config.compute_hash()].num_unpadded_tokens_tensors
+        if ubatch_slices is None:
+            counts[0].fill_(num_unpadded_tokens)
+            return
+        for count, part in zip(counts, ubatch_slices):
+            tokens = part.token_slice
+            count.fill_(max(0, min(num_unpadded_tokens, tokens.stop) - tokens.start))
 
     def step(self, is_dummy: bool = False, is_profile: bool = False) -> None:
         self.steps += 1
@@ -150,14 +155,7 @@ class EplbState:
             load = torch.zeros((model.num_moe_layers, model.num_logical_experts), dtype=torch.int32)
             load.scatter_add_(1, state.physical_to_logical_map, state.window)
             dist.all_reduce(load)
-            new = self.policy.rebalance_experts(
-                load,
-                model.num_physical_experts,
-                model.num_expert_groups,
-                1,
-                dist.get_world_size(),
-                state.physical_to_logical_map,
-            )
+            new = self.plan(load, state)
             eplb_state.rearrange_expert_weights_inplace(
                 state.physical_to_logical_map,
                 new,
@@ -169,7 +167,21 @@ class EplbState:
                 None,
             )
             if not is_profile:
-                eplb_state._commit_eplb_maps(state, new_physical_to_logical_map=new)
+                self.commit(state, new)
+
+    def plan(self, load: Any, state: Any) -> Any:
+        model = state.model
+        return self.policy.rebalance_experts(
+            load,
+            model.num_physical_experts,
+            model.num_expert_groups,
+            1,
+            dist.get_world_size(),
+            state.physical_to_logical_map,
+        )
+
+    def commit(self, state: Any, new: Any) -> None:
+        eplb_state._commit_eplb_maps(state, new_physical_to_logical_map=new)
 
     def update_mapping(self, model_config: Any, expanded_physical_to_logical: Any) -> None:
         commit(self.model_states[model_config.compute_hash()], expanded_physical_to_logical)
@@ -188,7 +200,9 @@ class BaseRouter:
             logical_replica_count=state.logical_replica_count,
             expert_load_view=state.expert_load_view,
             record_enabled=state.should_record_tensor,
-            num_unpadded_tokens=state.num_unpadded_tokens_tensors[0],
+            num_unpadded_tokens=state.num_unpadded_tokens_tensors[
+                base_router.dbo_current_ubatch_id()
+            ],
         )
         return weights, ids
 
@@ -207,6 +221,27 @@ def eplb_map_to_physical_and_record(
     return topk_ids  # as vLLM's on a CPU
 
 
+class DeepGemmMegaMoEExperts(torch.nn.Module):
+    """Maps ids by itself, with its module's own name of the router's function."""
+
+    has_fused_shared_experts = False
+    eplb_state: Any
+    _synchronize_first_launch: Any
+
+    def forward(self, hidden_states: Any, topk_weights: Any, topk_ids: Any) -> Any:
+        self._synchronize_first_launch()
+        state = self.eplb_state
+        topk_ids = mega_moe.eplb_map_to_physical_and_record(
+            topk_ids=topk_ids,
+            expert_load_view=state.expert_load_view,
+            logical_to_physical_map=state.logical_to_physical_map,
+            logical_replica_count=state.logical_replica_count,
+            record_enabled=state.should_record_tensor,
+            num_unpadded_tokens=state.num_unpadded_tokens_tensors[mega_moe.dbo_current_ubatch_id()],
+        )
+        mega_moe.prepare_megamoe_inputs(hidden_states, topk_weights, topk_ids)
+
+
 eplb_state: Any = types.ModuleType("vllm.distributed.eplb.eplb_state")
 eplb_state.EplbState, eplb_state.EplbLayerState = EplbState, EplbLayerState
 eplb_state._commit_eplb_maps, eplb_state._commit_eplb_maps_for_layer = commit, commit_layer
@@ -216,12 +251,18 @@ policy.AbstractEplbPolicy, policy.EPLB_POLICIES = DefaultPolicy, {"default": Def
 base_router: Any = types.ModuleType("vllm.model_executor.layers.fused_moe.router.base_router")
 base_router.BaseRouter = BaseRouter
 base_router.eplb_map_to_physical_and_record = eplb_map_to_physical_and_record
+base_router.dbo_current_ubatch_id = lambda: 0
+mega_moe: Any = types.ModuleType("vllm.model_executor.layers.fused_moe.deep_gemm_mega_moe")
+mega_moe.DeepGemmMegaMoEExperts = DeepGemmMegaMoEExperts
+mega_moe.eplb_map_to_physical_and_record = eplb_map_to_physical_and_record
+mega_moe.dbo_current_ubatch_id = lambda: 0
+deep_gemm: Any = types.ModuleType("vllm.utils.deep_gemm")
 
 
 def install() -> None:
     """Makes `import vllm...` find them in this process."""
     parallel_state = types.ModuleType("vllm.distributed.parallel_state")
-    for module in (eplb_state, policy, base_router, parallel_state):
+    for module in (eplb_state, policy, base_router, mega_moe, deep_gemm, parallel_state):
         parts = module.__name__.split(".")
         for end in range(1, len(parts)):
             name = ".".join(parts[:end])
