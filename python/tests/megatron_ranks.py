@@ -103,12 +103,18 @@ def make_placement(size: int, seed: int) -> lplb.Placement:
     return lplb.Placement(maps[0][0], size)
 
 
-def make_layers(size: int, dispatcher: str, **options: Any) -> tuple[Any, BalancedMoELayer]:
-    """A plain layer, and a balanced one with the same weights. Both have number 2."""
+def make_layers(
+    size: int, dispatcher: str, build: Any = None, **options: Any
+) -> tuple[Any, BalancedMoELayer]:
+    """A plain layer, and a balanced one with the same weights. Both have number 2.
+
+    `build` gives the builder of layers, by default one with SequentialMLP.
+    """
+    build = build or plain_builder
     torch.manual_seed(3 + dist.get_rank())
-    plain = plain_builder()(config=make_config(size, dispatcher, **options))
+    plain = build()(config=make_config(size, dispatcher, **options))
     balance = Balance(make_placement(size, 1), max_tokens=64)
-    balanced = balance.spec(plain_builder())(config=make_config(size, dispatcher, **options))
+    balanced = balance.spec(build())(config=make_config(size, dispatcher, **options))
     for layer in (plain, balanced):
         layer.set_layer_number(2)
     dist.broadcast(plain.router.weight.data, 0)
@@ -120,7 +126,13 @@ def make_layers(size: int, dispatcher: str, **options: Any) -> tuple[Any, Balanc
 
 def experts_of(layer: Any) -> list[dict[str, torch.Tensor]]:
     """The parameters of the experts in this rank's slots."""
-    return [dict(expert.named_parameters()) for expert in layer.experts.local_experts]
+    if hasattr(layer.experts, "local_experts"):
+        return [dict(expert.named_parameters()) for expert in layer.experts.local_experts]
+    found: list[dict[str, torch.Tensor]] = [{} for _ in range(layer.num_local_experts)]
+    for name, parameter in layer.experts.named_parameters():
+        linear, _, slot = name.partition(".weight")
+        found[int(slot)][linear] = parameter
+    return found
 
 
 def all_experts(plain: Any, what: str = "data") -> list[dict[str, torch.Tensor]]:

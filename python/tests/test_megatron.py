@@ -20,6 +20,7 @@ import lplb
 if importlib.util.find_spec("megatron") is None or sys.version_info < (3, 11):
     pytest.skip("needs megatron-core, and Python 3.11 for it", allow_module_level=True)
 
+import megatron_moves
 import megatron_ranks
 
 from lplb.engines import megatron as engine
@@ -59,6 +60,33 @@ def test_gradients_are_summed_before_they_are_finalized(tmp_path: pathlib.Path) 
 
 def test_partial_cuda_graphs(tmp_path: pathlib.Path) -> None:
     run(megatron_ranks.check_graphs, 2, tmp_path)
+
+
+@pytest.mark.parametrize("optimizer", ["torch", "megatron"])
+@pytest.mark.parametrize("size", [2, 4])
+def test_experts_move_with_the_optimizers_state(
+    size: int, optimizer: str, tmp_path: pathlib.Path
+) -> None:
+    run(functools.partial(megatron_moves.check_move, optimizer=optimizer), size, tmp_path)
+
+
+def test_moves_that_cannot_be_right_are_refused(tmp_path: pathlib.Path) -> None:
+    run(megatron_moves.check_move_refused, 2, tmp_path)
+
+
+def test_grouped_experts_learn_what_plain_ones_do(tmp_path: pathlib.Path) -> None:
+    check = functools.partial(
+        megatron_ranks.check_equal, dispatcher="alltoall", build=megatron_moves.grouped_builder
+    )
+    run(check, 2, tmp_path)
+
+
+def test_a_checkpoint_of_grouped_experts(tmp_path: pathlib.Path) -> None:
+    run(megatron_moves.check_grouped_checkpoint, 2, tmp_path)
+
+
+def test_a_skipped_batch_is_an_error_in_time(tmp_path: pathlib.Path) -> None:
+    run(megatron_moves.check_skipped, 2, tmp_path)
 
 
 def check_refused(_rank: int, size: int, _folder: str) -> None:

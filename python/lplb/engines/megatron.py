@@ -19,15 +19,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from megatron.core.dist_checkpointing.mapping import (
-    ShardedObject,
-    ShardedTensor,
-    ShardedTensorFactory,
-)
 from megatron.core.transformer.moe.moe_layer import MoELayer
 from torch import Tensor
 
 import lplb
+from lplb.engines._megatron_checkpoint import as_experts
+from lplb.engines._megatron_move import move_experts, optimizers_of, tensors_of_slots
 from lplb.engines._seams import UnsupportedEngine, check_signatures, check_version
 
 __all__ = ["Balance", "BalancedMoELayer", "UnsupportedEngine"]
@@ -86,16 +83,9 @@ class Balance:
         self._planner: lplb.Planner | None = None
         self._numbers: list[int] = []
         self.layers: list[BalancedMoELayer] = []
-        self._is_summed = self._is_attached = False
-        placements = [*placement.values()] if isinstance(placement, Mapping) else [placement]
-        sizes = {(p.num_physical_experts, p.num_logical_experts) for p in placements}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"placement: has layers of {sorted(sizes)} (slots, experts), expected one size"
-            )
-        for one in placements:
-            check_spread(one)
-        self.num_physical_experts, self.num_logical_experts = sizes.pop()
+        self._is_summed = False
+        self._optimizer: Any = None
+        self.num_physical_experts, self.num_logical_experts = check_placement(placement)
 
     def spec(self, mlp: Callable[..., Any]) -> Callable[..., Any]:
         """The builder of an MoE layer, from Megatron's: `functools.partial(MoELayer, submodules=)`.
@@ -108,13 +98,7 @@ class Balance:
 
     def placement(self, number: int) -> lplb.Placement:
         """The placement of the layer with this number."""
-        if isinstance(self._placements, lplb.Placement):
-            return self._placements
-        if number not in self._placements:
-            raise ValueError(
-                f"placement: has layers {sorted(self._placements)}, expected MoE layer {number} too"
-            )
-        return self._placements[number]
+        return _of_layer(self._placements, number)
 
     def planner(self) -> lplb.Planner:
         """The planner of all layers of this pipeline stage. The first call is collective.
@@ -171,10 +155,45 @@ class Balance:
             return result
 
         optimizer.step = stepped
-        self._is_attached = True
+        self._optimizer = optimizer
+
+    def move(self, placement: lplb.Placement | Mapping[int, lplb.Placement]) -> None:
+        """Moves the experts to a new placement, with the optimiser's state; training goes on.
+
+        Every rank of the expert-parallel group calls it, after a step of the optimiser and before
+        the next batch. Costs the transfer of each expert whose first slot changes, with its state,
+        and then of all replicas' weights.
+
+        Parameters
+        ----------
+        placement : Placement, or mapping of int to Placement
+            As for the constructor, with the same numbers of slots, experts and ranks.
+
+        Raises
+        ------
+        UnsupportedEngine
+            The optimiser that was attached is Megatron's distributed one. Nothing was changed.
+        ValueError
+            The placement does not fit, or the ranks' placements differ. Nothing was changed.
+        """
+        sizes = check_placement(placement)
+        if sizes != (self.num_physical_experts, self.num_logical_experts):
+            raise ValueError(
+                f"placement: has {sizes} (slots, experts), expected "
+                f"{(self.num_physical_experts, self.num_logical_experts)}"
+            )
+        optimizers = [] if self._optimizer is None else optimizers_of(self._optimizer)
+        planner = self.planner()
+        after = [_of_layer(placement, layer.number) for layer in self.layers]
+        held = [tensors_of_slots(layer, optimizers) for layer in self.layers]
+        planner.update_placement(after)
+        for layer, tensors, new in zip(self.layers, held, after):
+            move_experts(layer, tensors, layer.placement, new)
+        self._placements = placement
+        self.copy_weights(is_first=True)
 
     def check_attached(self) -> None:
-        if not self._is_attached:
+        if self._optimizer is None:
             raise RuntimeError(
                 "Balance.attach: was not called, expected it before the model is trained: the "
                 "replicas of an expert would drift apart"
@@ -205,6 +224,18 @@ class Balance:
         for layer in self.layers:
             layer.copy_weights()
         self._is_summed = False
+
+
+def _of_layer(
+    placement: lplb.Placement | Mapping[int, lplb.Placement], number: int
+) -> lplb.Placement:
+    if isinstance(placement, lplb.Placement):
+        return placement
+    if number not in placement:
+        raise ValueError(
+            f"placement: has layers {sorted(placement)}, expected MoE layer {number} too"
+        )
+    return placement[number]
 
 
 class BalancedMoELayer(MoELayer):  # type: ignore[misc]
@@ -289,7 +320,7 @@ class BalancedMoELayer(MoELayer):  # type: ignore[misc]
                 if other >= 0:
                     yield slots[0], other
 
-    def _move(
+    def transfer(
         self, pairs: list[tuple[int, int]], values: Callable[[int], list[Tensor]]
     ) -> Iterator[tuple[int, list[Tensor]]]:
         """Sends values(source) of each (source, target); yields (target, what came), in order."""
@@ -320,7 +351,7 @@ class BalancedMoELayer(MoELayer):  # type: ignore[misc]
         gradients = [[gradient_of(p) for p in slot.values()] for slot in self.slots()]
         pairs = [(other, first) for first, other in self._replicas()]
         rank, width = dist.get_rank(self.ep_group), self.num_local_experts
-        for target, values in self._move(pairs, lambda slot: gradients[slot]):
+        for target, values in self.transfer(pairs, lambda slot: gradients[slot]):
             for sum_, value in zip(gradients[target % width], values, strict=True):
                 sum_ += value
         for source, _ in pairs:
@@ -331,7 +362,7 @@ class BalancedMoELayer(MoELayer):  # type: ignore[misc]
     def copy_weights(self) -> None:
         """See Balance.copy_weights()."""
         weights = [[p.data for p in slot.values()] for slot in self.slots()]
-        for target, values in self._move([*self._replicas()], lambda slot: weights[slot]):
+        for target, values in self.transfer([*self._replicas()], lambda slot: weights[slot]):
             for weight, value in zip(weights[target % self.num_local_experts], values, strict=True):
                 weight.copy_(value)
 
@@ -346,48 +377,21 @@ class BalancedMoELayer(MoELayer):  # type: ignore[misc]
         plain layer's, and loads into any placement.
         """
         found = super().sharded_state_dict(prefix, sharded_offsets, metadata)
-        axis = len(sharded_offsets)
-        first = {slots[0] for slots in self.placement.logical_to_physical.tolist()}
-
-        def as_expert(entry: Any) -> Any:
-            if isinstance(entry, ShardedTensorFactory):
-                build = entry.build_fn
-                entry.build_fn = lambda *args: [as_expert(part) for part in build(*args)]
-                return entry
-            return self._as_expert(entry, axis, first)
-
-        for name in found:
-            if name.startswith(f"{prefix}experts."):
-                found[name] = as_expert(found[name])
+        as_experts(found, prefix, len(sharded_offsets), self.placement)
         return found
 
-    def _as_expert(self, entry: Any, axis: int, first: set[int]) -> Any:
-        experts = self.placement.physical_to_logical
-        sizes = len(experts), self.placement.num_logical_experts
-        if (
-            not isinstance(entry, (ShardedTensor, ShardedObject))
-            or entry.global_shape[axis] != (sizes[0])
-        ):
-            raise UnsupportedEngine(
-                f"{getattr(entry, 'key', entry)}: has no axis of {sizes[0]} slots, expected "
-                "metadata without singleton_local_shards"
-            )
 
-        def put(values: tuple[int, ...], value: int) -> tuple[int, ...]:
-            return (*values[:axis], value, *values[axis + 1 :])
-
-        slot = entry.global_offset[axis]
-        replica = entry.replica_id
-        if slot not in first:  # no other slot is written; its number keeps the ids apart
-            replica = (*replica[:2], 1 + slot + replica[2] * sizes[0])
-        changed = {
-            "global_shape": put(entry.global_shape, sizes[1]),
-            "global_offset": put(entry.global_offset, int(experts[slot])),
-            "replica_id": replica,
-        }
-        if isinstance(entry, ShardedTensor):
-            changed["axis_fragmentations"] = put(entry.axis_fragmentations, sizes[1])
-        return dataclasses.replace(entry, **changed)
+def check_placement(placement: lplb.Placement | Mapping[int, lplb.Placement]) -> tuple[int, int]:
+    """The number of slots and of experts, which all layers share. Raises ValueError otherwise."""
+    placements = [*placement.values()] if isinstance(placement, Mapping) else [placement]
+    sizes = {(p.num_physical_experts, p.num_logical_experts) for p in placements}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"placement: has layers of {sorted(sizes)} (slots, experts), expected one size"
+        )
+    for one in placements:
+        check_spread(one)
+    return sizes.pop()
 
 
 def check_spread(placement: lplb.Placement) -> None:
