@@ -7,12 +7,14 @@ number.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import types
 from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo
 import torch.distributed as dist
 
 import lplb
@@ -30,6 +32,7 @@ from sglang.srt.eplb import (  # noqa: E402
     eplb_manager,
     expert_location,
     expert_location_dispatch,
+    expert_location_updater,
     lplb_solver,
 )
 from sglang.srt.layers.moe import hash_topk, topk  # noqa: E402
@@ -59,6 +62,17 @@ def metadata_of(maps: torch.Tensor) -> Any:
     )
 
 
+class Recorder:
+    """What SGLang's recorder has seen: the first experts are hot, other ones in each layer."""
+
+    recording = True
+
+    def dump_record(self, output_mode: str) -> dict[str, Any]:
+        hot = torch.tensor([900, 500, 100, 60, 50, 40, 30, 20])
+        rows = torch.stack([hot.roll(2 * layer) for layer in range(LAYERS)])
+        return {"logical_count": rows[None], "average_utilization_rate_over_window": None}
+
+
 class Rank:
     """A rank of a server: its slots' weights, and what SGLang does with them."""
 
@@ -66,25 +80,77 @@ class Rank:
         self.model = types.SimpleNamespace(
             hf_config=types.SimpleNamespace(architectures=["DeepseekV3ForCausalLM"])
         )
+        self.pretend()
+        first = torch.arange(SLOTS) % EXPERTS
+        expert_location.set_global_expert_location_metadata(metadata_of(first.repeat(LAYERS, 1)))
+        self.weights = first.repeat(LAYERS, 1)[:, self.mine].clone()
+        self.updater = expert_location_updater.ExpertLocationUpdater()
+        moe_ep_setup.init_lplb_solvers(model_config=self.model)
+
+    def pretend(self) -> None:
+        """What SGLang's arguments and its device would say."""
+        size = dist.get_world_size()
         parallel = types.SimpleNamespace(
             moe_ep_group=types.SimpleNamespace(device_group=dist.group.WORLD),
             nnodes=1,
             tp_rank=dist.get_rank(),
+            tp_group=None,
+            ep_size=size,
+            elastic_ep_initial_size=None,
         )
-        for module in (runtime_context, eplb_manager):
-            module.get_parallel = lambda: parallel
+        moe = types.SimpleNamespace(
+            ep_dispatch_algorithm="lp",
+            ep_join_mode=None,
+            ep_num_redundant_experts=SLOTS - EXPERTS,
+            eplb_algorithm="auto",
+            moe_a2a_backend="deepep",
+            eplb_min_rebalancing_utilization_threshold=1.0,
+            eplb_rebalance_layers_per_chunk=2,
+            eplb_rebalance_num_iterations=3,
+            expert_distribution_recorder_buffer_size=1,
+        )
+        device = types.SimpleNamespace(device=torch.device("cpu"))
+        pretended: dict[str, Any] = {
+            "get_parallel": lambda: parallel,
+            "get_exec": lambda: types.SimpleNamespace(moe=moe),
+            "get_device": lambda: device,
+        }
+        modules = (
+            runtime_context,
+            eplb_manager,
+            expert_location,
+            expert_location_dispatch,
+            expert_location_updater,
+            topk,
+        )
+        for module in modules:
+            for name, value in pretended.items():
+                if hasattr(module, name):
+                    setattr(module, name, value)
+        sizes = expert_location.ModelConfigForExpertLocation(LAYERS, EXPERTS, None)
+        expert_location.ModelConfigForExpertLocation.from_model_config = lambda config: sizes
+        eplb_manager.get_global_expert_distribution_recorder = Recorder
+        nothing: Any = types.SimpleNamespace(empty_cache=lambda: None, synchronize=lambda: None)
+        torch_: Any = torch
+        torch_.get_device_module = lambda device=None: nothing
+        torch_._dynamo.config.disable = True  # what SGLang compiles runs as it is
         topk._is_cuda = True  # the branch with `lp`; no kernel is called in it
-        first = torch.arange(SLOTS) % EXPERTS
-        expert_location.set_global_expert_location_metadata(metadata_of(first.repeat(LAYERS, 1)))
-        self.weights = first.repeat(LAYERS, 1)[:, self.mine].clone()
-        moe_ep_setup.init_lplb_solvers(model_config=self.model)
+        topk.use_symmetric_memory = lambda *_, **__: contextlib.nullcontext()
+        topk.is_allocation_symmetric = lambda: False
 
     @property
     def mine(self) -> slice:
         width = SLOTS // dist.get_world_size()
         return slice(dist.get_rank() * width, (dist.get_rank() + 1) * width)
 
-    def map(self, layer: int, ids: torch.Tensor, shared: int = 0, valid: Any = None) -> Any:
+    def map(
+        self,
+        layer: int,
+        ids: torch.Tensor,
+        shared: int = 0,
+        valid: Any = None,
+        is_draft: bool = False,
+    ) -> Any:
         """The slots that select_experts() ends with; then `shared` columns of SGLang's own."""
         config = topk.TopKConfig(top_k=ids.shape[1] + shared, allow_routed_experts_capture=False)
         if shared:
@@ -98,7 +164,7 @@ class Rank:
             torch.zeros((len(ids), EXPERTS)),
             layer,
             valid,
-            self.info(layer),
+            self.info(layer, is_draft),
         )[0]
         assert (slots[:, TOPK:] == columns).all()
         return slots[:, :TOPK]
@@ -108,31 +174,51 @@ class Rank:
         shares = lplb_solver.get_global_lplb_solver(layer).solve(ids)
         return hash_topk.topk_ids_logical_to_physical(ids, self.info(layer), shares)
 
-    def info(self, layer: int) -> Any:
-        metadata = expert_location.get_global_expert_location_metadata()
-        return expert_location_dispatch.ExpertLocationDispatchInfo(
-            ep_dispatch_algorithm="lp",
-            partial_logical_to_rank_dispatch_physical_map=None,
-            partial_logical_to_all_physical_map=metadata.logical_to_all_physical_map[layer],
-            partial_logical_to_all_physical_map_num_valid=(
-                metadata.logical_to_all_physical_map_num_valid[layer]
-            ),
-            num_physical_experts=SLOTS,
+    def info(self, layer: int, is_draft: bool = False) -> Any:
+        return expert_location_dispatch.ExpertLocationDispatchInfo.init_new(
+            layer, is_draft=is_draft
         )
 
-    def update(self, _weights: Any, new: Any, update_layer_ids: list[int], **_: Any) -> Any:
-        """In the place of ExpertLocationUpdater.update(): weights, then the maps in place."""
-        for layer in update_layer_ids:
-            self.weights[layer] = new.physical_to_logical_map[layer, self.mine]
-        metadata = expert_location.get_global_expert_location_metadata()
-        metadata.update(new, update_layer_ids=update_layer_ids)
-        return {}
+    def empty(self, layer: int, is_draft: bool = False) -> None:
+        """What a rank without tokens does in a layer."""
+        router = topk.TopK.__new__(topk.TopK)
+        torch.nn.Module.__init__(router)
+        router.layer_id, router.is_draft = layer, is_draft
+        router.topk_config = topk.TopKConfig(top_k=TOPK)
+        router._apply_waterfill = lambda output, _num_tokens: output
+        router.empty_topk_output(torch.device("cpu"))
+
+    def routed_experts(self) -> Any:
+        """A model, of which the weights of each layer's slots are asked."""
+        rows = {layer: [self.weights[layer]] for layer in range(LAYERS)}
+        return types.SimpleNamespace(routed_experts_weights_of_layer=rows)
+
+    def manager(self) -> Any:
+        """SGLang's EPLB manager, which rebalances after each three batches, two layers at once."""
+        updates = types.SimpleNamespace(update_weights_from_disk=None)
+        return eplb_manager.EPLBManager(
+            model_config=self.model,
+            get_model=self.routed_experts,
+            get_expert_location_updater=lambda: self.updater,
+            get_expert_backup_client=lambda: None,
+            get_weight_updater=lambda: updates,
+        )
+
+    def update(self, maps: torch.Tensor, layers: list[int]) -> None:
+        """Weights, then the maps in place; no new solvers."""
+        self.updater.update(
+            self.routed_experts().routed_experts_weights_of_layer,
+            metadata_of(maps),
+            update_layer_ids=layers,
+            nnodes=1,
+            rank=dist.get_rank(),
+        )
 
     def rebalance(self, maps: torch.Tensor, chunk: list[int]) -> None:
         """A chunk of layers of the EPLB manager."""
         eplb_manager.update_expert_location_with_recovery(
-            expert_location_updater=self,
-            model=types.SimpleNamespace(routed_experts_weights_of_layer=None),
+            expert_location_updater=self.updater,
+            model=self.routed_experts(),
             new_expert_location_metadata=metadata_of(maps),
             update_layer_ids=chunk,
             tp_rank=dist.get_rank(),

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import pathlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,12 +47,26 @@ def check_batches(rank: int, size: int, _folder: str) -> None:
             assert torch.equal(server.map_hashed(layer, ids), slots)
     # An idle rank, and padding.
     ids = s.draw(7, 0 if rank else 9)
-    if rank:
-        lplb_solver.get_global_lplb_solver(1).solve(torch.empty((0, s.TOPK + 1), dtype=torch.int32))
-    else:
-        slots = server.map(1, ids, valid=torch.tensor(4, dtype=torch.int32))
-        assert (slots[4:] == -1).all()
-        assert (slots[:4] >= 0).all()
+    wide = torch.empty((0, s.TOPK + 1), dtype=torch.int32)  # fused shared experts count there
+    for idle in (server.empty, lambda layer: lplb_solver.get_global_lplb_solver(layer).solve(wide)):
+        if rank:
+            idle(1)
+        else:
+            slots = server.map(1, ids, valid=torch.tensor(4, dtype=torch.int32))
+            assert (slots[4:] == -1).all()
+            assert (slots[:4] >= 0).all()
+    # Rows that the router has masked.
+    ids = s.draw(rank, 9)
+    ids[4 + rank :] = -1
+    server.expect_right(1, ids, server.map(1, ids))
+    # A draft's layers have no replicas: one rank has a batch of them, and none waits.
+    assert plugin.layers.planner is not None
+    before = plugin.layers.planner.stats(1)
+    if rank == 0:
+        ids = s.draw(9, 9)
+        assert torch.equal(server.map(1, ids, is_draft=True), ids)
+        server.empty(1, is_draft=True)
+    assert plugin.layers.planner.stats(1) == before
     other = server.info(0)
     other.ep_dispatch_algorithm = "dynamic"
     ids = s.draw(8, 9)
@@ -91,6 +107,55 @@ def test_a_rebalance_chunk_by_chunk(tmp_path: pathlib.Path) -> None:
     run(check_rebalance, 2, tmp_path)
 
 
+def check_manager(rank: int, size: int, folder: str, policy: str) -> None:
+    """SGLang's own manager, and its own transfer of weights."""
+    pytest.MonkeyPatch().setenv("LPLB_SGLANG_PLACEMENT", policy)
+    begin()
+    server = s.Rank()
+    manager = server.manager()
+    metadata = s.expert_location.get_global_expert_location_metadata()
+    seen = [metadata.physical_to_logical_map.clone()]
+    for batch in range(9):
+        for layer in range(s.LAYERS):
+            ids = s.draw(100 * batch + 10 * rank + layer, 30)
+            slots = server.map(layer, ids)
+            server.expect_right(layer, ids, slots)
+            server.expect_balanced(layer, ids, slots)
+        manager.on_forward_pass_end()
+        now = metadata.physical_to_logical_map.clone()
+        if not torch.equal(now, seen[-1]):
+            seen.append(now)
+    assert len(seen) == 3, "two chunks, of which each is seen by a batch"
+    assert torch.equal(seen[1][2], seen[0][2]) and not torch.equal(seen[1][:2], seen[0][:2])
+    assert plugin.layers.stale_batches == 0
+    if policy:
+        for half in seen[-1].view(s.LAYERS * size, -1).tolist():
+            assert len(set(half)) == s.SLOTS // size, "an expert twice on a rank"
+
+
+@pytest.mark.parametrize("policy", ["", "eplb", "ring:2"])
+def test_rebalances_by_sglangs_manager(policy: str, tmp_path: pathlib.Path) -> None:
+    run(functools.partial(check_manager, policy=policy), 2, tmp_path)
+
+
+def check_skipped(rank: int, size: int, _folder: str) -> None:
+    begin()
+    server = s.Rank()
+    server.map(0, s.draw(rank, 20))
+    assert plugin.layers.planner is not None
+    exchange: Any = plugin.layers.planner._group.exchange
+    exchange.timeout = 1.0
+    if rank == 0:
+        with pytest.raises(RuntimeError, match="did not get the counts of layer 0 within 1 s"):
+            server.map(0, s.draw(rank, 20))
+    else:
+        time.sleep(2)
+
+
+def test_a_skipped_batch_is_an_error_in_time(tmp_path: pathlib.Path) -> None:
+    run(check_skipped, 2, tmp_path)
+
+
 def check_stale(rank: int, size: int, _folder: str) -> None:
     messages = begin()
     server = s.Rank()
@@ -98,7 +163,7 @@ def check_stale(rank: int, size: int, _folder: str) -> None:
     first = s.expert_location.get_global_expert_location_metadata().physical_to_logical_map
     moved = torch.roll(first, 1, 1).clone()
     with torch.inference_mode():
-        server.update(None, s.metadata_of(moved), [0, 1, 2])  # no new solvers
+        server.update(moved, [0, 1, 2])  # no new solvers
     ids = s.draw(rank, 30)
     ids[5] = -1
     for layer in (0, 1):
