@@ -104,13 +104,14 @@ void count(benchmark::State& state, const std::string& name) {
 void map_batch(benchmark::State& state, const std::string& name) {
   const Placement& p = workload(name).placement;
   const std::vector<Batch> batches = draw_batches(workload(name));
-  const auto stride = static_cast<std::ptrdiff_t>(PackedLayout(p).size());
+  const PackedLayout layout(p);
+  const auto stride = static_cast<std::ptrdiff_t>(layout.size());
   map::TokenMap token_map;
   std::vector<std::int32_t> physical(batches[0].topk.size());
   std::size_t i = 0;
   for (auto _ : state) {
     const Batch& batch = batches[i];
-    token_map.assign_exactly(p, {batch.packed.data(), stride, true},
+    token_map.assign_exactly(p, {batch.packed.data(), stride, layout.column.data()},
                              batch.split.physical_load.data(), 0);
     token_map.apply<std::int32_t>(batch.topk, physical);
     benchmark::DoNotOptimize(physical.data());

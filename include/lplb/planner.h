@@ -9,6 +9,7 @@
 #include "lplb/exchange.h"
 #include "lplb/export.h"
 #include "lplb/mapping.h"
+#include "lplb/replicate.h"
 #include "lplb/solver.h"
 #include "lplb/types.h"
 
@@ -30,13 +31,26 @@ struct PlannerOptions {
   /// that it does not wait for its own exchange. This costs half of the gain or more: see
   /// docs/staleness.md.
   Index staleness = 0;
+  /// S: 0 to kMaxDynamicSlots, the same on every rank. From 1 on, each batch has copies of experts
+  /// in S dynamic slots a rank, as replicate() chooses them from the summed counts; then physical
+  /// ids are rank * (M + S) + slot, with M main slots, those of the placement. The ranks exchange
+  /// the counts of all experts: PackedLayout with Singles::kEach, num_logical integers a rank. It
+  /// excludes `cost`, staleness and a named solver. Planner only: DevicePlanner refuses it.
+  ///
+  /// A batch must end alike on all ranks, as it does with InProcessGroup: if some solve it and
+  /// another degrades, they send it tokens for copies that it does not fetch.
+  Index dynamic_slots = 0;
+  /// With dynamic_slots: how copies are chosen, the same on every rank. Of it not dynamic_slots.
+  ReplicateOptions replicate = {};
 };
 
 /// What happened to one batch.
 enum class BatchStatus {
-  kOptimal,   ///< the split is proven optimal
-  kBounded,   ///< solved, but the solver's limits left a gap
-  kDegraded,  ///< not solved: this rank divided its own tokens evenly
+  kOptimal,  ///< the split is proven optimal
+  kBounded,  ///< solved, but the solver's limits left a gap
+  /// Not solved: this rank divided its own tokens evenly over the replicas of the placement. It
+  /// uses no dynamic slot.
+  kDegraded,
   /// Only with staleness: there is no previous batch to split by, so this rank divided its own
   /// tokens evenly.
   kUnplanned,
@@ -51,6 +65,7 @@ struct PlannerStats {
   std::int64_t degraded = 0;      ///< divided evenly because a peer was late
   std::int64_t unplanned = 0;     ///< divided evenly because there was no previous batch
   std::int64_t out_of_range = 0;  ///< bad ids, over all batches
+  std::int64_t copies = 0;        ///< with dynamic slots: of experts, over all batches and ranks
   double last_imbalance = 1;      ///< as imbalance() of the placement
   double last_lower_bound = 0;
   double last_max_cost = 0;  ///< with a cost, in its unit: the largest cost of a rank
@@ -59,7 +74,8 @@ struct PlannerStats {
 
 /// The fast loop of one rank on the CPU: count, exchange, solve, map. Use one planner, with an
 /// exchange of its own, for each layer and batch in flight; planners share nothing. Not
-/// thread-safe. run() does not allocate.
+/// thread-safe. run() does not allocate; with dynamic slots it may until it has seen a batch that
+/// needs as much memory.
 ///
 /// The group of the exchange has either a member for each rank of the placement, or one for each
 /// live rank. In the second case, member i is the i-th live rank, and dead ranks never call: the
@@ -97,7 +113,8 @@ class LPLB_API Planner {
   /// logical experts, and at most max_redundants redundant slots; nodes, speeds and dead ranks may
   /// change. If the group has only the live ranks, these must stay the same: after another rank is
   /// lost, make a new group and new planners. Every rank must do this between the same two batches.
-  /// Uses the planner's memory. Throws ArgumentError, with the planner as it was.
+  /// Uses the planner's memory; with dynamic slots it allocates. Throws ArgumentError, with the
+  /// planner as it was.
   void update_placement(const Placement& placement);
 
   const Placement& placement() const;
@@ -105,12 +122,23 @@ class LPLB_API Planner {
   /// The split of the last solved batch, for the whole group. (With staleness it is a split of the
   /// previous batch.) It is as solve() gives it, with one difference. For experts with one replica,
   /// only the sum over a rank is exchanged, so their entries of physical_load are right only as
-  /// sums over a rank.
+  /// sums over a rank. With dynamic slots it is that of last_copies(), and all entries are right.
   const Split& last_split() const;
   /// The counts of all ranks by which the last batch was split: [num_ranks, PackedLayout::size()],
   /// 0 for ranks that are not in the group. Unspecified unless that batch was solved, and after
   /// update_placement().
   std::span<const Load> last_counts() const;
+
+  // Only with dynamic slots. Otherwise they throw ArgumentError.
+
+  /// The copies of the last batch, the same on all ranks that solved it, and the split. slot_expert
+  /// [num_ranks, S] says which experts' weights the slots must hold before their tokens are
+  /// computed. If the batch was degraded, no slot is in use, and the rest is unspecified.
+  const Replication& last_copies() const;
+  /// [num_ranks, S]: 1 if the slot is in use and holds another expert than after the batches
+  /// before, so that its weights must come. A slot keeps what it holds while it is not in use.
+  /// After a degraded batch and update_placement() all slots count as empty.
+  std::span<const char> slot_is_new() const;
 
  private:
   struct LPLB_HIDDEN State;

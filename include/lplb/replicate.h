@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -97,6 +98,21 @@ class LPLB_API Replicator {
 /// The same in one call, for a single use.
 LPLB_API Replication replicate(const Placement& placement, std::span<const Load> load,
                                const ReplicateOptions& options = {});
+
+/// The copies as DeepEP 2.5 takes them, its redundancy_mapping: [num_ranks, S], a block of rows for
+/// each domain of `num_domains`. An entry is r * M + i: in the same domain, rank r has the expert
+/// in main slot i, and sends it; -1: unused. The physical ids rank * (M + S) + slot, numbered
+/// within the domain, are DeepEP's too. Throws ArgumentError if `replication` is not of this
+/// placement.
+LPLB_API std::vector<std::int32_t> redundancy_mapping(const Placement& placement,
+                                                      const Replication& replication,
+                                                      Index num_domains = 1);
+
+/// The copies as Megatron-LM takes them (pull request 7450), its experts_to_copy: [num_ranks,
+/// columns], slot_expert with -1 in further columns. Megatron has num_logical / num_ranks columns.
+/// Throws ArgumentError if `columns` is less than S, or `num_ranks` is not that of `replication`.
+LPLB_API std::vector<std::int32_t> experts_to_copy(const Replication& replication, Index num_ranks,
+                                                   Index columns);
 
 /// Checks a result from first principles, with code that shares nothing with Replicator:
 ///

@@ -99,7 +99,7 @@ void map_exactly(const Placement& placement, std::span<const Load> counts,
     return;
   }
   map::TokenMap token_map;
-  token_map.assign_exactly(placement, {counts.data(), placement.num_logical_experts, false},
+  token_map.assign_exactly(placement, {counts.data(), placement.num_logical_experts, nullptr},
                            physical_load.data(), rank);
   token_map.apply(topk_idx, physical_idx);
 }

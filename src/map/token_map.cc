@@ -32,11 +32,9 @@ void TokenMap::open(Index expert, Index num_segments) {
 void TokenMap::assign_exactly(const Placement& placement, const GroupCounts& group,
                               const Load* quota, Index rank) {
   start(placement);
-  Index k = 0;
   for (Index e = 0; e < placement.num_logical_experts; ++e) {
     if (placement.replica_count[e] == 1) continue;
-    const Load* counts = group.counts + (group.packed ? k : e);
-    ++k;
+    const Load* counts = group.counts + (group.column == nullptr ? e : group.column[e]);
     if (counts[rank * group.stride] == 0) continue;
     const ExpertBatch batch{counts,
                             group.stride,

@@ -11,12 +11,12 @@
 
 namespace lplb::map {
 
-/// The counts of all ranks. Rank g has counts[g * stride + e] tokens of expert e. If `packed` (see
-/// PackedLayout), it has counts[g * stride + k] tokens of the k-th replicated expert.
+/// The counts of all ranks. Rank g has counts[g * stride + column[e]] tokens of expert e, if e has
+/// several replicas; others are not read. A null `column` stands for column[e] = e.
 struct GroupCounts {
   const Load* counts;
   std::ptrdiff_t stride;
-  bool packed;
+  const Index* column;
 };
 
 /// Where one rank's tokens of one batch go: a cursor for each expert, which walks over the expert's

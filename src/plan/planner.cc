@@ -15,23 +15,40 @@ BatchStatus Planner::State::run(std::span<const Id> topk_idx, std::span<Id> phys
   check_batch(topk_idx.size(), physical_idx.size());
   const CountStatus seen = count_tokens(topk_idx, counts);
   layout.pack(counts, mine);
-  const BatchStatus status = options.staleness == 0 ? plan() : plan_stale();
+  const BatchStatus status = copies                   ? plan_copies()
+                             : options.staleness == 0 ? plan()
+                                                      : plan_stale();
   token_map.apply(topk_idx, physical_idx);
   stats.out_of_range += seen.out_of_range;
   ++stats.batches;
   return status;
 }
 
-BatchStatus Planner::State::plan() {
+bool Planner::State::exchange_counts() {
   if (exchange->all_gather(layout, mine, room_for_rows(mine.size())) != ExchangeStatus::kComplete) {
-    return divide_evenly(BatchStatus::kDegraded);
+    return false;
   }
   spread_rows();
   sum_counts(mine);
+  return true;
+}
+
+BatchStatus Planner::State::plan() {
+  if (!exchange_counts()) return divide_evenly(BatchStatus::kDegraded);
   solve(problem, load, split, workspace, options.solve);
-  token_map.assign_exactly(placement,
-                           {all.data(), static_cast<std::ptrdiff_t>(layout.size()), true},
-                           split.physical_load.data(), rank);
+  token_map.assign_exactly(placement, group_counts(), split.physical_load.data(), rank);
+  return record_solved();
+}
+
+/// plan() with dynamic slots: over main slots and copies.
+BatchStatus Planner::State::plan_copies() {
+  if (!exchange_counts()) {
+    copies->choose_none();
+    return divide_evenly(BatchStatus::kDegraded);
+  }
+  copies->choose(load, split);
+  token_map.assign_exactly(copies->placement(), group_counts(), split.physical_load.data(), rank);
+  stats.copies += copies->replication().copies;
   return record_solved();
 }
 
@@ -60,7 +77,7 @@ BatchStatus Planner::State::plan_stale() {
 }
 
 BatchStatus Planner::State::divide_evenly(BatchStatus why) {
-  token_map.divide_evenly(placement, counts.data(), rank);
+  token_map.divide_evenly(copies ? copies->main_slots() : placement, counts.data(), rank);
   ++(why == BatchStatus::kUnplanned ? stats.unplanned : stats.degraded);
   return why;
 }
@@ -133,6 +150,11 @@ BatchStatus Planner::State::record_solved() {
   return optimal ? BatchStatus::kOptimal : BatchStatus::kBounded;
 }
 
+const plan::Copies& Planner::State::with_copies() const {
+  check_argument(copies != nullptr, "dynamic_slots", "is 0, expected at least 1");
+  return *copies;
+}
+
 void Planner::State::check_batch(std::size_t num_entries, std::size_t num_outputs) const {
   const auto num_topk = static_cast<std::size_t>(options.num_topk);
   check_argument(num_entries % num_topk == 0, "topk_idx",
@@ -163,6 +185,7 @@ BatchStatus Planner::run(std::span<const std::int64_t> topk_idx,
 
 void Planner::update_placement(const Placement& placement) {
   state_->check_placement(placement);
+  if (state_->copies) state_->copies->assign(placement);
   state_->take_placement(placement);
 }
 
@@ -170,5 +193,8 @@ const Placement& Planner::placement() const { return state_->placement; }
 const PlannerStats& Planner::stats() const { return state_->stats; }
 const Split& Planner::last_split() const { return state_->split; }
 std::span<const Load> Planner::last_counts() const { return state_->all; }
+
+const Replication& Planner::last_copies() const { return state_->with_copies().replication(); }
+std::span<const char> Planner::slot_is_new() const { return state_->with_copies().slot_is_new(); }
 
 }  // namespace lplb

@@ -20,6 +20,7 @@ Planner::State::State(const Placement& first, Index own_rank, const PlannerOptio
   plan::set_cost(options);
   members_below = plan::members_below(first, exchange->num_ranks());
   allocate();
+  if (options.dynamic_slots > 0) copies = std::make_unique<plan::Copies>(first, options);
   take_placement(first);
 }
 
@@ -33,6 +34,7 @@ void Planner::State::check_options() const {
                  "{} is not between 0 and {}", options.max_redundants, most);
   plan::check_staleness(options.staleness);
   plan::check_cost(options);
+  plan::check_dynamic_slots(options);
   check_argument(exchange != nullptr, "exchange", "is null");
   plan::check_member(placement, rank, *exchange);
   check_placement(placement);
@@ -76,7 +78,8 @@ void Planner::State::allocate() {
   for (std::vector<Load>* row : {&mine, &posted, &previous}) row->reserve(max_counts);
   all.reserve(max_counts * num_ranks);
   sums.reserve(max_counts);
-  token_map.reserve(placement.num_logical_experts, static_cast<Index>(max_physical));
+  token_map.reserve(placement.num_logical_experts,
+                    static_cast<Index>(max_physical) + placement.num_ranks * options.dynamic_slots);
   exchange->reserve(max_counts);
 }
 
@@ -84,6 +87,7 @@ void Planner::State::take_placement(const Placement& next) {
   placement = next;
   problem.assign(next);
   layout.assign(next, singles());
+  if (copies) layout.fingerprint ^= copies->fingerprint();
   mine.resize(layout.size());
   sums.resize(layout.size());
   std::fill(carrier.begin(), carrier.end(), -1);

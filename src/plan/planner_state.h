@@ -7,6 +7,7 @@
 
 #include "lplb/planner.h"
 #include "map/token_map.h"
+#include "plan/copies.h"
 
 namespace lplb {
 
@@ -21,8 +22,9 @@ struct Planner::State {
 
   /// Checks the lengths of a batch. Throws ArgumentError.
   void check_batch(std::size_t num_entries, std::size_t num_outputs) const;
-  /// Each of the three makes the token map of the batch. The batch has been counted.
+  /// Each of these makes the token map of the batch. The batch has been counted.
   BatchStatus plan();
+  BatchStatus plan_copies();
   BatchStatus plan_stale();
   BatchStatus divide_evenly(BatchStatus why);
   /// Makes room in `all` for rows of `size` counts, and returns where the exchange writes those of
@@ -32,15 +34,23 @@ struct Planner::State {
   void spread_rows();
   /// Computes `load` from `all`. `own` [layout.size()]: this rank's row. Throws ExchangeError.
   void sum_counts(std::span<const Load> own);
+  /// Exchanges counts and makes `load` of them. Returns whether all have come.
+  bool exchange_counts();
   BatchStatus record_solved();
+  map::GroupCounts group_counts() const {
+    return {all.data(), static_cast<std::ptrdiff_t>(layout.size()), layout.column.data()};
+  }
+  /// Throws ArgumentError if the planner has no dynamic slots.
+  const plan::Copies& with_copies() const;
 
   /// Checks `next` against the limits. Throws ArgumentError.
   void check_placement(const Placement& next) const;
   void take_placement(const Placement& next);
 
-  /// Costs depend on the tokens of each expert, also of those with one replica.
+  /// Costs and copies depend on the tokens of each expert, also of those with one replica.
   Singles singles() const {
-    return options.solve.cost == nullptr ? Singles::kSummed : Singles::kEach;
+    const bool each = options.solve.cost != nullptr || options.dynamic_slots > 0;
+    return each ? Singles::kEach : Singles::kSummed;
   }
 
   Index rank;
@@ -52,6 +62,7 @@ struct Planner::State {
   Placement placement;
   PackedLayout layout;
   SplitProblem problem;
+  std::unique_ptr<plan::Copies> copies;  // null without dynamic slots
   // [num_ranks]: the expert that gets the sum of a rank's experts with one replica, or -1
   std::vector<Index> carrier;
 

@@ -80,6 +80,9 @@ void DevicePlanner::State::check_options() const {
   plan::check_staleness(options.staleness);
   plan::check_cost(options);
   check_costs();
+  check_argument(options.dynamic_slots == 0, "dynamic_slots",
+                 "is {}, expected 0: only Planner, on the CPU, has dynamic slots",
+                 options.dynamic_slots);
   check_argument(options.solve.solver != Solver::kCut || placement.num_ranks <= kMaxCutRanks,
                  "solver", "\"cut\" takes up to {} ranks, not {}", kMaxCutRanks,
                  placement.num_ranks);
