@@ -114,7 +114,9 @@ def main():
         if options.table:
             mark = "" if proven else " (HiGHS's bound)"
             ratio = result["max_load"] * RANKS / max(sum(load), 1)
-            print(f"{kind}, {len(load)} experts: {ratio:.4f}, {distances[-1]:.3%}{mark}", flush=True)
+            print(
+                f"{kind}, {len(load)} experts: {ratio:.4f}, {distances[-1]:.3%}{mark}", flush=True
+            )
     mean = sum(distances) / len(distances)
     print(
         f"{len(distances)} plans at {RANKS} ranks, {problems} problems: mean distance to the "
