@@ -32,7 +32,7 @@ MEAN_GAP = 0.005
 def least_load(placement, load, slots, domains, seconds=math.inf):
     """The least T over all choices of copies and splits, in fractions of tokens, and True.
 
-    If HiGHS has not proven it after `seconds`: what HiGHS has proven that T is not below, and False.
+    If HiGHS has not proven it after `seconds`: what T is proven not to be below, and False.
 
     x[e, g] tokens of expert e go to rank g; y[e, g] says that g has a copy of e.
     """

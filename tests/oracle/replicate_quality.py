@@ -120,8 +120,8 @@ def main():
     mean = sum(distances) / len(distances)
     print(
         f"{len(distances)} plans at {RANKS} ranks, {problems} problems: mean distance to the "
-        f"optimum {mean:.3%}, worst {max(distances):.3%}; {len(distances) - len(searched)} reach the mean "
-        f"load, {sum(d <= 0 for d in searched)} more the optimum"
+        f"optimum {mean:.3%}, worst {max(distances):.3%}; {len(distances) - len(searched)} reach "
+        f"the mean load, {sum(d <= 0 for d in searched)} more the optimum"
         + (f"; {unproven} against HiGHS's bound" if unproven else "")
     )
     sys.exit(1 if problems or mean > MEAN_DISTANCE else 0)
