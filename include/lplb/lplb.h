@@ -27,3 +27,4 @@
 #include "lplb/trace.h"
 #include "lplb/types.h"
 #include "lplb/version.h"
+#include "lplb/weight_exchange.h"

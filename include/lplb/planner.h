@@ -109,6 +109,13 @@ class LPLB_API Planner {
   BatchStatus run(std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx);
   BatchStatus run(std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx);
 
+  /// Maps the last batch again, as a degraded one: this rank divides its own tokens evenly over the
+  /// replicas of the placement, and no dynamic slot is in use. It is for a batch whose copies could
+  /// not be fetched (WeightExchange::fetch()). Every rank of the group must do the same; nothing is
+  /// exchanged. Arguments as in run(). stats() counts one more degraded batch.
+  void run_alone(std::span<const std::int32_t> topk_idx, std::span<std::int32_t> physical_idx);
+  void run_alone(std::span<const std::int64_t> topk_idx, std::span<std::int64_t> physical_idx);
+
   /// Puts another placement into force, from the next batch on. It must have the same ranks and
   /// logical experts, and at most max_redundants redundant slots; nodes, speeds and dead ranks may
   /// change. If the group has only the live ranks, these must stay the same: after another rank is

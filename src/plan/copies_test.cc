@@ -272,6 +272,26 @@ TEST_F(PlannerChanges, ADegradedBatchUsesNoDynamicSlot) {
   EXPECT_THAT(is_new(), ElementsAre(1, 0, 1));  // slots counted as empty
 }
 
+/// A batch whose copies could not be fetched is mapped again without them, and without an exchange.
+TEST_F(PlannerChanges, ABatchCanBeMappedAgainWithoutCopies) {
+  const std::vector<std::int32_t> topk = {1, 1, 1, 1, 0, 0, -1, 9};
+  ids_.resize(topk.size());
+  EXPECT_EQ(planner_.run(topk, ids_), BatchStatus::kOptimal);
+  EXPECT_GT(planner_.last_copies().copies, 0);
+  exchange_.reset();
+  planner_.run_alone(topk, ids_);
+  EXPECT_THAT(ids_, ElementsAre(2, 2, 2, 2, 0, 4, -1, -1));
+  EXPECT_THAT(experts(), Each(-1));
+  EXPECT_THAT(is_new(), Each(0));
+  EXPECT_EQ(planner_.stats().batches, 1);
+  EXPECT_EQ(planner_.stats().degraded, 1);
+  EXPECT_EQ(planner_.stats().out_of_range, 1);
+  expect_refused([this, &topk] { planner_.run_alone(topk, std::span(ids_).first(2)); },
+                 "physical_idx: has 2 entries");
+  run(0, 90);
+  EXPECT_THAT(is_new(), ElementsAre(1, 0, 1));
+}
+
 TEST_F(PlannerChanges, ANewPlacementEmptiesTheSlots) {
   run(0, 90);
   const Placement next = make_placement(3, 2, std::vector<Index>{0, 1, 1});

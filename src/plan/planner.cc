@@ -24,6 +24,15 @@ BatchStatus Planner::State::run(std::span<const Id> topk_idx, std::span<Id> phys
   return status;
 }
 
+template <class Id>
+void Planner::State::run_alone(std::span<const Id> topk_idx, std::span<Id> physical_idx) {
+  check_batch(topk_idx.size(), physical_idx.size());
+  count_tokens(topk_idx, counts);
+  if (copies) copies->choose_none();
+  divide_evenly(BatchStatus::kDegraded);
+  token_map.apply(topk_idx, physical_idx);
+}
+
 bool Planner::State::exchange_counts() {
   if (exchange->all_gather(layout, mine, room_for_rows(mine.size())) != ExchangeStatus::kComplete) {
     return false;
@@ -181,6 +190,16 @@ BatchStatus Planner::run(std::span<const std::int32_t> topk_idx,
 BatchStatus Planner::run(std::span<const std::int64_t> topk_idx,
                          std::span<std::int64_t> physical_idx) {
   return state_->run(topk_idx, physical_idx);
+}
+
+void Planner::run_alone(std::span<const std::int32_t> topk_idx,
+                        std::span<std::int32_t> physical_idx) {
+  state_->run_alone(topk_idx, physical_idx);
+}
+
+void Planner::run_alone(std::span<const std::int64_t> topk_idx,
+                        std::span<std::int64_t> physical_idx) {
+  state_->run_alone(topk_idx, physical_idx);
 }
 
 void Planner::update_placement(const Placement& placement) {

@@ -19,6 +19,8 @@ struct Planner::State {
 
   template <class Id>
   BatchStatus run(std::span<const Id> topk_idx, std::span<Id> physical_idx);
+  template <class Id>
+  void run_alone(std::span<const Id> topk_idx, std::span<Id> physical_idx);
 
   /// Checks the lengths of a batch. Throws ArgumentError.
   void check_batch(std::size_t num_entries, std::size_t num_outputs) const;
