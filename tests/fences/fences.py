@@ -88,7 +88,7 @@ def code_of(line):
 def is_test(path):
     """A test, which may use what it likes, or a part of one."""
     name = path.rsplit("/", 1)[-1]
-    return name.endswith(("_test.cc", "_test_support.h")) or "test_" in name
+    return name.endswith(("_test.cc", "_test.cu", "_test_support.h")) or "test_" in name
 
 
 def includes_of(lines):
