@@ -261,7 +261,7 @@ class Block : public Rows {
       time.want[index] = tokens;
     } else if (target == kTargetFixed && tokens > 0) {
       atomicAdd(reinterpret_cast<unsigned long long*>(&time.fixed[index]),
-                static_cast<unsigned long long>(costs.of(index, tokens)));
+                static_cast<unsigned long long>(costs.of(costs.curve(index), tokens)));
       atomicAdd(&time.active[index], 1);
     }
   }

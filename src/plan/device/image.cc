@@ -142,9 +142,7 @@ std::size_t max_image_bytes(const Limits& limits) {
       replicas * (sizeof(Replica) + sizeof(std::uint16_t)) +
       (2 * columns + 1 + ranks + 1 + physical) * sizeof(std::uint16_t) + ranks +
       solvers::max_image_bytes(limits.num_ranks, limits.num_logical, limits.max_physical()) +
-      (limits.cost == nullptr ? 0
-                              : solvers::max_cost_bytes(limits.num_ranks, limits.num_logical,
-                                                        limits.max_physical(), *limits.cost)) +
+      (limits.cost == nullptr ? 0 : solvers::max_cost_bytes(limits.num_ranks, *limits.cost)) +
       kNumArrays * kAlign);
 }
 

@@ -136,25 +136,24 @@ std::int32_t add_costs(ImageWriter& writer, const Tables& t, const TimeModel& mo
   std::vector<std::int64_t> step_cost;
   const auto add_curve = [&](const CostCurve& curve) {
     DeviceCurve& c = curves.emplace_back();
-    c = {curve.rank,
-         curve.then_cost,
-         narrow_tokens(curve.then_every),
-         static_cast<std::int32_t>(step_tokens.size()),
-         0,
-         0};
+    c.rank = curve.rank;
+    c.then_cost = curve.then_cost;
+    c.then_every = narrow_tokens(curve.then_every);
+    c.reciprocal = ~0u / static_cast<std::uint32_t>(c.then_every);
+    c.begin = static_cast<std::int32_t>(step_tokens.size());
     for (std::size_t i = 0; i < curve.tokens.size(); ++i) {
       step_tokens.push_back(narrow_tokens(curve.tokens[i]));
       step_cost.push_back(curve.cost[i]);
       if (curve.tokens[i] >= INT32_MAX) break;
     }
-    c.end = static_cast<std::int32_t>(step_tokens.size());
+    c.num_steps = static_cast<std::int32_t>(step_tokens.size()) - c.begin;
+    c.last_tokens = step_tokens.back();
   };
   for (const CostCurve& curve : model.distinct_curves()) add_curve(curve);
   const auto least = static_cast<std::int32_t>(curves.size());
   if (model.uniform()) add_curve(model.least());
-  std::vector<std::uint16_t> curve_of, place_slots;
+  std::vector<std::uint16_t> curve_of;
   for (Index g = 0; g < t.num_ranks; ++g) curve_of.push_back(narrow(model.curve_index(g)));
-  for (const Tables::Place& place : t.place) place_slots.push_back(narrow(place.slot_count));
 
   DeviceCosts costs{};
   const bool is_uniform = model.uniform() && t.cost.uniform();
@@ -164,8 +163,6 @@ std::int32_t add_costs(ImageWriter& writer, const Tables& t, const TimeModel& mo
   costs.curves = writer.add(curves);
   costs.step_tokens = writer.add(step_tokens);
   costs.step_cost = writer.add(step_cost);
-  costs.place_slots = writer.add(place_slots);
-  costs.logical = writer.add(narrow_all(t.expert));
   return writer.add(std::span<const DeviceCosts>(&costs, 1));
 }
 
@@ -220,9 +217,7 @@ void DeviceImage::assign(const Tables& t, const TimeModel* model) {
   std::memcpy(bytes.data(), &header, sizeof(header));
 }
 
-std::size_t max_cost_bytes(Index num_ranks, Index num_logical, Index num_physical,
-                           const CostModel& model) {
-  const auto most = static_cast<std::size_t>(num_physical - num_logical);
+std::size_t max_cost_bytes(Index num_ranks, const CostModel& model) {
   const auto ranks = static_cast<std::size_t>(num_ranks);
   const bool is_one = model.tables().size() == 1;
   std::size_t steps = 0;
@@ -232,8 +227,8 @@ std::size_t max_cost_bytes(Index num_ranks, Index num_logical, Index num_physica
     most_steps = std::max(most_steps, table.tokens.size());
   }
   steps += most_steps + kLeastSteps;
-  constexpr std::size_t kArrays = 7;
-  return sizeof(DeviceCosts) + (ranks + 3 * most) * sizeof(std::uint16_t) +
+  constexpr std::size_t kArrays = 5;
+  return sizeof(DeviceCosts) + ranks * sizeof(std::uint16_t) +
          (is_one ? 2 : ranks + 1) * sizeof(DeviceCurve) +
          steps * (sizeof(std::int32_t) + sizeof(std::int64_t)) + kArrays * 16;
 }

@@ -35,13 +35,15 @@ struct alignas(4) DeviceExpert {
 };
 
 /// A CostCurve. Tables end at 2^31 - 1 tokens, which no batch passes.
-struct alignas(8) DeviceCurve {
+struct alignas(16) DeviceCurve {
   std::int64_t rank;
   std::int64_t then_cost;
   std::int32_t then_every;
-  std::int32_t begin;  ///< of its steps
-  std::int32_t end;
-  std::int32_t unused;
+  std::uint32_t reciprocal;  ///< floor((2^32 - 1) / then_every)
+  std::int32_t begin;        ///< of its steps
+  std::int32_t num_steps;    ///< at least 1
+  std::int32_t last_tokens;  ///< of its last step
+  std::int32_t unused[3];
 };
 
 /// What an image holds in addition for splits by costs. Offsets are as in DeviceTablesHeader.
@@ -52,8 +54,7 @@ struct alignas(16) DeviceCosts {
   std::int32_t curves;       ///< DeviceCurve
   std::int32_t step_tokens;  ///< int32: the steps of all curves
   std::int32_t step_cost;    ///< int64
-  std::int32_t place_slots;  ///< uint16 [num_places]: slots of a place
-  std::int32_t logical;      ///< uint16 [num_replicated]: the logical ids
+  std::int32_t unused[2];
 };
 
 struct DeviceTablesHeader {
@@ -120,7 +121,6 @@ inline int device_steps(Index num_ranks, std::int64_t max_steps) {
 /// laid out for the worst case within its limits.
 std::size_t max_image_bytes(Index num_ranks, Index num_logical, Index num_physical);
 /// What a model adds to it.
-std::size_t max_cost_bytes(Index num_ranks, Index num_logical, Index num_physical,
-                           const CostModel& model);
+std::size_t max_cost_bytes(Index num_ranks, const CostModel& model);
 
 }  // namespace lplb::solvers

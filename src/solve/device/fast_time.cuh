@@ -2,24 +2,12 @@
 #pragma once
 
 #include "solve/device/cost_tables.cuh"
+#include "solve/device/wide.cuh"
 #include "solve/time/fast.h"
 
-// The twin of fast.cc, for one warp, step by step the same. Costs have 64 bits.
+// The twin of fast.cc, for one warp, with the same result. Costs have 64 bits. What a place costs
+// is kept beside what it takes, so that a table is read only where tokens change.
 namespace lplb::solvers {
-
-/// The largest value of all lanes.
-__device__ inline long long warp_max(long long value) {
-  for (int bits = kWarpSize / 2; bits > 0; bits /= 2) {
-    const long long other = __shfl_xor_sync(~0u, value, bits);
-    value = other > value ? other : value;
-  }
-  return value;
-}
-__device__ inline long long warp_min(long long value) { return -warp_max(-value); }
-__device__ inline long long warp_sum(long long value) {
-  for (int bits = kWarpSize / 2; bits > 0; bits /= 2) value += __shfl_xor_sync(~0u, value, bits);
-  return value;
-}
 
 struct TimeOutcome {
   long long max_cost;
@@ -45,6 +33,7 @@ class BlockFastTime {
 
  private:
   static constexpr long long kNever = 0x7FFFFFFFFFFFFFFF;
+  static constexpr int kLanes = 8;  // that search for one division together
 
   template <class Body>
   __device__ void for_all(int count, Body body) const {
@@ -58,6 +47,7 @@ class BlockFastTime {
     int total = 0;
     for_all(t_.num_replicated, [&](int k) {
       total += m_.want[k];
+      LPLB_ROLLED
       for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) s_.take[i] *= m_.want[k];
     });
     const int rank = t_.live_rank[0];
@@ -78,7 +68,7 @@ class BlockFastTime {
     return out;
   }
 
-  // --- The best of four splits, then moves.
+  // --- The cheaper of two splits, then moves.
 
   struct Price {
     long long most, sum;
@@ -89,38 +79,57 @@ class BlockFastTime {
 
   __device__ TimeOutcome divide(BlockOutcome* found) {
     const long long bound = find_bound();
-    add_costs();
-    Price best = price();
-    keep();
-    const auto try_split = [&] {
-      const Price now = price();
-      if (!now.is_below(best)) return;
-      best = now;
-      keep();
-    };
-    put_homes();
-    add_costs();
-    try_split();
-    put_evenly();
-    add_costs();
-    try_split();
-    put_greedily();
-    try_split();
-    take_best();
-    add_costs();
     const long long near = bound + bound / kNearPart;
+    const Price best = choose_split(near);
+    // Move until the worst rank is near the bound, or no move helps.
     int moves = 0;
-    Price now = best;
     LPLB_ROLLED
-    for (; moves < kFastMoves && now.most > near; ++moves) {
-      if (!move()) break;
-      now = price();
+    for (; moves < kFastMoves; ++moves) {
+      long long limit = 0;
+      const int rank = worst(&limit);
+      if (limit <= near || !move(rank, limit)) break;
     }
     found->steps = moves;
+    if (moves == 0) return {best.most, bound};
     // With several worst ranks, moves may have made the split dearer, but the largest no smaller.
+    const Price now = price();
     if (now.is_below(best)) return {now.most, bound};
-    if (moves > 0) take_best();
+    take_best();
     return {best.most, bound};
+  }
+
+  /// Leaves the cheaper of two splits in take, part and cost, and in best: the solver's and, if
+  /// that is not `near` the bound, a greedy one of whole experts.
+  __device__ Price choose_split(long long near) {
+    add_parts();
+    keep();
+    const Price of_solver = price();
+    if (of_solver.most <= near || least_with_whole_experts() > of_solver.most) return of_solver;
+    put_greedily();
+    const Price of_greedy = price();
+    if (of_greedy.is_below(of_solver)) {
+      keep();
+      return of_greedy;
+    }
+    take_best();
+    add_parts();
+    return of_solver;
+  }
+
+  /// What a rank costs at least if every expert is whole: somewhere the most expensive one is.
+  __device__ long long least_with_whole_experts() const {
+    long long most = 0;
+    for_all(t_.num_replicated, [&](int k) {
+      long long least = kNever;
+      LPLB_ROLLED
+      for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {
+        const int g = t_.place_rank[i];
+        const long long price = c_.price_of(g, m_.fixed[g] + m_.whole[i]);
+        least = price < least ? price : least;
+      }
+      most = least > most ? least : most;
+    });
+    return warp_max(most);
   }
 
   __device__ int num_places() const { return t_.place_begin[t_.num_replicated]; }
@@ -135,13 +144,26 @@ class BlockFastTime {
     __syncwarp();
   }
 
-  /// The parts of each rank, from what its places take.
+  /// What the places and the ranks cost, from what the places take.
+  __device__ void add_parts() {
+    for_all(num_places(), [&](int q) {
+      const int i = t_.incident[q];
+      const DeviceCurve& curve = c_.curve(t_.place_rank[i]);
+      const auto cost = c_.of(curve, s_.take[i], curve, s_.want[t_.incident_owner[q]]);
+      m_.part[i] = cost.first;
+      m_.whole[i] = cost.second;
+    });
+    __syncwarp();
+    add_costs();
+  }
+
+  /// What the ranks cost, from what the places cost.
   __device__ void add_costs() {
     for_all(t_.num_ranks, [&](int g) {
       long long sum = m_.fixed[g];
-      const DeviceCurve& curve = c_.curve(g);
+      LPLB_ROLLED
       for (int i = t_.incident_begin[g]; i < t_.incident_begin[g + 1]; ++i) {
-        sum += c_.of(curve, s_.take[t_.incident[i]]);
+        sum += m_.part[t_.incident[i]];
       }
       m_.cost[g] = sum;
     });
@@ -162,109 +184,109 @@ class BlockFastTime {
   /// those that prove the bound of the tokens, cost at least, shared equally.
   __device__ long long find_bound() {
     long long most = 0;
-    for_all(t_.num_ranks, [&](int g) {
-      const long long price = c_.price_of(g, m_.fixed[g]);
-      most = price > most ? price : most;
-    });
-    most = warp_max(most);
-    if (!c_.has_least()) return most;
-    for (const bool all : {true, false}) {
-      const long long price = equal_price(all);
-      most = price > most ? price : most;
-    }
-    return most;
-  }
-
-  __device__ long long equal_price(bool all) {
-    long long sum = 0;
+    long long fixed = 0;   // of all ranks
+    long long proven = 0;  // of the ranks of the proof
     int ranks = 0;
     for_all(t_.num_live, [&](int i) {
       const int g = t_.live_rank[i];
-      if (!all && !has_bit(s_.proof, g)) return;
-      sum += m_.fixed[g];
+      const long long price = c_.price_of(g, m_.fixed[g]);
+      most = price > most ? price : most;
+      fixed += m_.fixed[g];
+      if (!has_bit(s_.proof, g)) return;
+      proven += m_.fixed[g];
       ++ranks;
     });
-    const int first = t_.live_rank[0];
+    most = warp_max(most);
+    if (!c_.has_least()) return most;
     for_all(t_.num_replicated, [&](int k) {
       bool is_confined = true;
+      LPLB_ROLLED
       for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {
-        is_confined = is_confined && (all || has_bit(s_.proof, t_.place_rank[i]));
+        is_confined = is_confined && has_bit(s_.proof, t_.place_rank[i]);
       }
-      if (is_confined) sum += c_.least_of(s_.want[k]);
+      const long long least = c_.of(c_.least(), s_.want[k]);
+      fixed += least;
+      if (is_confined) proven += least;
     });
-    sum = warp_sum(sum);
-    ranks = __reduce_add_sync(~0u, ranks);
-    return ranks == 0 ? 0 : c_.price_of(first, (sum + ranks - 1) / ranks);
+    const long long of_all = equal_price(fixed, t_.num_live);
+    const long long of_proof = equal_price(proven, __reduce_add_sync(~0u, ranks));
+    most = of_all > most ? of_all : most;
+    return of_proof > most ? of_proof : most;
   }
 
-  __device__ void put_homes() {
-    for_all(t_.num_replicated, [&](int k) {
-      for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {
-        s_.take[i] = i == t_.place_begin[k] ? s_.want[k] : 0;
-      }
-    });
-    __syncwarp();
+  /// The price of a rank if `ranks` ranks share the costs of all lanes equally.
+  __device__ long long equal_price(long long costs, int ranks) const {
+    const long long sum = warp_sum(costs);
+    return ranks == 0 ? 0 : c_.price_of(t_.live_rank[0], divide(sum + ranks - 1, ranks));
   }
 
-  __device__ void put_evenly() {
-    for_all(t_.num_replicated, [&](int k) {
-      int slots = 0;
-      for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) slots += c_.place_slots[i];
-      const int each = s_.want[k] / slots;
-      const int extra = s_.want[k] % slots;
-      int turn = (slots - c_.logical[k] % slots) % slots;  // of the first slot
-      for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {
-        int tokens = 0;
-        for (int j = 0; j < c_.place_slots[i]; ++j) {
-          tokens += each + (turn < extra ? 1 : 0);
-          turn = turn + 1 == slots ? 0 : turn + 1;
-        }
-        s_.take[i] = tokens;
-      }
-    });
-    __syncwarp();
+  /// n / count for 0 <= n, in digits of 16 bits. A division of 64 bits takes ten times as long.
+  __device__ long long divide(long long n, int count) const {
+    long long quotient = 0;
+    int rest = 0;
+    LPLB_ROLLED
+    for (int bits = 48; bits >= 0; bits -= 16) {
+      const int digits = rest << 16 | static_cast<int>(n >> bits & 0xFFFF);
+      const int digit = t_.divide(digits, count);
+      rest = digits - digit * count;
+      quotient = quotient << 16 | digit;
+    }
+    return quotient;
   }
 
-  /// put_greedily() and put_again(): the experts of a colour at once.
+  /// put_greedily() of the CPU: the experts of a colour at once.
   __device__ void put_greedily() {
     for_all(t_.num_ranks, [&](int g) { m_.cost[g] = m_.fixed[g]; });
-    for_all(num_places(), [&](int i) { s_.take[i] = 0; });
+    for_all(num_places(), [&](int i) {
+      s_.take[i] = 0;
+      m_.part[i] = 0;
+    });
     __syncwarp();
     LPLB_ROLLED
-    for (int colour = 0; colour < 2 * t_.num_colours; ++colour) {
-      const int c = colour < t_.num_colours ? colour : colour - t_.num_colours;
+    for (int c = 0; c < t_.num_colours; ++c) {
       const int begin = t_.colour_begin[c];
       for_all(t_.colour_begin[c + 1] - begin, [&](int k) { put_on_cheapest(begin + k); });
       __syncwarp();
     }
   }
 
+  /// Expert k, which is nowhere yet, goes to where it is the cheapest. Four places at a time, so
+  /// that their reads do not wait for each other. NOTE: if the model is uniform, the constant of a
+  /// rank does not change which one is the cheapest.
   __device__ void put_on_cheapest(int k) {
+    constexpr int kAtOnce = 4;
+    const int end = t_.place_begin[k + 1];
     int best = t_.place_begin[k];
     long long best_price = kNever;
     LPLB_ROLLED
-    for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {
-      const int g = t_.place_rank[i];
-      const DeviceCurve& curve = c_.curve(g);
-      const long long rest = m_.cost[g] - c_.of(curve, s_.take[i]);
-      m_.cost[g] = rest;
-      s_.take[i] = 0;
-      const long long price = c_.price_of(g, rest + c_.of(curve, s_.want[k]));
-      if (price >= best_price) continue;
-      best = i;
-      best_price = price;
+    for (int first = best; first < end; first += kAtOnce) {
+      int rank[kAtOnce];
+      long long price[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int i = min(first + j, end - 1);
+        rank[j] = t_.place_rank[i];
+        price[j] = m_.cost[rank[j]] + m_.whole[i];
+      }
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        if (!c_.has_least()) price[j] = c_.price_of(rank[j], price[j]);
+        if (first + j >= end || price[j] >= best_price) continue;
+        best = first + j;
+        best_price = price[j];
+      }
     }
-    const int g = t_.place_rank[best];
-    m_.cost[g] += c_.of(g, s_.want[k]);
-    s_.take[best] = s_.want[k];
+    put(best, s_.want[k], m_.whole[best]);
+  }
+
+  /// Place i takes `tokens`, which cost `part` there.
+  __device__ void put(int i, int tokens, long long part) {
+    m_.cost[t_.place_rank[i]] += part - m_.part[i];
+    m_.part[i] = part;
+    s_.take[i] = tokens;
   }
 
   // --- Moves of one expert: Search::move_one() of the CPU.
-
-  struct Move {
-    long long largest = kNever, sum = kNever;
-    int from = 0, to = 0, keep = 0;
-  };
 
   /// The rank with the largest price; of several, the lowest.
   __device__ int worst(long long* most) const {
@@ -277,95 +299,107 @@ class BlockFastTime {
       mine = price;
       rank = g;
     });
-    *most = warp_max(mine);
+    *most = warp_max(mine < 0 ? 0 : mine);
     return __reduce_min_sync(~0u, mine == *most ? rank : 0x7FFFFFFF);
   }
 
-  /// Moves tokens of the one expert that helps most from the worst rank to another. Returns false
-  /// if none does.
-  __device__ bool move() {
-    long long limit = 0;
-    const int rank = worst(&limit);
+  /// What a lane knows of dividing the tokens of places `from` and `to`: the two parts, the larger
+  /// price of the two ranks and the sum of both, and when the CPU would come to it.
+  struct Move {
+    long long largest = kNever, sum = kNever;
+    int order = 0x7FFFFFFF;
+    int from = 0, to = 0, keep = 0, give = 0;
+    long long part_from = 0, part_to = 0;
+  };
+
+  /// Moves tokens of the one expert that helps most from `rank`, the worst, to another, so that
+  /// both cost less than `limit`. Returns false if none does. kLanes lanes together find the best
+  /// division of an expert between two places.
+  __device__ bool move(int rank, long long limit) {
+    const int begin = t_.incident_begin[rank];
+    const int count = (t_.incident_begin[rank + 1] - begin) * (t_.most_places - 1);
     Move best;
-    int best_at = 0x7FFFFFFF;
     LPLB_ROLLED
-    for (int q = t_.incident_begin[rank] + lane_; q < t_.incident_begin[rank + 1]; q += kWarpSize) {
-      const Move move = best_of(t_.incident[q], t_.incident_owner[q], rank, limit);
-      if (move.largest > best.largest || (move.largest == best.largest && move.sum >= best.sum)) {
-        continue;
-      }
-      best = move;
-      best_at = q;
+    for (int first = 0; first < count; first += kWarpSize / kLanes) {
+      try_division(rank, begin, first + lane_ / kLanes, count, limit, &best);
     }
     // The first of the best ones.
     const long long largest = warp_min(best.largest);
     if (largest == kNever) return false;
     const long long sum = warp_min(best.largest == largest ? best.sum : kNever);
     const bool is_best = best.largest == largest && best.sum == sum;
-    const int at = __reduce_min_sync(~0u, is_best ? best_at : 0x7FFFFFFF);
+    const int order = __reduce_min_sync(~0u, is_best ? best.order : 0x7FFFFFFF);
     __syncwarp();  // all lanes have read what one of them now changes
-    if (best_at == at) apply(best);
+    if (is_best && best.order == order) {
+      put(best.from, best.keep, best.part_from);
+      put(best.to, best.give, best.part_to);
+    }
     __syncwarp();
     return true;
   }
 
-  __device__ void apply(const Move& move) {
-    const int both = s_.take[move.from] + s_.take[move.to];
-    change(move.from, move.keep);
-    change(move.to, both - move.keep);
-  }
-
-  __device__ void change(int place, int tokens) {
-    const int g = t_.place_rank[place];
-    m_.cost[g] += c_.of(g, tokens) - c_.of(g, s_.take[place]);
-    s_.take[place] = tokens;
-  }
-
-  /// The best move from place `a` of expert k on `rank` that ends below `limit`.
-  __device__ Move best_of(int a, int k, int rank, long long limit) const {
-    Move best;
-    if (s_.take[a] == 0) return best;
+  /// Improves `best` by division number `at` of `count`: of the expert of the rank's place number
+  /// at / (most_places - 1), with the place number at % (most_places - 1) of its other places.
+  /// Lanes with other numbers take part.
+  __device__ void try_division(int rank, int begin, int at, int count, long long limit,
+                               Move* best) const {
+    // Which places, and what their ranks cost without them.
+    const int safe = min(at, count - 1);
+    const int others = t_.most_places - 1;
+    const int q = begin + safe / others;
+    const int a = t_.incident[q];
+    const int k = t_.incident_owner[q];
+    const int number = t_.place_begin[k] + safe % others;
+    const int b = number + (number >= a ? 1 : 0);
+    const bool exists = at < count && b < t_.place_begin[k + 1] && s_.take[a] > 0;
+    const int to = exists ? b : a;
+    const int other = t_.place_rank[to];
     const DeviceCurve& curve_a = c_.curve(rank);
-    const long long rest_a = m_.cost[rank] - c_.of(curve_a, s_.take[a]);
+    const DeviceCurve& curve_b = c_.curve(other);
+    const long long rest_a = m_.cost[rank] - m_.part[a];
+    const long long rest_b = m_.cost[other] - m_.part[to];
+    const bool helps = exists && rest_b + 1 + curve_b.rank < limit;
+    const int tokens = helps ? s_.take[a] + s_.take[to] : 0;
+    // Search for the least number of tokens at which the first price reaches the second. Each lane
+    // tries one of kLanes numbers.
+    const int lane = lane_ % kLanes;
+    int low = 0;
+    int high = tokens;
     LPLB_ROLLED
-    for (int b = t_.place_begin[k]; b < t_.place_begin[k + 1]; ++b) {
-      if (b == a) continue;
-      const int other = t_.place_rank[b];
-      const DeviceCurve& curve_b = c_.curve(other);
-      const int tokens = s_.take[a] + s_.take[b];
-      const long long rest_b = m_.cost[other] - c_.of(curve_b, s_.take[b]);
-      if (c_.price_of(other, rest_b + 1) >= limit) continue;
-      const auto price_a = [&](int n) { return c_.price_of(rank, rest_a + c_.of(curve_a, n)); };
-      const auto price_b = [&](int n) {
-        return c_.price_of(other, rest_b + c_.of(curve_b, tokens - n));
-      };
-      int low = 0;
-      int high = tokens;
-      while (low < high) {
-        const int middle = low + (high - low) / 2;
-        if (price_a(middle) < price_b(middle)) {
-          low = middle + 1;
-        } else {
-          high = middle;
-        }
-      }
-      // Where they cross, or one token before.
-      Move move{kNever, kNever, a, b, 0};
-      for (int n = low; n >= 0 && n >= low - 1; --n) {
-        const long long first = price_a(n);
-        const long long second = price_b(n);
-        const long long largest = first > second ? first : second;
-        if (largest > move.largest || (largest == move.largest && first + second >= move.sum)) {
-          continue;
-        }
-        move = {largest, first + second, a, b, n};
-      }
-      if (move.largest >= limit) continue;
-      if (move.largest < best.largest || (move.largest == best.largest && move.sum < best.sum)) {
-        best = move;
+    while (__any_sync(~0u, low < high)) {
+      // The kLanes numbers divide what is left into kLanes + 1 parts.
+      const int each = (high - low) / (kLanes + 1);
+      const int rest = (high - low) - each * (kLanes + 1);
+      const auto tried = [&](int i) { return low + each * (i + 1) + min(i + 1, rest) - 1; };
+      const int mine = low < high ? tried(lane) : low;
+      const auto part = c_.of(curve_a, mine, curve_b, tokens - mine);
+      const long long first = with_constant(curve_a, rest_a + part.first);
+      const long long second = with_constant(curve_b, rest_b + part.second);
+      const unsigned below = __ballot_sync(~0u, low < high && first < second);
+      const int passed = __popc(below >> (lane_ - lane) & ((1u << kLanes) - 1));
+      if (low < high) {
+        const int next_low = passed > 0 ? tried(passed - 1) + 1 : low;
+        high = passed < kLanes ? tried(passed) : high;
+        low = next_low;
       }
     }
-    return best;
+    // There, or one token before.
+    const int keep = low - lane;
+    if (!helps || lane > 1 || keep < 0) return;
+    const auto part = c_.of(curve_a, keep, curve_b, tokens - keep);
+    const long long first = with_constant(curve_a, rest_a + part.first);
+    const long long second = with_constant(curve_b, rest_b + part.second);
+    const long long largest = first > second ? first : second;
+    if (largest >= limit || largest > best->largest ||
+        (largest == best->largest && first + second >= best->sum)) {
+      return;
+    }
+    *best = {largest, first + second, 2 * at + lane, a,          to,
+             keep,    tokens - keep,  part.first,    part.second};
+  }
+
+  __device__ static long long with_constant(const DeviceCurve& curve, long long parts) {
+    return parts == 0 ? 0 : parts + curve.rank;
   }
 
   /// Sets rank_load; returns the largest.
@@ -373,6 +407,7 @@ class BlockFastTime {
     int most = 0;
     for_all(t_.num_ranks, [&](int g) {
       int sum = m_.fixed_tokens[g];
+      LPLB_ROLLED
       for (int i = t_.incident_begin[g]; i < t_.incident_begin[g + 1]; ++i) {
         sum += s_.take[t_.incident[i]];
       }

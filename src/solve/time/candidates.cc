@@ -67,8 +67,4 @@ void put_greedily(TimeState& state) {
   for (Index k = 0; k < t.num_replicated(); ++k) put_on_cheapest(state, k);
 }
 
-void put_again(TimeState& state) {
-  for (Index k = 0; k < state.tables().num_replicated(); ++k) put_on_cheapest(state, k);
-}
-
 }  // namespace lplb::solvers

@@ -29,8 +29,4 @@ void put_evenly(TimeState& state);
 /// cheapest. Experts of one colour share no rank, so a kernel places them at once.
 void put_greedily(TimeState& state);
 
-/// Needs whole experts. Moves each in turn, in the same order, to the rank that is the cheapest
-/// without it.
-void put_again(TimeState& state);
-
 }  // namespace lplb::solvers

@@ -76,21 +76,20 @@ class FastTime {
     }
   }
 
-  /// The best of four splits, then moves of one expert each.
+  /// The solver's split by tokens or, if that is not near the bound, the cheaper of it and a greedy
+  /// one of whole experts; then moves of one expert each.
   void solve_parts() {
     solve_by_tokens(t_, b_);
     find_bound();
     state_.set_all(b_.take);
     s_.best.keep(state_);
-    put_homes(state_);
-    s_.best.keep(state_);
-    put_evenly(state_);
-    s_.best.keep(state_);
-    put_greedily(state_);
-    put_again(state_);
-    s_.best.keep(state_);
-    state_.set_all(s_.best.take);
-    b_.steps = improve_singly(state_, s_.bound + s_.bound / kNearPart, kFastMoves, s_.search);
+    const Cost near = s_.bound + s_.bound / kNearPart;
+    if (s_.best.price > near) {
+      put_greedily(state_);
+      s_.best.keep(state_);
+      state_.set_all(s_.best.take);
+    }
+    b_.steps = improve_singly(state_, near, kFastMoves, s_.search);
     s_.best.keep(state_);
   }
 
