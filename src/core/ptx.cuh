@@ -88,10 +88,8 @@ __device__ inline void sync_named() {
   asm volatile("bar.sync %0, %1;" ::"n"(kName), "n"(kThreads) : "memory");
 }
 /// A variable in shared memory that one thread sets to 1, while others read it without a barrier.
-__device__ inline void raise_flag(int* flag) { *static_cast<volatile int*>(flag) = 1; }
-__device__ inline bool is_raised(const int* flag) {
-  return *static_cast<const volatile int*>(flag) != 0;
-}
+__device__ inline void raise_flag(int* flag) { atomicOr(flag, 1); }
+__device__ inline bool is_raised(int* flag) { return atomicOr(flag, 0) != 0; }
 /// sync_team(), and returns whether `predicate` holds for any thread of the team.
 __device__ inline bool any_in_team(int num_threads, bool predicate) {
   int result;

@@ -30,6 +30,9 @@ struct alignas(16) uint4 {
 struct alignas(8) int2 {
   int x, y;
 };
+struct alignas(16) double2 {
+  double x, y;
+};
 #endif
 
 #undef __device__
@@ -371,8 +374,8 @@ void sync_named() {
   emulated::context->block->named(kName, kThreads).arrive_and_wait();
 }
 inline void raise_flag(int* flag) { std::atomic_ref(*flag).store(1, std::memory_order_relaxed); }
-inline bool is_raised(const int* flag) {
-  return std::atomic_ref(const_cast<int&>(*flag)).load(std::memory_order_relaxed) != 0;
+inline bool is_raised(int* flag) {
+  return std::atomic_ref(*flag).load(std::memory_order_relaxed) != 0;
 }
 inline bool any_in_team(int num_threads, bool predicate) {
   emulated::Block& block = *emulated::context->block;

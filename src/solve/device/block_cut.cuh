@@ -256,11 +256,12 @@ class BlockCut {
   /// Finds the least slack of the sets that take what `here` gets, and of those that take the rest.
   /// NOTE: one set has `here` and not all others, and another one all others and not `here`, so
   /// both minima exist. The first is -1 if the sweeps have ended at the bound.
-  __device__ __forceinline__ void give_minima(int* slot, bool takes, bool rests) const {
-    const bool stops = set_ == 0 && device::is_raised(&s_.scalars->fits);
+  __device__ __forceinline__ void give_minima(int* slot, bool takes, bool rests) {
     const int high = __reduce_min_sync(~0u, takes ? slack_ : kNone);
     const int least = __reduce_min_sync(~0u, rests ? slack_ : kNone);
-    if (lane_ < 2) atomicMin(slot + lane_, stops ? -1 : lane_ == 0 ? high : least);
+    if (lane_ < 2) atomicMin(slot + lane_, stops_ ? -1 : lane_ == 0 ? high : least);
+    // NOTE: for the next expert, so that nobody waits for the answer.
+    stops_ = set_ == 0 && device::is_raised(&s_.scalars->fits);
   }
   __device__ __forceinline__ int2 take_minima() {
     // Three slots take turns: in one step a slot is filled and read, in the next it rests, and then
@@ -281,7 +282,8 @@ class BlockCut {
   const int rank_;  // the live rank of this number; -1: none
   int bound_ = 0;
   int slack_ = 0;
-  int turn_ = 0;  // the slot of the next minima
+  int turn_ = 0;        // the slot of the next minima
+  bool stops_ = false;  // of the first set's thread: the sweeps have ended at the bound
 };
 
 }  // namespace lplb::solvers
