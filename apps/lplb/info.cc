@@ -51,19 +51,6 @@ std::string cuda_text() {
   return text + "; compiled for " + cuda.architectures;
 }
 
-nlohmann::ordered_json mathdx_json() {
-  const MathDxSupport& mathdx = mathdx_support();
-  if (!mathdx.missing.empty()) return {{"available", false}, {"reason", mathdx.missing}};
-  return {
-      {"available", true}, {"version", mathdx.version}, {"architectures", mathdx.architectures}};
-}
-
-std::string mathdx_text() {
-  const MathDxSupport& mathdx = mathdx_support();
-  if (!mathdx.missing.empty()) return "not in this build: " + mathdx.missing;
-  return mathdx.version + "; solver ipm compiled for " + mathdx.architectures;
-}
-
 /// The memory that the exchange on the device takes on each rank: one buffer for each group.
 nlohmann::ordered_json exchange_json() {
   nlohmann::ordered_json json;
@@ -105,7 +92,6 @@ nlohmann::ordered_json info_json() {
   json["compiler"] = kCompiler;
   json["backends"]["cpu"] = {{"available", true}, {"threads", std::thread::hardware_concurrency()}};
   json["backends"]["cuda"] = cuda_json();
-  json["mathdx"] = mathdx_json();
   json["exchange"] = exchange_json();
   json["solvers"] = {solver_name(Solver::kAuto), solver_name(Solver::kCut),
                      solver_name(Solver::kFlow), solver_name(Solver::kIpm),
@@ -133,8 +119,7 @@ std::string info_table(const nlohmann::ordered_json& json) {
   return line("version", version()) + line("compiler", kCompiler) +
          line("backend cpu", formatted("available, {} threads",
                                        json["backends"]["cpu"]["threads"].get<unsigned>())) +
-         line("backend cuda", cuda_text()) + line("mathdx", mathdx_text()) +
-         line("exchange", exchange_text(json["exchange"])) +
+         line("backend cuda", cuda_text()) + line("exchange", exchange_text(json["exchange"])) +
          line("solvers", joined(json["solvers"])) +
          line("synthetic traces", joined(json["synthetic_traces"])) +
          line("benchmarks",

@@ -49,13 +49,4 @@ struct CudaSupport {
 /// Asks the CUDA runtime at the first call in a process. Later calls return the same answer.
 LPLB_API const CudaSupport& cuda_support();
 
-/// Whether the build has NVIDIA MathDx. Only the CUDA kernel of Solver::kIpm needs it.
-struct MathDxSupport {
-  std::string version;        ///< "cuSolverDx 0.2.1"; empty: it is not built in
-  std::string architectures;  ///< "90, 100": what that kernel is compiled for
-  std::string missing;        ///< why it is not built in; empty: it is
-};
-
-LPLB_API const MathDxSupport& mathdx_support();
-
 }  // namespace lplb

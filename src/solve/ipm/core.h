@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "solve/ipm/cholesky.h"
+#include "solve/ipm/constants.h"
 #include "solve/ipm/model.h"
 
 // A primal-dual interior-point method with predictor and corrector (Mehrotra, SIAM J. Optim. 2,
@@ -77,18 +78,12 @@ class Ipm {
   }
 
  private:
-  // How far a step may go towards the boundary: this part of the way.
-  static constexpr Real kFraction = Real(0.999);
-  // T starts this far above the largest load: of the even shares, or of the shares of a warm start.
-  static constexpr Real kColdSlack = Real(0.05);
-  static constexpr Real kWarmSlack = Real(0.005);
-  // A warm start begins at the point where the gap of the last solve first was at most kKeep of T.
-  // Later points are too close to the boundary. Shares and prices are pulled to the middle by
-  // kPull.
-  static constexpr Real kKeep = Real(0.03);
-  static constexpr Real kPull = Real(0.1);
-  // The diagonal of the matrix is raised by this part of itself.
-  static constexpr Real kRidge = sizeof(Real) == 4 ? Real(2e-6) : Real(1e-13);
+  static constexpr Real kFraction = Real(ipm::kFraction);
+  static constexpr Real kColdSlack = Real(ipm::kColdSlack);
+  static constexpr Real kWarmSlack = Real(ipm::kWarmSlack);
+  static constexpr Real kKeep = Real(ipm::kKeep);
+  static constexpr Real kPull = Real(ipm::kPull);
+  static constexpr Real kRidge = Real(sizeof(Real) == 4 ? ipm::kFloatRidge : ipm::kRidge);
 
   template <class Body>
   void for_active(Body body) const {

@@ -2,41 +2,16 @@
 #include "solve/ipm/cuda.h"
 
 #include <algorithm>
-#include <iterator>
-#include <mutex>
 #include <vector>
 
 #include "core/check.h"
-#include "core/format.h"
-#include "solve/ipm/cubins.h"
+#include "core/launch.cuh"
 #include "solve/ipm/finish.h"
 
 namespace lplb::solvers {
 namespace {
 
 using Tables = SplitProblem::Tables;
-
-cudaKernel_t load_kernel(int rows) {
-  cudaLibrary_t library = nullptr;
-  LPLB_CUDA_CHECK(
-      cudaLibraryLoadData(&library, ipm_cubin(rows), nullptr, nullptr, 0, nullptr, nullptr, 0));
-  cudaKernel_t kernel = nullptr;
-  LPLB_CUDA_CHECK(cudaLibraryGetKernel(&kernel, library, "lplb_ipm"));
-  return kernel;
-}
-
-/// Returns the kernel of a size. It is loaded once in the process, and stays loaded.
-cudaKernel_t kernel_of(IpmSize size) {
-  static cudaKernel_t kernels[std::size(kIpmSizes)] = {};
-  static std::mutex mutex;
-  const std::lock_guard lock(mutex);
-  for (std::size_t i = 0; i < std::size(kIpmSizes); ++i) {
-    if (kIpmSizes[i].rows != size.rows) continue;
-    if (kernels[i] == nullptr) kernels[i] = load_kernel(size.rows);
-    return kernels[i];
-  }
-  throw ArgumentError("size", formatted("{} rows are not compiled", size.rows));
-}
 
 template <class T>
 void copy_to_device(T* to, const std::vector<T>& from) {
@@ -63,7 +38,7 @@ IpmDevice::IpmDevice(const Tables& t, int max_instances) {
   check_argument(tables_.shared_bytes() < available, "placement",
                  "needs {} bytes of shared memory, a block of this device has {}",
                  tables_.shared_bytes(), available);
-  kernel_ = kernel_of(tables_.size());
+  kernel_ = ipm_kernel(tables_.size());
   LPLB_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel_),
                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
                                        tables_.shared_bytes()));
@@ -95,11 +70,11 @@ void IpmDevice::launch(int instances, const SolveOptions& options, cudaStream_t 
   args_.tolerance = options.tolerance;
   args_.max_iterations = options.max_iterations;
   args_.warm = options.warm_start ? 1 : 0;
-  void* arguments[] = {&args_};
-  LPLB_CUDA_CHECK(cudaLaunchKernel(reinterpret_cast<const void*>(kernel_),
-                                   dim3(static_cast<unsigned>(instances)),
-                                   dim3(static_cast<unsigned>(tables_.size().threads)), arguments,
-                                   static_cast<std::size_t>(tables_.shared_bytes()), stream));
+  device::launch(kernel_,
+                 {.num_blocks = instances,
+                  .num_threads = tables_.size().rows * tables_.size().lanes,
+                  .shared_bytes = static_cast<std::size_t>(tables_.shared_bytes())},
+                 stream, args_);
 }
 
 void solve_ipm_cuda(const Tables& t, const SolveOptions& options, Workspace::Buffers& b) {

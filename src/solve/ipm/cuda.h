@@ -6,9 +6,13 @@
 #include "core/device.h"
 #include "solve/ipm/tables.h"
 
-// The CUDA twin of cpu.cc: the same iterations in one kernel, one instance in each block. Only in
-// builds with MathDx (mathdx_support()). The proof is made on the host, from the prices.
+// The CUDA twin of cpu.cc: the same iterations in one kernel, one instance in each block. The proof
+// is made on the host, from the prices.
 namespace lplb::solvers {
+
+/// The kernel of one of kIpmSizes.
+using IpmKernel = void (*)(IpmKernelArgs);
+IpmKernel ipm_kernel(IpmSize size);
 
 /// A placement on the device, and memory for batches of it.
 class IpmDevice {
@@ -32,7 +36,7 @@ class IpmDevice {
  private:
   IpmTables tables_;
   IpmKernelArgs args_{};
-  cudaKernel_t kernel_ = nullptr;
+  IpmKernel kernel_ = nullptr;
   device::Array<std::int32_t> integers_;
   device::Array<double> speed_, kept_, price_;
   device::Array<std::int64_t> want_, fixed_, take_;

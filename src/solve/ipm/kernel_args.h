@@ -5,64 +5,25 @@
 
 #include "core/host_device.h"
 
-// What the host and the kernel of the interior-point solver share. Plain structs, and no headers of
-// the CUDA runtime: any compiler compiles the host side, and the kernel becomes a cubin of its own.
+// What the host and the kernel of the interior-point solver share.
 namespace lplb::solvers {
 
-/// The sizes that are compiled. The matrix is padded to the next one; `threads` is the size of the
-/// block. NOTE: cmake/LplbMathDx.cmake has the same table, and cubins.h and cubins.cc a line for
-/// each size.
+/// The sizes that are compiled: a block has `lanes` threads for each row, and takes up to `rows`
+/// live ranks.
 struct IpmSize {
   int rows;
-  int threads;
+  int lanes;
 };
-inline constexpr IpmSize kIpmSizes[] = {{8, 32}, {16, 64}, {32, 128}, {64, 128}, {144, 512}};
+inline constexpr IpmSize kIpmSizes[] = {{8, 4}, {16, 4}, {32, 4}, {64, 4}, {144, 4}};
 inline constexpr int kMaxIpmVariables = 608;
+inline constexpr int kIpmReduced = 5;  // the most sums that a block makes at once
 inline constexpr int kMaxIpmExperts = kMaxIpmVariables / 2;
 
-/// Where everything is in the shared memory of a block, in doubles; the integers follow. This is
-/// the only copy of these offsets.
-struct IpmSharedLayout {
-  int matrix, right, base;             // [rows, rows], [2, rows], [rows]
-  int s, z, ds, dz, speed, fixed;      // [rows]
-  int x, r, dx, dr, d, part, q, mean;  // [variables]
-  int want;                            // [experts]
-  int scratch;                         // for reductions: two of [3 x warps]
-  int row, begin, end, owner;          // [variables]: int32, from `integers` on
-  int status;                          // of the factorisation
-  int integers;
-  int bytes;
-
-  LPLB_HOST_DEVICE constexpr IpmSharedLayout(int rows, int threads, int variables, int experts)
-      : matrix(0),
-        right(rows * rows),
-        base(right + 2 * rows),
-        s(base + rows),
-        z(s + rows),
-        ds(z + rows),
-        dz(ds + rows),
-        speed(dz + rows),
-        fixed(speed + rows),
-        x(fixed + rows),
-        r(x + variables),
-        dx(r + variables),
-        dr(dx + variables),
-        d(dr + variables),
-        part(d + variables),
-        q(part + variables),
-        mean(q + variables),
-        want(mean + variables),
-        scratch(want + experts),
-        row(0),
-        begin(variables),
-        end(2 * variables),
-        owner(3 * variables),
-        status(4 * variables),
-        integers(scratch + 6 * (threads / 32)),
-        bytes(8 * integers + 16 * variables + 16) {}
-};
-static_assert(IpmSharedLayout(144, 512, kMaxIpmVariables, kMaxIpmExperts).bytes <= 226 * 1024,
-              "the largest size fits a block of compute capability 9.0, which has 227 KiB");
+/// An entry of the table row_place: a variable, the first variable of its expert, and the number of
+/// the expert's variables less one.
+inline constexpr int kIpmPlaceBits = 10;
+inline constexpr int kIpmPlaceMask = (1 << kIpmPlaceBits) - 1;
+static_assert(kMaxIpmVariables <= kIpmPlaceMask + 1);
 
 enum class IpmOutcomeStatus : std::int32_t { kConverged, kLimit, kSingular };
 
@@ -79,20 +40,11 @@ struct IpmKernelArgs {
   std::int32_t num_rows;       // live ranks
   std::int32_t num_variables;  // places
   std::int32_t num_experts;
-  std::int32_t num_entries;  // num_rows (num_rows + 1) / 2
   std::int32_t num_colours;
 
   // What follows from the placement.
-  const double* speed;               // [num_rows], mean 1
-  const std::int32_t* row;           // [num_variables]
-  const std::int32_t* owner;         // [num_variables]: the expert
-  const std::int32_t* expert_begin;  // [num_experts + 1], into the variables
-  const std::int32_t* row_begin;     // [num_rows + 1], into row_variable
-  const std::int32_t* row_variable;  // [num_variables]: the variables of each row, ascending
-  const std::int32_t* entry;         // [num_entries]: row << 16 | column, column <= row
-  const std::int32_t* entry_begin;   // [num_entries + 1], into pair
-  const std::int32_t* pair;          // variable in the row << 16 | variable in the column
-  const std::int32_t* colour_begin;  // [num_colours + 1], into the experts: no two share a row
+  const double* speed;         // [num_rows], mean 1
+  const std::int32_t* tables;  // as IpmSharedLayout has them
 
   // What belongs to the instances.
   const std::int64_t* want;   // [instances, num_experts]
@@ -108,5 +60,71 @@ struct IpmKernelArgs {
   std::int32_t max_iterations;
   std::int32_t warm;
 };
+
+/// Where everything is in the shared memory of a block: doubles, and from `integers` on the tables,
+/// whose offsets are those of IpmKernelArgs::tables too. This is the only copy of these offsets.
+struct IpmSharedLayout {
+  int speed, right, z, dz;                  // [rows]
+  int pivot_rows;                           // [2, rows]
+  int entries;                              // [rows / lanes, threads]; later dx and dr
+  int dx, dr;                               // [variables]
+  int x, r, d, part, q;                     // [variables]
+  int inverse_x, inverse_r;                 // [variables]
+  int want, mean, dz_mean, inverse_weight;  // [experts]
+  int scratch;                              // for reductions: [2, kIpmReduced, warps]
+  int integers;
+
+  int row;           // [variables]
+  int owner;         // [variables]: the expert
+  int expert_begin;  // [experts + 1], into the variables
+  int row_begin;     // [num_rows + 1], into row_place
+  int row_place;     // [variables]: those of each row, ascending, with their experts
+  int colour_begin;  // [num_colours + 1], into the experts: no two of a colour share a row
+  int num_copied;    // integers
+  int bytes;
+
+  LPLB_HOST_DEVICE constexpr IpmSharedLayout(int rows, int lanes, const IpmKernelArgs& args)
+      : speed(0),
+        right(speed + rows),
+        z(right + rows),
+        dz(z + rows),
+        pivot_rows(dz + rows),
+        entries(pivot_rows + 2 * rows),
+        dx(entries),
+        dr(dx + args.num_variables),
+        x(entries + larger(rows * rows, 2 * args.num_variables)),
+        r(x + args.num_variables),
+        d(r + args.num_variables),
+        part(d + args.num_variables),
+        q(part + args.num_variables),
+        inverse_x(q + args.num_variables),
+        inverse_r(inverse_x + args.num_variables),
+        want(inverse_r + args.num_variables),
+        mean(want + args.num_experts),
+        dz_mean(mean + args.num_experts),
+        inverse_weight(dz_mean + args.num_experts),
+        scratch(inverse_weight + args.num_experts),
+        integers(scratch + 2 * kIpmReduced * (rows * lanes / 32)),
+        row(0),
+        owner(args.num_variables),
+        expert_begin(2 * args.num_variables),
+        row_begin(expert_begin + args.num_experts + 1),
+        row_place(row_begin + args.num_rows + 1),
+        colour_begin(row_place + args.num_variables),
+        num_copied(colour_begin + args.num_colours + 1),
+        bytes(8 * integers + 4 * num_copied) {}
+
+ private:
+  LPLB_HOST_DEVICE static constexpr int larger(int a, int b) { return a > b ? a : b; }
+};
+inline constexpr IpmKernelArgs kLargestIpm = [] {
+  IpmKernelArgs args{};
+  args.num_rows = 144;
+  args.num_variables = kMaxIpmVariables;
+  args.num_experts = args.num_colours = kMaxIpmExperts;
+  return args;
+}();
+static_assert(IpmSharedLayout(144, 4, kLargestIpm).bytes <= 226 * 1024,
+              "the largest size fits a block of compute capability 9.0, which has 227 KiB");
 
 }  // namespace lplb::solvers

@@ -2,55 +2,19 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <iterator>
+#include <utility>
 #include <vector>
 
-#include "solve/ipm/cholesky.h"
 #include "solve/ipm/finish.h"
 #include "solve/ipm/tables.h"
 #include "support/emulated_block.h"
 #include "support/instances.h"
 
-// Runs the kernel's source on the CPU, with our Cholesky in place of cuSolverDx's.
-#define LPLB_IPM_ROWS 16
-#define LPLB_IPM_THREADS 64
+// NOTE: this comes after the emulation, because it is compiled with it.
+#include "solve/ipm/kernel.cuh"
 
-namespace lplb::solvers {
-alignas(16) double shared[1 << 15];
-}
-
-#include "solve/ipm/kernel.cu"
-
-// cuSolverDx's matrices are stored by columns. The lower half is read.
-namespace lplb::emulated {
-constexpr Index kRows = LPLB_IPM_ROWS;
-
-std::vector<double> by_rows(const double* matrix) {
-  std::vector<double> rows(std::size_t{kRows} * kRows);
-  for (Index i = 0; i < kRows; ++i) {
-    for (Index j = 0; j <= i; ++j) rows[i * kRows + j] = matrix[j * kRows + i];
-  }
-  return rows;
-}
-}  // namespace lplb::emulated
-
-extern "C" void lplb_potrf(double* matrix, int* status) {
-  using lplb::emulated::kRows;
-  if (threadIdx.x != 0) return;
-  std::vector<double> rows = lplb::emulated::by_rows(matrix);
-  *status = lplb::solvers::cholesky(rows.data(), kRows) ? 0 : 1;
-  for (lplb::Index i = 0; i < kRows; ++i) {
-    for (lplb::Index j = 0; j <= i; ++j) matrix[j * kRows + i] = rows[i * kRows + j];
-  }
-}
-
-extern "C" void lplb_potrs(double* matrix, double* right) {
-  using lplb::emulated::kRows;
-  if (threadIdx.x != 0) return;
-  const std::vector<double> rows = lplb::emulated::by_rows(matrix);
-  lplb::solvers::cholesky_solve(rows.data(), kRows, right);
-  lplb::solvers::cholesky_solve(rows.data(), kRows, right + kRows);
-}
-
+// Runs the kernel's source on the CPU.
 namespace lplb::solvers {
 namespace {
 
@@ -85,13 +49,7 @@ class Emulator {
     args_.tolerance = options.tolerance;
     args_.max_iterations = options.max_iterations;
     args_.warm = options.warm_start;
-    emulated::run_block(LPLB_IPM_THREADS, [&] {
-      for (unsigned block = 0; block < outcome.size(); ++block) {
-        blockIdx.x = block;
-        lplb_ipm(args_);
-        __syncthreads();
-      }
-    });
+    launch_one_of(std::make_index_sequence<std::size(kIpmSizes)>());
   }
 
   std::vector<Load> take;
@@ -100,6 +58,27 @@ class Emulator {
   std::vector<double> kept;
 
  private:
+  template <std::size_t... kIndex>
+  void launch_one_of(std::index_sequence<kIndex...>) {
+    const auto launch_if = [this]<std::size_t kAt>() {
+      constexpr IpmSize kSize = kIpmSizes[kAt];
+      if (ipm_.size().rows == kSize.rows) launch_size<kSize.rows, kSize.lanes>();
+    };
+    (launch_if.template operator()<kIndex>(), ...);
+  }
+
+  template <int kRows, int kLanes>
+  void launch_size() {
+    std::vector<double> shared(static_cast<std::size_t>(ipm_.shared_bytes()) / sizeof(double) + 1);
+    emulated::run_block(kRows * kLanes, [&] {
+      for (unsigned block = 0; block < outcome.size(); ++block) {
+        blockIdx.x = block;
+        IpmBlock<kRows, kLanes>(args_, shared.data()).run();
+        __syncthreads();
+      }
+    });
+  }
+
   const Tables& tables_;
   std::size_t rows_;
   IpmTables ipm_;
@@ -144,15 +123,25 @@ void expect_as_on_the_cpu(const Placement& placement, const std::vector<std::vec
   }
 }
 
-TEST(IpmKernel, SolvesTheCubeAndTheHypercubeAsTheCpuDoes) {
-  for (const char* name : {"cube8x2", "hypercube16x2"}) {
+// One shape for each size. ThreadSanitizer has a thread of the system for each thread of the block.
+#ifdef __SANITIZE_THREAD__
+constexpr const char* kShapes[] = {"cube8x2", "hypercube16x2"};
+constexpr std::uint64_t kNumRandom = 6;
+#else
+constexpr const char* kShapes[] = {"cube8x2", "hypercube16x2", "torus8x4x2", "EP64+64", "EP72+144"};
+constexpr std::uint64_t kNumRandom = 60;
+#endif
+
+TEST(IpmKernel, SolvesEachSizeAsTheCpuDoes) {
+  for (const char* name : kShapes) {
+    SCOPED_TRACE(name);
     const auto workload = lplb::testing::make_workload(name, 3);
     expect_as_on_the_cpu(workload.placement, workload.loads);
   }
 }
 
 TEST(IpmKernel, SolvesRandomInstancesAsTheCpuDoes) {
-  for (std::uint64_t seed = 0; seed < 60; ++seed) {
+  for (std::uint64_t seed = 0; seed < kNumRandom; ++seed) {
     SCOPED_TRACE(seed);
     const Instance instance = lplb::testing::random_instance(seed, {.max_ranks = 16});
     expect_as_on_the_cpu(instance.placement, {instance.load});

@@ -25,20 +25,16 @@ class IpmTables {
  private:
   template <class T>
   void add(const std::vector<T>& table) {
-    begin_.push_back(integers_.size());
     integers_.insert(integers_.end(), table.begin(), table.end());
   }
   void add_colours(const SplitProblem::Tables& tables);
-  void add_matrix(const SplitProblem::Tables& tables);
 
   IpmSize size_{};
   int shared_bytes_ = 0;
-  std::int32_t num_rows_ = 0, num_variables_ = 0, num_experts_ = 0, num_entries_ = 0;
-  std::int32_t num_colours_ = 0;
+  std::int32_t num_rows_ = 0, num_variables_ = 0, num_experts_ = 0, num_colours_ = 0;
   std::vector<double> speed_;
   std::vector<std::int32_t> row_;
   std::vector<std::int32_t> integers_;
-  std::vector<std::size_t> begin_;  // where each table begins in integers_
 };
 
 }  // namespace lplb::solvers
