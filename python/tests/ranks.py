@@ -15,6 +15,9 @@ import torch
 
 import lplb
 
+#: Where the engines' tests have their tensors. On a GPU engines_gpu.py runs them, not pytest.
+DEVICE = torch.device(os.environ.get("LPLB_ENGINES_DEVICE", "cpu"))
+
 
 def child(function: Callable[..., None], rank: int, size: int, folder: str) -> None:
     """Runs one rank; its error goes to a file."""

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch._dynamo
 import torch.distributed as dist
+from ranks import DEVICE
 
 import lplb
 from lplb.engines import sglang as plugin
@@ -47,16 +48,17 @@ def metadata_of(maps: torch.Tensor) -> Any:
     layers, slots = maps.shape
     to_physical = torch.full((layers, EXPERTS, slots), -1)
     count = torch.zeros((layers, EXPERTS), dtype=torch.int64)
+    maps = maps.cpu()
     for layer, row in enumerate(maps.tolist()):
         for slot, expert in enumerate(row):
             to_physical[layer, expert, count[layer, expert]] = slot
             count[layer, expert] += 1
     return expert_location.ExpertLocationMetadata(
-        physical_to_logical_map=maps.clone(),
+        physical_to_logical_map=maps.clone().to(DEVICE),
         physical_to_logical_map_cpu=maps.clone(),
-        logical_to_all_physical_map=to_physical,
+        logical_to_all_physical_map=to_physical.to(DEVICE),
         logical_to_all_physical_map_cpu=to_physical.clone(),
-        logical_to_all_physical_map_num_valid=count,
+        logical_to_all_physical_map_num_valid=count.to(DEVICE),
         ep_size=dist.get_world_size(),
         logical_to_rank_dispatch_physical_map=None,
     )
@@ -109,7 +111,7 @@ class Rank:
             eplb_rebalance_num_iterations=3,
             expert_distribution_recorder_buffer_size=1,
         )
-        device = types.SimpleNamespace(device=torch.device("cpu"))
+        device = types.SimpleNamespace(device=DEVICE)
         pretended: dict[str, Any] = {
             "get_parallel": lambda: parallel,
             "get_exec": lambda: types.SimpleNamespace(moe=moe),
@@ -130,9 +132,10 @@ class Rank:
         sizes = expert_location.ModelConfigForExpertLocation(LAYERS, EXPERTS, None)
         expert_location.ModelConfigForExpertLocation.from_model_config = lambda config: sizes
         eplb_manager.get_global_expert_distribution_recorder = Recorder
-        nothing: Any = types.SimpleNamespace(empty_cache=lambda: None, synchronize=lambda: None)
         torch_: Any = torch
-        torch_.get_device_module = lambda device=None: nothing
+        if DEVICE.type == "cpu":
+            nothing: Any = types.SimpleNamespace(empty_cache=lambda: None, synchronize=lambda: None)
+            torch_.get_device_module = lambda device=None: nothing
         torch_._dynamo.config.disable = True  # what SGLang compiles runs as it is
         topk._is_cuda = True  # the branch with `lp`; no kernel is called in it
         topk.use_symmetric_memory = lambda *_, **__: contextlib.nullcontext()
@@ -155,13 +158,13 @@ class Rank:
         config = topk.TopKConfig(top_k=ids.shape[1] + shared, allow_routed_experts_capture=False)
         if shared:
             config.shared_experts = types.SimpleNamespace(num_shared_topk_slots=shared)
-        columns = torch.full((len(ids), shared), 99, dtype=ids.dtype)
+        columns = torch.full((len(ids), shared), 99, dtype=ids.dtype, device=ids.device)
         whole = torch.cat([ids, columns], 1)
         slots = topk._post_process_topk_ids(
             whole,
-            torch.ones(whole.shape),
+            torch.ones(whole.shape, device=ids.device),
             config,
-            torch.zeros((len(ids), EXPERTS)),
+            torch.zeros((len(ids), EXPERTS), device=ids.device),
             layer,
             valid,
             self.info(layer, is_draft),
@@ -186,7 +189,7 @@ class Rank:
         router.layer_id, router.is_draft = layer, is_draft
         router.topk_config = topk.TopKConfig(top_k=TOPK)
         router._apply_waterfill = lambda output, _num_tokens: output
-        router.empty_topk_output(torch.device("cpu"))
+        router.empty_topk_output(DEVICE)
 
     def routed_experts(self) -> Any:
         """A model, of which the weights of each layer's slots are asked."""
@@ -238,11 +241,12 @@ class Rank:
 
     def expect_right(self, layer: int, ids: torch.Tensor, slots: torch.Tensor) -> None:
         assert slots.shape == ids.shape and slots.dtype == ids.dtype
+        slots, ids = slots.cpu(), ids.cpu()
         held = self.held(layer)[slots.long().clamp(min=0)]
         assert torch.equal(torch.where(slots < 0, -1, held), ids.long())
 
     def expect_balanced(self, layer: int, ids: torch.Tensor, slots: torch.Tensor) -> None:
-        size = dist.get_world_size()
+        size, slots, ids = dist.get_world_size(), slots.cpu(), ids.cpu()
         load = torch.bincount(ids[ids >= 0].long(), minlength=EXPERTS)
         taken = torch.bincount(slots[slots >= 0].long() // (SLOTS // size), minlength=size)
         for counts in (load, taken):
@@ -259,7 +263,7 @@ def draw(seed: int, num_tokens: int) -> torch.Tensor:
         random.choice(EXPERTS, TOPK, replace=False, p=weight / weight.sum())
         for _ in range(num_tokens)
     ]
-    return torch.tensor(np.array(ids).reshape(num_tokens, TOPK), dtype=torch.int32)
+    return torch.tensor(np.array(ids).reshape(num_tokens, TOPK), dtype=torch.int32, device=DEVICE)
 
 
 __all__ = [

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from ranks import DEVICE
 
 import lplb
 from lplb.engines import vllm as plugin
@@ -90,19 +91,20 @@ def move_weights(old: Any, new: Any, weights: Any, _buffer: Any, _group: Any, *_
 
 def start() -> None:
     """Puts this process's group, and no GPU, into vLLM."""
-    torch_: Any = torch
-    torch_.Event = Event
+    if DEVICE.type == "cpu":
+        torch_: Any = torch
+        torch_.Event = Event
+        eplb_state.PIN_MEMORY = False
+        for module in (base_router, mega_moe):
+            module.eplb_map_to_physical_and_record = hash_and_record
     group = Group()
     for module in (parallel_state, eplb_state):
         for name in ("get_ep_group", "get_eplb_group"):
             setattr(module, name, lambda: group)
         module.get_node_count = lambda: 1
     parallel_state.get_tensor_model_parallel_rank = lambda: dist.get_rank()
-    eplb_state.PIN_MEMORY = False
     eplb_state.create_eplb_communicator = lambda **_: None
     eplb_state.rearrange_expert_weights_inplace = move_weights
-    for module in (base_router, mega_moe):
-        module.eplb_map_to_physical_and_record = hash_and_record
 
 
 def make_config(tp: int, dp: int, **options: Any) -> Any:
@@ -217,7 +219,7 @@ class Model:
         self.moe_layers = [kind(max_tokens) for _ in range(layers)]
         first = dist.get_rank() * self.num_local_physical_experts
         held = (first + torch.arange(self.num_local_physical_experts)) % EXPERTS
-        self.expert_weights = [[held.float()[:, None].clone()] for _ in range(layers)]
+        self.expert_weights = [[held.float()[:, None].to(DEVICE)] for _ in range(layers)]
 
     def set_eplb_state(self, load: Any, to_physical: Any, count: Any) -> None:
         for i, layer in enumerate(self.moe_layers):
@@ -236,7 +238,7 @@ class Name:
 
 def make_state(config: Any, *models: tuple[str, Model]) -> Any:
     """vLLM's EplbState of these models."""
-    state = eplb_state.EplbState(config, torch.device("cpu"))
+    state = eplb_state.EplbState(config, DEVICE)
     for name, model in models:
         state.add_model(model, Name(name))
     return state
@@ -250,11 +252,12 @@ def draw(seed: int, num_tokens: int, dtype: Any = torch.int32) -> torch.Tensor:
         random.choice(EXPERTS, TOPK, replace=False, p=weight / weight.sum())
         for _ in range(num_tokens)
     ]
-    return torch.tensor(np.array(rows).reshape(num_tokens, TOPK), dtype=dtype)
+    return torch.tensor(np.array(rows).reshape(num_tokens, TOPK), dtype=dtype, device=DEVICE)
 
 
 def everyone(mine: torch.Tensor) -> torch.Tensor:
-    """[ranks, ...]: the tensors of all ranks."""
+    """[ranks, ...]: the tensors of all ranks, on the CPU."""
+    mine = mine.cpu()
     told = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
     dist.all_gather(told, mine.contiguous())
     return torch.stack(told)
@@ -268,13 +271,14 @@ def weights_of(model: Model, layer: int) -> torch.Tensor:
 def expect_right(model: Model, layer: int, ids: torch.Tensor, slots: torch.Tensor) -> None:
     """Each entry goes to a slot that holds its expert; -1 stays -1."""
     assert slots.shape == ids.shape and slots.dtype == ids.dtype
+    slots, ids = slots.cpu(), ids.cpu()
     held = weights_of(model, layer)[slots.long().clamp(min=0)]
     assert torch.equal(torch.where(slots < 0, -1, held), ids.long())
 
 
 def rank_loads(slots: torch.Tensor, model: Model, same: bool) -> torch.Tensor:
     """[ranks]: the tokens of all ranks' batches."""
-    width = model.num_local_physical_experts
+    width, slots = model.num_local_physical_experts, slots.cpu()
     loads = torch.bincount(slots[slots >= 0].long() // width, minlength=dist.get_world_size())
     if not same:
         dist.all_reduce(loads)
@@ -283,7 +287,7 @@ def rank_loads(slots: torch.Tensor, model: Model, same: bool) -> torch.Tensor:
 
 def expect_balanced(model: Model, layer: int, ids: torch.Tensor, slots: torch.Tensor) -> None:
     """The largest rank load is the proven optimum: ranks with tokens of their own."""
-    load = torch.bincount(ids.flatten().long(), minlength=EXPERTS)
+    load = torch.bincount(ids.cpu().flatten().long(), minlength=EXPERTS)
     dist.all_reduce(load)
     held = weights_of(model, layer).numpy()
     best = lplb.solve(lplb.Placement(held, dist.get_world_size(), EXPERTS), load.numpy())

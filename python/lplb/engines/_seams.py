@@ -62,3 +62,15 @@ def check_signatures(expected: Mapping[str, str]) -> None:
         found = " ".join(inspect.signature(find(path)).parameters)
         if found != names:
             raise UnsupportedEngine(f"{path}: has parameters ({found}), expected ({names})")
+
+
+def first_slots(topk_ids: Any, logical_to_physical: Any) -> Any:
+    """The first slot of each entry's expert: what a captured graph takes if a map is stale.
+
+    topk_ids: [tokens, topk], -1 stays. logical_to_physical: [experts, replicas]. Only PyTorch's
+    own kernels run.
+    """
+    import torch
+
+    first = logical_to_physical[topk_ids.clamp(min=0).long(), 0]
+    return torch.where(topk_ids < 0, topk_ids, first.to(topk_ids.dtype))

@@ -16,6 +16,7 @@ from lplb.engines._seams import (
     check_signatures,
     check_version,
     find,
+    first_slots,
     is_on,
     logger,
 )
@@ -222,8 +223,7 @@ def to_physical(engines: Any, topk_ids: Any, info: Any, log2phy_prob: Any = None
         return choice.slots
     import torch
 
-    first = info.partial_logical_to_all_physical_map[topk_ids.clamp(min=0).long(), 0]
-    theirs = torch.where(topk_ids < 0, topk_ids, first.to(topk_ids.dtype))
+    theirs = first_slots(topk_ids, info.partial_logical_to_all_physical_map)
     return torch.where(choice.is_known, choice.slots, theirs)
 
 

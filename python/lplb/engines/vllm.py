@@ -17,6 +17,7 @@ from lplb.engines._seams import (
     check_signatures,
     check_version,
     find,
+    first_slots,
     is_on,
     logger,
 )
@@ -216,10 +217,11 @@ def map_and_record(
     if not model.check() and not captured:
         model.stale_batches += 1
         return engines(topk_ids, *maps, record_enabled, num_unpadded_tokens)
-    if captured:  # the replay decides
-        theirs = engines(topk_ids, *maps, torch.zeros_like(record_enabled), num_unpadded_tokens)
-        physical = torch.where(model.is_stale, theirs, physical)
     slots = physical.view(torch.int32) if physical.dtype == torch.uint32 else physical
+    if captured:  # the replay decides. NOTE: vLLM's kernel may not be loaded while it is captured.
+        theirs = first_slots(topk_ids.view(slots.dtype), logical_to_physical_map)
+        slots = torch.where(model.is_stale & (slots >= 0), theirs, slots)
+        physical = slots.view(topk_ids.dtype)
     counted = ((slots >= 0) & record_enabled).flatten()
     expert_load_view.scatter_add_(
         0, slots.clamp(min=0).flatten().long(), counted.to(expert_load_view.dtype)
