@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """lplb.replicate() of this project: the replicas are chosen for the batch, as UltraEP does.
 
-It runs on the CPU and is not timed: no planner does this on a GPU yet.
+It runs on the CPU and is not timed.
 """
 
 from __future__ import annotations
