@@ -9,6 +9,7 @@ the fullest rank has least. :func:`rebalance_experts`, :func:`place_homes` and
 from lplb import topology
 from lplb._calibrate import Calibration, CostPoint, calibrate, fit_cost
 from lplb._cost import CostModel
+from lplb._dynamic import Copies
 from lplb._homes import HomesPlacement, MoveRound, MoveSchedule, place_homes, schedule
 from lplb._lplb import Topology, cuda_info, version
 from lplb._placement import (
@@ -32,6 +33,7 @@ __version__ = version()
 
 __all__ = [
     "Calibration",
+    "Copies",
     "CopyCost",
     "CostModel",
     "CostPoint",

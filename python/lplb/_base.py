@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""What a planner is besides its batches: its copies, how it is shown, and how it ends."""
+"""What a planner is besides its batches: what it reports, its copies, and how it ends."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from lplb._batch import check_layer
 from lplb._gpu import GpuPath
+from lplb._host import HostPath
 from lplb._paths import Paths
+from lplb._results import ExchangeStats, PlannerStats, add_up
 from lplb._settings import Settings
 
 Self = TypeVar("Self", bound="PlannerBase")
@@ -20,6 +22,7 @@ class PlannerBase:
 
     _settings: Settings
     _paths: Paths
+    _host: HostPath
     _gpu: GpuPath
     _torch: Any
     _arguments: dict[str, Any]  # of the constructor, all but the placement
@@ -40,6 +43,48 @@ class PlannerBase:
 
     def close(self) -> None:
         raise NotImplementedError
+
+    @overload
+    def stats(self, layer: int | None = None, *, wait: Literal[True] = True) -> PlannerStats: ...
+
+    @overload
+    def stats(self, layer: int | None = None, *, wait: bool) -> PlannerStats | None: ...
+
+    def stats(self, layer: int | None = None, *, wait: bool = True) -> PlannerStats | None:
+        """Counters of one layer, or of all. On a GPU it waits for the stream.
+
+        With `wait=False` it does not wait: it asks for the counters after what is on the stream,
+        and returns the newest that have arrived, or None if none have.
+        """
+        found = self._paths.stats(self._stream(), self._layers(layer), wait)
+        return None if found is None else add_up(found)
+
+    def exchange_stats(self, layer: int | None = None) -> ExchangeStats:
+        """How counts travel between GPUs, and how the rounds of one layer, or of all, ended.
+
+        Waits for the stream.
+        """
+        return self._gpu.exchange_stats(self._stream(), self._layers(layer))
+
+    def load_history(self, layer: int | None = None) -> Any:
+        """The load of past batches on this rank: [num_layers, num_logical_experts], or one row.
+
+        float64, whole numbers unless they decay; rebalance_experts() takes the sum over the ranks.
+        If batches run on a GPU: a tensor there, copied on the current stream without waiting;
+        otherwise a NumPy array.
+        """
+        if not self._settings.keeps_history:
+            raise ValueError("keep_history: is False, expected True, a window or a decay")
+        if layer is not None:
+            self._layer(layer)
+        if self._gpu.planners:
+            return self._torch.load_history(self._gpu, layer)
+        return self._host.load_history(layer)
+
+    def clear_history(self) -> None:
+        """Forgets the history of all layers."""
+        self._host.clear_history()
+        self._gpu.clear_history(self._stream())
 
     def _copy_arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """The arguments that make a planner like this one, with its placements of now."""

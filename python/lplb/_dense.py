@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from lplb._arrays import describe
-from lplb._placement import Placement
 
 
 def _check(probs: Tensor, routing_map: Tensor, num_logical_experts: int) -> None:
@@ -32,12 +31,15 @@ def _check(probs: Tensor, routing_map: Tensor, num_logical_experts: int) -> None
 
 
 def run_dense(
-    run: Callable[[Tensor], Tensor], placement: Placement, probs: Tensor, routing_map: Tensor
+    run: Callable[[Tensor], Tensor],
+    num_logical: int,
+    num_physical: int,
+    probs: Tensor,
+    routing_map: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """`run` maps a topk_idx in place, and returns it."""
-    _check(probs, routing_map, placement.num_logical_experts)
-    num_tokens, num_logical = probs.shape
-    num_physical = placement.num_physical_experts
+    _check(probs, routing_map, num_logical)
+    num_tokens = probs.shape[0]
     experts = torch.arange(num_logical, dtype=torch.int32, device=probs.device)
     physical = run(torch.where(routing_map, experts, -1))
     # One more column takes what goes nowhere. A token's experts differ, and so do their slots.

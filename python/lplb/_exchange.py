@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lplb import _lplb
 from lplb._comm import TRANSPORTS
+from lplb._dynamic import DynamicSlots, facts_of_copies, shown_target
 from lplb._placement import Placement
 from lplb._settings import Settings
 
@@ -33,6 +34,10 @@ AGREED = (
     "transport",
     "staleness",
     "cost",
+    "dynamic_slots",
+    "copy_target",
+    "copy_min_tokens",
+    "copy_domains",
 )
 
 # Seconds that a rank waits for the others at least, however small `timeout` is.
@@ -330,6 +335,8 @@ def _first_difference(rank: int, other: int, where: str, mine: Any, theirs: Any)
 def _shown(name: str, value: int) -> str:
     if name == "cost":
         return f"a model with fingerprint {value:x}" if value else "None"
+    if name == "copy_target":
+        return shown_target(value)
     return f'"{TRANSPORTS[value]}"' if name == "transport" else str(value)
 
 
@@ -340,6 +347,7 @@ def facts_of(
     transport: str,
     staleness: int,
     cost: _lplb.CostModel | None,
+    dynamic: DynamicSlots,
 ) -> dict[str, int]:
     """What :meth:`Exchange.agree` compares."""
     return {
@@ -353,4 +361,5 @@ def facts_of(
         "transport": TRANSPORTS.index(transport),
         "staleness": staleness,
         "cost": 0 if cost is None else cost.fingerprint >> 1,
+        **facts_of_copies(dynamic),
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lplb._arrays import check_int
 from lplb._comm import check_transport, read_comm
 from lplb._cost import CostModel, native
+from lplb._dynamic import DynamicSlots
 from lplb._placement import Placement
 from lplb._settings import check_staleness, members_of
 
@@ -40,11 +41,19 @@ class Group:
         transport: str,
         staleness: int,
         cost: CostModel | None,
+        dynamic: DynamicSlots,
     ) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout: is {timeout}, expected more than 0 seconds")
         self.staleness = check_staleness(staleness, same_tokens)
-        self._facts = (solver, max_steps, check_transport(transport), self.staleness, native(cost))
+        self._facts = (
+            solver,
+            max_steps,
+            check_transport(transport),
+            self.staleness,
+            native(cost),
+            dynamic,
+        )
         self.comm = read_comm(comm, group)
         self.exchange: Exchange | None = None
         if self.comm.group is not None and not same_tokens:

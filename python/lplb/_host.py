@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lplb import _lplb
 from lplb._counts import AllCounts
+from lplb._dynamic import Copies, copies_of
 from lplb._placement import Placement
 from lplb._settings import Settings
 
@@ -40,7 +41,14 @@ class HostPath:
         # With same_tokens each rank maps the tokens as rank 0 would.
         rank, member = (0, 0) if settings.same_tokens else (settings.rank, settings.member)
         self._planners = [
-            _lplb.HostPlanner(p, rank, member, len(settings.members), *settings.limits)
+            _lplb.HostPlanner(
+                p,
+                rank,
+                member,
+                len(settings.members),
+                *settings.limits,
+                settings.dynamic.native if settings.dynamic.slots else None,
+            )
             for p in placements
         ]
         self._rounds: list[HostRounds] = []
@@ -96,6 +104,10 @@ class HostPath:
             if self._rounds or self._is_alone:
                 raise
             raise ValueError(f"all_counts: {error}") from None  # the caller gave them
+
+    def copies(self, layer: int, placement: Placement) -> Copies:
+        """The copies of the layer's latest batch. `placement` is the layer's."""
+        return copies_of(placement, self._settings.dynamic, *self._planners[layer].copies())
 
     def quotas(self, layer: int) -> tuple[NDArray[Any], ...]:
         """The split of the layer's latest batch, as the fields of Quotas."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Literal, cast, overload
+from typing import Any, cast
 
 from lplb import _lplb
 from lplb._arrays import check_int
 from lplb._base import PlannerBase
 from lplb._cost import CostModel
+from lplb._dynamic import Copies, dynamic_slots_of
 from lplb._group import Group
 from lplb._names import AnySolverName, BackendName, TransportName
 from lplb._paths import Paths
 from lplb._placement import Placement
-from lplb._results import ExchangeStats, PlannerStats, Quotas, add_up
+from lplb._results import Quotas
 from lplb._settings import (
     Settings,
     as_layers,
@@ -41,6 +42,7 @@ class Planner(PlannerBase):
     |---|---|
     | Placement | placement, num_layers, num_topk, max_tokens, max_redundants |
     | Split | solver, max_steps, cost |
+    | Copies | dynamic_slots, copy_target, copy_min_tokens, copy_domains |
     | Group and exchange | rank, group, same_tokens, transport, comm, timeout, staleness |
     | History | keep_history, window, decay |
     | GPU | backend, quotas, checks |
@@ -68,6 +70,17 @@ class Planner(PlannerBase):
         What tokens cost, the same on all ranks: each batch is split so that the largest cost of a
         rank is small, in place of its largest load. So one planner serves prefill and decode
         (docs/time.md). Packed rows then have num_logical_experts integers; on a GPU no staleness.
+    dynamic_slots : int
+        S, 0 to 8: from 1 on, each batch has copies of experts in S dynamic slots a rank, as
+        :func:`replicate` chooses them (docs/replicas.md). Physical ids are then
+        rank * (M + S) + slot, with M main slots; copies() says what the dynamic slots hold. Packed
+        rows have num_logical_experts integers. On the CPU only; without cost and staleness.
+    copy_target : float
+        Copies are made until no rank has more than this multiple of the mean load: 1 to 1000.
+    copy_min_tokens : int
+        What a copy carries at least.
+    copy_domains : int
+        Copies stay among num_ranks / copy_domains consecutive ranks.
     rank : int, optional
         The rank in the placement whose tokens run() gets. With `group` it follows from this
         process's rank in the group.
@@ -158,6 +171,10 @@ class Planner(PlannerBase):
         solver: AnySolverName = "auto",
         max_steps: int = -1,
         cost: CostModel | None = None,
+        dynamic_slots: int = 0,
+        copy_target: float = 1.0,
+        copy_min_tokens: int = 1,
+        copy_domains: int = 1,
         rank: int | None = None,
         group: Any = None,
         same_tokens: bool = False,
@@ -174,8 +191,18 @@ class Planner(PlannerBase):
     ) -> None:
         placements = as_layers(placement, num_layers)
         first = placements[0]
+        dynamic = dynamic_slots_of(dynamic_slots, copy_target, copy_min_tokens, copy_domains)
         self._group = Group(
-            group, comm, timeout, same_tokens, solver, max_steps, transport, staleness, cost
+            group,
+            comm,
+            timeout,
+            same_tokens,
+            solver,
+            max_steps,
+            transport,
+            staleness,
+            cost,
+            dynamic,
         )
         self._group.agree(placements)
         members = self._group.members(placements)
@@ -205,6 +232,7 @@ class Planner(PlannerBase):
             keeps_split=quotas,
             checks=checks,
             cost=cost,
+            dynamic=dynamic,
         )
         self._paths = Paths(self._settings, placements, self._group)
         self._host, self._gpu = self._paths.host, self._paths.gpu
@@ -315,6 +343,8 @@ class Planner(PlannerBase):
 
         The tables are on the tokens' device. PyTorch and NumPy; on a GPU with Planner(quotas=True).
         """
+        if self._settings.dynamic.slots:
+            raise ValueError("dynamic_slots: run_quotas() has no tables for them, expected 0")
         found: tuple[Any, Quotas] = self._adapter(topk_idx).run_quotas(
             self._paths, topk_idx, out, num_valid_tokens, layer, all_counts
         )
@@ -348,7 +378,10 @@ class Planner(PlannerBase):
         def run_in_place(topk_idx: Any) -> Any:
             return self.run(topk_idx, topk_idx, layer=layer, all_counts=all_counts)
 
-        return _dense.run_dense(run_in_place, self.placement(layer), probs, routing_map)
+        num_physical = self._settings.num_physical(self.placement(layer))
+        return _dense.run_dense(
+            run_in_place, self.num_logical_experts, num_physical, probs, routing_map
+        )
 
     def count(self, topk_idx: Any, num_valid_tokens: Any = None, *, layer: int = 0) -> Any:
         """This rank's row of `all_counts`, for an exchange of the caller's own: [packed_size].
@@ -356,6 +389,19 @@ class Planner(PlannerBase):
         int32 on a GPU (PyTorch, on the current stream), int64 on the CPU.
         """
         return self._adapter(topk_idx).count(self._paths, topk_idx, num_valid_tokens, layer)
+
+    def copies(self, layer: int = 0) -> Copies:
+        """With dynamic slots: what they hold for the layer's last batch, and what must travel.
+
+        ValueError if there are none.
+        """
+        if not self._settings.dynamic.slots:
+            raise ValueError("dynamic_slots: is 0, expected at least 1")
+        return self._host.copies(self._layer(layer), self.placement(layer))
+
+    def slot_experts(self, layer: int = 0) -> Any:
+        """copies(layer).slot_expert: [num_ranks, S] int32, -1 for unused slots."""
+        return self.copies(layer).slot_expert
 
     def update_placement(
         self, placement: Placement | Sequence[Placement], *, layer: int | None = None
@@ -389,28 +435,6 @@ class Planner(PlannerBase):
         """
         self._gpu.join()
 
-    @overload
-    def stats(self, layer: int | None = None, *, wait: Literal[True] = True) -> PlannerStats: ...
-
-    @overload
-    def stats(self, layer: int | None = None, *, wait: bool) -> PlannerStats | None: ...
-
-    def stats(self, layer: int | None = None, *, wait: bool = True) -> PlannerStats | None:
-        """Counters of one layer, or of all. On a GPU it waits for the stream.
-
-        With `wait=False` it does not wait: it asks for the counters after what is on the stream,
-        and returns the newest that have arrived, or None if none have.
-        """
-        found = self._paths.stats(self._stream(), self._layers(layer), wait)
-        return None if found is None else add_up(found)
-
-    def exchange_stats(self, layer: int | None = None) -> ExchangeStats:
-        """How counts travel between GPUs, and how the rounds of one layer, or of all, ended.
-
-        Waits for the stream.
-        """
-        return self._gpu.exchange_stats(self._stream(), self._layers(layer))
-
     def close(self) -> None:
         """Frees what the planner has on the GPU; no batch runs there afterwards.
 
@@ -422,23 +446,3 @@ class Planner(PlannerBase):
         the exchange's memory, exchange_stats().bytes, stays allocated until the process ends.
         """
         self._gpu.close()
-
-    def load_history(self, layer: int | None = None) -> Any:
-        """The load of past batches on this rank: [num_layers, num_logical_experts], or one row.
-
-        float64, whole numbers unless they decay; rebalance_experts() takes the sum over the ranks.
-        If batches run on a GPU: a tensor there, copied on the current stream without waiting;
-        otherwise a NumPy array.
-        """
-        if not self._settings.keeps_history:
-            raise ValueError("keep_history: is False, expected True, a window or a decay")
-        if layer is not None:
-            self._layer(layer)
-        if self._gpu.planners:
-            return self._torch.load_history(self._gpu, layer)
-        return self._host.load_history(layer)
-
-    def clear_history(self) -> None:
-        """Forgets the history of all layers."""
-        self._host.clear_history()
-        self._gpu.clear_history(self._stream())

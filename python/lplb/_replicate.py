@@ -74,6 +74,7 @@ class Replication:
     physical_load: Any
     saved_us: float
     exposed_us: float
+    _num_domains: int = field(repr=False)
     _placement: Placement = field(repr=False)
     _load: Any = field(repr=False)
     _options: _lplb.ReplicateOptions = field(repr=False)
@@ -83,6 +84,23 @@ class Replication:
     def imbalance(self) -> float:
         """As :func:`imbalance` of the placement; 1.0 is perfect."""
         return _lplb.imbalance(self._replication.rank_load, self._placement)
+
+    def redundancy_mapping(self) -> Any:
+        """The copies as DeepEP 2.5 takes them, [num_ranks, S] int32; -1: unused.
+
+        Source rank * M + main slot there, with ranks numbered within a domain.
+        """
+        mapping = _lplb.replication_mapping(self._placement, self._replication, self._num_domains)
+        return like(self.slot_expert, mapping.reshape(tuple(self.slot_expert.shape)))
+
+    def experts_to_copy(self, columns: int) -> Any:
+        """The copies as Megatron-LM's pull request 7450 takes them: [num_ranks, columns] int32.
+
+        slot_expert, and -1 in further columns. Megatron has num_logical_experts / num_ranks.
+        """
+        num_ranks = self._placement.num_ranks
+        padded = _lplb.experts_to_copy(self._replication, num_ranks, columns)
+        return like(self.slot_expert, padded.reshape(num_ranks, -1))
 
     def verify(self) -> None:
         """Checks copies, split and proof from first principles. RuntimeError if one is wrong."""
@@ -164,6 +182,7 @@ def replicate(
         like(load, plan.physical_load),
         plan.saved_us,
         plan.exposed_us,
+        check_int(num_domains, "num_domains"),
         placement,
         tokens,
         options,

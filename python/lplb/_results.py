@@ -23,6 +23,8 @@ class PlannerStats:
         split by.
     out_of_range : int
         Ids that were bad input.
+    copies : int
+        With dynamic slots: copies of experts, over all ranks.
     overflows, bad_counts, lost : int
         Why batches were degraded: the counts of all ranks sum past 2^31 - 1; a count was negative,
         or of another placement; the counts of a rank did not come.
@@ -43,6 +45,7 @@ class PlannerStats:
     degraded: int = 0
     unplanned: int = 0
     out_of_range: int = 0
+    copies: int = 0
     overflows: int = 0
     bad_counts: int = 0
     bad_valid: int = 0

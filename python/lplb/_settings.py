@@ -10,6 +10,7 @@ from typing import Any
 from lplb import _lplb
 from lplb._arrays import check_int, describe
 from lplb._cost import CostModel, native
+from lplb._dynamic import DynamicSlots
 from lplb._placement import Placement, check_placement
 
 
@@ -50,6 +51,7 @@ class Settings:
     checks: bool
     #: What tokens cost; None: batches are split by tokens.
     cost: CostModel | None
+    dynamic: DynamicSlots
 
     def __post_init__(self) -> None:
         if self.backend not in ("auto", "cpu", "cuda"):
@@ -62,21 +64,34 @@ class Settings:
                 f"max_tokens: is {self.max_tokens}, expected at most "
                 f"{(2**31 - 1) // self.num_topk} of {self.num_topk} entries each"
             )
+        if self.dynamic.slots and self.backend == "cuda":
+            raise ValueError('backend: is "cuda" with dynamic_slots, expected "auto" or "cpu"')
+        if self.dynamic.slots and self.keeps_split:
+            raise ValueError("quotas: is True with dynamic_slots, expected False")
+
+    @property
+    def counts_each(self) -> bool:
+        """A count for each expert is exchanged, not a sum over those with one replica."""
+        return self.cost is not None or self.dynamic.slots != 0
 
     @property
     def max_counts(self) -> int:
         """No placement that the planner can take has a larger packed_size."""
-        if self.cost is not None:
+        if self.counts_each:
             return self.num_logical_experts
         return min(self.num_logical_experts, self.max_redundants) + self.num_ranks
 
     def packed_size(self, placement: Placement) -> int:
-        """The number of integers that a rank sends: a count for each expert if costs are known."""
-        return placement.packed_size if self.cost is None else self.num_logical_experts
+        """The number of integers that a rank sends."""
+        return self.num_logical_experts if self.counts_each else placement.packed_size
+
+    def num_physical(self, placement: Placement) -> int:
+        """The number of physical ids."""
+        return placement.num_physical_experts + placement.num_ranks * self.dynamic.slots
 
     def pack(self, placement: Placement, counts: Any) -> Any:
         """A rank's counts of all experts, [num_logical], as they are sent."""
-        return placement.pack(counts, self.cost is not None)
+        return placement.pack(counts, self.counts_each)
 
     @property
     def member(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lplb._arrays import check_int
 from lplb._cost import native
+from lplb._dynamic import dynamic_slots_of
 from lplb._placement import Placement
 from lplb._planner import Planner
 from lplb._settings import as_layers, check_placements
@@ -68,6 +69,12 @@ class SharedPlanner:
             )
         self._solver = options.get("solver", "auto"), options.get("max_steps", -1)
         self._cost = native(options.get("cost"))
+        self._dynamic = dynamic_slots_of(
+            options.get("dynamic_slots", 0),
+            options.get("copy_target", 1.0),
+            options.get("copy_min_tokens", 1),
+            options.get("copy_domains", 1),
+        )
         self._agree(placements)
         # All ranks of a block plan as its first one would.
         first = self._exchange.rank * self.shared_by
@@ -77,7 +84,8 @@ class SharedPlanner:
     def _agree(self, placements: Sequence[Placement]) -> None:
         from lplb._exchange import facts_of
 
-        self._exchange.agree(facts_of(placements, *self._solver, "auto", 0, self._cost), placements)
+        facts = facts_of(placements, *self._solver, "auto", 0, self._cost, self._dynamic)
+        self._exchange.agree(facts, placements)
 
     def run(
         self, topk_idx: Any, out: Any = None, num_valid_tokens: Any = None, *, layer: int = 0

@@ -79,13 +79,13 @@ class HostPlanner {
   HostPlanner(const Placement& placement, Index rank, Index member, Index num_members,
               std::int64_t max_tokens, Index num_topk, const std::string& solver,
               std::int64_t max_steps, Index max_redundants, Index staleness, Index window,
-              double decay, const CostModel* cost)
+              double decay, const CostModel* cost, const ReplicateOptions* copies)
       : rank_(rank),
         singles_(singles_of(cost)),
         exchange_(std::make_shared<PythonExchange>(num_members, member)),
         planner_(placement, rank_,
                  planner_options(max_tokens * num_topk, 1, solver, max_steps, max_redundants,
-                                 staleness, cost),
+                                 staleness, cost, copies),
                  exchange_),
         history_(placement.num_logical_experts, {window, decay}),
         counts_(static_cast<std::size_t>(placement.num_logical_experts)) {}
@@ -115,8 +115,20 @@ class HostPlanner {
     s.unplanned += std::exchange(s.degraded, 0);
     const double max_load = locked(mutex_, [&] { return planner_.last_split().max_load; });
     Facts d = planner_facts(s);
+    d["copies"] = s.copies;
     d["last_max_load"] = s.solved == 0 ? 0 : max_load;
     return d;
+  }
+
+  /// The copies of the last batch, and is_new [num_ranks * S].
+  nb::typed<nb::tuple, Replication, ArrayOut<std::uint8_t>> copies() {
+    Replication plan;
+    std::vector<std::uint8_t> is_new;
+    locked(mutex_, [&] {
+      plan = planner_.last_copies();
+      is_new.assign(planner_.slot_is_new().begin(), planner_.slot_is_new().end());
+    });
+    return nb::make_tuple(std::move(plan), to_array(std::move(is_new)));
   }
 
   Tables quotas(Index max_replicas) {
@@ -190,14 +202,16 @@ class HostPlanner {
 void bind_planner(nb::module_& m) {
   nb::class_<HostPlanner>(m, "HostPlanner")
       .def(nb::init<const Placement&, Index, Index, Index, std::int64_t, Index, const std::string&,
-                    std::int64_t, Index, Index, Index, double, const CostModel*>(),
+                    std::int64_t, Index, Index, Index, double, const CostModel*,
+                    const ReplicateOptions*>(),
            "placement"_a, "rank"_a, "member"_a, "num_members"_a, "max_tokens"_a, "num_topk"_a,
            "solver"_a, "max_steps"_a, "max_redundants"_a, "staleness"_a, "window"_a, "decay"_a,
-           "cost"_a.none())
+           "cost"_a.none(), "copies"_a.none())
       .def("run", &HostPlanner::run, "topk_idx"_a, "id_bytes"_a, "num_entries"_a, "num_valid"_a,
            "physical_idx"_a, "remember"_a, "exchange"_a.none())
       .def("update_placement", &HostPlanner::update_placement, "placement"_a)
       .def("stats", &HostPlanner::stats)
+      .def("copies", &HostPlanner::copies)
       .def("quotas", &HostPlanner::quotas, "max_replicas"_a)
       .def("history", &HostPlanner::history)
       .def("clear_history", &HostPlanner::clear_history);

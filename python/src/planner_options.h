@@ -10,8 +10,8 @@ namespace lplb::python {
 
 inline PlannerOptions planner_options(std::int64_t max_tokens, Index num_topk,
                                       const std::string& solver, std::int64_t max_steps,
-                                      Index max_redundants, Index staleness,
-                                      const CostModel* cost) {
+                                      Index max_redundants, Index staleness, const CostModel* cost,
+                                      const ReplicateOptions* copies = nullptr) {
   PlannerOptions options;
   options.max_tokens = max_tokens;
   options.num_topk = num_topk;
@@ -20,6 +20,10 @@ inline PlannerOptions planner_options(std::int64_t max_tokens, Index num_topk,
   options.max_redundants = max_redundants;
   options.staleness = staleness;
   if (cost != nullptr) options.cost = *cost;
+  if (copies != nullptr) {
+    options.dynamic_slots = copies->dynamic_slots;
+    options.replicate = *copies;
+  }
   return options;
 }
 

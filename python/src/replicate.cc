@@ -57,6 +57,18 @@ void bind_replicate(nb::module_& m) {
         return verify_replication(placement, span_of(load), options, replication);
       },
       "placement"_a, "load"_a, "options"_a, "replication"_a);
+  m.def(
+      "replication_mapping",
+      [](const Placement& placement, const Replication& replication, Index num_domains) {
+        return to_array(redundancy_mapping(placement, replication, num_domains));
+      },
+      "placement"_a, "replication"_a, "num_domains"_a);
+  m.def(
+      "experts_to_copy",
+      [](const Replication& replication, Index num_ranks, Index columns) {
+        return to_array(experts_to_copy(replication, num_ranks, columns));
+      },
+      "replication"_a, "num_ranks"_a, "columns"_a);
 }
 
 }  // namespace lplb::python

@@ -84,7 +84,7 @@ def test_help_shows_the_parameters() -> None:
     signature = inspect.signature(lplb.Planner)
     wanted = list(inspect.signature(lplb.Planner.__init__).parameters.values())[1:]
     assert list(signature.parameters.values()) == wanted
-    assert len(wanted) == 21 and wanted[0].name == "placement"
+    assert len(wanted) == 25 and wanted[0].name == "placement"
     assert signature.parameters["transport"].default == "auto"
     text = pydoc.plain(pydoc.render_doc(lplb.Planner))
     assert "*args" not in text and text.count("transport: 'TransportName' = 'auto'") >= 2
@@ -93,7 +93,7 @@ def test_help_shows_the_parameters() -> None:
 def test_the_docstring_has_all_parameters_in_groups() -> None:
     text = inspect.getdoc(lplb.Planner) or ""
     wanted = list(inspect.signature(lplb.Planner).parameters)
-    groups = "Placement|Split|Group and exchange|History|GPU"
+    groups = "Placement|Split|Copies|Group and exchange|History|GPU"
     rows = re.findall(rf"^\| ({groups}) \| (.*) \|$", text, re.M)
     assert [name for _, names in rows for name in names.split(", ")] == wanted
     assert [group for group, _ in rows] == groups.split("|")

@@ -205,7 +205,7 @@ def test_simulate_copies_experts_for_each_batch() -> None:
     assert none["copies"] is None
     assert copied["imbalance"]["mean"] < none["imbalance"]["mean"]
     assert copied["copies"]["mean_bytes"] == 1000 * copied["copies"]["mean"] > 0
-    fewer = lplb.simulate(trace, copy_target=1.4, **options).policy("none+dynamic:2")
+    fewer = lplb.simulate(trace, copy_target=3.0, **options).policy("none+dynamic:2")
     assert fewer["copies"]["mean"] < copied["copies"]["mean"]
     heavy = lplb.simulate(trace, copy_min_tokens=10**9, **options).policy("none+dynamic:2")
     alone = lplb.simulate(trace, copy_domains=8, **options).policy("none+dynamic:2")
