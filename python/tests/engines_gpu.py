@@ -88,6 +88,9 @@ ABSENT = [
     "pycountry",
     "sgl_kernel",
     "tvm_ffi",
+    "vllm._C",
+    "vllm._C_stable_libtorch",
+    "vllm._moe_C",
     "xgrammar",
 ]
 
@@ -156,6 +159,7 @@ def run_rank(section: str, rank: int, size: int, folder: str) -> int:
     import torch
 
     absent.do_without(ABSENT)
+    absent.do_without_operators(["_C", "_moe_C"])
     torch.cuda.set_device(rank if section == "deep_ep" else 0)
     if section != "deep_ep":  # which makes its group itself, of NCCL
         torch.distributed.init_process_group(

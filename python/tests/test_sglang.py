@@ -202,6 +202,20 @@ def test_a_missing_hook_is_noticed(tmp_path: pathlib.Path) -> None:
     run(check_unhooked, 2, tmp_path)
 
 
+def check_scaled(rank: int, size: int, _folder: str) -> None:
+    begin()
+    server = s.Rank()
+    server.map(0, s.draw(rank, 20))
+    more = (torch.arange(16) % s.EXPERTS).repeat(s.LAYERS, 1)
+    s.expert_location.set_global_expert_location_metadata(s.metadata_of(more), True)
+    with pytest.raises(UnsupportedEngine, match="layer 0 has 16 slots .* restart SGLang to scale"):
+        s.moe_ep_setup.init_lplb_solvers(model_config=server.model)
+
+
+def test_a_server_that_scales_is_refused(tmp_path: pathlib.Path) -> None:
+    run(check_scaled, 2, tmp_path)
+
+
 def check_placements(rank: int, size: int, folder: str) -> None:
     patch = pytest.MonkeyPatch()
     steps = torch.tensor([[[90, 10, 20, 20, 5, 5, 5, 5]] * 2] * 3)

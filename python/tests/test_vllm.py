@@ -49,6 +49,11 @@ def check_own_tokens(rank: int, size: int, _folder: str) -> None:
                 want = torch.bincount(slots.flatten(), minlength=len(view))
                 assert torch.equal(view, want.int()), "recorded"
                 view.zero_()
+    # The type of ids that DeepEP's kernels take.
+    ids = v.draw(3 + rank, 12)
+    slots = main.moe_layers[0].map(ids.view(torch.uint32))
+    assert slots.dtype == torch.uint32
+    v.expect_right(main, 0, ids, slots.view(torch.int32))
     # A rank without tokens, and padding.
     ids = v.draw(1, 0 if rank else 6)
     ids[3:] = -1
