@@ -91,6 +91,7 @@ ABSENT = [
     "vllm._C",
     "vllm._C_stable_libtorch",
     "vllm._moe_C",
+    "vllm.vllm_flash_attn",
     "xgrammar",
 ]
 
@@ -119,6 +120,9 @@ def pack(folder: pathlib.Path, wheel: str) -> None:
 
 
 def keep(name: str) -> bool:
+    """NOTE: vllm_flash_attn raises without its libraries; an empty module takes its place."""
+    if name.startswith("vllm/vllm_flash_attn/"):
+        return False
     return name.endswith(".py") or ".dist-info/" in name
 
 
