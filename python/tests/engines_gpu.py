@@ -7,11 +7,14 @@ usage: engines_gpu.py --pack FOLDER --wheel LPLB_WHEEL    where PyPI can be reac
 
 Sections, each of them in processes of its own:
 
-    deep_ep  V1, V2 and an MPI communicator: how far they start, and what LPLB makes of their
-             objects; in one process, or in two if there are two GPUs
-    vllm     vLLM's own router, EPLB state and Triton kernel, in two processes on one GPU
-    sglang   SGLang's own dispatch and EPLB manager, in the same way
-    time     what the hook takes on the host and on the GPU, in vLLM's router, beside vLLM's kernel
+    vllm         vLLM's own router, EPLB state and Triton kernel, in two processes on one GPU
+    sglang       SGLang's own dispatch and EPLB manager, in the same way
+    time         what the hook takes on the host and on the GPU, in vLLM's router, and what vLLM's
+                 own kernel takes there
+    deep_ep_v1   DeepEP's Buffer: how far it starts, and what LPLB makes of it; in one process, or
+                 in two if there are two GPUs
+    deep_ep_v2   the same with ElasticBuffer
+    deep_ep_mpi  a Buffer with an MPI communicator, in one process
 
 That machine needs Python 3.12, PyTorch for CUDA 13 with Triton and torchvision, transformers and
 pytest. A module that is missing there is replaced by an empty one (absent.py). Each section ends in
@@ -21,6 +24,7 @@ a line "passed NAME" or "failed NAME"; the status is 1 if one failed.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import pathlib
 import subprocess
@@ -32,8 +36,9 @@ import traceback
 import zipfile
 
 TESTS = pathlib.Path(__file__).resolve().parent
-SECTIONS = {"deep_ep": 1, "vllm": 2, "sglang": 2, "time": 1}  # with their processes
-SECONDS = 150  # that a section may take
+# With their processes; 0: as many as there are GPUs, at most two.
+SECTIONS = {"vllm": 2, "sglang": 2, "time": 1, "deep_ep_v1": 0, "deep_ep_v2": 0, "deep_ep_mpi": 1}
+SECONDS = 120  # that a section may take
 ENGINES = ("sglang==0.5.23", "vllm==0.33.0", "sgl-deep-ep==0.1.2.post1")
 # What such a machine seldom has of scripts/requirements-engines.txt; larger packages are absent.
 CARRIED = [
@@ -128,9 +133,7 @@ def keep(name: str) -> bool:
 
 def run_section(section: str, site: str) -> bool:
     """Runs the processes of a section; prints what they print."""
-    size = SECTIONS[section]
-    if section == "deep_ep":
-        size = min(gpus(), 2)
+    size = SECTIONS[section] or min(gpus(), 2)
     paths = os.pathsep.join([site, str(TESTS), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "LPLB_ENGINES_DEVICE": "cuda"}
     run = [sys.executable, "-W", "ignore", __file__]
@@ -164,8 +167,10 @@ def run_rank(section: str, rank: int, size: int, folder: str) -> int:
 
     absent.do_without(ABSENT)
     absent.do_without_operators(["_C", "_moe_C"])
-    torch.cuda.set_device(rank if section == "deep_ep" else 0)
-    if section != "deep_ep":  # which makes its group itself, of NCCL
+    faulthandler.enable()
+    deep_ep = section.startswith("deep_ep")
+    torch.cuda.set_device(rank if deep_ep else 0)
+    if not deep_ep:  # they make their group themselves, of NCCL
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size
         )
@@ -203,6 +208,8 @@ def main() -> int:
         return 0
     if options.packages is None:
         parser.error("expected --pack or --packages")
+    if gpus() == 0:
+        parser.error("PyTorch sees no GPU")
     with tempfile.TemporaryDirectory() as temporary:
         with tarfile.open(options.packages / "engines.tar.gz") as archive:
             archive.extractall(temporary, filter="data")

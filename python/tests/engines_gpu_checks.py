@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import ctypes
 import glob
+import importlib
 import os
-import pathlib
 import statistics
 import sys
 import time
@@ -68,11 +68,11 @@ def check_vllm(rank: int, size: int, _folder: str) -> None:
             assert torch.equal(model_state.expert_load_pass[layer], want), "recorded"
 
     expect(1, True)
-    new = torch.roll(model_state.physical_to_logical_map, 1, 1).clone()
+    new = torch.roll(model_state.physical_to_logical_map.cpu(), 1, 1)  # vLLM's are there too
     v.move_weights(None, new, model.expert_weights, None, None)
     eplb_state._commit_eplb_maps(model_state, new)
     expect(2, True)
-    moved = torch.roll(new, 5, 1).clone()
+    moved = torch.roll(new, 5, 1)
     v.move_weights(None, moved, model.expert_weights, None, None)
     commit(model_state, moved)  # not through LPLB
     expect(3, False)
@@ -209,36 +209,45 @@ def check_time(_rank: int, _size: int, _folder: str) -> None:
             print(f"  {tokens:5} tokens  {name}  {figures[0]:7.1f}  {figures[1]:7.1f}", flush=True)
 
 
-def check_deep_ep(rank: int, size: int, folder: str) -> None:
-    """DeepEP's own objects, as far as they start; then LPLB's planner with them."""
+def check_deep_ep_v1(rank: int, size: int, folder: str) -> None:
+    start_nccl(rank, size, folder)
+    group: Any = dist.group.WORLD
+    buffer = attempt("V1 Buffer", lambda: deep_ep().Buffer(group, 1 << 28, explicitly_destroy=True))
+    if buffer is not None:
+        use_buffer("V1", buffer)
+
+
+def check_deep_ep_v2(rank: int, size: int, folder: str) -> None:
+    start_nccl(rank, size, folder)
+    options: dict[str, Any] = {"num_bytes": 1 << 28, "explicitly_destroy": True}
+    buffer = attempt(
+        "V2 ElasticBuffer", lambda: deep_ep().ElasticBuffer(dist.group.WORLD, **options)
+    )
+    if buffer is not None:
+        use_buffer("V2", buffer)
+
+
+def check_deep_ep_mpi(rank: int, size: int, folder: str) -> None:
+    """Its `group` is not one of PyTorch's: LPLB says so, and takes one that is given."""
+    start_nccl(rank, size, folder)
+    buffer = attempt("V1 Buffer with comm=", make_by_mpi)
+    if buffer is None:
+        return
+    try:
+        lplb.Planner(placement(), comm=buffer)
+    except TypeError as error:
+        print(f"  lplb.Planner(comm=V1 of MPI): {error}")
+        assert "expected the argument group too" in str(error)
+    else:
+        raise AssertionError("an MPI communicator was taken for a group")
+    use_buffer("V1 of MPI, with group=", buffer, dist.group.WORLD)
+
+
+def start_nccl(rank: int, size: int, folder: str) -> None:
     dist.init_process_group(
         "nccl", init_method=f"file://{folder}/store", rank=rank, world_size=size
     )
     dist.all_reduce(torch.ones(1, device="cuda"))  # NCCL makes its communicator now
-    deep_ep = attempt("import deep_ep", import_deep_ep)
-    if deep_ep is None:
-        return
-    group: Any = dist.group.WORLD
-    v2 = attempt(
-        "V2 ElasticBuffer",
-        lambda: deep_ep.ElasticBuffer(group, num_bytes=1 << 28, explicitly_destroy=True),
-    )
-    v1 = attempt("V1 Buffer", lambda: deep_ep.Buffer(group, 1 << 28, explicitly_destroy=True))
-    for name, buffer in (("V1", v1), ("V2", v2)):
-        if buffer is not None:
-            use_buffer(name, buffer)
-    by_mpi = None
-    if size == 1:  # MPI knows nothing of the other process
-        by_mpi = attempt("V1 Buffer with comm=", lambda: make_by_mpi(deep_ep))
-    if by_mpi is not None:
-        try:
-            lplb.Planner(placement(), comm=by_mpi)
-        except TypeError as error:
-            print(f"  lplb.Planner(comm=V1 of MPI): {error}")
-            assert "expected the argument group too" in str(error)
-        else:
-            raise AssertionError("an MPI communicator was taken for a group")
-        use_buffer("V1 of MPI, with group=", by_mpi, group)
 
 
 def attempt(what: str, make: Callable[[], Any]) -> Any:
@@ -252,7 +261,7 @@ def attempt(what: str, make: Callable[[], Any]) -> Any:
     return made
 
 
-def import_deep_ep() -> Any:
+def deep_ep() -> Any:
     """NOTE: made for another PyTorch, of which one symbol may be missing: it is looked up late."""
     sites = [path for path in sys.path if path.endswith("site-packages")]
     for site in sites:
@@ -263,17 +272,16 @@ def import_deep_ep() -> Any:
     flags = sys.getdlopenflags()
     sys.setdlopenflags(os.RTLD_LAZY)
     try:
-        import deep_ep  # type: ignore[import-not-found]
+        found: Any = importlib.import_module("deep_ep")
     finally:
         sys.setdlopenflags(flags)
-    print(f"  deep_ep {deep_ep.__version__} in {pathlib.Path(deep_ep.__file__).parent.name}")
-    return deep_ep
+    print(f"  deep_ep {found.__version__} is imported", flush=True)
+    return found
 
 
-def make_by_mpi(deep_ep: Any) -> Any:
-    from mpi4py import MPI  # type: ignore[import-not-found]
-
-    return deep_ep.Buffer(None, 1 << 28, explicitly_destroy=True, comm=MPI.COMM_WORLD)
+def make_by_mpi() -> Any:
+    mpi: Any = importlib.import_module("mpi4py.MPI")
+    return deep_ep().Buffer(None, 1 << 28, explicitly_destroy=True, comm=mpi.COMM_WORLD)
 
 
 def placement() -> lplb.Placement:
@@ -289,9 +297,10 @@ def use_buffer(name: str, buffer: Any, group: Any = None) -> None:
     slots = planner.run(ids)
     held = torch.from_numpy(planner.placement().physical_to_logical).cuda()
     assert torch.equal(held[slots].long(), ids)
-    stats = planner.exchange_stats()
+    print(f"  LPLB with {name}: comm=: ok", flush=True)
+    if dist.get_world_size() > 1:
+        print(f"  {planner.exchange_stats()}", flush=True)
     planner.close()
-    print(f"  LPLB with {name}: comm=: ok; {stats}", flush=True)
     make: Any = lplb.Planner
     original = make(torch.tensor([[1], [0]]), 6, 4, ep_size=2)
     if dist.get_world_size() == 1:
