@@ -29,7 +29,8 @@ struct Batch {
   Split split;               // the split of these counts
 };
 
-Batch draw_batch(const Placement& p, const std::vector<Load>& popularity, std::uint64_t seed) {
+Batch draw_batch(const Placement& p, const std::vector<Load>& popularity, std::uint64_t seed,
+                 Singles singles) {
   const auto num_logical = popularity.size();
   std::vector<Load> until(num_logical);
   std::partial_sum(popularity.begin(), popularity.end(), until.begin());
@@ -47,7 +48,7 @@ Batch draw_batch(const Placement& p, const std::vector<Load>& popularity, std::u
     if (i >= num_logical) batch.counts[i] = popularity[i % num_logical] / p.num_ranks;
     sums[i % num_logical] += batch.counts[i];
   }
-  const PackedLayout layout(p);
+  const PackedLayout layout(p, singles);
   batch.packed.resize(layout.size() * static_cast<std::size_t>(p.num_ranks));
   for (Index g = 0; g < p.num_ranks; ++g) {
     layout.pack(std::span(batch.counts).subspan(g * num_logical, num_logical),
@@ -57,9 +58,10 @@ Batch draw_batch(const Placement& p, const std::vector<Load>& popularity, std::u
   return batch;
 }
 
-std::vector<Batch> draw_batches(const testing::Workload& w) {
+std::vector<Batch> draw_batches(const testing::Workload& w, Singles singles = Singles::kSummed) {
   std::vector<Batch> batches;
-  for (int i = 0; i < kNumDrawn; ++i) batches.push_back(draw_batch(w.placement, w.loads[i], i));
+  for (int i = 0; i < kNumDrawn; ++i)
+    batches.push_back(draw_batch(w.placement, w.loads[i], i, singles));
   return batches;
 }
 
@@ -120,14 +122,16 @@ void map_batch(benchmark::State& state, const std::string& name) {
   count_items(state);
 }
 
-// plan/WORKLOAD: Planner::run() without a real transport.
-void plan(benchmark::State& state, const std::string& name) {
+// plan/WORKLOAD: Planner::run() without a real transport; with dynamic slots "+dynamic:S".
+void plan_with(benchmark::State& state, const std::string& name, Index dynamic_slots) {
   const Placement& p = workload(name).placement;
-  const std::vector<Batch> batches = draw_batches(workload(name));
+  const std::vector<Batch> batches =
+      draw_batches(workload(name), dynamic_slots > 0 ? Singles::kEach : Singles::kSummed);
   auto exchange = std::make_shared<PreparedCounts>(p.num_ranks);
   PlannerOptions options;
   options.max_tokens = kNumTokens;
   options.num_topk = kTopk;
+  options.dynamic_slots = dynamic_slots;
   Planner planner(p, 0, options, exchange);
   std::vector<std::int32_t> physical(batches[0].topk.size());
   std::size_t i = 0;
@@ -137,7 +141,7 @@ void plan(benchmark::State& state, const std::string& name) {
     benchmark::DoNotOptimize(physical.data());
     i = (i + 1) % batches.size();
   }
-  if (planner.stats().optimal != planner.stats().batches) {
+  if (dynamic_slots == 0 && planner.stats().optimal != planner.stats().batches) {
     state.SkipWithError("a batch was not optimal");
   }
   if (!std::ranges::all_of(physical, [](std::int32_t id) { return id >= 0; })) {
@@ -146,15 +150,19 @@ void plan(benchmark::State& state, const std::string& name) {
   count_items(state);
 }
 
+void plan(benchmark::State& state, const std::string& name) { plan_with(state, name, 0); }
+void plan_copies(benchmark::State& state, const std::string& name) { plan_with(state, name, 1); }
+
 bool register_all() {
   for (const char* name : {"cube8x2", "hypercube16x2", "EP64+64", "EP128+128"}) {
-    const auto add = [&](const std::string& stage, auto* run) {
-      benchmark::RegisterBenchmark((stage + "/" + name).c_str(), run, name)
+    const auto add = [&](const std::string& stage, auto* run, const char* ending = "") {
+      benchmark::RegisterBenchmark((stage + "/" + name + ending).c_str(), run, name)
           ->Unit(benchmark::kMicrosecond);
     };
     add("count", count);
     add("map", map_batch);
     add("plan", plan);
+    add("plan", plan_copies, "+dynamic:1");
   }
   return true;
 }
