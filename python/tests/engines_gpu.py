@@ -128,7 +128,7 @@ def keep(name: str) -> bool:
     """NOTE: vllm_flash_attn raises without its libraries; an empty module takes its place."""
     if name.startswith("vllm/vllm_flash_attn/"):
         return False
-    return name.endswith(".py") or ".dist-info/" in name
+    return name.endswith(".py") or ".dist-info/" in name or name.startswith("sglang/kernels/jit/")
 
 
 def run_section(section: str, site: str) -> bool:
