@@ -87,6 +87,11 @@ template <int kName, int kThreads>
 __device__ inline void sync_named() {
   asm volatile("bar.sync %0, %1;" ::"n"(kName), "n"(kThreads) : "memory");
 }
+/// The same for warps that nobody makes wait: they only tell those in sync_named() that they came.
+template <int kName, int kThreads>
+__device__ inline void arrive_at_named() {
+  asm volatile("bar.arrive %0, %1;" ::"n"(kName), "n"(kThreads) : "memory");
+}
 /// A variable in shared memory that one thread sets to 1, while others read it without a barrier.
 __device__ inline void raise_flag(int* flag) { atomicOr(flag, 1); }
 __device__ inline bool is_raised(int* flag) { return atomicOr(flag, 0) != 0; }

@@ -373,6 +373,10 @@ template <int kName, int kThreads>
 void sync_named() {
   emulated::context->block->named(kName, kThreads).arrive_and_wait();
 }
+template <int kName, int kThreads>
+void arrive_at_named() {
+  static_cast<void>(emulated::context->block->named(kName, kThreads).arrive());
+}
 inline void raise_flag(int* flag) { std::atomic_ref(*flag).store(1, std::memory_order_relaxed); }
 inline bool is_raised(int* flag) {
   return std::atomic_ref(*flag).load(std::memory_order_relaxed) != 0;

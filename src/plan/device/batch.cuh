@@ -1,109 +1,138 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "plan/device/block.cuh"
+#include "plan/device/plan.cuh"
 #include "plan/device/report.cuh"
 
 // The plan's kernel. docs/plan-kernel.md explains it: what goes in and out, the steps, and what the
 // blocks wait for. Read the files of this folder in this order:
 //
-//   entries.cuh   a block's entries: reads, counts, numbers and maps them
-//   rows.cuh      brings the counts together: totals of the blocks, rows of the ranks
-//   block.cuh     the steps between: image, solver, segments
-//   batch.cuh     (this file) the order of the steps
-//   kernels.cuh   the kernels that run them: one for the cluster, or the second of three
+//   shared.cuh     what the parts share: arguments, header, shared memory
+//   entries.cuh    a block's entries: reads, counts, numbers and maps them
+//   rows.cuh       brings the counts together: totals of the blocks, rows of the ranks
+//   solve.cuh      hands the counts to the solver, and solves
+//   segments.cuh   this rank's tokens of each expert, divided by the split
+//   plan.cuh       these parts, and the copies at the start
+//   batch.cuh      (this file) the order of the steps
+//   kernels.cuh    the kernels that run them: one for the cluster, or the second of three
 namespace lplb::plan {
 
-/// The exchange in the kernel: pushes this rank's counts, and takes those of the other ranks. Needs
-/// the totals of all blocks. Ends in a barrier.
-__device__ inline void exchange_counts(Block& plan, exchange::PeerRound& round, int num_totals,
-                                       int num_blocks) {
-  plan.push(round, num_totals);
-  plan.take_rows(round);
-  __syncthreads();
-  plan.send_verdict(num_blocks);
-  plan.add_ranks<false>();
-  __syncthreads();
+/// Reads what the batch is: the round of the exchange, the image, the entries if `with_entries`,
+/// and what the previous batch left. `before_copies` is called after the round is known.
+template <bool kExchange, bool kStale, bool kCost, class Work>
+__device__ __forceinline__ void read_batch(Plan& plan, exchange::PeerRound& round,
+                                           bool with_entries, Work before_copies) {
+  if constexpr (kExchange) {
+    if (thread() == 0) plan.rows.verdict() = {};
+    kStale ? round.resume() : round.begin();
+  }
+  before_copies();
+  if constexpr (kStale) plan.rows.begin_previous();
+  plan.begin(with_entries);
+  plan.open_image<kCost>(!kExchange);
+  if constexpr (kStale) {
+    if (thread() == 0 && !plan.rows.has_previous()) plan.rows.note_no_previous();
+    if constexpr (kExchange) plan.rows.take_previous_rows(round);
+  }
 }
 
-/// With staleness: pushes this batch's counts for the next batch, and adds up what the ranks
-/// counted in the previous batch. Ends in a barrier. NOTE: it needs the totals of all blocks. They
-/// come from blocks that have gathered the previous round, so that no rank gets two rounds ahead
-/// (docs/design/0008).
-__device__ inline void push_stale(Block& plan, exchange::PeerRound& round, int num_totals) {
-  round.advance();
-  plan.push(round, num_totals);
-  if (plan.has_previous()) plan.add_ranks<true>();
-  __syncthreads();
+/// Brings all counts together: wait_for_totals() until the `num_totals` totals of this rank are in
+/// received(), and what the other ranks counted. `num_blocks` blocks do so. Needs all copies to be
+/// complete. Ends in a barrier, or in a wait of every thread.
+///
+/// NOTE: with staleness, a batch pushes its counts for the next one only after all blocks have
+/// gathered the previous round, because their totals come after that; so no rank gets two rounds
+/// ahead (docs/design/0008).
+template <bool kExchange, bool kStale, class Wait>
+__device__ __forceinline__ void bring_counts(Plan& plan, exchange::PeerRound& round, int num_totals,
+                                             int num_blocks, Wait wait_for_totals) {
+  Rows& rows = plan.rows;
+  if constexpr (!kExchange) {
+    if (!kStale || rows.has_previous()) rows.add_ranks<kStale>();
+    __syncthreads();
+    wait_for_totals();
+  } else if constexpr (kStale) {
+    rows.send_verdict(num_blocks);
+    wait_for_totals();
+    round.advance();
+    rows.push(round, num_totals);
+    if (rows.has_previous()) rows.add_ranks<true>();
+    __syncthreads();
+  } else {
+    wait_for_totals();
+    rows.push(round, num_totals);
+    rows.take_rows(round);
+    __syncthreads();
+    rows.send_verdict(num_blocks);
+    rows.add_ranks<false>();
+    __syncthreads();
+  }
 }
 
 /// Ends the batch's round. One thread of one block calls it, after the verdict of all blocks is
 /// known.
 template <bool kStale>
-__device__ inline void end_round(Block& plan, const exchange::PeerRound& round) {
+__device__ inline void end_round(Plan& plan, const exchange::PeerRound& round) {
   if constexpr (kStale) {
     round.close();
-    if (plan.has_round()) round.count();
+    if (plan.rows.has_round()) round.count();
   } else {
     round.finish();
   }
 }
 
+/// Solves, and divides this rank's tokens into segments. In parallel with the solver, the other
+/// warps make the sums that segments and map need, and one of their threads joins the verdicts of
+/// the blocks. Ends in a barrier.
+template <bool kCut, bool kExchange, bool kStale, bool kCost>
+__device__ __forceinline__ void split_batch(Plan& plan, exchange::PeerRound& round, int num_totals,
+                                            int num_blocks) {
+  plan.solve.gather<kStale, kCost>(num_totals);
+  plan.solve.run<kCut, kCost>([&](int worker, int num_workers) {
+    if constexpr (!kStale) plan.segments.sum_ranks(worker, num_workers);
+    plan.entries.number_warps(worker, num_workers);
+    if (kExchange && num_blocks > 1 && worker == num_workers - 1) {
+      plan.rows.join_verdicts(num_blocks);
+    }
+  });
+  plan.segments.make<kStale>(plan.entries, [&] {
+    if (kExchange && device::lane_id() == 0) end_round<kStale>(plan, round);
+    report(plan.shared, plan.entries, num_totals);
+  });
+}
+
+/// Keeps what later kernels and the next batch read. All threads of one block call it.
+template <bool kStale>
+__device__ __forceinline__ void keep_batch(Plan& plan) {
+  keep_trace(plan.shared, plan.entries);
+  if constexpr (kStale) plan.rows.keep_previous();
+}
+
 /// One batch in one cluster, which is the whole grid. All threads of all blocks call it. Every
 /// block solves the same problem; with kExchange, every block also gathers the other ranks' counts
 /// for itself. So blocks tell each other only two things: their totals and, while they solve, how
-/// their rounds ended. kStale: the counts of all
-/// ranks are those of the previous batch. kCost: the split is by what tokens cost.
+/// their rounds ended. kStale: the counts of all ranks are those of the previous batch. kCost: the
+/// split is by what tokens cost.
 template <bool kCut, bool kExchange, bool kStale, bool kCost>
 __device__ __forceinline__ void plan_batch(const Args& args, void* memory) {
   const int num_blocks = static_cast<int>(gridDim.x);
-  const int block = static_cast<int>(blockIdx.x);
-  Block plan(args, memory);
-  exchange::PeerRound round(args.peers, plan.verdict(), block, num_blocks);
-  // Find the round, and open the mailboxes before another block can send.
-  if constexpr (kExchange) {
-    if (threadIdx.x == 0) plan.verdict() = {};
-    kStale ? round.resume() : round.begin();
-  }
-  if (num_blocks > 1) {
-    plan.open_mailboxes<kExchange>(num_blocks);
+  Shared shared(args, memory);
+  Plan plan(shared);
+  exchange::PeerRound round(args.peers, plan.rows.verdict(), block_id(), num_blocks);
+  read_batch<kExchange, kStale, kCost>(plan, round, true, [&] {
+    // Before another block can send.
+    if (num_blocks == 1) return;
+    plan.rows.open_mailboxes<kExchange>(num_blocks);
     device::arrive_at_cluster();
-  }
-  // Start the copies. With staleness, look at what the previous batch left.
-  if constexpr (kStale) plan.begin_previous();
-  plan.begin(true);
-  plan.open_image<kCost>(!kExchange);
-  if constexpr (kStale) {
-    if (threadIdx.x == 0 && !plan.has_previous()) plan.note_no_previous();
-    if constexpr (kExchange) plan.take_previous_rows(round);
-  }
-  // Count this block's entries, and bring all counts together.
-  plan.count();
-  if (num_blocks > 1) device::wait_for_cluster();  // all blocks have started
-  plan.send_totals(num_blocks);
-  if constexpr (kExchange && kStale) {
-    plan.send_verdict(num_blocks);
-    plan.wait_for_totals(num_blocks);
-    push_stale(plan, round, num_blocks);
-  } else if constexpr (kExchange) {
-    plan.wait_for_totals(num_blocks);
-    exchange_counts(plan, round, num_blocks, num_blocks);
-  } else {
-    if (!kStale || plan.has_previous()) plan.add_ranks<kStale>();
-    __syncthreads();
-    plan.wait_for_totals(num_blocks);
-  }
-  // Solve, divide this rank's tokens into segments, and map the entries.
-  plan.gather<kStale, kCost>(num_blocks);
-  plan.solve<kCut, kExchange, kStale, kCost>(num_blocks);
-  plan.make_segments<kStale>([&] {
-    if (kExchange && device::lane_id() == 0) end_round<kStale>(plan, round);
-    plan.report(num_blocks);
   });
-  plan.map();
-  // Keep what later kernels and the next batch read.
-  if (block == 0) plan.keep_trace();
-  if (kStale && block == 0) plan.keep_previous();
+  plan.entries.count();
+  if (num_blocks > 1) device::wait_for_cluster();  // all blocks have started
+  plan.rows.send_totals(num_blocks);
+  bring_counts<kExchange, kStale>(plan, round, num_blocks, num_blocks,
+                                  [&] { plan.rows.wait_for_totals(num_blocks); });
+  split_batch<kCut, kExchange, kStale, kCost>(plan, round, num_blocks, num_blocks);
+  plan.entries.map();
+  if (block_id() == 0) keep_batch<kStale>(plan);
 }
 
 }  // namespace lplb::plan

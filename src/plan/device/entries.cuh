@@ -2,54 +2,10 @@
 #pragma once
 
 #include "core/expert_id.h"
-#include "core/ptx.cuh"
 #include "core/slices.cuh"
-#include "map/rules.h"
-#include "plan/device/args.h"
+#include "plan/device/shared.cuh"
 
 namespace lplb::plan {
-
-/// Names the parts of a block's shared memory.
-class Memory {
- public:
-  __device__ Memory(const Args& args, void* memory)
-      : a_(args), m_(static_cast<unsigned char*>(memory)), received_(args.layout.received) {}
-
-  __device__ const Header& header() const { return h_; }
-  __device__ Segment* segments() { return &at<Segment>(a_.layout.segments); }
-  __device__ int* received(int block) {
-    return &at<int>(received_) + block * (a_.layout.max_columns + 1);
-  }
-
- protected:
-  static constexpr int kFirstBytes =
-      2 * 16 * kThreads;  // what begin() copies of the image, header included
-
-  template <class T>
-  __device__ T& at(int offset) const {
-    return *reinterpret_cast<T*>(m_ + offset);
-  }
-  __device__ const unsigned char* image() const { return m_ + a_.layout.image; }
-  template <class T>
-  __device__ const T* list(int offset) const {
-    return reinterpret_cast<const T*>(image() + offset);
-  }
-  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
-  __device__ int* numbers() const { return &at<int>(a_.layout.numbers); }
-  __device__ int* totals() const { return &at<int>(a_.layout.totals); }
-  __device__ int* heads() const { return &at<int>(a_.layout.heads); }
-  __device__ void copy_image(int begin, int end) {
-    LPLB_ROLLED
-    for (int i = begin + 16 * thread(); i < end; i += 16 * kThreads) {
-      device::copy_16(m_ + a_.layout.image + i, a_.image + i);
-    }
-  }
-
-  const Args& a_;
-  unsigned char* const m_;
-  int received_;  // offset of the blocks' totals
-  Header h_;      // valid after open_image()
-};
 
 /// Stores the rank of an entry; returns the slot on it. Rare, so it is a call, which keeps it out
 /// of the code that every batch fetches.
@@ -70,15 +26,15 @@ __device__ __noinline__ inline int store_rank(void* target_rank, int id_bytes, l
 /// For most experts one replica takes all of this rank's tokens. The entries of the other experts
 /// wait in a queue, in entry slots that are free by then, and are numbered 32 at a time. NOTE: each
 /// instruction and each access to shared memory that an entry takes shows in the kernel's time.
-class Entries : public Memory {
+class Entries {
  public:
-  __device__ Entries(const Args& args, void* memory)
-      : Memory(args, memory),
-        room_(device::kWarpSize *
-              (args.id_bytes == 8 ? args.layout.held_slices / 2 : args.layout.held_slices)),
-        slots_(device::opaque(args.layout.held + warp_of_block() * room_ * args.id_bytes)),
-        first_(static_cast<long long>(blockIdx.x * kWarps + warp_of_block()) * args.stretch),
-        length_(static_cast<int>(clamp_to(args.num_entries - first_, args.stretch))) {}
+  __device__ explicit Entries(Shared& shared)
+      : s_(shared),
+        room_(device::kWarpSize * (shared.a.id_bytes == 8 ? shared.a.layout.held_slices / 2
+                                                          : shared.a.layout.held_slices)),
+        slots_(device::opaque(shared.a.layout.held + warp() * room_ * shared.a.id_bytes)),
+        first_(static_cast<long long>(block_id() * kWarps + warp()) * shared.a.stretch),
+        length_(static_cast<int>(clamp_to(shared.a.num_entries - first_, shared.a.stretch))) {}
 
   /// Counts the entries of this block, into numbers[warp, k] and totals. Needs the first pass to be
   /// staged, and one more group of copies closed since. Ends in a barrier; after it, all copies are
@@ -93,9 +49,9 @@ class Entries : public Memory {
     // Add the warp's counters to the block's totals.
     const int mine = my_numbers();
     LPLB_ROLLED
-    for (int first = 0; first < h_.num_replicated; first += device::kWarpSize) {
+    for (int first = 0; first < s_.h.num_replicated; first += device::kWarpSize) {
       const int k = first + device::lane_id();
-      if (k < h_.num_replicated) atomicAdd(&totals()[k], at<int>(mine + 4 * k));
+      if (k < s_.h.num_replicated) atomicAdd(&s_.totals()[k], s_.at<int>(mine + 4 * k));
     }
     device::wait_for_copies();
     __syncthreads();
@@ -106,21 +62,21 @@ class Entries : public Memory {
   /// blocks' totals in received(). Called by thread `worker` of `num_workers`.
   __device__ void number_warps(int worker, int num_workers) {
     LPLB_ROLLED
-    for (int k = worker; k < h_.num_replicated; k += num_workers) {
+    for (int k = worker; k < s_.h.num_replicated; k += num_workers) {
       int before = 0;
       LPLB_ROLLED
-      for (int block = 0; block < static_cast<int>(blockIdx.x); ++block) {
-        before += received(block)[k];
+      for (int block = 0; block < block_id(); ++block) {
+        before += s_.received(block)[k];
       }
-      int* const mine = numbers() + k;
+      int* const mine = s_.numbers() + k;
       LPLB_ROLLED
       for (int first = 0; first < kWarps; first += kChunk) {
         int here[kChunk];
 #pragma unroll
-        for (int i = 0; i < kChunk; ++i) here[i] = mine[(first + i) * h_.num_replicated];
+        for (int i = 0; i < kChunk; ++i) here[i] = mine[(first + i) * s_.h.num_replicated];
 #pragma unroll
         for (int i = 0; i < kChunk; ++i) {
-          mine[(first + i) * h_.num_replicated] = before;
+          mine[(first + i) * s_.h.num_replicated] = before;
           before += here[i];
         }
       }
@@ -129,17 +85,17 @@ class Entries : public Memory {
 
   /// Sets the head of expert k from its segments; `own`: this rank's tokens of k.
   __device__ void make_head(int k, int own) {
-    const Segment first = segments()[list<std::uint16_t>(h_.replica_begin)[k]];
-    heads()[k] = first.end >= own ? first.physical : kSeveral;
+    const Segment first = s_.segments()[s_.list<std::uint16_t>(s_.h.replica_begin)[k]];
+    s_.heads()[k] = first.end >= own ? first.physical : kSeveral;
   }
   /// Sets the heads of all replicated experts, from segments that another kernel made and the
   /// totals of all blocks. Ends in a barrier.
   __device__ void make_heads(int num_blocks) {
     LPLB_ROLLED
-    for (int k = thread(); k < h_.num_replicated; k += kThreads) {
+    for (int k = thread(); k < s_.h.num_replicated; k += kThreads) {
       int own = 0;
       LPLB_ROLLED
-      for (int block = 0; block < num_blocks; ++block) own += received(block)[k];
+      for (int block = 0; block < num_blocks; ++block) own += s_.received(block)[k];
       make_head(k, own);
     }
     __syncthreads();
@@ -169,25 +125,24 @@ class Entries : public Memory {
     }
   }
 
- protected:
   /// Starts to copy this warp's entries [from, from + in_pass(from)) into its entry slots.
   __device__ void stage(int from) {
-    const int bytes = in_pass(from) * a_.id_bytes;
+    const int bytes = in_pass(from) * s_.a.id_bytes;
     const char* const source =
-        static_cast<const char*>(a_.topk_idx) + (first_ + from) * a_.id_bytes;
-    char* const target = &at<char>(slots_);
+        static_cast<const char*>(s_.a.topk_idx) + (first_ + from) * s_.a.id_bytes;
+    char* const target = &s_.at<char>(slots_);
     // NOTE: a slice is a multiple of 16 bytes, so the alignment of topk_idx is that of every
     // stretch.
-    const bool is_wide = reinterpret_cast<std::uintptr_t>(a_.topk_idx) % 16 == 0;
+    const bool is_wide = reinterpret_cast<std::uintptr_t>(s_.a.topk_idx) % 16 == 0;
     const int wide = is_wide ? bytes & ~15 : 0;
     LPLB_ROLLED
     for (int i = 16 * device::lane_id(); i < wide; i += 16 * device::kWarpSize) {
       device::copy_16(target + i, source + i);
     }
     LPLB_ROLLED
-    for (int i = wide + a_.id_bytes * device::lane_id(); i < bytes;
-         i += a_.id_bytes * device::kWarpSize) {
-      if (a_.id_bytes == 8) {
+    for (int i = wide + s_.a.id_bytes * device::lane_id(); i < bytes;
+         i += s_.a.id_bytes * device::kWarpSize) {
+      if (s_.a.id_bytes == 8) {
         device::copy_8(target + i, source + i);
       } else {
         device::copy_4(target + i, source + i);
@@ -197,12 +152,12 @@ class Entries : public Memory {
 
   /// Reads how many tokens are real. `valid_`: how many of this warp's entries belong to them.
   __device__ void read_valid() {
-    num_valid_ = a_.num_valid_tokens != nullptr ? *a_.num_valid_tokens : a_.num_tokens;
+    num_valid_ = s_.a.num_valid_tokens != nullptr ? *s_.a.num_valid_tokens : s_.a.num_tokens;
     valid_ = static_cast<int>(clamp_to(valid_entries() - first_, length_));
   }
-  __device__ bool is_clamped() const { return num_valid_ < 0 || num_valid_ > a_.num_tokens; }
+  __device__ bool is_clamped() const { return num_valid_ < 0 || num_valid_ > s_.a.num_tokens; }
   __device__ int valid_entries() const {
-    return min(max(num_valid_, 0), a_.num_tokens) * a_.num_topk;
+    return min(max(num_valid_, 0), s_.a.num_tokens) * s_.a.num_topk;
   }
 
  private:
@@ -212,16 +167,13 @@ class Entries : public Memory {
   __device__ static long long clamp_to(long long value, int most) {
     return min(max(value, 0ll), static_cast<long long>(most));
   }
-  __device__ static int warp_of_block() {
-    return static_cast<int>(threadIdx.x / device::kWarpSize);
-  }
   /// Entries of the pass that begins at entry `from` of the stretch.
   __device__ int in_pass(int from) const { return min(length_ - from, room_); }
   /// The entry slot of entry `e` of the pass.
-  __device__ int& slot(int e) const { return at<int>(slots_ + e * a_.id_bytes); }
+  __device__ int& slot(int e) const { return s_.at<int>(slots_ + e * s_.a.id_bytes); }
   /// Offset of this warp's numbers.
   __device__ int my_numbers() const {
-    return device::opaque(a_.layout.numbers + 4 * warp_of_block() * h_.num_replicated);
+    return device::opaque(s_.a.layout.numbers + 4 * warp() * s_.h.num_replicated);
   }
 
   /// Copies the entries of another pass, and waits for them.
@@ -239,13 +191,13 @@ class Entries : public Memory {
     for (int first = min(max(valid_ - from, 0), in_pass(from)); first < end;
          first += device::kWarpSize) {
       const int e = first + device::lane_id();
-      if (e < end) device::store_id(&at<char>(slots_), a_.id_bytes, e, -1);
+      if (e < end) device::store_id(&s_.at<char>(slots_), s_.a.id_bytes, e, -1);
     }
     __syncwarp();
   }
 
   /// Whether a column belongs to an expert with several replicas.
-  __device__ bool is_choice(int column) const { return column < h_.num_replicated; }
+  __device__ bool is_choice(int column) const { return column < s_.h.num_replicated; }
 
   /// Replaces the ids in the entry slots by their codes. `kCount`: also adds the entries to
   /// numbers[warp, k] or totals.
@@ -253,14 +205,14 @@ class Entries : public Memory {
   __device__ __forceinline__ void look_up(int from) {
     fill_up(from);
     const int mine = my_numbers();
-    const int others = device::opaque(a_.layout.totals);
-    const unsigned last = static_cast<unsigned>(h_.num_logical) + 1;
+    const int others = device::opaque(s_.a.layout.totals);
+    const unsigned last = static_cast<unsigned>(s_.h.num_logical) + 1;
     LPLB_ROLLED
     for (int begin = 0; begin < in_pass(from); begin += kChunkEntries) {
       const int at = begin + device::lane_id();
       // Read the chunk's ids.
       int id[kChunk];
-      if (a_.id_bytes == 8) {
+      if (s_.a.id_bytes == 8) {
 #pragma unroll
         for (int i = 0; i < kChunk; ++i) {
           id[i] = device::narrow_id(
@@ -274,7 +226,7 @@ class Entries : public Memory {
       int code[kChunk];
 #pragma unroll
       for (int i = 0; i < kChunk; ++i) {
-        code[i] = list<int>(h_.codes)[min(static_cast<unsigned>(id[i]) + 1, last)];
+        code[i] = s_.list<int>(s_.h.codes)[min(static_cast<unsigned>(id[i]) + 1, last)];
       }
       // Keep the codes, and count.
 #pragma unroll
@@ -282,7 +234,7 @@ class Entries : public Memory {
         slot(at + i * device::kWarpSize) = code[i];
         if constexpr (kCount) {
           const int column = code[i] >> kCodeBits;
-          atomicAdd(&this->at<int>((is_choice(column) ? mine : others) + 4 * column), 1);
+          atomicAdd(&s_.at<int>((is_choice(column) ? mine : others) + 4 * column), 1);
         }
       }
     }
@@ -303,16 +255,16 @@ class Entries : public Memory {
       const int code = slot(at + lane + i * device::kWarpSize);
       column[i] = code >> kCodeBits;
       physical[i] = (code & kCodeMask) - 1;
-      if (is_choice(column[i])) physical[i] = heads()[column[i]];
+      if (is_choice(column[i])) physical[i] = s_.heads()[column[i]];
       waiting[i] = __ballot_sync(~0u, is_choice(column[i]) && physical[i] == kSeveral);
     }
     // Write all of them. What waits is written again by place().
     const long long e = first_ + from + at + lane;
     const int left = in_pass(from) - at - lane;
-    if (a_.id_bytes == 8) {
-      store(static_cast<std::int64_t*>(a_.physical_idx), e, left, physical);
+    if (s_.a.id_bytes == 8) {
+      store(static_cast<std::int64_t*>(s_.a.physical_idx), e, left, physical);
     } else {
-      store(static_cast<std::int32_t*>(a_.physical_idx), e, left, physical);
+      store(static_cast<std::int32_t*>(s_.a.physical_idx), e, left, physical);
     }
     if ((waiting[0] | waiting[1] | waiting[2] | waiting[3]) == 0) return queued;
     __syncwarp();  // all lanes have read the chunk's entry slots
@@ -336,19 +288,19 @@ class Entries : public Memory {
     const int lane = device::lane_id();
     const int item = lane < count ? slot(first + lane) : -1;
     const int k = lane < count ? item & kCodeMask : -1;
-    const int number = device::take_number(device::Peers(k), k, &at<int>(my_numbers()));
+    const int number = device::take_number(device::Peers(k), k, &s_.at<int>(my_numbers()));
     if (k < 0) return;
-    const int begin = list<std::uint16_t>(h_.replica_begin)[k];
-    const int physical = map::find_physical(segments() + begin, number);
+    const int begin = s_.list<std::uint16_t>(s_.h.replica_begin)[k];
+    const int physical = map::find_physical(s_.segments() + begin, number);
     put(first_ + from + (item >> kCodeBits), physical);
   }
 
   /// Writes the physical id of entry e, or its rank and the slot on it.
   __device__ __forceinline__ void put(long long e, int physical) const {
-    if (a_.target_rank != nullptr) {
-      physical = store_rank(a_.target_rank, a_.id_bytes, e, physical, h_.slots_per_rank);
+    if (s_.a.target_rank != nullptr) {
+      physical = store_rank(s_.a.target_rank, s_.a.id_bytes, e, physical, s_.h.slots_per_rank);
     }
-    device::store_id(a_.physical_idx, a_.id_bytes, e, physical);
+    device::store_id(s_.a.physical_idx, s_.a.id_bytes, e, physical);
   }
 
   /// Writes this lane's entry of each slice of a chunk: e, e + 32, e + 64, e + 96. `left`: how many
@@ -356,7 +308,7 @@ class Entries : public Memory {
   template <class Id>
   __device__ __forceinline__ void store(Id* to, long long e, int left,
                                         const int (&physical)[kChunk]) const {
-    if (a_.target_rank == nullptr &&
+    if (s_.a.target_rank == nullptr &&
         left > (kChunk - 1) * device::kWarpSize) {  // nearly every chunk
       to += e;
 #pragma unroll
@@ -369,6 +321,7 @@ class Entries : public Memory {
     }
   }
 
+  Shared& s_;
   const int room_;         // entries of a full pass, whole chunks
   const int slots_;        // offset of this warp's entry slots
   const long long first_;  // the first entry of this warp's stretch

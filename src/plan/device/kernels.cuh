@@ -17,59 +17,38 @@ __global__ void __launch_bounds__(kThreads, 1) plan_kernel(const __grid_constant
 
 /// Copies the totals of all blocks to received(), from where count_kernel() left them. Ends in a
 /// barrier.
-__device__ inline void fetch_totals(Block& plan, const Args& args, int num_blocks) {
+__device__ inline void fetch_totals(const Shared& shared, int num_blocks) {
   for (int block = 0; block < num_blocks; ++block) {
-    const int* const totals = args.block_totals + block * (args.layout.max_columns + 1);
-    for (int c = threadIdx.x; c <= plan.header().num_columns; c += kThreads) {
-      plan.received(block)[c] = totals[c];
+    const int* const totals = shared.a.block_totals + block * (shared.a.layout.max_columns + 1);
+    for (int c = thread(); c <= shared.h.num_columns; c += kThreads) {
+      shared.received(block)[c] = totals[c];
     }
   }
   __syncthreads();
 }
 
-/// The second of three kernels, in one block: exchanges, solves and makes the segments.
+/// The second of three kernels, in one block: exchanges, solves and makes the segments. It copies
+/// the image and the rows, and adds up the rows, while count_kernel() runs.
 template <bool kCut, bool kExchange, bool kStale, bool kCost>
 __global__ void __launch_bounds__(kThreads, 1) solve_kernel(const __grid_constant__ Args args) {
   extern __shared__ uint4 memory[];
   device::let_next_kernel_start();
-  Block plan(args, memory);
-  exchange::PeerRound round(args.peers, plan.verdict(), 0, 1);
-  if constexpr (kExchange) {
-    if (threadIdx.x == 0) plan.verdict() = {};
-    kStale ? round.resume() : round.begin();
-  }
-  // Copy the image and the rows while count_kernel() runs; add the rows.
-  if constexpr (kStale) plan.begin_previous();
-  plan.begin(false);
-  plan.open_image<kCost>(!kExchange);
-  if constexpr (kStale) {
-    if (threadIdx.x == 0 && !plan.has_previous()) plan.note_no_previous();
-    if constexpr (kExchange) plan.take_previous_rows(round);
-  }
+  Shared shared(args, memory);
+  Plan plan(shared);
+  exchange::PeerRound round(args.peers, plan.rows.verdict(), 0, 1);
+  read_batch<kExchange, kStale, kCost>(plan, round, false, [] {});
   device::wait_for_copies();
   __syncthreads();
-  if constexpr (!kExchange) {
-    if (!kStale || plan.has_previous()) plan.add_ranks<kStale>();
+  bring_counts<kExchange, kStale>(plan, round, args.num_blocks, 1, [&] {
+    device::wait_for_kernel();
+    fetch_totals(plan.shared, args.num_blocks);
+  });
+  split_batch<kCut, kExchange, kStale, kCost>(plan, round, args.num_blocks, 1);
+  // Hand the segments to map_kernel().
+  for (int i = thread(); i < plan.shared.h.num_replicas; i += kThreads) {
+    args.segments[i] = plan.shared.segments()[i];
   }
-  // Bring all counts together.
-  device::wait_for_kernel();
-  fetch_totals(plan, args, args.num_blocks);
-  if constexpr (kExchange && kStale) {
-    plan.send_verdict(1);
-    push_stale(plan, round, args.num_blocks);
-  } else if constexpr (kExchange) {
-    exchange_counts(plan, round, args.num_blocks, 1);
-  }
-  if (kExchange && threadIdx.x == 0) end_round<kStale>(plan, round);
-  // Solve, and hand the segments to map_kernel().
-  plan.gather<kStale, kCost>(args.num_blocks);
-  plan.solve<kCut, kExchange, kStale, kCost>(1);
-  plan.make_segments<kStale>([&] { plan.report(args.num_blocks); });
-  for (int i = threadIdx.x; i < plan.header().num_replicas; i += kThreads) {
-    args.segments[i] = plan.segments()[i];
-  }
-  plan.keep_trace();
-  if constexpr (kStale) plan.keep_previous();
+  keep_batch<kStale>(plan);
 }
 
 using Kernel = void (*)(Args);

@@ -9,11 +9,12 @@ namespace {
 __global__ void __launch_bounds__(kThreads, 1) count_kernel(const __grid_constant__ Args args) {
   extern __shared__ uint4 memory[];
   device::let_next_kernel_start();
-  Block plan(args, memory);
+  Shared shared(args, memory);
+  Plan plan(shared);
   plan.begin(true);
   plan.open_image(false);
-  plan.count();
-  plan.put_totals(args.block_totals + blockIdx.x * (args.layout.max_columns + 1));
+  plan.entries.count();
+  plan.rows.put_totals(args.block_totals + block_id() * (args.layout.max_columns + 1));
 }
 
 /// Sums the blocks' totals: the packed counts of this rank.
@@ -32,19 +33,21 @@ __global__ void __launch_bounds__(kThreads) pack_kernel(const __grid_constant__ 
 /// The third kernel: counts again, while the second one solves, and maps.
 __global__ void __launch_bounds__(kThreads, 1) map_kernel(const __grid_constant__ Args args) {
   extern __shared__ uint4 memory[];
-  Block plan(args, memory);
+  Shared shared(args, memory);
+  Plan plan(shared);
+  const int num_blocks = static_cast<int>(gridDim.x);
   plan.begin(true);
   plan.open_image(false);
-  plan.count();
+  plan.entries.count();
   device::wait_for_kernel();
-  fetch_totals(plan, args, static_cast<int>(gridDim.x));
-  for (int i = threadIdx.x; i < plan.header().num_replicas; i += kThreads) {
-    plan.segments()[i] = args.segments[i];
+  fetch_totals(plan.shared, num_blocks);
+  for (int i = thread(); i < plan.shared.h.num_replicas; i += kThreads) {
+    plan.shared.segments()[i] = args.segments[i];
   }
-  plan.number_warps(static_cast<int>(threadIdx.x), kThreads);
+  plan.entries.number_warps(thread(), kThreads);
   __syncthreads();
-  plan.make_heads(static_cast<int>(gridDim.x));
-  plan.map();
+  plan.entries.make_heads(num_blocks);
+  plan.entries.map();
 }
 
 constexpr Kernels kExactKernels = make_kernels<false, false>();

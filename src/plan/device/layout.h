@@ -19,7 +19,7 @@ inline constexpr int kMaxBlocks = 8;  // of a cluster; every device with cluster
 
 using Segment = map::BasicSegment<int>;
 
-/// Bytes for the single values of a block (Rows::Common).
+/// Bytes for the single values of a block (Shared::Common).
 inline constexpr int kCommonBytes = 208;
 
 /// The shared memory of a block. Offsets are in bytes from its start, in multiples of 16, and have
