@@ -119,7 +119,8 @@ def measure(lplb, solver, trace, group, size, batches, folder):
             for name, split in (("homes", homes), ("even", even)):
                 ratio = t["max_cost"] / largest_cost(model, slots, num_ranks, split)
                 results[name].append(ratio)
-                assert ratio <= 1 + 1e-9, (trace, group, size, name, ratio)
+                # fast-time promises nothing here; what it loses is printed.
+                assert ratio <= 1 + 1e-9 or solver == "fast-time", (trace, group, size, name, ratio)
             assert results["exact"][-1] <= 1 + 1e-9, (trace, group, size, results["exact"][-1])
     return results
 
@@ -137,7 +138,7 @@ def main():
         "| cost / by tokens | / even | / none |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    gaps = []
+    gaps, others = [], []
     with tempfile.TemporaryDirectory() as folder:
         for trace in arguments.trace:
             for group in GROUPS:
@@ -152,6 +153,7 @@ def main():
                         pathlib.Path(folder),
                     )
                     gaps += r["gap"]
+                    others += map(max, r["even"], r["homes"])
                     mean = statistics.fmean(r["gap"])
                     p95 = sorted(r["gap"])[int(0.95 * len(r["gap"]))]
                     means = [statistics.fmean(r[k]) for k in ("exact", "even", "homes")]
@@ -163,6 +165,10 @@ def main():
                         flush=True,
                     )
     print(f"\nmean gap of all {len(gaps)} batches: {statistics.fmean(gaps):.2%}")
+    above = [ratio for ratio in others if ratio > 1]
+    print(
+        f"above the even split or no replicas: {len(above)}, at most {max([1.0, *above]) - 1:.2%}"
+    )
 
 
 if __name__ == "__main__":
