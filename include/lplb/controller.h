@@ -33,7 +33,7 @@ struct ControllerOptions {
   double round_cost = 1750;
   /// > 0: for how many batches a placement is expected to be of use, as a first guess. The
   /// controller learns from how long its placements stay.
-  double life = 32;
+  double life = 16;
   /// >= 0: a rebalance must lower the load of the slowest rank by this part of it.
   double min_gain = 0.01;
   /// The batches are split evenly, and not exactly. Excludes `cost`.
@@ -84,7 +84,7 @@ struct ControllerStats {
 ///     gain * trust * life > rounds * round_cost
 ///
 /// and if the gain is at least min_gain of the load, and above twice its standard error over the
-/// window, which must hold four batches, or be full. `trust` is the part of predicted gains that
+/// window, which must hold two batches, or be full. `trust` is the part of predicted gains that
 /// batches afterwards have shown: each batch is also judged with the placement before the last
 /// rebalance. `life` is how many batches placements have stayed in use.
 ///

@@ -13,6 +13,7 @@
 #include "lplb/load_history.h"
 #include "lplb/schedule.h"
 #include "placement/batch_value.h"
+#include "placement/homes_window.h"
 
 namespace lplb {
 namespace {
@@ -28,7 +29,7 @@ constexpr double kMaxLives = 16;
 /// A gain must be so many times its standard error.
 constexpr double kErrors = 2;
 /// A decision needs so many batches of a phase, or a full window.
-constexpr Index kEnough = 4;
+constexpr Index kEnough = 2;
 /// How much of the part of a phase in all batches is forgotten with each batch.
 constexpr double kForget = 1.0 / 64;
 
@@ -53,12 +54,30 @@ void check_options(const ControllerOptions& o) {
 struct Batch {
   std::vector<Load> load;
   BatchValue::Value now;
+  std::vector<double> share;  // of the load, by expert
+  double weight = 0;          // in the window of its phase; they sum to one
 };
 
 struct Phase {
   std::deque<Batch> window;
   double part = 0;  // of all batches
+
+  void add(Batch batch, std::size_t most);
 };
+
+/// Takes a batch. The others count the more, the more they resemble it.
+void Phase::add(Batch batch, std::size_t most) {
+  const std::vector<double> load(batch.load.begin(), batch.load.end());
+  to_shares(load, batch.share);
+  window.push_back(std::move(batch));
+  if (window.size() > most) window.pop_front();
+  double sum = 0;
+  for (Batch& b : window) {
+    b.weight = static_cast<double>(weight_of(b.share, window.back().share));
+    sum += b.weight;
+  }
+  for (Batch& b : window) b.weight /= sum;
+}
 
 /// A change that could be made.
 struct Change {
@@ -150,9 +169,8 @@ BatchValue::Value RebalanceController::State::mean_now() const {
   BatchValue::Value mean;
   for (const Phase& phase : phases) {
     for (const Batch& batch : phase.window) {
-      const double part = phase.part / static_cast<double>(phase.window.size());
-      mean.slowest += part * batch.now.slowest;
-      mean.mean += part * batch.now.mean;
+      mean.slowest += phase.part * batch.weight * batch.now.slowest;
+      mean.mean += phase.part * batch.weight * batch.now.mean;
     }
   }
   return mean;
@@ -193,19 +211,20 @@ void RebalanceController::State::compare(Change& change) {
   double variance = 0;
   for (const Phase& phase : phases) {
     if (phase.window.empty()) continue;
-    double sum = 0;
+    double mean = 0;
     double squares = 0;
+    double weights = 0;  // the sum of their squares: one over how many batches they are worth
     for (const Batch& batch : phase.window) {
       const double gain =
           batch.now.slowest - value.of(change.placement, candidate_problem, batch.load).slowest;
-      sum += gain;
-      squares += gain * gain;
+      mean += batch.weight * gain;
+      squares += batch.weight * gain * gain;
+      weights += batch.weight * batch.weight;
     }
-    const auto n = static_cast<double>(phase.window.size());
-    const double mean = sum / n;
     change.gain += phase.part * mean;
-    if (n > 1) {
-      variance += phase.part * phase.part * std::max(0.0, squares / n - mean * mean) / (n - 1);
+    if (phase.window.size() > 1) {
+      variance +=
+          phase.part * phase.part * std::max(0.0, squares - mean * mean) * weights / (1 - weights);
     }
   }
   change.error = std::sqrt(variance);
@@ -288,9 +307,7 @@ void RebalanceController::add(std::span<const Load> load, Index phase) {
     parts += p.part;
   }
   for (Phase& p : s.phases) p.part /= parts;
-  std::deque<Batch>& window = s.phases[phase].window;
-  window.push_back(std::move(batch));
-  if (window.size() > static_cast<std::size_t>(s.options.window)) window.pop_front();
+  s.phases[phase].add(std::move(batch), static_cast<std::size_t>(s.options.window));
 }
 
 bool RebalanceController::is_due() const { return state_->undecided >= state_->options.interval; }

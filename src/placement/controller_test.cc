@@ -159,7 +159,7 @@ TEST(Controller, MovesThatCostMoreThanTheyWinAreNotMade) {
 TEST(Controller, WaitsForBatches) {
   std::mt19937 random(11);
   RebalanceController controller(contiguous(), {.window = 8, .round_cost = 0});
-  for (int batch = 0; batch < 4; ++batch) {
+  for (int batch = 0; batch < 2; ++batch) {
     EXPECT_EQ(controller.decide().kind, Rebalance::kKeep) << batch;
     controller.add(noisy(skewed(0), 0, random));
   }

@@ -19,27 +19,6 @@ constexpr std::int64_t kInventedShare = 4;  // recorded batches count so many ti
 /// are the middles of eight equal parts of the normal distribution.
 constexpr std::array<std::int64_t, 8> kDrift = {464, 642, 783, 924, 1082, 1277, 1558, 2153};
 
-/// Scales loads so that they sum to at most kBatchLoad. Returns false if there is no load.
-bool scale(std::span<const double> from, std::vector<double>& share) {
-  // NOTE: the loads are divided first by the largest, so that their sum is finite.
-  const double most = *std::max_element(from.begin(), from.end());
-  if (most <= 0) return false;
-  double total = 0;
-  for (const double w : from) total += w / most;
-  share.resize(from.size());
-  for (std::size_t e = 0; e < from.size(); ++e) share[e] = from[e] / most / total;
-  return true;
-}
-
-/// The part of their load that two batches have in common, to the fourth power; at least a tenth.
-std::int64_t weight_of(std::span<const double> a, std::span<const double> b) {
-  double common = 0;
-  for (std::size_t e = 0; e < a.size(); ++e) common += std::min(a[e], b[e]);
-  const double squared = common * common;
-  return std::max(kLeastWeight,
-                  static_cast<std::int64_t>(squared * squared * static_cast<double>(kUnitWeight)));
-}
-
 void append_drifted(Index number, HomesWindow& window) {
   std::vector<std::int64_t> load(window.mean.size());
   std::int64_t total = 0;
@@ -54,6 +33,25 @@ void append_drifted(Index number, HomesWindow& window) {
 
 }  // namespace
 
+bool to_shares(std::span<const double> from, std::vector<double>& share) {
+  // NOTE: the loads are divided first by the largest, so that their sum is finite.
+  const double most = *std::max_element(from.begin(), from.end());
+  if (most <= 0) return false;
+  double total = 0;
+  for (const double w : from) total += w / most;
+  share.resize(from.size());
+  for (std::size_t e = 0; e < from.size(); ++e) share[e] = from[e] / most / total;
+  return true;
+}
+
+std::int64_t weight_of(std::span<const double> batch, std::span<const double> last) {
+  double common = 0;
+  for (std::size_t e = 0; e < batch.size(); ++e) common += std::min(batch[e], last[e]);
+  const double squared = common * common;
+  return std::max(kLeastWeight,
+                  static_cast<std::int64_t>(squared * squared * static_cast<double>(kUnitWeight)));
+}
+
 std::int64_t HomesWindow::sum_of_weights() const {
   return std::accumulate(weight.begin(), weight.end(), std::int64_t{0});
 }
@@ -65,7 +63,7 @@ HomesWindow make_window(const std::vector<std::span<const double>>& batches, Ind
   std::vector<std::vector<double>> shares;
   for (const auto& batch : batches) {
     std::vector<double> share;
-    if (scale(batch, share)) shares.push_back(std::move(share));
+    if (to_shares(batch, share)) shares.push_back(std::move(share));
   }
   if (shares.empty()) return window;
 

@@ -18,6 +18,13 @@ struct HomesWindow {
   std::int64_t sum_of_weights() const;
 };
 
+/// Scales loads so that they sum to one. Returns false if there is no load.
+bool to_shares(std::span<const double> from, std::vector<double>& share);
+
+/// What a batch counts if the last one counts 1024, by the shares of both: the part that they have
+/// in common, to the fourth power; at least a tenth.
+std::int64_t weight_of(std::span<const double> batch, std::span<const double> last);
+
 /// `batches`: each [num_logical]. Those without load are left out; if all are, so is everything but
 /// `mean`, which is then the same for all experts.
 HomesWindow make_window(const std::vector<std::span<const double>>& batches, Index num_logical,
