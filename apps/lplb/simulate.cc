@@ -13,6 +13,7 @@
 
 #include "backend.h"
 #include "commands.h"
+#include "controller_option.h"
 #include "core/format.h"
 #include "io/text.h"
 #include "lplb/replicate.h"
@@ -85,6 +86,7 @@ std::string table_of(const SimulateReport& report) {
   }
   const bool copies = report::makes_copies(report);
   const bool bytes = copies && report.settings.expert_bytes > 0;
+  if (report.settings.controller) head.emplace_back("charged");
   head.emplace_back("moved");
   if (copies) head.emplace_back("copies");
   if (bytes) head.emplace_back("copied");
@@ -106,6 +108,9 @@ std::string table_of(const SimulateReport& report) {
                         ? formatted("{:.2f}%", 100 * policy.cost->gap_mean)
                         : "-");
     }
+    if (policy.charged) {
+      row.push_back(cost ? formatted("{:.1f}", *policy.charged) : number(*policy.charged));
+    }
     row.push_back(formatted("{:.1f}", policy.moved_experts_mean));
     if (copies) row.push_back(policy.copies ? formatted("{:.1f}", policy.copies->mean) : "-");
     if (bytes) row.push_back(policy.copies ? report::bytes_text(policy.copies->mean_bytes) : "-");
@@ -120,7 +125,7 @@ std::string title_of(const SimulateReport& report) {
   const std::string slots = report::slots_text(report);
   return formatted(
       "{}{}: {}, {}, {}; {}{}\n"
-      "imbalance (max / mean rank load), gap to the proven bound, {}experts moved per rebalance "
+      "imbalance (max / mean rank load), gap to the proven bound, {}{}experts moved per rebalance "
       "and layer, {}tokens kept on their rank\n\n",
       report.trace.name, report.trace.synthetic ? " (synthetic, not recorded)" : "",
       report::counted(report.num_batches, "batch"),
@@ -128,6 +133,7 @@ std::string title_of(const SimulateReport& report) {
       report::counted(report.trace.num_logical_experts, "expert"),
       report::counted(report.settings.num_ranks, "rank"), slots.empty() ? "" : ", " + slots,
       report.settings.cost ? "cost of the slowest rank of a layer and its gap, " : "",
+      report.settings.controller ? "the mean with its moves charged, " : "",
       report::makes_copies(report) ? "copies a batch and layer, " : "");
 }
 
@@ -258,6 +264,8 @@ void add_simulate(CLI::App& program, std::string command_line) {
       "What to compare: none, eplb, eplb+lplb, eplb+stale; the same with eplb-spread, which has "
       "no expert twice on a rank; homes+even, homes+lplb, homes+stale, whose replicas a search "
       "with the exact split chooses; the same with moving-homes, where homes may move; "
+      "controller+even, controller+lplb and with --cost controller+time, which rebalance when it "
+      "pays; "
       "TOPOLOGY+even, TOPOLOGY+lplb, TOPOLOGY+stale, where TOPOLOGY is cube, hypercube, torus:MxN, "
       "ring:N or r2o:FILE; "
       "file:PATH+even, file:PATH+lplb, file:PATH+stale, which replay a placement file. With --cost "
@@ -283,6 +291,7 @@ void add_simulate(CLI::App& program, std::string command_line) {
               "How many past batches a placement is made from");
   add_integer(*command, "--rebalance-every", kSettings, simulate.rebalance_every, 1, kMaxIndex,
               "Choose a new placement every N batches");
+  add_controller(*command, simulate.controller);
   add_text(*command, "--sweep", kSettings, "NAME=LOW:HIGH", options->sweep,
            "Replay once for each value of a setting, LOW:HIGH:STEP or A,B,C, and show the mean "
            "imbalance by it: how many redundants are enough? NAME is redundants, num-replicas, "

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "lplb/controller.h"
 #include "lplb/cost.h"
 #include "lplb/export.h"
 #include "lplb/solver.h"
@@ -30,6 +31,7 @@ struct SimulateOptions {
   Index num_replicas = 0;
   /// "none", "eplb", "eplb+lplb", "eplb+stale", the last three also with "eplb-spread",
   /// "homes+even", "homes+lplb", "homes+stale", these also with "moving-homes",
+  /// "controller+even", "controller+lplb", "controller+time",
   /// "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale", "file:PATH", "file:PATH+even",
   /// "file:PATH+lplb", "file:PATH+stale". With `cost` also "none", each "eplb...", "homes",
   /// "TOPOLOGY" and "file:PATH" with "+time". "none", and in place of each "+lplb", also with
@@ -52,6 +54,11 @@ struct SimulateOptions {
   std::int64_t warm_up = 0;
   Index window = 8;           ///< how many past batches a placement is made from
   Index rebalance_every = 1;  ///< batches between two placements
+  /// How the controllers of the policies "controller+SPLIT" decide; they take the window and the
+  /// cost of the replay, and `rebalance_every` is not for them. If it is set, "controller+lplb"
+  /// (with `cost`: "controller+time") is replayed unless another controller is, and every policy
+  /// has PolicyReport::charged.
+  std::optional<ControllerOptions> controller = {};  // NOLINT(readability-redundant-member-init)
   /// The solver of exact splits by tokens; not kTime, which the "+time" policies take.
   Solver solver = Solver::kAuto;
   /// What tokens cost: one table, or one for each of num_ranks. Every policy then has
@@ -110,6 +117,13 @@ struct CopyReport {
   double exposed_us_mean = 0;  ///< time of copying that nothing hides; 0 without a bandwidth
 };
 
+/// A controller's decision to rebalance a layer.
+struct ReplayedDecision {
+  std::int64_t batch = 0;  ///< the first with the new placement
+  Index layer = 0;         ///< of the trace, from 0
+  RebalanceDecision decision;
+};
+
 /// The results of one policy. A pair is a (batch, layer). Pairs without tokens, and those of the
 /// first `warm_up` batches, are in no figure. A mean over no pair is NaN.
 struct PolicyReport {
@@ -134,6 +148,12 @@ struct PolicyReport {
   /// moves of plan_moves() between ranks.
   double moved_experts_mean = 0;
   std::int64_t moved_experts = 0;  ///< the same, over all rebalances and layers
+  /// With SimulateOptions::controller: the rounds of all moves (schedule()), and the mean with
+  /// round_cost for each: (loads of the slowest ranks + moves) / mean loads of the ranks, summed
+  /// over all pairs; with a cost model the mean cost of a pair.
+  std::int64_t rounds = 0;
+  std::optional<double> charged;
+  std::vector<ReplayedDecision> decisions;  ///< of a controller, but for those to keep
   /// The part of all tokens that stays on its own rank (see count_local()). Empty if the trace does
   /// not tell where tokens are. It does so by source_load, or by a routing, whose tokens are cut
   /// into num_ranks consecutive blocks.

@@ -22,6 +22,7 @@ PolicyOutcome judge(const Placement& placement, std::span<const Load> physical_l
     slowest = std::max(slowest, static_cast<double>(rank_load[g]) / placement.speed(g));
   }
   PolicyOutcome outcome;
+  outcome.slowest = slowest;
   outcome.imbalance = relative_loads<Load>(placement, rank_load, heat);
   outcome.gap = bound > 0 ? slowest / bound - 1 : 0;
   if (source_load.empty()) return outcome;

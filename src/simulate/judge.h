@@ -21,6 +21,7 @@ struct CopyOutcome {
 /// What a policy gave for one (batch, layer).
 struct PolicyOutcome {
   double imbalance = 1;
+  double slowest = 0;  // the largest load / speed of a rank
   double gap = 0;
   double cost = 0;      // the largest cost of a rank, in the model's unit, and copies.exposed_us
   double cost_gap = 0;  // NaN: no bound is known

@@ -6,6 +6,8 @@
 
 #include "core/check.h"
 #include "core/parallel.h"
+#include "lplb/load_history.h"
+#include "lplb/schedule.h"
 #include "simulate/stale_split.h"
 
 namespace lplb::replay {
@@ -40,6 +42,18 @@ Index count_fetched(const Placement& from, const Placement& to, std::vector<Inde
   return fetched;
 }
 
+/// In how many rounds the moves from one placement to another can happen.
+Index count_rounds(const Placement& from, const Placement& to) {
+  return static_cast<Index>(schedule(plan_moves(from, to), from, to).rounds.size());
+}
+
+ControllerOptions controller_of(const SimulateOptions& options) {
+  ControllerOptions controller = options.controller.value_or(ControllerOptions{});
+  controller.window = std::min(options.window, kMaxHistoryWindow);
+  controller.cost = options.cost;
+  return controller;
+}
+
 /// `options` names the slots of a layer: num_replicas is set.
 PlacementShape shape_of(const SimulateOptions& options, const TraceInfo& trace) {
   std::vector<Index> layers;
@@ -52,7 +66,8 @@ PlacementShape shape_of(const SimulateOptions& options, const TraceInfo& trace) 
           .num_groups = options.num_groups,
           .layers = std::move(layers),
           .num_logical = trace.num_logical_experts,
-          .num_replicas = options.num_replicas};
+          .num_replicas = options.num_replicas,
+          .controller = controller_of(options)};
 }
 
 /// The cost of each rank of `placement` [num_ranks], or [1] if all have the same.
@@ -163,7 +178,7 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
     const std::size_t first = batches.size() - out.size + begin;
     const std::int64_t number = out.first_batch + static_cast<std::int64_t>(begin);
     if (rebalances_at(group, number)) {
-      placed[begin].moved = rebalance(batches, first, group, layer, scratch);
+      rebalance(batches, first, group, layer, scratch, placed[begin]);
     }
     if (group.is_stale && state.shares.empty() && number > 0) {
       take_shares(batches[first - 1], state, layer, scratch);
@@ -192,13 +207,14 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
 }
 
 bool Player::rebalances_at(const Group& group, std::int64_t batch) const {
-  return batch > 0 && batch % options_.rebalance_every == 0 && group.policy->adapts();
+  const Index every = group.policy->decides() ? 1 : options_.rebalance_every;
+  return batch > 0 && batch % every == 0 && group.policy->adapts();
 }
 
 /// How many batches from `batch` on are solved at once: at most `most`. On the CPU it is one, so
 /// that each batch has a time of its own.
 std::size_t Player::run_from(const Group& group, std::int64_t batch, std::size_t most) const {
-  if (options_.backend == Backend::kCpu) return 1;
+  if (options_.backend == Backend::kCpu || group.policy->decides()) return 1;
   return group.policy->adapts() ? run_length(batch, options_.rebalance_every, most) : most;
 }
 
@@ -258,23 +274,26 @@ std::optional<Past> Player::past_of(const std::deque<Batch>& batches, std::size_
   return any ? std::optional(std::move(past)) : std::nullopt;
 }
 
-/// Chooses the layer's placement again, from the window of batches before batches[past]. Returns
-/// how many experts moved, or -1 if the window has no tokens: then the placement stays.
-Index Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
-                        std::size_t layer, Scratch& scratch) const {
+/// Chooses the layer's placement again, from the window of batches before batches[past]. Writes
+/// what moved. If the window has no tokens, or the policy decides so, the placement stays.
+void Player::rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
+                       std::size_t layer, Scratch& scratch, PlacementOutcome& out) const {
   const std::optional<Past> window = past_of(batches, past, group, layer, scratch.past_load);
-  if (!window) return -1;
+  if (!window) return;
   Layer& state = group.layers[layer];
   Placement next = group.policy->place(static_cast<Index>(layer), *window);
-  if (next.physical_to_logical == state.placement.physical_to_logical) return 0;
-  const Index fetched = count_fetched(state.placement, next, scratch.held_by);
+  out.decision = group.policy->decision(static_cast<Index>(layer));
+  if (group.policy->decides() && out.decision.kind == Rebalance::kKeep) return;
+  out.moved = 0;
+  if (next.physical_to_logical == state.placement.physical_to_logical) return;
+  out.moved = count_fetched(state.placement, next, scratch.held_by);
+  if (options_.controller) out.rounds = count_rounds(state.placement, next);
   state.placement = std::move(next);
   state.problem.assign(state.placement);
   for (const auto& dynamic : state.dynamic) {
     if (dynamic) dynamic->assign(state.placement);
   }
   state.shares.clear();
-  return fetched;
 }
 
 std::vector<Placement> Player::next_placement(std::size_t policy, const std::deque<Batch>& past) {

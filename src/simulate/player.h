@@ -24,9 +24,11 @@ struct SolveOutcome {
 /// What a placement gave for one (batch, layer). It does not depend on how tokens are split over
 /// it.
 struct PlacementOutcome {
-  Index moved = -1;    // experts fetched from other ranks; -1: no rebalance
-  SolveOutcome exact;  // by tokens
-  SolveOutcome time;   // by cost, if there is one
+  Index moved = -1;            // experts fetched from other ranks; -1: no rebalance
+  Index rounds = 0;            // in which they move; only counted with SimulateOptions::controller
+  RebalanceDecision decision;  // of a policy that decides
+  SolveOutcome exact;          // by tokens
+  SolveOutcome time;           // by cost, if there is one
 };
 
 /// The outcomes of one block of batches; item i of a (policy, layer) is the block's i-th batch.
@@ -118,8 +120,8 @@ class Player {
   std::size_t run_from(const Group& group, std::int64_t batch, std::size_t most) const;
   std::optional<Past> past_of(const std::deque<Batch>& batches, std::size_t end, const Group& group,
                               std::size_t layer, std::vector<double>& sum) const;
-  Index rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
-                  std::size_t layer, Scratch& scratch) const;
+  void rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
+                 std::size_t layer, Scratch& scratch, PlacementOutcome& out) const;
   void solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
                  const Layer& state, std::size_t layer, Scratch& scratch) const;
   static void solve_all(const SplitProblem& problem, const std::vector<Load>& loads,

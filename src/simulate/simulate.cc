@@ -105,6 +105,10 @@ SimulateOptions resolved(const SimulateOptions& options, const TraceInfo& trace)
     o.policies = default_policies();
     if (!divides) std::erase(o.policies, kNone);
   }
+  const auto is_controller = [](const auto& name) { return name.starts_with("controller+"); };
+  if (o.controller && std::ranges::none_of(o.policies, is_controller)) {
+    o.policies.emplace_back(o.cost ? "controller+time" : "controller+lplb");
+  }
   if (std::ranges::all_of(o.policies, [](const auto& name) { return name.starts_with("file:"); })) {
     o.num_replicas = 0;
   } else if (o.num_replicas > 0) {

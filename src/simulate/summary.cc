@@ -42,6 +42,8 @@ Summary::Summary(const SimulateOptions& options, const TraceInfo& trace)
       warm_up_(options.warm_up),
       has_cost_(options.cost.has_value()),
       expert_bytes_(static_cast<double>(options.expert_bytes)),
+      round_cost_(options.controller ? std::optional(options.controller->round_cost)
+                                     : std::nullopt),
       layer_pairs_(num_layers_, 0.0),
       bucket_pairs_(kMaxBuckets, 0.0),
       layer_bucket_pairs_(kMaxBuckets * num_layers_, 0.0),
@@ -93,6 +95,11 @@ void Summary::add(const BlockOutcome& block, const Player& player) {
         if (placed.moved >= 0) {
           ++policies_[p].report.rebalances;
           policies_[p].report.moved_experts += placed.moved;
+          policies_[p].report.rounds += placed.rounds;
+          if (placed.decision.kind != Rebalance::kKeep) {
+            policies_[p].report.decisions.push_back(
+                {batch, static_cast<Index>(layer), placed.decision});
+          }
         }
         if (!has_tokens) continue;
         const std::size_t item = p * pairs + pair;
@@ -133,6 +140,8 @@ void Summary::add_outcome(Sums& sums, std::size_t layer, std::size_t bucket,
   sums.layer_bucket[cell] += outcome.imbalance;
   double& layer_max = sums.report.layer_max[layer];
   layer_max = std::fmax(layer_max, outcome.imbalance);
+  sums.slowest += outcome.slowest;
+  if (outcome.slowest > 0) sums.mean += outcome.slowest / outcome.imbalance;
   sums.gap += outcome.gap;
   sums.report.gap_max = std::max(sums.report.gap_max, outcome.gap);
   sums.local += outcome.local;
@@ -208,6 +217,11 @@ void Summary::finish_policy(Sums& sums) const {
     report.copies->mean_bytes = report.copies->mean * expert_bytes_;
     report.copies->busiest_mean = sums.busiest / pairs;
     report.copies->exposed_us_mean = sums.exposed_us / pairs;
+  }
+  if (round_cost_) {
+    const double moves = static_cast<double>(report.rounds) * *round_cost_;
+    report.charged = report.cost ? report.cost->max.mean + moves / static_cast<double>(num_pairs_)
+                                 : (sums.slowest + moves) / sums.mean;
   }
 
   const auto buckets = static_cast<std::size_t>((num_batches_ + bucket_width_ - 1) / bucket_width_);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -34,6 +35,7 @@ class Summary {
     std::vector<double> layer_cost;  // [num_layers]: sums; empty without a cost model
     double gap = 0, cost_gap = 0;
     double copies = 0, busiest = 0, exposed_us = 0;
+    double slowest = 0, mean = 0;  // loads of ranks
     double local = 0, total = 0;
     std::vector<double> layer;         // [num_layers]
     std::vector<double> bucket;        // [kMaxBuckets]
@@ -55,6 +57,7 @@ class Summary {
   std::int64_t warm_up_;
   bool has_cost_;
   double expert_bytes_;
+  std::optional<double> round_cost_;
   std::int64_t num_batches_ = 0;
   std::int64_t num_pairs_ = 0, num_empty_pairs_ = 0;
   std::vector<double> layer_pairs_;         // [num_layers]: how many pairs are in the figures

@@ -32,6 +32,16 @@ class BadArguments(support.CommandTest):
         self.bad("info -- extra", "extra")
         self.bad("completion tcsh", "tcsh", "fish")
 
+    def test_controller(self):
+        simulate = "simulate --trace synthetic:W0_balanced --controller "
+        self.bad(simulate + "cheap", '"cheap" is not KEY=VALUE', "round-cost, life, min-gain")
+        self.bad(simulate + "liffe=3", '"liffe=3"', "did you mean life=?")
+        self.bad(simulate + "life=long", 'life is "long", expected a number of at least 0')
+        self.bad(simulate + "life=0", "life: 0 is not a finite number > 0")
+        self.bad(simulate + "round-cost=-1", 'round-cost is "-1", expected a number')
+        self.bad(simulate + "interval=0", "interval", "0")
+        self.bad(simulate + "homes=stay", 'homes is "stay", expected keep or move')
+
     def test_required_options(self):
         for command, options in {
             "solve": ("--placement p.json", "--load l3.json"),

@@ -32,7 +32,7 @@ class OnHomes : public PlacementPolicy {
 
 }  // namespace
 
-std::unique_ptr<PlacementPolicy> make_homes(const std::string& name, const PlacementShape& shape) {
+void check_homes(const std::string& name, const PlacementShape& shape) {
   check_argument(shape.num_replicas > 0 && shape.num_logical % shape.num_ranks == 0, "policies",
                  "\"{}\" needs equally many experts on each rank, but the {} experts of the trace "
                  "are no multiple of the {} ranks",
@@ -42,6 +42,10 @@ std::unique_ptr<PlacementPolicy> make_homes(const std::string& name, const Place
                  "\"{}\" puts no expert on a rank twice, so {} slots on each of {} ranks are too "
                  "many for {} experts",
                  name, slots, shape.num_ranks, shape.num_logical);
+}
+
+std::unique_ptr<PlacementPolicy> make_homes(const std::string& name, const PlacementShape& shape) {
+  check_homes(name, shape);
   return std::make_unique<OnHomes>(shape, name == "moving-homes");
 }
 

@@ -53,6 +53,10 @@ constexpr std::array kRegistry = {
     Entry{Named::kExactly, "moving-homes", "+lplb", SplitKind::kExact, make_homes},
     Entry{Named::kExactly, "moving-homes", "+stale", SplitKind::kStale, make_homes},
     Entry{Named::kExactly, "moving-homes", "+time", SplitKind::kTime, make_homes},
+    // The split belongs to the placement's name, because a controller decides by it.
+    Entry{Named::kExactly, "controller+even", "", SplitKind::kEven, make_controlled},
+    Entry{Named::kExactly, "controller+lplb", "", SplitKind::kExact, make_controlled},
+    Entry{Named::kExactly, "controller+time", "", SplitKind::kTime, make_controlled},
     Entry{Named::kPrefix, kFile, "+even", SplitKind::kEven, make_fixed},
     Entry{Named::kPrefix, kFile, "+lplb", SplitKind::kExact, make_fixed},
     Entry{Named::kPrefix, kFile, "+stale", SplitKind::kStale, make_fixed},

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lplb/controller.h"
 #include "lplb/types.h"
 
 namespace lplb::replay {
@@ -20,6 +21,7 @@ struct PlacementShape {
   Index num_logical = 0;
   Index num_replicas = 0;  // all slots of a layer, for policies that replicate; 0: not known,
                            // because num_ranks does not divide num_logical
+  ControllerOptions controller = {};  // with the window and the cost of the replay
 };
 
 /// The past of one layer, from which a placement is made.
@@ -46,6 +48,11 @@ class PlacementPolicy {
   virtual Placement first(Index layer) const;
   /// Whether place() depends on the load. If not, a rebalance would change nothing.
   virtual bool adapts() const { return true; }
+  /// Whether place() is called before each batch but the first, and decides itself if anything
+  /// changes. `past` then ends with a batch that it has not seen.
+  virtual bool decides() const { return false; }
+  /// If so: what the last place() of `layer` decided. Without a decision its reason is empty.
+  virtual RebalanceDecision decision(Index) const { return {}; }
 
  protected:
   const PlacementShape& shape() const { return shape_; }
@@ -73,6 +80,12 @@ std::unique_ptr<PlacementPolicy> make_eplb_spread(const std::string& name,
 /// Homes and replica slots, by place_homes(), from the placement in use. `name` is "homes" or
 /// "moving-homes", which also moves homes. num_ranks must divide num_logical.
 std::unique_ptr<PlacementPolicy> make_homes(const std::string& name, const PlacementShape& shape);
+/// Throws ArgumentError if homes cannot have this shape.
+void check_homes(const std::string& name, const PlacementShape& shape);
+/// A RebalanceController for each layer, from homes in order. `name` is "controller+even",
+/// "controller+lplb" or "controller+time": it judges by the split.
+std::unique_ptr<PlacementPolicy> make_controlled(const std::string& name,
+                                                 const PlacementShape& shape);
 /// `name` is a name that parse_topology() takes. num_ranks must divide num_logical.
 std::unique_ptr<PlacementPolicy> make_topology(const std::string& name,
                                                const PlacementShape& shape);

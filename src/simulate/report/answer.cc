@@ -169,10 +169,12 @@ std::string price(const SimulateReport& report, const PolicyReport& policy) {
            copied;
   }
   const Index every = report.settings.rebalance_every;
+  const std::string when = !policy.decisions.empty() ? "when its controller decides so"
+                           : every == 1              ? "after every batch"
+                                        : formatted("every {}", counted(every, "batch"));
   std::string text = formatted(
       "At each rebalance, {}, {} of the {} slots of a layer fetch an expert from another rank",
-      every == 1 ? "after every batch" : formatted("every {}", counted(every, "batch")),
-      fixed(policy.moved_experts_mean, 1), grouped(report.settings.num_replicas));
+      when, fixed(policy.moved_experts_mean, 1), grouped(report.settings.num_replicas));
   if (report.settings.expert_bytes > 0) {
     text += formatted("; that is {} for {}", bytes_text(moved_bytes(report, policy)),
                       counted(report.trace.num_layers, "layer"));

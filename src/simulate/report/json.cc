@@ -60,6 +60,15 @@ Json trace_json(const SimulateReport& report) {
       {"expert_load", matrix_json(report.expert_load, static_cast<std::size_t>(trace.num_layers))}};
 }
 
+Json controller_json(const SimulateOptions& o) {
+  if (!o.controller) return {};
+  return {
+      {"round_cost", o.controller->round_cost}, {"life", o.controller->life},
+      {"min_gain", o.controller->min_gain},     {"interval", o.controller->interval},
+      {"min_tokens", o.controller->min_tokens}, {"max_moves", o.controller->max_moves},
+      {"max_trials", o.controller->max_trials}, {"may_move_homes", o.controller->may_move_homes}};
+}
+
 Json settings_json(const SimulateReport& report) {
   const SimulateOptions& o = report.settings;
   const Index redundants = report::redundants_of(report);
@@ -78,6 +87,7 @@ Json settings_json(const SimulateReport& report) {
       {"warm_up", o.warm_up},
       {"window", o.window},
       {"rebalance_every", o.rebalance_every},
+      {"controller", controller_json(o)},
       {"cost_file", o.cost ? Json(o.cost_file) : Json()},
       {"cost", o.cost ? Json::parse(io::cost_json(*o.cost)) : Json()},
       {"solver", solver_name(o.solver)},
@@ -116,6 +126,23 @@ Json copies_json(const PolicyReport& policy, const SimulateOptions& o) {
           {"exposed_us", o.copy_gigabytes_per_s > 0 ? Json(copies.exposed_us_mean) : Json()}};
 }
 
+Json decisions_json(const PolicyReport& policy, const SimulateReport& report) {
+  Json out = Json::array();
+  for (const ReplayedDecision& made : policy.decisions) {
+    out.push_back({{"batch", made.batch},
+                   {"layer", report.trace.layer_number(static_cast<std::size_t>(made.layer))},
+                   {"kind", rebalance_name(made.decision.kind)},
+                   {"load", made.decision.load},
+                   {"gain", made.decision.gain},
+                   {"expected", made.decision.expected},
+                   {"life", made.decision.life},
+                   {"price", made.decision.price},
+                   {"moves", made.decision.moves},
+                   {"rounds", made.decision.rounds}});
+  }
+  return out;
+}
+
 Json policy_json(const PolicyReport& policy, const SimulateReport& report) {
   Json layers = Json::array();
   const Json over_time = matrix_json(policy.layer_over_time, policy.layer_mean.size());
@@ -137,10 +164,13 @@ Json policy_json(const PolicyReport& policy, const SimulateReport& report) {
       {"rebalances", policy.rebalances},
       {"moved_experts",
        {{"total", policy.moved_experts},
+        {"rounds", policy.charged ? Json(policy.rounds) : Json()},
         {"mean", policy.moved_experts_mean},
         {"mean_bytes",
          report.settings.expert_bytes > 0 ? Json(report::moved_bytes(report, policy)) : Json()}}},
       {"copies", copies_json(policy, report.settings)},
+      {"charged", policy.charged ? Json(*policy.charged) : Json()},
+      {"decisions", decisions_json(policy, report)},
       {"local_share", policy.local_share ? Json(*policy.local_share) : Json()},
       {"layers", std::move(layers)},
       {"over_time", policy.over_time},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "core/format.h"
 #include "simulate/report/charts.h"
@@ -73,8 +74,11 @@ std::string domain_marks(const SimulateReport& report, int height) {
   return out;
 }
 
+/// Whether a policy rebalances at every rebalance_every-th batch. Controllers do not.
 bool has_rebalances(const SimulateReport& report) {
-  return std::ranges::any_of(report.policies, [](const auto& p) { return p.rebalances > 0; });
+  return std::ranges::any_of(report.policies, [](const auto& p) {
+    return p.rebalances > 0 && !p.name.starts_with("controller+");
+  });
 }
 
 /// Whether each rebalance has a mark. If every batch has one, marks say nothing.
@@ -95,6 +99,33 @@ std::string rebalance_marks(const SimulateReport& report, int height) {
   return out;
 }
 
+/// The layers that a controller rebalances, by batch.
+std::map<std::int64_t, int> decided_batches(const PolicyReport& policy) {
+  std::map<std::int64_t, int> layers;
+  for (const ReplayedDecision& made : policy.decisions) ++layers[made.batch];
+  return layers;
+}
+
+/// A triangle in the policy's colour at each batch before which its controller rebalances layers.
+std::string decision_marks(const SimulateReport& report, int height) {
+  const std::vector<std::string> classes = policy_classes(report);
+  std::string out;
+  for (std::size_t i = 0; i < report.policies.size(); ++i) {
+    for (const auto& [batch, layers] : decided_batches(report.policies[i])) {
+      out +=
+          formatted(R"(<svg class="rebalance decision {}" x="{:.2f}%" y="{}" overflow="visible">)"
+                    R"(<title>{}, batch {}: {}</title><path d="M0-8l4 8h-8z"/></svg>)",
+                    classes[i], percent_at(report, batch), height, escape(report.policies[i].name),
+                    batch, counted(layers, "layer"));
+    }
+  }
+  return out;
+}
+
+bool has_decisions(const SimulateReport& report) {
+  return std::ranges::any_of(report.policies, [](const auto& p) { return !p.decisions.empty(); });
+}
+
 std::string caption(const SimulateReport& report) {
   std::string out = "Each batch is drawn at its middle.";
   if (marks_domains(report)) out += " Vertical lines: another kind of text begins.";
@@ -106,6 +137,7 @@ std::string caption(const SimulateReport& report) {
     out += every == 1 ? " A rebalance comes before every batch but the first."
                       : formatted(" A rebalance comes every {}.", counted(every, "batch"));
   }
+  if (has_decisions(report)) out += " Coloured triangles: a controller rebalances layers.";
   return out;
 }
 
@@ -202,8 +234,8 @@ std::string over_time_to_html(const SimulateReport& report, double end) {
 )",
                    end_width(report, cut), height, description(report), value_marks(axis, height),
                    batch_marks(report, height), domain_marks(report, height),
-                   rebalance_marks(report, height), height + 37, cut ? " cut" : "", height, height,
-                   lines(report, classes, axis, height),
+                   rebalance_marks(report, height) + decision_marks(report, height), height + 37,
+                   cut ? " cut" : "", height, height, lines(report, classes, axis, height),
                    line_ends(report, classes, last_values(report), axis, height), dash_key(report),
                    caption(report));
 }

@@ -158,6 +158,11 @@ std::string summary_table(const SimulateReport& report) {
     const std::vector<Group> cost = cost_groups(report.settings.cost->unit());
     groups.insert(groups.begin(), cost.begin(), cost.end());
   }
+  if (report.settings.controller) {
+    groups.back().rows.push_back({"mean with moves charged", "charged",
+                                  [](const Policy& p) { return p.charged.value_or(kAbsent); },
+                                  report.settings.cost ? tenths : ratio});
+  }
   if (makes_copies(report)) groups.push_back(copy_group(report.settings));
   for (const Group& group : groups) {
     out += formatted(
