@@ -8,10 +8,12 @@ the fullest rank has least. :func:`rebalance_experts`, :func:`place_homes` and
 
 from lplb import topology
 from lplb._calibrate import Calibration, CostPoint, calibrate, fit_cost
+from lplb._controller import ControllerOptions
 from lplb._cost import CostModel
 from lplb._dynamic import Copies
 from lplb._homes import HomesPlacement, MoveRound, MoveSchedule, place_homes, schedule
 from lplb._lplb import Topology, cuda_info, version
+from lplb._mover import WeightMover
 from lplb._placement import (
     Move,
     Placement,
@@ -22,6 +24,7 @@ from lplb._placement import (
     rebalance_experts,
 )
 from lplb._planner import Planner
+from lplb._rebalancer import Rebalancer
 from lplb._replicate import CopyCost, Replication, replicate
 from lplb._results import ExchangeStats, PlannerStats, Quotas
 from lplb._shared import SharedPlanner
@@ -33,6 +36,7 @@ __version__ = version()
 
 __all__ = [
     "Calibration",
+    "ControllerOptions",
     "Copies",
     "CopyCost",
     "CostModel",
@@ -46,12 +50,14 @@ __all__ = [
     "Planner",
     "PlannerStats",
     "Quotas",
+    "Rebalancer",
     "Replication",
     "SharedPlanner",
     "SimulateReport",
     "Split",
     "SweepResult",
     "Topology",
+    "WeightMover",
     "__version__",
     "calibrate",
     "count",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, overload
 
 from lplb._batch import check_layer
+from lplb._cost import CostModel
 from lplb._gpu import GpuPath
 from lplb._host import HostPath
 from lplb._paths import Paths
@@ -43,6 +44,17 @@ class PlannerBase:
 
     def close(self) -> None:
         raise NotImplementedError
+
+    @property
+    def cost(self) -> CostModel | None:
+        """What batches are split by; None: their tokens."""
+        return self._settings.cost
+
+    @property
+    def keeps_whole_history(self) -> bool:
+        """Whether load_history() is the sum of all batches."""
+        settings = self._settings
+        return settings.keeps_history and settings.window == 0 and settings.decay == 1.0
 
     @overload
     def stats(self, layer: int | None = None, *, wait: Literal[True] = True) -> PlannerStats: ...

@@ -11,6 +11,7 @@ from typing import Any
 
 from lplb import _lplb
 from lplb._arrays import check_int
+from lplb._controller import ControllerOptions
 from lplb._cost import CostModel
 from lplb._frame import flat, frame_of
 from lplb._names import SolverName
@@ -83,6 +84,7 @@ def simulate(
     warm_up: int = 0,
     window: int = 8,
     rebalance_every: int = 1,
+    controller: ControllerOptions | None = None,
     cost: CostModel | str | os.PathLike[str] | None = None,
     solver: SolverName = "auto",
     jobs: int = 1,
@@ -126,6 +128,10 @@ def simulate(
         How many past batches a placement is made from.
     rebalance_every : int
         How many batches a placement is used for.
+    controller : ControllerOptions, optional
+        Replay a controller too, "controller+lplb", which decides after each batch and layer whether
+        a rebalance pays, and charge all policies for their moves: `charged`. The window and the
+        cost are those of the replay; the policy's name says the split.
     cost : CostModel or path of its file, optional
         What tokens cost. Every policy then has `cost`: what the slowest rank of a layer costs, and
         its gap to the proven bound.
@@ -186,6 +192,7 @@ def simulate(
         check_int(warm_up, "warm_up"),
         check_int(window, "window"),
         check_int(rebalance_every, "rebalance_every"),
+        None if controller is None else controller.native(None),
         None if model is None else model._model,
         path,
         solver,

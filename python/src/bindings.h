@@ -93,6 +93,7 @@ void bind_topology(nb::module_& m);
 void bind_cost(nb::module_& m);
 void bind_solve(nb::module_& m);
 void bind_replicate(nb::module_& m);
+void bind_controller(nb::module_& m);
 void bind_mapping(nb::module_& m);
 void bind_planner(nb::module_& m);
 void bind_exchange(nb::module_& m);

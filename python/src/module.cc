@@ -41,6 +41,7 @@ NB_MODULE(_lplb, m) {
   python::bind_cost(m);
   python::bind_solve(m);
   python::bind_replicate(m);
+  python::bind_controller(m);
   python::bind_mapping(m);
   python::bind_planner(m);
   python::bind_exchange(m);

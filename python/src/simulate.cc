@@ -16,10 +16,11 @@ nb::typed<nb::tuple, std::string, std::string, std::vector<NamedText>> run_simul
     const std::string& trace, Index num_ranks, Index num_nodes, Index num_groups, Index redundants,
     Index num_replicas, const std::vector<std::string>& policies, std::int64_t batch_tokens,
     std::int64_t skip_steps, bool drop_repeats, std::int64_t warm_up, Index window,
-    Index rebalance_every, const CostModel* cost, const std::string& cost_file,
-    const std::string& solver, int jobs, std::int64_t expert_bytes, double copy_target,
-    Load copy_min_tokens, Index copy_domains, double copy_gigabytes_per_s, double copy_hidden_us,
-    std::uint64_t seed, const std::string& command, const nb::object& progress) {
+    Index rebalance_every, const ControllerOptions* controller, const CostModel* cost,
+    const std::string& cost_file, const std::string& solver, int jobs, std::int64_t expert_bytes,
+    double copy_target, Load copy_min_tokens, Index copy_domains, double copy_gigabytes_per_s,
+    double copy_hidden_us, std::uint64_t seed, const std::string& command,
+    const nb::object& progress) {
   SimulateOptions options;
   options.trace = trace;
   options.synthetic.seed = seed;
@@ -35,6 +36,7 @@ nb::typed<nb::tuple, std::string, std::string, std::vector<NamedText>> run_simul
   options.warm_up = warm_up;
   options.window = window;
   options.rebalance_every = rebalance_every;
+  if (controller != nullptr) options.controller = *controller;
   if (cost != nullptr) options.cost = *cost;
   options.cost_file = cost_file;
   options.solver = parse_solver(solver);
@@ -69,10 +71,10 @@ nb::typed<nb::tuple, std::string, std::string, std::vector<NamedText>> run_simul
 void bind_simulate(nb::module_& m) {
   m.def("simulate", &run_simulation, "trace"_a, "num_ranks"_a, "num_nodes"_a, "num_groups"_a,
         "redundants"_a, "num_replicas"_a, "policies"_a, "batch_tokens"_a, "skip_steps"_a,
-        "drop_repeats"_a, "warm_up"_a, "window"_a, "rebalance_every"_a, "cost"_a.none(),
-        "cost_file"_a, "solver"_a, "jobs"_a, "expert_bytes"_a, "copy_target"_a, "copy_min_tokens"_a,
-        "copy_domains"_a, "copy_gigabytes_per_s"_a, "copy_hidden_us"_a, "seed"_a, "command"_a,
-        "progress"_a.none());
+        "drop_repeats"_a, "warm_up"_a, "window"_a, "rebalance_every"_a, "controller"_a.none(),
+        "cost"_a.none(), "cost_file"_a, "solver"_a, "jobs"_a, "expert_bytes"_a, "copy_target"_a,
+        "copy_min_tokens"_a, "copy_domains"_a, "copy_gigabytes_per_s"_a, "copy_hidden_us"_a,
+        "seed"_a, "command"_a, "progress"_a.none());
   m.def("synthetic_names", &synthetic_names);
 }
 

@@ -8,6 +8,7 @@ Without arguments it runs all scenarios. A scenario is a value of Planner's `tra
 
     deep_ep  nccl, with a communicator that is passed as DeepEP's buffers hold it
     stale    planners with staleness, within the kernel and by the collective
+    moving   experts' weights move over NCCL (lplb.WeightMover)
     late     a rank comes after the deadline
     dropped  planners that nobody closes, some of them alive when Python ends
     killed   a process ends without a word
@@ -33,7 +34,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from scenarios import Rank, Unsupported, run_dropped, run_killed, run_late, run_stale, run_transport
+from scenarios import (
+    Rank,
+    Unsupported,
+    run_dropped,
+    run_killed,
+    run_late,
+    run_moving,
+    run_stale,
+    run_transport,
+)
 
 SCENARIOS = (
     "collective",
@@ -45,6 +55,7 @@ SCENARIOS = (
     "symmetric_memory",
     "deep_ep",
     "stale",
+    "moving",
     "late",
     "dropped",
     "killed",
@@ -76,6 +87,8 @@ def run_rank(scenario: str, me: Rank, folder: str) -> int:
             run_dropped(me)
         elif scenario == "stale":
             run_stale(me)
+        elif scenario == "moving":
+            run_moving(me)
         else:
             run_transport(me, scenario)
     except Unsupported as reason:

@@ -34,7 +34,9 @@ def child(function: Callable[..., None], rank: int, size: int, folder: str) -> N
     os._exit(0)
 
 
-def run_ranks(function: Callable[..., None], size: int, folder: pathlib.Path) -> list[str]:
+def run_ranks(
+    function: Callable[..., None], size: int, folder: pathlib.Path, seconds: float = 60
+) -> list[str]:
     """Runs `size` ranks; returns their errors, "" if there was none."""
     context = torch.multiprocessing.get_context("fork")
     ranks = [
@@ -42,7 +44,7 @@ def run_ranks(function: Callable[..., None], size: int, folder: pathlib.Path) ->
     ]
     for process in ranks:
         process.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + seconds
     for process in ranks:
         process.join(max(deadline - time.monotonic(), 0))
         if process.is_alive():

@@ -272,6 +272,47 @@ def run_stale(me: Rank) -> None:
         check_stale(me, transport)
 
 
+def run_moving(me: Rank) -> None:
+    """Weights move over NCCL while batches read them; each batch finds what its placement says."""
+    if me.shares_device:
+        raise Unsupported("NCCL needs a GPU for each rank")
+    slots, experts, layers = 6, 4 * me.size, 3
+    shared = np.random.default_rng(5)
+    whole = [
+        torch.arange(experts * 4096, device="cuda", dtype=torch.float32).view(experts, 64, 64),
+        torch.arange(experts * 40, device="cuda").to(torch.uint8).view(torch.float8_e4m3fn),
+    ]
+    whole[1] = whole[1].view(experts, 40)
+
+    def draw() -> lplb.Placement:
+        more = shared.integers(0, experts, slots * me.size - experts)
+        held = shared.permutation(np.concatenate([np.arange(experts), more]))
+        return lplb.Placement(held, me.size, experts)
+
+    def held_by(placement: lplb.Placement) -> list[torch.Tensor]:
+        mine = placement.physical_to_logical.reshape(me.size, slots)[me.rank]
+        index = torch.from_numpy(mine.astype(np.int64)).cuda()
+        return [t.view(torch.uint8)[index].view(t.dtype).contiguous() for t in whole]
+
+    placements = [draw() for _ in range(layers)]
+    weights = [held_by(p) for p in placements]
+    mover = lplb.WeightMover(weights, placements, group=dist.group.WORLD)
+    rebalances = changed = 0
+    while rebalances < 40 or mover.status()["pending"]:
+        if mover.status()["pending"] == 0:
+            mover.start([draw() for _ in range(layers)])
+            rebalances += 1
+        changed += len(mover.step())
+        assert mover.status()["phase"] != "failed", mover.status()
+        for layer in range(layers):
+            wanted = held_by(mover.placement(layer))
+            for mine, tensor in zip(weights[layer], wanted, strict=True):
+                assert torch.equal(mine.view(torch.uint8), tensor.view(torch.uint8)), layer
+    if me.rank == 0:
+        print(f"  {changed} layers of {rebalances} rebalances: {mover.status()}", flush=True)
+    mover.close()
+
+
 def start_with_deadline(me: Rank) -> tuple[lplb.Planner, torch.Tensor, NDArray[np.int64]]:
     """A planner with a short time-out, a batch, and the ids that the batch is mapped to."""
     planner = lplb.Planner(
