@@ -64,6 +64,21 @@ TEST_F(Cuda, SaysWhereItRan) {
   EXPECT_EQ(backend_of(uneven, workload.loads[0]), Backend::kCpu);
 }
 
+TEST_F(Cuda, SolversWithoutAKernelRunOnTheCpu) {
+  const CostModel model("us", CostTable{3, {8, 20}, {4, 7}, 16, 5});
+  const auto workload = testing::make_workload("cube8x2", 1);
+  for (const Solver solver : {Solver::kIpm, Solver::kTime, Solver::kFastTime}) {
+    SolveOptions options{.solver = solver};
+    if (solver != Solver::kIpm) options.cost = &model;
+    const Split on_cpu = solve(workload.placement, workload.loads[0], options);
+    options.backend = Backend::kCuda;
+    const Split split = solve(workload.placement, workload.loads[0], options);
+    EXPECT_EQ(split.backend, Backend::kCpu) << solver_name(solver);
+    EXPECT_EQ(split.physical_load, on_cpu.physical_load) << solver_name(solver);
+    EXPECT_EQ(split.cost.bound, on_cpu.cost.bound) << solver_name(solver);
+  }
+}
+
 TEST_F(Cuda, EqualsCpuOnAdversarialInstances) {
   int on_device = 0;
   for (const Instance& instance : adversarial_instances()) {

@@ -136,6 +136,13 @@ void write_load(const Tables& t, const Buffers& b, std::int32_t* load) {
   }
 }
 
+/// Whether solve_kernel() is a twin of the solver. It knows neither speeds nor costs: only planners
+/// split by costs on a device.
+bool has_kernel(const Tables& t, const SolveOptions& options, Solver solver) {
+  return (solver == Solver::kCut || solver == Solver::kFlow) && options.cost == nullptr &&
+         t.cost.uniform();
+}
+
 void read_back(const Tables& t, const DeviceProblem& problem, const std::int32_t* out,
                const DeviceOutcome& outcome, Buffers& b) {
   const DeviceTablesHeader& h = problem.header();
@@ -159,8 +166,7 @@ void read_back(const Tables& t, const DeviceProblem& problem, const std::int32_t
 
 bool solve_on_device(const Tables& t, const SolveOptions& options, Solver solver, Buffers& b) {
   device::require();
-  if (solver == Solver::kIpm || solver == Solver::kTime || b.total > kMost || !t.cost.uniform())
-    return false;
+  if (!has_kernel(t, options, solver) || b.total > kMost) return false;
   DeviceWorkspace& d = device_of(b);
   const cudaStream_t stream = d.stream.get();
   d.problem.assign(t, stream);
@@ -202,7 +208,7 @@ bool solve_batch_on_device(const Tables& t, const SolveOptions& options, Solver 
                            std::span<SplitSummary> summary, std::vector<char>& refused,
                            Buffers& b) {
   device::require();
-  if (solver == Solver::kIpm || solver == Solver::kTime || !t.cost.uniform()) return false;
+  if (!has_kernel(t, options, solver)) return false;
   DeviceWorkspace& d = device_of(b);
   const cudaStream_t stream = d.stream.get();
   d.problem.assign(t, stream);
