@@ -71,7 +71,7 @@ struct SimulateOptions {
   /// The report is the same, except for solve_us and num_cuda_solves. A launch takes about 40 us
   /// even for few batches, so with a placement for each batch the CPU is faster.
   Backend backend = Backend::kCpu;
-  int jobs = 1;  ///< threads; only times depend on it
+  int num_threads = 1;  ///< only times depend on it
   /// The bytes of one expert's weights in one layer; 0: not known. With it the report says how many
   /// bytes a rebalance moves, and copies for a batch.
   std::int64_t expert_bytes = 0;

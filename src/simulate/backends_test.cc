@@ -24,7 +24,7 @@ SimulateOptions small() {
 /// The report's JSON and page without what differs from run to run.
 std::string text_of(SimulateReport report) {
   for (PolicyReport& policy : report.policies) policy.solve_us = {};
-  report.settings.jobs = 1;
+  report.settings.num_threads = 1;
   return report_json(report) + report_html(report, "lplb");
 }
 
@@ -47,10 +47,10 @@ class SimulateCuda : public ::testing::Test {
 
 TEST_F(SimulateCuda, ReportIsThatOfTheCpu) {
   for (const Index every : {1, 7, 1000}) {
-    for (const int jobs : {1, 5}) {
+    for (const int threads : {1, 5}) {
       SimulateOptions options = small();
       options.rebalance_every = every;
-      options.jobs = jobs;
+      options.num_threads = threads;
       const SimulateReport report = simulate_both(options);
       EXPECT_EQ(report.num_solves, 50 * 3 * 3);
       EXPECT_EQ(report.num_cuda_solves, report.num_solves);

@@ -46,7 +46,7 @@ class CostReplay : public testing::Files {
   /// The figures without times and without the number of threads.
   static nlohmann::json figures(const SimulateReport& report) {
     nlohmann::json json = nlohmann::json::parse(report_json(report));
-    json["settings"].erase("jobs");
+    json["settings"].erase("num_threads");
     for (auto& policy : json["policies"]) policy.erase("solve_us");
     return json;
   }
@@ -105,7 +105,7 @@ TEST_F(CostReplay, DoesNotDependOnJobs) {
   options_.cost = testing::staircase_model();
   options_.policies = {"none", "eplb", "eplb+stale", "eplb+time", "cube+time", "none+time"};
   const SimulateReport one = simulate(options_);
-  options_.jobs = 3;
+  options_.num_threads = 3;
   EXPECT_EQ(figures(simulate(options_)), figures(one));
   const std::vector<PolicyReport>& policies = one.policies;
   EXPECT_LE(cost_of(policies[3]).max.mean, cost_of(policies[1]).max.mean);

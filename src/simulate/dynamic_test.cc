@@ -137,10 +137,10 @@ TEST_F(DynamicReplay, CountsLocalTokens) {
 TEST_F(DynamicReplay, ThreadsChangeNothing) {
   options_.policies = {"none+dynamic:1", "eplb+dynamic:1", "eplb+dynamic:2:time"};
   options_.cost = CostModel("us", {3, {4, 16}, {7, 9}, 16, 8});
-  const auto figures = [this](int jobs) {
-    options_.jobs = jobs;
+  const auto figures = [this](int threads) {
+    options_.num_threads = threads;
     nlohmann::json json = nlohmann::json::parse(report_json(simulate(options_)));
-    json["settings"].erase("jobs");
+    json["settings"].erase("num_threads");
     for (auto& policy : json["policies"]) policy.erase("solve_us");
     return json;
   };

@@ -98,7 +98,7 @@ Player::Player(const SimulateOptions& options, const TraceInfo& trace)
                     .cost = options.cost ? &*options.cost : nullptr},
       shape_(shape_of(options, trace)),
       num_layers_(static_cast<std::size_t>(trace.num_layers)),
-      scratch_(static_cast<std::size_t>(options.jobs)) {
+      scratch_(static_cast<std::size_t>(options.num_threads)) {
   for (std::size_t i = 0; i < options.policies.size(); ++i) add_policy(i, options.policies[i]);
   for (Scratch& scratch : scratch_) {
     scratch.taken.assign(static_cast<std::size_t>(shape_.num_logical), 0);
@@ -157,7 +157,7 @@ void Player::play(const std::deque<Batch>& batches, std::size_t count, BlockOutc
        ++batch) {
     out.has_tokens.insert(out.has_tokens.end(), batch->has_tokens.begin(), batch->has_tokens.end());
   }
-  parallel_chunks(static_cast<std::int64_t>(groups_.size() * num_layers_), 1, options_.jobs,
+  parallel_chunks(static_cast<std::int64_t>(groups_.size() * num_layers_), 1, options_.num_threads,
                   [&](std::int64_t task, std::int64_t, int thread) {
                     const auto i = static_cast<std::size_t>(task);
                     play_layer(batches, i / num_layers_, i % num_layers_, out,

@@ -129,7 +129,7 @@ TEST(ReplayTest, FiguresAreThoseOfAPlainRecomputation) {
     options.policies = {"eplb+lplb", "eplb"};
     options.window = 3;
     options.rebalance_every = interval;
-    options.jobs = 2;
+    options.num_threads = 2;
     const SimulateReport report = simulate(options);
     const Plain plain(options);
     for (const PolicyReport& got : report.policies) {

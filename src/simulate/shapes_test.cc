@@ -126,7 +126,7 @@ TEST_F(ShapesTest, HomesStayAndSuitTheExactSplit) {
     for (Index e = 0; e < 60; ++e) EXPECT_EQ(layer.physical_to_logical[e / 10 * 12 + e % 10], e);
   }
   SimulateOptions other = options;
-  other.jobs = 3;
+  other.num_threads = 3;
   EXPECT_EQ(simulate(other).policies[2].next_placement, report.policies[2].next_placement);
 }
 

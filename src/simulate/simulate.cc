@@ -24,7 +24,7 @@ using namespace replay;
 
 constexpr const char* kNone = "none";
 constexpr Index kMaxWindow = 1 << 20;
-constexpr int kMaxJobs = 1024;
+constexpr int kMaxThreads = 1024;
 
 /// How many batches are played at once: enough that all threads have work, and few enough that
 /// memory stays small. A GPU needs many batches for each launch.
@@ -73,8 +73,8 @@ void check_options(const SimulateOptions& o) {
   check_argument(o.window >= 1 && o.window <= kMaxWindow, "window", "{} is not between 1 and {}",
                  o.window, kMaxWindow);
   check_argument(o.rebalance_every >= 1, "rebalance_every", "{} is not >= 1", o.rebalance_every);
-  check_argument(o.jobs >= 1 && o.jobs <= kMaxJobs, "jobs", "{} is not between 1 and {}", o.jobs,
-                 kMaxJobs);
+  check_argument(o.num_threads >= 1 && o.num_threads <= kMaxThreads, "num_threads",
+                 "{} is not between 1 and {}", o.num_threads, kMaxThreads);
   check_argument(o.num_replicas >= 0 && o.num_replicas <= kMaxPhysical, "num_replicas",
                  "{} is not between 0 and {}", o.num_replicas, kMaxPhysical);
   check_argument(o.skip_steps >= 0, "skip_steps", "{} is not >= 0", o.skip_steps);

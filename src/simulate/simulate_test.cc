@@ -43,7 +43,7 @@ SimulateOptions deepseek(Index num_ranks, const std::vector<std::string>& polici
 
 /// The report as text, without the times.
 std::string figures(SimulateReport report) {
-  report.settings.jobs = 0;
+  report.settings.num_threads = 0;
   for (PolicyReport& policy : report.policies) policy.solve_us = {};
   return report_json(report);
 }
@@ -152,9 +152,9 @@ TEST_F(SimulateTest, FiguresDoNotDependOnJobs) {
   SimulateOptions options = small();
   options.rebalance_every = 3;
   const std::string expected = figures(simulate(options));
-  for (const int jobs : {2, 3, 16}) {
-    options.jobs = jobs;
-    EXPECT_EQ(figures(simulate(options)), expected) << jobs;
+  for (const int threads : {2, 3, 16}) {
+    options.num_threads = threads;
+    EXPECT_EQ(figures(simulate(options)), expected) << threads;
   }
 }
 
@@ -291,7 +291,7 @@ TEST_F(SimulateTest, RefusesBadSettings) {
   EXPECT_THAT(error([](auto& o) { o.batch_tokens = -1; }), HasSubstr("batch_tokens"));
   EXPECT_THAT(error([](auto& o) { o.window = 0; }), HasSubstr("window"));
   EXPECT_THAT(error([](auto& o) { o.rebalance_every = 0; }), HasSubstr("rebalance_every"));
-  EXPECT_THAT(error([](auto& o) { o.jobs = 0; }), HasSubstr("jobs"));
+  EXPECT_THAT(error([](auto& o) { o.num_threads = 0; }), HasSubstr("num_threads"));
   EXPECT_THAT(error([](auto& o) {
                 o.num_ranks = 16;
                 o.policies = {"eplb+lplb"};

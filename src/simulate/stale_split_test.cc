@@ -102,9 +102,9 @@ TEST(StalePolicy, DoesNotDependOnJobs) {
   SimulateOptions options;
   options.trace = testing::recorded("deepseek-v2-lite.load.jsonl");
   options.policies = {"eplb+stale"};
-  options.jobs = 1;
+  options.num_threads = 1;
   const double one = simulate(options).policies[0].imbalance.mean;
-  options.jobs = 3;
+  options.num_threads = 3;
   EXPECT_EQ(simulate(options).policies[0].imbalance.mean, one);
 }
 

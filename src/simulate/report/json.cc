@@ -91,7 +91,7 @@ Json settings_json(const SimulateReport& report) {
       {"cost_file", o.cost ? Json(o.cost_file) : Json()},
       {"cost", o.cost ? Json::parse(io::cost_json(*o.cost)) : Json()},
       {"solver", solver_name(o.solver)},
-      {"jobs", o.jobs},
+      {"num_threads", o.num_threads},
       {"expert_bytes", o.expert_bytes > 0 ? Json(o.expert_bytes) : Json()},
       {"copy_target", o.copy_target},
       {"copy_min_tokens", o.copy_min_tokens},

@@ -290,7 +290,7 @@ std::string settings_table(const SimulateReport& report) {
                    o.cost->unit()));
   }
   text("solver", "settings.solver", solver_name(o.solver), solver_name(o.solver));
-  number("threads", "settings.jobs", o.jobs);
+  number("threads", "settings.num_threads", o.num_threads);
   if (o.expert_bytes > 0) number("bytes of an expert", "settings.expert_bytes", o.expert_bytes);
   if (makes_copies(report)) {
     const auto real = [&text](const char* label, const char* key, double value) {
