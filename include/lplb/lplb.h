@@ -12,6 +12,7 @@
 #include "lplb/device_planner.h"
 #include "lplb/error.h"
 #include "lplb/exchange.h"
+#include "lplb/files.h"
 #include "lplb/homes.h"
 #include "lplb/load_history.h"
 #include "lplb/lp.h"

@@ -82,7 +82,8 @@ LPLB_API std::vector<std::string> synthetic_names();
 
 /// The lines of a trace in this project's own format, each with its newline: the first line, then
 /// one for each step. A step has its load, tokens, domain and source_load; a routing is not
-/// written.
+/// written, and num_tokens only if each layer's load sums to num_tokens * num_topk: otherwise
+/// tokens were dropped, and readers take as many tokens as the fullest layer needs.
 LPLB_API std::string trace_header_line(const TraceInfo& info);
 LPLB_API std::string trace_step_line(const TraceInfo& info, const TraceStep& step);
 

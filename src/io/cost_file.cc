@@ -9,7 +9,7 @@ namespace lplb::io {
 namespace {
 
 // 1024 ranks with 1024 steps each, as other programs would write them.
-constexpr std::size_t kMaxBytes = std::size_t{1} << 26;
+constexpr std::size_t kMaxCostBytes = std::size_t{1} << 26;
 
 double number(const Object& object, const std::string& key) {
   const Json& value = object.at(key);
@@ -97,7 +97,8 @@ std::string cost_json(const CostModel& model) {
 namespace lplb {
 
 CostModel load_cost_model(const std::string& path) {
-  return io::parse_cost(io::read_file(path, io::kMaxBytes), path == "-" ? "standard input" : path);
+  return io::parse_cost(io::read_file(path, io::kMaxCostBytes),
+                        path == "-" ? "standard input" : path);
 }
 
 void save_cost_model(const CostModel& model, const std::string& path) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,10 @@
 // input. parse_...() takes the text of a file, and uses `path` only in messages. All of them throw
 // FileError.
 namespace lplb::io {
+
+/// The largest load or placement file, in bytes. A number takes at least 2 bytes of text and 16
+/// bytes of memory.
+inline constexpr std::size_t kMaxJsonBytes = std::size_t{1} << 28;
 
 /// Reads {"load": [[...], ...]}, [batches or layers, num_logical]: integers >= 0. The sum of each
 /// row must be below 2^63. If `layers` is given, it becomes the key `layers` (layer_numbers()).

@@ -8,9 +8,6 @@
 namespace lplb::io {
 namespace {
 
-// A number takes at least 2 bytes of text and 16 bytes of memory.
-constexpr std::size_t kMaxBytes = std::size_t{1} << 28;
-
 constexpr const char* kKey = "load";
 
 }  // namespace
@@ -48,11 +45,12 @@ Matrix<double> parse_real_load(std::string_view text, const std::string& path,
 }
 
 Matrix<Load> read_load(const std::string& path, std::vector<Index>* layers) {
-  return parse_load(read_file(path, kMaxBytes), path == "-" ? "standard input" : path, layers);
+  return parse_load(read_file(path, kMaxJsonBytes), path == "-" ? "standard input" : path, layers);
 }
 
 Matrix<double> read_real_load(const std::string& path, std::vector<Index>* layers) {
-  return parse_real_load(read_file(path, kMaxBytes), path == "-" ? "standard input" : path, layers);
+  return parse_real_load(read_file(path, kMaxJsonBytes), path == "-" ? "standard input" : path,
+                         layers);
 }
 
 }  // namespace lplb::io

@@ -8,8 +8,6 @@
 namespace lplb::io {
 namespace {
 
-constexpr std::size_t kMaxBytes = std::size_t{1} << 28;
-
 /// Reads one placement file.
 class Reader {
  public:
@@ -178,7 +176,8 @@ std::vector<Placement> parse_placement(std::string_view text, const std::string&
 }
 
 std::vector<Placement> read_placement(const std::string& path, std::vector<Index>* layers) {
-  return parse_placement(read_file(path, kMaxBytes), path == "-" ? "standard input" : path, layers);
+  return parse_placement(read_file(path, kMaxJsonBytes), path == "-" ? "standard input" : path,
+                         layers);
 }
 
 const char* move_kind_name(MoveKind kind) {

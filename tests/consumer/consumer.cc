@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The program of a user: it places experts, splits a batch, checks the certificate, and plans the
-// tokens of a rank.
+// The program of a user: it places experts, splits a batch, checks the certificate, plans the
+// tokens of a rank, and keeps its data in files.
 #include <lplb/lplb.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <vector>
@@ -58,6 +60,22 @@ int main() {
     expect(placement.physical_to_logical[physical_idx[i]] == topk_idx[i],
            "each token is sent to a replica of its expert");
   }
+
+  const std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("lplb-consumer-" + std::to_string(getpid()));
+  lplb::write_placement_file({{placement}, {}}, path);
+  expect(lplb::read_placement_file(path).placements[0] == placement, "a placement file is read");
+  lplb::write_load_file({kExperts, load, {}}, path);
+  expect(lplb::read_load_file(path).load == load, "a load file is read");
+  lplb::TraceInfo info;
+  info.num_layers = 1;
+  info.num_logical_experts = kExperts;
+  info.num_topk = kTopk;
+  std::vector<lplb::TraceStep> steps(1);
+  steps[0].load = load;
+  lplb::write_trace_file(info, steps, path);
+  expect(lplb::read_trace_file(path)[0].load == load, "a trace is read");
+  std::filesystem::remove(path);
 
   try {
     lplb::parse_solver("no such solver");

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +16,8 @@
 namespace lplb::replay {
 
 inline constexpr Index kMaxLayers = 1024;
+/// The largest value of a number that is an Index.
+inline constexpr std::int64_t kMaxNumber = std::numeric_limits<Index>::max();
 
 /// Reads a file line by line in one buffer, however large the file is.
 class LineReader {

@@ -7,8 +7,6 @@
 namespace lplb::replay {
 namespace {
 
-constexpr std::int64_t kMaxId = std::numeric_limits<Index>::max();
-
 /// Reads *.load.jsonl of data/traces. Every line repeats what holds for the whole trace.
 class LoadTrace : public TraceReader {
  public:
@@ -18,7 +16,7 @@ class LoadTrace : public TraceReader {
     const io::Object object = lines_.object();
     check_keys(object);
     info_.num_topk = static_cast<Index>(object.integer("num_topk", 1, kMaxPhysical));
-    info_.first_layer = static_cast<Index>(object.integer("first_layer", 0, kMaxId));
+    info_.first_layer = static_cast<Index>(object.integer("first_layer", 0, kMaxNumber));
     take(first_step_);
   }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "core/format.h"
 #include "io/files.h"
@@ -12,8 +13,6 @@ namespace lplb {
 namespace replay {
 namespace {
 
-constexpr std::int64_t kMaxId = std::numeric_limits<Index>::max();
-
 class OwnTrace : public TraceReader {
  public:
   explicit OwnTrace(JsonLines lines) : lines_(std::move(lines)) {
@@ -22,7 +21,7 @@ class OwnTrace : public TraceReader {
       object.fail("format", formatted("is \"{}\", expected \"{}\"", format, kOwnFormat));
     }
     // The version is checked before the other keys, because a later version may have other keys.
-    const std::int64_t version = object.integer("version", 1, kMaxId);
+    const std::int64_t version = object.integer("version", 1, kMaxNumber);
     if (version != kOwnVersion) {
       object.fail("version", formatted("is {}, this program reads {}", version, kOwnVersion));
     }
@@ -42,8 +41,8 @@ class OwnTrace : public TraceReader {
     info_.num_logical_experts =
         static_cast<Index>(object.integer("num_logical_experts", 1, kMaxPhysical));
     info_.num_topk = static_cast<Index>(object.integer("num_topk", 1, info_.num_logical_experts));
-    info_.first_layer = integer("first_layer", 0, kMaxId, 0);
-    info_.layer_stride = integer("layer_stride", 1, kMaxId, 1);
+    info_.first_layer = integer("first_layer", 0, kMaxNumber, 0);
+    info_.layer_stride = integer("layer_stride", 1, kMaxNumber, 1);
     info_.layers = io::layer_numbers(object, static_cast<std::size_t>(info_.num_layers));
     if (!info_.layers.empty() && (object.has("first_layer") || object.has("layer_stride"))) {
       object.fail("layers", "says the same as first_layer and layer_stride, expected one of them");
@@ -151,6 +150,16 @@ std::string matrix_text(std::span<const Load> values, std::size_t columns) {
   return text + "]";
 }
 
+/// Whether the load of each layer is that of num_tokens tokens. Only then the file may name them.
+bool no_token_is_dropped(const TraceInfo& info, const TraceStep& step) {
+  const auto experts = static_cast<std::ptrdiff_t>(info.num_logical_experts);
+  for (auto row = step.load.begin(); step.load.end() - row >= experts; row += experts) {
+    const Load sum = std::accumulate(row, row + experts, Load{0});
+    if (sum % info.num_topk != 0 || sum / info.num_topk != step.num_tokens) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 std::string trace_header_line(const TraceInfo& info) {
@@ -169,9 +178,10 @@ std::string trace_header_line(const TraceInfo& info) {
 
 std::string trace_step_line(const TraceInfo& info, const TraceStep& step) {
   const auto experts = static_cast<std::size_t>(info.num_logical_experts);
-  std::string line = formatted(R"({{"num_tokens":{})", step.num_tokens);
-  if (!step.domain.empty()) line += R"(,"domain":)" + json_string(step.domain);
-  line += R"(,"load":)" + matrix_text(step.load, experts);
+  std::string line = "{";
+  if (no_token_is_dropped(info, step)) line += formatted(R"("num_tokens":{},)", step.num_tokens);
+  if (!step.domain.empty()) line += R"("domain":)" + json_string(step.domain) + ",";
+  line += R"("load":)" + matrix_text(step.load, experts);
   if (!step.source_load.empty()) {
     const std::span<const Load> all = step.source_load;
     const std::size_t layer_size = experts * static_cast<std::size_t>(info.num_sources);
