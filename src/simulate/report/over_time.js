@@ -1,6 +1,24 @@
 // SPDX-License-Identifier: MIT
 // The imbalance over time: over_time.cc for the policies, the layer and the batches that are shown.
 (() => {
+  // Names of domains that would run into the next one are left out, also in a page of two reports.
+  const thinOut = () => {
+    for (const svg of document.querySelectorAll(".time svg")) {
+      let until = -Infinity;
+      for (const text of svg.querySelectorAll(".domain text")) {
+        text.removeAttribute("visibility");
+        const box = text.getBoundingClientRect();
+        if (box.left < until || box.right > svg.getBoundingClientRect().right + 40) {
+          text.setAttribute("visibility", "hidden");
+        } else {
+          until = box.right + 4;
+        }
+      }
+    }
+  };
+  addEventListener("resize", thinOut);
+  thinOut();
+
   const figure = document.querySelector(".time");
   if (!figure || page.starts.length === 0) return;
   const { state, starts, endOf } = page;
@@ -118,20 +136,6 @@
     ).join("");
   };
 
-  // Names of domains that would run into the next one are left out.
-  const thinOut = () => {
-    let until = -Infinity;
-    for (const text of svg.querySelectorAll(".domain text")) {
-      text.removeAttribute("visibility");
-      const box = text.getBoundingClientRect();
-      if (box.left < until || box.right > svg.getBoundingClientRect().right + 40) {
-        text.setAttribute("visibility", "hidden");
-      } else {
-        until = box.right + 4;
-      }
-    }
-  };
-
   const shownLines = () =>
     lines.filter((line) => !state.hidden.has(line.policy))
       .map((line) => ({ ...line, values: valuesOf(line) }));
@@ -153,9 +157,6 @@
     thinOut();
   };
   page.draws.push(draw);
-  addEventListener("resize", thinOut);
-  thinOut();
-
   // The cursor, and the stretch that the reader marks to look at closer.
   const make = (name, attributes) => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", name);

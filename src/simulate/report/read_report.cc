@@ -69,7 +69,16 @@ void add_facts(const Json& json, const std::string& part, ReadReport& out) {
   for (const auto& [key, value] : json.items()) {
     const bool is_names = key == "policies";
     if ((value.is_array() && !is_names) || value.is_object()) continue;
-    out.facts.emplace_back(formatted("{}.{}", part, key), value.dump());
+    std::string text;
+    if (is_names && value.is_array()) {
+      for (const Json& name : value) {
+        text += formatted("{}{}", text.empty() ? "" : ", ",
+                          name.is_string() ? name.get<std::string>() : name.dump());
+      }
+    } else {
+      text = value.dump();
+    }
+    out.facts.emplace_back(formatted("{}.{}", part, key), text);
   }
 }
 

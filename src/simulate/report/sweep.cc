@@ -29,7 +29,7 @@ SimulateReport named(const Sweep& sweep) {
   return report;
 }
 
-double mean_of(const Sweep& sweep, std::size_t i, const std::string& policy) {
+double sweep_mean(const Sweep& sweep, std::size_t i, const std::string& policy) {
   const PolicyReport* found = find(sweep, i, policy);
   return found == nullptr ? std::nan("") : found->imbalance.mean;
 }
@@ -42,7 +42,7 @@ double position(const Sweep& sweep, std::size_t i) {
 std::string line(const Sweep& sweep, const std::string& policy, const Axis& axis, int height) {
   std::string points, marks;
   for (std::size_t i = 0; i < sweep.values.size(); ++i) {
-    const double value = mean_of(sweep, i, policy);
+    const double value = sweep_mean(sweep, i, policy);
     if (!std::isfinite(value)) continue;
     const double y = height_at(axis, value, height);
     points += formatted("{:.1f},{:.1f} ", 10 * position(sweep, i), y);
@@ -63,7 +63,7 @@ std::string chart(const Sweep& sweep) {
     worst.push_back(std::nan(""));
     last.push_back(1);
     for (std::size_t i = 0; i < sweep.values.size(); ++i) {
-      const double value = mean_of(sweep, i, policy);
+      const double value = sweep_mean(sweep, i, policy);
       worst.back() = std::fmax(worst.back(), value);
       if (std::isfinite(value)) last.back() = value;
     }
@@ -161,7 +161,7 @@ std::string enough_text(const Sweep& sweep) {
     const std::string split = split_class(policy);
     if (split != "exact" && split != "copied") continue;
     std::size_t from = sweep.values.size();
-    while (from > 0 && mean_of(sweep, from - 1, policy) <= kEnough) --from;
+    while (from > 0 && sweep_mean(sweep, from - 1, policy) <= kEnough) --from;
     if (from < sweep.values.size()) {
       enough += formatted("{}{} from {} {}", enough.empty() ? "" : ", ", policy, sweep.setting,
                           sweep.values[from]);
