@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "choices.h"
 
+#include <algorithm>
+
 #include "lplb/trace.h"
+#include "options.h"
 
 namespace lplb::app {
 namespace {
@@ -36,6 +39,29 @@ std::vector<std::string> choices_of(const CLI::Option& option) {
       names.push_back("synthetic:" + synthetic);
   }
   return names;
+}
+
+std::string meant_value(const CLI::Option& option, const std::string& text) {
+  std::vector<std::string> names = choices_of(option);
+  if (names.empty()) return "";
+  // "ring:N" stands for many values. Its first word is compared below.
+  std::vector<std::string> values = names;
+  std::erase_if(values, [](const std::string& name) {
+    return name.ends_with(":N") || name.ends_with(":MxN") || name.ends_with(":FILE");
+  });
+  if (const std::string nearest = nearest_name(text, values); !nearest.empty()) return nearest;
+  const auto head = [](const std::string& name) {
+    return name.substr(0, name.find_first_of(":+"));
+  };
+  for (std::string& name : names) name = head(name);
+  if (option.check_lname("policies") || option.check_lname("policy")) {
+    for (const char* more : {"torus", "ring", "r2o", "file"}) names.emplace_back(more);
+  }
+  std::ranges::sort(names);
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  const std::string first = head(text);
+  const std::string nearest = nearest_name(first, names);
+  return nearest.empty() || nearest == first ? "" : nearest + text.substr(first.size());
 }
 
 }  // namespace lplb::app

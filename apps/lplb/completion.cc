@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 
+#include <algorithm>
+
 #include "choices.h"
 #include "commands.h"
 #include "core/format.h"
@@ -10,6 +12,10 @@
 
 namespace lplb::app {
 namespace {
+
+/// What main.cc takes for --help and --version.
+const std::string kHelpCommand = "help:Show the help of lplb or of a command";
+const std::string kVersionCommand = "version:Show the version";
 
 std::string long_name(const CLI::Option& option) {
   return formatted("--{}", option.get_lnames().at(0));
@@ -33,6 +39,13 @@ std::string quoted(std::string text) {
     text.replace(at, 1, "'\\''");
   }
   return formatted("'{}'", text);
+}
+
+/// Whether arguments without a name are files, as those of `lplb report`.
+bool takes_files(const CLI::App& app) {
+  return std::ranges::any_of(options_of(app), [](const CLI::Option* option) {
+    return option->get_lnames().empty() && takes_file(*option);
+  });
 }
 
 std::string names_of(const CLI::App& program) {
@@ -65,7 +78,8 @@ std::string bash_script(const CLI::App& program) {
       values += formatted("    {}.{}) {}return ;;\n", command->get_name(), long_name(*option),
                           bash_values(*option));
     }
-    options += formatted("    {}) words='{}' ;;\n", command->get_name(), names);
+    options += formatted("    {}) words='{}'{} ;;\n", command->get_name(), names,
+                         takes_files(*command) ? "; COMPREPLY=($(compgen -f -- \"$value\"))" : "");
   }
   return formatted(
       R"(# bash completion for lplb, made by: lplb completion bash
@@ -83,7 +97,7 @@ _lplb_all() {{
   esac
   case "${{COMP_WORDS[1]}}" in
 {}  esac
-  COMPREPLY=($(compgen -W "$words" -- "$value"))
+  COMPREPLY+=($(compgen -W "$words" -- "$value"))
 }}
 _lplb() {{
   local line=${{COMP_LINE:0:COMP_POINT}} value before kept mark i
@@ -147,9 +161,12 @@ std::string zsh_script(const CLI::App& program) {
       }
       cases += formatted(" \\\n        {}", quoted(spec));
     }
+    if (takes_files(*command)) cases += " \\\n        '*:file:_files'";
     if (command->get_name() == "completion") cases += " \\\n        '1:shell:(bash zsh fish)'";
     cases += "\n      ;;\n";
   }
+  commands += formatted("    {}\n    {}\n", quoted(kHelpCommand), quoted(kVersionCommand));
+  cases += formatted("    help)\n      _arguments '1:command:({})'\n      ;;\n", names_of(program));
   return formatted(
       R"(#compdef lplb
 # zsh completion for lplb, made by: lplb completion zsh
@@ -175,13 +192,20 @@ fi
       commands, cases);
 }
 
+std::string fish_command(const std::string& name, const std::string& description) {
+  return formatted("complete -c lplb -n __fish_use_subcommand -a {} -d {}\n", name,
+                   quoted(description));
+}
+
 std::string fish_script(const CLI::App& program) {
   std::string out =
       "# fish completion for lplb, made by: lplb completion fish\ncomplete -c lplb -f\n";
   for (const CLI::App* command : commands_of(program)) {
     const std::string& name = command->get_name();
-    out += formatted("complete -c lplb -n __fish_use_subcommand -a {} -d {}\n", name,
-                     quoted(command->get_description()));
+    out += fish_command(name, command->get_description());
+    if (takes_files(*command)) {
+      out += formatted("complete -c lplb -n '__fish_seen_subcommand_from {}' -F\n", name);
+    }
     for (const CLI::Option* option : named_options_of(*command)) {
       out += formatted("complete -c lplb -n '__fish_seen_subcommand_from {}' -l {} -d {}", name,
                        option->get_lnames().at(0), quoted(option->get_description()));
@@ -196,6 +220,12 @@ std::string fish_script(const CLI::App& program) {
       out += '\n';
     }
   }
+  for (const std::string& text : {kHelpCommand, kVersionCommand}) {
+    const std::size_t colon = text.find(':');
+    out += fish_command(text.substr(0, colon), text.substr(colon + 1));
+  }
+  out += formatted("complete -c lplb -n '__fish_seen_subcommand_from help' -a '{}'\n",
+                   names_of(program));
   return out + "complete -c lplb -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n";
 }
 

@@ -104,9 +104,7 @@ std::string argument_problem(const CLI::App& app, const ArgumentError& error) {
   const std::size_t begin = problem.find('"');
   const std::size_t end = begin == problem.npos ? begin : problem.find('"', begin + 1);
   const std::string nearest =
-      end == problem.npos
-          ? ""
-          : nearest_name(problem.substr(begin + 1, end - begin - 1), choices_of(*known));
+      end == problem.npos ? "" : meant_value(*known, problem.substr(begin + 1, end - begin - 1));
   return known->get_name() + problem + (nearest.empty() ? "" : "; did you mean " + nearest + "?");
 }
 

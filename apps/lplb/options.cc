@@ -121,6 +121,11 @@ std::vector<std::string> split_list(const std::string& text) {
 }
 
 std::string nearest_name(const std::string& text, const std::vector<std::string>& names) {
+  // A beginning that only one name has is that name.
+  const auto begins = [&](const std::string& name) { return name.starts_with(text); };
+  if (text.size() > 1 && std::ranges::count_if(names, begins) == 1) {
+    return *std::ranges::find_if(names, begins);
+  }
   std::string nearest;
   const std::size_t letters = text.size() - std::min(text.find_first_not_of('-'), text.size());
   std::size_t least = letters / 3 + 1;  // up to a third of the letters may be wrong

@@ -58,6 +58,12 @@ bool has_tokens(const PlaceJob& job, std::size_t i);
 /// ranks and nodes as the new one.
 bool stays(const PlaceJob& job, std::size_t i, Index num_physical);
 
+/// The policy whose experts have homes.
+inline constexpr const char* kHomes = "homes";
+
+/// The file that the load comes from.
+const std::string& source_of(const PlaceOptions& options);
+
 /// Reads the files, and completes the options from them. Throws ArgumentError or FileError.
 PlaceJob read_place_job(const PlaceOptions& options);
 

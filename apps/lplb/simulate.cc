@@ -298,7 +298,7 @@ void add_simulate(CLI::App& program, std::string command_line) {
            "num-ranks, window, rebalance-every or batch-tokens");
   add_solver(*command, options->solver);
   add_backend(*command, options->backend);
-  add_threads(*command, "--threads", simulate.jobs,
+  add_threads(*command, "--threads", simulate.num_threads,
               "Number of threads; figures other than times do not depend on it");
   add_value(*command, "--expert-bytes", kSettings, kNumber,
             "Bytes of one expert's weights in one layer, to say how much a rebalance moves, and "

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "trace_options.h"
 
+#include <filesystem>
 #include <limits>
 
 #include "core/format.h"
+#include "io/json.h"
+#include "options.h"
 
 namespace lplb::app {
 namespace {
@@ -12,6 +15,17 @@ constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
 constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
 constexpr const char* kSynthetic = "Synthetic traces (--trace synthetic:NAME)";
 constexpr std::string_view kSyntheticPrefix = "synthetic:";
+
+/// The synthetic trace that a user who typed `text` most likely meant; empty if none is similar.
+std::string meant_synthetic(const std::string& text) {
+  if (text.empty()) return "";
+  std::vector<std::string> names;
+  for (const std::string& name : synthetic_names()) {
+    if (name == text) return formatted("{}{}", kSyntheticPrefix, name);
+    names.push_back(formatted("{}{}", kSyntheticPrefix, name));
+  }
+  return nearest_name(text, names);
+}
 
 }  // namespace
 
@@ -37,6 +51,11 @@ void add_synthetic(CLI::App& command, SyntheticOptions& synthetic) {
 
 void check_synthetic(const CLI::App& command, const std::string& trace) {
   if (trace.starts_with(kSyntheticPrefix)) return;
+  const std::string meant = meant_synthetic(trace);
+  if (!meant.empty() && !std::filesystem::exists(trace)) {
+    throw ArgumentError(
+        "--trace", formatted("there is no file {}, did you mean {}?", io::quote(trace), meant));
+  }
   for (const CLI::Option* option : command.get_options()) {
     if (option->get_group() != kSynthetic || option->count() == 0) continue;
     throw ArgumentError(option->get_name(),

@@ -203,7 +203,7 @@ class Simulate(support.CommandTest):
     )
 
     def without_times(self, report):
-        report["settings"].pop("jobs")
+        report["settings"].pop("num_threads")
         for policy in report["policies"]:
             policy.pop("solve_us")
         return report

@@ -135,6 +135,14 @@ class Help(support.CommandTest):
             ("simulate --trace synthetic:W6_rotating_hotspt", "synthetic:W6_rotating_hotspot"),
             ("simulate --trace synthetic:W0_balanced --policies none,cube+lpbl", "cube+lplb"),
             ("simulate --trace synthetic:W0_balanced --solver flwo", "flow"),
+            ("simulate --trace synthetic:W0_balanced --policies cub+lplb", "cube"),
+            ("simulate --trace synthetic:W0_balanced --policies toru:2x4+even", "torus:2x4"),
+            ("simulate --trace synthetic:W6_rot", "synthetic:W6_rotating_hotspot"),
+            ("simulate --trace W6_rotating_hotspot", "synthetic:W6_rotating_hotspot"),
+            ("simulate --trace synthetc:W7_burst", "synthetic:W7_burst"),
+            ("place --load x --num-ranks 8 --redundants 1 --policy rng:8", "ring:8"),
+            ("bench --backend cud", "cuda"),
+            ("completion ba", "bash"),
         ):
             done = self.run_command(line)
             self.assertEqual(done.returncode, 2, line)
