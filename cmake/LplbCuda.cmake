@@ -2,10 +2,13 @@
 # Decides whether and how CUDA is built. LPLB_CUDA=AUTO builds it if nvcc is found, ON fails without
 # nvcc, and OFF leaves CUDA out. Sets LPLB_HAVE_CUDA and, if that is off, LPLB_NO_CUDA_REASON.
 include_guard()
+include(LplbArchitectures)
 
 set(LPLB_CUDA AUTO CACHE STRING "CUDA backend: AUTO (if nvcc is found), ON or OFF")
 set_property(CACHE LPLB_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(LPLB_CUDA_ARCHITECTURES "80;90;100;120" CACHE STRING "Compute capabilities that are compiled")
+set(_lplb_all_architectures 80 90 100 120)
+set(LPLB_CUDA_ARCHITECTURES "${_lplb_all_architectures}" CACHE STRING
+  "Compute capabilities that are compiled, such as 90;100; native: those of this machine's GPUs")
 
 set(LPLB_HAVE_CUDA OFF)
 set(LPLB_CUDA_LIBS)
@@ -18,6 +21,20 @@ else()
   if(LPLB_NVCC)
     if(NOT CMAKE_CUDA_COMPILER)
       set(CMAKE_CUDA_COMPILER ${LPLB_NVCC} CACHE FILEPATH "nvcc")
+    endif()
+    set(_whose "as configured")
+    if(LPLB_CUDA_ARCHITECTURES STREQUAL "native")
+      execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+        OUTPUT_VARIABLE _cards RESULT_VARIABLE _ ERROR_QUIET)
+      execute_process(COMMAND ${LPLB_NVCC} --list-gpu-code OUTPUT_VARIABLE _known)
+      lplb_native_architectures(_native "${_cards}" "${_known}")
+      set(_whose "of this machine's GPUs")
+      if(NOT _native)
+        set(_native ${_lplb_all_architectures})
+        set(_whose "all, because this machine has no GPU that the kernels run on")
+      endif()
+      # NOTE: not in the cache, where it would outlive a change of GPUs.
+      set(LPLB_CUDA_ARCHITECTURES ${_native})
     endif()
     # Each architecture gets machine code. Later ones than the last use an intermediate form (PTX).
     list(TRANSFORM LPLB_CUDA_ARCHITECTURES APPEND "-real" OUTPUT_VARIABLE _architectures)
@@ -37,7 +54,13 @@ else()
     set(LPLB_NO_CUDA_REASON "nvcc was not found when this was built")
   endif()
 endif()
-message(STATUS "CUDA backend: ${LPLB_HAVE_CUDA} ${LPLB_NO_CUDA_REASON}")
+if(LPLB_HAVE_CUDA)
+  lplb_capability_text(_capabilities "${LPLB_CUDA_ARCHITECTURES}")
+  set(LPLB_CUDA_TEXT "kernels for compute capability ${_capabilities} (${_whose})")
+else()
+  set(LPLB_CUDA_TEXT "no GPU: ${LPLB_NO_CUDA_REASON}")
+endif()
+message(STATUS "CUDA backend: ${LPLB_HAVE_CUDA}, ${LPLB_CUDA_TEXT}")
 
 # lplb_cuda_host_sources(SOURCE...): adds C++ sources that call the CUDA runtime to the library.
 function(lplb_cuda_host_sources)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# usage: run.sh find_package|pkg_config|add_subdirectory|shared SOURCE_DIR BUILD_DIR CXX
+# usage: run.sh find_package|pkg_config|add_subdirectory|shared|cxx17 SOURCE_DIR BUILD_DIR CXX
 # Builds and runs consumer.cc the way a user would: after an install of BUILD_DIR to a prefix that
-# is then moved elsewhere, or from the sources.
+# is then moved elsewhere, or from the sources. cxx17: checks what a compiler of C++17 says.
 set -euo pipefail
 kind=$1 source=$2 build=$3
 export CXX=$4
@@ -82,5 +82,20 @@ case $kind in
       $(PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig pkg-config --cflags --libs lplb)
     LD_LIBRARY_PATH=$work/prefix/lib "$work/consumer"
     ;;
-  *) fail "$kind: expected find_package, pkg_config, add_subdirectory or shared" ;;
+  cxx17)
+    # Each header says what it needs, and the compiler stops there.
+    for header in "$source"/include/lplb/*.h; do
+      if "$CXX" -std=c++17 -fsyntax-only -I "$source/include" -x c++ - \
+        <<< "#include \"lplb/${header##*/}\"" > "$work/log" 2>&1; then
+        fail "${header##*/} compiles as C++17"
+      fi
+      grep 'error:' "$work/log" > "$work/errors"
+      if ! head -n 1 "$work/errors" | grep -q 'LPLB needs C++20: compile with -std=c++20' ||
+        [ "$(wc -l < "$work/errors")" != 2 ]; then
+        cat "$work/log"
+        fail "${header##*/} does not stop at its #error, see above"
+      fi
+    done
+    ;;
+  *) fail "$kind: expected find_package, pkg_config, add_subdirectory, shared or cxx17" ;;
 esac

@@ -13,8 +13,8 @@
 namespace lplb::solvers {
 namespace {
 
-constexpr int kMaxDivisions = 4096;
-constexpr std::size_t kMaxSums = 4096;
+constexpr int kMaxCheckedDivisions = 4096;
+constexpr std::size_t kMaxCheckedSums = 4096;
 
 class CostCheck {
  public:
@@ -155,7 +155,7 @@ class CostCheck {
   }
 
   /// All sums <= budget of what parts of up to `most` tokens can cost, with the least number of
-  /// parts for each; empty if there are more than kMaxSums.
+  /// parts for each; empty if there are more than kMaxCheckedSums.
   std::map<Cost, Index> sums_of_parts(Load most, Cost budget) const {
     std::map<Cost, Index> sums;
     if (!uniform_ || first_ < 0) return sums;
@@ -167,7 +167,7 @@ class CostCheck {
         if (sum->first + cost > budget) break;
         const auto [other, is_new] = sums.try_emplace(sum->first + cost, sum->second + 1);
         if (!is_new) other->second = std::min(other->second, sum->second + 1);
-        if (sums.size() > kMaxSums) return {};
+        if (sums.size() > kMaxCheckedSums) return {};
       }
       const Load last = curve.capacity(cost, most);
       if (last >= most) break;
@@ -219,7 +219,7 @@ class CostCheck {
     const CostCurve& w = weights_[first_];
     Cost best = std::min(w.of(want), line_bound(want, 3, most_parts));
     Load end = 0;
-    for (int i = 0; i < kMaxDivisions; ++i) {
+    for (int i = 0; i < kMaxCheckedDivisions; ++i) {
       end = w.capacity(w.of(end + 1), want);  // the last token that costs as much as the next one
       if (end >= want) return best;
       best = std::min(best, w.of(end) + w.of(want - end));
@@ -232,7 +232,7 @@ class CostCheck {
                            const std::vector<Load>& most) {
     Cost best = kCostLimit;
     Load n = std::max<Load>(0, want - most[1]);
-    for (int i = 0; i < kMaxDivisions; ++i) {
+    for (int i = 0; i < kMaxCheckedDivisions; ++i) {
       const Load last = n == 0 ? 0 : a.capacity(a.of(n), most[0]);
       best = std::min(best, a.of(last) + b.of(want - last));
       if (last >= most[0]) return best;
