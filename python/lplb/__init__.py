@@ -14,22 +14,16 @@ from lplb._dynamic import Copies
 from lplb._homes import HomesPlacement, MoveRound, MoveSchedule, place_homes, schedule
 from lplb._lplb import Topology, cuda_info, version
 from lplb._mover import WeightMover
-from lplb._placement import (
-    Move,
-    Placement,
-    keep_slots,
-    layers_of,
-    moves,
-    place_on_topology,
-    rebalance_experts,
-)
+from lplb._placement import Move, Placement, keep_slots, layers_of, moves
 from lplb._planner import Planner
+from lplb._rebalance import place_on_topology, rebalance_experts
 from lplb._rebalancer import Rebalancer
 from lplb._replicate import CopyCost, Replication, replicate
 from lplb._results import ExchangeStats, PlannerStats, Quotas
 from lplb._shared import SharedPlanner
 from lplb._simulate import SimulateReport, simulate
 from lplb._split import Split, count, imbalance, map_tokens, solve, split_evenly
+from lplb._split_batch import SplitBatch, solve_batch
 from lplb._sweep import SweepResult, sweep
 
 __version__ = version()
@@ -55,6 +49,7 @@ __all__ = [
     "SharedPlanner",
     "SimulateReport",
     "Split",
+    "SplitBatch",
     "SweepResult",
     "Topology",
     "WeightMover",
@@ -75,6 +70,7 @@ __all__ = [
     "schedule",
     "simulate",
     "solve",
+    "solve_batch",
     "split_evenly",
     "sweep",
     "topology",

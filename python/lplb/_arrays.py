@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -107,3 +108,31 @@ def check_int(value: Any, name: str, least: int | None = None) -> int:
     if least is not None and value < least:
         raise ValueError(f"{name}: is {value}, expected at least {least}")
     return int(value)
+
+
+def check_text(value: Any, name: str) -> str:
+    """`value`, which must be a str."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: is {value!r}, expected a str")
+    return value
+
+
+def check_number(value: Any, name: str) -> float:
+    """`value` as a float. Integers and NumPy's numbers are taken, bools are not."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: is {value!r}, expected a number")
+    return float(value)
+
+
+def check_bool(value: Any, name: str) -> bool:
+    """`value` as a bool. NumPy's are taken, integers are not."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: is {value!r}, expected True or False")
+    return bool(value)
+
+
+def check_list(value: Any, name: str) -> Sequence[Any]:
+    """`value`, which must be a sequence, such as a list, but no str."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"{name}: is {describe(value)}, expected a list")
+    return value

@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+from lplb._arrays import check_int, describe
+
 #: Bytes of an id, by the name of its type.
 WIDTH = {"int32": 4, "uint32": 4, "int64": 8}
 
@@ -25,6 +31,20 @@ def check_valid(num_valid: int, num_tokens: int) -> int:
             f"num_valid_tokens: is {num_valid}, expected 0 to num_tokens ({num_tokens})"
         )
     return num_valid
+
+
+def valid_on_host(value: Any, num_tokens: int) -> int:
+    """How many of `num_tokens` tokens are no padding, from an int, or an array of one integer.
+
+    An int must be 0 to num_tokens. An array is clamped, as the kernels clamp it on a GPU, where
+    nobody may wait to check it.
+    """
+    if isinstance(value, (int, np.integer)) or not hasattr(value, "dtype"):
+        return check_valid(check_int(value, "num_valid_tokens"), num_tokens)
+    array = np.asarray(value.numpy(force=True) if hasattr(value, "is_cuda") else value)
+    if array.size != 1 or array.dtype.kind not in "iu":
+        raise TypeError(f"num_valid_tokens: is {describe(value)}, expected one integer")
+    return min(max(int(array.item()), 0), num_tokens)
 
 
 def check_layer(layer: int, num_layers: int) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lplb._arrays import describe
+from lplb._arrays import check_text, describe
 
 #: "auto" takes the first of "ipc", "fabric" and "nccl" that every rank can use, otherwise
 #: "collective".
@@ -14,7 +14,7 @@ TRANSPORTS = ("auto", "collective", "ipc", "fabric", "nccl", "nvshmem", "symmetr
 
 
 def check_transport(transport: Any) -> str:
-    if transport not in TRANSPORTS:
+    if check_text(transport, "transport") not in TRANSPORTS:
         raise ValueError(f"transport: is {transport!r}, expected one of {', '.join(TRANSPORTS)}")
     return str(transport)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lplb import _lplb
-from lplb._arrays import check_int
+from lplb._arrays import check_int, check_number
 from lplb._placement import Placement
 
 
@@ -33,7 +33,7 @@ def dynamic_slots_of(slots: Any, target: Any, min_tokens: Any, num_domains: Any)
     """The arguments, as the types that they must have."""
     found = DynamicSlots(
         check_int(slots, "dynamic_slots"),
-        float(target),
+        check_number(target, "copy_target"),
         check_int(min_tokens, "copy_min_tokens"),
         check_int(num_domains, "copy_domains"),
     )

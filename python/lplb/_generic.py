@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lplb import _lplb
-from lplb._arrays import check_int, describe, kind_of
-from lplb._batch import WIDTH, check_layer, check_valid, shape_of
+from lplb._arrays import describe, kind_of
+from lplb._batch import WIDTH, check_layer, shape_of, valid_on_host
 from lplb._gpu import NO_COUNTER, GpuPath
 from lplb._paths import Paths
 from lplb._results import Quotas
@@ -74,7 +74,7 @@ def run(
     num_tokens, num_topk = shape_of(ids.shape)
     valid = num_tokens
     if num_valid_tokens is not None:
-        valid = check_valid(int(np.asarray(num_valid_tokens).item()), num_tokens)
+        valid = valid_on_host(num_valid_tokens, num_tokens)
     paths.host.run(
         layer, ids.ctypes.data, width, ids.size, valid * num_topk, mapped.ctypes.data, all_counts
     )
@@ -195,7 +195,7 @@ def count(paths: Paths, topk_idx: Any, num_valid_tokens: Any, layer: int) -> Any
     ids = _host_ids(topk_idx)
     num_tokens, num_topk = shape_of(ids.shape)
     if num_valid_tokens is not None:
-        valid = check_valid(check_int(num_valid_tokens, "num_valid_tokens"), num_tokens)
+        valid = valid_on_host(num_valid_tokens, num_tokens)
         ids = ids.reshape(-1)[: valid * num_topk]
     flat = ids.reshape(-1)
     load, _ = _lplb.count_tokens(

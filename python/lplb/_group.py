@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lplb._arrays import check_int
+from lplb._arrays import check_int, check_number, check_text
 from lplb._comm import check_transport, read_comm
 from lplb._cost import CostModel, native
 from lplb._dynamic import DynamicSlots
@@ -43,11 +43,11 @@ class Group:
         cost: CostModel | None,
         dynamic: DynamicSlots,
     ) -> None:
-        if not timeout > 0:
+        if not check_number(timeout, "timeout") > 0:
             raise ValueError(f"timeout: is {timeout}, expected more than 0 seconds")
         self.staleness = check_staleness(staleness, same_tokens)
         self._facts = (
-            solver,
+            check_text(solver, "solver"),
             max_steps,
             check_transport(transport),
             self.staleness,

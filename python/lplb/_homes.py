@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lplb import _lplb
-from lplb._arrays import check_int, like, to_numpy
+from lplb._arrays import check_bool, check_int, check_list, check_number, like, to_numpy
 from lplb._placement import Move, Placement, check_placement, ranks_of
 
 
@@ -109,9 +109,10 @@ def place_homes(
     [1.0]
     """
     load = to_numpy(loads, "loads", np.float64, ("num_batches", "num_layers", "num_logical"))
-    pins = to_numpy(
-        np.asarray(list(pinned), np.int64).reshape(-1, 2), "pinned", np.int32, ("pins", 2)
-    )
+    pins = to_numpy(pinned, "pinned", np.int32)
+    if pins.size == 0:
+        pins = pins.reshape(0, 2)
+    pins = to_numpy(pins, "pinned", np.int32, ("pins", 2))
     maps, *figures = _lplb.place_homes(
         load,
         load.shape[0],
@@ -119,13 +120,13 @@ def place_homes(
         load.shape[2],
         check_int(num_replicas, "num_replicas"),
         check_int(num_ranks, "num_ranks"),
-        [check_placement(placement, "old") for placement in old],
+        [check_placement(placement, "old") for placement in check_list(old, "old")],
         check_int(max_trials, "max_trials"),
         -1 if max_moves is None else check_int(max_moves, "max_moves"),
-        float(min_gain),
-        bool(move_homes),
-        bool(restart),
-        bool(batches_only),
+        check_number(min_gain, "min_gain"),
+        check_bool(move_homes, "move_homes"),
+        check_bool(restart, "restart"),
+        check_bool(batches_only, "batches_only"),
         pins,
         check_int(num_threads, "num_threads"),
         *ranks_of(rank_speed, rank_alive),

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, overload
 
 import numpy
@@ -345,6 +345,6 @@ class KeptShares:
 
     def run(self, stream: int, load: int, share: int, scaled: int, counter: int, counter_bytes: int, step: int) -> None: ...
 
-def simulate(trace: str, num_ranks: int, num_nodes: int, num_groups: int, redundants: int, num_replicas: int, policies: Sequence[str], batch_tokens: int, skip_steps: int, drop_repeats: bool, warm_up: int, window: int, rebalance_every: int, controller: ControllerOptions | None, cost: CostModel | None, cost_file: str, solver: str, jobs: int, expert_bytes: int, copy_target: float, copy_min_tokens: int, copy_domains: int, copy_gigabytes_per_s: float, copy_hidden_us: float, seed: int, command: str, progress: object | None) -> tuple[str, str, list[tuple[str, str]]]: ...
+def simulate(trace: str, num_ranks: int, num_nodes: int, num_groups: int, redundants: int, num_replicas: int, policies: Sequence[str], batch_tokens: int, skip_steps: int, drop_repeats: bool, warm_up: int, window: int, rebalance_every: int, controller: ControllerOptions | None, cost: CostModel | None, cost_file: str, solver: str, num_threads: int, expert_bytes: int, copy_target: float, copy_min_tokens: int, copy_domains: int, copy_gigabytes_per_s: float, copy_hidden_us: float, backend: str, synthetic: Mapping[str, int], command: str, progress: object | None) -> tuple[str, str, list[tuple[str, str]]]: ...
 
 def synthetic_names() -> list[str]: ...

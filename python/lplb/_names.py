@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The names that arguments take, for type checkers."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 BackendName = Literal["auto", "cpu", "cuda"]
 SolverName = Literal["auto", "cut", "flow", "ipm"]
@@ -10,3 +10,5 @@ AnySolverName = Literal["auto", "cut", "flow", "ipm", "time", "fast-time"]
 TransportName = Literal[
     "auto", "collective", "ipc", "fabric", "nccl", "nvshmem", "symmetric_memory"
 ]
+#: Ids as an array of whatever kind; a function that takes and returns it keeps the kind.
+Ids = TypeVar("Ids")

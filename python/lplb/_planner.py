@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from lplb import _lplb
-from lplb._arrays import check_int
+from lplb._arrays import check_int, check_number
 from lplb._base import PlannerBase
 from lplb._cost import CostModel
 from lplb._dynamic import Copies, dynamic_slots_of
 from lplb._group import Group
-from lplb._names import AnySolverName, BackendName, TransportName
+from lplb._names import AnySolverName, BackendName, Ids, TransportName
 from lplb._paths import Paths
 from lplb._placement import Placement
 from lplb._results import Quotas
@@ -227,7 +227,7 @@ class Planner(PlannerBase):
             staleness=self._group.staleness,
             keeps_history=keep_history or window != 0 or decay != 1.0,
             window=check_int(window, "window"),
-            decay=float(decay),
+            decay=check_number(decay, "decay"),
             backend=backend,
             keeps_split=quotas,
             checks=checks,
@@ -239,8 +239,7 @@ class Planner(PlannerBase):
         self._torch: Any = None
         self._find_torch()
         if backend == "cuda":
-            missing = _lplb.cuda_info()["missing"]
-            if missing:
+            if missing := _lplb.cuda_info()["missing"]:
                 raise RuntimeError(f"backend: cuda cannot be used: {missing}")
             self._gpu.start(self._torch.current_device() if self._torch is not None else 0)
 
@@ -280,14 +279,14 @@ class Planner(PlannerBase):
 
     def run(
         self,
-        topk_idx: Any,
-        out: Any = None,
+        topk_idx: Ids,
+        out: Ids | None = None,
         num_valid_tokens: Any = None,
         *,
         layer: int = 0,
         stream: int | None = None,
         all_counts: Any = None,
-    ) -> Any:
+    ) -> Ids:
         """Plans one batch. Every rank calls it once a batch, also with no tokens.
 
         Parameters
@@ -300,8 +299,8 @@ class Planner(PlannerBase):
         out : array like topk_idx, optional
             Takes the result; may be topk_idx itself, or a view, which costs one more copy.
         num_valid_tokens : int, or int32 array of one element, optional
-            Tokens from here on are padding: not counted, and mapped to -1. On a GPU the kernel
-            reads an array, without waiting.
+            Tokens from here on are padding: not counted, and mapped to -1. An int must be 0 to
+            num_tokens; an array is clamped to that. On a GPU the kernel reads it, without waiting.
         layer : int
             The layer that the batch belongs to.
         stream : int, optional
@@ -325,10 +324,12 @@ class Planner(PlannerBase):
         """
         torch = self._torch if self._torch is not None else self._find_torch()
         if torch is not None and isinstance(topk_idx, torch.Tensor):
-            return torch.run(self._paths, topk_idx, out, num_valid_tokens, layer, all_counts)
+            ids: Ids = torch.run(self._paths, topk_idx, out, num_valid_tokens, layer, all_counts)
+            return ids
         from lplb import _generic
 
-        return _generic.run(self._paths, topk_idx, out, num_valid_tokens, layer, stream, all_counts)
+        ids = _generic.run(self._paths, topk_idx, out, num_valid_tokens, layer, stream, all_counts)
+        return ids
 
     def run_quotas(
         self,

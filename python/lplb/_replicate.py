@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lplb import _lplb
-from lplb._arrays import check_int, like
+from lplb._arrays import check_int, check_number, describe, like
 from lplb._placement import Placement, tokens_of
 
 
@@ -156,10 +156,12 @@ def replicate(
     [[20, 20, 0], [20, 10, 10], [0, 0, 40]]
     """
     tokens = tokens_of(placement, load)
+    if cost is not None and not isinstance(cost, CopyCost):
+        raise TypeError(f"cost: is {describe(cost)}, expected a CopyCost")
     slots = check_int(dynamic_slots, "dynamic_slots")
     options = _lplb.ReplicateOptions(
         slots,
-        float(target),
+        check_number(target, "target"),
         check_int(min_tokens, "min_tokens"),
         check_int(num_domains, "num_domains"),
         cost.us_per_token if cost else 0.0,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lplb import _lplb
-from lplb._arrays import check_int, describe
+from lplb._arrays import check_bool, check_int, check_text, describe
 from lplb._cost import CostModel, native
 from lplb._dynamic import DynamicSlots
 from lplb._placement import Placement, check_placement
@@ -54,7 +54,10 @@ class Settings:
     dynamic: DynamicSlots
 
     def __post_init__(self) -> None:
-        if self.backend not in ("auto", "cpu", "cuda"):
+        check_bool(self.keeps_history, "keep_history")
+        check_bool(self.keeps_split, "quotas")
+        check_bool(self.checks, "checks")
+        if check_text(self.backend, "backend") not in ("auto", "cpu", "cuda"):
             raise ValueError(f'backend: is {self.backend!r}, expected "auto", "cpu" or "cuda"')
         entries = check_int(self.max_tokens, "max_tokens", 1) * check_int(
             self.num_topk, "num_topk", 1

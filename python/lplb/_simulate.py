@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lplb import _lplb
-from lplb._arrays import check_int
+from lplb._arrays import check_bool, check_int, check_number, check_text
 from lplb._controller import ControllerOptions
 from lplb._cost import CostModel
 from lplb._frame import flat, frame_of
-from lplb._names import SolverName
+from lplb._names import BackendName, SolverName
 from lplb._placement import Placement, layers_of
 from lplb._progress import line_of
 
@@ -69,6 +69,31 @@ class SimulateReport(dict[str, Any]):
         raise KeyError(name)
 
 
+def _backend(name: str) -> str:
+    """`name`, or in place of "auto" what there is."""
+    if check_text(name, "backend") != "auto":
+        return name
+    return "cpu" if _lplb.cuda_info()["missing"] else "cuda"
+
+
+def _path_of(trace: Any) -> str:
+    if not isinstance(trace, (str, os.PathLike)):
+        raise TypeError(f"trace: is {trace!r}, expected a path or synthetic:NAME")
+    return os.fspath(trace)
+
+
+def _policies(policies: str | Sequence[str] | None) -> list[str]:
+    if policies is None:
+        return []
+    if isinstance(policies, str):
+        policies = policies.split(",")
+    if not isinstance(policies, Sequence) or not all(isinstance(p, str) for p in policies):
+        raise TypeError(f"policies: is {policies!r}, expected names")
+    if not any(policies):
+        raise ValueError("policies: is empty, expected at least one, or None")
+    return list(policies)
+
+
 def simulate(
     trace: str | os.PathLike[str],
     *,
@@ -87,14 +112,20 @@ def simulate(
     controller: ControllerOptions | None = None,
     cost: CostModel | str | os.PathLike[str] | None = None,
     solver: SolverName = "auto",
-    jobs: int = 1,
+    num_threads: int = 1,
     expert_bytes: int | None = None,
     copy_target: float = 1.0,
     copy_min_tokens: int = 1,
     copy_domains: int = 1,
     copy_gigabytes_per_s: float | None = None,
     copy_hidden_us: float = 0.0,
-    seed: int = 0,
+    backend: BackendName = "cpu",
+    synthetic_num_logical_experts: int | None = None,
+    synthetic_num_topk: int | None = None,
+    synthetic_num_layers: int | None = None,
+    synthetic_num_steps: int | None = None,
+    synthetic_num_tokens: int | None = None,
+    synthetic_seed: int | None = None,
     progress: Callable[[int, int], object] | bool = False,
 ) -> SimulateReport:
     """Replays a trace through placement and split policies: the imbalance that each gives.
@@ -145,11 +176,18 @@ def simulate(
         of copying. It needs expert_bytes, and a cost in "us".
     copy_hidden_us : float
         Microseconds for which the copies of a layer travel behind other work.
+    backend : str
+        Where exact splits are solved: "cpu", "cuda", or "auto", which is "cuda" if there is a GPU.
+        The figures are equal, but for times.
+    synthetic_num_logical_experts, synthetic_num_topk, synthetic_num_layers, synthetic_num_steps, \
+synthetic_num_tokens, synthetic_seed : int, optional
+        The shape of a trace "synthetic:NAME": by default 256 experts, 8 of them for each token, 1
+        layer, 64 steps of 4096 tokens, seed 0.
     progress : callable or bool
         Called a few times a second with (batches done, all batches), or -1 for a number that is not
         known. True: a line on standard error. Ctrl-C, or an exception that it raises, ends the
         replay.
-    num_ranks, num_nodes, num_groups, redundants, solver, jobs, seed :
+    num_ranks, num_nodes, num_groups, redundants, solver, num_threads :
         The options of `lplb simulate`.
 
     Returns
@@ -170,40 +208,58 @@ def simulate(
     >>> lplb.simulate("synthetic:W1_hot_expert_set").placement("eplb+lplb")[0]
     Placement(256 experts in 272 slots on 8 ranks)
     """
-    if policies is not None and not policies:
-        raise ValueError("policies: is empty, expected at least one, or None")
     slots = 0 if num_replicas is None else check_int(num_replicas, "num_replicas", 1)
     if cost is not None and not isinstance(cost, (CostModel, str, os.PathLike)):
         raise TypeError(f"cost: is a {type(cost).__name__}, expected a CostModel or a path")
     path = "" if cost is None or isinstance(cost, CostModel) else os.fspath(cost)
     model = cost if isinstance(cost, CostModel) or cost is None else CostModel.load(path)
     size = 0 if expert_bytes is None else check_int(expert_bytes, "expert_bytes", 1)
+    given = {
+        "num_logical_experts": synthetic_num_logical_experts,
+        "num_topk": synthetic_num_topk,
+        "num_layers": synthetic_num_layers,
+        "num_steps": synthetic_num_steps,
+        "num_tokens": synthetic_num_tokens,
+        "seed": synthetic_seed,
+    }
+    synthetic = {k: check_int(v, f"synthetic_{k}") for k, v in given.items() if v is not None}
+    file = _path_of(trace)
+    if synthetic and not file.startswith("synthetic:"):
+        name = next(iter(synthetic))
+        raise ValueError(f"synthetic_{name}: is for synthetic traces, {file} is a file")
+    if controller is not None and not isinstance(controller, ControllerOptions):
+        raise TypeError(f"controller: is {controller!r}, expected a ControllerOptions")
+    if not callable(progress):
+        progress = check_bool(progress, "progress")
     text, page, placements = _lplb.simulate(
-        os.fspath(trace),
+        file,
         check_int(num_ranks, "num_ranks"),
         check_int(num_nodes, "num_nodes"),
         check_int(num_groups, "num_groups"),
         check_int(redundants, "redundants"),
         slots,
-        policies.split(",") if isinstance(policies, str) else list(policies or ()),
+        _policies(policies),
         check_int(batch_tokens, "batch_tokens"),
         check_int(skip_steps, "skip_steps"),
-        drop_repeats,
+        check_bool(drop_repeats, "drop_repeats"),
         check_int(warm_up, "warm_up"),
         check_int(window, "window"),
         check_int(rebalance_every, "rebalance_every"),
         None if controller is None else controller.native(None),
         None if model is None else model._model,
         path,
-        solver,
-        check_int(jobs, "jobs"),
+        check_text(solver, "solver"),
+        check_int(num_threads, "num_threads"),
         size,
-        float(copy_target),
+        check_number(copy_target, "copy_target"),
         check_int(copy_min_tokens, "copy_min_tokens"),
         check_int(copy_domains, "copy_domains"),
-        0.0 if copy_gigabytes_per_s is None else float(copy_gigabytes_per_s),
-        float(copy_hidden_us),
-        check_int(seed, "seed"),
+        0.0
+        if copy_gigabytes_per_s is None
+        else check_number(copy_gigabytes_per_s, "copy_gigabytes_per_s"),
+        check_number(copy_hidden_us, "copy_hidden_us"),
+        _backend(backend),
+        synthetic,
         "lplb.simulate()",
         line_of("batches") if progress is True else progress if callable(progress) else None,
     )

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from lplb import _lplb
-from lplb._arrays import check_int, kind_of, like, to_numpy
+from lplb._arrays import check_int, check_number, check_text, kind_of, like, to_numpy
 from lplb._cost import CostModel, native
 from lplb._names import AnySolverName, BackendName
 from lplb._placement import Placement, check_placement, tokens_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def solve(
         Where the experts are.
     load : array of int, [num_logical_experts]
         Tokens of each expert in the whole group, >= 0. An array on a GPU is copied, which waits.
+        :func:`solve_batch` takes several rows.
     solver : str
         "auto", "cut" (up to 8 ranks), "flow" or "ipm"; with a cost "auto", which is "time", or
         "fast-time" (docs/time.md).
@@ -138,11 +142,11 @@ def solve(
     split = _lplb.solve(
         placement,
         tokens,
-        solver,
+        check_text(solver, "solver"),
         check_int(max_steps, "max_steps"),
-        tolerance,
-        max_iterations,
-        backend,
+        check_number(tolerance, "tolerance"),
+        check_int(max_iterations, "max_iterations"),
+        check_text(backend, "backend"),
         native(cost),
     )
     is_whole = bool((placement.rank_speed == 1).all())
@@ -185,6 +189,10 @@ def _solved_again(
     return replace(solve(placement, load, cost=cost, **how), backend=backend)
 
 
+@overload
+def split_evenly(placement: Placement, load: Tensor) -> Tensor: ...
+@overload
+def split_evenly(placement: Placement, load: Any) -> Any: ...
 def split_evenly(placement: Placement, load: Any) -> Any:
     """Each expert's tokens divided evenly over its live replicas: [num_physical] int64.
 
@@ -212,7 +220,13 @@ def _ids(value: Any, name: str = "topk_idx") -> np.ndarray[Any, Any]:
     return to_numpy(value, name, np.int64 if wide else np.int32)
 
 
-def count(topk_idx: Any, num_logical_experts: int, *, backend: str = "cpu") -> Any:
+@overload
+def count(
+    topk_idx: Tensor, num_logical_experts: int, *, backend: BackendName = "cpu"
+) -> Tensor: ...
+@overload
+def count(topk_idx: Any, num_logical_experts: int, *, backend: BackendName = "cpu") -> Any: ...
+def count(topk_idx: Any, num_logical_experts: int, *, backend: BackendName = "cpu") -> Any:
     """The tokens of each logical expert: [num_logical_experts] int64.
 
     `topk_idx` holds logical ids in any shape, int32, int64 or uint32; -1 and ids out of range are
@@ -227,11 +241,22 @@ def count(topk_idx: Any, num_logical_experts: int, *, backend: str = "cpu") -> A
     load, _ = _lplb.count_tokens(
         _ids(topk_idx).reshape(-1),
         check_int(num_logical_experts, "num_logical_experts", 1),
-        backend,
+        check_text(backend, "backend"),
     )
     return like(topk_idx, load)
 
 
+@overload
+def map_tokens(
+    placement: Placement,
+    counts: Any,
+    physical_load: Any,
+    rank: int,
+    topk_idx: Tensor,
+    *,
+    backend: BackendName = "cpu",
+) -> Tensor: ...
+@overload
 def map_tokens(
     placement: Placement,
     counts: Any,
@@ -239,7 +264,16 @@ def map_tokens(
     rank: int,
     topk_idx: Any,
     *,
-    backend: str = "cpu",
+    backend: BackendName = "cpu",
+) -> Any: ...
+def map_tokens(
+    placement: Placement,
+    counts: Any,
+    physical_load: Any,
+    rank: int,
+    topk_idx: Any,
+    *,
+    backend: BackendName = "cpu",
 ) -> Any:
     """The physical expert of each of a rank's tokens: over the group every quota is met exactly.
 
@@ -278,6 +312,7 @@ def map_tokens(
     ids = _ids(topk_idx)
     quotas = to_numpy(physical_load, "physical_load", np.int64, (placement.num_physical_experts,))
     rank = check_int(rank, "rank")
+    check_text(backend, "backend")
     if counts is None:
         mapped = _lplb.map_tokens_in_proportion(placement, quotas, rank, ids.reshape(-1), backend)
     else:

@@ -12,7 +12,7 @@ from torch.compiler import is_compiling
 
 from lplb import _lplb
 from lplb._arrays import describe
-from lplb._batch import check_layer, check_valid, shape_of
+from lplb._batch import check_layer, shape_of, valid_on_host
 from lplb._gpu import NO_COUNTER, Counter, GpuPath
 from lplb._paths import Paths
 from lplb._results import Quotas
@@ -107,7 +107,7 @@ def plan_into(
         if isinstance(num_valid_tokens, Tensor):
             valid = _check_valid_tensor(num_valid_tokens, index)
         else:
-            rest = check_valid(int(num_valid_tokens), num_tokens)
+            rest = valid_on_host(num_valid_tokens, num_tokens)
             out.view(-1)[rest * num_topk :].fill_(-1)
             num_tokens = rest
     given = 0
@@ -152,7 +152,7 @@ def _plan_on_host(
     paths.host.check(num_entries)
     valid = num_tokens
     if num_valid_tokens is not None:
-        valid = check_valid(int(num_valid_tokens), num_tokens)
+        valid = valid_on_host(num_valid_tokens, num_tokens)
     paths.host.run(
         layer, topk_idx.data_ptr(), width, num_entries, valid * num_topk, out.data_ptr(), all_counts
     )
@@ -230,7 +230,7 @@ def count(paths: Paths, topk_idx: Tensor, num_valid_tokens: Any, layer: int) -> 
     if not topk_idx.is_cuda:
         valid = num_tokens
         if num_valid_tokens is not None:
-            valid = check_valid(int(num_valid_tokens), num_tokens)
+            valid = valid_on_host(num_valid_tokens, num_tokens)
         flat = topk_idx.reshape(-1)[: valid * num_topk]
         ids = (flat.view(torch.int32) if flat.dtype == torch.uint32 else flat).numpy()
         load, _ = _lplb.count_tokens(ids, placement.num_logical_experts, "cpu")
@@ -242,7 +242,7 @@ def count(paths: Paths, topk_idx: Tensor, num_valid_tokens: Any, layer: int) -> 
     if isinstance(num_valid_tokens, Tensor):
         valid = _check_valid_tensor(num_valid_tokens, index)
     elif num_valid_tokens is not None:
-        num_tokens = check_valid(int(num_valid_tokens), num_tokens)
+        num_tokens = valid_on_host(num_valid_tokens, num_tokens)
     topk_idx = topk_idx.contiguous()
     size = paths.settings.packed_size(placement)
     packed = torch.empty(size, dtype=torch.int32, device=topk_idx.device)

@@ -19,7 +19,8 @@ from lplb import _lplb, _torch
 from lplb import _planner as new
 from lplb._arrays import check_int, describe, to_numpy
 from lplb._exchange import check_group
-from lplb._placement import Placement, place_on_topology
+from lplb._placement import Placement
+from lplb._rebalance import place_on_topology
 from lplb._results import Quotas
 
 __all__ = ["Planner"]

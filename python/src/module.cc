@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 
@@ -34,6 +35,9 @@ void translate(const std::exception_ptr& error, void*) {
 
 NB_MODULE(_lplb, m) {
   namespace python = lplb::python;
+  // NOTE: objects that a module or a traceback still holds when Python ends are no leak, but
+  // nanobind would list them on stderr. Tests want the list.
+  nanobind::set_leak_warnings(std::getenv("LPLB_LEAK_WARNINGS") != nullptr);
   nanobind::register_exception_translator(translate);
   m.def("version", &lplb::version);
   python::bind_placement(m);

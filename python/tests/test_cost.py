@@ -57,7 +57,9 @@ def test_a_replay_has_costs(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "model.json"
     staircase().save(path)
     trace = "synthetic:W2_hot_rank"
-    report = lplb.simulate(trace, policies="eplb,eplb+time", batch_tokens=0, cost=path, jobs=2)
+    report = lplb.simulate(
+        trace, policies="eplb,eplb+time", batch_tokens=0, cost=path, num_threads=2
+    )
     eplb, time = (report.policy(name)["cost"] for name in ("eplb", "eplb+time"))
     assert time["mean"] <= eplb["mean"] and time["gap"]["mean"] < eplb["gap"]["mean"]
     assert report["settings"]["cost"] == MODEL and report["settings"]["cost_file"] == str(path)

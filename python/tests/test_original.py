@@ -41,6 +41,16 @@ def test_both_faces_are_one_name() -> None:
     assert (named.n_group, named.group_size, named.num_redundants) == (1, 8, 1)
 
 
+def test_its_modules_have_the_same_names() -> None:
+    planner = pytest.importorskip("lplb.planner")
+    eplb = pytest.importorskip("lplb.eplb")
+    assert planner.Planner is original.Planner
+    made = planner.Planner(CUBE.int(), 256 + 64, 256, 32)
+    assert made.n_group == 4
+    phy2log, log2phy, logcnt = eplb.rebalance_experts(history()[None].float(), 256, 4, 4, 32)
+    assert (phy2log.shape, log2phy.shape, logcnt.shape) == ((1, 256), (1, 256, 1), (1, 256))
+
+
 def test_mapping_has_the_original_layout() -> None:
     planner = make(redundants=4)
     assert planner.combined_redundant_experts == 2

@@ -176,6 +176,20 @@ def test_bad_batches_say_what_is_wrong(
     assert planner.stats().batches == 0
 
 
+@pytest.mark.parametrize(("given", "valid"), [(-3, 0), (0, 0), (4, 4), (10, 10), (99, 10)])
+def test_an_array_of_valid_tokens_is_clamped(cube: lplb.Placement, given: int, valid: int) -> None:
+    planner = lplb.Planner(cube, same_tokens=True)
+    ids = draw(10, 8, 64, 1)
+    want = planner.run(ids, num_valid_tokens=valid)
+    for array in (np.array([given], np.int32), np.array(given)):
+        assert (planner.run(ids, num_valid_tokens=array) == want).all()
+        counted = planner.count(ids, array)
+        assert (counted == planner.count(ids, valid)).all()
+    for bad in (np.array([1, 2]), np.array([1.0]), "3", 2.0):
+        with pytest.raises(TypeError, match="num_valid_tokens"):
+            planner.run(ids, num_valid_tokens=bad)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [

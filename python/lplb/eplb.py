@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+"""What deepseek-ai/LPLB has under this name, for code that imports it: see docs/drop-in.md."""
+
+from lplb._rebalance import rebalance_experts
+
+__all__ = ["rebalance_experts"]
