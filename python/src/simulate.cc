@@ -43,10 +43,10 @@ nb::typed<nb::tuple, std::string, std::string, std::vector<NamedText>> run_simul
     Index num_replicas, const std::vector<std::string>& policies, std::int64_t batch_tokens,
     std::int64_t skip_steps, bool drop_repeats, std::int64_t warm_up, Index window,
     Index rebalance_every, const ControllerOptions* controller, const CostModel* cost,
-    const std::string& cost_file, const std::string& solver, int num_threads, std::int64_t expert_bytes,
-    double copy_target, Load copy_min_tokens, Index copy_domains, double copy_gigabytes_per_s,
-    double copy_hidden_us, const std::string& backend, const Integers& synthetic, const std::string& command,
-    const nb::object& progress) {
+    const std::string& cost_file, const std::string& solver, int num_threads,
+    std::int64_t expert_bytes, double copy_target, Load copy_min_tokens, Index copy_domains,
+    double copy_gigabytes_per_s, double copy_hidden_us, const std::string& backend,
+    const Integers& synthetic, const std::string& command, const nb::object& progress) {
   SimulateOptions options;
   options.trace = trace;
   options.synthetic = synthetic_options(synthetic);
@@ -99,9 +99,9 @@ void bind_simulate(nb::module_& m) {
   m.def("simulate", &run_simulation, "trace"_a, "num_ranks"_a, "num_nodes"_a, "num_groups"_a,
         "redundants"_a, "num_replicas"_a, "policies"_a, "batch_tokens"_a, "skip_steps"_a,
         "drop_repeats"_a, "warm_up"_a, "window"_a, "rebalance_every"_a, "controller"_a.none(),
-        "cost"_a.none(), "cost_file"_a, "solver"_a, "num_threads"_a, "expert_bytes"_a, "copy_target"_a,
-        "copy_min_tokens"_a, "copy_domains"_a, "copy_gigabytes_per_s"_a, "copy_hidden_us"_a,
-        "backend"_a, "synthetic"_a, "command"_a, "progress"_a.none());
+        "cost"_a.none(), "cost_file"_a, "solver"_a, "num_threads"_a, "expert_bytes"_a,
+        "copy_target"_a, "copy_min_tokens"_a, "copy_domains"_a, "copy_gigabytes_per_s"_a,
+        "copy_hidden_us"_a, "backend"_a, "synthetic"_a, "command"_a, "progress"_a.none());
   m.def("synthetic_names", &synthetic_names);
 }
 

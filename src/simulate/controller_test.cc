@@ -49,7 +49,7 @@ TEST(SimulateController, ReplaysTheCore) {
   options.window = 4;
   options.synthetic.num_steps = 20;
   options.synthetic.num_layers = 2;
-  options.jobs = 2;
+  options.num_threads = 2;
   const SimulateReport report = simulate(options);
   const PolicyReport& policy = controller_of(report);
   ASSERT_FALSE(policy.decisions.empty());
@@ -65,7 +65,7 @@ TEST(SimulateController, ReplaysTheCore) {
   }
   EXPECT_EQ(policy.rounds, rounds);
   EXPECT_EQ(policy.moved_experts, moves);
-  options.jobs = 1;
+  options.num_threads = 1;
   EXPECT_EQ(controller_of(simulate(options)).next_placement, policy.next_placement);
 }
 

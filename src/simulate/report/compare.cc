@@ -60,7 +60,8 @@ std::string differences_table(const Pair& pair) {
                   escape(difference.key), escape(difference.value[0]), escape(difference.value[1]));
   }
   if (rows.empty()) return "<p>Trace and settings are the same.</p>\n";
-  return "<table class=\"settings both\"><thead><tr><th scope=\"col\">what</th><th scope=\"col\">A</th>"
+  return "<table class=\"settings both\"><thead><tr><th scope=\"col\">what</th><th "
+         "scope=\"col\">A</th>"
          "<th scope=\"col\">B</th></tr></thead>\n<tbody>\n" +
          rows + "</tbody></table>\n";
 }
