@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import signal
@@ -102,7 +103,7 @@ def move_at_different_times(rank: int, size: int, folder: str) -> None:
     plans = [[random_placement(shared, size) for _ in range(LAYERS)] for _ in range(6)]
     changed: list[list[int]] = []
     begun = 0
-    for batch in range(400):
+    for batch in itertools.count():
         if begun < 6 and (batch + 3 * rank) % 10 == 0:
             mover.start(plans[begun])  # while the moves before may still be under way
             begun += 1
@@ -121,7 +122,7 @@ def move_at_different_times(rank: int, size: int, folder: str) -> None:
 def test_ranks_that_start_at_different_times_commit_at_the_same_batch(
     tmp_path: pathlib.Path,
 ) -> None:
-    assert run_ranks(move_at_different_times, 4, tmp_path) == [""] * 4
+    assert run_ranks(move_at_different_times, 4, tmp_path, 240) == [""] * 4
     told = {(tmp_path / f"changed{rank}").read_text() for rank in range(4)}
     assert len(told) == 1
 
