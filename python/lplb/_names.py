@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The names that arguments take, for type checkers."""
 
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BackendName = Literal["auto", "cpu", "cuda"]
 SolverName = Literal["auto", "cut", "flow", "ipm"]
@@ -10,5 +13,5 @@ AnySolverName = Literal["auto", "cut", "flow", "ipm", "time", "fast-time"]
 TransportName = Literal[
     "auto", "collective", "ipc", "fabric", "nccl", "nvshmem", "symmetric_memory"
 ]
-#: Ids as an array of whatever kind; a function that takes and returns it keeps the kind.
-Ids = TypeVar("Ids")
+#: Ids as a tensor, or as another array or a list: a function that takes a tensor returns one.
+Ids = TypeVar("Ids", "Tensor", Any)

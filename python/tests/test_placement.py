@@ -177,7 +177,7 @@ def test_topologies() -> None:
         topology.parse("r2o:no-such-file")
     assert (missing.value.errno, missing.value.filename) == (errno.ENOENT, "no-such-file")
     with pytest.raises(TypeError, match="topology: is an int"):
-        lplb.place_on_topology([[1, 1]], 2, 1, 2)  # type: ignore[arg-type]
+        lplb.place_on_topology([[1, 1]], 2, 1, 2)  # type: ignore[call-overload]
 
 
 def test_moves_name_the_nearest_source() -> None:

@@ -262,8 +262,8 @@ def test_what_is_not_a_placement_is_told(cube: lplb.Placement) -> None:
     call: Any
     for call in (
         lambda: lplb.solve([1, 2, 3], cube),  # type: ignore[arg-type]
-        lambda: lplb.split_evenly("cube", [1]),  # type: ignore[arg-type]
-        lambda: lplb.map_tokens(3, None, [1], 0, [0]),  # type: ignore[arg-type]
+        lambda: lplb.split_evenly("cube", [1]),  # type: ignore[call-overload]
+        lambda: lplb.map_tokens(3, None, [1], 0, [0]),  # type: ignore[call-overload]
         lambda: lplb.Planner(7),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError, match="placement: is an? .*, expected an lplb.Placement"):
