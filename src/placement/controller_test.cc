@@ -129,9 +129,10 @@ TEST(Controller, NoiseMovesNothing) {
 
 TEST(Controller, LearnsNotToTrustGainsThatDoNotLast) {
   std::mt19937 random(4);
-  RebalanceController controller(contiguous(), {.window = 1, .round_cost = 400, .life = 8});
+  RebalanceController controller(contiguous(),
+                                 {.window = 1, .round_cost = 400, .life = 8, .max_trials = 300});
   RebalanceDecision last;
-  for (int batch = 0; batch < 120; ++batch) {
+  for (int batch = 0; batch < 80; ++batch) {
     last = step(controller, noisy(skewed(static_cast<Index>(random() % kExperts)), 0.1, random));
   }
   const ControllerStats stats = controller.stats();

@@ -15,12 +15,12 @@ namespace {
 SimulateOptions drifting(double round_cost) {
   SimulateOptions options;
   options.trace = "synthetic:W6_rotating_hotspot";
-  options.synthetic.num_logical_experts = 64;
+  options.synthetic.num_logical_experts = 32;
   options.synthetic.num_steps = 24;
   options.num_ranks = 8;
   options.redundants = 1;
   options.policies = {"eplb+lplb", "controller+lplb"};
-  options.controller = {.round_cost = round_cost, .max_trials = 100};
+  options.controller = {.round_cost = round_cost, .max_trials = 30};
   return options;
 }
 
