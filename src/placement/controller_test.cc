@@ -38,10 +38,10 @@ std::vector<double> skewed(Index hot) {
 }
 
 std::vector<Load> noisy(const std::vector<double>& weight, double sigma, std::mt19937& random) {
-  std::normal_distribution<double> noise(0, sigma);
+  std::normal_distribution<double> noise;
   std::vector<Load> load;
   for (const double w : weight) {
-    load.push_back(static_cast<Load>(std::max(0.0, w * (1 + noise(random)))));
+    load.push_back(static_cast<Load>(std::max(0.0, w * (1 + sigma * noise(random)))));
   }
   return load;
 }
