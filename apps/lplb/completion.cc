@@ -14,8 +14,8 @@ namespace lplb::app {
 namespace {
 
 /// What main.cc takes for --help and --version.
-const std::string kHelpCommand = "help:Show the help of lplb or of a command";
-const std::string kVersionCommand = "version:Show the version";
+constexpr const char* kHelpCommand = "help:Show the help of lplb or of a command";
+constexpr const char* kVersionCommand = "version:Show the version";
 
 std::string long_name(const CLI::Option& option) {
   return formatted("--{}", option.get_lnames().at(0));
@@ -220,7 +220,7 @@ std::string fish_script(const CLI::App& program) {
       out += '\n';
     }
   }
-  for (const std::string& text : {kHelpCommand, kVersionCommand}) {
+  for (const std::string text : {kHelpCommand, kVersionCommand}) {
     const std::size_t colon = text.find(':');
     out += fish_command(text.substr(0, colon), text.substr(colon + 1));
   }

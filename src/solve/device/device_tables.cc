@@ -153,6 +153,7 @@ std::int32_t add_costs(ImageWriter& writer, const Tables& t, const TimeModel& mo
   const auto least = static_cast<std::int32_t>(curves.size());
   if (model.uniform()) add_curve(model.least());
   std::vector<std::uint16_t> curve_of;
+  curve_of.reserve(static_cast<std::size_t>(t.num_ranks));
   for (Index g = 0; g < t.num_ranks; ++g) curve_of.push_back(narrow(model.curve_index(g)));
 
   DeviceCosts costs{};
