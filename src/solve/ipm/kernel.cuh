@@ -209,8 +209,7 @@ class IpmBlock {
     const double dlevel = block_.sum(leads_ ? speed_ * corrected[0] : 0) * inverse_border;
     steps = direction(corrected[0], dlevel);
     // Step, not quite to the boundary.
-    advance(fmin(1.0, ipm::kFraction * steps.primal), fmin(1.0, ipm::kFraction * steps.dual),
-            dlevel);
+    advance(fmin(1.0, ipm::kFraction * steps.primal), fmin(1.0, ipm::kFraction * steps.dual));
     return true;
   }
 
@@ -306,14 +305,13 @@ class IpmBlock {
   }
 
   /// Ends in a barrier.
-  __device__ void advance(double primal, double dual, double dlevel) {
+  __device__ void advance(double primal, double dual) {
     for_variables([&](int p) {
       at(at_.x, p) += primal * at(at_.dx, p);
       at(at_.r, p) += dual * at(at_.dr, p);
     });
     s_ += primal * ds_;
     z_ += dual * dz_;
-    level_ += primal * dlevel;
     if (Matrix::lane() == 0) at(at_.z, row_) = z_;
     sync_block<kThreads>();
   }
@@ -381,7 +379,6 @@ class IpmBlock {
   int* const table_;
   BlockReduction<kThreads> block_;
   double unit_ = 1;
-  double level_ = 1;
   double num_products_ = 1;
 
   // The row of this thread; all its threads have the same values.

@@ -59,10 +59,10 @@ __device__ void IpmBlock<kRows, kLanes>::start(bool warm) {
   const double load = fixed_ + row_sum(at_.x);
   double top[1] = {leads_ ? fmax(1.0, load * inverse_speed_) : 1};
   block_.reduce(top, [](int, double a, double b) { return fmax(a, b); });
-  level_ = top[0] * (1 + (warm ? ipm::kWarmSlack : ipm::kColdSlack));
+  const double level = top[0] * (1 + (warm ? ipm::kWarmSlack : ipm::kColdSlack));
   // Slacks, and prices that balance them.
   const double old_price = warm && is_row_ ? old[a_.num_variables + row_] : 0;
-  s_ = is_row_ ? level_ * speed_ - load : 1;
+  s_ = is_row_ ? level * speed_ - load : 1;
   double part[2] = {leads_ ? speed_ / s_ : 0, leads_ ? speed_ * old_price : 0};
   block_.sum(part);
   const double balanced = 1 / (part[0] * s_);
