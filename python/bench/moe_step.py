@@ -1,242 +1,245 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""An MoE layer under expert parallelism, forward and backward, on recorded loads.
+"""An MoE layer under expert parallelism, forward and backward, on recorded and drawn loads.
 
-usage: torchrun --nproc-per-node W moe_step.py [--tokens N] [--hidden N] [--inner N] [--replicas N]
-                                               [--batches N] [--layers L ...] [--trace FILE] [--cpu]
+usage: torchrun --nproc-per-node W moe_step.py [--tokens N ...] [--loads NAME ...] [--hidden N]
+                                               [--inner N] [--replicas N] [--batches N] [--cpu]
 
-It shows what balancing gains. Each rank has N tokens of a batch, routed as the trace's batch was:
-top-8 of 64 experts, drawn with their recorded popularity. The layer runs each batch by three
-policies: experts in order, without replicas; with the replicas that EPLB gives for the previous 8
-batches, tokens divided evenly; with the same replicas and LPLB's split. For each policy it prints
-the mean imbalance, the median milliseconds of a step and of its parts on the slowest rank, and the
-10th and 90th percentile of the step. The all-to-all is torch.distributed's; the experts (SwiGLU)
-are grouped matrix products.
+It shows what balancing gains. Each rank has N tokens of a batch, top 8, drawn from the batch's
+popularity of experts: recorded ones of 1024 tokens (deepseek-v2-lite: 64 experts, qwen3-30b-a3b:
+128), or the hard loads of bench/METHOD.md (mild, skew: 256 experts). Placements are made from the 8
+batches before (mild, skew: from the popularity before it drifted). For each policy it prints the
+mean imbalance, the median milliseconds of a step and of its parts on the slowest rank, the 10th and
+90th percentile of the step, and the most memory of a rank. The all-to-all is torch.distributed's;
+the experts (SwiGLU) are grouped matrix products. Every policy's output is compared with that of
+"none".
+
+The sum of replicas' gradients, once a step of the optimiser, is not in the times.
 --cpu: runs on the CPU, over gloo, to try the program. Its times are no measurements.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import os
 import pathlib
 import statistics
-import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from moe_layer import Clock, Layer
+from rank_time import hard_batches
+from torch import Tensor
 
 import lplb
+from lplb.calibration import GroupedExperts
 
-TOPK, HISTORY = 8, 8
-PLAIN, EVEN, SPLIT = "no replicas", "EPLB, even split", "EPLB, LPLB's split"
-POLICIES = (PLAIN, EVEN, SPLIT)
+TOPK, HISTORY, RECORDED, REPEATS = 8, 8, 1024, 3
+DATA = pathlib.Path(__file__).resolve().parents[2] / "data"
+NONE, EVEN, EPLB, HOMES, TIME = "none", "eplb+even", "eplb+lplb", "homes+lplb", "homes+time"
+POLICIES = (NONE, EVEN, EPLB, HOMES, TIME)
 PARTS = ("plan", "dispatch", "experts", "combine", "backward", "step")
-TRACE = pathlib.Path(__file__).parents[2] / "data/traces/deepseek-v2-lite.load.jsonl"
+Batch = tuple[np.ndarray, np.ndarray]  # loads of the past [batches, experts], and of the batch
 
 
-class Clock:
-    """Marks in the stream, or in time on the CPU. parts() are the milliseconds between them."""
+@dataclass
+class Found:
+    """What was measured of a policy."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.on_gpu = device.type == "cuda"
-        self.marks: list[torch.cuda.Event] = []
-        self.times: list[float] = []
-
-    def mark(self) -> None:
-        if self.on_gpu:
-            self.marks.append(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
-            self.marks[-1].record()
-        else:
-            self.times.append(time.perf_counter())
-
-    def parts(self) -> list[float]:
-        if self.on_gpu:
-            torch.cuda.synchronize()
-            return [a.elapsed_time(b) for a, b in zip(self.marks, self.marks[1:], strict=False)]
-        return [1e3 * (b - a) for a, b in zip(self.times, self.times[1:], strict=False)]
+    steps: list[list[float]] = field(default_factory=list)  # milliseconds of PARTS
+    imbalance: list[float] = field(default_factory=list)
+    bytes: int = 0  # the most that a rank had allocated
 
 
-class Exchange(torch.autograd.Function):
-    """Sends rows to ranks: `sent[r]` to rank r, `got[r]` from it. Gradients go the other way."""
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, sent: list[int], got: list[int]) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.counts = (got, sent)
-        received = rows.new_empty((sum(got), *rows.shape[1:]))
-        dist.all_to_all_single(received, rows.contiguous(), got, sent)
-        return received
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
-        return Exchange.apply(gradient, *ctx.counts), None, None
+def recorded_batches(trace: str) -> Iterator[Batch]:
+    """Batches of 1024 consecutive tokens, spread over trace and layers, and the 8 before each."""
+    topk = np.load(DATA / "traces" / f"{trace}.topk.npy")  # [tokens, layers, top]
+    num_experts = int(topk.max()) + 1
+    window = min(RECORDED, len(topk) // (HISTORY + 2))
+    for i in range(1 << 20):
+        start = int((len(topk) - (HISTORY + 1) * window) * ((i * 0.618034) % 1))
+        tokens = topk[start : start + (HISTORY + 1) * window, i % topk.shape[1]]
+        batches = tokens.reshape(HISTORY + 1, -1)
+        loads = np.array([np.bincount(b, minlength=num_experts) for b in batches])
+        yield loads[:-1], loads[-1]
 
 
-def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
-    """Multiplies block i of the rows, which ends at ends[i], by weights[i]."""
-    if rows.is_cuda:
-        product: Tensor = torch._grouped_mm(rows, weights, offs=ends)
-        return product
-    begins = [0, *ends.tolist()]
-    return torch.cat([rows[a:b] @ w for a, b, w in zip(begins, begins[1:], weights, strict=False)])
+def batches_of(loads: str) -> Iterator[Batch]:
+    if loads in ("mild", "skew"):
+        return ((past[None], load) for past, load in hard_batches(loads, 32768))
+    return recorded_batches(loads)
 
 
-class Layer(nn.Module):
-    """The experts of one rank's slots. The caller gives the router's choice."""
-
-    def __init__(
-        self, placement: lplb.Placement, options: argparse.Namespace, device: torch.device
-    ) -> None:
-        super().__init__()
-        self.placement = placement
-        slots = placement.slots_per_rank
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-
-        def weights(rows: int, columns: int) -> nn.Parameter:
-            values = torch.randn(slots, rows, columns, device=device, dtype=dtype)
-            return nn.Parameter(values * 0.02)
-
-        self.up = weights(options.hidden, 2 * options.inner)
-        self.down = weights(options.inner, options.hidden)
-        self.taken = 0
-
-    def forward(self, x: Tensor, slot: Tensor, clock: Clock) -> Tensor:
-        """`slot` [tokens, TOPK]: physical ids. Marks the ends of dispatch, experts and combine."""
-        local = self.placement.slots_per_rank
-        order = slot.reshape(-1).argsort(stable=True)
-        sorted_slot = slot.reshape(-1)[order]
-        sent = torch.bincount(sorted_slot // local, minlength=self.placement.num_ranks)
-        got = torch.empty_like(sent)
-        dist.all_to_all_single(got, sent)
-        counts = sent.tolist(), got.tolist()  # waits, with each policy
-        rows = Exchange.apply(x.repeat_interleave(TOPK, 0)[order], *counts)
-        taken = sorted_slot.new_empty(sum(counts[1]))
-        dist.all_to_all_single(taken, sorted_slot, counts[1], counts[0])
-        clock.mark()
-        taken %= local
-        by_slot = taken.argsort(stable=True)
-        ends = torch.bincount(taken, minlength=local).cumsum(0).to(torch.int32)
-        gate, value = grouped_product(rows[by_slot], self.up, ends).chunk(2, -1)
-        result = grouped_product(nn.functional.silu(gate) * value, self.down, ends)
-        self.taken = len(rows)
-        clock.mark()
-        back = torch.empty_like(result).index_copy(0, by_slot, result)
-        back = Exchange.apply(back, *reversed(counts))
-        mine = torch.empty_like(back).index_copy(0, order, back)
-        y: Tensor = mine.view(-1, TOPK, x.shape[-1]).mean(1)
-        clock.mark()
-        return y
+def place(policy: str, past: np.ndarray, num_ranks: int, replicas: int) -> lplb.Placement:
+    num_experts = past.shape[-1]
+    slots = num_experts + num_ranks * replicas
+    if policy == NONE:
+        return lplb.Placement(list(range(num_experts)), num_ranks)
+    if policy in (HOMES, TIME):
+        return lplb.Placement(lplb.place_homes(past[:, None], slots, num_ranks)[0][0], num_ranks)
+    return lplb.Placement(
+        lplb.rebalance_experts(past.sum(0)[None], slots, 1, 1, num_ranks)[0][0], num_ranks
+    )
 
 
-def divide_evenly(placement: lplb.Placement, device: torch.device) -> Tensor:
-    """[experts, most replicas + 1]: the physical ids of an expert's replicas, then their number."""
+def even_choice(placement: lplb.Placement, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Takes the replicas of an expert in turn."""
     replicas: list[list[int]] = [[] for _ in range(placement.num_logical_experts)]
     for slot, expert in enumerate(placement.physical_to_logical.tolist()):
         replicas[expert].append(slot)
     most = max(map(len, replicas))
-    return torch.tensor([r + [-1] * (most - len(r)) + [len(r)] for r in replicas], device=device)
+    table = torch.tensor([r + [-1] * (most - len(r)) + [len(r)] for r in replicas], device=device)
+
+    def choose(topk_idx: Tensor) -> Tensor:
+        turn = torch.arange(topk_idx.numel(), device=device).view_as(topk_idx)
+        return table[topk_idx, turn % table[topk_idx, -1]]
+
+    return choose
 
 
-def read_loads(path: pathlib.Path) -> list[list[list[int]]]:
-    """The load of each batch: [layers][experts]."""
-    with path.open() as lines:
-        return [json.loads(line)["load"] for line in lines]
+def cost_of(options: argparse.Namespace, experts: int, device: torch.device) -> lplb.CostModel:
+    """What these experts take here: measured on rank 0's GPU."""
+    if device.type != "cuda":
+        return lplb.CostModel.load(DATA / "cost/h200-dsv3-bf16.json")
+    found: list[Any] = [None]
+    if dist.get_rank() == 0:
+        layer = GroupedExperts(options.hidden, options.inner, experts)
+        measured = lplb.calibrate(print, tokens=4096, experts=experts, timer=layer.time)
+        print(f"cost model of {experts} experts a rank, error {measured.error:.1%}")
+        found[0] = measured.model
+    dist.broadcast_object_list(found)
+    model: lplb.CostModel = found[0]
+    return model
 
 
-def place(policy: str, past: Tensor, num_ranks: int, replicas: int) -> lplb.Placement:
-    num_experts = past.shape[-1]
-    if policy == PLAIN:
-        return lplb.Placement(list(range(num_experts)), num_ranks)
-    slots = num_experts + num_ranks * replicas
-    return lplb.Placement(lplb.rebalance_experts(past, slots, 1, 1, num_ranks)[0][0], num_ranks)
+class Runner:
+    """One policy over one batch: a placement, a layer, and who chooses the slots."""
+
+    def __init__(
+        self,
+        policy: str,
+        past: np.ndarray,
+        tokens: int,
+        options: argparse.Namespace,
+        model: lplb.CostModel,
+        device: torch.device,
+    ) -> None:
+        num_ranks = dist.get_world_size()
+        placement = place(policy, past, num_ranks, options.replicas)
+        self.device = device
+        self.layer = Layer(placement, dist.get_rank(), options.hidden, options.inner, device)
+        self.planner: lplb.Planner | None = None
+        self.choose: Callable[[Tensor], Tensor] = lambda topk_idx: topk_idx
+        if policy == EVEN:
+            self.choose = even_choice(placement, device)
+        elif policy != NONE:
+            self.planner = lplb.Planner(
+                placement,
+                group=dist.group.WORLD,
+                num_topk=TOPK,
+                max_tokens=tokens,
+                cost=model if policy == TIME else None,
+            )
+            self.choose = self.planner.run
+
+    def step(self, x: Tensor, topk_idx: Tensor) -> tuple[Tensor, list[float]]:
+        """Forward and backward; the output, and the milliseconds of PARTS on the slowest rank."""
+        leaf = x.clone().requires_grad_()
+        dist.barrier()
+        clock = Clock(self.device)
+        clock.mark()
+        slot = self.choose(topk_idx)
+        clock.mark()
+        y = self.layer(leaf, slot, clock)
+        y.square().mean().backward()
+        clock.mark()
+        parts = clock.parts()
+        slowest = torch.tensor([*parts, sum(parts)], device=self.device)
+        dist.all_reduce(slowest, dist.ReduceOp.MAX)
+        return y.detach(), slowest.tolist()
+
+    def imbalance(self) -> float:
+        taken = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=self.device)
+        taken[dist.get_rank()] = self.layer.taken
+        dist.all_reduce(taken)
+        return lplb.imbalance(taken.cpu())
+
+    def close(self) -> None:
+        if self.planner is not None:
+            self.planner.close()
 
 
 def measure(
+    loads: str,
+    tokens: int,
     options: argparse.Namespace,
+    models: dict[int, lplb.CostModel],
     device: torch.device,
-    loads: Tensor,
-    found: dict[str, list[list[float]]],
-    imbalance: dict[str, list[float]],
-) -> None:
-    """Runs one layer's `loads` [batches, experts]; adds to `found` and `imbalance`."""
-    rank, num_ranks = dist.get_rank(), dist.get_world_size()
-    for batch in range(HISTORY, HISTORY + options.batches + 1):  # the first one warms up
-        past = loads[batch - HISTORY : batch].sum(0, keepdim=True)
-        random = torch.Generator().manual_seed(1000 * batch + rank)
-        popularity = loads[batch].double().clamp(min=1e-3).expand(options.tokens, -1)
+) -> dict[str, Found]:
+    """Runs each batch by each policy in turn."""
+    found = {policy: Found() for policy in POLICIES}
+    for batch, (past, load) in enumerate(
+        itertools.islice(batches_of(loads), options.batches + 1)
+    ):  # the first one warms up
+        slots = len(load) // dist.get_world_size() + options.replicas
+        if slots not in models:
+            models[slots] = cost_of(options, slots, device)
+        random = torch.Generator().manual_seed(1000 * batch + dist.get_rank())
+        popularity = torch.from_numpy(load).double().clamp(min=1e-3).expand(tokens, -1)
         topk_idx = torch.multinomial(popularity, TOPK, generator=random).to(device)
-        x = torch.randn(options.tokens, options.hidden, generator=random).to(
+        x = torch.randn(tokens, options.hidden, generator=random).to(
             device, torch.bfloat16 if device.type == "cuda" else torch.float32
         )
+        plain: Tensor | None = None
         for policy in POLICIES:
-            placement = place(policy, past, num_ranks, options.replicas)
-            layer = Layer(placement, options, device)
-            planner = (
-                lplb.Planner(
-                    placement, group=dist.group.WORLD, num_topk=TOPK, max_tokens=options.tokens
-                )
-                if policy == SPLIT
-                else None
-            )
-            table = divide_evenly(placement, device)
-            if planner is not None:
-                planner.run(topk_idx)  # the first batch allocates
-            for repeat in range(3):
-                leaf = x.clone().requires_grad_()
-                dist.barrier()
-                clock = Clock(device)
-                clock.mark()
-                if planner is not None:
-                    slot = planner.run(topk_idx)
-                else:
-                    turn = torch.arange(topk_idx.numel(), device=device).view_as(topk_idx)
-                    choice = turn % table[topk_idx, -1]
-                    slot = table[topk_idx, choice]
-                clock.mark()
-                y = layer(leaf, slot, clock)
-                y.square().mean().backward()
-                clock.mark()
-                parts = clock.parts()
-                parts.append(sum(parts))
-                slowest = torch.tensor(parts, device=device)
-                dist.all_reduce(slowest, dist.ReduceOp.MAX)
-                taken = torch.zeros(num_ranks, dtype=torch.int64, device=device)
-                taken[rank] = layer.taken
-                dist.all_reduce(taken)
-                if repeat > 0 and batch > HISTORY:
-                    found[policy].append(slowest.tolist())
-                    imbalance[policy].append(lplb.imbalance(taken.cpu()))
-            if planner is not None:
-                planner.close()
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
+            runner = Runner(policy, past, tokens, options, models[slots], device)
+            for repeat in range(REPEATS):
+                y, parts = runner.step(x, topk_idx)
+                if repeat > 0 and batch > 0:
+                    found[policy].steps.append(parts)
+                    found[policy].imbalance.append(runner.imbalance())
+            if device.type == "cuda":
+                found[policy].bytes = max(found[policy].bytes, torch.cuda.max_memory_allocated())
+            runner.close()
+            plain = y if plain is None else plain
+            if not torch.allclose(y, plain, rtol=0.02, atol=0.02 * plain.abs().max().item()):
+                raise RuntimeError(f"{policy}: the output is not that of {NONE}")
+    return found
 
 
-def show(found: dict[str, list[list[float]]], imbalance: dict[str, list[float]]) -> None:
+def show(found: dict[str, Found]) -> None:
     print(
-        f"{'policy':20} {'imbalance':>9}"
-        + "".join(f" {part + ' ms':>12}" for part in PARTS)
-        + f" {'p10':>8} {'p90':>8}"
+        f"{'policy':12} {'imbalance':>9}"
+        + "".join(f" {part + ' ms':>11}" for part in PARTS)
+        + f" {'p10':>8} {'p90':>8} {'memory GiB':>10}"
     )
-    for policy in POLICIES:
-        medians = [statistics.median(step[i] for step in found[policy]) for i in range(len(PARTS))]
-        spread = statistics.quantiles([step[-1] for step in found[policy]], n=10)
+    for policy, one in found.items():
+        medians = [statistics.median(step[i] for step in one.steps) for i in range(len(PARTS))]
+        spread = statistics.quantiles([step[-1] for step in one.steps], n=10)
         print(
-            f"{policy:20} {statistics.mean(imbalance[policy]):9.3f}"
-            + "".join(f" {median:12.3f}" for median in medians)
-            + f" {spread[0]:8.3f} {spread[-1]:8.3f}"
+            f"{policy:12} {statistics.mean(one.imbalance):9.3f}"
+            + "".join(f" {median:11.3f}" for median in medians)
+            + f" {spread[0]:8.3f} {spread[-1]:8.3f} {one.bytes / 2**30:10.1f}",
+            flush=True,
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[4096], help="of each rank")
+    parser.add_argument("--loads", nargs="+", default=["deepseek-v2-lite", "skew"])
     parser.add_argument("--hidden", type=int, default=7168)
     parser.add_argument("--inner", type=int, default=2048)
     parser.add_argument("--replicas", type=int, default=4, help="redundant slots a rank")
-    parser.add_argument("--batches", type=int, default=5)
-    parser.add_argument("--layers", type=int, nargs="+", default=[3, 10, 20], help="of the trace")
-    parser.add_argument("--trace", type=pathlib.Path, default=TRACE)
+    parser.add_argument("--batches", type=int, default=6)
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
     device = torch.device("cpu")
@@ -246,22 +249,19 @@ def main() -> None:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
         dist.init_process_group("nccl", device_id=device)
-    if dist.get_rank() == 0:
-        name = "CPU" if options.cpu else torch.cuda.get_device_name(device)
-        print(
-            f"{dist.get_world_size()} x {name}, torch {torch.__version__}: {options.tokens} tokens "
-            f"a rank x top-{TOPK}, hidden {options.hidden}, width {options.inner}, "
-            f"{options.replicas} replicas a rank; slowest rank, medians"
-        )
-    found: dict[str, list[list[float]]] = {policy: [] for policy in POLICIES}
-    imbalance: dict[str, list[float]] = {policy: [] for policy in POLICIES}
-    batches = read_loads(options.trace)
-    for layer in options.layers:
-        measure(
-            options, device, torch.tensor([batch[layer] for batch in batches]), found, imbalance
-        )
-    if dist.get_rank() == 0:
-        show(found, imbalance)
+    first = dist.get_rank() == 0
+    models: dict[int, lplb.CostModel] = {}
+    for loads, tokens in itertools.product(options.loads, options.tokens):
+        found = measure(loads, tokens, options, models, device)
+        if first:
+            name = "CPU" if options.cpu else torch.cuda.get_device_name(device)
+            print(
+                f"\n{loads}, {tokens} tokens a rank x top-{TOPK}: "
+                f"{dist.get_world_size()} x {name}, torch {torch.__version__}, "
+                f"hidden {options.hidden}, width {options.inner}, "
+                f"{options.replicas} replicas a rank; slowest rank, medians"
+            )
+            show(found)
     dist.destroy_process_group()
 
 
