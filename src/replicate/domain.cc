@@ -12,6 +12,9 @@ constexpr int kMaxTries = 12;  // levels that are tried after the first one
 constexpr Index kMaxDetours = 16;
 constexpr Load kResolution = 1 << 13;  // levels nearer to each other than this part are one
 
+/// NOTE: one solver for any number of ranks, because the device has a twin of flow only.
+const SolveOptions kExactly{.solver = Solver::kFlow};
+
 }  // namespace
 
 Domain::Domain(const Placement& placement, Index first_rank, Index num_ranks,
@@ -66,7 +69,7 @@ void Domain::begin(std::span<const Load> load) {
   }
   batch_.slot_tokens.assign(t.slot_expert.size(), 0);
   if (main_) {
-    solve(*main_, batch_.want, split_, workspace_);
+    solve(*main_, batch_.want, split_, workspace_, kExactly);
     batch_.slot_tokens.assign(split_.physical_load.begin(), split_.physical_load.end());
   } else {
     for (std::size_t slot = 0; slot < t.slot_expert.size(); ++slot) {
@@ -117,17 +120,14 @@ bool Domain::try_detours(Level level) {
 
 /// Looks for the least level above `start`, which does not close, that does. Levels that close need
 /// not be an interval, so the search halves its interval without a guarantee; every attempt counts,
-/// also one that does not close.
+/// also one that does not close. NOTE: where it goes depends only on which levels close, so that
+/// the device can try the levels of several steps in parallel.
 void Domain::search(Level start) {
   Load low = cost_.capacity(reference_, start, batch_.total);
   Load high = cost_.capacity(reference_, best_.max, batch_.total);
   for (int tries = 0; tries < kMaxTries && high - low > low / kResolution + 1; ++tries) {
     const Load middle = low + std::max<Load>(1, (high - low) / (tries < 2 ? 8 : 2));
-    if (try_level({middle, reference_})) {
-      high = std::min(middle, cost_.capacity(reference_, best_.max, batch_.total));
-    } else {
-      low = middle;
-    }
+    (try_level({middle, reference_}) ? high : low) = middle;
   }
   // The best attempt may not have closed. Some of its copies are in vain then.
   try_level(best_.max);
@@ -172,7 +172,7 @@ bool Domain::solve_extended(std::span<const Index> dynamic_expert, std::span<con
   if (!extended_problem_) return false;
   fill_dynamic_slots(extended_, tables_.dynamic_slots, dynamic_expert);
   extended_problem_->assign(extended_);
-  solve(*extended_problem_, load, split_, workspace_);
+  solve(*extended_problem_, load, split_, workspace_, kExactly);
   return true;
 }
 
