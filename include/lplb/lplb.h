@@ -10,6 +10,7 @@
 #include "lplb/device_counter.h"
 #include "lplb/device_exchange.h"
 #include "lplb/device_planner.h"
+#include "lplb/device_replicator.h"
 #include "lplb/error.h"
 #include "lplb/exchange.h"
 #include "lplb/files.h"

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "replicate/device/search.cuh"
+
+namespace lplb::replicas {
+
+/// Replicator::run() for one block of kCopyThreads threads, with the same integers. Most batches
+/// take the steps of this file only: the first attempt, by one warp, reaches the bound. search.cuh
+/// has what follows otherwise. All threads call its functions.
+template <int kWords>
+class CopyChoice {
+ public:
+  /// `memory`: shared memory, CopyLayout::bytes of it.
+  __device__ CopyChoice(const CopyArgs& args, unsigned char* memory)
+      : args_(args),
+        memory_(memory),
+        m_(memory, args.sizes, args.layout),
+        thread_(threadIdx.x),
+        lane_(thread_ % device::kWarpSize),
+        warp_(thread_ / device::kWarpSize) {}
+
+  __device__ void run() {
+    if (!read_batch()) {
+      refuse();
+      return;
+    }
+    if (m_.replicated) {
+      split_main_slots<kWords>(args_, memory_);
+    } else {
+      give_to_homes();
+    }
+    measure_ranks();
+    const CopyPlan plan = choose();
+    if (m_.replicated) {
+      choose_sources<kWords>(args_, memory_);
+    } else {
+      send_from_homes();
+    }
+    write(plan);
+  }
+
+ private:
+  template <class Body>
+  __device__ void for_each(int count, Body body) const {
+#pragma unroll 1
+    for (int i = thread_; i < count; i += kCopyThreads) body(i);
+  }
+
+  /// Brings the image and the loads. Returns false if the batch must be refused. Ends in a barrier.
+  __device__ bool read_batch() {
+#pragma unroll 1
+    for (int i = 16 * thread_; i < args_.layout.image_bytes; i += 16 * kCopyThreads) {
+      device::copy_16(memory_ + i, args_.image + i);
+    }
+    int high = 0;
+    int low = 0;
+    bool is_negative = false;
+    for_each(m_.sizes.num_logical, [&](int e) {
+      const int load = args_.load[e];
+      m_.want[e] = load;
+      is_negative |= load < 0;
+      high += load >> 16;
+      low += load & 0xFFFF;
+    });
+    for_each(m_.sizes.num_ranks, [&](int g) { m_.sent[g] = 0; });
+    // NOTE: the sum in two parts, neither of which can overflow.
+    high = __reduce_add_sync(~0u, high);
+    low = __reduce_add_sync(~0u, low);
+    is_negative = __any_sync(~0u, is_negative);
+    if (lane_ == 0) {
+      m_.scalars->high[warp_] = high;
+      m_.scalars->low[warp_] = low;
+      m_.scalars->negative[warp_] = is_negative ? 1 : 0;
+    }
+    device::wait_for_copies();
+    __syncthreads();
+    m_.open();
+    const bool counts = lane_ < kCopyThreads / device::kWarpSize;
+    high = __reduce_add_sync(~0u, counts ? m_.scalars->high[lane_] : 0);
+    low = __reduce_add_sync(~0u, counts ? m_.scalars->low[lane_] : 0);
+    is_negative = __any_sync(~0u, counts && m_.scalars->negative[lane_] != 0);
+    const long long total = (static_cast<long long>(high) << 16) + low;
+    total_ = static_cast<int>(total);
+    return !is_negative && total <= 0x7FFFFFFF;
+  }
+
+  __device__ void refuse() const {
+    const ReplicationOutputs& out = args_.out;
+    const CopySizes& sizes = m_.sizes;
+    for_each(sizes.num_dynamic(), [&](int i) {
+      if (out.slot_expert != nullptr) out.slot_expert[i] = -1;
+      if (out.slot_source != nullptr) out.slot_source[i] = -1;
+    });
+    for_each(sizes.num_main() + sizes.num_dynamic(), [&](int i) {
+      if (out.physical_load != nullptr) out.physical_load[i] = 0;
+    });
+    for_each(sizes.num_ranks, [&](int g) {
+      if (out.rank_load != nullptr) out.rank_load[g] = 0;
+      if (out.in_proof != nullptr) out.in_proof[g] = 0;
+    });
+    if (thread_ == 0 && out.summary != nullptr) {
+      *out.summary = {ReplicationStatus::kRefused, 0, 0, 0, 0, 0};
+    }
+  }
+
+  /// Without replicated experts, each slot has all tokens of its expert. NOTE: measure_ranks()
+  /// needs no barrier before it, because the same thread reads them.
+  __device__ void give_to_homes() {
+    for_ranks([&](int, int slot) {
+      const int e = m_.slot_expert[slot];
+      m_.slot_tokens[slot] = e == kNoExpert ? 0 : m_.want[e];
+    });
+  }
+
+  /// Calls body(rank, slot) for the main slots; a warp has the slots of a rank.
+  template <class Body>
+  __device__ void for_ranks(Body body) const {
+#pragma unroll 1
+    for (int g = warp_; g < m_.sizes.num_ranks; g += kMostAttempts) {
+#pragma unroll 1
+      for (int i = lane_; i < m_.sizes.main_slots; i += device::kWarpSize) {
+        body(g, g * m_.sizes.main_slots + i);
+      }
+    }
+  }
+
+  /// Finds the load and the heaviest slot of each rank, a warp for each. Ends in a barrier.
+  __device__ void measure_ranks() {
+#pragma unroll 1
+    for (int g = warp_; g < m_.sizes.num_ranks; g += kMostAttempts) {
+      const int first = g * m_.sizes.main_slots;
+      int sum = 0;
+      int most = -1;
+      int at = 0x7FFFFFFF;
+#pragma unroll 1
+      for (int i = lane_; i < m_.sizes.main_slots; i += device::kWarpSize) {
+        const int tokens = m_.slot_tokens[first + i];
+        sum += tokens;
+        at = tokens > most ? first + i : at;
+        most = max(most, tokens);
+      }
+      sum = __reduce_add_sync(~0u, sum);
+      const int heaviest = __reduce_max_sync(~0u, most);
+      at = __reduce_min_sync(~0u, most == heaviest ? at : 0x7FFFFFFF);
+      if (lane_ != 0) continue;
+      m_.rank_load[g] = sum;
+      m_.heaviest[g] = heaviest;
+      m_.heaviest_slot[g] = at;
+    }
+    __syncthreads();
+  }
+
+  /// The plan; the arrays hold what it takes. Ends in a barrier.
+  __device__ CopyPlan choose() {
+    CopyPlan plan{heaviest_rank(), 0, divide_up(total_, m_.num_live)};
+    const int start = max(target_level(), plan.bound);
+    if (plan.max <= start) {
+      m_.clear_plan(thread_);
+      __syncthreads();
+      // Without copies, and above the bound: the target allows it.
+      return plan.max > plan.bound ? raise_bound<kWords>(args_, memory_, plan) : plan;
+    }
+    if (warp_ == 0) {
+      const Attempt first = fill_in_warp<kWords>(args_, memory_, 0, start, -1, true);
+      if (lane_ == 0) m_.results[0] = first;
+    }
+    __syncthreads();
+    const Attempt first = m_.results[0];
+    if (first.max > plan.bound) return search_copies<kWords>(args_, memory_, start, first, plan);
+    plan.max = first.max;
+    plan.copies = first.copies;
+    return plan;
+  }
+
+  __device__ int heaviest_rank() const {
+    int most = 0;
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) {
+      const int g = lane_ + device::kWarpSize * w;
+      most = max(most, g < m_.sizes.num_ranks ? m_.rank_load[g] : 0);
+    }
+    return __reduce_max_sync(~0u, most);
+  }
+
+  /// The target times the mean load, rounded down.
+  __device__ int target_level() const {
+    constexpr long long kMillion = 1'000'000;
+    if (args_.target_millionths == kMillion) return 0;  // the bound is as high
+    const long long level = static_cast<long long>(total_) * args_.target_millionths /
+                            (static_cast<long long>(m_.num_live) * kMillion);
+    return level > total_ ? total_ : static_cast<int>(level);
+  }
+
+  /// Without replicated experts, the home sends. Ends in a barrier.
+  __device__ void send_from_homes() {
+    for_each(m_.sizes.num_dynamic(), [&](int i) {
+      const int e = m_.dynamic_expert[i];
+      if (e < 0) return;
+      m_.source[i] = m_.home[e];
+      atomicAdd(&m_.sent[m_.home[e]], 1);
+    });
+    __syncthreads();
+  }
+
+  /// Writes the results.
+  __device__ void write(const CopyPlan& plan) const {
+    const ReplicationOutputs& out = args_.out;
+    const CopySizes& sizes = m_.sizes;
+    for_each(sizes.num_dynamic(), [&](int i) {
+      const int e = m_.dynamic_expert[i];
+      if (out.slot_expert != nullptr) out.slot_expert[i] = e;
+      if (out.slot_source != nullptr) out.slot_source[i] = e < 0 ? -1 : m_.source[i];
+    });
+    const int slots = sizes.main_slots + sizes.dynamic_slots;
+#pragma unroll 1
+    for (int g = warp_; g < sizes.num_ranks; g += kMostAttempts) {
+      int sum = 0;
+#pragma unroll 1
+      for (int i = lane_; i < slots; i += device::kWarpSize) {
+        const int tokens = i < sizes.main_slots
+                               ? m_.plan_main[g * sizes.main_slots + i]
+                               : m_.plan_dynamic[g * sizes.dynamic_slots + i - sizes.main_slots];
+        sum += tokens;
+        if (out.physical_load != nullptr) out.physical_load[g * slots + i] = tokens;
+      }
+      sum = __reduce_add_sync(~0u, sum);
+      if (lane_ != 0) continue;
+      if (out.rank_load != nullptr) out.rank_load[g] = sum;
+      if (out.in_proof != nullptr) {
+        const bool proves =
+            m_.is_alive(g) && (plan.outside == 0 || m_.order_of_rank[g] >= plan.outside);
+        out.in_proof[g] = proves ? 1 : 0;
+      }
+    }
+    if (warp_ == 0 && out.summary != nullptr) summarize(plan);
+  }
+
+  __device__ void summarize(const CopyPlan& plan) const {
+    int sent = 0;
+    int received = 0;
+#pragma unroll 1
+    for (int g = lane_; g < m_.sizes.num_ranks; g += device::kWarpSize) {
+      sent = max(sent, m_.sent[g]);
+      int used = 0;  // slots in use come first
+      while (used < m_.sizes.dynamic_slots &&
+             m_.dynamic_expert[g * m_.sizes.dynamic_slots + used] >= 0) {
+        ++used;
+      }
+      received = max(received, used);
+    }
+    sent = __reduce_max_sync(~0u, sent);
+    received = __reduce_max_sync(~0u, received);
+    if (lane_ != 0) return;
+    const bool is_optimal = plan.max <= plan.bound;
+    *args_.out.summary = {is_optimal ? ReplicationStatus::kOptimal : ReplicationStatus::kBounded,
+                          plan.max,
+                          is_optimal ? plan.max : plan.bound,
+                          plan.copies,
+                          sent,
+                          received};
+  }
+
+  const CopyArgs& args_;
+  unsigned char* const memory_;
+  CopyMemory m_;
+  const int thread_;
+  const int lane_;
+  const int warp_;
+  int total_ = 0;
+};
+
+}  // namespace lplb::replicas

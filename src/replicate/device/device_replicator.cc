@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+#include "lplb/device_replicator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "core/check.h"
+#include "core/device.h"
+#include "core/made.h"
+#include "replicate/device/launch.h"
+#include "replicate/options.h"
+
+namespace lplb {
+namespace {
+
+constexpr double kMillion = 1e6;
+
+/// What Replicator takes, and the device does not.
+void check_for_device(const Placement& placement, const ReplicateOptions& options) {
+  check_argument(placement.num_ranks <= replicas::kMaxCopyRanks, "placement",
+                 "has {} ranks, expected at most {} for copies on the device", placement.num_ranks,
+                 replicas::kMaxCopyRanks);
+  check_argument(options.num_domains == 1, "num_domains",
+                 "is {}, expected 1 for copies on the device", options.num_domains);
+  check_argument(options.cost.us_per_token == 0, "cost.us_per_token",
+                 "is {}, expected 0 for copies on the device", options.cost.us_per_token);
+}
+
+void check_speeds(const Placement& placement) {
+  const std::vector<double>& speed = placement.rank_speed;
+  const auto other =
+      std::find_if(speed.begin(), speed.end(), [&](double s) { return s != speed[0]; });
+  check_argument(other == speed.end(), "rank_speed",
+                 "of rank {} is {}, expected {} as of rank 0 for copies on the device",
+                 other - speed.begin(), other == speed.end() ? 0 : *other,
+                 speed.empty() ? 1 : speed[0]);
+}
+
+}  // namespace
+
+struct DeviceReplicator::State {
+  State(const Placement& placement, const ReplicateOptions& options);
+
+  void put(const Placement& placement, cudaStream_t stream);
+
+  replicas::CopyArgs args;
+
+ private:
+  device::Array<unsigned char> image_;
+  device::Staging<unsigned char> staging_;
+  std::vector<unsigned char> bytes_;
+};
+
+DeviceReplicator::State::State(const Placement& placement, const ReplicateOptions& options)
+    : args{.sizes = {placement.num_ranks, placement.num_logical_experts, placement.slots_per_rank(),
+                     options.dynamic_slots},
+           .layout = {},
+           .tables = replicas::copy_tables(args.sizes),
+           .image = nullptr,
+           .load = nullptr,
+           .out = {},
+           .min_tokens = static_cast<int>(
+               std::min<Load>(options.min_tokens, std::numeric_limits<int>::max())),
+           .target_millionths = static_cast<int>(std::llround(options.target * kMillion)),
+           .most_steps = solvers::device_steps(placement.num_ranks, -1)} {
+  const int most = replicas::most_copy_bytes();
+  args.layout = replicas::lay_out_copies(args.sizes, args.tables, most);
+  check_argument(args.layout.bytes <= most, "placement",
+                 "of {} slots and {} dynamic ones needs {} bytes of shared memory, expected at "
+                 "most {}",
+                 args.sizes.num_main(), args.sizes.num_dynamic(), args.layout.bytes, most);
+  replicas::prepare_copies(args.sizes);
+  const auto bytes = static_cast<std::size_t>(args.layout.image_bytes);
+  image_.reserve(bytes);
+  staging_.reserve(bytes);
+  args.image = image_.get();
+  const device::Stream stream;
+  put(placement, stream.get());
+  LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
+}
+
+void DeviceReplicator::State::put(const Placement& placement, cudaStream_t stream) {
+  replicas::write_copy_image(placement, args.sizes, args.layout, bytes_);
+  unsigned char* const staged = staging_.next();
+  std::memcpy(staged, bytes_.data(), bytes_.size());
+  LPLB_CUDA_CHECK(
+      cudaMemcpyAsync(image_.get(), staged, bytes_.size(), cudaMemcpyHostToDevice, stream));
+  staging_.sent(stream);
+}
+
+DeviceReplicator::DeviceReplicator(const Placement& placement, const ReplicateOptions& options) {
+  check_maps(placement, "placement");
+  replicas::check_options(placement, options);
+  check_for_device(placement, options);
+  check_speeds(placement);
+  device::require();
+  state_ = std::make_unique<State>(placement, options);
+}
+DeviceReplicator::~DeviceReplicator() = default;
+DeviceReplicator::DeviceReplicator(DeviceReplicator&&) noexcept = default;
+DeviceReplicator& DeviceReplicator::operator=(DeviceReplicator&&) noexcept = default;
+
+void DeviceReplicator::run(StreamHandle stream, const std::int32_t* load,
+                           const ReplicationOutputs& outputs) {
+  check_argument(load != nullptr, "load", "is null, expected {} loads",
+                 state_->args.sizes.num_logical);
+  device::check_aligned(load, 4, "load");
+  device::check_aligned(outputs.slot_expert, 4, "slot_expert");
+  device::check_aligned(outputs.slot_source, 4, "slot_source");
+  device::check_aligned(outputs.physical_load, 4, "physical_load");
+  device::check_aligned(outputs.rank_load, 4, "rank_load");
+  device::check_aligned(outputs.in_proof, 4, "in_proof");
+  device::check_aligned(outputs.summary, 4, "summary");
+  replicas::CopyArgs args = state_->args;
+  args.load = load;
+  args.out = outputs;
+  replicas::launch_copies(args, static_cast<cudaStream_t>(stream));
+}
+
+void DeviceReplicator::update_placement(StreamHandle stream, const Placement& placement) {
+  check_maps(placement, "placement");
+  const replicas::CopySizes& sizes = state_->args.sizes;
+  check_argument(placement.num_ranks == sizes.num_ranks &&
+                     placement.num_logical_experts == sizes.num_logical &&
+                     placement.slots_per_rank() == sizes.main_slots,
+                 "placement",
+                 "has {} ranks, {} logical experts and {} slots a rank, expected {}, {} and {}",
+                 placement.num_ranks, placement.num_logical_experts, placement.slots_per_rank(),
+                 sizes.num_ranks, sizes.num_logical, sizes.main_slots);
+  check_speeds(placement);
+  device::check_no_capture(static_cast<cudaStream_t>(stream), "an update");
+  state_->put(placement, static_cast<cudaStream_t>(stream));
+}
+
+}  // namespace lplb

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "replicate/device/args.h"
+
+namespace lplb::replicas {
+
+/// The block's dynamic shared memory, which is what `memory` must be. NOTE: the compiler must see
+/// that it is shared; through a pointer that a function is given, each access would take longer.
+__device__ inline unsigned char* shared_memory([[maybe_unused]] unsigned char* memory) {
+#ifdef __CUDA_ARCH__
+  extern __shared__ uint4 block_memory[];
+  return reinterpret_cast<unsigned char*>(block_memory);
+#else
+  return memory;
+#endif
+}
+
+/// The names of what is in a block's shared memory; CopyLayout says what each is. NOTE: the
+/// addresses are kept here, so that no use of an array waits for its offset.
+struct CopyMemory {
+  CopySizes sizes;
+  const CopyImageHeader* header;
+  const std::uint16_t* slot_expert;  ///< [num_main]
+  const std::uint16_t* home;         ///< [num_logical]
+  int *want, *slot_tokens, *plan_main, *plan_dynamic, *dynamic_expert, *source;
+  int *rank_load, *heaviest, *heaviest_slot, *sent;
+  int *order_of_rank, *order_of_expert, *list_want, *list_order;
+  CopyScalars* scalars;
+  Attempt* results;
+  int* left;
+  std::uint16_t* held;
+  unsigned char* tables;
+  // By open().
+  int num_live = 0;
+  bool replicated = false;
+
+  __device__ CopyMemory(unsigned char* given, const CopySizes& of_sizes, const CopyLayout& l)
+      : sizes(of_sizes) {
+    unsigned char* const memory = shared_memory(given);
+    const auto ints = [memory](int offset) { return reinterpret_cast<int*>(memory + offset); };
+    header = reinterpret_cast<const CopyImageHeader*>(memory);
+    slot_expert = reinterpret_cast<const std::uint16_t*>(memory + sizeof(CopyImageHeader));
+    home = reinterpret_cast<const std::uint16_t*>(memory + l.homes);
+    want = ints(l.want);
+    slot_tokens = ints(l.slot_tokens);
+    plan_main = ints(l.plan_main);
+    plan_dynamic = ints(l.plan_dynamic);
+    dynamic_expert = ints(l.dynamic_expert);
+    source = ints(l.source);
+    rank_load = ints(l.rank_load);
+    heaviest = ints(l.heaviest);
+    heaviest_slot = ints(l.heaviest_slot);
+    sent = ints(l.sent);
+    order_of_rank = ints(l.order_of_rank);
+    order_of_expert = ints(l.order_of_expert);
+    list_want = ints(l.list_want);
+    list_order = ints(l.list_order);
+    scalars = reinterpret_cast<CopyScalars*>(memory + l.scalars);
+    results = reinterpret_cast<Attempt*>(memory + l.results);
+    left = ints(l.left);
+    held = reinterpret_cast<std::uint16_t*>(memory + l.held);
+    tables = memory + l.tables;
+  }
+
+  /// Reads the header, after the image has come.
+  __device__ void open() {
+    num_live = header->num_live;
+    replicated = header->replicated != 0;
+  }
+
+  /// Writes a plan without copies.
+  __device__ void clear_plan(int thread) const {
+#pragma unroll 1
+    for (int i = thread; i < sizes.num_main(); i += kCopyThreads) plan_main[i] = slot_tokens[i];
+#pragma unroll 1
+    for (int i = thread; i < sizes.num_dynamic(); i += kCopyThreads) {
+      plan_dynamic[i] = 0;
+      dynamic_expert[i] = -1;
+    }
+  }
+
+  /// A placement says that rank `g` is alive by what it holds.
+  __device__ bool is_alive(int g) const { return slot_expert[g * sizes.main_slots] != kNoExpert; }
+};
+
+/// n / count, rounded up.
+__device__ inline int divide_up(int n, int count) {
+  const auto whole = static_cast<unsigned>(n) / static_cast<unsigned>(count);
+  return static_cast<int>(whole) +
+         (whole * static_cast<unsigned>(count) != static_cast<unsigned>(n));
+}
+
+}  // namespace lplb::replicas
