@@ -209,6 +209,16 @@ T update(T* variable, T value, Operation operation) {
 
 inline void __syncwarp() { lplb::emulated::warp().sync(); }
 inline void __syncthreads() { lplb::emulated::context->block->barrier.arrive_and_wait(); }
+inline int __syncthreads_or(int predicate) {
+  lplb::emulated::Block& block = *lplb::emulated::context->block;
+  if (predicate != 0) block.votes.store(1, std::memory_order_relaxed);
+  __syncthreads();
+  const int any = block.votes.load(std::memory_order_relaxed);
+  __syncthreads();
+  if (threadIdx.x == 0) block.votes.store(0, std::memory_order_relaxed);
+  __syncthreads();
+  return any;
+}
 inline int __popc(unsigned word) { return std::popcount(word); }
 inline int __ffs(int word) {
   return word == 0 ? 0 : std::countr_zero(static_cast<unsigned>(word)) + 1;

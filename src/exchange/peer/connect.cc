@@ -50,16 +50,13 @@ std::string missing_by(Find find) {
 /// it lacks for all transports; then, from kFirstKind on, what it lacks for each of them.
 enum Told : std::size_t { kArguments, kDevice, kFirstKind };
 
-std::string describe(const PeerGroupOptions& options, Index num_ranks, const std::string& wanted) {
-  return formatted("{} ranks, max_counts {}, {} channels, transport {}", num_ranks,
-                   options.max_counts, options.num_channels, wanted);
-}
-
 }  // namespace
 
-PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& all_gather,
-                             const PeerGroupOptions& options, const ConnectOptions& how) {
-  exchange::check_group(num_ranks, rank, options);
+exchange::ConnectedMemory exchange::connect_memory(const MakerGroup& group,
+                                                   const AllGatherBytes& all_gather,
+                                                   const ConnectOptions& how,
+                                                   const std::string& what, std::size_t bytes,
+                                                   const PrepareMemory& prepare) {
   check_argument(static_cast<bool>(all_gather), "all_gather", "is empty");
   const bool is_auto = how.transport == "auto";
   if (!is_auto) {
@@ -67,19 +64,18 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
     check_argument(named != Transport::kGiven && named != Transport::kProcess, "transport",
                    "\"{}\" does not connect processes", how.transport);
   }
-  const exchange::MakerGroup group{rank, num_ranks, how.nccl_comm};
-  const exchange::Agreement agreement(num_ranks, all_gather);
+  const Agreement agreement(group.num_ranks, all_gather);
 
   const std::string no_device = missing_by([] {
     device::require();
     return std::string();
   });
-  std::vector<std::string> mine = {describe(options, num_ranks, how.transport), no_device};
+  std::vector<std::string> mine = {formatted("{}, transport {}", what, how.transport), no_device};
   for (const MakerKind& kind : kKinds) {
     mine.push_back(no_device.empty() ? missing_by([&] { return kind.missing(group); }) : no_device);
   }
   const auto all = agreement.tell(mine);
-  exchange::Agreement::require_same(all, kArguments);
+  Agreement::require_same(all, kArguments);
   for (std::size_t g = 0; g < all.size(); ++g) {
     if (!all[g][kDevice].empty()) {
       throw ExchangeError(formatted("rank {}: {}", g, all[g][kDevice]));
@@ -99,13 +95,13 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
       if (!missing.empty()) trouble = formatted("rank {}: {}", g, missing);
     }
     std::vector<Bytes> offers, done;
-    std::unique_ptr<exchange::Maker> maker;
-    std::unique_ptr<exchange::PeerMemory> memory;
+    std::unique_ptr<Maker> maker;
+    std::unique_ptr<PeerMemory> memory;
     if (trouble.empty()) {
       trouble = agreement.run(
           [&] {
             maker = kind.make(group);
-            return maker->offer(peer_buffer_bytes(num_ranks, options));
+            return maker->offer(bytes);
           },
           &offers);
     }
@@ -113,18 +109,29 @@ PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& 
       trouble = agreement.run(
           [&] {
             memory = maker->accept(offers);
-            exchange::prepare_buffer(rank, *memory);
+            prepare(group.rank, *memory);
             return Bytes();
           },
           &done);
     }
     if (trouble.empty()) {
       memory->settle();
-      return exchange::make_peer_group(rank, kind.transport, std::move(memory), options);
+      return {kind.transport, std::move(memory)};
     }
     refuse(kind.transport, trouble);
   }
   throw ExchangeError("the ranks cannot see each other's memory: " + reasons);
+}
+
+PeerGroup PeerGroup::connect(Index rank, Index num_ranks, const AllGatherBytes& all_gather,
+                             const PeerGroupOptions& options, const ConnectOptions& how) {
+  exchange::check_group(num_ranks, rank, options);
+  exchange::ConnectedMemory connected =
+      exchange::connect_memory({rank, num_ranks, how.nccl_comm}, all_gather, how,
+                               formatted("{} ranks, max_counts {}, {} channels", num_ranks,
+                                         options.max_counts, options.num_channels),
+                               peer_buffer_bytes(num_ranks, options), exchange::prepare_buffer);
+  return exchange::make_peer_group(rank, connected.transport, std::move(connected.memory), options);
 }
 
 }  // namespace lplb

@@ -99,6 +99,21 @@ void exchange::prepare_buffer(Index rank, const exchange::PeerMemory& memory) {
   LPLB_CUDA_CHECK(cudaStreamSynchronize(stream.get()));
 }
 
+std::unique_ptr<exchange::PeerMemory> exchange::use_given(Index rank,
+                                                          std::span<void* const> buffers,
+                                                          std::size_t bytes) {
+  check_argument(rank >= 0 && static_cast<std::size_t>(rank) < buffers.size(), "rank",
+                 "{} is not between 0 and {}", rank, buffers.size() - 1);
+  for (std::size_t g = 0; g < buffers.size(); ++g) {
+    const auto address = reinterpret_cast<std::uintptr_t>(buffers[g]);
+    check_argument(address != 0 && address % ExchangeLayout::kAlign == 0, "buffers",
+                   "that of rank {} is at {:#x}, expected a multiple of {}", g, address,
+                   ExchangeLayout::kAlign);
+  }
+  device::require();
+  return std::make_unique<GivenMemory>(buffers, bytes);
+}
+
 PeerGroup exchange::make_peer_group(Index rank, Transport transport,
                                     std::unique_ptr<exchange::PeerMemory> memory,
                                     const PeerGroupOptions& options) {
@@ -123,15 +138,8 @@ PeerGroup PeerGroup::from_pointers(Index rank, std::span<void* const> buffers,
                                    const PeerGroupOptions& options) {
   exchange::check_group(static_cast<Index>(std::min<std::size_t>(buffers.size(), kMaxRanks + 1)),
                         rank, options);
-  for (std::size_t g = 0; g < buffers.size(); ++g) {
-    const auto address = reinterpret_cast<std::uintptr_t>(buffers[g]);
-    check_argument(address != 0 && address % exchange::ExchangeLayout::kAlign == 0, "buffers",
-                   "that of rank {} is at {:#x}, expected a multiple of {}", g, address,
-                   exchange::ExchangeLayout::kAlign);
-  }
-  device::require();
   const std::size_t bytes = peer_buffer_bytes(static_cast<Index>(buffers.size()), options);
-  auto memory = std::make_unique<GivenMemory>(buffers, bytes);
+  std::unique_ptr<exchange::PeerMemory> memory = exchange::use_given(rank, buffers, bytes);
   exchange::prepare_buffer(rank, *memory);
   return exchange::make_peer_group(rank, Transport::kGiven, std::move(memory), options);
 }

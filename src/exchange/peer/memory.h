@@ -3,14 +3,17 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "exchange/peer/layout.h"
 #include "lplb/device_exchange.h"
 
-// What PeerGroup, the transports that give it pointers, and its kernel share.
+// What PeerGroup, the transports that give it pointers, its kernel, and others that use the peers'
+// memory share.
 namespace lplb::exchange {
 
 /// A rank's buffer and the mapped buffers of its peers. The destructor frees what the transport has
@@ -62,6 +65,27 @@ std::unique_ptr<Maker> make_ipc(const MakerGroup& group);
 std::unique_ptr<Maker> make_fabric(const MakerGroup& group);
 std::unique_ptr<Maker> make_nccl(const MakerGroup& group);
 std::unique_ptr<Maker> make_nvshmem(const MakerGroup& group);
+
+/// Prepares the memory of a member, once it is mapped. May throw.
+using PrepareMemory = std::function<void(Index member, const PeerMemory& memory)>;
+
+struct ConnectedMemory {
+  Transport transport;
+  std::unique_ptr<PeerMemory> memory;
+};
+
+/// Connects buffers of `bytes` of all ranks, as PeerGroup::connect() says. `what` says what this
+/// rank connects; all ranks must say the same.
+ConnectedMemory connect_memory(const MakerGroup& group, const AllGatherBytes& all_gather,
+                               const ConnectOptions& how, const std::string& what,
+                               std::size_t bytes, const PrepareMemory& prepare);
+/// Allocates the buffers of all ranks in this process, as PeerGroup::in_process() says.
+std::vector<std::unique_ptr<PeerMemory>> allocate_in_process(std::span<const int> devices,
+                                                             std::size_t bytes,
+                                                             const PrepareMemory& prepare);
+/// Memory that belongs to the caller, as PeerGroup::from_pointers() says.
+std::unique_ptr<PeerMemory> use_given(Index rank, std::span<void* const> buffers,
+                                      std::size_t bytes);
 
 /// Reads `control` in device memory through `pinned` memory of the host. Waits for the stream.
 /// Throws CudaError.

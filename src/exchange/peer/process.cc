@@ -48,15 +48,12 @@ void let_read(int device, int other) {
 
 }  // namespace
 
-std::vector<PeerGroup> PeerGroup::in_process(std::span<const int> devices,
-                                             const PeerGroupOptions& options) {
-  const auto num_ranks = static_cast<Index>(std::min<std::size_t>(devices.size(), kMaxRanks + 1));
-  exchange::check_group(num_ranks, 0, options);
+std::vector<std::unique_ptr<exchange::PeerMemory>> exchange::allocate_in_process(
+    std::span<const int> devices, std::size_t bytes, const PrepareMemory& prepare) {
   device::require();
   int count = 0;
   LPLB_CUDA_CHECK(cudaGetDeviceCount(&count));
   const DeviceScope scope;
-  const std::size_t bytes = peer_buffer_bytes(num_ranks, options);
   auto owned = std::make_shared<std::vector<device::Array<unsigned char>>>();
   for (const int device : devices) {
     check_argument(device >= 0 && device < count, "devices", "{} is not between 0 and {}", device,
@@ -68,11 +65,24 @@ std::vector<PeerGroup> PeerGroup::in_process(std::span<const int> devices,
     LPLB_CUDA_CHECK(cudaMemset(owned->emplace_back(bytes).get(), 0, bytes));
     LPLB_CUDA_CHECK(cudaDeviceSynchronize());
   }
+  std::vector<std::unique_ptr<PeerMemory>> all;
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    LPLB_CUDA_CHECK(cudaSetDevice(devices[i]));
+    all.push_back(std::make_unique<ProcessMemory>(owned));
+    prepare(static_cast<Index>(i), *all.back());
+  }
+  return all;
+}
+
+std::vector<PeerGroup> PeerGroup::in_process(std::span<const int> devices,
+                                             const PeerGroupOptions& options) {
+  const auto num_ranks = static_cast<Index>(std::min<std::size_t>(devices.size(), kMaxRanks + 1));
+  exchange::check_group(num_ranks, 0, options);
+  auto memories = exchange::allocate_in_process(devices, peer_buffer_bytes(num_ranks, options),
+                                                exchange::prepare_buffer);
   std::vector<PeerGroup> groups;
   for (Index rank = 0; rank < num_ranks; ++rank) {
-    LPLB_CUDA_CHECK(cudaSetDevice(devices[rank]));
-    auto memory = std::make_unique<ProcessMemory>(owned);
-    exchange::prepare_buffer(rank, *memory);
+    auto& memory = memories[static_cast<std::size_t>(rank)];
     groups.push_back(
         exchange::make_peer_group(rank, Transport::kProcess, std::move(memory), options));
   }
