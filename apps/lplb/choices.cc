@@ -12,7 +12,8 @@ namespace {
 /// The policies that are complete words: files and topologies with sizes are not.
 std::vector<std::string> policy_names() {
   std::vector<std::string> names = {"none", "none+time", "none+dynamic:1"};
-  for (const std::string placement : {"eplb", "eplb-spread", "homes", "cube", "hypercube"}) {
+  for (const std::string placement :
+       {"eplb", "eplb-spread", "eplb-keep", "homes", "cube", "hypercube"}) {
     if (placement.starts_with("eplb")) {
       names.push_back(placement);
     } else {

@@ -64,6 +64,13 @@ void check_options(const PlaceOptions& options, const CLI::App& command) {
   if (options.keep_slots && options.from.empty()) {
     throw ArgumentError("--keep-slots", "needs --from");
   }
+  if (options.keep_ranks && options.policy != "eplb") {
+    throw ArgumentError("--keep-ranks",
+                        formatted("is for eplb; with {} ranks have a meaning", options.policy));
+  }
+  if (options.keep_ranks && options.from.empty()) {
+    throw ArgumentError("--keep-ranks", "needs --from");
+  }
   for (const char* name : {"--max-moves", "--move-homes", "--budget"}) {
     if (options.policy != "homes" && command.get_option(name)->count() > 0) {
       throw ArgumentError(name, "needs --policy homes");
@@ -84,10 +91,15 @@ void run(const PlaceOptions& options, const CLI::App& command) {
   std::vector<Placement> layers = placements_of(maps, job);
   io::LayerMoves moves(job.from.size());
   for (std::size_t i = 0; i < job.from.size(); ++i) {
-    if (options.keep_slots) layers[i] = keep_slots(job.from[i], layers[i]);
+    if (options.keep_ranks) {
+      const bool by_node = options.num_groups % job.group.num_nodes == 0;
+      layers[i] = keep_ranks(job.from[i], layers[i], by_node);
+    } else if (options.keep_slots) {
+      layers[i] = keep_slots(job.from[i], layers[i]);
+    }
     moves[i] = plan_moves(job.from[i], layers[i]);
   }
-  bool as_made = job.group.rank_alive.empty() && !options.keep_slots;
+  bool as_made = job.group.rank_alive.empty() && !options.keep_slots && !options.keep_ranks;
   for (std::size_t i = 0; i < layers.size(); ++i) as_made &= !stays(job, i, maps.num_physical);
   if (!job.from.empty() && !as_made) {
     maps = io::maps_of(layers);
@@ -227,6 +239,8 @@ void add_place(CLI::App& program) {
       "With eplb: no two replicas of an expert on one rank. Topologies never make such a pair");
   add_flag(*command, "--keep-slots", kSettings, options->keep_slots,
            "With --from: an expert that stays on its rank also stays in its slot");
+  add_flag(*command, "--keep-ranks", kSettings, options->keep_ranks,
+           "With eplb and --from: ranks exchange their experts so that few move, and --keep-slots");
   add_homes(*command, *options);
   add_threads(*command, "--threads", options->threads,
               "Number of threads: how many layers are placed in parallel");

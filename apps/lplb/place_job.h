@@ -29,6 +29,7 @@ struct PlaceOptions {
   Index num_groups = 1;
   bool spread = false;
   bool keep_slots = false;
+  bool keep_ranks = false;
   bool move_homes = false;
   std::optional<std::int64_t> max_moves;
   std::optional<std::int64_t> budget;  ///< trials of the search for homes' replicas

@@ -262,18 +262,17 @@ void add_simulate(CLI::App& program, std::string command_line) {
   add_value(
       *command, "--policies", kSettings, "NAME,...",
       "What to compare: none, eplb, eplb+lplb, eplb+stale; the same with eplb-spread, which has "
-      "no expert twice on a rank; homes+even, homes+lplb, homes+stale, whose replicas a search "
-      "with the exact split chooses; the same with moving-homes, where homes may move; "
-      "controller+even, controller+lplb and with --cost controller+time, which rebalance when it "
-      "pays; "
-      "TOPOLOGY+even, TOPOLOGY+lplb, TOPOLOGY+stale, where TOPOLOGY is cube, hypercube, torus:MxN, "
-      "ring:N or r2o:FILE; "
-      "file:PATH+even, file:PATH+lplb, file:PATH+stale, which replay a placement file. With --cost "
-      "also none, eplb, eplb-spread, homes, moving-homes, TOPOLOGY and file:PATH with +time, which "
-      "split by cost. none, and each with +lplb in place of that, also with +dynamic:S: copies of "
-      "experts for each batch in S slots of a rank; with --cost also +dynamic:S:time. "
-      "\\, is a comma of a file's name. If the ranks do not divide the experts, none is left "
-      "out of the default",
+      "no expert twice on a rank, and with eplb-keep, which moves few experts; homes+even, "
+      "homes+lplb, homes+stale, whose replicas a search with the exact split chooses; the same "
+      "with moving-homes, where homes may move; controller+even, controller+lplb and with "
+      "--cost controller+time, which rebalance when it pays; TOPOLOGY+even, TOPOLOGY+lplb, "
+      "TOPOLOGY+stale, where TOPOLOGY is cube, hypercube, torus:MxN, ring:N or r2o:FILE; "
+      "file:PATH+even, file:PATH+lplb, file:PATH+stale, which replay a placement file. With "
+      "--cost also none, eplb, eplb-spread, eplb-keep, homes, moving-homes, TOPOLOGY and "
+      "file:PATH with +time, which split by cost. none, and each with +lplb in place of that, "
+      "also with +dynamic:S: copies of experts for each batch in S slots of a rank; with --cost "
+      "also +dynamic:S:time. \\, is a comma of a file's name. If the ranks do not divide the "
+      "experts, none is left out of the default",
       [&simulate](const std::string& text) { simulate.policies = split_list(text); })
       ->default_str(formatted("{}", fmt::join(default_policies(), ",")));
   add_integer(*command, "--batch-tokens", kSettings, simulate.batch_tokens, 0, kMaxCount,

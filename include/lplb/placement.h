@@ -148,6 +148,21 @@ LPLB_API std::vector<Move> plan_moves(const Placement& from, const Placement& to
 /// numbers of logical experts differ. O(num_physical).
 LPLB_API Placement keep_slots(const Placement& from, const Placement& to);
 
+/// Returns `to` after its ranks have exchanged their contents so that few experts move: the number
+/// of slots whose expert another rank sends is the least that any exchange gives, and of several
+/// exchanges one with the fewest experts from other nodes is taken. The slots of each rank are then
+/// ordered by keep_slots(). For placements whose ranks have no meaning of their own, such as
+/// EPLB's: each rank's contents stay together, so every split of a batch is as good as with `to`.
+///
+/// - `keep_nodes`: ranks whose contents are on one node in `to` are on one node in the result, as
+///   hierarchical placements need it. Whole nodes may exchange their contents. Otherwise any two
+///   ranks may, which moves fewer experts.
+/// - Only live ranks of equal speed exchange their contents.
+///
+/// Throws ArgumentError if the numbers of logical experts differ. O(num_ranks * num_physical +
+/// num_ranks^3): 0.3 ms for 64 ranks with 5 slots, 1 s for 1024 ranks.
+LPLB_API Placement keep_ranks(const Placement& from, const Placement& to, bool keep_nodes = true);
+
 /// The placement in the form in which DeepEP's EPBuffer takes it to copy weights
 /// (`redundancy_mapping`, version 2.5): [num_ranks, redundants of a rank]. The entry of a redundant
 /// is owner * num_local + index. `owner` is the rank of its original, numbered within the node;

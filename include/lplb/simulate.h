@@ -29,8 +29,8 @@ struct SimulateOptions {
   /// All slots of a layer: a multiple of num_ranks, at least the experts of the trace. 0: the
   /// experts and `redundants` on each rank. This needs num_ranks to divide the experts.
   Index num_replicas = 0;
-  /// "none", "eplb", "eplb+lplb", "eplb+stale", the last three also with "eplb-spread",
-  /// "homes+even", "homes+lplb", "homes+stale", these also with "moving-homes",
+  /// "none", "eplb", "eplb+lplb", "eplb+stale", the last three also with "eplb-spread"
+  /// and "eplb-keep", "homes+even", "homes+lplb", "homes+stale", these also with "moving-homes",
   /// "controller+even", "controller+lplb", "controller+time",
   /// "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale", "file:PATH", "file:PATH+even",
   /// "file:PATH+lplb", "file:PATH+stale". With `cost` also "none", each "eplb...", "homes",

@@ -14,7 +14,7 @@ from lplb._dynamic import Copies
 from lplb._homes import HomesPlacement, MoveRound, MoveSchedule, place_homes, schedule
 from lplb._lplb import Topology, cuda_info, version
 from lplb._mover import WeightMover
-from lplb._placement import Move, Placement, keep_slots, layers_of, moves
+from lplb._placement import Move, Placement, keep_ranks, keep_slots, layers_of, moves
 from lplb._planner import Planner
 from lplb._rebalance import place_on_topology, rebalance_experts
 from lplb._rebalancer import Rebalancer
@@ -59,6 +59,7 @@ __all__ = [
     "cuda_info",
     "fit_cost",
     "imbalance",
+    "keep_ranks",
     "keep_slots",
     "layers_of",
     "map_tokens",

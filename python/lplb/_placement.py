@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lplb import _lplb, _placement_files
-from lplb._arrays import check_int, describe, to_numpy
+from lplb._arrays import check_bool, check_int, describe, to_numpy
 
 
 class Placement(_lplb.Placement):
@@ -212,6 +212,18 @@ def _rebuild(
     )
 
 
+def _made(placement: _lplb.Placement) -> Placement:
+    """The library's placement as one of this package."""
+    return _rebuild(
+        placement.physical_to_logical,
+        placement.num_ranks,
+        placement.num_logical_experts,
+        placement.num_nodes,
+        placement.rank_speed,
+        placement.rank_alive,
+    )
+
+
 def layers_of(
     physical_to_logical: Any, num_ranks: int, num_logical_experts: int | None = None, **options: Any
 ) -> list[Placement]:
@@ -282,15 +294,44 @@ def keep_slots(old: Placement, new: Placement) -> Placement:
     >>> lplb.keep_slots(old, lplb.Placement([1, 0, 3, 2], num_ranks=2)).physical_to_logical.tolist()
     [0, 1, 2, 3]
     """
-    kept = _lplb.keep_slots(check_placement(old, "old"), check_placement(new, "new"))
-    return _rebuild(
-        kept.physical_to_logical,
-        kept.num_ranks,
-        kept.num_logical_experts,
-        kept.num_nodes,
-        kept.rank_speed,
-        kept.rank_alive,
-    )
+    return _made(_lplb.keep_slots(check_placement(old, "old"), check_placement(new, "new")))
 
 
 _stay = keep_slots
+
+
+def keep_ranks(old: Placement, new: Placement, *, keep_nodes: bool = True) -> Placement:
+    """`new` after its ranks have exchanged their experts so that few of them move.
+
+    What a rank of `new` holds stays together, so every split of a batch is as good as before. No
+    exchange needs fewer experts from other ranks. The slots of each rank are then ordered as by
+    :func:`keep_slots`. For placements whose ranks have no meaning of their own, such as EPLB's.
+
+    Parameters
+    ----------
+    old, new : Placement
+        Only live ranks of equal speed exchange their experts. The two may have other numbers of
+        ranks and of slots on a rank, as in :func:`moves`.
+    keep_nodes : bool
+        The experts of a node stay together on a node, as hierarchical placements need it; whole
+        nodes may exchange their experts. False: any two ranks may.
+
+    Raises
+    ------
+    ValueError
+        The placements have different numbers of logical experts.
+
+    Examples
+    --------
+    >>> import lplb
+    >>> old = lplb.Placement([0, 1, 2, 3], num_ranks=2)
+    >>> lplb.keep_ranks(old, lplb.Placement([2, 1, 0, 3], num_ranks=2)).physical_to_logical.tolist()
+    [0, 3, 2, 1]
+    """
+    return _made(
+        _lplb.keep_ranks(
+            check_placement(old, "old"),
+            check_placement(new, "new"),
+            check_bool(keep_nodes, "keep_nodes"),
+        )
+    )

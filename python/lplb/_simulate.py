@@ -138,14 +138,14 @@ def simulate(
         All slots of a layer, in place of `redundants`: a multiple of num_ranks, which need not
         divide the experts.
     policies : sequence of str, or names with commas between, optional
-        "none"; "eplb", "eplb+lplb", "eplb+stale", and the same with "eplb-spread";
-        "homes+even", "homes+lplb", "homes+stale", and the same with "moving-homes";
+        "none"; "eplb", "eplb+lplb", "eplb+stale", and the same with "eplb-spread" and
+        "eplb-keep"; "homes+even", "homes+lplb", "homes+stale", and the same with "moving-homes";
         "TOPOLOGY+even", "TOPOLOGY+lplb", "TOPOLOGY+stale"; "file:PATH+even", "file:PATH+lplb",
-        "file:PATH+stale". With `cost` also "none", "eplb", "eplb-spread", "homes", "moving-homes",
-        "TOPOLOGY" and "file:PATH" with "+time". "none", and in place of each "+lplb", also with
-        "+dynamic:S": copies for each batch as :func:`replicate` makes them, S slots a rank; with
-        `cost` also "+dynamic:S:time". By default none, eplb and eplb+lplb; "none" is left
-        out if num_ranks does not divide the experts.
+        "file:PATH+stale". With `cost` also "none", "eplb", "eplb-spread", "eplb-keep", "homes",
+        "moving-homes", "TOPOLOGY" and "file:PATH" with "+time". "none", and in place of each
+        "+lplb", also with "+dynamic:S": copies for each batch as :func:`replicate` makes them,
+        S slots a rank; with `cost` also "+dynamic:S:time". By default none, eplb and eplb+lplb;
+        "none" is left out if num_ranks does not divide the experts.
     batch_tokens : int
         Merge or cut steps to batches of this many tokens; 0: as recorded.
     skip_steps : int

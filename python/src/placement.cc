@@ -235,6 +235,7 @@ void bind_placement(nb::module_& m) {
       },
       "old"_a, "new"_a);
   m.def("keep_slots", &keep_slots, "old"_a, "new"_a);
+  m.def("keep_ranks", &keep_ranks, "old"_a, "new"_a, "keep_nodes"_a);
   m.def(
       "schedule",
       [](const std::vector<std::tuple<Index, Index, Index, std::string>>& moves,

@@ -46,6 +46,7 @@ CALLS: list[tuple[Any, dict[str, Any]]] = [
     ),
     (lplb.moves, {"old": PLACEMENT, "new": PLACEMENT}),
     (lplb.keep_slots, {"old": PLACEMENT, "new": PLACEMENT}),
+    (lplb.keep_ranks, {"old": PLACEMENT, "new": PLACEMENT}),
     (lplb.replicate, {"placement": PLACEMENT, "load": [10, 2, 4]}),
     (lplb.place_homes, {"loads": [[[1, 2, 3, 4]]], "num_replicas": 6, "num_ranks": 2}),
     (lplb.simulate, {"trace": SYNTHETIC, "policies": ["none"], "synthetic_num_steps": 1}),

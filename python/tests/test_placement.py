@@ -196,6 +196,33 @@ def test_moves_name_the_nearest_source() -> None:
         lplb.moves(old, lplb.Placement([0, 1, 2, 3, 4, 0], 3))
 
 
+def test_ranks_exchange_their_experts() -> None:
+    rng = np.random.default_rng(5)
+    loads = rng.integers(1, 1000, (2, 1, 64))
+    arguments = (72, 4, 2, 8)  # 4 groups on 2 nodes: hierarchical
+    old, new = (
+        lplb.Placement(lplb.rebalance_experts(load, *arguments)[0][0], 8, num_nodes=2)
+        for load in loads
+    )
+    kept = lplb.keep_ranks(old, new)
+    free = lplb.keep_ranks(old, new, keep_nodes=False)
+
+    def ranks(placement: lplb.Placement) -> list[tuple[int, ...]]:
+        rows = placement.physical_to_logical.reshape(8, 9)
+        return [tuple(sorted(row.tolist())) for row in rows]
+
+    def fetched(placement: lplb.Placement) -> int:
+        return sum(move.kind != "same rank" for move in lplb.moves(old, placement))
+
+    assert sorted(ranks(kept)) == sorted(ranks(free)) == sorted(ranks(new))
+    nodes = {frozenset(ranks(new)[:4]), frozenset(ranks(new)[4:])}
+    assert {frozenset(ranks(kept)[:4]), frozenset(ranks(kept)[4:])} == nodes
+    assert fetched(free) <= fetched(kept) < fetched(new)
+    assert kept.num_nodes == 2
+    with pytest.raises(TypeError, match="keep_nodes"):
+        lplb.keep_ranks(old, new, keep_nodes="yes")  # type: ignore[arg-type]
+
+
 def test_moves_to_another_number_of_ranks() -> None:
     old = lplb.Placement([0, 1, 2, 3], 2)
     up = lplb.Placement([0, 1, 2, 3, 3, 0], 3)

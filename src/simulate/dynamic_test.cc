@@ -106,7 +106,8 @@ TEST_F(DynamicReplay, FiguresAreThoseOfReplicate) {
 
 /// Placements that change: at each rebalance the copies are chosen over the new one.
 TEST_F(DynamicReplay, FollowsThePlacement) {
-  for (const char* placement : {"eplb", "eplb-spread", "homes", "moving-homes", "cube"}) {
+  for (const char* placement :
+       {"eplb", "eplb-spread", "eplb-keep", "homes", "moving-homes", "cube"}) {
     options_.num_ranks = placement == std::string("cube") ? 8 : 4;
     options_.redundants = placement == std::string("cube") ? 1 : 2;
     options_.policies = {std::string(placement) + "+lplb", std::string(placement) + "+dynamic:1"};

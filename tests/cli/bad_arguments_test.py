@@ -105,6 +105,8 @@ class BadArguments(support.CommandTest):
             ("--policy ring:1 --redundants 1", ["ring:1"]),
             ("--policy ring:99999999999 --redundants 1", ["ring:99999999999"]),
             ("--num-ranks 2 --num-replicas 4 --keep-slots", ["--keep-slots"]),
+            ("--num-ranks 2 --num-replicas 4 --keep-ranks", ["--keep-ranks", "--from"]),
+            ("--policy ring:4 --redundants 1 --keep-ranks", ["--keep-ranks", "ring:4"]),
             ("--num-ranks 2", ["--num-replicas", "--redundants"]),
             ("--num-ranks 4 --num-replicas 8 --num-nodes 3", ["--num-nodes: 3 does not divide"]),
             ("--num-ranks 3 --redundants 1", ["--redundants: 1 on each of 3", "6 or 9 would do"]),

@@ -105,7 +105,7 @@ class Place(support.CommandTest):
         return old, new
 
     def test_moves_lead_from_the_old_placement_to_the_new_one(self):
-        for options in ("", "--keep-slots"):
+        for options in ("", "--keep-slots", "--keep-ranks", "--keep-ranks --num-groups 2"):
             old, new = self.moves(options)
             self.assertEqual(new["num_nodes"], 2)
             before, after = old["physical_to_logical"][0], list(old["physical_to_logical"][0])
@@ -139,7 +139,7 @@ class Place(support.CommandTest):
     def test_a_placement_for_another_number_of_ranks(self):
         old, _ = self.moves()
         for options in ("--num-ranks 6", "--num-ranks 2 --num-replicas 10", "--num-replicas 16"):
-            for keep in ("", " --keep-slots"):
+            for keep in ("", " --keep-slots", " --keep-ranks"):
                 new = self.json_of(f"place --load l2.json --from old.json {options}{keep}")
                 self.assertEqual(self.apply(old, new), ranks_of(new))
                 self.assertEqual(new.get("num_nodes", 1), new["num_ranks"] // 2)
@@ -266,6 +266,31 @@ class Place(support.CommandTest):
         self.file("again.json", kept)
         self.file("t.json", {"load": [[1] * 8]})
         self.json_of("solve --placement again.json --load t.json")
+
+    def test_keep_ranks_saves_moves_and_keeps_what_ranks_hold(self):
+        rng = random.Random(8)
+        for name in ("l1.json", "l2.json"):
+            self.file(name, {"load": [[rng.randrange(1000) for _ in range(32)]]})
+
+        def placements(groups):
+            shape = f"--num-replicas 40 --num-ranks 8 --num-nodes 2 --num-groups {groups}"
+            self.ok(f"place --load l1.json {shape} --json old.json")
+            for keep in ("--keep-slots", "--keep-ranks"):
+                yield self.json_of(f"place --load l2.json --from old.json {shape} {keep}")
+
+        def fetched(placement):
+            return sum(move["kind"] != "same_rank" for move in placement["moves"])
+
+        def contents(placement, ranks):
+            held = [sorted(rank) for rank in ranks_of(placement)]
+            return sorted(sorted(held[i : i + ranks]) for i in range(0, 8, ranks))
+
+        plain, kept = placements(1)
+        self.assertLess(fetched(kept), fetched(plain))
+        self.assertEqual(contents(kept, 8), contents(plain, 8))
+        plain, kept = placements(4)  # hierarchical: what is on a node stays together
+        self.assertLess(fetched(kept), fetched(plain))
+        self.assertEqual(contents(kept, 4), contents(plain, 4))
 
     def test_layers_keep_the_numbers_of_the_load_file_or_the_old_placement(self):
         load = {"load": [[5, 1], [1, 5], [3, 3]]}

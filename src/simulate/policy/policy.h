@@ -77,8 +77,11 @@ std::unique_ptr<PlacementPolicy> make_eplb(const std::string& name, const Placem
 /// EPLB without two replicas of an expert on a rank.
 std::unique_ptr<PlacementPolicy> make_eplb_spread(const std::string& name,
                                                   const PlacementShape& shape);
-/// Homes and replica slots, by place_homes(), from the placement in use. `name` is "homes" or
-/// "moving-homes", which also moves homes. num_ranks must divide num_logical.
+/// EPLB's placement after keep_ranks(): few experts move.
+std::unique_ptr<PlacementPolicy> make_eplb_keep(const std::string& name,
+                                                const PlacementShape& shape);
+/// Homes and replica slots, by place_homes(), from the placement in use, for the dynamic slots.
+/// `name` is "homes" or "moving-homes", which also moves homes. num_ranks must divide num_logical.
 std::unique_ptr<PlacementPolicy> make_homes(const std::string& name, const PlacementShape& shape);
 /// Throws ArgumentError if homes cannot have this shape.
 void check_homes(const std::string& name, const PlacementShape& shape);
