@@ -199,13 +199,11 @@ class Model:
 
         if self.tokens == "all" and _gathers_first(self.state.model.moe_layers[0]):
             return None  # the padding of each rank is in between
-        first = 0
-        if self.config.use_sequence_parallel_moe:  # this rank has a part of the batch
-            first = (
-                num_tokens
-                * find("vllm.distributed.parallel_state:get_tensor_model_parallel_rank")()
-            )
-        return (num_unpadded - first).clamp(0, num_tokens).to(torch.int32)
+        if not self.config.use_sequence_parallel_moe:
+            return num_unpadded if num_unpadded.dtype == torch.int32 else num_unpadded.int()
+        # This rank has a part of the batch.
+        rank = find("vllm.distributed.parallel_state:get_tensor_model_parallel_rank")()
+        return (num_unpadded - num_tokens * rank).clamp(0, num_tokens).to(torch.int32)
 
 
 def _max_tokens(layer: Any) -> int:

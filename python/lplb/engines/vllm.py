@@ -17,7 +17,6 @@ from lplb.engines._seams import (
     check_signatures,
     check_version,
     find,
-    first_slots,
     is_on,
     logger,
 )
@@ -213,20 +212,17 @@ def map_and_record(
     model, layer = found
     # The planner runs even if the maps are not its own: the other ranks wait for the counts.
     physical = model.choose(topk_ids, layer, num_unpadded_tokens)
-    captured = is_captured(topk_ids)
-    if not model.check() and not captured:
+    if not model.check() and not is_captured(topk_ids):  # of a captured batch, the replay decides
         model.stale_batches += 1
         return engines(topk_ids, *maps, record_enabled, num_unpadded_tokens)
-    slots = physical.view(torch.int32) if physical.dtype == torch.uint32 else physical
-    if captured:  # the replay decides. NOTE: vLLM's kernel may not be loaded while it is captured.
-        theirs = first_slots(topk_ids.view(slots.dtype), logical_to_physical_map)
-        slots = torch.where(model.is_stale & (slots >= 0), theirs, slots)
-        physical = slots.view(topk_ids.dtype)
-    counted = ((slots >= 0) & record_enabled).flatten()
-    expert_load_view.scatter_add_(
-        0, slots.clamp(min=0).flatten().long(), counted.to(expert_load_view.dtype)
+    from lplb.engines._vllm_record import finish
+
+    is_unsigned = physical.dtype == torch.uint32
+    slots, ids = [t.view(torch.int32) if is_unsigned else t for t in (physical, topk_ids)]
+    slots = finish(
+        slots, ids, model.is_stale, logical_to_physical_map, expert_load_view, record_enabled
     )
-    return physical
+    return slots.view(topk_ids.dtype)
 
 
 def map_layer(engines: Callable[..., Any], layer_state: Any, topk_ids: Any, valid: Any) -> Any:
