@@ -63,20 +63,20 @@ def launch(
 
 
 if triton is not None:
-
-    @triton.jit(do_not_specialize=["size", "replicas", "num_slots"])  # one kernel for all shapes
-    def _finish(
-        slots_ptr: Any,
-        ids_ptr: Any,
-        stale_ptr: Any,
-        map_ptr: Any,
-        load_ptr: Any,
-        enabled_ptr: Any,
-        size: Any,
-        replicas: Any,
-        num_slots: Any,
+    # One kernel for all shapes: it is compiled before a graph is captured.
+    @triton.jit(do_not_specialize=["size", "replicas", "num_slots"])  # type: ignore[untyped-decorator]
+    def _finish(  # type: ignore[no-untyped-def]  # Triton takes no other names in annotations
+        slots_ptr,
+        ids_ptr,
+        stale_ptr,
+        map_ptr,
+        load_ptr,
+        enabled_ptr,
+        size,
+        replicas,
+        num_slots,
         BLOCK: tl.constexpr,
-    ) -> None:
+    ):
         at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         slot = tl.load(slots_ptr + at, mask=at < size, other=-1)
         # Vectors of one flag: Triton's interpreter takes no scalars into masks.
