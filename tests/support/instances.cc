@@ -20,6 +20,8 @@ double rough_exp2(double x) {
   return std::ldexp(1.0 + (x - whole), static_cast<int>(whole));
 }
 
+constexpr double kPerNaturalUnit = 1.4426950408889634;  // log2(e)
+
 // A number that is nearly normally distributed, with mean 0 and variance 1: the sum of twelve
 // uniform numbers, less 6.
 double rough_normal(SplitMix64& random) {
@@ -145,27 +147,16 @@ std::vector<Load> draw_counts(std::span<const double> weight, Load total, SplitM
   return load;
 }
 
-constexpr double kPerNaturalUnit = 1.4426950408889634;  // log2(e)
-
 /// Loads that drift from the history that their placement was made for.
 Workload make_hard_workload(const std::string& name, double sigma, int num_batches,
                             std::uint64_t seed) {
   const Shape& shape = find_shape(name.substr(name.find(':') + 1));
   SplitMix64 random(seed);
   const Load total = Load{4096} * 8 * shape.num_ranks;
-  std::vector<double> history;
-  for (Index e = 0; e < shape.num_logical; ++e) {
-    history.push_back(rough_exp2(sigma * kPerNaturalUnit * rough_normal(random)));
-  }
-  std::vector<Load> popularity = scale_to(history, total);
+  std::vector<Load> popularity = hard_popularity(shape.num_logical, sigma, total, random);
   Workload workload{name, place_for(shape, popularity), {}};
   for (int batch = 0; batch < num_batches; ++batch) {
-    std::vector<double> weight;
-    for (const Load tokens : popularity) {
-      weight.push_back(static_cast<double>(tokens) *
-                       rough_exp2(0.34 * kPerNaturalUnit * rough_normal(random)));
-    }
-    workload.loads.push_back(draw_counts(weight, total, random));
+    workload.loads.push_back(hard_batch(popularity, total, random));
   }
   return workload;
 }
@@ -233,6 +224,23 @@ std::vector<Load> make_load(LoadShape shape, Index num_logical, Load total, Spli
   }
   shuffle(weight, random);
   return scale_to(weight, total);
+}
+
+std::vector<Load> hard_popularity(Index num_logical, double sigma, Load total, SplitMix64& random) {
+  std::vector<double> weight;
+  for (Index e = 0; e < num_logical; ++e) {
+    weight.push_back(rough_exp2(sigma * kPerNaturalUnit * rough_normal(random)));
+  }
+  return scale_to(weight, total);
+}
+
+std::vector<Load> hard_batch(std::span<const Load> popularity, Load total, SplitMix64& random) {
+  std::vector<double> weight;
+  for (const Load tokens : popularity) {
+    weight.push_back(static_cast<double>(tokens) *
+                     rough_exp2(0.34 * kPerNaturalUnit * rough_normal(random)));
+  }
+  return draw_counts(weight, total, random);
 }
 
 Placement topology_placement(std::span<const Index> r2o, Index num_columns, Index num_ranks,

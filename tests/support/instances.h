@@ -49,6 +49,14 @@ const char* shape_name(LoadShape shape);
 /// down, so the sum may be smaller.
 std::vector<Load> make_load(LoadShape shape, Index num_logical, Load total, SplitMix64& random);
 
+/// The popularity of experts that hard loads drift from: `total` tokens over experts whose
+/// popularity has a logarithm with standard deviation `sigma`. Each is rounded down.
+std::vector<Load> hard_popularity(Index num_logical, double sigma, Load total, SplitMix64& random);
+
+/// A batch that has drifted from `popularity`: each expert has a lognormal factor of its own
+/// (0.34), and `total` tokens are drawn, a multinomial number for each expert.
+std::vector<Load> hard_batch(std::span<const Load> popularity, Load total, SplitMix64& random);
+
 /// A placement by the topology r2o [group_size, num_columns]. Each rank owns num_logical /
 /// num_ranks consecutive experts. Its redundant d copies expert d of the rank that r2o names.
 /// num_ranks must be a multiple of group_size.
