@@ -38,6 +38,23 @@ function(lplb_compile_quickly target)
     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release,RelWithDebInfo>>:${LPLB_QUICK_OPTION}>)
 endfunction()
 
+# lplb_compile_in_batches(TARGET): compiles up to ten sources of a target as one. This is for builds of
+# everything: the headers, which take most of the time, are read once a batch. CMake leaves out sources
+# with options of their own. nvcc compiles kernels in parallel instead.
+function(lplb_compile_in_batches target)
+  get_target_property(_kernels ${target} SOURCES)
+  list(FILTER _kernels INCLUDE REGEX "[.]cu$")
+  if(_kernels)
+    set_source_files_properties(${_kernels} TARGET_DIRECTORY ${target}
+      PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+  endif()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 10)
+  # A name that hides one of another file is no mistake, nor is a State of types that the file keeps to
+  # itself: g++ takes it for one in a header.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-shadow>
+    $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
+endfunction()
+
 # NOTE: fmt::fmt halves the compile time of many files, but then what is installed needs fmt.
 set(LPLB_FMT fmt::fmt-header-only CACHE STRING "fmt's target: fmt::fmt only in builds for tests")
 mark_as_advanced(LPLB_FMT)

@@ -17,7 +17,7 @@
 namespace lplb::app {
 namespace {
 
-struct Options {
+struct BenchArguments {
   std::string json;
   std::string filter;
   std::string min_time;
@@ -26,7 +26,7 @@ struct Options {
 };
 
 #ifdef LPLB_HAVE_BENCH
-void run_on_cpu(const Options& options) {
+void run_on_cpu(const BenchArguments& options) {
   std::vector<std::string> args;
   const auto pass = [&](const char* name, const std::string& value) {
     if (!value.empty()) args.insert(args.end(), {name, value});
@@ -38,7 +38,7 @@ void run_on_cpu(const Options& options) {
   if (bench::run_benchmarks(args) != 0) throw CLI::RuntimeError(kFailed);
 }
 #else
-void run_on_cpu(const Options&) {
+void run_on_cpu(const BenchArguments&) {
   throw ArgumentError("bench",
                       "this build has no benchmarks of the CPU; install Google Benchmark (Debian: "
                       "libbenchmark-dev), configure with -DLPLB_BUILD_BENCH=ON and build again");
@@ -46,7 +46,7 @@ void run_on_cpu(const Options&) {
 #endif
 
 #ifdef LPLB_HAVE_CUDA_BENCH
-void run_on_gpu(const Options& options) {
+void run_on_gpu(const BenchArguments& options) {
   if (!options.min_time.empty()) {
     throw ArgumentError("--min-time",
                         "is for --backend cpu; on the GPU the number of replays is fixed");
@@ -55,14 +55,14 @@ void run_on_gpu(const Options& options) {
                              options.json);
 }
 #else
-void run_on_gpu(const Options&) {
+void run_on_gpu(const BenchArguments&) {
   throw ArgumentError("bench",
                       "this build has no benchmarks; configure with -DLPLB_BUILD_BENCH=ON "
                       "and build again");
 }
 #endif
 
-void run(const Options& options) {
+void run(const BenchArguments& options) {
   const Outputs outputs({{"--json", options.json}}, {{"--trace", options.trace}});
   const BackendChoice backend(options.backend);
   try {
@@ -79,7 +79,7 @@ void run(const Options& options) {
 void add_bench(CLI::App& program) {
   CLI::App* command =
       program.add_subcommand("bench", "Measure the speed of solving, mapping, placing and replay");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchArguments>();
   add_text(*command, "--filter", kSettings, "REGEX", options->filter,
            "Run only the benchmarks whose name matches");
   add_text(*command, "--min-time", kSettings, "SECONDS", options->min_time,

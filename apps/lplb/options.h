@@ -4,9 +4,12 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "lplb/types.h"
 
 // Each option of the command is added by one call. The parser, --help, docs/command.md and the
 // completion scripts are all made from what the call says.
@@ -21,6 +24,10 @@ inline constexpr const char* kGeneral = "General";
 /// How help shows a value. Completion offers file names for kFile, and a and b for "a|b".
 inline constexpr const char* kFile = "FILE";
 inline constexpr const char* kNumber = "N";
+
+/// The largest values of options that count things.
+inline constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
+inline constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
 
 /// Reads `text` as a decimal integer in [low, high]. Otherwise throws ArgumentError, which names
 /// `option`.

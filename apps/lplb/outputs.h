@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,9 @@ std::string file_of_policy(const std::string& policy);
 
 /// Writes `text` to standard output. Throws OutputError and ClosedPipe.
 void print(const std::string& text);
+
+/// How many rows a table for people has. The others are only counted.
+inline constexpr std::size_t kTableRows = 20;
 
 /// A table of text. The first column is flush left, the others are flush right.
 class Table {

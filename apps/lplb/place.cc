@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <limits>
 #include <memory>
 
 #include "commands.h"
@@ -17,9 +16,6 @@
 
 namespace lplb::app {
 namespace {
-
-constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
-constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
 
 /// Makes a placement of each layer; layers without load keep the old one. NOTE: nothing can be
 /// copied to a dead rank, so its slots keep what the old placement has there.

@@ -11,8 +11,6 @@
 namespace lplb::app {
 namespace {
 
-constexpr std::size_t kTableRows = 20;
-
 std::span<const double> row_of(const io::Matrix<double>& load, std::size_t i) {
   return std::span(load.values).subspan(i * load.columns, load.columns);
 }

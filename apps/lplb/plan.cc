@@ -21,7 +21,7 @@
 namespace lplb::app {
 namespace {
 
-struct Options {
+struct PlanArguments {
   std::string placement;
   std::string topk;
   std::string out;
@@ -123,7 +123,7 @@ void check_map(const Placement& placement, const Split& split,
   if (taken != split.physical_load) throw InternalError("the map does not meet the split's quotas");
 }
 
-void run(const Options& options) {
+void run(const PlanArguments& options) {
   const Outputs outputs(
       {{"--json", options.json}, {"--out", options.out}},
       {{"--placement", options.placement}, {"--topk", options.topk}, {"--cost", options.cost}});
@@ -184,7 +184,7 @@ void add_plan(CLI::App& program) {
       program.add_subcommand("plan",
                              "Plan one batch of all ranks: count its tokens, split them over "
                              "replicas, and map logical expert ids to physical ones");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PlanArguments>();
   add_text(*command, "--placement", kInput, kFile, options->placement,
            "Placement file of one layer")
       ->required();

@@ -19,10 +19,7 @@
 namespace lplb::app {
 namespace {
 
-constexpr std::int64_t kChunk = 8;
-constexpr std::size_t kTableRows = 20;
-
-struct Options {
+struct ReplicateArguments {
   std::string placement;
   std::string load;
   ReplicateOptions replicate;
@@ -30,7 +27,7 @@ struct Options {
   std::string json;
 };
 
-std::vector<Replication> replicate_all(const Options& options, const Rows& rows) {
+std::vector<Replication> replicate_all(const ReplicateArguments& options, const Rows& rows) {
   std::vector<Replication> results(rows.count());
   // One for each thread, of the layer that it was last used for.
   struct Used {
@@ -38,7 +35,7 @@ std::vector<Replication> replicate_all(const Options& options, const Rows& rows)
     std::size_t layer = 0;
   };
   std::vector<Used> used(static_cast<std::size_t>(options.threads));
-  parallel_chunks(static_cast<std::int64_t>(rows.count()), kChunk, options.threads,
+  parallel_chunks(static_cast<std::int64_t>(rows.count()), kRowsAtOnce, options.threads,
                   [&](std::int64_t begin, std::int64_t end, int thread) {
                     Used& own = used[static_cast<std::size_t>(thread)];
                     for (auto i = static_cast<std::size_t>(begin);
@@ -99,7 +96,7 @@ std::string table_of(const Rows& rows, const std::vector<Replication>& all,
                    imbalances.empty_text("row"), copies / static_cast<double>(all.size()));
 }
 
-void run(const Options& options) {
+void run(const ReplicateArguments& options) {
   const Outputs outputs({{"--json", options.json}},
                         {{"--placement", options.placement}, {"--load", options.load}});
   const Rows rows = read_rows(options.placement, options.load);
@@ -132,7 +129,7 @@ void add_replicate(CLI::App& program) {
       program.add_subcommand("replicate",
                              "Choose for each load which experts are copied to which ranks, and "
                              "split the load over homes and copies");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ReplicateArguments>();
   ReplicateOptions& how = options->replicate;
   add_text(*command, "--placement", kInput, kFile, options->placement,
            "Placement file: homes, and perhaps static replicas. If it has one layer, that serves "

@@ -11,7 +11,7 @@
 namespace lplb::app {
 namespace {
 
-struct Options {
+struct ReportArguments {
   std::string a;
   std::string b;
   std::string html;
@@ -44,7 +44,7 @@ std::string text_of(const report::Pair& pair) {
   return out + "\n" + facts.text();
 }
 
-void run(const Options& options, const std::string& command_line) {
+void run(const ReportArguments& options, const std::string& command_line) {
   const Outputs outputs({{"--html", options.html}}, {{"A", options.a}, {"B", options.b}});
   if (options.a == "-" && options.b == "-") {
     throw ArgumentError("B", "- is standard input, which A takes already");
@@ -60,7 +60,7 @@ void run(const Options& options, const std::string& command_line) {
 void add_report(CLI::App& program, std::string command_line) {
   CLI::App* command =
       program.add_subcommand("report", "Compare two reports of simulate --json side by side");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ReportArguments>();
   for (const auto& [name, path] : {std::pair{"A", &options->a}, std::pair{"B", &options->b}}) {
     command->add_option(name, *path, "A report that simulate --json wrote; - is standard input")
         ->required()

@@ -27,6 +27,9 @@ struct Rows {
   bool has_tokens(std::size_t row) const;
 };
 
+/// How many rows a thread takes at once.
+inline constexpr std::int64_t kRowsAtOnce = 8;
+
 /// The imbalances of a table's rows. Rows without tokens have none.
 class Imbalances {
  public:

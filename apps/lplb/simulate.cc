@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <limits>
 #include <memory>
 #include <optional>
 
@@ -28,11 +27,9 @@
 namespace lplb::app {
 namespace {
 
-constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
-constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
 constexpr double kMaxSize = 1e9;  // of a bandwidth, or of a time
 
-struct Options {
+struct SimulateArguments {
   SimulateOptions simulate;
   std::string solver = "auto";
   std::string backend = "cpu";
@@ -165,7 +162,7 @@ std::string answer_of(const SimulateReport& report) {
 }
 
 /// Refuses --policy without --write-placement, the reverse, and a policy that is not replayed.
-void check_placement_options(const Options& options) {
+void check_placement_options(const SimulateArguments& options) {
   if (options.placement.empty() != options.policy.empty()) {
     throw ArgumentError(
         options.policy.empty() ? "--policy" : "--write-placement",
@@ -180,7 +177,8 @@ void check_placement_options(const Options& options) {
 }
 
 /// Replays once for each value of --sweep.
-void sweep(const Options& options, const Outputs& outputs, const std::string& command_line) {
+void sweep(const SimulateArguments& options, const Outputs& outputs,
+           const std::string& command_line) {
   if (!options.placement.empty()) {
     throw ArgumentError("--write-placement", "is for one replay, expected no --sweep");
   }
@@ -190,7 +188,7 @@ void sweep(const Options& options, const Outputs& outputs, const std::string& co
   if (!outputs.take_standard_output()) print(sweep_text(sweep));
 }
 
-void run(Options& options, const CLI::App& command, const std::string& command_line) {
+void run(SimulateArguments& options, const CLI::App& command, const std::string& command_line) {
   std::vector<Outputs::Target> inputs = {{"--trace", options.simulate.trace},
                                          {"--cost", options.simulate.cost_file}};
   for (const std::string& policy : options.simulate.policies) {
@@ -237,7 +235,7 @@ void run(Options& options, const CLI::App& command, const std::string& command_l
 void add_simulate(CLI::App& program, std::string command_line) {
   CLI::App* command = program.add_subcommand(
       "simulate", "Replay recorded loads through policies and report the imbalance of each");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SimulateArguments>();
   SimulateOptions& simulate = options->simulate;
   add_text(*command, "--trace", kInput, kFile, simulate.trace, trace_help())->required();
   add_cost(*command, simulate.cost_file,

@@ -20,10 +20,7 @@
 namespace lplb::app {
 namespace {
 
-constexpr std::int64_t kChunk = 8;
-constexpr std::size_t kTableRows = 20;
-
-struct Options {
+struct SolveArguments {
   std::string placement;
   std::string load;
   std::string solver = "auto";
@@ -33,7 +30,7 @@ struct Options {
   std::string json;
 };
 
-std::vector<Split> solve_all(const Options& options, Backend backend, const CostModel* cost,
+std::vector<Split> solve_all(const SolveArguments& options, Backend backend, const CostModel* cost,
                              const Rows& rows) {
   const std::vector<SplitProblem> problems(rows.layers.begin(), rows.layers.end());
   SolveOptions how;
@@ -42,7 +39,7 @@ std::vector<Split> solve_all(const Options& options, Backend backend, const Cost
   how.cost = cost;
   std::vector<Split> splits(rows.count());
   std::vector<Workspace> workspaces(static_cast<std::size_t>(options.threads));
-  parallel_chunks(static_cast<std::int64_t>(rows.count()), kChunk, options.threads,
+  parallel_chunks(static_cast<std::int64_t>(rows.count()), kRowsAtOnce, options.threads,
                   [&](std::int64_t begin, std::int64_t end, int thread) {
                     for (auto i = static_cast<std::size_t>(begin);
                          i < static_cast<std::size_t>(end); ++i) {
@@ -101,7 +98,7 @@ std::string table_of(const Rows& rows, const std::vector<Split>& splits,
                           imbalances.empty_text("row"));
 }
 
-void run(const Options& options) {
+void run(const SolveArguments& options) {
   const Outputs outputs(
       {{"--json", options.json}},
       {{"--placement", options.placement}, {"--load", options.load}, {"--cost", options.cost}});
@@ -133,7 +130,7 @@ void add_solve(CLI::App& program) {
   CLI::App* command = program.add_subcommand("solve",
                                              "Split loads over the replicas of a placement so that "
                                              "the slowest rank has as little load as possible");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SolveArguments>();
   add_text(*command, "--placement", kInput, kFile, options->placement,
            "Placement file. If it has one layer, that serves every row of the load file; otherwise "
            "layer i serves row i")

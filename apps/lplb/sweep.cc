@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <limits>
 
 #include "core/format.h"
 #include "lplb/error.h"
@@ -15,7 +14,6 @@ namespace lplb::app {
 namespace {
 
 constexpr std::size_t kMostValues = 100;
-constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
 
 struct Setting {
   std::string name;

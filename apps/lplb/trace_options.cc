@@ -2,7 +2,6 @@
 #include "trace_options.h"
 
 #include <filesystem>
-#include <limits>
 
 #include "core/format.h"
 #include "io/json.h"
@@ -11,8 +10,6 @@
 namespace lplb::app {
 namespace {
 
-constexpr std::int64_t kMaxIndex = std::numeric_limits<Index>::max();
-constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
 constexpr const char* kSynthetic = "Synthetic traces (--trace synthetic:NAME)";
 constexpr std::string_view kSyntheticPrefix = "synthetic:";
 

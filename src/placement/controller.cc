@@ -51,7 +51,7 @@ void check_options(const ControllerOptions& o) {
 }
 
 /// A batch of the window, and what it is worth with the placement in use.
-struct Batch {
+struct WeighedBatch {
   std::vector<Load> load;
   BatchValue::Value now;
   std::vector<double> share;  // of the load, by expert
@@ -59,24 +59,24 @@ struct Batch {
 };
 
 struct Phase {
-  std::deque<Batch> window;
+  std::deque<WeighedBatch> window;
   double part = 0;  // of all batches
 
-  void add(Batch batch, std::size_t most);
+  void add(WeighedBatch batch, std::size_t most);
 };
 
 /// Takes a batch. The others count the more, the more they resemble it.
-void Phase::add(Batch batch, std::size_t most) {
+void Phase::add(WeighedBatch batch, std::size_t most) {
   const std::vector<double> load(batch.load.begin(), batch.load.end());
   to_shares(load, batch.share);
   window.push_back(std::move(batch));
   if (window.size() > most) window.pop_front();
   double sum = 0;
-  for (Batch& b : window) {
+  for (WeighedBatch& b : window) {
     b.weight = static_cast<double>(weight_of(b.share, window.back().share));
     sum += b.weight;
   }
-  for (Batch& b : window) b.weight /= sum;
+  for (WeighedBatch& b : window) b.weight /= sum;
 }
 
 /// A change that could be made.
@@ -168,7 +168,7 @@ std::size_t RebalanceController::State::most_batches() const {
 BatchValue::Value RebalanceController::State::mean_now() const {
   BatchValue::Value mean;
   for (const Phase& phase : phases) {
-    for (const Batch& batch : phase.window) {
+    for (const WeighedBatch& batch : phase.window) {
       mean.slowest += phase.part * batch.weight * batch.now.slowest;
       mean.mean += phase.part * batch.weight * batch.now.mean;
     }
@@ -180,7 +180,7 @@ BatchValue::Value RebalanceController::State::mean_now() const {
 std::vector<Placement> RebalanceController::State::search(const Phase& phase, bool all) const {
   const Index experts = now.num_logical_experts;
   std::vector<double> loads;
-  for (const Batch& batch : phase.window) {
+  for (const WeighedBatch& batch : phase.window) {
     for (const Load w : batch.load) loads.push_back(static_cast<double>(w));
   }
   const auto batches = static_cast<Index>(phase.window.size());
@@ -214,7 +214,7 @@ void RebalanceController::State::compare(Change& change) {
     double mean = 0;
     double squares = 0;
     double weights = 0;  // the sum of their squares: one over how many batches they are worth
-    for (const Batch& batch : phase.window) {
+    for (const WeighedBatch& batch : phase.window) {
       const double gain =
           batch.now.slowest - value.of(change.placement, candidate_problem, batch.load).slowest;
       mean += batch.weight * gain;
@@ -292,7 +292,7 @@ void RebalanceController::add(std::span<const Load> load, Index phase) {
     ++s.stats.ignored;
     return;
   }
-  Batch batch{.load = {load.begin(), load.end()}, .now = s.value.of(s.now, s.problem, load)};
+  WeighedBatch batch{.load = {load.begin(), load.end()}, .now = s.value.of(s.now, s.problem, load)};
   ++s.stats.batches;
   ++s.stats.age;
   ++s.undecided;
@@ -368,7 +368,7 @@ void RebalanceController::adopt() {
   s.now = s.proposed;
   s.problem.assign(s.now);
   for (Phase& phase : s.phases) {
-    for (Batch& batch : phase.window) batch.now = s.value.of(s.now, s.problem, batch.load);
+    for (WeighedBatch& batch : phase.window) batch.now = s.value.of(s.now, s.problem, batch.load);
   }
   s.decision = {};
 }
