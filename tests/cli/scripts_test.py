@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What scripts/run and scripts/setup do with their arguments. Stand-ins replace the programs that
-they call. usage: scripts_test.py"""
+"""What scripts/run, scripts/setup and scripts/wheel do with their arguments. Stand-ins replace the
+programs that they call. usage: scripts_test.py"""
 
 import os
 import pathlib
@@ -20,7 +20,7 @@ class ScriptsTest(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
         self.root = self.folder / "project"
         (self.root / "scripts").mkdir(parents=True)
-        for script in ("run", "setup"):
+        for script in ("run", "setup", "wheel"):
             shutil.copy(ROOT / "scripts" / script, self.root / "scripts")
 
     def program(self, path, text):
@@ -98,6 +98,13 @@ class Setup(ScriptsTest):
     def test_an_unknown_argument(self):
         done = self.run_script("setup", "all")
         message = "setup: all: expected build, test or python\n"
+        self.assertEqual((done.returncode, done.stderr), (2, message))
+
+
+class Wheel(ScriptsTest):
+    def test_an_unknown_processor(self):
+        done = self.run_script("wheel", "riscv64")
+        message = "wheel: riscv64: expected x86_64 or aarch64\n"
         self.assertEqual((done.returncode, done.stderr), (2, message))
 
 
