@@ -18,6 +18,7 @@ from lplb._placement import Move, Placement, keep_ranks, keep_slots, layers_of, 
 from lplb._planner import Planner
 from lplb._rebalance import place_on_topology, rebalance_experts
 from lplb._rebalancer import Rebalancer
+from lplb._replica_buffers import Fetched, ReplicaBuffers
 from lplb._replicate import CopyCost, Replication, replicate
 from lplb._results import ExchangeStats, PlannerStats, Quotas
 from lplb._shared import SharedPlanner
@@ -36,6 +37,7 @@ __all__ = [
     "CostModel",
     "CostPoint",
     "ExchangeStats",
+    "Fetched",
     "HomesPlacement",
     "Move",
     "MoveRound",
@@ -45,6 +47,7 @@ __all__ = [
     "PlannerStats",
     "Quotas",
     "Rebalancer",
+    "ReplicaBuffers",
     "Replication",
     "SharedPlanner",
     "SimulateReport",

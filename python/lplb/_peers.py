@@ -145,7 +145,7 @@ def _first_trouble(texts: list[str]) -> str:
     return next(f"rank {rank}: {text}" for rank, text in enumerate(texts) if text)
 
 
-def _together(exchange: Exchange, step: Callable[[], T]) -> tuple[T | None, str]:
+def together(exchange: Exchange, step: Callable[[], T]) -> tuple[T | None, str]:
     """The result of `step` if it succeeds on every rank; otherwise None, and what went wrong."""
     result, error = None, None
     try:
@@ -161,7 +161,7 @@ def _by_library(
 ) -> tuple[Peers | None, str]:
     if transport == "nccl" and nccl_comm == 0:
         nccl_comm = exchange.nccl_comm()
-    return _together(
+    return together(
         exchange,
         lambda: Peers(
             _lplb.PeerGroup.connect(
@@ -183,17 +183,17 @@ def _by_symmetric_memory(
     exchange: Exchange, transport: str, _nccl_comm: int, num_layers: int, max_counts: int
 ) -> tuple[Peers | None, str]:
     size = _lplb.peer_buffer_bytes(exchange.size, max_counts, num_layers)
-    memory, reason = _together(exchange, lambda: _allocate(size))
+    memory, reason = together(exchange, lambda: _allocate(size))
     if memory is None:
         return None, reason
     # PyTorch's rendezvous waits for all ranks, and all ranks come here.
-    pointers, reason = _together(exchange, lambda: _rendezvous(exchange, memory))
+    pointers, reason = together(exchange, lambda: _rendezvous(exchange, memory))
     if pointers is None:
         return None, reason
     # The tensor may begin anywhere in the memory that its rank shares.
     mine = memory.data_ptr() - pointers[exchange.rank]
     offsets = [int(text) for (text,) in exchange.tell([str(mine)])]
-    return _together(
+    return together(
         exchange,
         lambda: Peers(
             _lplb.PeerGroup.from_pointers(

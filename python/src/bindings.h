@@ -98,6 +98,7 @@ void bind_mapping(nb::module_& m);
 void bind_planner(nb::module_& m);
 void bind_exchange(nb::module_& m);
 void bind_device(nb::module_& m);
+void bind_weights(nb::module_& m);
 void bind_simulate(nb::module_& m);
 
 }  // namespace lplb::python

@@ -2,42 +2,21 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <memory>
 #include <string>
 
 #include "bindings.h"
+#include "gather.h"
 
 namespace lplb::python {
 namespace {
 
 PeerGroupOptions group_options(std::size_t max_counts, Index num_channels, double deadline) {
-  // NOTE: more than 30 days do not fit the nanoseconds on the device.
-  const double seconds = std::min(deadline, 30.0 * 24 * 3600);
   PeerGroupOptions options;
   options.max_counts = max_counts;
   options.num_channels = num_channels;
-  options.deadline =
-      std::chrono::microseconds(std::max<std::int64_t>(1, std::llround(seconds * 1e6)));
+  options.deadline = microseconds_of(deadline);
   return options;
-}
-
-/// `gather` takes this rank's bytes and returns a list of each rank's. The result is called without
-/// the GIL.
-AllGatherBytes gather_of(const nb::object& gather) {
-  return [&gather](std::span<const std::byte> mine) {
-    const nb::gil_scoped_acquire acquire;
-    const nb::object all = gather(nb::bytes(mine.data(), mine.size()));
-    std::vector<std::vector<std::byte>> result;
-    for (const nb::handle one : all) {
-      const auto bytes = nb::cast<nb::bytes>(one);
-      const auto* const first = static_cast<const std::byte*>(bytes.data());
-      result.emplace_back(first, first + bytes.size());
-    }
-    return result;
-  };
 }
 
 /// A rank's memory. Only close() frees it; the caller ensures that this is safe. The destructor

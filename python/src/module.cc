@@ -50,5 +50,6 @@ NB_MODULE(_lplb, m) {
   python::bind_planner(m);
   python::bind_exchange(m);
   python::bind_device(m);
+  python::bind_weights(m);
   python::bind_simulate(m);
 }

@@ -9,12 +9,13 @@ Without arguments it runs all scenarios. A scenario is a value of Planner's `tra
     deep_ep  nccl, with a communicator that is passed as DeepEP's buffers hold it
     stale    planners with staleness, within the kernel and by the collective
     moving   experts' weights move over NCCL (lplb.WeightMover)
+    copies   weights of copies and their gradients (lplb.ReplicaBuffers)
     late     a rank comes after the deadline
     dropped  planners that nobody closes, some of them alive when Python ends
     killed   a process ends without a word
 
 A device may be named twice. Then the ranks take turns on it, over gloo; this suits "ipc", "auto",
-"stale", "late", "dropped" and "killed".
+"stale", "copies", "late", "dropped" and "killed".
 
 Each scenario ends in a line "passed NAME", "skipped NAME: reason" (the machine or a library lacks
 something) or "failed NAME". The last line has the totals. The status is 1 if a scenario failed.
@@ -34,6 +35,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from copies_between_gpus import run_copies
 from scenarios import (
     Rank,
     Unsupported,
@@ -56,6 +58,7 @@ SCENARIOS = (
     "deep_ep",
     "stale",
     "moving",
+    "copies",
     "late",
     "dropped",
     "killed",
@@ -89,6 +92,8 @@ def run_rank(scenario: str, me: Rank, folder: str) -> int:
             run_stale(me)
         elif scenario == "moving":
             run_moving(me)
+        elif scenario == "copies":
+            run_copies(me)
         else:
             run_transport(me, scenario)
     except Unsupported as reason:

@@ -308,7 +308,9 @@ def test_staleness_on_one_rank(alone: Any, transport: str) -> None:
     gpu.close()  # with counts under way
 
 
-@pytest.mark.parametrize("scenario", ["ipc", "auto", "stale", "late", "dropped", "killed"])
+@pytest.mark.parametrize(
+    "scenario", ["ipc", "auto", "stale", "copies", "late", "dropped", "killed"]
+)
 def test_two_processes_on_one_gpu(scenario: str) -> None:
     script = pathlib.Path(__file__).with_name("multi_gpu.py")
     done = subprocess.run(

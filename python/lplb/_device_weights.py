@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: MIT
+"""What ReplicaBuffers does with PyTorch: tensors in memory of the library, and calls for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lplb import _lplb
+from lplb._arrays import check_int
+from lplb._batch import check_layer
+from lplb._comm import Comm, check_transport
+from lplb._exchange import Exchange
+from lplb._peers import together
+from lplb._placement import Placement
+from lplb._torch import raw_stream
+from lplb._transfer import check_weights
+
+TRANSPORTS = ("auto", "ipc", "fabric", "nccl", "nvshmem")
+
+
+class Tensors:
+    """The shapes and types of an expert's tensors, and of their gradients."""
+
+    def __init__(self, weights: Any, placements: Sequence[Placement], gradients: Any) -> None:
+        check_weights(weights, len(placements), placements[0].slots_per_rank)
+        self.device: torch.device = weights[0][0].device
+        if self.device.type != "cuda":
+            raise ValueError(f"weights: are on {self.device}, expected a GPU")
+        if gradients not in (None, torch.float32, torch.bfloat16):
+            raise ValueError(
+                f"gradients: is {gradients}, expected None, torch.float32 or torch.bfloat16"
+            )
+        self.kinds = [(t.dtype, tuple(t.shape[1:])) for t in weights[0]]
+        for i, layer in enumerate(weights):
+            kinds = [(t.dtype, tuple(t.shape[1:])) for t in layer]
+            if kinds != self.kinds:
+                raise ValueError(f"weights[{i}]: is of {kinds}, expected {self.kinds} as layer 0")
+        self.gradient_type = gradients
+
+    def settings(self, placements: Sequence[Placement], *rest: Any) -> _lplb.WeightSettings:
+        sizes = [_count(shape) for _, shape in self.kinds]
+        return _lplb.WeightSettings(
+            list(placements),
+            [n * dtype.itemsize for n, (dtype, _) in zip(sizes, self.kinds, strict=True)],
+            sizes if self.gradient_type is not None else [],
+            self.gradient_type == torch.bfloat16,
+            *rest,
+        )
+
+
+def connect(
+    comm: Comm,
+    transport: str,
+    timeout: float,
+    settings: _lplb.WeightSettings,
+    members_of: Callable[[int], Sequence[int]],
+) -> tuple[Exchange, _lplb.DeviceWeights]:
+    """Connects the ranks, on the current device of each. Collective.
+
+    Raises RuntimeError on all ranks, with the reasons, if no transport works.
+    """
+    if check_transport(transport) not in TRANSPORTS:
+        raise ValueError(f"transport: is {transport!r}, expected one of {', '.join(TRANSPORTS)}")
+    exchange = Exchange(comm.group, timeout)
+    members = members_of(exchange.size)
+    # NVSHMEM is never started here unless it is named.
+    wanted = ["ipc", "fabric", "nccl"] if transport == "auto" else [transport]
+    reasons = []
+    for one in wanted:
+        connect_ranks = partial(
+            _lplb.DeviceWeights.connect,
+            settings,
+            members[exchange.rank],
+            exchange.size,
+            exchange.all_gather_bytes,
+            one,
+            comm.nccl_comm or (exchange.nccl_comm() if one == "nccl" else 0),
+        )
+        native, reason = together(exchange, connect_ranks)
+        if native is not None:
+            return exchange, native
+        reasons.append(reason)
+    raise RuntimeError(f"group: {'; '.join(reasons)}")
+
+
+class Buffers:
+    """The tensors of a rank, and its calls."""
+
+    def __init__(
+        self,
+        native: _lplb.DeviceWeights,
+        tensors: Tensors,
+        placements: Sequence[Placement],
+        dynamic_slots: int,
+        slot_sets: int,
+    ) -> None:
+        self.native = native
+        self._device = tensors.device
+        self._num_layers = len(placements)
+        self._slots = placements[0].slots_per_rank
+        self._plan = (placements[0].num_ranks, dynamic_slots)
+        has_own_slots = slot_sets in (0, self._num_layers)
+
+        def of(address: int, slots: int, i: int) -> Tensor:
+            dtype, shape = tensors.kinds[i]
+            return view(self._bytes(address, slots * native.stride(i)), slots, dtype, shape)
+
+        def gradient(layer: int, i: int) -> Tensor:
+            dtype, shape = tensors.gradient_type, tensors.kinds[i][1]
+            size = dynamic_slots * _count(shape) * dtype.itemsize
+            return view(
+                self._bytes(native.dynamic_gradients(layer, i), size), dynamic_slots, dtype, shape
+            )
+
+        layers, count = range(self._num_layers), range(len(tensors.kinds))
+        self._main = [[of(native.main(n, i), self._slots, i) for i in count] for n in layers]
+        self._dynamic = [
+            [of(native.dynamic(n, i), dynamic_slots, i) for i in count] for n in layers
+        ]
+        all_slots = self._slots + dynamic_slots
+        self._all = [
+            [of(native.main(n, i), all_slots, i) for i in count if has_own_slots] for n in layers
+        ]
+        has_gradients = tensors.gradient_type is not None
+        self._gradients = [[gradient(n, i) for i in count if has_gradients] for n in layers]
+        zeros = torch.zeros
+        self._outcome = zeros((self._num_layers, 2, 1), dtype=torch.int32, device=self._device)
+        self._is_held = zeros(
+            (self._num_layers, dynamic_slots), dtype=torch.int32, device=self._device
+        )
+
+    def load(self, weights: Sequence[Sequence[Tensor]]) -> None:
+        """Copies the weights of the main slots into the buffer."""
+        for to, layer in zip(self._main, weights, strict=True):
+            for into, tensor in zip(to, layer, strict=True):
+                into.copy_(tensor)
+
+    def main(self, layer: int) -> list[Tensor]:
+        return list(self._main[self._layer(layer)])
+
+    def dynamic(self, layer: int) -> list[Tensor]:
+        return list(self._dynamic[self._layer(layer)])
+
+    def weights(self, layer: int) -> list[Tensor]:
+        found = self._all[self._layer(layer)]
+        if not found:
+            raise ValueError("slot_sets: layers share dynamic slots, expected slot_sets=0")
+        return list(found)
+
+    def gradients(self, layer: int) -> list[Tensor]:
+        found = self._gradients[self._layer(layer)]
+        if not found:
+            raise ValueError("gradients: is None, expected a dtype")
+        return list(found)
+
+    def fetch(self, slot_expert: Any, slot_source: Any, layer: int) -> tuple[Tensor, Tensor]:
+        self._layer(layer)
+        for name, plan in (("slot_expert", slot_expert), ("slot_source", slot_source)):
+            self._check(name, plan, torch.int32, self._plan)
+        outcome, is_held = self._outcome[layer, 0], self._is_held[layer]
+        with torch.cuda.device(self._device):
+            self.native.fetch(
+                self._stream(),
+                layer,
+                slot_expert.data_ptr(),
+                slot_source.data_ptr(),
+                is_held.data_ptr(),
+                outcome.data_ptr(),
+            )
+        return outcome, is_held
+
+    def update(self, layer: int, first_slot: int, num_slots: int | None) -> None:
+        self._layer(layer)
+        first = check_int(first_slot, "first_slot")
+        count = self._slots - first if num_slots is None else check_int(num_slots, "num_slots")
+        with torch.cuda.device(self._device):
+            self.native.update(self._stream(), layer, first, count)
+
+    def reduce_gradients(self, main_gradients: Sequence[Any], layer: int) -> Tensor:
+        wanted = self.gradients(layer)
+        if len(main_gradients) != len(wanted):
+            raise ValueError(
+                f"main_gradients: has {len(main_gradients)} tensors, expected {len(wanted)}"
+            )
+        for i, (mine, copy) in enumerate(zip(main_gradients, wanted, strict=True)):
+            shape = (self._slots, *copy.shape[1:])
+            self._check(f"main_gradients[{i}]", mine, copy.dtype, shape)
+        outcome = self._outcome[layer, 1]
+        with torch.cuda.device(self._device):
+            self.native.reduce_gradients(
+                self._stream(), layer, [g.data_ptr() for g in main_gradients], outcome.data_ptr()
+            )
+        return outcome
+
+    def stats(self) -> dict[str, int]:
+        with torch.cuda.device(self._device):
+            return dict(self.native.stats(self._stream()))
+
+    def close(self, exchange: Exchange) -> None:
+        torch.cuda.synchronize(self._device)
+        exchange.barrier()  # no rank's calls are under way
+        self.native.disconnect()
+        exchange.barrier()  # no rank maps another one's memory
+        self.native.close()
+
+    def _stream(self) -> int:
+        return raw_stream(self._device.index or 0)
+
+    def _layer(self, layer: int) -> int:
+        check_layer(layer, self._num_layers)
+        return layer
+
+    def _bytes(self, address: int, size: int) -> Tensor:
+        return torch.as_tensor(_Memory(address, size, self.native), device=self._device)
+
+    def _check(self, name: str, tensor: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: is {type(tensor).__name__}, expected a torch.Tensor")
+        if tensor.dtype != dtype or tuple(tensor.shape) != shape or tensor.device != self._device:
+            raise ValueError(
+                f"{name}: is {tensor.dtype} {list(tensor.shape)} on {tensor.device}, expected "
+                f"{dtype} {list(shape)} on {self._device}"
+            )
+        if not tensor.is_contiguous():
+            raise ValueError(f"{name}: is not contiguous")
+
+
+class _Memory:
+    """Bytes of the library's device memory, as PyTorch takes them."""
+
+    def __init__(self, address: int, size: int, owner: Any) -> None:
+        self._owner = owner
+        self.__cuda_array_interface__ = {
+            "shape": (size,),
+            "typestr": "|u1",
+            "data": (address, False),
+            "version": 3,
+        }
+
+
+def view(memory: Tensor, slots: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """A tensor [slots, *shape] in `memory`, of which each slot has an equal part."""
+    values = memory.view(slots, -1).view(dtype)
+    return values[:, : _count(shape)].view(slots, *shape)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
