@@ -31,7 +31,7 @@ constexpr int kWarmUp = 5;
 struct Case {
   Index slots = 1;
   Index num_sms = 16;
-  Index num_buffers = 6;
+  Index num_buffers = 4;
   bool one_way = false;  ///< only rank 0 has copies
 };
 
@@ -154,7 +154,7 @@ class Tables {
           text("copy of ", bytes / 1000000, " MB by the copy engine").c_str(), us, copy_gb_s_);
       for (const Index n : sms) fetch({.slots = slots, .num_sms = n});
     }
-    for (const Index buffers : {2, 4}) {
+    for (const Index buffers : {2, 6}) {
       fetch({.num_sms = sms[sms.size() / 2], .num_buffers = buffers});
     }
     fetch({.num_sms = sms.back(), .one_way = true});
@@ -197,9 +197,9 @@ class Tables {
     return summarize(timer_.times_us([&] { launch(timer_.stream()); }, kRepeats, kReplays, kWarmUp))
         .median_us;
   }
-  void report(const std::string& what, double us, std::size_t bytes, double parts_per_copy) {
+  void report(const std::string& what, double us, std::size_t bytes, double traffic) {
     say("%-44s %9.1f %9.1f %8.0f%%\n", what.c_str(), us, gb_s(bytes, us),
-        100 * gb_s(bytes, us) * parts_per_copy / copy_gb_s_);
+        100 * gb_s(bytes, us) * traffic / copy_gb_s_);
   }
   static std::string name(const char* what, const Case& c) {
     return text(what, ", ", c.slots, c.slots == 1 ? " expert, " : " experts, ", c.num_sms, " SMs, ",
@@ -219,12 +219,13 @@ class Tables {
     barrier_();
   }
 
-  /// A copy reads and writes each byte once, a reduction reads two and writes one.
+  /// On one GPU a copy reads and writes each byte, where a reduction reads two and writes one. A
+  /// link carries each byte once in both.
   void reduce(const Case& c) {
     const auto ranks = make_(c);
     ranks->fetch(timer_.stream());
     const double us = time([&](cudaStream_t stream) { ranks->reduce(stream); });
-    report(name("reduce, bfloat16", c), us, 2 * bytes_of(c), 1);
+    report(name("reduce, bfloat16", c), us, 2 * bytes_of(c), copies_ == 1 ? 1 : 1.5);
     close(*ranks);
   }
 

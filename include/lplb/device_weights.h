@@ -29,7 +29,7 @@ struct DeviceWeightOptions {
   /// 2 a layer's can be filled while the layer before computes.
   Index slot_sets = 0;
   Index num_sms = 16;     ///< multiprocessors that fetch and reduce_gradients take, 1 to 1024
-  Index num_buffers = 6;  ///< of 32 KiB on each of them, 2 to 6; a device may have room for fewer
+  Index num_buffers = 4;  ///< of 32 KiB on each of them, 2 to 6; a device may have room for fewer
   /// How long a call waits for the peers before it reads, and again after that. > 0.
   std::chrono::microseconds deadline = std::chrono::seconds(10);
 };

@@ -84,7 +84,7 @@ class ReplicaBuffers:
         slot_sets: int = 0,
         gradients: Any = None,
         num_sms: int = 16,
-        num_buffers: int = 6,
+        num_buffers: int = 4,
         timeout: float = 10.0,
     ) -> None:
         from lplb import _device_weights

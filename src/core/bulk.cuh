@@ -18,16 +18,19 @@ inline constexpr bool kHasBulkCopies = true;
 inline constexpr bool kHasBulkCopies = false;
 #endif
 
-/// Tells when one bulk load has come (an mbarrier). It is used again and again; the n-th load of a
-/// barrier, counted from 0, has the parity n & 1.
+/// Counts what has come to it (an mbarrier): a bulk load, or arrivals of threads. When `count` of
+/// these have come, a phase of the barrier is over and the next one begins. The n-th phase, counted
+/// from 0, has the parity n & 1.
 struct alignas(8) LoadBarrier {
   std::uint64_t state;
 };
 
 /// One thread calls it, before a barrier of the block.
-__device__ inline void open_barrier([[maybe_unused]] LoadBarrier* barrier) {
+__device__ inline void open_barrier([[maybe_unused]] LoadBarrier* barrier,
+                                    [[maybe_unused]] int count = 1) {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barrier)) : "memory");
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count)
+               : "memory");
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 #endif
 }
@@ -57,9 +60,18 @@ __device__ inline void load_bulk([[maybe_unused]] void* shared, [[maybe_unused]]
 #endif
 }
 
-/// Waits until the load of this parity has come. The calling thread sees its bytes after that.
-__device__ inline void wait_for_load([[maybe_unused]] LoadBarrier* barrier,
-                                     [[maybe_unused]] unsigned parity) {
+/// A thread has come to the barrier. What it has read or written before comes before what others do
+/// after they have waited for this phase.
+__device__ inline void arrive_at([[maybe_unused]] LoadBarrier* barrier) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier))
+               : "memory");
+#endif
+}
+
+/// Waits until the phase of this parity is over. The calling thread sees the bytes of its load.
+__device__ inline void wait_for_phase([[maybe_unused]] LoadBarrier* barrier,
+                                      [[maybe_unused]] unsigned parity) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
       "{\n\t.reg .pred done;\n"
@@ -103,6 +115,21 @@ __device__ inline uint4 load_far(const void* from) {
                : "l"(from)
                : "memory");
   return v;
+}
+
+/// Loads a counter of any device. Unlike load_signal(), the thread waits for the value only when it
+/// uses it.
+__device__ inline unsigned long long load_counter(const void* counter) {
+  unsigned long long value;
+  asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(counter) : "memory");
+  return value;
+}
+
+/// Rounds two floats to bfloat16, to the nearest, ties to even: `low` in the lower half.
+__device__ inline unsigned to_bfloat16_pair(float low, float high) {
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
 }
 
 /// Stores a word for load_signal() of any device. Whoever sees it, sees all that this thread and,

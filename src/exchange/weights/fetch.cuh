@@ -11,7 +11,6 @@ enum SlotState : int { kUnused, kKept, kCopied, kLost };
 
 /// What is to be done about a dynamic slot of this rank.
 struct SlotWork {
-  unsigned long long version;
   const unsigned char* from;  // the source's buffer
   int state, member, source, main_slot;
 };
@@ -19,6 +18,7 @@ struct SlotWork {
 struct SharedFetch {
   SharedCall call;
   SlotWork slot[kMaxSlots];
+  unsigned long long version[kMaxSlots];  // of what is copied; set at the end
   device::LoadBarrier barrier[kMaxBuffers];
 };
 
@@ -84,7 +84,7 @@ __device__ inline void copy_by_bulk(const FetchArgs& a, SharedFetch& shared,
   for (int i = 0; i < a.num_buffers && loaded.is_valid(); ++i) load(i);
   int last = -1;
   for (RingPlace ring(a.num_buffers); stored.is_valid(); stored.next(), ring.next()) {
-    device::wait_for_load(&shared.barrier[ring.index()], ring.parity());
+    device::wait_for_phase(&shared.barrier[ring.index()], ring.parity());
     device::store_bulk(stored.to(), buffers + ring.index() * kTile, stored.bytes());
     // The buffer of the store before this one is free again once that store has read it.
     device::wait_for_older_stores();
@@ -127,7 +127,8 @@ class Fetch {
   __device__ void run(unsigned char* buffers) {
     call_.arrive();
     const int slot = static_cast<int>(threadIdx.x) / device::kWarpSize;
-    if (slot < a_.layout.dynamic_slots) look_up(slot);
+    unsigned long long version = 0;
+    if (slot < a_.layout.dynamic_slots) version = look_up(slot);
     if (kBulk && static_cast<int>(threadIdx.x) < a_.num_buffers) {
       device::open_barrier(&shared_.barrier[threadIdx.x]);
     }
@@ -137,6 +138,8 @@ class Fetch {
     } else if (threadIdx.x == 0) {
       copy_by_bulk(a_, shared_, buffers);
     }
+    // NOTE: only now, so that the copies need not wait for the version to come from the source.
+    if (device::lane_id() == 0) shared_.version[slot] = version;
     if (call_.end_block()) finish();
   }
 
@@ -148,19 +151,22 @@ class Fetch {
     return plan[a_.rank * a_.layout.dynamic_slots + slot];
   }
 
-  /// Finds out what a slot needs, and waits for its source. A warp calls it.
-  __device__ void look_up(int slot) const {
+  /// Finds out what a slot needs, and waits for its source. A warp calls it. Returns, to lane 0,
+  /// the version of the source's weights.
+  __device__ unsigned long long look_up(int slot) const {
     const int expert = planned(a_.slot_expert, slot);
     const int source = planned(a_.slot_source, slot);
-    SlotWork work{0, nullptr, kUnused, -1, source, -1};
+    SlotWork work{nullptr, kUnused, -1, source, -1};
+    unsigned long long version = 0;
     if (expert != -1) {
       const bool is_rank = source >= 0 && source < a_.layout.num_ranks;
       work.member = is_rank ? call_.member_of(source) : -1;
       work.main_slot = work.member >= 0 ? find(source, expert) : a_.layout.main_slots;
       work.state = work.main_slot < a_.layout.main_slots ? kCopied : kLost;
-      if (device::lane_id() == 0) wait_for_source(slot, work);
+      if (device::lane_id() == 0) version = wait_for_source(slot, work);
     }
     if (device::lane_id() == 0) shared_.slot[slot] = work;
+    return version;
   }
 
   /// The first main slot of a rank with this expert; main_slots: none.
@@ -173,27 +179,35 @@ class Fetch {
     return __reduce_min_sync(~0u, first);
   }
 
-  __device__ void wait_for_source(int slot, SlotWork& work) const {
+  __device__ unsigned long long wait_for_source(int slot, SlotWork& work) const {
     if (work.state == kLost) {
       call_.note(kVerdictRefused, -1);
     } else if (call_.await(work.member, call_.give_up()) != 0) {
       work.state = kLost;
     }
-    if (work.state == kLost) return call_.lose(1u << slot);
+    if (work.state == kLost) {
+      call_.lose(1u << slot);
+      return 0;
+    }
     work.from = call_.buffer_of(work.member);
-    work.version = device::load_signal(work.from + a_.layout.version(a_.layer, work.main_slot));
+    const unsigned long long version =
+        device::load_counter(work.from + a_.layout.version(a_.layer, work.main_slot));
     const HeldCopy& now = held(slot);
-    const bool is_same = now.layer == a_.layer + 1 && now.source == work.source &&
-                         now.main_slot == work.main_slot && now.version == work.version;
-    if (is_same) work.state = kKept;
+    const bool may_be_kept =
+        now.layer == a_.layer + 1 && now.source == work.source && now.main_slot == work.main_slot;
+    if (may_be_kept && now.version == version) work.state = kKept;
+    return version;
   }
 
   /// Ends the call. The last block calls it.
   __device__ void finish() const {
     const int slot = static_cast<int>(threadIdx.x);
     bool is_lost = false;
-    if (slot < a_.layout.dynamic_slots) is_lost = !close_slot(slot);
-    save_plan();
+    if (slot < a_.layout.dynamic_slots) {
+      is_lost = !close_slot(slot);
+    } else if (slot >= device::kWarpSize) {
+      save_plan();  // while the others wait for what their sources noted
+    }
     const bool is_well = __syncthreads_or(is_lost ? 1 : 0) == 0;
     const std::uint32_t verdict = call_.settle(is_well);
     if (threadIdx.x != 0) return;
@@ -213,8 +227,9 @@ class Fetch {
     const bool is_held = work.state != kUnused && !is_lost && !is_gone;
     if (a_.is_held != nullptr) a_.is_held[slot] = is_held ? 1 : 0;
     if (work.state == kUnused) return true;
-    held(slot) =
-        is_held ? HeldCopy{a_.layer + 1, work.source, work.main_slot, 0, work.version} : HeldCopy{};
+    held(slot) = is_held
+                     ? HeldCopy{a_.layer + 1, work.source, work.main_slot, 0, shared_.version[slot]}
+                     : HeldCopy{};
     if (is_held) count(work.state);
     return is_held;
   }
@@ -231,12 +246,13 @@ class Fetch {
     }
   }
 
-  /// Keeps the plan for the gradients, and hashes it.
+  /// Keeps the plan for the gradients, and hashes it. All warps but the first call it.
   __device__ void save_plan() const {
     auto* const record = reinterpret_cast<PlanRecord*>(a_.own + a_.layout.plan(a_.layer));
     auto* const experts = reinterpret_cast<std::int32_t*>(record + 1);
     const int size = a_.layout.plan_size();
-    for (int i = static_cast<int>(threadIdx.x); i < size; i += kFetchThreads) {
+    const int first = static_cast<int>(threadIdx.x) - device::kWarpSize;
+    for (int i = first; i < size; i += kFetchThreads - device::kWarpSize) {
       const int expert = a_.slot_expert[i];
       const int source = a_.slot_source[i];
       experts[i] = expert;
@@ -244,7 +260,7 @@ class Fetch {
       call_.add_to_hash(static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(expert),
                         expert == -1 ? 0u : static_cast<std::uint32_t>(source));
     }
-    if (threadIdx.x == 0) call_.add_to_hash(~0u, static_cast<std::uint32_t>(a_.layer), 1);
+    if (first == 0) call_.add_to_hash(~0u, static_cast<std::uint32_t>(a_.layer), 1);
   }
 
   const FetchArgs& a_;

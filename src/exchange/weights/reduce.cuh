@@ -5,14 +5,16 @@
 
 namespace lplb::exchange {
 
-inline constexpr int kReduceThreads = 512;
+inline constexpr int kAddThreads = 512;                                 // add gradients
+inline constexpr int kReduceThreads = kAddThreads + device::kWarpSize;  // the last warp loads them
 /// Pieces of 16 bytes that a thread has of a tile.
-inline constexpr int kPieces = kTile / 16 / kReduceThreads;
-static_assert(kPieces * 16 * kReduceThreads == kTile);
+inline constexpr int kPieces = kTile / 16 / kAddThreads;
+static_assert(kPieces * 16 * kAddThreads == kTile);
 
 struct SharedReduce {
   SharedCall call;
-  device::LoadBarrier barrier[kMaxBuffers];
+  device::LoadBarrier full[kMaxBuffers];   // its tile has come
+  device::LoadBarrier empty[kMaxBuffers];  // all warps have added it
   int copies;
   /// The entries of the plan whose source is this rank, and their main slots; sorted by main slot,
   /// then by entry, that is, by rank.
@@ -50,18 +52,8 @@ struct BFloat16Gradients {
     return Float32Gradients::to_float(i % 2 == 0 ? word << 16 : word & 0xFFFF0000u);
   }
   __device__ static uint4 write(const float* sum) {
-    return {both(sum[0], sum[1]), both(sum[2], sum[3]), both(sum[4], sum[5]), both(sum[6], sum[7])};
-  }
-
- private:
-  __device__ static unsigned both(float low, float high) {
-    return round(low) >> 16 | (round(high) & 0xFFFF0000u);
-  }
-  /// Rounds to the nearest, ties to even, in the upper 16 bits.
-  __device__ static unsigned round(float value) {
-    const unsigned bits = Float32Gradients::to_bits(value);
-    const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-    return is_nan ? bits | 0x400000u : bits + 0x7FFFu + (bits >> 16 & 1u);
+    return {device::to_bfloat16_pair(sum[0], sum[1]), device::to_bfloat16_pair(sum[2], sum[3]),
+            device::to_bfloat16_pair(sum[4], sum[5]), device::to_bfloat16_pair(sum[6], sum[7])};
   }
 };
 
@@ -143,13 +135,18 @@ class Reduce {
     const bool is_fetched = record()->layer == a_.layer + 1;
     if (is_fetched) find_copies();
     if (kBulk && static_cast<int>(threadIdx.x) < a_.num_buffers) {
-      device::open_barrier(&shared_.barrier[threadIdx.x]);
+      device::open_barrier(&shared_.full[threadIdx.x]);
+      device::open_barrier(&shared_.empty[threadIdx.x], kAddThreads / device::kWarpSize);
     }
     const bool all_came = wait_for_copies();
     if (!is_fetched) {
       if (threadIdx.x == 0) call_.note(kVerdictRefused, -1);
     } else if (all_came) {
-      kBulk ? add_by_bulk<Type>(buffers) : add_by_threads<Type>();
+      if (static_cast<int>(threadIdx.x) < kAddThreads) {
+        kBulk ? add_from_ring<Type>(buffers) : add_from_far<Type>();
+      } else if (kBulk && threadIdx.x == kAddThreads) {
+        fill_ring(buffers);
+      }
     } else if (threadIdx.x == 0) {
       call_.lose(1);
     }
@@ -208,57 +205,77 @@ class Reduce {
     return __syncthreads_or(static_cast<int>(lost)) == 0;
   }
 
-  template <class Type>
-  __device__ static void add(const uint4& piece, bool is_first, float* sum) {
-#pragma unroll
-    for (int k = 0; k < Type::kCount; ++k) {
-      const float value = Type::read(piece, k);
-      sum[k] = is_first ? value : sum[k] + value;
+  /// Loads the tiles into a ring of buffers. One thread does that.
+  __device__ void fill_ring(unsigned char* buffers) const {
+    device::order_bulk_copies();
+    RingPlace ring(a_.num_buffers);
+    int free = a_.num_buffers;  // buffers that no tile has been in
+    for (GradientTiles tiles(a_, call_, shared_); tiles.is_valid(); tiles.next(), ring.next()) {
+      const int i = ring.index();
+      if (free > 0) {
+        --free;
+      } else {
+        device::wait_for_phase(&shared_.empty[i], ring.parity() ^ 1);
+      }
+      device::load_bulk(buffers + i * kTile, tiles.from(), tiles.bytes(), &shared_.full[i]);
     }
   }
 
-  /// The tiles come through a ring of buffers, which one thread fills and all threads add from.
+  /// Adds the tiles of the ring. A warp goes on to the next tile when it has added its pieces.
   template <class Type>
-  __device__ void add_by_bulk(unsigned char* buffers) const {
-    device::order_bulk_copies();
-    GradientTiles loaded(a_, call_, shared_);
-    const auto load = [&](int buffer) {
-      device::load_bulk(buffers + buffer * kTile, loaded.from(), loaded.bytes(),
-                        &shared_.barrier[buffer]);
-      loaded.next();
-    };
-    if (threadIdx.x == 0) {
-      for (int i = 0; i < a_.num_buffers && loaded.is_valid(); ++i) load(i);
-    }
+  __device__ void add_from_ring(const unsigned char* buffers) const {
     float sum[kPieces][Type::kCount];
     RingPlace ring(a_.num_buffers);
     for (GradientTiles tiles(a_, call_, shared_); tiles.is_valid(); tiles.next(), ring.next()) {
-      device::wait_for_load(&shared_.barrier[ring.index()], ring.parity());
-      const unsigned char* const buffer = buffers + ring.index() * kTile;
-#pragma unroll
-      for (int p = 0; p < kPieces; ++p) {
-        const int at = 16 * (p * kReduceThreads + static_cast<int>(threadIdx.x));
-        if (at >= tiles.bytes()) continue;
-        add<Type>(*reinterpret_cast<const uint4*>(buffer + at), tiles.is_first(), sum[p]);
-        if (tiles.is_last()) *reinterpret_cast<uint4*>(tiles.to() + at) = Type::write(sum[p]);
-      }
-      __syncthreads();  // until all threads have read the buffer
-      if (threadIdx.x == 0 && loaded.is_valid()) load(ring.index());
+      const int i = ring.index();
+      device::wait_for_phase(&shared_.full[i], ring.parity());
+      const unsigned char* const buffer = buffers + i * kTile;
+      add<Type>(tiles, sum,
+                [buffer](int at) { return *reinterpret_cast<const uint4*>(buffer + at); });
+      __syncwarp();
+      if (device::lane_id() == 0) device::arrive_at(&shared_.empty[i]);
     }
   }
 
   /// The same by ordinary loads.
   template <class Type>
-  __device__ void add_by_threads() const {
+  __device__ void add_from_far() const {
     float sum[kPieces][Type::kCount];
     for (GradientTiles tiles(a_, call_, shared_); tiles.is_valid(); tiles.next()) {
+      const unsigned char* const from = tiles.from();
+      add<Type>(tiles, sum, [from](int at) { return device::load_far(from + at); });
+    }
+  }
+
+  /// Adds this thread's pieces of a tile, which load(offset) returns, to `sum`, and stores that
+  /// after the last tile.
+  template <class Type, class Load>
+  __device__ static void add(const GradientTiles& tiles, float (&sum)[kPieces][Type::kCount],
+                             Load load) {
+    const int first = 16 * static_cast<int>(threadIdx.x);
+    const int bytes = tiles.bytes();
+    uint4 piece[kPieces];
 #pragma unroll
-      for (int p = 0; p < kPieces; ++p) {
-        const int at = 16 * (p * kReduceThreads + static_cast<int>(threadIdx.x));
-        if (at >= tiles.bytes()) continue;
-        add<Type>(device::load_far(tiles.from() + at), tiles.is_first(), sum[p]);
-        if (tiles.is_last()) *reinterpret_cast<uint4*>(tiles.to() + at) = Type::write(sum[p]);
-      }
+    for (int p = 0; p < kPieces; ++p) {
+      const int at = first + p * 16 * kAddThreads;
+      if (at < bytes) piece[p] = load(at);
+    }
+    if (tiles.is_first()) {  // -0 + x is x, bit for bit
+#pragma unroll
+      for (int i = 0; i < kPieces * Type::kCount; ++i)
+        sum[i / Type::kCount][i % Type::kCount] = -0.f;
+    }
+#pragma unroll
+    for (int p = 0; p < kPieces; ++p) {
+#pragma unroll
+      for (int k = 0; k < Type::kCount; ++k) sum[p][k] += Type::read(piece[p], k);
+    }
+    if (!tiles.is_last()) return;
+    unsigned char* const to = tiles.to();
+#pragma unroll
+    for (int p = 0; p < kPieces; ++p) {
+      const int at = first + p * 16 * kAddThreads;
+      if (at < bytes) *reinterpret_cast<uint4*>(to + at) = Type::write(sum[p]);
     }
   }
 

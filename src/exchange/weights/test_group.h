@@ -66,6 +66,32 @@ inline std::vector<CopyBatch> draw_copies(const Placement& p, Index slots, int c
   return batches;
 }
 
+/// What a rank copies and keeps in `rounds` complete batches.
+struct CopyCount {
+  std::int64_t copied = 0, skipped = 0;
+  bool operator==(const CopyCount&) const = default;
+};
+inline CopyCount count_copies(const std::vector<CopyBatch>& batches, Index rank, Index slots,
+                              int rounds) {
+  // What each slot holds: an expert and how often it had changed.
+  std::vector<std::pair<std::int32_t, int>> held(static_cast<std::size_t>(slots), {-1, 0});
+  std::vector<int> changes(batches[0].versions.size(), 0);
+  CopyCount count;
+  for (int round = 0; round < rounds; ++round) {
+    const CopyBatch& batch = batches[static_cast<std::size_t>(round) % batches.size()];
+    for (const Index e : batch.changes) ++changes[static_cast<std::size_t>(e)];
+    for (Index s = 0; s < slots; ++s) {
+      const std::int32_t e = batch.expert[static_cast<std::size_t>(rank * slots + s)];
+      if (e < 0) continue;
+      const std::pair<std::int32_t, int> wanted{e, changes[static_cast<std::size_t>(e)]};
+      auto& now = held[static_cast<std::size_t>(s)];
+      ++(now == wanted ? count.skipped : count.copied);
+      now = wanted;
+    }
+  }
+  return count;
+}
+
 /// One rank with its stream. It holds all batches in device memory.
 class WeightRank {
  public:

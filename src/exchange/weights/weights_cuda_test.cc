@@ -49,15 +49,18 @@ struct VirtualWeights {
     }
   }
   void expect_right(std::int64_t calls) {
-    for (const auto& rank : ranks) {
+    for (std::size_t g = 0; g < ranks.size(); ++g) {
+      const auto& rank = ranks[g];
       const CopyLog log = rank->log();
       EXPECT_EQ(log.wrong_words, 0u);
       EXPECT_EQ(log.not_held, 0u);
       EXPECT_EQ(log.incomplete, 0u);
       EXPECT_EQ(log.slots, static_cast<unsigned long long>(calls * kSlots));
       EXPECT_EQ(rank->stats().complete(), calls);
-      EXPECT_GT(rank->stats().copied, 0);
-      EXPECT_GT(rank->stats().skipped, 0);
+      const testing::CopyCount want =
+          count_copies(batches, static_cast<Index>(g), kSlots, static_cast<int>(calls));
+      EXPECT_EQ((testing::CopyCount{rank->stats().copied, rank->stats().skipped}), want);
+      EXPECT_GT(std::min(want.copied, want.skipped), 0);
     }
   }
 
@@ -255,11 +258,12 @@ void run_batches(ProcessGroup& group, const std::string& transport, int rounds,
   const auto num_ranks = static_cast<Index>(group.num_ranks());
   const auto me = static_cast<Index>(group.rank());
   const Placement p = testing::homes(num_ranks, 3);
+  const std::vector<CopyBatch> batches = draw_copies(p, kSlots, rounds, 3);
   WeightRank rank(
       DeviceWeightExchange::connect(me, num_ranks, testing::gather_of(group), std::span(&p, 1),
                                     kTensors, {.dynamic_slots = kSlots, .deadline = deadline},
                                     {transport, comm != nullptr ? comm->get() : nullptr}),
-      me, p, kTensors, kSlots, draw_copies(p, kSlots, rounds, 3));
+      me, p, kTensors, kSlots, batches);
   rank.wait();
   group.barrier();
   if (me == 0) {
@@ -284,7 +288,9 @@ void run_batches(ProcessGroup& group, const std::string& transport, int rounds,
     return;  // the group cannot end cleanly
   }
   require(stats.complete() == rounds, "complete: " + std::to_string(stats.complete()));
-  require(stats.skipped > 0 && stats.copied > rounds / 2, "nothing was copied or kept");
+  require(testing::CopyCount{stats.copied, stats.skipped} ==
+              testing::count_copies(batches, me, kSlots, rounds),
+          "copied: " + std::to_string(stats.copied) + ", kept: " + std::to_string(stats.skipped));
   group.barrier();
   rank.exchange->disconnect();
   group.barrier();
