@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "core/format.h"
 #include "lplb/homes.h"
+#include "lplb/replicate.h"
 #include "options.h"
 #include "outputs.h"
 #include "place_job.h"
@@ -16,6 +17,8 @@
 
 namespace lplb::app {
 namespace {
+
+constexpr double kMaxSeconds = 1e9;
 
 /// Makes a placement of each layer; layers without load keep the old one. NOTE: nothing can be
 /// copied to a dead rank, so its slots keep what the old placement has there.
@@ -67,12 +70,20 @@ void check_options(const PlaceOptions& options, const CLI::App& command) {
   if (options.keep_ranks && options.from.empty()) {
     throw ArgumentError("--keep-ranks", "needs --from");
   }
-  for (const char* name : {"--max-moves", "--move-homes", "--budget"}) {
+  for (const char* name : {"--max-moves", "--max-bytes", "--expert-bytes", "--move-homes",
+                           "--budget", "--budget-seconds", "--dynamic-slots"}) {
     if (options.policy != "homes" && command.get_option(name)->count() > 0) {
       throw ArgumentError(name, "needs --policy homes");
     }
   }
-  if (options.max_moves && options.from.empty()) throw ArgumentError("--max-moves", "needs --from");
+  for (const char* name : {"--max-moves", "--max-bytes"}) {
+    if (options.from.empty() && command.get_option(name)->count() > 0) {
+      throw ArgumentError(name, "needs --from");
+    }
+  }
+  if (options.max_bytes && !options.expert_bytes) {
+    throw ArgumentError("--max-bytes", "needs --expert-bytes");
+  }
 }
 
 void run(const PlaceOptions& options, const CLI::App& command) {
@@ -210,10 +221,22 @@ void add_homes(CLI::App& command, PlaceOptions& options) {
       command, "--max-moves", kSettings, options.max_moves, 0, kMaxCount,
       "With homes and --from: at most that many slots of a layer get an expert that is new on "
       "their rank");
+  add_integer(command, "--max-bytes", kSettings, options.max_bytes, 0, kMaxCount,
+              "With homes and --from: the experts of all layers that are new on their rank have at "
+              "most that many bytes, which go to the layers that gain most");
+  add_integer(command, "--expert-bytes", kSettings, options.expert_bytes, 1, kMaxCount,
+              "With --max-bytes: bytes of one expert's weights in one layer");
   add_integer(command, "--budget", kSettings, options.budget, 0, kMaxCount,
               "With homes: how many changes of each layer are judged by exact splits; more are "
               "never worse")
       ->default_str(std::to_string(HomesOptions().max_trials));
+  add_number(command, "--budget-seconds", kSettings, options.budget_seconds, 0, kMaxSeconds,
+             "With homes: the search of all layers ends after X seconds, and without --budget only "
+             "then. Its result cannot be repeated, because it depends on the machine's speed")
+      ->default_str("no limit");
+  add_integer(command, "--dynamic-slots", kSettings, options.dynamic_slots, 1, kMaxDynamicSlots,
+              "With homes: judge by what N further slots of each rank leave, which get copies of "
+              "experts for each batch, from the same node (lplb replicate)");
 }
 
 }  // namespace

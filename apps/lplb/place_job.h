@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -31,8 +32,12 @@ struct PlaceOptions {
   bool keep_slots = false;
   bool keep_ranks = false;
   bool move_homes = false;
+  std::optional<Index> dynamic_slots;
   std::optional<std::int64_t> max_moves;
+  std::optional<std::int64_t> max_bytes;
+  std::optional<std::int64_t> expert_bytes;
   std::optional<std::int64_t> budget;  ///< trials of the search for homes' replicas
+  double budget_seconds = std::numeric_limits<double>::infinity();
   int threads = 1;
   std::string json;
 };

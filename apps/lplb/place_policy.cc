@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <span>
 
 #include "core/format.h"
@@ -108,9 +110,15 @@ PlaceResult place_on_homes(const PlaceOptions& options, const PlaceJob& job) {
   }
   HomesOptions how{.num_threads = options.threads,
                    .max_moves = options.max_moves.value_or(-1),
+                   .max_bytes = options.max_bytes.value_or(-1),
+                   .expert_bytes = options.expert_bytes.value_or(0),
                    .move_homes = options.move_homes,
+                   .dynamic_slots = options.dynamic_slots.value_or(0),
+                   .num_domains = options.dynamic_slots ? job.group.num_nodes : 1,
                    .rank_speed = job.group.rank_speed,
                    .rank_alive = job.group.rank_alive};
+  how.max_seconds = options.budget_seconds;
+  if (std::isfinite(how.max_seconds)) how.max_trials = std::numeric_limits<std::int64_t>::max();
   if (options.budget) how.max_trials = *options.budget;
   const Index slots = num_slots(options, job);
   if (slots / job.num_ranks > job.num_logical) {

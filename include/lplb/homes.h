@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -27,6 +28,17 @@ struct HomesOptions {
   /// rank. < 0: no limit. Slots that have to be filled, because ranks died or slots were added, are
   /// filled even above the limit.
   std::int64_t max_moves = -1;
+  /// With old placements: the experts of all layers together that are new on their rank have at
+  /// most that many bytes. < 0: no limit. It goes to the layers where it lowers the sum of
+  /// HomesPlacement::judged most. A larger limit never gives a larger sum. As with max_moves, slots
+  /// that have to be filled are filled.
+  std::int64_t max_bytes = -1;
+  std::int64_t expert_bytes = 0;  ///< of an expert's weights in one layer; >= 1 with max_bytes
+  /// The search ends after that many seconds, >= 0, shared among the layers, even if trials are
+  /// left. It then depends on the machine and on what else runs how far each layer came, so the
+  /// result cannot be repeated, except that of a layer alone, with HomesPlacement::trials as
+  /// max_trials.
+  double max_seconds = std::numeric_limits<double>::infinity();
   /// With old placements: an expert moves only if that lowers the mean imbalance by so much. Finite
   /// and >= 0.
   double min_gain = 0.0003;
@@ -40,6 +52,12 @@ struct HomesOptions {
   /// Judge by the batches alone. Otherwise the placement must also do well on 8 invented batches,
   /// whose experts have drifted.
   bool batches_only = false;
+  /// Dynamic slots of each rank, 0 to kMaxDynamicSlots, that batches will have in addition to
+  /// num_replicas. With some, a placement is judged by the largest load / speed that replicate()
+  /// leaves, which counts three quarters, and by the exact split without copies. The search then
+  /// takes two to five times as long.
+  Index dynamic_slots = 0;
+  Index num_domains = 1;                  ///< with dynamic slots: as in ReplicateOptions
   std::vector<PinnedExpert> pinned = {};  // NOLINT(readability-redundant-member-init)
   /// [num_ranks] or empty, as in Placement.
   std::vector<double> rank_speed = {};  // NOLINT(readability-redundant-member-init)
@@ -51,13 +69,14 @@ struct HomesOptions {
 struct HomesPlacement {
   ExpertMaps maps;
   /// [num_layers]: what the search made small: the mean imbalance of the exact split, over the
-  /// weighted batches and the invented ones. 1.0 is perfect, and also the value of a layer without
-  /// load.
+  /// weighted batches and the invented ones; with dynamic slots three quarters of it are that of
+  /// replicate(). 1.0 is perfect, and also the value of a layer without load.
   std::vector<double> judged;
   std::vector<double> judged_before;  ///< [num_layers]: the same of the start of the search
-  std::vector<double> imbalance;      ///< [num_layers]: the mean over the recorded batches alone
-  std::vector<Index> moves;           ///< [num_layers]: slots with an expert new on their rank
-  std::vector<std::int64_t> trials;   ///< [num_layers]: used of the budget
+  /// [num_layers]: the mean over the recorded batches alone. With dynamic slots that of replicate()
+  std::vector<double> imbalance;
+  std::vector<Index> moves;          ///< [num_layers]: slots with an expert new on their rank
+  std::vector<std::int64_t> trials;  ///< [num_layers]: used of the budget
 };
 
 /// Homes and replica slots, for use with an exact split. Each expert has a home, which stays. The
@@ -78,7 +97,7 @@ struct HomesPlacement {
 /// - The search begins with the slots of the old placement, otherwise with replicas by load.
 /// - No expert is on a rank twice. Slot p of a dead rank holds expert p % num_logical.
 ///
-/// The result does not depend on the number of threads or on the machine.
+/// Without max_seconds the result does not depend on the number of threads or on the machine.
 ///
 /// - `loads` [num_batches, num_layers, num_logical]: finite and >= 0, the last batch last. Batches
 ///   in which a layer has no load do not count for it.

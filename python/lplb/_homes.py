@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from lplb import _lplb
 from lplb._arrays import check_bool, check_int, check_list, check_number, like, to_numpy
 from lplb._placement import Move, Placement, check_placement, ranks_of
+
+_MAX_TRIALS = 2000
+_NO_LIMIT = 2**63 - 1
 
 
 class HomesPlacement(NamedTuple):
@@ -46,12 +50,17 @@ def place_homes(
     num_ranks: int,
     *,
     old: Sequence[Placement] = (),
-    max_trials: int = 2000,
+    max_trials: int | None = None,
     max_moves: int | None = None,
+    max_bytes: int | None = None,
+    expert_bytes: int = 0,
+    max_seconds: float | None = None,
     min_gain: float = 0.0003,
     move_homes: bool = False,
     restart: bool = False,
     batches_only: bool = False,
+    dynamic_slots: int = 0,
+    num_domains: int = 1,
     pinned: Sequence[tuple[int, int]] = (),
     rank_speed: Any = None,
     rank_alive: Any = None,
@@ -59,8 +68,9 @@ def place_homes(
 ) -> HomesPlacement:
     """Homes, which stay, and replica slots, which a search chooses for the exact split.
 
-    The search judges each change by the exact split of every batch, not of their sum. The result
-    does not depend on the number of threads. About 20 us a trial. docs/placement.md has more.
+    The search judges each change by the exact split of every batch, not of their sum. Without
+    `max_seconds` the result does not depend on the number of threads. About 20 us a trial.
+    docs/placement.md has more.
 
     Parameters
     ----------
@@ -73,10 +83,20 @@ def place_homes(
     old : sequence of Placement, [num_layers], optional
         The placements in use. Homes stay, and the search begins with their slots. Without them
         homes are contiguous.
-    max_trials : int
-        How many changes of each layer are judged. More trials never give a worse `judged`.
+    max_trials : int, optional
+        How many changes of each layer are judged. More trials never give a worse `judged`. By
+        default 2000, or with `max_seconds` as many as there is time for.
     max_moves : int, optional
         With `old`: at most that many slots of a layer get an expert that is new on their rank.
+    max_bytes : int, optional
+        With `old` and `expert_bytes`: the experts of all layers together that are new on their
+        rank have at most that many bytes. They go to the layers where they lower the sum of
+        `judged` most.
+    expert_bytes : int
+        The bytes of an expert's weights in one layer.
+    max_seconds : float, optional
+        The search of all layers ends after that time. Its result cannot be repeated, because it
+        depends on the speed of the machine; `max_trials` is a budget that can.
     min_gain : float
         With `old`: an expert moves only if that lowers the mean imbalance by so much.
     move_homes : bool
@@ -87,6 +107,13 @@ def place_homes(
         also with packed homes.
     batches_only : bool
         Judge by the batches alone, and not also by 8 invented ones whose experts have drifted.
+    dynamic_slots : int
+        Slots of each rank that batches will have in addition, for copies (:func:`replicate`).
+        With some, a placement is judged by the largest load / speed that copies leave, which counts
+        three quarters, and by the exact split without copies. `imbalance` is then that of
+        :func:`replicate`.
+    num_domains : int
+        With `dynamic_slots`: domains of consecutive ranks, which copies do not leave.
     pinned : sequence of (expert, rank)
         Experts that must be on a rank.
     rank_speed, rank_alive : arrays, [num_ranks], optional
@@ -113,6 +140,10 @@ def place_homes(
     if pins.size == 0:
         pins = pins.reshape(0, 2)
     pins = to_numpy(pins, "pinned", np.int32, ("pins", 2))
+    if max_trials is not None:
+        trials = check_int(max_trials, "max_trials")
+    else:
+        trials = _MAX_TRIALS if max_seconds is None else _NO_LIMIT
     maps, *figures = _lplb.place_homes(
         load,
         load.shape[0],
@@ -121,12 +152,17 @@ def place_homes(
         check_int(num_replicas, "num_replicas"),
         check_int(num_ranks, "num_ranks"),
         [check_placement(placement, "old") for placement in check_list(old, "old")],
-        check_int(max_trials, "max_trials"),
+        trials,
         -1 if max_moves is None else check_int(max_moves, "max_moves"),
+        -1 if max_bytes is None else check_int(max_bytes, "max_bytes"),
+        check_int(expert_bytes, "expert_bytes"),
+        math.inf if max_seconds is None else check_number(max_seconds, "max_seconds"),
         check_number(min_gain, "min_gain"),
         check_bool(move_homes, "move_homes"),
         check_bool(restart, "restart"),
         check_bool(batches_only, "batches_only"),
+        check_int(dynamic_slots, "dynamic_slots"),
+        check_int(num_domains, "num_domains"),
         pins,
         check_int(num_threads, "num_threads"),
         *ranks_of(rank_speed, rank_alive),

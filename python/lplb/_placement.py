@@ -325,8 +325,8 @@ def keep_ranks(old: Placement, new: Placement, *, keep_nodes: bool = True) -> Pl
     --------
     >>> import lplb
     >>> old = lplb.Placement([0, 1, 2, 3], num_ranks=2)
-    >>> lplb.keep_ranks(old, lplb.Placement([2, 1, 0, 3], num_ranks=2)).physical_to_logical.tolist()
-    [0, 3, 2, 1]
+    >>> lplb.keep_ranks(old, lplb.Placement([2, 3, 1, 0], num_ranks=2)).physical_to_logical.tolist()
+    [0, 1, 2, 3]
     """
     return _made(
         _lplb.keep_ranks(

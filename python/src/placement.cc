@@ -104,17 +104,24 @@ using Homes = nb::typed<nb::tuple, Maps, ArrayOut<double>, ArrayOut<double>, Arr
 
 Homes homes_of(const ArrayIn<double>& loads, Index num_batches, Index num_layers, Index num_logical,
                Index num_replicas, Index num_ranks, const std::vector<Placement>& old,
-               std::int64_t max_trials, std::int64_t max_moves, double min_gain, bool move_homes,
-               bool restart, bool batches_only, const ArrayIn<Index>& pinned, int num_threads,
-               const ArrayIn<double>& rank_speed, const ArrayIn<std::uint8_t>& rank_alive) {
+               std::int64_t max_trials, std::int64_t max_moves, std::int64_t max_bytes,
+               std::int64_t expert_bytes, double max_seconds, double min_gain, bool move_homes,
+               bool restart, bool batches_only, Index dynamic_slots, Index num_domains,
+               const ArrayIn<Index>& pinned, int num_threads, const ArrayIn<double>& rank_speed,
+               const ArrayIn<std::uint8_t>& rank_alive) {
   const RebalanceOptions ranks = options_of(num_threads, rank_speed, rank_alive);
   HomesOptions options{.num_threads = num_threads,
                        .max_trials = max_trials,
                        .max_moves = max_moves,
+                       .max_bytes = max_bytes,
+                       .expert_bytes = expert_bytes,
+                       .max_seconds = max_seconds,
                        .min_gain = min_gain,
                        .move_homes = move_homes,
                        .restart = restart,
                        .batches_only = batches_only,
+                       .dynamic_slots = dynamic_slots,
+                       .num_domains = num_domains,
                        .rank_speed = ranks.rank_speed,
                        .rank_alive = ranks.rank_alive};
   for (std::size_t i = 0; i < pinned.size(); i += 2) {
@@ -243,9 +250,10 @@ void bind_placement(nb::module_& m) {
          const Placement& next) -> Schedule { return schedule_of(moves, old, next); },
       "moves"_a, "old"_a, "new"_a);
   m.def("place_homes", &homes_of, "loads"_a, "num_batches"_a, "num_layers"_a, "num_logical"_a,
-        "num_replicas"_a, "num_ranks"_a, "old"_a, "max_trials"_a, "max_moves"_a, "min_gain"_a,
-        "move_homes"_a, "restart"_a, "batches_only"_a, "pinned"_a, "num_threads"_a, "rank_speed"_a,
-        "rank_alive"_a);
+        "num_replicas"_a, "num_ranks"_a, "old"_a, "max_trials"_a, "max_moves"_a, "max_bytes"_a,
+        "expert_bytes"_a, "max_seconds"_a, "min_gain"_a, "move_homes"_a, "restart"_a,
+        "batches_only"_a, "dynamic_slots"_a, "num_domains"_a, "pinned"_a, "num_threads"_a,
+        "rank_speed"_a, "rank_alive"_a);
 }
 
 void bind_topology(nb::module_& m) {

@@ -36,6 +36,33 @@ def test_a_rebalance_keeps_homes_and_limits_moves() -> None:
         assert len(lplb.moves(before, after)) <= 2
 
 
+def test_budgets_of_bytes_and_seconds() -> None:
+    old = lplb.layers_of(lplb.place_homes(window(4, 3, 32), 48, 8).physical_to_logical, 8)
+    loads = window(4, 3, 32, seed=1)
+    free = lplb.place_homes(loads, 48, 8, old=old)
+    few = lplb.place_homes(loads, 48, 8, old=old, max_bytes=4500, expert_bytes=1000)
+    assert few.moves.sum() <= 4 < free.moves.sum()
+    assert free.judged.sum() < few.judged.sum() < few.judged_before.sum()
+    none = lplb.place_homes(loads, 48, 8, old=old, max_seconds=0)
+    assert none.trials.tolist() == [0, 0, 0]
+    # With a budget of time trials are not limited.
+    long = lplb.place_homes(loads, 48, 8, old=old, max_seconds=3600)
+    assert (long.judged <= free.judged).all()
+
+
+def test_placements_for_dynamic_slots() -> None:
+    loads = window(3, 2, 32, seed=2)
+    loads[:, :, :8] *= 3  # one domain is hot
+    placed = lplb.place_homes(loads, 40, 8, dynamic_slots=1, num_domains=4)
+    for layer, placement in enumerate(lplb.layers_of(placed.physical_to_logical, 8)):
+        plans = [
+            lplb.replicate(placement, batch[layer].astype(np.int64), dynamic_slots=1, num_domains=4)
+            for batch in loads
+        ]
+        mean = np.mean([p.max_load * 8 / b[layer].sum() for p, b in zip(plans, loads, strict=True)])
+        assert placed.imbalance[layer] == pytest.approx(mean, abs=1e-3)
+
+
 def test_arrays_come_back_as_they_were_given() -> None:
     loads = torch.tensor(window(2, 2, 16))
     placed = lplb.place_homes(loads, 24, 4, num_threads=2, rank_alive=[1, 1, 1, 1])
@@ -56,6 +83,11 @@ def test_arrays_come_back_as_they_were_given() -> None:
         ({"loads": [[1, 2]]}, "loads"),
         ({"max_trials": -1}, "max_trials: -1"),
         ({"min_gain": float("nan")}, "min_gain"),
+        ({"max_bytes": 10}, "expert_bytes"),
+        ({"max_seconds": -1}, "max_seconds: -1"),
+        ({"max_seconds": "1"}, "max_seconds"),
+        ({"dynamic_slots": 9}, "dynamic_slots: 9"),
+        ({"dynamic_slots": 1, "num_domains": 3}, "num_domains: 3"),
         ({"pinned": [(16, 0)]}, "pinned: 16"),
         ({"old": [3]}, "old"),
         ({"old": [lplb.Placement([0, 1], 2)]}, "old: has 1 placements"),

@@ -31,8 +31,34 @@ struct SlotEdit {
 };
 inline constexpr int kMaxEdits = 2;
 
-/// Says what the exact split makes of a placement, summed over the batches of a window, and what it
-/// would make of the placement after few changes. It keeps a flow for each batch: a split whose
+/// Says what a placement is worth, summed over the batches of a window, and what it would be worth
+/// after few changes. Less is better.
+class HomesJudge {
+ public:
+  virtual ~HomesJudge() = default;
+
+  /// Takes a placement [num_slots] in which every expert is on a rank, and on none twice.
+  virtual void assign(std::span<const Index> experts) = 0;
+  virtual Index num_batches() const = 0;
+  virtual const std::vector<Index>& experts() const = 0;
+  /// The value: a weighted sum of largest loads / speeds. A perfect placement's is the weighted sum
+  /// of the batches' loads, divided by all speeds together.
+  virtual std::int64_t value() const = 0;
+  /// The largest load / speed in `batch`, without its weight.
+  virtual std::int64_t level(Index batch) const = 0;
+  virtual bool is_on(Index expert, Index rank) const = 0;
+
+  /// Whether one more replica of `expert`, on `rank`, could lower value(), by more than what rounds
+  /// capacities of unequal speeds.
+  virtual bool may_gain(Index expert, Index rank) const = 0;
+  /// What value() is at least after `edits`, which leave every expert on a rank.
+  virtual std::int64_t bound(std::span<const SlotEdit> edits) = 0;
+  /// Makes the edits and returns true if value() is then at most `limit`. Otherwise nothing
+  /// changes.
+  virtual bool try_edits(std::span<const SlotEdit> edits, std::int64_t limit) = 0;
+};
+
+/// Judges by the exact split. It keeps a flow for each batch: a split whose
 /// largest load / speed is the least. After an edit the flow is repaired by augmenting paths, in
 /// place of a new solve. If a path is missing, the ranks that cannot give tokens away are a cut,
 /// which proves how high the load must be. The judge keeps many cuts. They bound what an edit can
@@ -40,35 +66,27 @@ inline constexpr int kMaxEdits = 2;
 ///
 /// Everything that decides is an integer, or a double that is the product of two, so the result is
 /// the same on every machine.
-class WindowJudge {
+class WindowJudge final : public HomesJudge {
  public:
   /// `load` [batches, num_logical]: each row sums to at most kBatchLoad. `weight` [batches]: how
   /// much a batch counts.
   WindowJudge(const HomesShape& shape, std::vector<std::int32_t> load,
               std::vector<std::int64_t> weight);
 
-  /// Takes a placement [num_slots] in which every expert is on a rank, and on none twice. Entries
-  /// of -1 are empty slots.
-  void assign(std::span<const Index> experts);
+  /// Entries of -1 are empty slots. It would also take experts that are on a rank twice.
+  void assign(std::span<const Index> experts) override;
 
-  Index num_batches() const { return num_batches_; }
-  const std::vector<Index>& experts() const { return expert_; }
+  Index num_batches() const override { return num_batches_; }
+  const std::vector<Index>& experts() const override { return expert_; }
   /// The weighted sum of the batches' least maxima of load / speed.
-  std::int64_t value() const { return value_; }
-  /// The same in `batch`, without its weight.
-  std::int64_t level(Index batch) const { return states_[batch].level; }
-  bool is_on(Index expert, Index rank) const;
+  std::int64_t value() const override { return value_; }
+  std::int64_t level(Index batch) const override { return states_[batch].level; }
+  bool is_on(Index expert, Index rank) const override;
 
-  /// Whether one more replica of `expert`, on `rank`, could lower value(), by more than
-  /// what rounds capacities of unequal speeds. For a
-  /// gain, some batch's highest cut must have all the expert's ranks, and not this one.
-  bool may_gain(Index expert, Index rank) const;
-  /// What value() is at least after `edits`, which leave every expert on a rank.
-  std::int64_t bound(std::span<const SlotEdit> edits);
-
-  /// Makes the edits and returns true if value() is then at most `limit`. Otherwise nothing
-  /// changes.
-  bool try_edits(std::span<const SlotEdit> edits, std::int64_t limit);
+  /// For a gain, some batch's highest cut must have all the expert's ranks, and not this one.
+  bool may_gain(Index expert, Index rank) const override;
+  std::int64_t bound(std::span<const SlotEdit> edits) override;
+  bool try_edits(std::span<const SlotEdit> edits, std::int64_t limit) override;
 
  private:
   struct State {                     // the flow of one batch

@@ -7,13 +7,20 @@
 namespace lplb::placement {
 
 HomesSearch::HomesSearch(const HomesShape& shape, const HomesStart& start,
-                         const SearchLimits& limits, WindowJudge& judge)
+                         const SearchLimits& limits, HomesJudge& judge)
     : shape_(shape), start_(start), limits_(limits), judge_(judge) {
   for (Index p = 0; p < shape_.num_slots(); ++p) {
     if (start_.fixed[p] == kFree) free_.push_back(p);
     if (start_.fixed[p] == kHome && limits_.move_homes) homes_.push_back(p);
-    num_moves_ += start_.is_new(start_.experts[p], p / shape_.slots, shape_.num_logical);
+    moves_of_start_ += start_.is_new(start_.experts[p], p / shape_.slots, shape_.num_logical);
   }
+  num_moves_ = moves_of_start_;
+}
+
+bool HomesSearch::is_used_up() const {
+  using Clock = std::chrono::steady_clock;
+  return trials_ >= limits_.max_trials ||
+         (limits_.deadline != Clock::time_point::max() && Clock::now() >= limits_.deadline);
 }
 
 std::int64_t HomesSearch::run() {
@@ -79,6 +86,11 @@ bool HomesSearch::try_candidates() {
     ++trials_;
     if (!judge_.try_edits(edits, limit)) continue;
     num_moves_ += moves;
+    SearchStep& step = steps_.emplace_back();
+    std::copy(edits.begin(), edits.end(), step.edit);
+    step.count = c.count;
+    step.value = judge_.value();
+    step.moves = num_moves_;
     any = true;
   }
   return any;
@@ -87,6 +99,7 @@ bool HomesSearch::try_candidates() {
 bool HomesSearch::try_replacements() {
   candidates_.clear();
   for (const Index slot : free_) {
+    if (is_used_up()) return false;  // NOTE: no candidate is tried before all are known
     for (Index e = 0; e < shape_.num_logical; ++e) {
       if (!judge_.may_gain(e, slot / shape_.slots)) continue;
       consider({.bound = 0, .edit = {{slot, e}, {-1, -1}}, .count = 1, .of_homes = false});
@@ -98,6 +111,7 @@ bool HomesSearch::try_replacements() {
 bool HomesSearch::try_exchanges(const std::vector<Index>& slots, bool of_homes) {
   candidates_.clear();
   for (auto p = slots.begin(); p != slots.end(); ++p) {
+    if (is_used_up()) return false;
     for (auto q = p + 1; q != slots.end(); ++q) {
       const Index a = judge_.experts()[*p];
       const Index b = judge_.experts()[*q];

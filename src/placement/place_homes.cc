@@ -8,10 +8,9 @@
 #include "core/made.h"
 #include "core/parallel.h"
 #include "lplb/homes.h"
+#include "lplb/replicate.h"
 #include "placement/checks.h"
-#include "placement/homes_search.h"
-#include "placement/homes_start.h"
-#include "placement/homes_window.h"
+#include "placement/homes_layer.h"
 #include "placement/live_ranks.h"
 #include "placement/maps.h"
 
@@ -22,12 +21,6 @@ using namespace placement;
 
 constexpr Index kMaxBatches = 1 << 12;
 constexpr std::int64_t kSlowest = kUnitSpeed / 1024;  // slower ranks are taken to be this fast
-
-/// A change must lower the mean imbalance by so much, so that no trial is spent on less.
-constexpr double kLeastGain = 5e-5;
-
-/// The move of a home must gain so many times as much as that of a replica.
-constexpr double kHomePrice = 3;
 
 void check_sizes(Index num_batches, Index num_layers, Index num_logical, Index num_replicas,
                  Index num_ranks) {
@@ -49,6 +42,13 @@ void check_sizes(Index num_batches, Index num_layers, Index num_logical, Index n
 
 void check_options(const HomesOptions& options, Index num_logical, const LiveRanks& live) {
   check_argument(options.max_trials >= 0, "max_trials", "{} is not >= 0", options.max_trials);
+  check_argument(options.max_seconds >= 0, "max_seconds", "{} is not >= 0", options.max_seconds);
+  check_argument(options.max_bytes < 0 || options.expert_bytes > 0, "expert_bytes",
+                 "{} is not >= 1, as max_bytes needs it", options.expert_bytes);
+  check_argument(options.dynamic_slots >= 0 && options.dynamic_slots <= kMaxDynamicSlots,
+                 "dynamic_slots", "{} is not between 0 and {}", options.dynamic_slots,
+                 kMaxDynamicSlots);
+  check_argument(options.num_domains >= 1, "num_domains", "{} is not >= 1", options.num_domains);
   check_argument(std::isfinite(options.min_gain) && options.min_gain >= 0, "min_gain",
                  "{} is not a finite number >= 0", options.min_gain);
   for (const PinnedExpert& pin : options.pinned) {
@@ -57,6 +57,16 @@ void check_options(const HomesOptions& options, Index num_logical, const LiveRan
     check_argument(std::binary_search(live.ranks.begin(), live.ranks.end(), pin.rank), "pinned",
                    "expert {} is pinned to {}, which is no live rank", pin.expert, pin.rank);
   }
+}
+
+/// Checks the dynamic slots of a rank, in addition to `slots`.
+void check_dynamic(const HomesOptions& options, Index slots, Index num_ranks) {
+  if (options.dynamic_slots == 0) return;
+  check_argument(num_ranks % options.num_domains == 0, "num_domains",
+                 "{} does not divide num_ranks ({})", options.num_domains, num_ranks);
+  check_argument((slots + options.dynamic_slots) * num_ranks <= kMaxPhysical, "dynamic_slots",
+                 "{} and {} other slots on each of {} ranks make more than {}",
+                 options.dynamic_slots, slots, num_ranks, kMaxPhysical);
 }
 
 void check_from(std::span<const Placement> from, Index num_layers, Index num_logical) {
@@ -82,75 +92,31 @@ HomesShape shape_of(const LiveRanks& live, Index slots, Index num_logical) {
   return shape;
 }
 
-/// The judge's value of a perfect placement.
-double perfect(const HomesShape& shape, std::int64_t weight) {
-  std::int64_t speed = 0;
-  for (const std::int64_t s : shape.speed) speed += s;
-  const double ranks = shape.speed.empty()
-                           ? static_cast<double>(shape.num_ranks)
-                           : static_cast<double>(speed) / static_cast<double>(kUnitSpeed);
-  return static_cast<double>(weight) * static_cast<double>(kBatchLoad) / ranks;
+/// How many steps of each layer are taken: [layers].
+std::vector<std::size_t> chosen_steps(const LayerPlacer& placer, const HomesOptions& options,
+                                      const std::vector<FoundSteps>& found) {
+  std::vector<std::size_t> count;
+  std::int64_t moves = 0;  // of the starts
+  for (const FoundSteps& layer : found) {
+    count.push_back(layer.steps.size());
+    moves += layer.moves;
+  }
+  if (options.max_bytes < 0) return count;
+  std::vector<std::vector<StepChoice>> choices;
+  choices.reserve(found.size());
+  for (const FoundSteps& layer : found) choices.push_back(placer.choices(layer));
+  return choose_steps(choices,
+                      std::max<std::int64_t>(0, options.max_bytes / options.expert_bytes - moves));
 }
 
-/// Places one layer after another; each thread has one.
-class LayerPlacer {
- public:
-  LayerPlacer(const HomesShape& shape, const LiveRanks& live, const HomesOptions& options)
-      : shape_(shape), live_(live), options_(options) {}
-
-  /// Writes the experts [num_slots of live ranks], and item `layer` of the result's other figures.
-  void run(const std::vector<std::span<const double>>& batches, const Placement* old, Index layer,
-           std::span<Index> experts, HomesPlacement& result) const {
-    const HomesWindow window = make_window(batches, shape_.num_logical, options_.batches_only);
-    const HomesStart start = start_of_homes(shape_, live_.ranks, window.mean, old, options_);
-    WindowJudge judge(shape_, window.load, window.weight);
-    judge.assign(start.experts);
-    const std::int64_t weight = window.sum_of_weights();
-    const double best = perfect(shape_, weight);
-    const auto imbalance = [best](double value) { return best > 0 ? value / best : 1.0; };
-    result.judged_before[layer] = imbalance(static_cast<double>(judge.value()));
-
-    const auto gain_of = [best](double gain) {
-      return static_cast<std::int64_t>(std::min(gain, 1e6) * best);
-    };
-    const SearchLimits limits{.max_trials = options_.max_trials,
-                              .max_moves = options_.max_moves < 0
-                                               ? std::numeric_limits<Index>::max()
-                                               : options_.max_moves,
-                              .least_gain = std::max<std::int64_t>(1, gain_of(kLeastGain)),
-                              .move_gain = gain_of(options_.min_gain),
-                              .home_gain = gain_of(kHomePrice * options_.min_gain),
-                              .move_homes = options_.move_homes};
-    HomesSearch search(shape_, start, limits, judge);
-    result.trials[layer] = search.run();
-    result.moves[layer] = static_cast<Index>(search.num_moves());
-    result.judged[layer] = imbalance(static_cast<double>(judge.value()));
-    double sum = 0;
-    for (Index b = 0; b < window.num_recorded; ++b) sum += static_cast<double>(judge.level(b));
-    result.imbalance[layer] =
-        window.num_recorded == 0 ? 1.0 : sum / perfect(shape_, window.num_recorded);
-    std::copy(judge.experts().begin(), judge.experts().end(), experts.begin());
-    keep_slots(start, experts);
-  }
-
- private:
-  /// Puts experts that are still on their rank back into their slots, among those of a kind.
-  void keep_slots(const HomesStart& start, std::span<Index> experts) const {
-    for (Index p = 0; p < shape_.num_slots(); ++p) {
-      const Index first = p / shape_.slots * shape_.slots;
-      for (Index q = first; q < first + shape_.slots; ++q) {
-        if (experts[q] == start.experts[p] && start.fixed[q] == start.fixed[p]) {
-          std::swap(experts[p], experts[q]);
-          break;
-        }
-      }
-    }
-  }
-
-  const HomesShape& shape_;
-  const LiveRanks& live_;
-  const HomesOptions& options_;
-};
+/// Calls body(layer) for each layer, on several threads.
+template <class Body>
+void each_layer(int num_threads, std::size_t layers, const Body& body) {
+  parallel_chunks(static_cast<std::int64_t>(layers), 1, num_threads,
+                  [&](std::int64_t begin, std::int64_t end, int) {
+                    for (; begin < end; ++begin) body(static_cast<std::size_t>(begin));
+                  });
+}
 
 /// The maps of `experts` [num_layers, num_slots]; an expert's replicas ascend.
 ExpertMaps maps_of_slots(std::vector<Index> experts, Index num_layers, Index num_logical) {
@@ -192,6 +158,7 @@ HomesPlacement place_homes(std::span<const double> loads, Index num_batches, Ind
       {.rank_speed = options.rank_speed, .rank_alive = options.rank_alive}, num_ranks, 1);
   check_options(options, num_logical, live);
   const Index slots = num_replicas / num_ranks;
+  check_dynamic(options, slots, num_ranks);
   const HomesShape shape = shape_of(live, slots, num_logical);
   check_live_slots(live, shape.num_slots(), num_logical);
 
@@ -202,20 +169,22 @@ HomesPlacement place_homes(std::span<const double> loads, Index num_batches, Ind
   result.moves.resize(layers);
   result.trials.resize(layers);
   std::vector<Index> experts(layers * static_cast<std::size_t>(shape.num_slots()));
-  const LayerPlacer placer(shape, live, options);
-  parallel_chunks(
-      num_layers, 1, options.num_threads, [&](std::int64_t begin, std::int64_t end, int) {
-        for (auto layer = static_cast<std::size_t>(begin); layer < static_cast<std::size_t>(end);
-             ++layer) {
-          std::vector<std::span<const double>> batches;
-          for (std::size_t at = layer * width; at < loads.size(); at += layers * width) {
-            batches.push_back(loads.subspan(at, width));
-          }
-          placer.run(batches, from.empty() ? nullptr : &from[layer], static_cast<Index>(layer),
-                     std::span(experts).subspan(layer * shape.num_slots(), shape.num_slots()),
-                     result);
-        }
-      });
+  const LayerPlacer placer(shape, live.ranks, num_ranks, options);
+  TimeShares shares(options.max_seconds, layers, options.num_threads);
+  std::vector<FoundSteps> found(layers);
+  each_layer(options.num_threads, layers, [&](std::size_t layer) {
+    std::vector<std::span<const double>> batches;
+    for (std::size_t at = layer * width; at < loads.size(); at += layers * width) {
+      batches.push_back(loads.subspan(at, width));
+    }
+    found[layer] = placer.search(batches, from.empty() ? nullptr : &from[layer], shares.next(),
+                                 result.trials[layer]);
+  });
+  const std::vector<std::size_t> count = chosen_steps(placer, options, found);
+  each_layer(options.num_threads, layers, [&](std::size_t layer) {
+    placer.finish(found[layer], count[layer], static_cast<Index>(layer),
+                  std::span(experts).subspan(layer * shape.num_slots(), shape.num_slots()), result);
+  });
   result.maps = maps_of_slots(std::move(experts), num_layers, num_logical);
   if (shape.num_ranks < num_ranks) {
     result.maps = with_dead_ranks(result.maps, live, num_ranks);

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "lplb/homes.h"
+#include "lplb/replicate.h"
 #include "lplb/solver.h"
 #include "support/expect_refused.h"
 
@@ -266,6 +267,122 @@ TEST(PlaceHomes, HomesMayBeExchanged) {
   }
 }
 
+/// Slots of all layers with an expert that is new on its rank.
+Index all_moves(const HomesPlacement& placed) {
+  return std::accumulate(placed.moves.begin(), placed.moves.end(), Index{0});
+}
+
+double all_judged(const HomesPlacement& placed) {
+  return std::accumulate(placed.judged.begin(), placed.judged.end(), 0.0);
+}
+
+TEST(PlaceHomes, BytesAreSharedAmongTheLayers) {
+  std::mt19937 random(9);
+  for (int round = 0; round < 6; ++round) {
+    const Window before = random_window(random, 3, 5, 24);
+    const Window window = random_window(random, 3, 5, 24);
+    const bool move_homes = round % 2 == 1;
+    const auto old = layers_of(place(before, 6, 5), 6);
+    const HomesPlacement free = place(window, 6, 5, old, {.move_homes = move_homes});
+    ASSERT_GT(all_moves(free), 5);
+    double last = 1e9;
+    for (const Index most : {0, 1, 2, 5, 8, all_moves(free)}) {
+      HomesOptions options{
+          .max_bytes = 100 * most + 99, .expert_bytes = 100, .move_homes = move_homes};
+      const HomesPlacement placed = place(window, 6, 5, old, options);
+      EXPECT_LE(all_moves(placed), most);
+      EXPECT_LE(all_judged(placed), last);
+      last = all_judged(placed);
+      const auto layers = layers_of(placed, 6);
+      for (Index i = 0; i < 5; ++i) {
+        expect_no_pairs(layers[i]);
+        EXPECT_EQ(placed.moves[i], count_new(old[i], layers[i]));
+        EXPECT_NEAR(placed.imbalance[i], imbalance_of(layers[i], window, i), 1e-3);
+        EXPECT_LE(placed.judged[i], placed.judged_before[i]);
+      }
+      // Fewer trials are not better, and threads change nothing.
+      options.max_trials = 50;
+      EXPECT_LE(last, all_judged(place(window, 6, 5, old, options)));
+      options.num_threads = 3;
+      options.max_trials = 2000;
+      EXPECT_EQ(place(window, 6, 5, old, options).maps.physical_to_logical,
+                placed.maps.physical_to_logical);
+    }
+    EXPECT_EQ(last, all_judged(free));
+  }
+}
+
+/// What a search did before its time was over is what one with as many trials does.
+TEST(PlaceHomes, SecondsEndTheSearchBetweenTwoTrials) {
+  std::mt19937 random(10);
+  const Window window = random_window(random, 8, 1, 128);
+  const HomesPlacement full = place(window, 32, 5);
+  ASSERT_GT(full.trials[0], 100);
+  EXPECT_EQ(place(window, 32, 5, {}, {.max_seconds = 1e9}).maps.physical_to_logical,
+            full.maps.physical_to_logical);
+  const HomesPlacement none = place(window, 32, 5, {}, {.max_seconds = 0});
+  EXPECT_EQ(none.trials[0], 0);
+  EXPECT_EQ(none.judged[0], none.judged_before[0]);
+  for (const double seconds : {1e-4, 1e-3, 3e-3}) {
+    const HomesPlacement some = place(window, 32, 5, {}, {.max_seconds = seconds});
+    const HomesPlacement same = place(window, 32, 5, {}, {.max_trials = some.trials[0]});
+    EXPECT_EQ(some.maps.physical_to_logical, same.maps.physical_to_logical);
+    EXPECT_EQ(some.judged, same.judged);
+  }
+}
+
+/// The largest load that replicate() leaves, relative to the mean: the mean over the batches.
+double copied_imbalance(const Placement& placement, const Window& window, Index layer,
+                        const ReplicateOptions& options) {
+  double sum = 0;
+  for (Index b = 0; b < window.batches; ++b) {
+    const std::vector<Load> load = window.of(b, layer);
+    const auto total = static_cast<double>(std::accumulate(load.begin(), load.end(), Load{0}));
+    sum += replicate(placement, load, options).max_load * placement.num_ranks / total;
+  }
+  return sum / window.batches;
+}
+
+/// Copies stay in their domain, so a hot domain needs replicas elsewhere, and nothing else needs
+/// any.
+TEST(PlaceHomes, JudgedByWhatDynamicSlotsLeave) {
+  std::mt19937 random(11);
+  double split = 0, copied = 0;
+  Index split_moves = 0, copied_moves = 0;
+  for (int round = 0; round < 4; ++round) {
+    Window window = random_window(random, 4, 2, 48);
+    const Index domains = round % 2 == 0 ? 2 : 4;
+    for (std::size_t i = 0; i < window.loads.size(); ++i) {
+      if (i % 48 < 48U / domains) window.loads[i] *= 1 + domains / 2.0;
+      window.loads[i] = std::floor(window.loads[i]);
+    }
+    const auto old = layers_of(place(random_window(random, 4, 2, 48), 12, 5), 12);
+    const HomesOptions options{.dynamic_slots = 1, .num_domains = domains};
+    const HomesPlacement by_split = place(window, 12, 5, old);
+    const HomesPlacement by_copies = place(window, 12, 5, old, options);
+    split_moves += all_moves(by_split);
+    copied_moves += all_moves(by_copies);
+    for (Index i = 0; i < 2; ++i) {
+      const ReplicateOptions how{.dynamic_slots = 1, .num_domains = domains};
+      split += copied_imbalance(layers_of(by_split, 12)[i], window, i, how) - 1;
+      const Placement layer = layers_of(by_copies, 12)[i];
+      expect_no_pairs(layer);
+      const double mean = copied_imbalance(layer, window, i, how);
+      EXPECT_NEAR(by_copies.imbalance[i], mean, 1e-3);
+      EXPECT_EQ(by_copies.moves[i], count_new(old[i], layer));
+      copied += mean - 1;
+    }
+    HomesOptions other = options;
+    other.num_threads = 2;
+    EXPECT_EQ(place(window, 12, 5, old, other).maps.physical_to_logical,
+              by_copies.maps.physical_to_logical);
+    other.max_trials = 5;
+    EXPECT_GE(all_judged(place(window, 12, 5, old, other)), all_judged(by_copies));
+  }
+  EXPECT_LT(copied, 0.5 * split);
+  EXPECT_LE(copied_moves, split_moves);
+}
+
 TEST(PlaceHomes, PackedHomesAreLevel) {
   const Window window{1, 1, 8, {100, 90, 80, 70, 1, 1, 1, 1}};
   const HomesPlacement contiguous = place(window, 4, 2);
@@ -297,6 +414,11 @@ TEST(PlaceHomes, RefusesWhatDoesNotFit) {
   refused("num_replicas", {}, 2, 5);
   refused("max_trials", {.max_trials = -1}, 2, 2);
   refused("min_gain", {.min_gain = -1}, 2, 2);
+  refused("max_seconds", {.max_seconds = -1}, 2, 2);
+  refused("max_seconds", {.max_seconds = std::nan("")}, 2, 2);
+  refused("expert_bytes", {.max_bytes = 5}, 2, 2);
+  refused("dynamic_slots", {.dynamic_slots = 9}, 2, 2);
+  refused("num_domains", {.dynamic_slots = 1, .num_domains = 3}, 2, 2);
   refused("pinned", {.pinned = {{4, 0}}}, 2, 3);
   refused("pinned", {.pinned = {{0, 2}}}, 2, 3);
   refused("pinned", {.pinned = {{0, 0}, {1, 0}, {2, 0}}}, 2, 2);

@@ -67,7 +67,8 @@ PlacementShape shape_of(const SimulateOptions& options, const TraceInfo& trace) 
           .layers = std::move(layers),
           .num_logical = trace.num_logical_experts,
           .num_replicas = options.num_replicas,
-          .controller = controller_of(options)};
+          .controller = controller_of(options),
+          .num_domains = options.copy_domains};
 }
 
 /// The cost of each rank of `placement` [num_ranks], or [1] if all have the same.
@@ -120,11 +121,15 @@ void Player::add_policy(std::size_t index, const std::string& name) {
   const bool by_cost =
       parsed.split == SplitKind::kTime || parsed.split == SplitKind::kDynamicByTime;
   check_argument(!by_cost || options_.cost, "policies", "\"{}\" needs a cost model", name);
-  auto group = std::find_if(groups_.begin(), groups_.end(),
-                            [&](const Group& g) { return g.name == parsed.placement; });
+  PlacementShape shape = shape_;
+  if (parsed.placed_for_slots) shape.dynamic_slots = parsed.dynamic_slots;
+  auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& g) {
+    return g.name == parsed.placement && g.dynamic_slots == shape.dynamic_slots;
+  });
   if (group == groups_.end()) {
-    groups_.push_back(
-        {parsed.placement, parsed.factory(parsed.placement, shape_), {}, {}, {}, false});
+    groups_.push_back({.name = parsed.placement,
+                       .dynamic_slots = shape.dynamic_slots,
+                       .policy = parsed.factory(parsed.placement, shape)});
     group = groups_.end() - 1;
     group->layers.reserve(num_layers_);
     for (std::size_t layer = 0; layer < num_layers_; ++layer) {

@@ -76,6 +76,7 @@ class Player {
   };
   struct Group {  // policies with the same placement
     std::string name;
+    Index dynamic_slots = 0;  // for which it is placed
     std::unique_ptr<PlacementPolicy> policy;
     std::vector<Layer> layers;
     std::vector<std::size_t> members;

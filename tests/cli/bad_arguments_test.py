@@ -119,6 +119,15 @@ class BadArguments(support.CommandTest):
                 ["--max-moves", "--from"],
             ),
             ("--policy homes --num-ranks 2 --redundants 1 --budget -1", ["--budget", "-1"]),
+            (
+                "--policy homes --num-ranks 2 --redundants 1 --max-bytes 1 --expert-bytes 1",
+                ["--max-bytes", "--from"],
+            ),
+            (
+                "--policy homes --num-ranks 2 --redundants 1 --budget-seconds -1",
+                ["--budget-seconds", "-1"],
+            ),
+            ("--num-ranks 2 --redundants 1 --budget-seconds 1", ["--budget-seconds", "homes"]),
             ("--num-ranks 2 --redundants 1 --move-homes", ["--move-homes", "--policy homes"]),
             ("--num-ranks 2 --num-replicas 4 --dead-ranks 2", ["--dead-ranks: 2", "0 to 1"]),
             ("--num-ranks 2 --num-replicas 4 --dead-ranks 0,1", ["--dead-ranks", "every rank"]),

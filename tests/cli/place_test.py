@@ -55,6 +55,16 @@ class Place(support.CommandTest):
                 self.assertEqual(slots[:4], list(range(4 * rank, 4 * rank + 4)))
                 self.assertEqual(len(set(slots)), 6)
             self.assertLessEqual(sum(a != b for a, b in zip(old, new, strict=True)), 2)
+        place = "place --load next.json --policy homes --from p.json"
+        few = self.json_of(f"{place} --max-bytes 3999 --expert-bytes 1000")
+        fetched = [move for move in few["moves"] if move["kind"] != "same_rank"]
+        self.assertEqual(len(fetched), 3)  # of all layers
+        self.assertEqual(
+            self.json_of(f"{place} --budget 0")["physical_to_logical"],
+            self.json_of(f"{place} --budget-seconds 0")["physical_to_logical"],
+        )
+        many = self.json_of(f"{place} --budget 100000")
+        self.assertEqual(self.json_of(f"{place} --budget-seconds 3600"), many)
 
     def test_homes_judge_each_batch_of_a_trace(self):
         trace = ROOT / "data/traces/deepseek-v2-lite.load.jsonl"

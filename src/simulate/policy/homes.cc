@@ -11,6 +11,8 @@ class OnHomes : public PlacementPolicy {
  public:
   OnHomes(const PlacementShape& shape, bool move_homes) : PlacementPolicy(shape) {
     options_.move_homes = move_homes;
+    options_.dynamic_slots = shape.dynamic_slots;
+    options_.num_domains = shape.num_domains;
   }
 
   Placement place(Index, const Past& past) const override {
@@ -42,6 +44,11 @@ void check_homes(const std::string& name, const PlacementShape& shape) {
                  "\"{}\" puts no expert on a rank twice, so {} slots on each of {} ranks are too "
                  "many for {} experts",
                  name, slots, shape.num_ranks, shape.num_logical);
+  check_argument(
+      (slots + shape.dynamic_slots) * shape.num_ranks <= kMaxPhysical, "policies",
+      "\"{}\" and {} dynamic slots on each of {} ranks make {} slots, expected at most {}", name,
+      shape.dynamic_slots, shape.num_ranks, (slots + shape.dynamic_slots) * shape.num_ranks,
+      kMaxPhysical);
 }
 
 std::unique_ptr<PlacementPolicy> make_homes(const std::string& name, const PlacementShape& shape) {

@@ -121,6 +121,7 @@ std::optional<PolicyName> find_dynamic(const std::string& name) {
                  "\"{}\" has {} dynamic slots, expected 1 to {}", name, number, kMaxDynamicSlots);
   found->split = by_time ? SplitKind::kDynamicByTime : SplitKind::kDynamic;
   found->dynamic_slots = number;
+  found->placed_for_slots = found->factory == make_homes;
   return found;
 }
 

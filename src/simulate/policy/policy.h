@@ -22,6 +22,10 @@ struct PlacementShape {
   Index num_replicas = 0;  // all slots of a layer, for policies that replicate; 0: not known,
                            // because num_ranks does not divide num_logical
   ControllerOptions controller = {};  // with the window and the cost of the replay
+  // The dynamic slots of a rank that batches will have, and the domains that copies do not leave.
+  // Only homes are placed for them.
+  Index dynamic_slots = 0;
+  Index num_domains = 1;
 };
 
 /// The past of one layer, from which a placement is made.
@@ -111,7 +115,8 @@ struct PolicyName {
   std::string placement;
   SplitKind split = SplitKind::kEven;
   PlacementFactory factory = nullptr;
-  Index dynamic_slots = 0;  // of a rank; with kDynamic and kDynamicByTime at least 1
+  Index dynamic_slots = 0;        // of a rank; with kDynamic and kDynamicByTime at least 1
+  bool placed_for_slots = false;  // the placement depends on dynamic_slots
 };
 
 /// Throws ArgumentError, which names `policies`, if no policy has this name.
