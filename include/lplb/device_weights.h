@@ -30,7 +30,7 @@ struct DeviceWeightOptions {
   Index slot_sets = 0;
   Index num_sms = 16;     ///< multiprocessors that fetch and reduce_gradients take, 1 to 1024
   Index num_buffers = 4;  ///< of 32 KiB on each of them, 2 to 6; a device may have room for fewer
-  /// How long a call waits for the peers before it reads, and again after that. > 0.
+  /// How long a call waits for the peers before it reads; after that, twice as long. > 0.
   std::chrono::microseconds deadline = std::chrono::seconds(10);
 };
 
@@ -79,8 +79,9 @@ struct DeviceWeightStats {
 /// 1. A call of a rank begins with a word to its peers and ends when all have told it that they
 ///    read no more. Between two calls nobody reads its memory, so its own stream may write there.
 /// 2. A rank reads from a peer only after that peer's word of the same call.
-/// 3. After its deadline a rank leaves a call without the others' words. It notes that before its
-///    kernel ends. A reader looks at that note after it has read: if the source had left, the slot
+/// 3. After its deadline a rank leaves a call without the others' words. It tells them so before
+/// its
+///    kernel ends. A reader looks at that word after it has read: if the source had left, the slot
 ///    counts as empty, whatever is in it.
 /// 4. Dynamic slots are written by their own rank's fetch() only.
 ///

@@ -139,6 +139,9 @@ __device__ inline void store_signal(void* signal, unsigned long long value) {
   asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(signal), "l"(value) : "memory");
 }
 
+/// What this thread has written before comes, for all devices, before what it writes after.
+__device__ inline void fence_system() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
+
 /// Adds 1 to a counter of this device and returns what it was. Whoever comes later sees all that
 /// the earlier ones have written.
 __device__ inline unsigned count_up(unsigned* counter) {

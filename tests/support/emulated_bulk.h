@@ -62,6 +62,7 @@ inline void store_signal(void* signal, unsigned long long value) {
   std::atomic_ref(*static_cast<unsigned long long*>(signal))
       .store(value, std::memory_order_release);
 }
+inline void fence_system() {}
 inline unsigned count_up(unsigned* counter) {
   return std::atomic_ref(*counter).fetch_add(1, std::memory_order_acq_rel);
 }

@@ -17,8 +17,9 @@ struct SharedCall {
 /// One collective call of the ranks, by the blocks of a kernel. Every rank arrives; then it reads
 /// its peers' memory; then it tells that it is done, and waits until all are. So a peer's weights
 /// and gradients are read only between its word kArrived and the end of its kernel. After a
-/// time-out a rank may leave while another still reads. So the reader looks afterwards, by
-/// is_still_here(), whether the peer had left, and if so, uses nothing of what it read.
+/// time-out a rank may leave while another still reads; it tells kLeft first. So the reader looks
+/// afterwards, by is_still_here(), whether the peer had left, and if so, uses nothing of what it
+/// read.
 ///
 /// All threads of each block call arrive(), await(), (reading), end_block(); and if that returns
 /// true, the rest, on the block that was the last one to come there.
@@ -51,11 +52,12 @@ class WeightCall {
     __syncthreads();
   }
 
-  /// Waits for a peer. Returns 0 or why it did not come, and notes that.
+  /// Waits for a peer. Returns 0 or why it may not be read, and notes that.
   __device__ std::uint32_t await(int member, unsigned long long give_up) const {
     if (member == a_.member) return 0;
     std::uint32_t data;
-    return note(poll(member, kArrived, give_up, &data), member);
+    const std::uint32_t why = poll(member, kArrived, give_up, &data);
+    return note(why == 0 && (data & kLeft) != 0 ? kVerdictBehind : why, member);
   }
   /// When a wait for the peers ends that begins now.
   __device__ unsigned long long give_up() const { return device::now_ns() + a_.deadline_ns; }
@@ -81,13 +83,13 @@ class WeightCall {
     return shared_.is_last != 0;
   }
 
-  /// Whether a peer had not left the call when this was called.
+  /// Whether a peer that this rank has waited for had not left the call when it was last read.
+  /// NOTE: this rank's memory is enough. If it has read what a peer wrote after it had left, it
+  /// sees the peer's earlier word, too.
   __device__ bool is_still_here(int member) const {
     if (member == a_.member) return true;
-    const auto* const there =
-        reinterpret_cast<const WeightControl*>(buffer_of(member) + a_.layout.control);
-    const auto left = static_cast<std::uint32_t>(device::load_signal(&there->left));
-    return left != epoch_ && !is_later(left, epoch_);
+    const unsigned long long bits = device::load_signal(a_.own + a_.layout.word(epoch_, member));
+    return static_cast<std::uint32_t>(bits >> 32) == epoch_ && (bits & kLeft) == 0;
   }
 
   /// Adds to the hash of the plan. All threads of the last block call it with their entries.
@@ -104,8 +106,8 @@ class WeightCall {
   /// thread 0: 0 if all ranks have what they need. All threads of the last block call it, after a
   /// barrier.
   __device__ std::uint32_t settle(bool is_well) const {
-    const std::uint32_t hash = shared_.hash << 2;
-    tell((is_well ? kDone : kLacking) | hash);
+    const std::uint32_t hash = shared_.hash << kHashShift;
+    tell(hash | (is_well ? static_cast<std::uint32_t>(kDone) : kLacking | kLeft));
     const unsigned long long until = give_up() + a_.deadline_ns;
     for (int m = static_cast<int>(threadIdx.x); is_well && m < a_.layout.num_members;
          m += static_cast<int>(blockDim.x)) {
@@ -113,17 +115,21 @@ class WeightCall {
       std::uint32_t data = 0;
       std::uint32_t why = poll(m, kDone, until, &data);
       if (why == kKnown) break;
-      if (why == 0 && (data & ~3u) != hash) why = kVerdictMismatched;
-      if (why == 0 && (data & 3u) == kLacking) why = kVerdictFailed;
+      if (why == 0 && data >> kHashShift != hash >> kHashShift) why = kVerdictMismatched;
+      if (why == 0 && (data & kStates) == kLacking) why = kVerdictFailed;
       if (note(why, m) != 0) device::raise_flag(&shared_.is_lost);
     }
     __syncthreads();
+    const bool is_lost = !is_well || device::is_raised(&shared_.is_lost);
+    if (is_well && is_lost) tell(hash | kDone | kLeft);
+    // NOTE: until the peers can see kLeft, nothing that follows in the stream may change what they
+    // read.
+    if (is_lost) device::fence_system();
     // NOTE: only thread 0 reads it, because leave() clears it while others may still be here.
     return threadIdx.x == 0 ? atomicOr(&control().verdict, 0u) : 0;
   }
 
-  /// Leaves the call. One thread calls it, after all else. NOTE: `left` is told before the kernel
-  /// ends, so before anything that follows in the stream can change what peers read.
+  /// Leaves the call. Thread 0 calls it, after all else.
   __device__ void leave(std::uint32_t verdict) const {
     WeightControl& c = control();
     if (a_.outcome != nullptr) *a_.outcome = static_cast<std::int32_t>(verdict);
@@ -145,7 +151,6 @@ class WeightCall {
     c.blocks_done = 0;
     c.lost = c.verdict = 0;
     c.missing = 0;
-    device::store_signal(&c.left, epoch_);
   }
 
  private:
@@ -169,7 +174,7 @@ class WeightCall {
       const unsigned long long bits = device::load_signal(word);
       const auto epoch = static_cast<std::uint32_t>(bits >> 32);
       *data = static_cast<std::uint32_t>(bits);
-      if (epoch == epoch_ && (*data & 3u) >= state) return 0;
+      if (epoch == epoch_ && (*data & kStates) >= state) return 0;
       if (is_later(epoch, epoch_)) return kVerdictBehind;
       if (device::is_raised(&shared_.is_lost)) return kKnown;
       if (device::now_ns() > until) return kVerdictTimedOut;

@@ -206,7 +206,7 @@ class Fetch {
     if (slot < a_.layout.dynamic_slots) {
       is_lost = !close_slot(slot);
     } else if (slot >= device::kWarpSize) {
-      save_plan();  // while the others wait for what their sources noted
+      save_plan();
     }
     const bool is_well = __syncthreads_or(is_lost ? 1 : 0) == 0;
     const std::uint32_t verdict = call_.settle(is_well);

@@ -14,8 +14,8 @@
 //   | held [sets, S] | plans [sets] | member_of [ranks] | placements [layers, ranks * M]
 //   | weights of main and dynamic slots | gradients of dynamic slots
 //
-// Peers write the words, and read versions, control.left, weights of main slots and gradients of
-// dynamic slots. All else is the rank's own.
+// Peers write the words, and read versions, weights of main slots and gradients of dynamic slots.
+// All else is the rank's own.
 namespace lplb::exchange {
 
 inline constexpr int kMaxTensors = 8;    // of an expert; its gradient tensors, too
@@ -30,17 +30,19 @@ inline constexpr std::uint32_t kVerdictFailed = 8;
 inline constexpr std::uint32_t kVerdictRefused = 16;
 
 /// What a rank tells its peers in a call. A word has the call's number as its epoch; its data is
-/// the state, and above two bits a hash of the plan.
+/// the state, kLeft or not, and above three bits a hash of the plan.
 enum WeightState : std::uint32_t {
   kArrived = 1,  ///< my weights and gradients may be read
   kDone = 2,     ///< I have read what I need
   kLacking = 3,  ///< I read no more, but lack something
 };
+inline constexpr std::uint32_t kStates = 3;  ///< the bits of the state
+inline constexpr std::uint32_t kLeft = 4;    ///< I have left the call without the others' words
+inline constexpr int kHashShift = 3;
 
-/// The state of this rank. Peers read `left` only.
+/// The state of this rank. Peers do not access it.
 struct WeightControl {
-  unsigned long long left;    ///< the number of the last call that this rank has left
-  std::uint32_t epoch;        ///< the same, for the rank's own kernels
+  std::uint32_t epoch;        ///< of the last call that this rank has left
   unsigned blocks_done;       ///< of the call that runs
   std::uint32_t lost;         ///< the same: a bit for each dynamic slot; or 1
   std::uint32_t verdict;      ///< the same: why

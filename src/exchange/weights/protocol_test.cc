@@ -27,7 +27,7 @@ struct Protocol {
   bool waits_to_read = true;    ///< a rank reads only after the source's word of the call
   bool waits_for_all = true;    ///< a rank leaves a call only when all have read, or time is over
   bool looks_back = true;       ///< after it has read, a rank looks whether the source had left
-  bool notes_in_time = true;    ///< a rank notes that it left before it changes what it has
+  bool tells_in_time = true;    ///< a rank tells that it left before it changes what it has
   bool tells_truth = true;      ///< a rank that lacks its copy tells so
   bool forgets = true;          ///< a slot whose copy was lost counts as empty
   bool raises_versions = true;  ///< a change has a new version
@@ -48,7 +48,7 @@ struct Rank {
   std::int8_t changes = 0;                 // parts that it has changed since the last call
   std::int8_t part[2] = {};                // what it has: the number of the change that wrote it
   std::int8_t version = 0;                 // of that
-  std::int8_t left = 0;                    // the note: the last call that it has left
+  std::int8_t left = 0;                    // the last call that it has told to have left
   std::int8_t reads = 0;                   // parts that it has read in this call
   std::int8_t brings = 0;                  // the version that it reads
   std::int8_t slot[2] = {kEmpty, kEmpty};  // what is in its dynamic slot
@@ -195,6 +195,7 @@ class Search {
       visit(next);
       return;
     }
+    // NOTE: no delay here: who has read a change sees the word that came before it.
     if (protocol_.looks_back && from.left >= r.call) return lose(s, me);
     // This rank now says that its slot holds what the plan says.
     if (r.slot[0] != r.slot[1]) problems_.insert("half-copied");
@@ -256,7 +257,7 @@ class Search {
 
   void leave(State& next, int me) {
     Rank& r = next.rank[me];
-    if (protocol_.notes_in_time) r.left = r.call;
+    if (protocol_.tells_in_time) r.left = r.call;
     ++r.call;
     r.stage = kBetween;
     r.reads = r.brings = r.seen = 0;
@@ -306,7 +307,7 @@ TEST(WeightProtocol, TheSearchFindsWhatIsWrong) {
   EXPECT_THAT(Search({.waits_for_all = false, .looks_back = false}, calm).problems(),
               Contains("not the weights of this call"));
   EXPECT_THAT(Search({.looks_back = false}, late).problems(), Contains("half-copied"));
-  EXPECT_THAT(Search({.notes_in_time = false}, late).problems(), Contains("half-copied"));
+  EXPECT_THAT(Search({.tells_in_time = false}, late).problems(), Contains("half-copied"));
   EXPECT_THAT(Search({.tells_truth = false}, late).problems(), Contains("complete without a copy"));
   EXPECT_THAT(Search({.forgets = false}, late).problems(), Contains("half-copied"));
   EXPECT_THAT(Search({.raises_versions = false}, calm).problems(),
