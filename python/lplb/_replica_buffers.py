@@ -93,7 +93,7 @@ class ReplicaBuffers:
             raise ValueError(f"timeout: is {timeout}, expected more than 0 seconds")
         layers = as_layers(placements, None if not isinstance(placements, Placement) else 1)
         if isinstance(placements, Placement):
-            layers = layers * len(weights)
+            layers = layers * max(len(weights), 1)
         tensors = _device_weights.Tensors(weights, layers, gradients)
         settings = tensors.settings(
             layers,
@@ -103,6 +103,7 @@ class ReplicaBuffers:
             check_int(num_buffers, "num_buffers"),
             float(timeout),
         )
+        settings.buffer_bytes()  # checks the arguments before the ranks meet
         exchange, native = _device_weights.connect(
             read_comm(comm, group),
             transport,

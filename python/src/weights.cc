@@ -135,7 +135,10 @@ void bind_weights(nb::module_& m) {
       .def(nb::init<const std::vector<const Placement*>&, const Sizes&, const Sizes&, bool, Index,
                     Index, Index, Index, double>(),
            "placements"_a, "tensor_bytes"_a, "gradient_sizes"_a, "is_bfloat16"_a, "dynamic_slots"_a,
-           "slot_sets"_a, "num_sms"_a, "num_buffers"_a, "deadline"_a);
+           "slot_sets"_a, "num_sms"_a, "num_buffers"_a, "deadline"_a)
+      .def("buffer_bytes", [](const WeightSettings& s) {
+        return DeviceWeightExchange::buffer_bytes(s.layers, s.layout, s.options);
+      });
   nb::class_<DeviceWeights>(m, "DeviceWeights")
       .def_static("connect", &DeviceWeights::connect, "settings"_a, "rank"_a, "num_members"_a,
                   "gather"_a, "transport"_a, "nccl_comm"_a)

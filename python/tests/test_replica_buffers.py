@@ -55,6 +55,35 @@ def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None
         lplb.ReplicaBuffers(given.pop("weights"), given.pop("placements"), **given)
 
 
+@pytest.mark.skipif(not lplb.cuda_info()["compiled"], reason="no CUDA in this build")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gradient_sizes": [6]}, "gradient_sizes: has 6, expected a multiple of 4"),
+        ({"dynamic_slots": 9}, "dynamic_slots: 9 is not between 1 and 8"),
+        ({"slot_sets": 2}, "slot_sets: 2 is not between 0 and 1"),
+        ({"num_sms": 0}, "num_sms: 0 is not between 1 and 1024"),
+        ({"num_buffers": 7}, "num_buffers: 7 is not between 2 and 6"),
+    ],
+)
+def test_wrong_sizes_are_named(change: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {
+        "placements": [placement()],
+        "tensor_bytes": [100],
+        "gradient_sizes": [8],
+        "is_bfloat16": False,
+        "dynamic_slots": 1,
+        "slot_sets": 0,
+        "num_sms": 8,
+        "num_buffers": 4,
+        "deadline": 1.0,
+    }
+    # The weights of 5 slots of 112 bytes, and gradients of one.
+    assert lplb._lplb.WeightSettings(**given).buffer_bytes() > 5 * 112 + 32
+    with pytest.raises(ValueError, match=message):
+        lplb._lplb.WeightSettings(**{**given, **change}).buffer_bytes()
+
+
 def test_tensors_share_the_memory_of_their_slots() -> None:
     from lplb._device_weights import view
 
