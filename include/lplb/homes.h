@@ -31,13 +31,14 @@ struct HomesOptions {
   /// With old placements: the experts of all layers together that are new on their rank have at
   /// most that many bytes. < 0: no limit. It goes to the layers where it lowers the sum of
   /// HomesPlacement::judged most. A larger limit never gives a larger sum. As with max_moves, slots
-  /// that have to be filled are filled.
+  /// that have to be filled are filled. Each layer is searched several times, with limits of 1, 2,
+  /// 3, 4, 6, 8, 12 moves and so on; each search may take max_trials.
   std::int64_t max_bytes = -1;
   std::int64_t expert_bytes = 0;  ///< of an expert's weights in one layer; >= 1 with max_bytes
   /// The search ends after that many seconds, >= 0, shared among the layers, even if trials are
-  /// left. It then depends on the machine and on what else runs how far each layer came, so the
-  /// result cannot be repeated, except that of a layer alone, with HomesPlacement::trials as
-  /// max_trials.
+  /// left. How far each layer comes then depends on the machine and on what else runs, so the
+  /// result cannot be repeated. For a layer alone, without max_bytes, it is that of as many
+  /// max_trials as HomesPlacement::trials says.
   double max_seconds = std::numeric_limits<double>::infinity();
   /// With old placements: an expert moves only if that lowers the mean imbalance by so much. Finite
   /// and >= 0.
@@ -76,7 +77,7 @@ struct HomesPlacement {
   /// [num_layers]: the mean over the recorded batches alone. With dynamic slots that of replicate()
   std::vector<double> imbalance;
   std::vector<Index> moves;          ///< [num_layers]: slots with an expert new on their rank
-  std::vector<std::int64_t> trials;  ///< [num_layers]: used of the budget
+  std::vector<std::int64_t> trials;  ///< [num_layers]: of all searches of the layer
 };
 
 /// Homes and replica slots, for use with an exact split. Each expert has a home, which stays. The

@@ -41,7 +41,7 @@ class HomesPlacement(NamedTuple):
     moves: NDArray[np.int32]
     """[num_layers]: slots with an expert that is new on their rank."""
     trials: NDArray[np.int64]
-    """[num_layers]: trials that were used."""
+    """[num_layers]: trials of all searches of the layer."""
 
 
 def place_homes(
@@ -91,7 +91,8 @@ def place_homes(
     max_bytes : int, optional
         With `old` and `expert_bytes`: the experts of all layers together that are new on their
         rank have at most that many bytes. They go to the layers where they lower the sum of
-        `judged` most.
+        `judged` most. Each layer is searched several times, with limits of 1, 2, 3, 4, 6, 8, 12
+        moves and so on.
     expert_bytes : int
         The bytes of an expert's weights in one layer.
     max_seconds : float, optional

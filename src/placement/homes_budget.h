@@ -8,15 +8,17 @@
 
 namespace lplb::placement {
 
-/// A step of the search of a layer, with all steps before it, as choose_steps() sees it.
+/// A step of a search of a layer, with all steps of that search before it, as choose_steps() sees
+/// it.
 struct StepChoice {
   std::int64_t moves = 0;  ///< >= 0: of all these steps together
   std::int64_t value = 0;  ///< less is better; 0: that of no step
 };
 
-/// Chooses how many steps of each layer are taken, so that their values sum to the least that
-/// `max_moves` moves in all allow. Of equal sums one with few moves in the last layers is
-/// taken. `layers`: the steps of each layer, in order. Returns a number of steps for each layer.
+/// Chooses a step of each layer, or none, so that the values sum to the least that `max_moves`
+/// moves in all allow. Of equal sums one with few moves in the last layers is taken. `layers`: what
+/// there is for each layer to choose from. Returns for each layer the number of the step plus 1, or
+/// 0 for none.
 ///
 /// Dynamic programming over layers and moves: O(steps of all layers * max_moves). More steps or
 /// moves never give a larger sum.

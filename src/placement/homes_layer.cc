@@ -16,6 +16,11 @@ constexpr double kLeastGain = 5e-5;
 /// The move of a home must gain so many times as much as that of a replica.
 constexpr double kHomePrice = 3;
 
+/// The next limit of moves: 1, 2, 3, 4, 6, 8, 12 and so on.
+std::int64_t next_limit(std::int64_t moves) {
+  return moves < 4 ? moves + 1 : moves % 3 == 0 ? moves / 3 * 4 : moves / 2 * 3;
+}
+
 /// The judge's value of a perfect placement.
 double perfect(const HomesShape& shape, std::int64_t weight) {
   std::int64_t speed = 0;
@@ -53,7 +58,7 @@ FoundSteps LayerPlacer::search(const std::vector<std::span<const double>>& batch
   const auto gain_of = [best](double gain) {
     return static_cast<std::int64_t>(std::min(gain, 1e6) * best);
   };
-  const SearchLimits limits{
+  SearchLimits limits{
       .max_trials = options_.max_trials,
       .max_moves = options_.max_moves < 0 ? std::numeric_limits<Index>::max() : options_.max_moves,
       .least_gain = std::max<std::int64_t>(1, gain_of(kLeastGain)),
@@ -61,10 +66,24 @@ FoundSteps LayerPlacer::search(const std::vector<std::span<const double>>& batch
       .home_gain = gain_of(kHomePrice * options_.min_gain),
       .move_homes = options_.move_homes,
       .deadline = deadline};
-  HomesSearch search(shape_, found.start, limits, *judge);
-  trials = search.run();
-  found.moves = search.moves_of_start();
-  found.steps = search.steps();
+  const auto run = [&] {
+    HomesSearch search(shape_, found.start, limits, *judge);
+    trials += search.run();
+    found.moves = search.moves_of_start();
+    found.begin.push_back(found.steps.size());
+    found.steps.insert(found.steps.end(), search.steps().begin(), search.steps().end());
+  };
+  trials = 0;
+  run();
+  if (options_.max_bytes < 0 || found.steps.empty()) return found;
+  // A search that may make few moves makes better use of them than the first steps of one that
+  // may make many.
+  const std::int64_t most = found.steps.back().moves;
+  for (std::int64_t moves = 1; found.moves + moves < most; moves = next_limit(moves)) {
+    limits.max_moves = found.moves + moves;
+    judge->assign(found.start.experts);
+    run();
+  }
   return found;
 }
 
@@ -84,7 +103,9 @@ void LayerPlacer::finish(const FoundSteps& found, std::size_t count, Index layer
   std::copy(found.start.experts.begin(), found.start.experts.end(), experts.begin());
   std::int64_t value = found.value;
   std::int64_t moves = found.moves;
-  for (const SearchStep& step : std::span(found.steps).first(count)) {
+  std::size_t first = 0;  // of the search that the last step is from
+  for (const std::size_t begin : found.begin) first = begin < count ? begin : first;
+  for (const SearchStep& step : std::span(found.steps).subspan(first, count - first)) {
     for (int i = 0; i < step.count; ++i) experts[step.edit[i].slot] = step.edit[i].expert;
     value = step.value;
     moves = step.moves;

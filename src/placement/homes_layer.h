@@ -15,13 +15,15 @@
 
 namespace lplb::placement {
 
-/// What the search of a layer has found.
+/// What the searches of a layer have found: one search, or with a limit of bytes several, which may
+/// make fewer moves.
 struct FoundSteps {
   HomesStart start;
   HomesWindow window;
-  std::vector<SearchStep> steps;
-  std::int64_t value = 0;  ///< of the start, by the judge
-  std::int64_t moves = 0;  ///< of the start: slots with an expert that is new on their rank
+  std::vector<SearchStep> steps;   ///< of one search after another
+  std::vector<std::size_t> begin;  ///< where the steps of each search begin
+  std::int64_t value = 0;          ///< of the start, by the judge
+  std::int64_t moves = 0;          ///< of the start: slots with an expert that is new on their rank
 };
 
 /// Searches layers for place_homes(), and takes the steps that are chosen. Several threads may use
@@ -34,15 +36,15 @@ class LayerPlacer {
               const HomesOptions& options)
       : shape_(shape), live_(live), num_ranks_(num_ranks), options_(options) {}
 
-  /// `old` may be null. `trials`: how many the search took.
+  /// `old` may be null. `trials`: how many the searches took.
   FoundSteps search(const std::vector<std::span<const double>>& batches, const Placement* old,
                     SearchClock::time_point deadline, std::int64_t& trials) const;
 
   /// The steps of `found` as choose_steps() takes them.
   std::vector<StepChoice> choices(const FoundSteps& found) const;
 
-  /// Takes the first `count` steps. Writes the experts [num_slots of live ranks], and item `layer`
-  /// of the result's other figures.
+  /// Takes the first `count` steps, but none of earlier searches. Writes the experts [num_slots of
+  /// live ranks], and item `layer` of the result's other figures.
   void finish(const FoundSteps& found, std::size_t count, Index layer, std::span<Index> experts,
               HomesPlacement& result) const;
 
