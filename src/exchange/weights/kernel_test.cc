@@ -169,6 +169,25 @@ TEST_P(EmulatedFetch, ARankThatStaysAwayCostsABatch) {
   EXPECT_EQ(w.control(2).copied, 1u);
 }
 
+// Rank 1 waits for rank 0 and for rank 2. Rank 0 comes, and leaves before rank 2 comes, so that
+// rank 1 reads rank 0's weights when these may have changed.
+TEST_P(EmulatedFetch, ASourceThatLeavesMeanwhileMakesTheSlotEmpty) {
+  EmulatedWeights w(three_ranks(), 1, kTensors, {.dynamic_slots = 2}, 2, GetParam());
+  write_all(w, 1, 1);
+  const CopyPlan plan{{-1, -1, 1, 4, -1, -1}, {-1, -1, 0, 2, -1, -1}};
+  w.run({{0, &plan, 1ns}, {1, &plan}, {2, &plan, {}, 0}});
+  EXPECT_EQ(w.outcome[0], static_cast<int>(kVerdictTimedOut));
+  EXPECT_EQ(w.outcome[1], static_cast<int>(kVerdictBehind));
+  EXPECT_EQ(w.control(1).last_missing, 0);
+  EXPECT_THAT(w.is_held[1], ElementsAre(0, 1, -1, -1, -1, -1, -1, -1));
+  EXPECT_TRUE(holds(w, 1, 0, 0, 1, 1));  // it was read, but does not count
+  EXPECT_NE(w.outcome[2], 0);
+  w.fetch(plan);
+  EXPECT_THAT(w.outcome, Each(0));
+  EXPECT_EQ(w.control(1).copied, 2u);
+  EXPECT_EQ(w.control(1).skipped, 1u);
+}
+
 TEST_P(EmulatedFetch, ARankThatIsTwoCallsLateKnowsAtOnce) {
   EmulatedWeights w(three_ranks(), 1, kTensors, {}, 1, GetParam());
   write_all(w, 1, 1);
@@ -296,6 +315,18 @@ void expect_sums_of_threads(GradientType type, bool by_bulk) {
 TEST_P(EmulatedFetch, GradientsAreThoseOfThreads) {
   expect_sums_of_threads<float>(GradientType::kFloat32, GetParam());
   expect_sums_of_threads<std::uint16_t>(GradientType::kBFloat16, GetParam());
+}
+
+TEST_P(EmulatedFetch, GradientsOfARankThatLeavesMeanwhileDoNotCount) {
+  EmulatedWeights w(three_ranks(), 1, kTensors, {}, 2, GetParam());
+  w.fetch({{2, -1, 2}, {1, -1, 1}});
+  EXPECT_THAT(w.outcome, Each(0));
+  w.run({{0, nullptr, 1ns}, {1, nullptr}, {2, nullptr, {}, 0}});
+  EXPECT_EQ(w.outcome[0], static_cast<int>(kVerdictTimedOut));
+  EXPECT_EQ(w.outcome[1], static_cast<int>(kVerdictBehind));
+  EXPECT_NE(w.outcome[2], 0);
+  w.reduce();
+  EXPECT_THAT(w.outcome, Each(0));
 }
 
 TEST_P(EmulatedFetch, GradientsOfALostFetchAreNotAdded) {

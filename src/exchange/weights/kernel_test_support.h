@@ -101,6 +101,8 @@ class EmulatedWeights {
   struct Part {
     Index member;
     const CopyPlan* plan;
+    std::chrono::nanoseconds own_deadline{};  // 0: `deadline`
+    Index after = -1;  // it begins when this member has told that it has left the call
   };
   void fetch(const CopyPlan& plan, Index layer = 0) {
     std::vector<Part> parts;
@@ -136,9 +138,12 @@ class EmulatedWeights {
           BlockMemory& block = shared[c * blocks + blockIdx.x];
           auto* const tiles = reinterpret_cast<unsigned char*>(block.tiles.data());
           const Index m = parts[c].member;
+          const Part& part = parts[c];
+          while (part.after >= 0 && !has_left(part.after, m)) emulated::yield();
+          const auto ns = part.own_deadline.count() != 0 ? part.own_deadline : deadline;
           exchange::WeightArgs args{buffer(m),
                                     layout,
-                                    static_cast<unsigned long long>(deadline.count()),
+                                    static_cast<unsigned long long>(ns.count()),
                                     m,
                                     ranks[static_cast<std::size_t>(m)],
                                     layer,
@@ -176,6 +181,14 @@ class EmulatedWeights {
   std::vector<std::vector<std::vector<unsigned char>>> main_gradients;  // [members][tensors]
 
  private:
+  /// Whether a member has told another one that it has left a call.
+  bool has_left(Index member, Index other) {
+    const auto in_half = [&](std::uint32_t epoch) {
+      return device::load_signal(buffer(other) + layout.word(epoch, member)) & exchange::kLeft;
+    };
+    return (in_half(0) | in_half(1)) != 0;
+  }
+
   GradientType type_;
   int num_blocks_;
   bool by_bulk_;
