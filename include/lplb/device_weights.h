@@ -93,6 +93,8 @@ struct DeviceWeightStats {
 /// source has changed meanwhile. The next call is complete again if all ranks come in time. A
 /// process that ended does not come back.
 ///
+/// The placements stay as they are; for other ones make another object.
+///
 /// Not thread-safe. Like a PeerGroup, it may be destroyed only when no call of any rank is under
 /// way: wait for the device, a barrier of the ranks, disconnect(), another barrier, the destructor.
 class LPLB_API DeviceWeightExchange {
