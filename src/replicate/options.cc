@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "replicate/options.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/check.h"
+#include "replicate/device/layout.h"
 
 namespace lplb::replicas {
 namespace {
@@ -38,6 +40,24 @@ void check_options(const Placement& placement, const ReplicateOptions& options) 
                  "num_domains", "{} does not divide num_ranks ({})", options.num_domains,
                  placement.num_ranks);
   check_cost(options.cost);
+}
+
+void check_for_device(const Placement& placement, const ReplicateOptions& options) {
+  check_argument(placement.num_ranks <= kMaxCopyRanks, "placement",
+                 "has {} ranks, expected at most {} for copies on the device", placement.num_ranks,
+                 kMaxCopyRanks);
+  check_argument(options.num_domains == 1, "num_domains",
+                 "is {}, expected 1 for copies on the device", options.num_domains);
+  check_argument(options.cost.us_per_token == 0, "cost.us_per_token",
+                 "is {}, expected 0 for copies on the device", options.cost.us_per_token);
+}
+
+void check_speeds(const Placement& placement) {
+  for (Index g = 1; g < placement.num_ranks; ++g) {
+    check_argument(placement.speed(g) == placement.speed(0), "rank_speed",
+                   "rank {} has speed {}, expected that of rank 0 ({}) for copies on the device", g,
+                   placement.speed(g), placement.speed(0));
+  }
 }
 
 }  // namespace lplb::replicas

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "lplb/device_replicator.h"
+#include "lplb/replicate.h"
 #include "replicate/device/layout.h"
 
 namespace lplb::replicas {
@@ -21,8 +22,7 @@ struct alignas(16) CopyScalars {
       low[kMostAttempts];         ///< of each warp: the sum of its loads, in two parts
   int negative[kMostAttempts];    ///< not 0: a load is
   unsigned long long slot_bound;  ///< the best level, and the number of ranks it is for
-  int changed, split_max, num_colours, most_places;
-  int max_sent, max_received;
+  int changed, split_max;
 };
 
 /// The arguments of the kernel. Pointers are to device memory; outputs may be null.
@@ -37,5 +37,14 @@ struct CopyArgs {
   int target_millionths;  ///< at least a million
   int most_steps;         ///< of the exact split: solvers::device_steps()
 };
+
+inline CopySizes copy_sizes(const Placement& placement, Index dynamic_slots) {
+  return {placement.num_ranks, placement.num_logical_experts, placement.slots_per_rank(),
+          dynamic_slots};
+}
+/// The arguments but for the pointers. `tables`: those of copy_sizes(). A block may have
+/// `most_bytes`, but copies take CopyLayout::bytes of it.
+CopyArgs copy_args(const Placement& placement, const ReplicateOptions& options,
+                   const CopyTables& tables, int most_bytes);
 
 }  // namespace lplb::replicas

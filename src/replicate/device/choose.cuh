@@ -18,26 +18,50 @@ class CopyChoice {
         m_(memory, args.sizes, args.layout),
         thread_(threadIdx.x),
         lane_(thread_ % device::kWarpSize),
-        warp_(thread_ / device::kWarpSize) {}
+        warp_(solvers::uniform(thread_ / device::kWarpSize)) {}
 
+  /// A batch by itself: reads it, plans it and writes the results.
   __device__ void run() {
+    bring_image();
     if (!read_batch()) {
       refuse();
       return;
     }
+    write(plan([](int, int) {}));
+  }
+
+  /// Starts to copy the image.
+  __device__ void bring_image() const {
+    unsigned char* const to = shared_memory(memory_) + args_.layout.offset;
+#pragma unroll 1
+    for (int i = 16 * thread_; i < args_.layout.image_bytes; i += 16 * kCopyThreads) {
+      device::copy_16(to + i, args_.image + i);
+    }
+  }
+
+  __device__ const CopyMemory& memory() const { return m_; }
+
+  /// Plans what is in `want`, whose sum is at most 2^31 - 1; the arrays hold what the plan takes.
+  /// Needs the image and `want`, and a barrier after them. While one warp makes the first attempt,
+  /// the others call in_parallel(worker, num_workers). Ends in a barrier.
+  template <class Work>
+  __device__ CopyPlan plan(Work in_parallel) {
+    m_.open();
     if (m_.replicated) {
       split_main_slots<kWords>(args_, memory_);
     } else {
       give_to_homes();
     }
+    m_.clear_plan(thread_, kCopyThreads);
+    for_each(m_.sizes.num_ranks, [&](int g) { m_.sent[g] = 0; });
     measure_ranks();
-    const CopyPlan plan = choose();
+    const CopyPlan plan = choose(in_parallel);
     if (m_.replicated) {
       choose_sources<kWords>(args_, memory_);
     } else {
       send_from_homes();
     }
-    write(plan);
+    return plan;
   }
 
  private:
@@ -47,12 +71,9 @@ class CopyChoice {
     for (int i = thread_; i < count; i += kCopyThreads) body(i);
   }
 
-  /// Brings the image and the loads. Returns false if the batch must be refused. Ends in a barrier.
+  /// Reads the loads, and waits for the image. Returns false if the batch must be refused. Ends in
+  /// a barrier.
   __device__ bool read_batch() {
-#pragma unroll 1
-    for (int i = 16 * thread_; i < args_.layout.image_bytes; i += 16 * kCopyThreads) {
-      device::copy_16(memory_ + i, args_.image + i);
-    }
     int high = 0;
     int low = 0;
     bool is_negative = false;
@@ -63,7 +84,6 @@ class CopyChoice {
       high += load >> 16;
       low += load & 0xFFFF;
     });
-    for_each(m_.sizes.num_ranks, [&](int g) { m_.sent[g] = 0; });
     // NOTE: the sum in two parts, neither of which can overflow.
     high = __reduce_add_sync(~0u, high);
     low = __reduce_add_sync(~0u, low);
@@ -75,14 +95,11 @@ class CopyChoice {
     }
     device::wait_for_copies();
     __syncthreads();
-    m_.open();
     const bool counts = lane_ < kCopyThreads / device::kWarpSize;
     high = __reduce_add_sync(~0u, counts ? m_.scalars->high[lane_] : 0);
     low = __reduce_add_sync(~0u, counts ? m_.scalars->low[lane_] : 0);
     is_negative = __any_sync(~0u, counts && m_.scalars->negative[lane_] != 0);
-    const long long total = (static_cast<long long>(high) << 16) + low;
-    total_ = static_cast<int>(total);
-    return !is_negative && total <= 0x7FFFFFFF;
+    return !is_negative && (static_cast<long long>(high) << 16) + low <= 0x7FFFFFFF;
   }
 
   __device__ void refuse() const {
@@ -104,65 +121,79 @@ class CopyChoice {
     }
   }
 
-  /// Without replicated experts, each slot has all tokens of its expert. NOTE: measure_ranks()
-  /// needs no barrier before it, because the same thread reads them.
+  /// Without replicated experts, each slot has all tokens of its expert. Ends in a barrier.
   __device__ void give_to_homes() {
-    for_ranks([&](int, int slot) {
+    for_each(m_.sizes.num_main(), [&](int slot) {
       const int e = m_.slot_expert[slot];
       m_.slot_tokens[slot] = e == kNoExpert ? 0 : m_.want[e];
     });
+    __syncthreads();
   }
 
-  /// Calls body(rank, slot) for the main slots; a warp has the slots of a rank.
-  template <class Body>
-  __device__ void for_ranks(Body body) const {
-#pragma unroll 1
-    for (int g = warp_; g < m_.sizes.num_ranks; g += kMostAttempts) {
-#pragma unroll 1
-      for (int i = lane_; i < m_.sizes.main_slots; i += device::kWarpSize) {
-        body(g, g * m_.sizes.main_slots + i);
-      }
-    }
-  }
-
-  /// Finds the load and the heaviest slot of each rank, a warp for each. Ends in a barrier.
+  /// Finds the load and the heaviest slot of each rank: one thread for a rank with few slots,
+  /// otherwise a warp. Ends in a barrier.
   __device__ void measure_ranks() {
+    constexpr int kFewSlots = 8;
+    const int slots = m_.sizes.main_slots;
+    if (slots <= kFewSlots) {
+      for_each(m_.sizes.num_ranks, [&](int g) {
+        int sum = 0;
+        int most = -1;
+        int at = 0;
+#pragma unroll 4
+        for (int slot = g * slots; slot < (g + 1) * slots; ++slot) {
+          const int tokens = m_.slot_tokens[slot];
+          sum += tokens;
+          at = tokens > most ? slot : at;
+          most = max(most, tokens);
+        }
+        note_rank(g, sum, most, at);
+      });
+      __syncthreads();
+      return;
+    }
 #pragma unroll 1
     for (int g = warp_; g < m_.sizes.num_ranks; g += kMostAttempts) {
-      const int first = g * m_.sizes.main_slots;
       int sum = 0;
       int most = -1;
       int at = 0x7FFFFFFF;
 #pragma unroll 1
-      for (int i = lane_; i < m_.sizes.main_slots; i += device::kWarpSize) {
-        const int tokens = m_.slot_tokens[first + i];
+      for (int slot = g * slots + lane_; slot < (g + 1) * slots; slot += device::kWarpSize) {
+        const int tokens = m_.slot_tokens[slot];
         sum += tokens;
-        at = tokens > most ? first + i : at;
+        at = tokens > most ? slot : at;
         most = max(most, tokens);
       }
       sum = __reduce_add_sync(~0u, sum);
       const int heaviest = __reduce_max_sync(~0u, most);
       at = __reduce_min_sync(~0u, most == heaviest ? at : 0x7FFFFFFF);
-      if (lane_ != 0) continue;
-      m_.rank_load[g] = sum;
-      m_.heaviest[g] = heaviest;
-      m_.heaviest_slot[g] = at;
+      if (lane_ == 0) note_rank(g, sum, heaviest, at);
     }
     __syncthreads();
   }
 
-  /// The plan; the arrays hold what it takes. Ends in a barrier.
-  __device__ CopyPlan choose() {
-    CopyPlan plan{heaviest_rank(), 0, divide_up(total_, m_.num_live)};
+  __device__ void note_rank(int g, int load, int heaviest, int slot) const {
+    m_.rank_load[g] = load;
+    m_.heaviest[g] = heaviest;
+    m_.heaviest_slot[g] = slot;
+  }
+
+  template <class Work>
+  __device__ CopyPlan choose(Work in_parallel) {
+    const int most = read_ranks();
+    CopyPlan plan{most, 0, divide_up(total_, m_.num_live)};
     const int start = max(target_level(), plan.bound);
+    if (warp_ != 0) in_parallel(thread_ - device::kWarpSize, kCopyThreads - device::kWarpSize);
     if (plan.max <= start) {
-      m_.clear_plan(thread_);
       __syncthreads();
       // Without copies, and above the bound: the target allows it.
       return plan.max > plan.bound ? raise_bound<kWords>(args_, memory_, plan) : plan;
     }
     if (warp_ == 0) {
-      const Attempt first = fill_in_warp<kWords>(args_, memory_, 0, start, -1, true);
+      const Attempt first =
+          m_.replicated
+              ? fill_in_warp<kWords>(args_, memory_, 0, start, -1, true, true)
+              : WarpFill<kWords, false>(m_, args_.min_tokens, 0, true).run(start, -1, true);
       if (lane_ == 0) m_.results[0] = first;
     }
     __syncthreads();
@@ -173,13 +204,18 @@ class CopyChoice {
     return plan;
   }
 
-  __device__ int heaviest_rank() const {
+  /// Finds the tokens of all ranks. Returns those of the heaviest one.
+  __device__ int read_ranks() {
     int most = 0;
+    int sum = 0;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
       const int g = lane_ + device::kWarpSize * w;
-      most = max(most, g < m_.sizes.num_ranks ? m_.rank_load[g] : 0);
+      const int load = g < m_.sizes.num_ranks ? m_.rank_load[g] : 0;
+      most = max(most, load);
+      sum += load;
     }
+    total_ = __reduce_add_sync(~0u, sum);
     return __reduce_max_sync(~0u, most);
   }
 
@@ -213,27 +249,34 @@ class CopyChoice {
       if (out.slot_source != nullptr) out.slot_source[i] = e < 0 ? -1 : m_.source[i];
     });
     const int slots = sizes.main_slots + sizes.dynamic_slots;
-#pragma unroll 1
-    for (int g = warp_; g < sizes.num_ranks; g += kMostAttempts) {
-      int sum = 0;
-#pragma unroll 1
-      for (int i = lane_; i < slots; i += device::kWarpSize) {
-        const int tokens = i < sizes.main_slots
-                               ? m_.plan_main[g * sizes.main_slots + i]
-                               : m_.plan_dynamic[g * sizes.dynamic_slots + i - sizes.main_slots];
-        sum += tokens;
-        if (out.physical_load != nullptr) out.physical_load[g * slots + i] = tokens;
-      }
-      sum = __reduce_add_sync(~0u, sum);
-      if (lane_ != 0) continue;
-      if (out.rank_load != nullptr) out.rank_load[g] = sum;
-      if (out.in_proof != nullptr) {
-        const bool proves =
-            m_.is_alive(g) && (plan.outside == 0 || m_.order_of_rank[g] >= plan.outside);
-        out.in_proof[g] = proves ? 1 : 0;
-      }
+    for_each(out.physical_load != nullptr ? sizes.num_ranks * slots : 0, [&](int p) {
+      const int g = p / slots;
+      const int i = p - g * slots;
+      out.physical_load[p] = i < sizes.main_slots
+                                 ? m_.plan_main[g * sizes.main_slots + i]
+                                 : m_.plan_dynamic[g * sizes.dynamic_slots + i - sizes.main_slots];
+    });
+    if (out.rank_load != nullptr || out.in_proof != nullptr) {
+      for_each(sizes.num_ranks, [&](int g) { write_rank(g, plan.outside); });
     }
     if (warp_ == 0 && out.summary != nullptr) summarize(plan);
+  }
+
+  __device__ void write_rank(int g, int outside) const {
+    const ReplicationOutputs& out = args_.out;
+    if (out.rank_load != nullptr) {
+      int sum = 0;
+      for (int i = 0; i < m_.sizes.main_slots; ++i) {
+        sum += m_.plan_main[g * m_.sizes.main_slots + i];
+      }
+      for (int i = 0; i < m_.sizes.dynamic_slots; ++i) {
+        sum += m_.plan_dynamic[g * m_.sizes.dynamic_slots + i];
+      }
+      out.rank_load[g] = sum;
+    }
+    if (out.in_proof == nullptr) return;
+    const bool proves = m_.is_alive(g) && (outside == 0 || m_.order_of_rank[g] >= outside);
+    out.in_proof[g] = proves ? 1 : 0;
   }
 
   __device__ void summarize(const CopyPlan& plan) const {
@@ -266,7 +309,7 @@ class CopyChoice {
   CopyMemory m_;
   const int thread_;
   const int lane_;
-  const int warp_;
+  const int warp_;  // NOTE: known to be uniform, so that no vote of a warp is preceded by a check
   int total_ = 0;
 };
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstring>
 
 #include "support/emulated_block.h"
@@ -33,17 +32,15 @@ class Emulator {
  public:
   Emulator(const Placement& placement, const ReplicateOptions& options,
            int most_bytes = kSharedBytes)
-      : sizes_{placement.num_ranks, placement.num_logical_experts, placement.slots_per_rank(),
-               options.dynamic_slots},
-        tables_(make_copy_tables(sizes_)),
-        layout_(lay_out_copies(sizes_, tables_, most_bytes)),
-        min_tokens_(static_cast<int>(options.min_tokens)),
-        target_(static_cast<int>(std::llround(options.target * 1e6))) {
-    write_copy_image(placement, sizes_, layout_, image_);
-    memory_.resize(static_cast<std::size_t>(layout_.bytes) / sizeof(uint4) + 1);
+      : args_(copy_args(placement, options,
+                        make_copy_tables(copy_sizes(placement, options.dynamic_slots)),
+                        most_bytes)) {
+    write_copy_image(placement, args_.sizes, args_.layout, image_);
+    args_.image = image_.data();
+    memory_.resize(static_cast<std::size_t>(args_.layout.bytes) / sizeof(uint4) + 1);
   }
 
-  const CopyLayout& layout() const { return layout_; }
+  const CopyLayout& layout() const { return args_.layout; }
 
   struct Result {
     std::vector<std::int32_t> slot_expert, slot_source, physical_load, rank_load, in_proof;
@@ -52,35 +49,29 @@ class Emulator {
 
   Result run(const std::vector<Load>& load) {
     const std::vector<std::int32_t> narrow(load.begin(), load.end());
-    const auto ranks = static_cast<std::size_t>(sizes_.num_ranks);
-    const auto dynamic = static_cast<std::size_t>(sizes_.num_dynamic());
+    const auto ranks = static_cast<std::size_t>(args_.sizes.num_ranks);
+    const auto dynamic = static_cast<std::size_t>(args_.sizes.num_dynamic());
     constexpr std::int32_t kJunk = 0x5A5A5A5A;
-    Result r{
-        std::vector<std::int32_t>(dynamic, kJunk),
-        std::vector<std::int32_t>(dynamic, kJunk),
-        std::vector<std::int32_t>(dynamic + static_cast<std::size_t>(sizes_.num_main()), kJunk),
-        std::vector<std::int32_t>(ranks, kJunk),
-        std::vector<std::int32_t>(ranks, kJunk),
-        {}};
-    const CopyArgs args{sizes_,
-                        layout_,
-                        tables_,
-                        image_.data(),
-                        narrow.data(),
-                        {.slot_expert = r.slot_expert.data(),
-                         .slot_source = r.slot_source.data(),
-                         .physical_load = r.physical_load.data(),
-                         .rank_load = r.rank_load.data(),
-                         .in_proof = r.in_proof.data(),
-                         .summary = &r.summary},
-                        min_tokens_,
-                        target_,
-                        solvers::device_steps(sizes_.num_ranks, -1)};
+    Result r{std::vector<std::int32_t>(dynamic, kJunk),
+             std::vector<std::int32_t>(dynamic, kJunk),
+             std::vector<std::int32_t>(dynamic + static_cast<std::size_t>(args_.sizes.num_main()),
+                                       kJunk),
+             std::vector<std::int32_t>(ranks, kJunk),
+             std::vector<std::int32_t>(ranks, kJunk),
+             {}};
+    CopyArgs args = args_;
+    args.load = narrow.data();
+    args.out = {.slot_expert = r.slot_expert.data(),
+                .slot_source = r.slot_source.data(),
+                .physical_load = r.physical_load.data(),
+                .rank_load = r.rank_load.data(),
+                .in_proof = r.in_proof.data(),
+                .summary = &r.summary};
     // NOTE: the memory holds junk, because a kernel's memory does.
     std::memset(static_cast<void*>(memory_.data()), 0x5A, memory_.size() * sizeof(uint4));
     auto* const memory = reinterpret_cast<unsigned char*>(memory_.data());
     emulated::run_block(kCopyThreads, [&] {
-      switch (sizes_.rank_words()) {
+      switch (args_.sizes.rank_words()) {
         case 1:
           return CopyChoice<1>(args, memory).run();
         case 2:
@@ -93,11 +84,7 @@ class Emulator {
   }
 
  private:
-  CopySizes sizes_;
-  CopyTables tables_;
-  CopyLayout layout_;
-  int min_tokens_;
-  int target_;
+  CopyArgs args_;
   std::vector<unsigned char> image_;
   std::vector<uint4> memory_;
 };

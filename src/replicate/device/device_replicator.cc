@@ -2,9 +2,7 @@
 #include "lplb/device_replicator.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <limits>
 #include <vector>
 
 #include "core/check.h"
@@ -14,32 +12,6 @@
 #include "replicate/options.h"
 
 namespace lplb {
-namespace {
-
-constexpr double kMillion = 1e6;
-
-/// What Replicator takes, and the device does not.
-void check_for_device(const Placement& placement, const ReplicateOptions& options) {
-  check_argument(placement.num_ranks <= replicas::kMaxCopyRanks, "placement",
-                 "has {} ranks, expected at most {} for copies on the device", placement.num_ranks,
-                 replicas::kMaxCopyRanks);
-  check_argument(options.num_domains == 1, "num_domains",
-                 "is {}, expected 1 for copies on the device", options.num_domains);
-  check_argument(options.cost.us_per_token == 0, "cost.us_per_token",
-                 "is {}, expected 0 for copies on the device", options.cost.us_per_token);
-}
-
-void check_speeds(const Placement& placement) {
-  const std::vector<double>& speed = placement.rank_speed;
-  const auto other =
-      std::find_if(speed.begin(), speed.end(), [&](double s) { return s != speed[0]; });
-  check_argument(other == speed.end(), "rank_speed",
-                 "of rank {} is {}, expected {} as of rank 0 for copies on the device",
-                 other - speed.begin(), other == speed.end() ? 0 : *other,
-                 speed.empty() ? 1 : speed[0]);
-}
-
-}  // namespace
 
 struct DeviceReplicator::State {
   State(const Placement& placement, const ReplicateOptions& options);
@@ -55,19 +27,11 @@ struct DeviceReplicator::State {
 };
 
 DeviceReplicator::State::State(const Placement& placement, const ReplicateOptions& options)
-    : args{.sizes = {placement.num_ranks, placement.num_logical_experts, placement.slots_per_rank(),
-                     options.dynamic_slots},
-           .layout = {},
-           .tables = replicas::copy_tables(args.sizes),
-           .image = nullptr,
-           .load = nullptr,
-           .out = {},
-           .min_tokens = static_cast<int>(
-               std::min<Load>(options.min_tokens, std::numeric_limits<int>::max())),
-           .target_millionths = static_cast<int>(std::llround(options.target * kMillion)),
-           .most_steps = solvers::device_steps(placement.num_ranks, -1)} {
+    : args(replicas::copy_args(
+          placement, options,
+          replicas::copy_tables(replicas::copy_sizes(placement, options.dynamic_slots)),
+          replicas::most_copy_bytes())) {
   const int most = replicas::most_copy_bytes();
-  args.layout = replicas::lay_out_copies(args.sizes, args.tables, most);
   check_argument(args.layout.bytes <= most, "placement",
                  "of {} slots and {} dynamic ones needs {} bytes of shared memory, expected at "
                  "most {}",
@@ -94,8 +58,8 @@ void DeviceReplicator::State::put(const Placement& placement, cudaStream_t strea
 DeviceReplicator::DeviceReplicator(const Placement& placement, const ReplicateOptions& options) {
   check_maps(placement, "placement");
   replicas::check_options(placement, options);
-  check_for_device(placement, options);
-  check_speeds(placement);
+  replicas::check_for_device(placement, options);
+  replicas::check_speeds(placement);
   device::require();
   state_ = std::make_unique<State>(placement, options);
 }
@@ -130,7 +94,7 @@ void DeviceReplicator::update_placement(StreamHandle stream, const Placement& pl
                  "has {} ranks, {} logical experts and {} slots a rank, expected {}, {} and {}",
                  placement.num_ranks, placement.num_logical_experts, placement.slots_per_rank(),
                  sizes.num_ranks, sizes.num_logical, sizes.main_slots);
-  check_speeds(placement);
+  replicas::check_speeds(placement);
   device::check_no_capture(static_cast<cudaStream_t>(stream), "an update");
   state_->put(placement, static_cast<cudaStream_t>(stream));
 }

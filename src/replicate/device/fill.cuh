@@ -7,46 +7,82 @@
 
 namespace lplb::replicas {
 
-/// Filler::fill() for one warp, step by step: lane i has ranks i, i + 32 and so on, up to kWords of
-/// them. A step takes about 200 cycles, of which most are the warp's votes.
-template <int kWords>
+/// Filler::fill() for one warp, step by step: lane i has ranks i * kWords to i * kWords + kWords
+/// - 1. kReplicated: experts may be in several slots, so a rank may have the expert that it takes.
+///
+/// NOTE: each instruction of a step takes the warp 5 cycles, whatever it does, and a plan has about
+/// as many steps as ranks. So the lanes of the giver and the taker do what concerns their ranks by
+/// themselves, and nobody else is told. A main slot is read and written by one lane only.
+template <int kWords, bool kReplicated>
 class WarpFill {
  public:
-  /// `attempt`: which of the block's attempts this warp makes.
-  __device__ WarpFill(const CopyMemory& memory, int min_tokens, int attempt)
-      : m_(memory), min_tokens_(min_tokens), lane_(threadIdx.x % device::kWarpSize) {
+  /// `attempt`: which of the block's attempts this warp makes. With `keep`, it writes the plan too.
+  __device__ WarpFill(const CopyMemory& memory, int min_tokens, int attempt, bool keep)
+      : m_(memory), min_tokens_(min_tokens), keep_(keep), lane_(threadIdx.x % device::kWarpSize) {
     left_ = m_.left + attempt * ((m_.sizes.num_main() + 3) / 4 * 4);
     held_ = m_.held + attempt * ((m_.sizes.num_dynamic() + 7) / 8 * 8);
+    // Without replicated experts, a main slot takes what it is left with.
+    if (keep && !kReplicated) left_ = m_.plan_main;
+    // NOTE: opaque, so that no step computes them again.
+    own_bit_ = static_cast<unsigned>(device::opaque(1 << lane_));
+    up_to_own_ = static_cast<unsigned>(device::opaque(static_cast<int>((2u << lane_) - 1)));
+    own_left_ = device::hold_address(left_ + lane_);
+    to_tokens_ = device::hold_address(m_.plan_dynamic) - device::hold_address(m_.dynamic_expert);
   }
 
-  /// Fills for `level`. With `keep`, writes the plan, too. All lanes call it, after the ranks are
-  /// measured and synchronised; they all get the result.
-  __device__ Attempt run(int level, int detour, bool keep) {
-    start(level, keep);
+  /// Fills for `level`. `is_clear`: the plan is without copies, so it need not be cleared. All
+  /// lanes call it, after the ranks are measured and synchronised; they all get the result.
+  __device__ Attempt run(int level, int detour, bool is_clear) {
+    start(level, is_clear);
     int copies = 0;
     const int most_steps = m_.sizes.num_ranks + m_.sizes.num_main();
 #pragma unroll 1
     for (int step = 0; step < most_steps; ++step) {
-      int room;
-      int taker = roomiest(-1, room);
-      if (step == detour && taker >= 0) taker = roomiest(taker, room);
-      if (taker < 0) break;
-      const int giver = choose_giver(room);
-      if (giver < 0) break;
-      copies += move(giver, taker, room, keep);
+      // The rank with most room takes.
+      int key = most_room(kNobody);
+      int room = __reduce_max_sync(~0u, key);
+      if (room < min_tokens_) break;
+      unsigned votes = __ballot_sync(~0u, key == room);
+      int to = is_first(votes) ? room_word(room, kNobody) : kNobody;
+      if (step == detour) {
+        const int except = to;
+        key = most_room(except);
+        room = __reduce_max_sync(~0u, key);
+        if (room < min_tokens_) break;
+        votes = __ballot_sync(~0u, key == room);
+        to = is_first(votes) ? room_word(room, except) : kNobody;
+      }
+      // The most overloaded rank whose heaviest slot fills the room gives.
+      key = most_over(room);
+      int top = __reduce_max_sync(~0u, key);
+      int from = over_word(top, room);
+      if (top == 0) {  // there is none: the overloaded rank with the heaviest slot
+        key = most_weight();
+        top = __reduce_max_sync(~0u, key);
+        if (top < min_tokens_) break;
+        from = weight_word(top);
+      }
+      const int giver = first_lane(__ballot_sync(~0u, key == top));
+      copies += move(to, lane_ == giver ? from : kNobody, votes, giver, room);
     }
     int least = 0x7FFFFFFF;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) least = min(least, lives(w) ? room_[w] : 0x7FFFFFFF);
     least = __reduce_min_sync(~0u, least);
+    if (keep_ && !kReplicated) name_experts();
     return {level - least, copies, least >= 0 ? 1 : 0};
   }
 
  private:
-  __device__ bool lives(int w) const { return (live_ >> w & 1) != 0; }
-  __device__ int rank_of(int w) const { return lane_ + device::kWarpSize * w; }
+  static constexpr int kNobody = -1;  // no word of this lane
 
-  __device__ void start(int level, bool keep) {
+  __device__ bool lives(int w) const { return (live_ >> w & 1) != 0; }
+  __device__ int rank_of(int w) const { return lane_ * kWords + w; }
+  __device__ static int first_lane(unsigned votes) { return __ffs(static_cast<int>(votes)) - 1; }
+  /// Whether this lane is the first that votes.
+  __device__ bool is_first(unsigned votes) const { return (votes & up_to_own_) == own_bit_; }
+
+  __device__ void start(int level, bool is_clear) {
     live_ = 0;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
@@ -54,171 +90,211 @@ class WarpFill {
       const bool is_live = g < m_.sizes.num_ranks && m_.is_alive(g);
       live_ |= is_live ? 1u << w : 0;
       room_[w] = is_live ? level - m_.rank_load[g] : 0;
-      free_[w] = is_live ? m_.sizes.dynamic_slots : 0;
+      const int slots = is_live ? m_.sizes.dynamic_slots : 0;
+      next_[w] = device::hold_address(m_.dynamic_expert + (is_live ? g : 0) * slots);
+      end_[w] = next_[w] + 4 * static_cast<unsigned>(slots);
       heaviest_[w] = is_live ? m_.heaviest[g] : -1;
-      slot_[w] = is_live ? m_.heaviest_slot[g] : 0;
+      where_[w] = is_live ? pack(g * m_.sizes.main_slots, m_.heaviest_slot[g]) : 0;
     }
+    if (!is_clear && keep_) m_.clear_plan(lane_, device::kWarpSize);
+    if (!is_clear || kReplicated) {
 #pragma unroll 4
-    for (int slot = lane_; slot < m_.sizes.num_main(); slot += device::kWarpSize) {
-      const int tokens = m_.slot_tokens[slot];
-      left_[slot] = tokens;
-      if (keep) m_.plan_main[slot] = tokens;
-    }
-    if (keep) {
-#pragma unroll 1
-      for (int i = lane_; i < m_.sizes.num_dynamic(); i += device::kWarpSize) {
-        m_.plan_dynamic[i] = 0;
-        m_.dynamic_expert[i] = -1;
+      for (int slot = lane_; slot < m_.sizes.num_main(); slot += device::kWarpSize) {
+        left_[slot] = m_.slot_tokens[slot];
       }
     }
     __syncwarp();
   }
 
-  /// The lowest of the ranks for which is_it(w) holds on their lanes; -1: none.
-  template <class IsIt>
-  __device__ int first_rank(IsIt is_it) const {
-    int first = -1;
-#pragma unroll
-    for (int w = kWords - 1; w >= 0; --w) {
-      const unsigned votes = __ballot_sync(~0u, is_it(w));
-      if (votes != 0) first = device::kWarpSize * w + __ffs(static_cast<int>(votes)) - 1;
-    }
-    return first;
-  }
+  /// Where a rank's main slots begin, and one of them.
+  __device__ static int pack(int first, int slot) { return first << 16 | slot; }
 
-  /// The value of a rank that its lane has.
-  __device__ int value_of(const int (&values)[kWords], int rank) const {
-    int value = values[0];
-#pragma unroll
-    for (int w = 1; w < kWords; ++w) {
-      value = rank / device::kWarpSize == w ? values[w] : value;
-    }
-    return __shfl_sync(~0u, value, rank % device::kWarpSize);
-  }
-
-  /// The rank but `except` with most room and a free slot; -1 if none has room for a copy.
-  __device__ int roomiest(int except, int& room) const {
-    const auto can_take = [&](int w) { return free_[w] > 0 && rank_of(w) != except; };
+  /// The most room of the lane's ranks that have a free slot, but for word `except`.
+  __device__ int most_room(int except) const {
     int most = -1;
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) most = max(most, can_take(w) ? room_[w] : -1);
-    room = __reduce_max_sync(~0u, most);
-    if (room < min_tokens_) return -1;
-    return first_rank([&](int w) { return can_take(w) && room_[w] == room; });
+    for (int w = 0; w < kWords; ++w) {
+      most = max(most, next_[w] != end_[w] && w != except ? room_[w] : -1);
+    }
+    return most;
+  }
+  /// The first word of the lane with that room.
+  __device__ int room_word(int room, int except) const {
+    return first_word(
+        [&](int w) { return next_[w] != end_[w] && w != except && room_[w] == room; });
+  }
+  template <class IsIt>
+  __device__ static int first_word(IsIt is_it) {
+    int word = 0;
+#pragma unroll
+    for (int w = kWords - 1; w >= 0; --w) word = is_it(w) ? w : word;
+    return word;
   }
 
-  /// The most overloaded rank whose heaviest slot fills the room, or else the overloaded rank with
-  /// the heaviest one; -1 if no slot has enough for a copy.
-  __device__ int choose_giver(int room) const {
-    const auto fills = [&](int w) { return room_[w] < 0 && heaviest_[w] >= room; };
-    int over = 0;
+  /// By how much the lane's ranks are overloaded whose heaviest slot fills `room`; 0: none is.
+  __device__ int most_over(int room) const {
+    int most = 0;
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) over = max(over, fills(w) ? -room_[w] : 0);
-    over = __reduce_max_sync(~0u, over);
-    if (over > 0) return first_rank([&](int w) { return fills(w) && room_[w] == -over; });
+    for (int w = 0; w < kWords; ++w) most = max(most, heaviest_[w] >= room ? -room_[w] : 0);
+    return most;
+  }
+  __device__ int over_word(int over, int room) const {
+    return first_word([&](int w) { return -room_[w] == over && heaviest_[w] >= room; });
+  }
+  /// The most tokens of a slot of the lane's overloaded ranks.
+  __device__ int most_weight() const {
     int most = -1;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) most = max(most, room_[w] < 0 ? heaviest_[w] : -1);
-    most = __reduce_max_sync(~0u, most);
-    if (most < min_tokens_) return -1;
-    return first_rank([&](int w) { return room_[w] < 0 && heaviest_[w] == most; });
+    return most;
+  }
+  __device__ int weight_word(int weight) const {
+    return first_word([&](int w) { return room_[w] < 0 && heaviest_[w] == weight; });
   }
 
-  /// Moves what fits of the giver's heaviest slot. Returns how many copies this makes.
-  __device__ int move(int giver, int taker, int room, bool keep) {
-    const int slot = value_of(slot_, giver);
-    const int has = value_of(heaviest_, giver);
+  /// The value of word `w` of this lane, if that is one.
+  template <class T>
+  __device__ static T value_at(const T (&values)[kWords], int w) {
+    T value = values[0];
+#pragma unroll
+    for (int i = 1; i < kWords; ++i) value = w == i ? values[i] : value;
+    return value;
+  }
+
+  /// Moves what fits of the giver's heaviest slot. `to` and `from`: the words of this lane that
+  /// take and give, or kNobody; `takers`: the first lane of these takes. Returns how many copies
+  /// this makes.
+  __device__ int move(int to, int from, unsigned takers, int giver, int room) {
+    const int has = __shfl_sync(~0u, value_at(heaviest_, from), giver);
+    const int where = __shfl_sync(~0u, value_at(where_, from), giver);
+    const int first = where >> 16;
+    const int slot = where & 0xFFFF;
     const int tokens = min(room, has);
-    const int used = m_.sizes.dynamic_slots - value_of(free_, taker);
-    const int holder = m_.replicated ? find(taker, used, m_.slot_expert[slot]) : -1;
-    const bool is_copy = holder < 0;
-    if (lane_ == 0) {
-      left_[slot] = has - tokens;
-      if (is_copy && m_.replicated) {
-        held_[taker * m_.sizes.dynamic_slots + used] = m_.slot_expert[slot];
-      }
-      if (keep) put(slot, taker, is_copy ? m_.sizes.main_slots + used : holder, is_copy, tokens);
+    bool is_copy = true;
+    if constexpr (kReplicated) is_copy = put_replicated(to, first_lane(takers), slot, tokens);
+    if constexpr (!kReplicated) {
+      // name_experts() replaces the slot by its expert.
+      const device::SharedAddress at = value_at(next_, to);
+      const bool notes = keep_ && to >= 0;
+      device::store_shared_if(notes, at, slot);
+      device::store_shared_if(notes, at + to_tokens_, tokens);
     }
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
-      room_[w] += rank_of(w) == giver ? tokens : 0;
-      room_[w] -= rank_of(w) == taker ? tokens : 0;
-      free_[w] -= rank_of(w) == taker && is_copy ? 1 : 0;
+      room_[w] += from == w ? tokens : to == w ? -tokens : 0;
+      next_[w] += to == w && is_copy ? 4 : 0;
     }
-    __syncwarp();
-    find_heaviest(giver);
+    // Find what is the giver's heaviest slot now.
+    int heaviest;
+    int next;
+    if (m_.sizes.main_slots <= device::kWarpSize) {
+      const device::SharedAddress at = own_left_ + 4 * static_cast<unsigned>(first);
+      const bool gives = first + lane_ == slot;
+      device::store_shared_if(gives, at, has - tokens);
+      int left = -1;
+      if (lane_ < m_.sizes.main_slots) left = gives ? has - tokens : device::load_shared(at);
+      heaviest = __reduce_max_sync(~0u, left);
+      next = first_lane(__ballot_sync(~0u, left == heaviest));
+    } else {
+      int most = -1;
+      int at = 0;
+#pragma unroll 1
+      for (int i = lane_; i < m_.sizes.main_slots; i += device::kWarpSize) {
+        const int left = take_off(first + i, slot, has - tokens);
+        at = left > most ? i : at;
+        most = max(most, left);
+      }
+      heaviest = __reduce_max_sync(~0u, most);
+      next = __reduce_min_sync(~0u, most == heaviest ? at : 0x7FFFFFFF);
+    }
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) {
+      heaviest_[w] = from == w ? heaviest : heaviest_[w];
+      where_[w] = from == w ? pack(first, first + next) : where_[w];
+    }
     return is_copy ? 1 : 0;
   }
 
-  /// Finds the slot that has the giver's most tokens now.
-  __device__ void find_heaviest(int giver) {
-    const int first = giver * m_.sizes.main_slots;
-    int most = -1;
-    int at = 0x7FFFFFFF;
+  /// What main slot `at` has left, if `given` has `rest` left now.
+  __device__ int take_off(int at, int given, int rest) const {
+    if (at != given) return left_[at];
+    left_[at] = rest;
+    return rest;
+  }
+
+  /// Replaces the slots that copies come from by their experts.
+  __device__ void name_experts() const {
+    __syncwarp();
 #pragma unroll 1
-    for (int i = lane_; i < m_.sizes.main_slots; i += device::kWarpSize) {
-      const int tokens = left_[first + i];
-      at = tokens > most ? first + i : at;
-      most = max(most, tokens);
-    }
-    const int heaviest = __reduce_max_sync(~0u, most);
-    at = __reduce_min_sync(~0u, most == heaviest ? at : 0x7FFFFFFF);
-#pragma unroll
-    for (int w = 0; w < kWords; ++w) {
-      heaviest_[w] = rank_of(w) == giver ? heaviest : heaviest_[w];
-      slot_[w] = rank_of(w) == giver ? at : slot_[w];
+    for (int i = lane_; i < m_.sizes.num_dynamic(); i += device::kWarpSize) {
+      const int slot = m_.dynamic_expert[i];
+      if (slot >= 0) m_.dynamic_expert[i] = m_.slot_expert[slot];
     }
   }
 
-  /// The first slot of `rank` that has expert `e`, main slots first; -1: none.
-  __device__ int find(int rank, int used, int e) const {
+  /// What move() does if experts are replicated: the tokens go to the slot of the taker that has
+  /// the expert, if there is one. Returns whether a copy is made.
+  __device__ bool put_replicated(int to, int taker, int slot, int tokens) const {
     const int main = m_.sizes.main_slots;
+    const int dynamic = m_.sizes.dynamic_slots;
+    const int e = m_.slot_expert[slot];
+    const int rank = __shfl_sync(~0u, rank_of(max(to, 0)), taker);
+    const auto used_here = static_cast<int>(value_at(next_, to) - value_at(end_, to)) / 4 + dynamic;
+    const int used = __shfl_sync(~0u, used_here, taker);
     int at = 0x7FFFFFFF;
 #pragma unroll 1
     for (int i = lane_; i < main + used; i += device::kWarpSize) {
-      const int here = i < main ? m_.slot_expert[rank * main + i]
-                                : held_[rank * m_.sizes.dynamic_slots + i - main];
+      const int here =
+          i < main ? m_.slot_expert[rank * main + i] : held_[rank * dynamic + i - main];
       if (here == e) at = min(at, i);
     }
-    at = __reduce_min_sync(~0u, at);
-    return at == 0x7FFFFFFF ? -1 : at;
-  }
-
-  /// Notes in the plan that slot `to` of the taker gets tokens.
-  __device__ void put(int from, int taker, int to, bool is_copy, int tokens) const {
-    const int main = m_.sizes.main_slots;
-    atomicAdd(&m_.plan_main[from], -tokens);
-    if (to < main) {
-      atomicAdd(&m_.plan_main[taker * main + to], tokens);
-      return;
+    at = __reduce_min_sync(~0u, at);  // the first one, main slots first
+    const bool is_copy = at == 0x7FFFFFFF;
+    const int target = is_copy ? main + used : at;
+    if (lane_ == 0) {
+      if (is_copy) held_[rank * dynamic + used] = static_cast<std::uint16_t>(e);
+      if (keep_) {
+        atomicAdd(&m_.plan_main[slot], -tokens);
+        const int d = rank * dynamic + target - main;
+        if (is_copy) m_.dynamic_expert[d] = e;
+        atomicAdd(target < main ? &m_.plan_main[rank * main + target] : &m_.plan_dynamic[d],
+                  tokens);
+      }
     }
-    const int at = taker * m_.sizes.dynamic_slots + to - main;
-    if (is_copy) m_.dynamic_expert[at] = m_.slot_expert[from];
-    atomicAdd(&m_.plan_dynamic[at], tokens);
+    __syncwarp();
+    return is_copy;
   }
 
   const CopyMemory& m_;
   const int min_tokens_;
+  const bool keep_;
   const int lane_;
-  int* left_;            // [num_main]: tokens that a slot still has
-  std::uint16_t* held_;  // [num_ranks, S]: the copies, if experts are replicated
+  unsigned own_bit_, up_to_own_;     // of this lane; of the lanes up to this one
+  device::SharedAddress own_left_;   // of what rank 0 has left in the lane's slot
+  device::SharedAddress to_tokens_;  // from dynamic_expert to plan_dynamic
+  int* left_;                        // [num_main]: tokens that a slot still has
+  std::uint16_t* held_;              // [num_ranks, S]: the copies, with kReplicated
 
   // The lane's ranks.
   unsigned live_ = 0;
-  int room_[kWords];      // below the level; negative: above it
-  int free_[kWords];      // dynamic slots
+  int room_[kWords];  // below the level; negative: above it
+  // The first free dynamic slot of the rank, and where its dynamic slots end.
+  device::SharedAddress next_[kWords], end_[kWords];
   int heaviest_[kWords];  // the most tokens that a slot has left
-  int slot_[kWords];      // that slot
+  int where_[kWords];     // pack() of that slot
 };
 
-/// WarpFill::run() as a function of its own. NOTE: as a part of the kernel, the arrays of lanes
-/// with several ranks were in local memory.
+/// WarpFill::run() as a function of its own, for the attempts after the first one.
 template <int kWords>
 __device__ __noinline__ Attempt fill_in_warp(const CopyArgs& args, unsigned char* memory,
-                                             int attempt, int level, int detour, bool keep) {
+                                             int attempt, int level, int detour, bool keep,
+                                             bool is_clear) {
   CopyMemory m(memory, args.sizes, args.layout);
   m.open();
-  return WarpFill<kWords>(m, args.min_tokens, attempt).run(level, detour, keep);
+  if (m.replicated) {
+    return WarpFill<kWords, true>(m, args.min_tokens, attempt, keep).run(level, detour, is_clear);
+  }
+  return WarpFill<kWords, false>(m, args.min_tokens, attempt, keep).run(level, detour, is_clear);
 }
 
 }  // namespace lplb::replicas

@@ -2,7 +2,9 @@
 #include "replicate/device/layout.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "replicate/device/args.h"
 
@@ -51,6 +53,21 @@ CopyLayout lay_out_copies(const CopySizes& sizes, const CopyTables& tables, int 
   layout.held = take(layout.num_attempts, round_up(2 * num_dynamic));
   layout.bytes = std::max(next, with_tables);
   return layout;
+}
+
+CopyArgs copy_args(const Placement& placement, const ReplicateOptions& options,
+                   const CopyTables& tables, int most_bytes) {
+  const CopySizes sizes = copy_sizes(placement, options.dynamic_slots);
+  return {.sizes = sizes,
+          .layout = lay_out_copies(sizes, tables, most_bytes),
+          .tables = tables,
+          .image = nullptr,
+          .load = nullptr,
+          .out = {},
+          .min_tokens =
+              static_cast<int>(std::min<Load>(options.min_tokens, std::numeric_limits<int>::max())),
+          .target_millionths = static_cast<int>(std::llround(options.target * 1e6)),
+          .most_steps = solvers::device_steps(placement.num_ranks, -1)};
 }
 
 void write_copy_image(const Placement& placement, const CopySizes& sizes, const CopyLayout& layout,

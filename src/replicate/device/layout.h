@@ -50,8 +50,9 @@ struct alignas(16) CopyImageHeader {
   std::int32_t unused[2];
 };
 
-/// Offsets in bytes from the start of shared memory, in multiples of 16. The image comes first.
+/// Offsets in bytes, in multiples of 16, from `offset`. The image comes first.
 struct CopyLayout {
+  int offset;       ///< in the block's shared memory; 0 unless another kernel sets it
   int homes;        ///< in the image
   int image_bytes;  ///< of the whole image
   int want;         ///< int [num_logical]: the batch
@@ -92,6 +93,7 @@ struct CopyTables {
   int state;        ///< solvers::BlockState
   int bytes;
 
+  CopyTables() = default;
   CopyTables(const CopySizes& sizes, int state_bytes) {
     int next = 0;
     const auto take = [&next](int count, int size) {

@@ -8,8 +8,9 @@
 
 namespace lplb::replicas {
 
-/// The block's dynamic shared memory, which is what `memory` must be. NOTE: the compiler must see
-/// that it is shared; through a pointer that a function is given, each access would take longer.
+/// The start of the block's dynamic shared memory, which is what `memory` must be. NOTE: the
+/// compiler must see that it is shared; through a pointer that a function is given, each access
+/// would take longer.
 __device__ inline unsigned char* shared_memory([[maybe_unused]] unsigned char* memory) {
 #ifdef __CUDA_ARCH__
   extern __shared__ uint4 block_memory[];
@@ -40,7 +41,7 @@ struct CopyMemory {
 
   __device__ CopyMemory(unsigned char* given, const CopySizes& of_sizes, const CopyLayout& l)
       : sizes(of_sizes) {
-    unsigned char* const memory = shared_memory(given);
+    unsigned char* const memory = shared_memory(given) + l.offset;
     const auto ints = [memory](int offset) { return reinterpret_cast<int*>(memory + offset); };
     header = reinterpret_cast<const CopyImageHeader*>(memory);
     slot_expert = reinterpret_cast<const std::uint16_t*>(memory + sizeof(CopyImageHeader));
@@ -72,12 +73,12 @@ struct CopyMemory {
     replicated = header->replicated != 0;
   }
 
-  /// Writes a plan without copies.
-  __device__ void clear_plan(int thread) const {
+  /// Writes a plan without copies. Called by thread `worker` of `num_workers`.
+  __device__ void clear_plan(int worker, int num_workers) const {
 #pragma unroll 1
-    for (int i = thread; i < sizes.num_main(); i += kCopyThreads) plan_main[i] = slot_tokens[i];
+    for (int i = worker; i < sizes.num_main(); i += num_workers) plan_main[i] = slot_tokens[i];
 #pragma unroll 1
-    for (int i = thread; i < sizes.num_dynamic(); i += kCopyThreads) {
+    for (int i = worker; i < sizes.num_dynamic(); i += num_workers) {
       plan_dynamic[i] = 0;
       dynamic_expert[i] = -1;
     }

@@ -90,7 +90,8 @@ class CopySearch {
   __device__ void attempt(bool takes_part, int level, int detour) {
     __syncthreads();  // all have read the results before
     if (takes_part) {
-      const Attempt result = fill_in_warp<kWords>(args_, memory_, warp_, level, detour, false);
+      const Attempt result =
+          fill_in_warp<kWords>(args_, memory_, warp_, level, detour, false, false);
       if (thread_ % device::kWarpSize == 0) m_.results[warp_] = result;
     }
     __syncthreads();
@@ -167,9 +168,9 @@ class CopySearch {
     if (best_ == kept_) return;
     __syncthreads();
     if (best_.level < 0) {
-      m_.clear_plan(thread_);
+      m_.clear_plan(thread_, kCopyThreads);
     } else if (warp_ == 0) {
-      fill_in_warp<kWords>(args_, memory_, 0, best_.level, best_.detour, true);
+      fill_in_warp<kWords>(args_, memory_, 0, best_.level, best_.detour, true, false);
     }
     __syncthreads();
   }
