@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 
 #include "bench/cuda_bench.h"
@@ -24,9 +25,11 @@ struct PlanShapeCase {
   std::int64_t num_tokens;
   PlanShape launch;
   CudaTarget must, aim, hard_must, hard_aim;
-  bool by_cost = false;  ///< what tokens cost on an H200 (data/cost/h200-dsv3-bf16.json)
+  bool by_cost = false;     ///< what tokens cost on an H200 (data/cost/h200-dsv3-bf16.json)
+  Index dynamic_slots = 0;  ///< then without static replicas
 };
 constexpr CudaTarget kHardMust{12, 18}, kHardAim{9, 13};
+constexpr CudaTarget kMustCopies{15, 0}, kAimCopies{11, 0};
 constexpr PlanShapeCase kPlans[] = {
     {"cube8x2", 4096, PlanShape::kCluster, {10, 0}, {6.5, 0}, {9.5, 12}, {7, 9}},
     {"cube8x2", 4096, PlanShape::kKernels, {10, 0}, {6.5, 0}, {}, {}},
@@ -51,12 +54,18 @@ constexpr PlanShapeCase kPlans[] = {
     {"EP64+64", 8, PlanShape::kCluster, {}, {}, {}, {}, true},
     {"EP64+64", 128, PlanShape::kCluster, {}, {}, {}, {}, true},
     {"EP64+64", 4096, PlanShape::kCluster, {}, {}, {}, {}, true},
+    {"cube8x2", 4096, PlanShape::kCluster, kMustCopies, kAimCopies, kMustCopies, kAimCopies, false,
+     1},
+    {"cube8x2", 128, PlanShape::kCluster, {}, {}, {}, {}, false, 1},
+    {"EP32+32", 4096, PlanShape::kCluster, {}, {}, {}, {}, false, 1},
+    {"EP64+64", 4096, PlanShape::kCluster, {}, {}, {}, {}, false, 1},
 };
 
 PlannerOptions options_of(const PlanShapeCase& shape) {
   PlannerOptions options;
   options.max_tokens = shape.num_tokens;
   options.num_topk = kTopk;
+  options.dynamic_slots = shape.dynamic_slots;
   if (shape.by_cost) {
     options.cost =
         CostModel("us", CostTable{32.2, {128, 256, 384, 512}, {30.6, 43.2, 68.1, 68.1}, 256, 35.2});
@@ -75,12 +84,22 @@ std::vector<std::int32_t> map_on_cpu(const Placement& p, const PlannerOptions& o
   return out;
 }
 
+/// The workload's placement; with dynamic slots its experts in order.
+Placement placement_of(const testing::Workload& workload, const PlanShapeCase& shape) {
+  const Placement& p = workload.placement;
+  if (shape.dynamic_slots == 0) return p;
+  std::vector<Index> homes(static_cast<std::size_t>(p.num_logical_experts));
+  std::iota(homes.begin(), homes.end(), 0);
+  return make_placement(p.num_ranks, p.num_logical_experts, homes);
+}
+
 /// Adds the times of the workload's batches to `times`. Returns the planner's statistics.
 DevicePlannerStats time_workload(const testing::Workload& workload, const PlanShapeCase& shape,
                                  std::vector<double>& times) {
-  const Placement& p = workload.placement;
+  const Placement p = placement_of(workload, shape);
   const PlannerOptions options = options_of(shape);
-  const Singles singles = shape.by_cost ? Singles::kEach : Singles::kSummed;
+  const Singles singles =
+      shape.by_cost || shape.dynamic_slots > 0 ? Singles::kEach : Singles::kSummed;
   DevicePlanner planner(p, 0, options, {.shape = shape.launch});
   GraphTimer timer;
   testing::DeviceVector<std::int32_t> topk, packed, out;
@@ -111,7 +130,7 @@ CudaTiming time_plan(const Case& c, const PlanShapeCase& shape) {
     batches += stats.batches;
     optimal += stats.optimal;
   }
-  const DevicePlanner planner(workloads[0].placement, 0, options_of(shape),
+  const DevicePlanner planner(placement_of(workloads[0], shape), 0, options_of(shape),
                               {.shape = shape.launch});
   CudaTiming timing = summarize(std::move(times));
   timing.note = std::to_string(planner.num_blocks(shape.num_tokens)) + " SMs, " +
@@ -126,8 +145,10 @@ void add_plans(const std::vector<Case>& cases, std::vector<CudaBenchmark>& bench
       // The three kernels solve as the cluster does: their rows need no hard loads.
       if (is_hard(c) && shape.launch == PlanShape::kKernels) continue;
       const std::string launch = shape.launch == PlanShape::kCluster ? "/cluster" : "/kernels";
-      benchmarks.push_back({(shape.by_cost ? "plan-cost/" : "plan/") + c.name + "/" +
-                                std::to_string(shape.num_tokens) + launch,
+      benchmarks.push_back({(shape.by_cost             ? "plan-cost/"
+                             : shape.dynamic_slots > 0 ? "plan-copies/"
+                                                       : "plan/") +
+                                c.name + "/" + std::to_string(shape.num_tokens) + launch,
                             is_hard(c) ? shape.hard_must : shape.must,
                             is_hard(c) ? shape.hard_aim : shape.aim,
                             [c, shape] { return time_plan(c, shape); }});

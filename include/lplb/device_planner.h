@@ -116,6 +116,19 @@ struct DevicePlannerStats {
   double last_imbalance = 1;  ///< as imbalance() of the placement
   double last_max_cost = 0;   ///< with a cost, in its unit: the largest cost of a rank
   double last_cost_lower_bound = 0;
+  std::int64_t copies = 0;  ///< with dynamic slots: of experts, over all batches and ranks
+};
+
+/// What the dynamic slots hold for the last batch, in device memory: [num_ranks, S], the same on
+/// all ranks. Every batch writes it, so kernels that follow it on the stream may read it. Null
+/// without dynamic slots.
+struct DeviceCopies {
+  const std::int32_t* slot_expert = nullptr;  ///< the expert in each slot, -1: unused
+  const std::int32_t* slot_source = nullptr;  ///< the rank that sends it, -1: unused
+  /// 1: the slot is in use and holds another expert than after the batches before, so that its
+  /// weights must come. A slot keeps what it holds while it is not in use; a degraded batch and
+  /// update_placement() empty all slots.
+  const std::int32_t* slot_is_new = nullptr;
 };
 
 /// The fast loop of one rank on the device: count, exchange, solve, map. Results equal those of
@@ -138,7 +151,9 @@ class LPLB_API DevicePlanner {
   /// Throws ArgumentError as Planner does, and if the solver is kIpm, which the plan's kernel does
   /// not have; if speeds differ, max_tokens * num_topk is 2^31 or more, a block of threads cannot
   /// hold the largest placement within the limits, a device option is out of range, or the exchange
-  /// does not fit. Throws CudaError if CUDA cannot be used.
+  /// does not fit. With dynamic slots also as DeviceReplicator does, and with `checks`,
+  /// `keeps_split`, or PlanShape::kKernels: a batch of several blocks needs clusters (compute
+  /// capability 9.0). Throws CudaError if CUDA cannot be used.
   DevicePlanner(const Placement& placement, Index rank, const PlannerOptions& options,
                 const DevicePlannerOptions& device_options = {});
   ~DevicePlanner();
@@ -190,7 +205,8 @@ class LPLB_API DevicePlanner {
 
   /// Puts another placement into force for batches that are enqueued later, and for later replays.
   /// Limits and errors as in Planner::update_placement() and in the constructor. Must not be
-  /// captured. It may wait until the update before the previous one is copied.
+  /// captured. It may wait until the update before the previous one is copied. With dynamic slots
+  /// the placement must have as many slots a rank as the first one.
   void update_placement(StreamHandle stream, const Placement& placement);
 
   /// The status word. Waits for the stream. Throws ArgumentError if the stream is being captured,
@@ -199,6 +215,9 @@ class LPLB_API DevicePlanner {
   /// The status word, without a wait: enqueues a copy of it, unless one is under way, and returns
   /// the newest copy that has arrived; nullopt if none has. Errors as in stats().
   std::optional<DevicePlannerStats> poll_stats(StreamHandle stream);
+
+  /// The addresses of what dynamic slots hold. They stay the same for the planner's life.
+  DeviceCopies copies() const;
 
   const Placement& placement() const;
   /// The layout of a row of DeviceBatch::all_counts, for the placement of the last

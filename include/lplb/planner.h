@@ -35,7 +35,7 @@ struct PlannerOptions {
   /// in S dynamic slots a rank, as replicate() chooses them from the summed counts; then physical
   /// ids are rank * (M + S) + slot, with M main slots, those of the placement. The ranks exchange
   /// the counts of all experts: PackedLayout with Singles::kEach, num_logical integers a rank. It
-  /// excludes `cost`, staleness and a named solver. Planner only: DevicePlanner refuses it.
+  /// excludes `cost`, staleness and a named solver.
   ///
   /// A batch must end alike on all ranks, as it does with InProcessGroup: if some solve it and
   /// another degrades, they send it tokens for copies that it does not fetch.

@@ -24,18 +24,28 @@ void check_dynamic_slots(const PlannerOptions& options) {
                  slots);
 }
 
-namespace {
-
-ReplicateOptions options_of(const PlannerOptions& options) {
+ReplicateOptions copy_options(const PlannerOptions& options) {
   ReplicateOptions how = options.replicate;
   how.dynamic_slots = options.dynamic_slots;
   return how;
 }
 
-}  // namespace
+std::uint64_t fingerprint_of(const ReplicateOptions& options) {
+  const auto bits = [](double value) { return std::bit_cast<std::uint64_t>(value); };
+  const CopyCost& cost = options.cost;
+  std::uint64_t hash = 0;
+  for (const std::uint64_t part :
+       {static_cast<std::uint64_t>(options.dynamic_slots), bits(options.target),
+        static_cast<std::uint64_t>(options.min_tokens),
+        static_cast<std::uint64_t>(options.num_domains), bits(cost.us_per_token),
+        bits(cost.expert_bytes), bits(cost.gigabytes_per_s), bits(cost.hidden_us)}) {
+    hash = mix(hash + part);
+  }
+  return hash;
+}
 
 Copies::Copies(const Placement& placement, const PlannerOptions& options)
-    : how_(options_of(options)), replicator_(placement, how_) {
+    : how_(copy_options(options)), replicator_(placement, how_) {
   const auto ranks = static_cast<std::size_t>(placement.num_ranks);
   const auto slots = ranks * static_cast<std::size_t>(how_.dynamic_slots);
   const auto experts = static_cast<std::size_t>(placement.num_logical_experts);
@@ -99,20 +109,6 @@ void Copies::choose_none() {
   plan_.copies = plan_.max_sent = plan_.max_received = 0;
   std::fill(held_.begin(), held_.end(), -1);
   std::fill(is_new_.begin(), is_new_.end(), 0);
-}
-
-std::uint64_t Copies::fingerprint() const {
-  const auto bits = [](double value) { return std::bit_cast<std::uint64_t>(value); };
-  const CopyCost& cost = how_.cost;
-  std::uint64_t hash = 0;
-  for (const std::uint64_t part :
-       {static_cast<std::uint64_t>(how_.dynamic_slots), bits(how_.target),
-        static_cast<std::uint64_t>(how_.min_tokens), static_cast<std::uint64_t>(how_.num_domains),
-        bits(cost.us_per_token), bits(cost.expert_bytes), bits(cost.gigabytes_per_s),
-        bits(cost.hidden_us)}) {
-    hash = mix(hash + part);
-  }
-  return hash;
 }
 
 }  // namespace lplb::plan

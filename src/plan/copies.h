@@ -13,6 +13,12 @@ namespace lplb::plan {
 /// Throws ArgumentError if the options of dynamic slots are out of range, or do not go with others.
 void check_dynamic_slots(const PlannerOptions& options);
 
+/// How a planner chooses copies.
+ReplicateOptions copy_options(const PlannerOptions& options);
+
+/// A hash of it, for the fingerprint of an exchange, so that ranks which differ find out.
+std::uint64_t fingerprint_of(const ReplicateOptions& options);
+
 /// Copies of experts in dynamic slots, for the batches of a planner with PlannerOptions::
 /// dynamic_slots.
 ///
@@ -41,8 +47,7 @@ class Copies {
   const Replication& replication() const { return plan_; }
   std::span<const char> slot_is_new() const { return is_new_; }
 
-  /// What the options add to the fingerprint of an exchange, so that ranks which differ find out.
-  std::uint64_t fingerprint() const;
+  std::uint64_t fingerprint() const { return fingerprint_of(how_); }
 
  private:
   void take(const Placement& placement);

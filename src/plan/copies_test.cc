@@ -9,11 +9,9 @@
 #include <thread>
 #include <vector>
 
-#include "lplb/device_planner.h"
 #include "lplb/planner.h"
 #include "lplb/replicate.h"
 #include "support/allocations.h"
-#include "support/backends.h"
 #include "support/expect_refused.h"
 #include "support/instances.h"
 #include "support/plan_batches.h"
@@ -418,13 +416,6 @@ TEST(PlannerCopies, SayWhatIsWrong) {
   Planner without(p, 0, options(0), std::make_shared<GivenCounts>(2, 0));
   expect_refused([&] { without.last_copies(); }, "dynamic_slots: is 0, expected at least 1");
   expect_refused([&] { without.slot_is_new(); }, "dynamic_slots: is 0, expected at least 1");
-}
-
-TEST(PlannerCopiesCuda, AreRefused) {
-  LPLB_SKIP_WITHOUT(Backend::kCuda);
-  const Placement p = make_placement(2, 2, std::vector<Index>{0, 1});
-  expect_refused([&] { DevicePlanner(p, 0, options(1)); },
-                 "dynamic_slots: is 1, expected 0: only Planner, on the CPU, has dynamic slots");
 }
 
 }  // namespace

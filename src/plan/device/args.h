@@ -5,6 +5,7 @@
 
 #include "exchange/peer/layout.h"
 #include "plan/device/layout.h"
+#include "replicate/device/args.h"
 
 // What DevicePlanner hands to its kernels.
 namespace lplb::plan {
@@ -22,7 +23,8 @@ struct Status {
   unsigned long long lost;
   unsigned long long check_failures;
   unsigned long long unplanned;
-  int last_outcome;  ///< Outcome
+  unsigned long long copies;  ///< with dynamic slots, over all batches
+  int last_outcome;           ///< Outcome
   int last_optimal;
   int last_max_load;
   int last_bound;
@@ -52,6 +54,14 @@ struct Trace {
   int* state;         ///< [kTraceSize]
 };
 enum TraceState { kTraceDegraded, kTraceMaxLoad, kTraceValidEntries, kTraceSize };
+
+/// What a batch leaves about dynamic slots, in device memory: DevicePlanner::copies().
+struct CopyState {
+  std::int32_t* slot_expert;  ///< [num_ranks, S]
+  std::int32_t* slot_source;
+  std::int32_t* is_new;
+  std::int32_t* held;  ///< [num_ranks, S]: what the last batches put there; -1: nothing
+};
 
 /// One batch: what a launch takes.
 struct Args {
@@ -85,6 +95,9 @@ struct Args {
   int* block_totals;  ///< kKernels: [kMaxBlocks, max_columns + 1]
   Segment* segments;  ///< kKernels: [max_replicas]
   Layout layout;
+  // With dynamic slots. `load` and `out` of the first are null.
+  replicas::CopyArgs copies;
+  CopyState copy_state;
 };
 
 /// What the kernel takes that packs this rank's counts.

@@ -19,7 +19,7 @@ namespace lplb::plan {
 
 /// Reads what the batch is: the round of the exchange, the image, the entries if `with_entries`,
 /// and what the previous batch left. `before_copies` is called after the round is known.
-template <bool kExchange, bool kStale, bool kCost, class Work>
+template <bool kExchange, bool kStale, bool kCost, bool kCopies = false, class Work>
 __device__ __forceinline__ void read_batch(Plan& plan, exchange::PeerRound& round,
                                            bool with_entries, Work before_copies) {
   if constexpr (kExchange) {
@@ -29,7 +29,7 @@ __device__ __forceinline__ void read_batch(Plan& plan, exchange::PeerRound& roun
   before_copies();
   if constexpr (kStale) plan.rows.begin_previous();
   plan.begin(with_entries);
-  plan.open_image<kCost>(!kExchange);
+  plan.open_image<kCost, !kCopies>(!kExchange);
   if constexpr (kStale) {
     if (thread() == 0 && !plan.rows.has_previous()) plan.rows.note_no_previous();
     if constexpr (kExchange) plan.rows.take_previous_rows(round);

@@ -8,6 +8,7 @@
 #include "core/check.h"
 #include "core/slices.h"
 #include "lplb/backend.h"
+#include "plan/copies.h"
 #include "plan/device/quotas_kernel.h"
 #include "plan/device/state.h"
 
@@ -97,6 +98,8 @@ plan::Args DevicePlanner::State::args_of(const DeviceBatch& batch) const {
   if (device_options.checks || device_options.keeps_split) {
     args.trace = {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()};
   }
+  args.copies = dynamic_.args;
+  args.copy_state = dynamic_.state;
   args.counter = batch.counter;
   args.counter_bytes = batch.counter_bytes;
   args.counter_step = batch.counter_step;
@@ -182,7 +185,7 @@ void DevicePlanner::State::update_placement(cudaStream_t stream, const Placement
   check_placement(next);
   device::check_no_capture(stream, "an update");
   placement = next;
-  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_, options.solve.cost);
+  make_image();
   put_image(stream);
 }
 
@@ -211,6 +214,31 @@ void DevicePlanner::State::put_image(cudaStream_t stream) {
   LPLB_CUDA_CHECK(
       cudaMemcpyAsync(device_image_.get(), bytes, size, cudaMemcpyHostToDevice, stream));
   staging_.sent(stream);
+  if (has_copies()) put_copies(stream);
+}
+
+/// The same for the image of replicate/device. The dynamic slots are empty then.
+void DevicePlanner::State::put_copies(cudaStream_t stream) {
+  Dynamic& d = dynamic_;
+  unsigned char* const bytes = d.staging.next();
+  std::memcpy(bytes, d.bytes.data(), d.bytes.size());
+  LPLB_CUDA_CHECK(
+      cudaMemcpyAsync(d.image.get(), bytes, d.bytes.size(), cudaMemcpyHostToDevice, stream));
+  d.staging.sent(stream);
+  LPLB_CUDA_CHECK(cudaMemsetAsync(
+      d.state.held, 0xFF, static_cast<std::size_t>(limits_.num_dynamic()) * sizeof(int), stream));
+}
+
+/// Makes the image of `placement`, to be put.
+void DevicePlanner::State::make_image() {
+  if (!has_copies()) {
+    image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_,
+                 options.solve.cost);
+    return;
+  }
+  image.assign_with_copies(placement, num_members_, options.dynamic_slots,
+                           plan::fingerprint_of(plan::copy_options(options)));
+  replicas::write_copy_image(placement, dynamic_.args.sizes, dynamic_.args.layout, dynamic_.bytes);
 }
 
 DevicePlannerStats DevicePlanner::State::read(const plan::Status& s, Index num_live_ranks) {
@@ -235,6 +263,7 @@ DevicePlannerStats DevicePlanner::State::read(const plan::Status& s, Index num_l
   stats.last_lower_bound = s.last_bound;
   stats.last_total = s.last_total;
   stats.last_steps = s.last_steps;
+  stats.copies = count(s.copies);
   stats.last_max_cost = static_cast<double>(s.last_max_cost) / kCostsPerUnit;
   stats.last_cost_lower_bound = static_cast<double>(s.last_cost_bound) / kCostsPerUnit;
   if (s.last_total > 0) {
@@ -301,6 +330,8 @@ DevicePlannerStats DevicePlanner::stats(StreamHandle stream) {
 std::optional<DevicePlannerStats> DevicePlanner::poll_stats(StreamHandle stream) {
   return state_->poll_stats(static_cast<cudaStream_t>(stream));
 }
+
+DeviceCopies DevicePlanner::copies() const { return state_->copies(); }
 
 const Placement& DevicePlanner::placement() const { return state_->placement; }
 const PackedLayout& DevicePlanner::layout() const { return state_->image.layout(); }

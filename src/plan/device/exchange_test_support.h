@@ -158,6 +158,7 @@ class ExchangingRanks {
     return batch.topk[static_cast<std::size_t>(ranks[member])];
   }
   static Index most_counts(const Placement& p, const PlannerOptions& options) {
+    if (options.dynamic_slots > 0) return p.num_logical_experts;
     const Index redundants = options.max_redundants != 0 ? options.max_redundants
                                                          : p.num_physical() - p.num_logical_experts;
     return p.num_ranks + std::min(redundants, p.num_logical_experts);

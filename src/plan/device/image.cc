@@ -100,6 +100,28 @@ struct Arrays {
     for (const Index e : p.physical_to_logical) owner.push_back(narrow(e));
   }
 
+  /// With dynamic slots.
+  Arrays(const Placement& p, const PackedLayout& layout, Index num_members, Index dynamic_slots)
+      : targets(layout.size()), logical(layout.size()), by_cost(false) {
+    const auto num_columns = static_cast<Index>(layout.size());
+    add_code(num_columns + kColumnDropped, 0);
+    for (Index e = 0; e < p.num_logical_experts; ++e) {
+      add_code(layout.column[e], 0);
+      targets[layout.column[e]] = kTargetWant | e;
+      logical[layout.column[e]] = narrow(e);
+    }
+    add_code(num_columns + kColumnBad, 0);
+    for (Index column = 0; column < num_columns; ++column) {
+      for (const Index slot : p.replicas(logical[column])) {
+        physical.push_back(slot + p.rank_of(slot) * dynamic_slots);
+        replica_rank.push_back(narrow(p.rank_of(slot)));
+      }
+      replica_begin.push_back(narrow(static_cast<Index>(physical.size())));
+    }
+    for (Index g = 0; g < p.num_ranks; ++g) alive.push_back(p.alive(g) ? 1 : 0);
+    for (const Index row : members_below(p, num_members)) row_begin.push_back(narrow(row));
+  }
+
  private:
   void add_code(Index column, Index low) { codes.push_back(column << kCodeBits | low); }
 
@@ -129,6 +151,43 @@ void set_stretches(Header* h) {
   h->stretch_rows = (h->num_rows + stretches - 1) / stretches;
 }
 
+/// What follows from a placement and its layout.
+Header header_of(const Placement& placement, const PackedLayout& layout, Index num_members) {
+  Header h{};
+  h.num_ranks = placement.num_ranks;
+  h.num_logical = placement.num_logical_experts;
+  h.num_columns = static_cast<std::int32_t>(layout.size());
+  h.safe_count = INT32_MAX / h.num_columns;
+  h.num_rows = num_members;
+  set_stretches(&h);
+  h.slots_per_rank = placement.slots_per_rank();
+  h.ranks_per_node = placement.num_ranks / placement.num_nodes;
+  set_words(layout.fingerprint, h.layout);
+  return h;
+}
+
+void write(const Arrays& arrays, std::span<const unsigned char> solver, Header h,
+           std::vector<unsigned char>& bytes) {
+  h.num_replicas = static_cast<std::int32_t>(arrays.physical.size());
+  bytes.assign(sizeof(Header), 0);
+  h.codes = append<std::int32_t>(bytes, arrays.codes);
+  h.targets = append<std::int32_t>(bytes, arrays.targets);
+  h.physical = append<std::int32_t>(bytes, arrays.physical);
+  h.replicas = append<Replica>(bytes, arrays.replicas);
+  h.replica_rank = append<std::uint16_t>(bytes, arrays.replica_rank);
+  h.replica_begin = append<std::uint16_t>(bytes, arrays.replica_begin);
+  h.logical = append<std::uint16_t>(bytes, arrays.logical);
+  h.alive = append<char>(bytes, arrays.alive);
+  h.row_begin = append<std::uint16_t>(bytes, arrays.row_begin);
+  h.solver = append(bytes, solver);
+  bytes.insert(bytes.end(), aligned(bytes.size()) - bytes.size(), 0);
+  h.bytes = static_cast<std::int32_t>(bytes.size());
+  h.owner = append<std::uint16_t>(bytes, arrays.owner);
+  bytes.insert(bytes.end(), aligned(bytes.size()) - bytes.size(), 0);
+  h.total_bytes = static_cast<std::int32_t>(bytes.size());
+  std::memcpy(bytes.data(), &h, sizeof(h));
+}
+
 }  // namespace
 
 std::size_t max_image_bytes(const Limits& limits) {
@@ -155,39 +214,22 @@ void Image::assign(const Placement& placement, Solver chosen, Index num_members,
   const DeviceTablesHeader& solver = solver_.header();
   const Arrays arrays(placement, layout_, SolverLists(solver_), num_members, cost != nullptr);
 
-  Header h{};
-  h.num_ranks = placement.num_ranks;
-  h.num_logical = placement.num_logical_experts;
+  Header h = header_of(placement, layout_, num_members);
   h.num_replicated = static_cast<std::int32_t>(layout_.replicated.size());
-  h.num_columns = static_cast<std::int32_t>(layout_.size());
-  h.num_replicas = static_cast<std::int32_t>(arrays.physical.size());
-  h.safe_count = INT32_MAX / h.num_columns;
-  h.num_rows = num_members;
-  set_stretches(&h);
-  h.slots_per_rank = placement.slots_per_rank();
-  h.ranks_per_node = placement.num_ranks / placement.num_nodes;
   choose_form(solver, chosen, &h);
   set_words(fingerprint_of(placement, chosen, cost), h.fingerprint);
-  set_words(layout_.fingerprint, h.layout);
+  write(arrays, std::span(solver_.bytes).first(static_cast<std::size_t>(solver.solver_bytes)), h,
+        bytes_);
+}
 
-  bytes_.assign(sizeof(Header), 0);
-  h.codes = append<std::int32_t>(bytes_, arrays.codes);
-  h.targets = append<std::int32_t>(bytes_, arrays.targets);
-  h.physical = append<std::int32_t>(bytes_, arrays.physical);
-  h.replicas = append<Replica>(bytes_, arrays.replicas);
-  h.replica_rank = append<std::uint16_t>(bytes_, arrays.replica_rank);
-  h.replica_begin = append<std::uint16_t>(bytes_, arrays.replica_begin);
-  h.logical = append<std::uint16_t>(bytes_, arrays.logical);
-  h.alive = append<char>(bytes_, arrays.alive);
-  h.row_begin = append<std::uint16_t>(bytes_, arrays.row_begin);
-  h.solver = append<unsigned char>(
-      bytes_, std::span(solver_.bytes).first(static_cast<std::size_t>(solver.solver_bytes)));
-  bytes_.insert(bytes_.end(), aligned(bytes_.size()) - bytes_.size(), 0);
-  h.bytes = static_cast<std::int32_t>(bytes_.size());
-  h.owner = append<std::uint16_t>(bytes_, arrays.owner);
-  bytes_.insert(bytes_.end(), aligned(bytes_.size()) - bytes_.size(), 0);
-  h.total_bytes = static_cast<std::int32_t>(bytes_.size());
-  std::memcpy(bytes_.data(), &h, sizeof(h));
+void Image::assign_with_copies(const Placement& placement, Index num_members, Index dynamic_slots,
+                               std::uint64_t options) {
+  layout_.assign(placement, Singles::kEach);
+  Header h = header_of(placement, layout_, num_members);
+  h.num_replicated = h.num_columns;
+  h.slots_per_rank += dynamic_slots;
+  set_words(fingerprint_of(placement, Solver::kFlow, nullptr) ^ options, h.fingerprint);
+  write(Arrays(placement, layout_, num_members, dynamic_slots), {}, h, bytes_);
 }
 
 }  // namespace lplb::plan

@@ -42,7 +42,9 @@ enum Target : std::int32_t {
 };
 
 /// The start of an image. "Columns" are the integers of PackedLayout: one for each of the K experts
-/// with several replicas, then one for each rank; or one for each expert, if costs are known.
+/// with several replicas, then one for each rank; or one for each expert, if costs are known. With
+/// dynamic slots there is one for each expert, all K = num_logical of them count as experts with
+/// several replicas, and the replicas here are those in main slots: kernels add the copies.
 struct Header {
   std::int32_t num_ranks;
   std::int32_t num_logical;
@@ -86,10 +88,17 @@ struct Limits {
   Index num_logical;
   Index max_redundants;
   const CostModel* cost = nullptr;
+  Index dynamic_slots = 0;  ///< of each rank
 
-  int max_replicated() const { return max_redundants < num_logical ? max_redundants : num_logical; }
-  int max_columns() const { return cost != nullptr ? num_logical : max_replicated() + num_ranks; }
-  int max_replicas() const { return max_replicated() + max_redundants; }
+  int num_dynamic() const { return dynamic_slots * num_ranks; }
+  /// With dynamic slots every expert may have several replicas.
+  int max_replicated() const {
+    return max_redundants < num_logical && dynamic_slots == 0 ? max_redundants : num_logical;
+  }
+  int max_columns() const {
+    return cost != nullptr || dynamic_slots > 0 ? num_logical : max_replicated() + num_ranks;
+  }
+  int max_replicas() const { return max_replicated() + max_redundants + num_dynamic(); }
   int max_physical() const { return num_logical + max_redundants; }
 };
 
@@ -103,6 +112,11 @@ class Image {
   /// null. Throws ArgumentError if the model does not fit the placement.
   void assign(const Placement& placement, Solver solver, Index num_members,
               const CostModel* cost = nullptr);
+
+  /// The image of a placement with dynamic slots. It has no solver. `options`: a hash of how copies
+  /// are chosen, equal on all ranks.
+  void assign_with_copies(const Placement& placement, Index num_members, Index dynamic_slots,
+                          std::uint64_t options);
 
   const std::vector<unsigned char>& bytes() const { return bytes_; }
   const Header& header() const { return *reinterpret_cast<const Header*>(bytes_.data()); }

@@ -17,7 +17,7 @@
 #include "support/plan_batches.h"
 
 // NOTE: these come after the emulation, because they are compiled with it.
-#include "plan/device/batch.cuh"
+#include "plan/device/copies.cuh"
 
 // Runs the plan's kernel on the CPU, with clusters and the exchange. Tests compare every id with
 // those of solve() and map_tokens().
@@ -27,16 +27,25 @@ namespace lplb::testing {
 class EmulatedPlanner {
  public:
   /// `num_members`: the ranks of the group; 0: all ranks of the placement.
-  /// `cost`: what tokens cost, or null.
+  /// `cost`: what tokens cost, or null. `copies`: how copies are chosen, or null: no dynamic slots.
   EmulatedPlanner(const Placement& placement, Index rank, int num_blocks, int held_slices,
-                  Index num_members = 0, const CostModel* cost = nullptr)
+                  Index num_members = 0, const CostModel* cost = nullptr,
+                  const ReplicateOptions* copies = nullptr)
       : num_members_(num_members != 0 ? num_members : placement.num_ranks), cost_(cost) {
     const Index redundants = placement.num_physical() - placement.num_logical_experts;
-    const plan::Limits limits{placement.num_ranks, placement.num_logical_experts, redundants, cost};
+    const plan::Limits limits{placement.num_ranks, placement.num_logical_experts, redundants, cost,
+                              copies == nullptr ? 0 : copies->dynamic_slots};
     is_cut_ = placement.num_ranks <= kMaxCutRanks;
-    image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_, cost);
-    args_.layout = plan::lay_out(
-        limits, std::int64_t{held_slices} * device::kWarpSize * plan::kWarps, 1, 1 << 24);
+    if (copies == nullptr) {
+      image_.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_, cost);
+    } else {
+      image_.assign_with_copies(placement, num_members_, copies->dynamic_slots, 1);
+      take_copies(placement, *copies);
+    }
+    args_.layout =
+        plan::lay_out(limits, std::int64_t{held_slices} * device::kWarpSize * plan::kWarps, 1,
+                      1 << 24, args_.copies.layout.bytes);
+    args_.copies.layout.offset = args_.layout.copies;
     // NOTE: the kernel copies more bytes than the image has.
     device_image_ = image_.bytes();
     device_image_.resize(plan::max_image_bytes(limits), 0);
@@ -105,7 +114,10 @@ class EmulatedPlanner {
   void plan() {
     void* const memory = blocks_[blockIdx.x].data();
     const bool exchanges = args_.peers.own != nullptr;
-    if (args_.previous != nullptr) {
+    if (args_.layout.has_copies != 0) {
+      exchanges ? plan_batch_with_copies<true>(args_, memory)
+                : plan_batch_with_copies<false>(args_, memory);
+    } else if (args_.previous != nullptr) {
       is_cut_ ? plan<true, true, false>(exchanges, memory)
               : plan<false, true, false>(exchanges, memory);
     } else if (cost_ != nullptr) {
@@ -131,10 +143,25 @@ class EmulatedPlanner {
     return {ids, ids + n};
   }
 
+  /// What the batch left about dynamic slots: slot_expert, slot_source, is_new.
+  const std::vector<std::int32_t>& copies(int which) const { return copies_[which]; }
+
   const plan::Status& status() const { return status_; }
   const plan::Image& image() const { return image_; }
 
  private:
+  void take_copies(const Placement& placement, const ReplicateOptions& options) {
+    const replicas::CopySizes sizes = replicas::copy_sizes(placement, options.dynamic_slots);
+    args_.copies =
+        replicas::copy_args(placement, options, replicas::make_copy_tables(sizes), 1 << 15);
+    replicas::write_copy_image(placement, sizes, args_.copies.layout, copy_image_);
+    args_.copies.image = copy_image_.data();
+    for (auto& array : copies_) {
+      array.assign(static_cast<std::size_t>(sizes.num_dynamic()), -1);
+    }
+    args_.copy_state = {copies_[0].data(), copies_[1].data(), copies_[2].data(), copies_[3].data()};
+  }
+
   template <bool kCut, bool kStale, bool kCost>
   void plan(bool exchanges, void* memory) {
     exchanges ? plan_batch<kCut, true, kStale, kCost>(args_, memory)
@@ -151,6 +178,8 @@ class EmulatedPlanner {
   int num_valid_ = 0;
   std::vector<std::int64_t> entries_;
   std::vector<int> gathered_, packed_;
+  std::vector<unsigned char> copy_image_;
+  std::vector<std::int32_t> copies_[4];  // the last one: what the slots held
   plan::Previous previous_{};
   std::vector<std::vector<uint4>> blocks_;
 };
@@ -181,16 +210,18 @@ class EmulatedGroup {
 
   /// `members`: all ranks, or the live ones.
   EmulatedGroup(const Placement& p, int num_blocks, const std::vector<Index>& members,
-                const CostModel* cost = nullptr)
+                const CostModel* cost = nullptr, const ReplicateOptions* copies = nullptr)
       : layout_(exchange::ExchangeLayout::of(
             static_cast<Index>(members.size()),
-            static_cast<std::int64_t>(
-                PackedLayout(p, cost == nullptr ? Singles::kSummed : Singles::kEach).size()))) {
+            static_cast<std::int64_t>(PackedLayout(p, cost == nullptr && copies == nullptr
+                                                          ? Singles::kSummed
+                                                          : Singles::kEach)
+                                          .size()))) {
     const auto bytes = static_cast<std::size_t>(layout_.bytes(1));
     for (const Index g : members) {
       buffers_.emplace_back(bytes / sizeof(uint4) + 16);
       planners_.push_back(
-          std::make_unique<EmulatedPlanner>(p, g, num_blocks, 4, layout_.num_ranks, cost));
+          std::make_unique<EmulatedPlanner>(p, g, num_blocks, 4, layout_.num_ranks, cost, copies));
     }
     for (Index i = 0; i < layout_.num_ranks; ++i) {
       auto* const table = reinterpret_cast<unsigned long long*>(buffer(i));

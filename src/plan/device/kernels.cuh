@@ -5,7 +5,8 @@
 #include "plan/device/batch.cuh"
 
 // The kernels that solve. launch.cu makes those of planners without staleness, launch_stale.cu
-// those of planners with it, launch_cost.cu those of planners that split by costs.
+// those of planners with it, launch_cost.cu those of planners that split by costs,
+// launch_copies.cu those of planners with dynamic slots.
 namespace lplb::plan {
 
 /// A batch in one kernel: one cluster of blocks.
@@ -67,8 +68,10 @@ constexpr Kernels make_kernels() {
            {solve_kernel<true, false, kStale, kCost>, solve_kernel<true, true, kStale, kCost>}}};
 }
 
-/// The kernels with staleness, and those with costs.
+/// The kernels with staleness, those with costs, and those with dynamic slots, which have no
+/// `solve`.
 const Kernels& stale_kernels();
 const Kernels& cost_kernels();
+const Kernels& copy_kernels();
 
 }  // namespace lplb::plan

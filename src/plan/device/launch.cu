@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(kThreads, 1) count_kernel(const __grid_constan
   Shared shared(args, memory);
   Plan plan(shared);
   plan.begin(true);
-  plan.open_image(false);
+  plan.open_image<false, false>(false);
   plan.entries.count();
   plan.rows.put_totals(args.block_totals + block_id() * (args.layout.max_columns + 1));
 }
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads, 1) map_kernel(const __grid_constant_
   Plan plan(shared);
   const int num_blocks = static_cast<int>(gridDim.x);
   plan.begin(true);
-  plan.open_image(false);
+  plan.open_image<false, false>(false);
   plan.entries.count();
   device::wait_for_kernel();
   fetch_totals(plan.shared, num_blocks);
@@ -58,14 +58,17 @@ const Kernels& kernels_of(KernelSet set) {
       return stale_kernels();
     case KernelSet::kCost:
       return cost_kernels();
+    case KernelSet::kCopies:
+      return copy_kernels();
     default:
       return kExactKernels;
   }
 }
 const Kernels& kernels_of(const Args& args) {
-  return kernels_of(args.previous != nullptr     ? KernelSet::kStale
-                    : args.layout.has_costs != 0 ? KernelSet::kCost
-                                                 : KernelSet::kExact);
+  return kernels_of(args.previous != nullptr      ? KernelSet::kStale
+                    : args.layout.has_costs != 0  ? KernelSet::kCost
+                    : args.layout.has_copies != 0 ? KernelSet::kCopies
+                                                  : KernelSet::kExact);
 }
 
 /// 1 if the exchange is in the kernel, else 0: an index of Kernels.
@@ -104,6 +107,7 @@ void prepare(std::size_t shared_bytes, KernelSet set) {
   for (int cut = 0; cut < 2; ++cut) {
     for (int exchange = 0; exchange < 2; ++exchange) {
       allow(kernels.plan[cut][exchange], shared_bytes);
+      if (kernels.solve[cut][exchange] == nullptr) continue;
       allow(kernels.solve[cut][exchange], shared_bytes);
     }
   }

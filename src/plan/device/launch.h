@@ -14,8 +14,9 @@ namespace lplb::plan {
 /// The kernels that solve, by the planners that need them.
 enum class KernelSet {
   kExact,
-  kStale,  ///< with staleness
-  kCost,   ///< with costs
+  kStale,   ///< with staleness
+  kCost,    ///< with costs
+  kCopies,  ///< with dynamic slots: launch_cluster() only
 };
 
 /// The most shared memory, in bytes, that a block of the kernels can have on the current device.

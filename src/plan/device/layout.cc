@@ -30,7 +30,7 @@ solvers::DeviceTablesHeader worst_tables(const Limits& limits) {
 }  // namespace
 
 Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
-               std::int64_t most_bytes) {
+               std::int64_t most_bytes, int copy_bytes) {
   const auto replicated = static_cast<std::int64_t>(limits.max_replicated());
   const auto columns = static_cast<std::int64_t>(limits.max_columns());
   const auto replicas = static_cast<std::int64_t>(limits.max_replicas());
@@ -67,6 +67,16 @@ Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
   layout.segments = add(replicas * static_cast<std::int64_t>(sizeof(Segment)));
   layout.heads = add(ints(replicated));
 
+  if (limits.dynamic_slots > 0) {
+    layout.has_copies = 1;
+    layout.copies = add(copy_bytes);
+    layout.copy_column = add(ints(limits.num_dynamic()));
+    layout.replicas = add(replicas * static_cast<std::int64_t>(sizeof(Replica)));
+    layout.physical = add(ints(replicas));
+    layout.replica_rank = add(2 * replicas);
+    layout.replica_begin = add(2 * (replicated + 1));
+  }
+
   const std::int64_t slice_bytes = ints(kThreads);
   constexpr std::int64_t kLeastSlices = 2 * kChunk;  // slices of int32 ids: one chunk of int64 ids
   const std::int64_t rows_bytes = ints(columns * limits.num_ranks);
@@ -89,6 +99,7 @@ void choose_form(const solvers::DeviceTablesHeader& tables, Solver solver, Heade
 }
 
 std::size_t max_state_bytes(const Limits& limits) {
+  if (limits.dynamic_slots > 0) return 0;  // copies bring their own
   return static_cast<std::size_t>(solvers::state_bytes(worst_tables(limits)));
 }
 

@@ -20,7 +20,7 @@ inline constexpr int kMaxBlocks = 8;  // of a cluster; every device with cluster
 using Segment = map::BasicSegment<int>;
 
 /// Bytes for the single values of a block (Shared::Common).
-inline constexpr int kCommonBytes = 208;
+inline constexpr int kCommonBytes = 224;
 
 /// The shared memory of a block. Offsets are in bytes from its start, in multiples of 16, and have
 /// room for the largest placement within the limits. This is the only copy of these offsets.
@@ -43,7 +43,15 @@ struct Layout {
   std::int32_t segments;      ///< Segment [max_replicas]
   std::int32_t heads;  ///< int [max_replicated]: the one replica that takes all tokens, or -1
   std::int32_t rows;  ///< int [num_ranks, max_columns]: counts of all ranks; empty if has_rows is 0
-  std::int32_t held;  ///< int [held_slices, kThreads]: the entry slots
+  // With dynamic slots: the replicas of the batch in place of those in the image.
+  std::int32_t copies;         ///< replicas::CopyLayout
+  std::int32_t copy_column;    ///< int [num_dynamic]: of the expert in each dynamic slot, or -1
+  std::int32_t replicas;       ///< Replica [max_replicas]
+  std::int32_t physical;       ///< int [max_replicas]
+  std::int32_t replica_rank;   ///< uint16 [max_replicas]
+  std::int32_t replica_begin;  ///< uint16 [max_replicated + 1]
+  std::int32_t has_copies;
+  std::int32_t held;   ///< int [held_slices, kThreads]: the entry slots
   std::int32_t bytes;  ///< the size of all
   std::int32_t counters_bytes;
   std::int32_t image_bytes;  ///< the largest size of `image`
@@ -58,8 +66,9 @@ struct Layout {
 
 /// Lays out a block for placements within `limits` and batches of `max_entries`, in at most
 /// `most_bytes`. If that is too little, the result's `bytes` exceed `most_bytes`.
+/// `copy_bytes`: CopyLayout::bytes, with dynamic slots.
 Layout lay_out(const Limits& limits, std::int64_t max_entries, int max_blocks,
-               std::int64_t most_bytes);
+               std::int64_t most_bytes, int copy_bytes = 0);
 
 /// Sets solver_form and solver_threads for a placement.
 void choose_form(const solvers::DeviceTablesHeader& tables, Solver solver, Header* header);

@@ -26,6 +26,7 @@ void DevicePlanner::write_quotas(StreamHandle, const std::int32_t*, const QuotaO
 void DevicePlanner::update_placement(StreamHandle, const Placement&) { refuse_without_cuda(); }
 DevicePlannerStats DevicePlanner::stats(StreamHandle) { refuse_without_cuda(); }
 std::optional<DevicePlannerStats> DevicePlanner::poll_stats(StreamHandle) { refuse_without_cuda(); }
+DeviceCopies DevicePlanner::copies() const { refuse_without_cuda(); }
 const Placement& DevicePlanner::placement() const { refuse_without_cuda(); }
 const PackedLayout& DevicePlanner::layout() const { refuse_without_cuda(); }
 PlanShape DevicePlanner::shape() const { refuse_without_cuda(); }

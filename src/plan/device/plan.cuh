@@ -47,8 +47,8 @@ struct Plan {
 
   /// Waits for the first bytes of the image; the header can be read from here on. Starts to copy
   /// the rest of the image for the solver and, if `with_rows`, the counts of all ranks. Clears
-  /// `fixed`.
-  template <bool kCost = false>
+  /// `fixed` if `kSolves`.
+  template <bool kCost = false, bool kSolves = true>
   __device__ void open_image(bool with_rows) {
     device::wait_for_older_copies();
     __syncthreads();
@@ -62,7 +62,7 @@ struct Plan {
     }
     if (with_rows) rows.copy();
     device::close_copies();
-    solve.template clear<kCost>();
+    if constexpr (kSolves) solve.template clear<kCost>();
   }
 
  private:

@@ -43,6 +43,9 @@ __device__ inline void report(const Shared& s, const Entries& entries, int num_b
     if (s.a.counter != nullptr) {
       device::add_to_counter(s.a.counter, s.a.counter_bytes, s.a.counter_step);
     }
+    if (s.a.layout.has_copies != 0) {
+      atomicAdd(&status.copies, static_cast<unsigned long long>(s.common().copies));
+    }
     if (s.outcome().is_optimal != 0) atomicAdd(&status.optimal, 1ull);
     status.last_optimal = s.outcome().is_optimal;
     status.last_max_load = s.outcome().max_load;

@@ -35,12 +35,13 @@ class Segments {
 
   /// Makes the quotas; then the segments and the head of each replicated expert of which this rank
   /// has tokens. In parallel, the last warp of block 0 calls in_parallel() before it makes segments
-  /// of its own, which it has only if more than 480 experts are replicated. Ends in a barrier.
-  template <bool kStale, class Work>
+  /// of its own, which it has only if more than 480 experts are replicated. kCopies: the quotas are
+  /// there already. Ends in a barrier.
+  template <bool kStale, bool kCopies = false, class Work>
   __device__ void make(Entries& entries, Work in_parallel) {
     // The quota of each replica, from what the solver gave to its place.
     const bool degraded = s_.is_degraded();
-    if (!degraded) {
+    if (!kCopies && !degraded) {
       const int* const take = s_.state().take;
       LPLB_ROLLED
       for (int i = thread(); i < s_.h.num_replicas; i += kThreads)

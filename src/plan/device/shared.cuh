@@ -90,6 +90,7 @@ struct Shared {
     Scalars scalars;
     exchange::PeerRound::SharedVerdict verdict;
     Previous previous;
+    int copies;  // with dynamic slots
   };
   static_assert(sizeof(Common) <= kCommonBytes);
   __device__ Common& common() const { return at<Common>(a.layout.common); }

@@ -27,9 +27,10 @@ class Solve {
   /// Sums the totals of the blocks into own(), adds them to group_counts(), and hands the
   /// sums to the solver as `want` and `fixed`. Notes counts that must be refused. Needs the totals
   /// of all blocks in received(), and add_ranks() followed by a barrier. Ends in a barrier.
-  template <bool kStale, bool kCost = false>
-  __device__ void gather(int num_blocks) {
-    const solvers::BlockState solver = s_.state();
+  /// kCopies: hands them to `want` [num_logical] instead.
+  template <bool kStale, bool kCost = false, bool kCopies = false>
+  __device__ void gather(int num_blocks, [[maybe_unused]] int* want = nullptr) {
+    const solvers::BlockState solver = kCopies ? solvers::BlockState{} : s_.state();
     LPLB_ROLLED
     for (int c = thread(); c < s_.h.num_columns; c += kThreads) {
       // Sum the column over the blocks; with the other ranks', it is the group's.
@@ -47,6 +48,10 @@ class Solve {
       // Give the sum to the solver.
       const int index = target & kTargetMask;
       if constexpr (kCost) take_cost(target & ~kTargetMask, index, sum);
+      if constexpr (kCopies) {
+        want[index] = sum;
+        continue;
+      }
       switch (target & ~kTargetMask) {
         case kTargetWant:
           solver.want[index] = sum;

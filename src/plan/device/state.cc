@@ -23,19 +23,22 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
   plan::set_cost(options);
   find_members();
   check_placement(placement);
-  limits_ = {first.num_ranks, first.num_logical_experts, options.max_redundants,
-             options.solve.cost};
+  limits_ = {first.num_ranks, first.num_logical_experts, options.max_redundants, options.solve.cost,
+             options.dynamic_slots};
   is_cut_ = options.solve.solver == Solver::kCut ||
             (options.solve.solver != Solver::kFlow && first.num_ranks <= kMaxCutRanks);
   const std::int64_t most_bytes = plan::most_shared_bytes();
+  if (has_copies()) lay_out_copies(most_bytes);
   layout_ = plan::lay_out(limits_, options.max_tokens * options.num_topk, device_options.max_blocks,
-                          most_bytes);
+                          most_bytes, dynamic_.args.layout.bytes);
+  dynamic_.args.layout.offset = layout_.copies;
   check_argument(layout_.bytes <= most_bytes, "max_redundants",
                  "{} with {} ranks takes {} bytes of a block's shared memory, expected at most {}",
                  options.max_redundants, first.num_ranks, layout_.bytes, most_bytes);
   const auto shared_bytes = static_cast<std::size_t>(layout_.bytes);
   const plan::KernelSet set = is_stale()     ? plan::KernelSet::kStale
                               : options.cost ? plan::KernelSet::kCost
+                              : has_copies() ? plan::KernelSet::kCopies
                                              : plan::KernelSet::kExact;
   plan::prepare(shared_bytes, set);
   starts_early_ = plan::can_start_early();
@@ -45,10 +48,13 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
   check_argument(shape != PlanShape::kCluster || clusters, "shape",
                  "is kCluster, but the device has no room for a cluster of {} blocks",
                  blocks_for(options.max_tokens * options.num_topk));
+  check_argument(!has_copies() || clusters, "dynamic_slots",
+                 "is {}, expected 0: the device has no room for a cluster of {} blocks",
+                 options.dynamic_slots, blocks_for(options.max_tokens * options.num_topk));
   if (shape == PlanShape::kAuto) shape = clusters ? PlanShape::kCluster : PlanShape::kKernels;
   check_exchange();
   allocate();
-  image.assign(placement, is_cut_ ? Solver::kCut : Solver::kFlow, num_members_, options.solve.cost);
+  make_image();
   device::Stream stream;
   LPLB_CUDA_CHECK(cudaMemsetAsync(status_.get(), 0, sizeof(plan::Status), stream.get()));
   // NOTE: kernels copy a fixed number of bytes of it, which may be more than an image has. What
@@ -80,9 +86,7 @@ void DevicePlanner::State::check_options() const {
   plan::check_staleness(options.staleness);
   plan::check_cost(options);
   check_costs();
-  check_argument(options.dynamic_slots == 0, "dynamic_slots",
-                 "is {}, expected 0: only Planner, on the CPU, has dynamic slots",
-                 options.dynamic_slots);
+  check_copies();
   check_argument(options.solve.solver != Solver::kCut || placement.num_ranks <= kMaxCutRanks,
                  "solver", "\"cut\" takes up to {} ranks, not {}", kMaxCutRanks,
                  placement.num_ranks);
@@ -146,6 +150,9 @@ void DevicePlanner::State::check_exchange() {
 
 void DevicePlanner::State::check_placement(const Placement& next) const {
   plan::check_next_placement(next, placement, options.max_redundants, num_members_);
+  check_argument(!has_copies() || next.slots_per_rank() == placement.slots_per_rank(), "placement",
+                 "has {} slots a rank, expected those of the first ({}) with dynamic slots",
+                 next.slots_per_rank(), placement.slots_per_rank());
   for (Index g = 0; g < next.num_ranks; ++g) {
     check_argument(
         next.speed(g) == next.speed(0), "rank_speed",
@@ -161,6 +168,7 @@ void DevicePlanner::State::allocate() {
   device_image_.reserve(image_bytes);
   staging_.reserve(image_bytes);
   status_.reserve(1);
+  if (has_copies()) allocate_copies();
   host_status_.reserve(2);
   block_totals_.reserve(plan::kMaxBlocks * (columns + 1));
   segments_.reserve(static_cast<std::size_t>(limits_.max_replicas()) + 1);

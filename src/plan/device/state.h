@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "core/device.h"
 #include "lplb/device_planner.h"
@@ -30,6 +31,11 @@ struct DevicePlanner::State {
   PlannerOptions options;
   DevicePlannerOptions device_options;
   bool is_stale() const { return options.staleness != 0; }
+  bool has_copies() const { return options.dynamic_slots > 0; }
+  DeviceCopies copies() const {
+    const plan::CopyState& state = dynamic_.state;
+    return {state.slot_expert, state.slot_source, state.is_new};
+  }
   PlanShape shape = PlanShape::kAuto;
   Placement placement;
   plan::Image image;
@@ -48,7 +54,22 @@ struct DevicePlanner::State {
     device::Array<plan::Segment> segments;
   };
 
+  /// With dynamic slots.
+  struct Dynamic {
+    replicas::CopyArgs args;
+    plan::CopyState state;
+    device::Array<std::int32_t> slots;  // what `state` points to
+    device::Array<unsigned char> image;
+    device::Staging<unsigned char> staging;
+    std::vector<unsigned char> bytes;
+  };
+
   void check_options() const;
+  void check_copies() const;
+  void lay_out_copies(std::int64_t most_bytes);
+  void allocate_copies();
+  void make_image();
+  void put_copies(cudaStream_t stream);
   void check_costs() const;
   void find_members();
   void check_exchange();
@@ -86,6 +107,7 @@ struct DevicePlanner::State {
   bool is_polling_ = false;
   std::optional<DevicePlannerStats> last_polled_;
   Checks checks_;
+  Dynamic dynamic_{};
 };
 
 }  // namespace lplb
