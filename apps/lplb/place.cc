@@ -114,7 +114,7 @@ void run(const PlaceOptions& options, const CLI::App& command) {
   const io::LayerMoves* shown_moves = job.from.empty() ? nullptr : &moves;
   outputs.write(
       {options.json.empty() ? "" : io::placement_json(maps, layers[0], shown_moves, job.layers)});
-  if (!outputs.take_standard_output()) print(place_table(job, layers, shown_moves, placed.exact));
+  if (!outputs.take_standard_output()) print(place_table(job, layers, shown_moves, placed));
 }
 
 /// "0,3-5" as {{0, 0}, {3, 5}}.

@@ -77,6 +77,7 @@ PlaceJob read_place_job(const PlaceOptions& options);
 struct PlaceResult {
   ExpertMaps maps;
   std::vector<double> exact;  ///< with policy homes: HomesPlacement::imbalance; otherwise empty
+  std::string exact_name = "exact split";  ///< the column that the table shows it in
 };
 
 /// Places the layers. Throws ArgumentError or FileError.

@@ -135,7 +135,8 @@ PlaceResult place_on_homes(const PlaceOptions& options, const PlaceJob& job) {
   HomesPlacement placed = place_homes(
       loads, static_cast<Index>(std::max<std::size_t>(1, job.batches.size())),
       static_cast<Index>(job.load.rows), job.num_logical, slots, job.num_ranks, job.from, how);
-  return {std::move(placed.maps), std::move(placed.imbalance)};
+  return {std::move(placed.maps), std::move(placed.imbalance),
+          options.dynamic_slots ? "with copies" : "exact split"};
 }
 
 }  // namespace

@@ -18,9 +18,10 @@ std::span<const double> row_of(const io::Matrix<double>& load, std::size_t i) {
 }  // namespace
 
 std::string place_table(const PlaceJob& job, const std::vector<Placement>& layers,
-                        const io::LayerMoves* moves, const std::vector<double>& exact) {
+                        const io::LayerMoves* moves, const PlaceResult& placed) {
+  const std::vector<double>& exact = placed.exact;
   std::vector<std::string> header = {"layer", "imbalance (even split)", "most replicas"};
-  if (!exact.empty()) header.insert(header.begin() + 2, "exact split");
+  if (!exact.empty()) header.insert(header.begin() + 2, placed.exact_name);
   if (moves != nullptr) {
     header.insert(header.begin() + 1, "before");
     header.insert(header.end(), {"same rank", "same node", "other node"});

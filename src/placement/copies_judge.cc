@@ -99,7 +99,7 @@ bool CopiesJudge::plan_batches(std::int64_t most) {
     std::copy_n(experts().begin() + g * shape_.slots, shape_.slots,
                 slots.begin() + dynamic_.live[g] * shape_.slots);
   }
-  Replicator replicator(
+  lplb::Replicator replicator(
       make_placement(dynamic_.num_ranks, shape_.num_logical, slots, ranks_),
       {.dynamic_slots = dynamic_.dynamic_slots, .num_domains = dynamic_.num_domains});
   std::int64_t sum = between_->value();  // of the batches that are not planned yet: a bound

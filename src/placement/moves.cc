@@ -82,17 +82,17 @@ class ExchangeCosts {
 
 /// Who gets whose contents: `target` has a number for each source. `cost` is at most kNever, which
 /// says that the exchange cannot be.
-struct Exchange {
+struct RankExchange {
   std::vector<Index> target;
   std::int64_t cost = 0;
 };
 
 /// The cheapest exchange if cost(i, k) is what it costs that k gets the contents of i.
 template <class Cost>
-Exchange cheapest(std::size_t n, Cost cost) {
+RankExchange cheapest(std::size_t n, Cost cost) {
   std::vector<std::int64_t> costs(n * n);
   for (std::size_t i = 0; i < n * n; ++i) costs[i] = std::min(kNever, cost(i / n, i % n));
-  Exchange exchange{.target = placement::least_assignment(costs, static_cast<Index>(n))};
+  RankExchange exchange{.target = placement::least_assignment(costs, static_cast<Index>(n))};
   for (std::size_t i = 0; i < n; ++i) exchange.cost += costs[i * n + exchange.target[i]];
   exchange.cost = std::min(kNever, exchange.cost);
   return exchange;
@@ -173,10 +173,10 @@ Placement keep_ranks(const Placement& from, const Placement& to, bool keep_nodes
   }
   // First each pair of nodes, as if these exchanged their contents; then which nodes do so.
   const std::size_t nodes = live.size();
-  std::vector<Exchange> within(nodes * nodes);
-  const Exchange between = cheapest(nodes, [&](std::size_t source, std::size_t target) {
+  std::vector<RankExchange> within(nodes * nodes);
+  const RankExchange between = cheapest(nodes, [&](std::size_t source, std::size_t target) {
     if (live[source].size() != live[target].size()) return kNever;
-    Exchange& exchange = within[source * nodes + target];
+    RankExchange& exchange = within[source * nodes + target];
     exchange = cheapest(live[source].size(), [&](std::size_t i, std::size_t k) {
       return costs.cost(live[source][i], live[target][k]);
     });
@@ -186,7 +186,7 @@ Placement keep_ranks(const Placement& from, const Placement& to, bool keep_nodes
   std::vector<Index> slots = to.physical_to_logical;
   for (std::size_t source = 0; source < nodes; ++source) {
     const auto target = static_cast<std::size_t>(between.target[source]);
-    const Exchange& exchange = within[source * nodes + target];
+    const RankExchange& exchange = within[source * nodes + target];
     for (std::size_t i = 0; i < live[source].size(); ++i) {
       const auto first = to.physical_to_logical.begin() + live[source][i] * to.slots_per_rank();
       std::copy(first, first + to.slots_per_rank(),

@@ -77,6 +77,10 @@ class Place(support.CommandTest):
         least = self.ok(f"{place} --redundants 1 --layers 3,5-6 --budget 0")
         self.assertNotEqual(least, table)
         self.ok(f"{place} --redundants 1 --move-homes --layers 3")
+        copies = self.ok(f"{place} --redundants 1 --layers 3,5-6 --num-nodes 4 --dynamic-slots 1")
+        self.assertIn("with copies", copies)
+        for row in [line.split() for line in copies.splitlines()[2:]]:
+            self.assertLess(float(row[2]), 1.02)
 
     def test_topologies_share_experts_along_their_edges(self):
         rng = random.Random(3)
