@@ -63,7 +63,9 @@ def shown_target(fact: int) -> str:
 class Copies:
     """The copies of a layer's last batch: what its dynamic slots hold, the same on all ranks.
 
-    The arrays are NumPy's, on the CPU: [num_ranks, S], with S dynamic slots a rank.
+    The arrays are [num_ranks, S], with S dynamic slots a rank: NumPy's of the last batch on the
+    CPU. Once a batch has run on a GPU they are int32 tensors there, of the last batch on the GPU,
+    for work on the same stream: views of the planner's memory, which the next batch overwrites.
 
     Attributes
     ----------
@@ -74,7 +76,7 @@ class Copies:
     is_new : bool
         The slot is in use and holds another expert than after the batches before, so that its
         weights must come. A slot keeps what it holds while it is not in use; update_placement()
-        empties all slots.
+        empties all slots. On a GPU 0 or 1. A degraded batch there empties all slots too.
     """
 
     slot_expert: Any
@@ -82,13 +84,17 @@ class Copies:
     is_new: Any
     _placement: Placement = field(repr=False)
     _num_domains: int = field(repr=False)
-    _replication: _lplb.Replication = field(repr=False)
+    _replication: _lplb.Replication | None = field(repr=False)  # None: on a GPU
 
     def redundancy_mapping(self) -> Any:
         """The same copies as DeepEP 2.5 takes them: [num_ranks, S] int32; -1: unused.
 
         Source rank * M + main slot there, with ranks numbered within a domain and M main slots.
         """
+        if self._replication is None:
+            from lplb import _torch
+
+            return _torch.redundancy_mapping(self, self._placement)
         mapping = _lplb.replication_mapping(self._placement, self._replication, self._num_domains)
         return mapping.reshape(self.slot_expert.shape)
 
@@ -97,6 +103,10 @@ class Copies:
 
         int32; further columns hold -1. Megatron has num_logical_experts / num_ranks columns.
         """
+        if self._replication is None:
+            from lplb import _torch
+
+            return _torch.experts_to_copy(self.slot_expert, columns)
         num_ranks = len(self.slot_expert)
         return _lplb.experts_to_copy(self._replication, num_ranks, columns).reshape(num_ranks, -1)
 

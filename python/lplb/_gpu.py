@@ -76,8 +76,6 @@ class GpuPath:
         """Allocates on the current device, which is `index`. With a group it is collective."""
         if self.settings.backend == "cpu":
             raise ValueError('topk_idx: is on a GPU, expected the CPU (backend="cpu")')
-        if self.settings.dynamic.slots:
-            raise ValueError("topk_idx: is on a GPU, expected the CPU with dynamic_slots")
         if self.planners:
             raise ValueError(
                 f"topk_idx: is on GPU {index}, expected GPU {self.index}, where the planner is"
@@ -234,6 +232,7 @@ class GpuPath:
             settings.keeps_split,
             settings.checks,
             channel,
+            settings.dynamic.native if settings.dynamic.slots else None,
         )
 
     def _run_gathered(

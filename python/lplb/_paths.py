@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lplb._counts import AllCounts
+from lplb._dynamic import Copies
 from lplb._gpu import GpuPath
 from lplb._group import Group
 from lplb._host import HostPath
@@ -52,6 +53,14 @@ class Paths:
             self.placements[layer] = placement
             self._packed_sizes[layer] = self.settings.packed_size(placement)
         self.host.fit_tables(self.placements)
+
+    def copies(self, layer: int) -> Copies:
+        """What the dynamic slots hold; on the GPU once a batch has run there (with PyTorch)."""
+        if not self.gpu.planners:
+            return self.host.copies(layer, self.placements[layer])
+        from lplb import _torch
+
+        return _torch.copies(self.gpu, layer, self.placements[layer])
 
     def stats(self, stream: int, layers: Sequence[int], wait: bool) -> list[dict[str, Any]] | None:
         """The counters of both paths. None: not `wait`, and a layer's have not arrived yet."""

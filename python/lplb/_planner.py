@@ -74,7 +74,8 @@ class Planner(PlannerBase):
         S, 0 to 8: from 1 on, each batch has copies of experts in S dynamic slots a rank, as
         :func:`replicate` chooses them (docs/replicas.md). Physical ids are then
         rank * (M + S) + slot, with M main slots; copies() says what the dynamic slots hold. Packed
-        rows have num_logical_experts integers. On the CPU only; without cost and staleness.
+        rows have num_logical_experts integers. Without cost and staleness; on a GPU of compute
+        capability 9.0 or newer, without copy_domains and checks.
     copy_target : float
         Copies are made until no rank has more than this multiple of the mean load: 1 to 1000.
     copy_min_tokens : int
@@ -392,13 +393,10 @@ class Planner(PlannerBase):
         return self._adapter(topk_idx).count(self._paths, topk_idx, num_valid_tokens, layer)
 
     def copies(self, layer: int = 0) -> Copies:
-        """With dynamic slots: what they hold for the layer's last batch, and what must travel.
-
-        ValueError if there are none.
-        """
+        """What dynamic slots hold for the layer's last batch, and what must travel to them."""
         if not self._settings.dynamic.slots:
             raise ValueError("dynamic_slots: is 0, expected at least 1")
-        return self._host.copies(self._layer(layer), self.placement(layer))
+        return self._paths.copies(self._layer(layer))
 
     def slot_experts(self, layer: int = 0) -> Any:
         """copies(layer).slot_expert: [num_ranks, S] int32, -1 for unused slots."""

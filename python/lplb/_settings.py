@@ -67,10 +67,10 @@ class Settings:
                 f"max_tokens: is {self.max_tokens}, expected at most "
                 f"{(2**31 - 1) // self.num_topk} of {self.num_topk} entries each"
             )
-        if self.dynamic.slots and self.backend == "cuda":
-            raise ValueError('backend: is "cuda" with dynamic_slots, expected "auto" or "cpu"')
         if self.dynamic.slots and self.keeps_split:
             raise ValueError("quotas: is True with dynamic_slots, expected False")
+        if self.dynamic.slots and self.checks:
+            raise ValueError("checks: is True with dynamic_slots, expected False")
 
     @property
     def counts_each(self) -> bool:

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/tuple.h>
 
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 
 #include "bindings.h"
 #include "planner_options.h"
@@ -31,6 +33,7 @@ Facts to_dict(const DevicePlannerStats& s) {
   d["bad_valid"] = s.bad_valid;
   d["lost"] = s.lost;
   d["check_failures"] = s.check_failures;
+  d["copies"] = s.copies;
   d["last_max_load"] = static_cast<double>(s.last_max_load);
   return d;
 }
@@ -54,16 +57,16 @@ class GpuPlanner {
              Index num_topk, const std::string& solver, std::int64_t max_steps,
              Index max_redundants, Index staleness, Index window, double decay,
              const CostModel* cost, bool keeps_split, bool checks,
-             std::shared_ptr<DeviceExchange> channel)
+             std::shared_ptr<DeviceExchange> channel, const ReplicateOptions* copies)
       : channel_(std::move(channel)),
         planner_(placement, rank,
                  planner_options(max_tokens, num_topk, solver, max_steps, max_redundants, staleness,
-                                 cost),
+                                 cost, copies),
                  {.checks = checks,
                   .keeps_split = keeps_split,
                   .exchange = channel_,
                   .num_members = num_members}),
-        counter_(placement, max_redundants, {window, decay}, singles_of(cost)) {}
+        counter_(placement, max_redundants, {window, decay}, singles_of(cost, copies)) {}
 
   void run(std::uintptr_t stream, std::uintptr_t topk_idx, int id_bytes, std::int64_t num_tokens,
            Index num_topk, std::uintptr_t num_valid_tokens, std::uintptr_t physical_idx,
@@ -121,6 +124,15 @@ class GpuPlanner {
     return to_dict(locked(mutex_, [&] { return channel_->stats(pointer<void>(stream)); }));
   }
 
+  /// The addresses of slot_expert, slot_source and slot_is_new; 0 without dynamic slots.
+  std::tuple<std::uintptr_t, std::uintptr_t, std::uintptr_t> copies() const {
+    const DeviceCopies copies = planner_.copies();
+    const auto address = [](const std::int32_t* array) {
+      return reinterpret_cast<std::uintptr_t>(array);
+    };
+    return {address(copies.slot_expert), address(copies.slot_source), address(copies.slot_is_new)};
+  }
+
   std::uintptr_t history() const { return reinterpret_cast<std::uintptr_t>(counter_.history()); }
   void clear_history(std::uintptr_t stream) {
     locked(mutex_, [&] { counter_.clear_history(pointer<void>(stream)); });
@@ -175,10 +187,10 @@ void bind_device(nb::module_& m) {
   nb::class_<GpuPlanner>(m, "GpuPlanner")
       .def(nb::init<const Placement&, Index, Index, std::int64_t, Index, const std::string&,
                     std::int64_t, Index, Index, Index, double, const CostModel*, bool, bool,
-                    std::shared_ptr<DeviceExchange>>(),
+                    std::shared_ptr<DeviceExchange>, const ReplicateOptions*>(),
            "placement"_a, "rank"_a, "num_members"_a, "max_tokens"_a, "num_topk"_a, "solver"_a,
            "max_steps"_a, "max_redundants"_a, "staleness"_a, "window"_a, "decay"_a, "cost"_a.none(),
-           "keeps_split"_a, "checks"_a, "channel"_a.none())
+           "keeps_split"_a, "checks"_a, "channel"_a.none(), "copies"_a.none())
       .def("run", &GpuPlanner::run, "stream"_a, "topk_idx"_a, "id_bytes"_a, "num_tokens"_a,
            "num_topk"_a, "num_valid_tokens"_a, "physical_idx"_a, "all_counts"_a, "packed"_a,
            "counter"_a = 0, "counter_bytes"_a = 4, "counter_step"_a = 1)
@@ -190,6 +202,7 @@ void bind_device(nb::module_& m) {
       .def("stats", &GpuPlanner::stats, "stream"_a)
       .def("poll_stats", &GpuPlanner::poll_stats, "stream"_a)
       .def("exchange_stats", &GpuPlanner::exchange_stats, "stream"_a)
+      .def("copies", &GpuPlanner::copies)
       .def_prop_ro("history", &GpuPlanner::history)
       .def("clear_history", &GpuPlanner::clear_history, "stream"_a);
   nb::class_<KeptShares>(m, "KeptShares")

@@ -27,8 +27,8 @@ inline PlannerOptions planner_options(std::int64_t max_tokens, Index num_topk,
   return options;
 }
 
-inline Singles singles_of(const CostModel* cost) {
-  return cost == nullptr ? Singles::kSummed : Singles::kEach;
+inline Singles singles_of(const CostModel* cost, const ReplicateOptions* copies = nullptr) {
+  return cost == nullptr && copies == nullptr ? Singles::kSummed : Singles::kEach;
 }
 
 }  // namespace lplb::python

@@ -105,6 +105,19 @@ def test_mappings_lead_to_the_source() -> None:
         plan.experts_to_copy(0)
 
 
+def test_forms_of_tensors() -> None:
+    planner = lplb.Planner(homes(), same_tokens=True, dynamic_slots=2, num_topk=2)
+    planner.run(batch_of(2)[0])
+    want = planner.copies()
+    assert (want.slot_expert >= 0).any() and (want.slot_expert < 0).any()
+    expert, source = (torch.from_numpy(a.copy()) for a in (want.slot_expert, want.slot_source))
+    on_gpu = lplb.Copies(expert, source, None, homes(), 1, None)
+    assert on_gpu.redundancy_mapping().tolist() == want.redundancy_mapping().tolist()
+    assert on_gpu.experts_to_copy(5).tolist() == want.experts_to_copy(5).tolist()
+    with pytest.raises(ValueError, match="columns: 1 is less than"):
+        on_gpu.experts_to_copy(1)
+
+
 def test_slots_that_are_new() -> None:
     placement = lplb.Placement([0, 1], num_ranks=2)
     planner = lplb.Planner(placement, same_tokens=True, dynamic_slots=1)
@@ -188,7 +201,7 @@ def test_bad_arguments_are_named() -> None:
     refused("cost: is given with 1 dynamic slots", cost=lplb.CostModel.weights_only())
     refused("solver: is flow with 1 dynamic slots, expected auto", solver="flow")
     refused("staleness: 1 with 1 dynamic slots", same_tokens=False, rank=0, staleness=1)
-    refused('backend: is "cuda" with dynamic_slots', backend="cuda")
+    refused("checks: is True with dynamic_slots", checks=True)
     refused("quotas: is True with dynamic_slots", quotas=True)
     with pytest.raises(TypeError, match="dynamic_slots"):
         lplb.Planner(homes(), same_tokens=True, dynamic_slots=1.5)  # type: ignore[arg-type]

@@ -354,3 +354,47 @@ def test_where_things_are_is_checked(cube: lplb.Placement) -> None:
         lplb.Planner(cube, same_tokens=True).run(batch, None, torch.zeros(1, dtype=torch.int32))
     with pytest.raises(ValueError, match="quotas: is False"):
         planner.run_quotas(batch)
+
+
+def test_dynamic_slots_are_equal() -> None:
+    homes = lplb.Placement(np.arange(64), num_ranks=8)
+    options: dict[str, Any] = {"same_tokens": True, "dynamic_slots": 1, "copy_target": 1.02}
+    cpu = lplb.Planner(homes, **options)
+    gpu = lplb.Planner(homes, backend="cuda", **options)
+    assert (gpu.slot_experts() == -1).all()
+    copies = 0
+    for seed in range(8):
+        ids = draw(1 + 500 * seed, 8, 64, seed)
+        want = cpu.run(ids)
+        assert gpu.run(torch.from_numpy(ids).cuda()).tolist() == want.tolist()
+        a, b = cpu.copies(), gpu.copies()
+        assert b.slot_expert.is_cuda
+        assert b.slot_expert.tolist() == a.slot_expert.tolist()
+        assert b.slot_source.tolist() == a.slot_source.tolist()
+        assert b.is_new.tolist() == a.is_new.astype(int).tolist()
+        assert b.redundancy_mapping().tolist() == a.redundancy_mapping().tolist()
+        assert b.experts_to_copy(8).tolist() == a.experts_to_copy(8).tolist()
+        copies += int((a.slot_expert >= 0).sum())
+    assert copies > 8
+    stats = gpu.stats()
+    assert stats is not None and stats.copies == copies
+
+
+def test_dynamic_slots_in_a_captured_graph() -> None:
+    homes = lplb.Placement(np.arange(64), num_ranks=8)
+    options: dict[str, Any] = {"same_tokens": True, "dynamic_slots": 2}
+    cpu = lplb.Planner(homes, **options)
+    gpu = lplb.Planner(homes, backend="cuda", **options)
+    batch = on_gpu(300, 1)
+    gpu.run(batch)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        mapped = gpu.run(batch)
+        slots = gpu.slot_experts().clone()
+    for seed in range(2, 6):
+        fresh = draw(300, 8, 64, seed)
+        batch.copy_(torch.from_numpy(fresh))
+        graph.replay()
+        assert mapped.tolist() == cpu.run(fresh).tolist()
+        assert slots.tolist() == cpu.slot_experts().tolist()
