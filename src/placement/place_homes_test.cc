@@ -280,21 +280,21 @@ TEST(PlaceHomes, BytesAreSharedAmongTheLayers) {
   std::mt19937 random(9);
   int better = 0;
   for (const bool move_homes : {false, true}) {
-    const Window before = random_window(random, 3, 4, 24);
-    const Window window = random_window(random, 3, 4, 24);
-    const auto old = layers_of(place(before, 6, 5), 6);
-    HomesOptions options{.max_trials = 200, .expert_bytes = 100, .move_homes = move_homes};
-    const HomesPlacement free = place(window, 6, 5, old, options);
+    const Window before = random_window(random, 2, 3, 16);
+    const Window window = random_window(random, 2, 3, 16);
+    const auto old = layers_of(place(before, 4, 5), 4);
+    HomesOptions options{.max_trials = 60, .expert_bytes = 100, .move_homes = move_homes};
+    const HomesPlacement free = place(window, 4, 5, old, options);
     ASSERT_GT(all_moves(free), 5);
     double last = 1e9;
     for (const Index most : {0, 1, 5, all_moves(free)}) {
       options.max_bytes = 100 * most + 99;
-      const HomesPlacement placed = place(window, 6, 5, old, options);
+      const HomesPlacement placed = place(window, 4, 5, old, options);
       EXPECT_LE(all_moves(placed), most);
       EXPECT_LE(all_judged(placed), last);
       last = all_judged(placed);
-      const auto layers = layers_of(placed, 6);
-      for (Index i = 0; i < 4; ++i) {
+      const auto layers = layers_of(placed, 4);
+      for (Index i = 0; i < 3; ++i) {
         expect_no_pairs(layers[i]);
         EXPECT_EQ(placed.moves[i], count_new(old[i], layers[i]));
         EXPECT_NEAR(placed.imbalance[i], imbalance_of(layers[i], window, i), 1e-3);
@@ -302,25 +302,25 @@ TEST(PlaceHomes, BytesAreSharedAmongTheLayers) {
       }
       HomesOptions other = options;
       other.num_threads = 3;
-      EXPECT_EQ(place(window, 6, 5, old, other).maps.physical_to_logical,
+      EXPECT_EQ(place(window, 4, 5, old, other).maps.physical_to_logical,
                 placed.maps.physical_to_logical);
-      other.max_trials = 50;
-      EXPECT_LE(last, all_judged(place(window, 6, 5, old, other)));
+      other.max_trials = 10;
+      EXPECT_LE(last, all_judged(place(window, 4, 5, old, other)));
     }
     EXPECT_LE(last, all_judged(free));
     // Few moves are used as well as by a search of each layer that may make no more.
-    for (const Index each : {1, 2, 3, 4}) {
+    for (const Index each : {1, 2, 3}) {
       HomesOptions even_options = options;
       even_options.max_bytes = -1;
       even_options.max_moves = each;
-      const HomesPlacement even = place(window, 6, 5, old, even_options);
+      const HomesPlacement even = place(window, 4, 5, old, even_options);
       options.max_bytes = 100 * all_moves(even);
-      const HomesPlacement shared = place(window, 6, 5, old, options);
+      const HomesPlacement shared = place(window, 4, 5, old, options);
       EXPECT_LE(all_judged(shared), all_judged(even) + 1e-9);
       better += all_judged(shared) < all_judged(even) - 1e-3;
     }
   }
-  EXPECT_GT(better, 4);
+  EXPECT_GT(better, 2);
 }
 
 /// What a search did before its time was over is what one with as many trials does.
@@ -383,6 +383,7 @@ TEST(PlaceHomes, JudgedByWhatDynamicSlotsLeave) {
       EXPECT_EQ(by_copies.moves[i], count_new(old[i], layer));
       copied += mean - 1;
     }
+    if (round > 0) continue;
     HomesOptions other = options;
     other.num_threads = 2;
     EXPECT_EQ(place(window, 12, 5, old, other).maps.physical_to_logical,
