@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -58,34 +59,44 @@ def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
     return torch.cat([rows[a:b] @ w for a, b, w in zip(begins, begins[1:], weights, strict=False)])
 
 
-class Layer(nn.Module):
-    """The experts of one rank's slots: SwiGLU. An expert has the same weights in every slot."""
+def make_weights(
+    placement: lplb.Placement, rank: int, hidden: int, inner: int, device: torch.device
+) -> list[Tensor]:
+    """The weights of a rank's slots: [slots, hidden, 2 * inner] and [slots, inner, hidden].
 
-    def __init__(
-        self, placement: lplb.Placement, rank: int, hidden: int, inner: int, device: torch.device
-    ) -> None:
+    An expert has the same weights in every slot.
+    """
+    slots = placement.slots_per_rank
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    up = torch.empty(slots, hidden, 2 * inner, device=device, dtype=dtype)
+    down = torch.empty(slots, inner, hidden, device=device, dtype=dtype)
+    random = torch.Generator(device)
+    mine = placement.physical_to_logical[rank * slots : (rank + 1) * slots]
+    for slot, expert in enumerate(mine.tolist()):
+        random.manual_seed(expert)
+        up[slot].normal_(0, 0.02, generator=random)
+        down[slot].normal_(0, 0.02, generator=random)
+    return [up, down]
+
+
+class Layer(nn.Module):
+    """The experts of one rank's slots, SwiGLU, with the weights of make_weights()."""
+
+    def __init__(self, weights: list[Tensor], num_ranks: int) -> None:
         super().__init__()
-        self.placement = placement
-        slots = placement.slots_per_rank
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        up = torch.empty(slots, hidden, 2 * inner, device=device, dtype=dtype)
-        down = torch.empty(slots, inner, hidden, device=device, dtype=dtype)
-        random = torch.Generator(device)
-        mine = placement.physical_to_logical[rank * slots : (rank + 1) * slots]
-        for slot, expert in enumerate(mine.tolist()):
-            random.manual_seed(expert)
-            up[slot].normal_(0, 0.02, generator=random)
-            down[slot].normal_(0, 0.02, generator=random)
-        self.up, self.down = nn.Parameter(up), nn.Parameter(down)
+        self.up, self.down = [nn.Parameter(w) for w in weights]
+        self.num_ranks = num_ranks
         self.taken = 0  # rows that the last batch brought to this rank
 
-    def forward(self, x: Tensor, slot: Tensor, clock: Clock) -> Tensor:
+    def forward(
+        self, x: Tensor, slot: Tensor, clock: Clock, before_experts: Callable[[], None]
+    ) -> Tensor:
         """`slot` [tokens, topk]: physical ids. Marks the ends of dispatch, experts and combine."""
-        local = self.placement.slots_per_rank
+        local = len(self.up)
         topk = slot.shape[1]
         order = slot.reshape(-1).argsort(stable=True)
         sorted_slot = slot.reshape(-1)[order]
-        sent = torch.bincount(sorted_slot // local, minlength=self.placement.num_ranks)
+        sent = torch.bincount(sorted_slot // local, minlength=self.num_ranks)
         got = torch.empty_like(sent)
         dist.all_to_all_single(got, sent)
         counts = sent.tolist(), got.tolist()  # waits, with each policy
@@ -93,6 +104,7 @@ class Layer(nn.Module):
         taken = sorted_slot.new_empty(sum(counts[1]))
         dist.all_to_all_single(taken, sorted_slot, counts[1], counts[0])
         clock.mark()
+        before_experts()
         taken %= local
         by_slot = taken.argsort(stable=True)
         ends = torch.bincount(taken, minlength=local).cumsum(0).to(torch.int32)

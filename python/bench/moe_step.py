@@ -3,7 +3,8 @@
 """An MoE layer under expert parallelism, forward and backward, on recorded and drawn loads.
 
 usage: torchrun --nproc-per-node W moe_step.py [--tokens N ...] [--loads NAME ...] [--hidden N]
-                                               [--inner N] [--replicas N] [--batches N] [--cpu]
+                                               [--inner N] [--replicas N] [--dynamic-slots N] [--batches N]
+                                               [--cpu]
 
 It shows what balancing gains. Each rank has N tokens of a batch, top 8, drawn from the batch's
 popularity of experts: recorded ones of 1024 tokens (deepseek-v2-lite: 64 experts, qwen3-30b-a3b:
@@ -14,8 +15,12 @@ mean imbalance, the median milliseconds of a step and of its parts on the slowes
 the experts (SwiGLU) are grouped matrix products. Every policy's output is compared with that of
 "none".
 
-The sum of replicas' gradients, once a step of the optimiser, is not in the times.
---cpu: runs on the CPU, over gloo, to try the program. Its times are no measurements.
+"none+dynamic" has copies chosen for each batch in dynamic slots: their weights come beside the
+dispatch, and their gradients go back after the backward pass, every time, as if the optimiser had
+changed all weights. For placements that stay, the sum of replicas' gradients, once a step of the
+optimiser, is not in the times.
+--cpu: runs on the CPU, over gloo, to try the program, without "none+dynamic". Its times are no
+measurements.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from moe_layer import Clock, Layer
+from moe_layer import Clock, Layer, make_weights
 from rank_time import hard_batches
 from torch import Tensor
 
@@ -42,7 +47,8 @@ from lplb.calibration import GroupedExperts
 TOPK, HISTORY, RECORDED, REPEATS = 8, 8, 1024, 3
 DATA = pathlib.Path(__file__).resolve().parents[2] / "data"
 NONE, EVEN, EPLB, HOMES, TIME = "none", "eplb+even", "eplb+lplb", "homes+lplb", "homes+time"
-POLICIES = (NONE, EVEN, EPLB, HOMES, TIME)
+DYNAMIC = "none+dynamic"
+POLICIES = (NONE, EVEN, EPLB, HOMES, TIME, DYNAMIC)
 PARTS = ("plan", "dispatch", "experts", "combine", "backward", "step")
 Batch = tuple[np.ndarray, np.ndarray]  # loads of the past [batches, experts], and of the batch
 
@@ -78,7 +84,7 @@ def batches_of(loads: str) -> Iterator[Batch]:
 def place(policy: str, past: np.ndarray, num_ranks: int, replicas: int) -> lplb.Placement:
     num_experts = past.shape[-1]
     slots = num_experts + num_ranks * replicas
-    if policy == NONE:
+    if policy in (NONE, DYNAMIC):
         return lplb.Placement(list(range(num_experts)), num_ranks)
     if policy in (HOMES, TIME):
         return lplb.Placement(lplb.place_homes(past[:, None], slots, num_ranks)[0][0], num_ranks)
@@ -117,6 +123,36 @@ def cost_of(options: argparse.Namespace, experts: int, device: torch.device) -> 
     return model
 
 
+class Copies:
+    """The weights of a rank's main and dynamic slots, and the gradients that go back."""
+
+    def __init__(self, weights: list[Tensor], placement: lplb.Placement, slots: int) -> None:
+        self.buffers = lplb.ReplicaBuffers(
+            [weights],
+            placement,
+            group=dist.group.WORLD,
+            dynamic_slots=slots,
+            gradients=torch.bfloat16,
+        )
+        self.num_main = placement.slots_per_rank
+        self.stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    def fetch(self, copies: lplb.Copies) -> None:
+        """Brings this batch's experts, on a stream of its own."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            self.buffers.fetch(copies.slot_expert, copies.slot_source)
+
+    def wait(self) -> None:
+        torch.cuda.current_stream().wait_stream(self.stream)
+
+    def reduce_gradients(self, layer: Layer) -> None:
+        gradients = [w.grad for w in (layer.up, layer.down) if w.grad is not None]
+        for to, gradient in zip(self.buffers.gradients(), gradients, strict=True):
+            to.copy_(gradient[self.num_main :])
+        self.buffers.reduce_gradients([g[: self.num_main] for g in gradients])
+
+
 class Runner:
     """One policy over one batch: a placement, a layer, and who chooses the slots."""
 
@@ -129,10 +165,13 @@ class Runner:
         model: lplb.CostModel,
         device: torch.device,
     ) -> None:
-        num_ranks = dist.get_world_size()
+        rank, num_ranks = dist.get_rank(), dist.get_world_size()
         placement = place(policy, past, num_ranks, options.replicas)
+        weights = make_weights(placement, rank, options.hidden, options.inner, device)
+        slots = options.dynamic_slots if policy == DYNAMIC else 0
         self.device = device
-        self.layer = Layer(placement, dist.get_rank(), options.hidden, options.inner, device)
+        self.copies = Copies(weights, placement, slots) if slots else None
+        self.layer = Layer(self.copies.buffers.weights() if self.copies else weights, num_ranks)
         self.planner: lplb.Planner | None = None
         self.choose: Callable[[Tensor], Tensor] = lambda topk_idx: topk_idx
         if policy == EVEN:
@@ -144,19 +183,27 @@ class Runner:
                 num_topk=TOPK,
                 max_tokens=tokens,
                 cost=model if policy == TIME else None,
+                dynamic_slots=slots,
             )
             self.choose = self.planner.run
 
     def step(self, x: Tensor, topk_idx: Tensor) -> tuple[Tensor, list[float]]:
         """Forward and backward; the output, and the milliseconds of PARTS on the slowest rank."""
         leaf = x.clone().requires_grad_()
+        self.layer.zero_grad()
+        if self.copies is not None:
+            self.copies.buffers.update()
         dist.barrier()
         clock = Clock(self.device)
         clock.mark()
         slot = self.choose(topk_idx)
+        if self.copies is not None and self.planner is not None:
+            self.copies.fetch(self.planner.copies())
         clock.mark()
-        y = self.layer(leaf, slot, clock)
+        y = self.layer(leaf, slot, clock, self.copies.wait if self.copies else lambda: None)
         y.square().mean().backward()
+        if self.copies is not None:
+            self.copies.reduce_gradients(self.layer)
         clock.mark()
         parts = clock.parts()
         slowest = torch.tensor([*parts, sum(parts)], device=self.device)
@@ -169,9 +216,17 @@ class Runner:
         dist.all_reduce(taken)
         return lplb.imbalance(taken.cpu())
 
+    def bytes(self) -> int:
+        """The most memory that this rank had since the last reset of PyTorch's statistics."""
+        held = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else 0
+        return held + (self.copies.buffers.bytes if self.copies is not None else 0)
+
     def close(self) -> None:
         if self.planner is not None:
             self.planner.close()
+        if self.copies is not None:
+            del self.layer
+            self.copies.buffers.close()
 
 
 def measure(
@@ -182,7 +237,8 @@ def measure(
     device: torch.device,
 ) -> dict[str, Found]:
     """Runs each batch by each policy in turn."""
-    found = {policy: Found() for policy in POLICIES}
+    policies = [p for p in POLICIES if p != DYNAMIC or device.type == "cuda"]
+    found = {policy: Found() for policy in policies}
     for batch, (past, load) in enumerate(
         itertools.islice(batches_of(loads), options.batches + 1)
     ):  # the first one warms up
@@ -196,7 +252,7 @@ def measure(
             device, torch.bfloat16 if device.type == "cuda" else torch.float32
         )
         plain: Tensor | None = None
-        for policy in POLICIES:
+        for policy in policies:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
@@ -206,9 +262,9 @@ def measure(
                 if repeat > 0 and batch > 0:
                     found[policy].steps.append(parts)
                     found[policy].imbalance.append(runner.imbalance())
-            if device.type == "cuda":
-                found[policy].bytes = max(found[policy].bytes, torch.cuda.max_memory_allocated())
+            found[policy].bytes = max(found[policy].bytes, runner.bytes())
             runner.close()
+            del runner
             plain = y if plain is None else plain
             if not torch.allclose(y, plain, rtol=0.02, atol=0.02 * plain.abs().max().item()):
                 raise RuntimeError(f"{policy}: the output is not that of {NONE}")
@@ -239,6 +295,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=7168)
     parser.add_argument("--inner", type=int, default=2048)
     parser.add_argument("--replicas", type=int, default=4, help="redundant slots a rank")
+    parser.add_argument("--dynamic-slots", type=int, default=1, help="of none+dynamic, a rank")
     parser.add_argument("--batches", type=int, default=6)
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
