@@ -3,8 +3,7 @@
 """An MoE layer under expert parallelism, forward and backward, on recorded and drawn loads.
 
 usage: torchrun --nproc-per-node W moe_step.py [--tokens N ...] [--loads NAME ...] [--hidden N]
-                                               [--inner N] [--replicas N] [--dynamic-slots N] [--batches N]
-                                               [--cpu]
+           [--inner N] [--replicas N] [--dynamic-slots N] [--batches N] [--cpu]
 
 It shows what balancing gains. Each rank has N tokens of a batch, top 8, drawn from the batch's
 popularity of experts: recorded ones of 1024 tokens (deepseek-v2-lite: 64 experts, qwen3-30b-a3b:
