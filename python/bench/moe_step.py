@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from moe_layer import Clock, Layer, make_weights
+from moe_parts import Clock, Layer, make_weights
 from rank_time import hard_batches
 from torch import Tensor
 

@@ -222,7 +222,7 @@ def check_deep_ep_v2(rank: int, size: int, folder: str) -> None:
     start_nccl(rank, size, folder)
     symbol = "ncclCommQueryProperties"
     if not hasattr(ctypes.CDLL("libnccl.so.2"), symbol):  # the process would end
-        version = ".".join(map(str, torch.cuda.nccl.version()))
+        version = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
         print(f"  V2 ElasticBuffer: does not start: NCCL {version} has no {symbol}", flush=True)
         return
     options: dict[str, Any] = {"num_bytes": 1 << 28, "explicitly_destroy": True}
