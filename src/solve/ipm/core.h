@@ -78,12 +78,13 @@ class Ipm {
   }
 
  private:
-  static constexpr Real kFraction = Real(ipm::kFraction);
-  static constexpr Real kColdSlack = Real(ipm::kColdSlack);
-  static constexpr Real kWarmSlack = Real(ipm::kWarmSlack);
-  static constexpr Real kKeep = Real(ipm::kKeep);
-  static constexpr Real kPull = Real(ipm::kPull);
-  static constexpr Real kRidge = Real(sizeof(Real) == 4 ? ipm::kFloatRidge : ipm::kRidge);
+  static constexpr Real kFraction = Real(IpmConstants::kFraction);
+  static constexpr Real kColdSlack = Real(IpmConstants::kColdSlack);
+  static constexpr Real kWarmSlack = Real(IpmConstants::kWarmSlack);
+  static constexpr Real kKeep = Real(IpmConstants::kKeep);
+  static constexpr Real kPull = Real(IpmConstants::kPull);
+  static constexpr Real kRidge =
+      Real(sizeof(Real) == 4 ? IpmConstants::kFloatRidge : IpmConstants::kRidge);
 
   template <class Body>
   void for_active(Body body) const {

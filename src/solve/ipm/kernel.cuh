@@ -45,7 +45,7 @@ class IpmBlock {
       outcome.max_load = sums.max_load;
       outcome.lower_bound = sums.value / sums.weight;
       const double gap = outcome.max_load - outcome.lower_bound;
-      if (keeps && gap <= ipm::kKeep * outcome.max_load) {
+      if (keeps && gap <= IpmConstants::kKeep * outcome.max_load) {
         keep();
         keeps = false;
       }
@@ -209,7 +209,8 @@ class IpmBlock {
     const double dlevel = block_.sum(leads_ ? speed_ * corrected[0] : 0) * inverse_border;
     steps = direction(corrected[0], dlevel);
     // Step, not quite to the boundary.
-    advance(fmin(1.0, ipm::kFraction * steps.primal), fmin(1.0, ipm::kFraction * steps.dual));
+    advance(fmin(1.0, IpmConstants::kFraction * steps.primal),
+            fmin(1.0, IpmConstants::kFraction * steps.dual));
     return true;
   }
 
@@ -239,7 +240,7 @@ class IpmBlock {
     for (int j = 0; j < Matrix::kEntries; ++j) {
       const int column = Matrix::column(j);
       double value = mine[j * kThreads] + fill * speed_ * at(at_.speed, column);
-      if (column == row_) value = (value + s_ * inverse_z_) * (1 + ipm::kRidge);
+      if (column == row_) value = (value + s_ * inverse_z_) * (1 + IpmConstants::kRidge);
       matrix_.entry(j) = is_row_ && column < a_.num_rows ? value : 0;
     }
   }

@@ -50,7 +50,8 @@ __device__ void IpmBlock<kRows, kLanes>::start(bool warm) {
     for (int p = begin; p < end && warm; ++p) sum += old[p];
     const double even = 1.0 / (end - begin);
     for (int p = begin; p < end; ++p) {
-      const double share = sum > 0 ? (1 - ipm::kPull) * (old[p] / sum) + ipm::kPull * even : even;
+      const double share =
+          sum > 0 ? (1 - IpmConstants::kPull) * (old[p] / sum) + IpmConstants::kPull * even : even;
       at(at_.x, p) = share * at(at_.want, k);
     }
   });
@@ -59,14 +60,16 @@ __device__ void IpmBlock<kRows, kLanes>::start(bool warm) {
   const double load = fixed_ + row_sum(at_.x);
   double top[1] = {leads_ ? fmax(1.0, load * inverse_speed_) : 1};
   block_.reduce(top, [](int, double a, double b) { return fmax(a, b); });
-  const double level = top[0] * (1 + (warm ? ipm::kWarmSlack : ipm::kColdSlack));
+  const double level = top[0] * (1 + (warm ? IpmConstants::kWarmSlack : IpmConstants::kColdSlack));
   // Slacks, and prices that balance them.
   const double old_price = warm && is_row_ ? old[a_.num_variables + row_] : 0;
   s_ = is_row_ ? level * speed_ - load : 1;
   double part[2] = {leads_ ? speed_ / s_ : 0, leads_ ? speed_ * old_price : 0};
   block_.sum(part);
   const double balanced = 1 / (part[0] * s_);
-  z_ = part[1] > 0 ? (1 - ipm::kPull) * (old_price / part[1]) + ipm::kPull * balanced : balanced;
+  z_ = part[1] > 0
+           ? (1 - IpmConstants::kPull) * (old_price / part[1]) + IpmConstants::kPull * balanced
+           : balanced;
   if (Matrix::lane() == 0) at(at_.z, row_) = z_;
   const double mu = block_.sum(leads_ ? z_ * s_ : 0) / a_.num_rows;
   // Reduced costs.
