@@ -18,6 +18,7 @@ from lplb._exchange import Exchange
 from lplb._peers import together
 from lplb._placement import Placement
 from lplb._torch import raw_stream
+from lplb._torch_memory import tensor_at
 from lplb._transfer import check_weights
 
 TRANSPORTS = ("auto", "ipc", "fabric", "nccl", "nvshmem")
@@ -216,7 +217,7 @@ class Buffers:
         return layer
 
     def _bytes(self, address: int, size: int) -> Tensor:
-        return torch.as_tensor(_Memory(address, size, self.native), device=self._device)
+        return tensor_at(address, (size,), "|u1", self._device, self.native)
 
     def _check(self, name: str, tensor: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
         if not isinstance(tensor, Tensor):
@@ -228,19 +229,6 @@ class Buffers:
             )
         if not tensor.is_contiguous():
             raise ValueError(f"{name}: is not contiguous")
-
-
-class _Memory:
-    """Bytes of the library's device memory, as PyTorch takes them."""
-
-    def __init__(self, address: int, size: int, owner: Any) -> None:
-        self._owner = owner
-        self.__cuda_array_interface__ = {
-            "shape": (size,),
-            "typestr": "|u1",
-            "data": (address, False),
-            "version": 3,
-        }
 
 
 def view(memory: Tensor, slots: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:

@@ -92,9 +92,11 @@ class Copies:
         Source rank * M + main slot there, with ranks numbered within a domain and M main slots.
         """
         if self._replication is None:
-            from lplb import _torch
+            from lplb import _torch_memory
 
-            return _torch.redundancy_mapping(self, self._placement)
+            return _torch_memory.redundancy_mapping(
+                self.slot_expert, self.slot_source, self._placement
+            )
         mapping = _lplb.replication_mapping(self._placement, self._replication, self._num_domains)
         return mapping.reshape(self.slot_expert.shape)
 
@@ -104,9 +106,9 @@ class Copies:
         int32; further columns hold -1. Megatron has num_logical_experts / num_ranks columns.
         """
         if self._replication is None:
-            from lplb import _torch
+            from lplb import _torch_memory
 
-            return _torch.experts_to_copy(self.slot_expert, columns)
+            return _torch_memory.experts_to_copy(self.slot_expert, columns)
         num_ranks = len(self.slot_expert)
         return _lplb.experts_to_copy(self._replication, num_ranks, columns).reshape(num_ranks, -1)
 

@@ -56,11 +56,20 @@ class Paths:
 
     def copies(self, layer: int) -> Copies:
         """What the dynamic slots hold; on the GPU once a batch has run there (with PyTorch)."""
+        placement = self.placements[layer]
         if not self.gpu.planners:
-            return self.host.copies(layer, self.placements[layer])
-        from lplb import _torch
+            return self.host.copies(layer, placement)
+        import torch
 
-        return _torch.copies(self.gpu, layer, self.placements[layer])
+        from lplb._torch_memory import tensor_at
+
+        dynamic = self.settings.dynamic
+        shape = (placement.num_ranks, dynamic.slots)
+        device = torch.device("cuda", self.gpu.index)
+        expert, source, is_new = (
+            tensor_at(at, shape, "<i4", device) for at in self.gpu.planners[layer].copies()
+        )
+        return Copies(expert, source, is_new, placement, dynamic.num_domains, None)
 
     def stats(self, stream: int, layers: Sequence[int], wait: bool) -> list[dict[str, Any]] | None:
         """The counters of both paths. None: not `wait`, and a layer's have not arrived yet."""

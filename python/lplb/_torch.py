@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
@@ -14,11 +13,10 @@ from torch.compiler import is_compiling
 from lplb import _lplb
 from lplb._arrays import describe
 from lplb._batch import check_layer, shape_of, valid_on_host
-from lplb._dynamic import Copies
 from lplb._gpu import NO_COUNTER, Counter, GpuPath
 from lplb._paths import Paths
-from lplb._placement import Placement
 from lplb._results import Quotas
+from lplb._torch_memory import tensor_at
 
 WIDTH = {torch.int32: 4, torch.uint32: 4, torch.int64: 8}
 
@@ -263,62 +261,13 @@ def count(paths: Paths, topk_idx: Tensor, num_valid_tokens: Any, layer: int) -> 
     return packed
 
 
-class _DeviceMemory:
-    """An array at an address on a GPU, in the form that torch.as_tensor() takes."""
-
-    def __init__(self, address: int, shape: tuple[int, ...], typestr: str) -> None:
-        self.__cuda_array_interface__ = {
-            "data": (address, False),
-            "shape": shape,
-            "typestr": typestr,
-            "version": 3,
-        }
-
-
 def load_history(gpu: GpuPath, layer: int | None) -> Tensor:
     """A copy of one layer's history, [num_logical_experts], or of all: [num_layers, ...]."""
     num_experts = gpu.settings.num_logical_experts
     device = torch.device("cuda", gpu.index)
     chosen = gpu.planners if layer is None else [gpu.planners[layer]]
-    rows = [
-        torch.as_tensor(_DeviceMemory(one.history, (num_experts,), "<f8"), device=device)
-        for one in chosen
-    ]
+    rows = [tensor_at(one.history, (num_experts,), "<f8", device) for one in chosen]
     return torch.stack(rows) if layer is None else rows[0].clone()
-
-
-def copies(gpu: GpuPath, layer: int, placement: Placement) -> Copies:
-    """Views of what the dynamic slots hold: the planner's memory, which each batch writes."""
-    slots = gpu.settings.dynamic.slots
-    device = torch.device("cuda", gpu.index)
-    expert, source, is_new = (
-        torch.as_tensor(_DeviceMemory(at, (placement.num_ranks, slots), "<i4"), device=device)
-        for at in gpu.planners[layer].copies()
-    )
-    return Copies(expert, source, is_new, placement, gpu.settings.dynamic.num_domains, None)
-
-
-def experts_to_copy(slot_expert: Tensor, columns: int) -> Tensor:
-    num_ranks, slots = slot_expert.shape
-    if columns < slots:
-        raise ValueError(f"columns: {columns} is less than the {slots} dynamic slots")
-    padded = slot_expert.new_full((num_ranks, columns), -1)
-    padded[:, :slots] = slot_expert
-    return padded
-
-
-def redundancy_mapping(copies: Copies, placement: Placement) -> Tensor:
-    """In one domain: rank * M + i, if the rank has the expert in main slot i; -1: unused."""
-    slots = placement.num_physical_experts // placement.num_ranks
-    # If several slots of a rank have the same expert, the first one counts, as on the CPU.
-    main = np.full((placement.num_ranks, placement.num_logical_experts), -1, np.int32)
-    experts = placement.physical_to_logical
-    for slot in range(len(experts) - 1, -1, -1):
-        main[slot // slots, experts[slot]] = slot
-    table = torch.from_numpy(main).to(copies.slot_expert.device, non_blocking=True)
-    used = copies.slot_expert >= 0
-    found = table[copies.slot_source.clamp(min=0).long(), copies.slot_expert.clamp(min=0).long()]
-    return torch.where(used, found, -1)
 
 
 # Quotas.

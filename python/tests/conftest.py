@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 import lplb
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked autograd run last: others fork ranks that use it."""
+    items.sort(key=lambda item: item.get_closest_marker("autograd") is not None)
+
+
 def cuda_missing() -> str:
     """Why tests that need a GPU cannot run; empty if they can."""
     missing: str = lplb.cuda_info()["missing"]

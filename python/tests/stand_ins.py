@@ -78,7 +78,7 @@ class FakeGpuPlanner:
     def __init__(self, *arguments: Any) -> None:
         if FakeGpuPlanner.fails:
             raise MemoryError(FakeGpuPlanner.fails)
-        self.channel = arguments[-1]
+        self.channel = arguments[-2]  # before the options of copies
 
     def exchange_stats(self, stream: int) -> dict[str, Any]:
         layer = self.channel[1]
@@ -139,7 +139,7 @@ class PlanningGpuPlanner:
         staleness: int,
         *_rest: Any,
     ) -> None:
-        assert _rest[-1] is None, "a channel"
+        assert _rest[-2:] == (None, None), "a channel, or dynamic slots"
         self.planner = lplb.Planner(
             placement, rank=rank, max_redundants=max_redundants, staleness=staleness, backend="cpu"
         )

@@ -144,6 +144,7 @@ def test_layers_have_copies_of_their_own() -> None:
     assert planner.stats(0).batches == 0 and planner.stats(1).copies > 0
 
 
+@pytest.mark.autograd
 def test_tensors_operators_and_the_dense_form() -> None:
     planner = lplb.Planner(homes(), same_tokens=True, dynamic_slots=2, num_topk=EXPERTS)
     ids = torch.from_numpy(batch_of(4)[3])

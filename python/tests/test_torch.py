@@ -154,6 +154,7 @@ def test_run_dense_is_run(cube: lplb.Placement, device: str) -> None:
     assert loads.max().item() == lplb.solve(cube, routing_map.sum(0)).max_load
 
 
+@pytest.mark.autograd
 def test_run_dense_has_gradients(cube: lplb.Placement, device: str) -> None:
     planner = lplb.Planner(cube, same_tokens=True)
     probs, routing_map = dense_batch(device, 1)
