@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "exchange/libraries/nccl_test_comm.h"
 #include "exchange/peer/test_group.h"
@@ -82,6 +83,19 @@ inline void expect_well(const std::string& scenario, int num_ranks) {
     if (WEXITSTATUS(status) == kUnsupported) GTEST_SKIP() << "see what the ranks said above";
     EXPECT_EQ(WEXITSTATUS(status), 0);
   }
+}
+
+/// Expects that rank 1 of the scenario kills itself, and that rank 0 ends well all the same.
+inline void expect_one_killed(const std::string& scenario) {
+  const std::vector<int> statuses = run_ranks(scenario, 2);
+  ASSERT_TRUE(WIFEXITED(statuses[0]));
+  EXPECT_EQ(WEXITSTATUS(statuses[0]), 0);
+  EXPECT_TRUE(WIFSIGNALED(statuses[1]) && WTERMSIG(statuses[1]) == SIGKILL);
+}
+
+/// The name of a test with a scenario as its parameter. Tests of several GPUs end in multi_cuda.
+inline std::string scenario_name(const ::testing::TestParamInfo<const char*>& test) {
+  return std::string(test.param) + "_multi_cuda";
 }
 
 }  // namespace lplb::testing

@@ -68,11 +68,10 @@ TEST_P(RailMultiCuda, TwoDomainsOfOneRank) { expect_well(GetParam(), 2); }
 class RailDomainsMultiCuda : public testing::TwoDevices {};
 TEST_P(RailDomainsMultiCuda, TwoDomainsOfTwoRanks) { expect_well(GetParam(), 4); }
 
-std::string name_of(const ::testing::TestParamInfo<const char*>& test) {
-  return std::string(test.param) + "_multi_cuda";
-}
-INSTANTIATE_TEST_SUITE_P(Networks, RailMultiCuda, ::testing::Values("nvshmem", "gin"), name_of);
-INSTANTIATE_TEST_SUITE_P(Networks, RailDomainsMultiCuda, ::testing::Values("nvshmem"), name_of);
+INSTANTIATE_TEST_SUITE_P(Networks, RailMultiCuda, ::testing::Values("nvshmem", "gin"),
+                         testing::scenario_name);
+INSTANTIATE_TEST_SUITE_P(Networks, RailDomainsMultiCuda, ::testing::Values("nvshmem"),
+                         testing::scenario_name);
 
 }  // namespace
 }  // namespace lplb

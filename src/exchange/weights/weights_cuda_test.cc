@@ -311,20 +311,13 @@ class WeightsMultiCuda : public testing::TwoDevices {};
 TEST_P(WeightsMultiCuda, CopiesAreRight) { expect_well(GetParam(), 2); }
 INSTANTIATE_TEST_SUITE_P(Transports, WeightsMultiCuda,
                          ::testing::Values("auto", "ipc", "fabric", "nccl", "nvshmem"),
-                         [](const ::testing::TestParamInfo<const char*>& test) {
-                           return std::string(test.param) + "_multi_cuda";
-                         });
+                         testing::scenario_name);
 
 using WeightsKilledMultiCuda = WeightsMultiCuda;
 INSTANTIATE_TEST_SUITE_P(All, WeightsKilledMultiCuda, ::testing::Values("killed"),
-                         [](const ::testing::TestParamInfo<const char*>&) {
-                           return std::string("killed_multi_cuda");
-                         });
+                         testing::scenario_name);
 TEST_P(WeightsKilledMultiCuda, TheOthersEndWithinTheDeadline) {
-  const std::vector<int> statuses = testing::run_ranks(GetParam(), 2);
-  ASSERT_TRUE(WIFEXITED(statuses[0]));
-  EXPECT_EQ(WEXITSTATUS(statuses[0]), 0);
-  EXPECT_TRUE(WIFSIGNALED(statuses[1]) && WTERMSIG(statuses[1]) == SIGKILL);
+  testing::expect_one_killed(GetParam());
 }
 
 }  // namespace
