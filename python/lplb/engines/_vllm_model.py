@@ -200,7 +200,7 @@ class Model:
         if self.tokens == "all" and _gathers_first(self.state.model.moe_layers[0]):
             return None  # the padding of each rank is in between
         if not self.config.use_sequence_parallel_moe:
-            return num_unpadded if num_unpadded.dtype == torch.int32 else num_unpadded.int()
+            return num_unpadded.to(torch.int32)  # the planner clamps it
         # This rank has a part of the batch.
         rank = find("vllm.distributed.parallel_state:get_tensor_model_parallel_rank")()
         return (num_unpadded - num_tokens * rank).clamp(0, num_tokens).to(torch.int32)
