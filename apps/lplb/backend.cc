@@ -27,6 +27,14 @@ Backend choose(const std::string& name) {
   return backend;
 }
 
+std::string not_available() {
+  return "backend cpu: cuda is not available: " + cuda_support().missing;
+}
+
+void print_note(const std::string& line) {
+  std::fprintf(stderr, "lplb: %s\n", io::printable(line, kMaxLine).c_str());
+}
+
 }  // namespace
 
 CLI::Option* add_backend(CLI::App& app, std::string& value, const std::string& help) {
@@ -37,20 +45,31 @@ BackendChoice::BackendChoice(const std::string& name) : name_(name), backend_(ch
 
 void BackendChoice::tell(std::int64_t solves, std::int64_t on_device) const {
   if (name_ == "cpu") return;
-  std::string line;
   if (backend_ == Backend::kCpu) {
-    line = formatted("backend cpu: cuda is not available: {}", cuda_support().missing);
-  } else {
-    line = formatted("backend cuda: {} of {} solves on {}", on_device, solves,
-                     cuda_support().devices[0].name);
-    if (on_device < solves) {
-      line += formatted(
-          ", {} on the CPU: the device takes neither solver ipm, unequal speeds, loads past "
-          "2^31 - 1 nor placements larger than a block's memory",
-          solves - on_device);
-    }
+    print_note(not_available());
+    return;
   }
-  std::fprintf(stderr, "lplb: %s\n", io::printable(line, kMaxLine).c_str());
+  std::string line = formatted("backend cuda: {} of {} solves on {}", on_device, solves,
+                               cuda_support().devices[0].name);
+  if (on_device < solves) {
+    line += formatted(
+        ", {} on the CPU: the device takes neither solver ipm, unequal speeds, loads past "
+        "2^31 - 1 nor placements larger than a block's memory",
+        solves - on_device);
+  }
+  print_note(line);
+}
+
+void BackendChoice::tell_search(std::size_t layers, const std::string& refused) const {
+  if (name_ == "cpu") return;
+  if (backend_ == Backend::kCpu) {
+    print_note(not_available());
+  } else if (!refused.empty()) {
+    print_note("backend cpu: " + refused);
+  } else {
+    print_note(formatted("backend cuda: {} layers searched on {}", layers,
+                         cuda_support().devices[0].name));
+  }
 }
 
 }  // namespace lplb::app

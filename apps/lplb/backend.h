@@ -31,6 +31,8 @@ class BackendChoice {
   /// Writes one line to standard error, unless the user asked for "cpu": how many of `solves` ran
   /// on the device, and if not all, why.
   void tell(std::int64_t solves, std::int64_t on_device) const;
+  /// The same of a search of placements. `refused`: why the device did not take it; empty: it did.
+  void tell_search(std::size_t layers, const std::string& refused) const;
 
  private:
   std::string name_;

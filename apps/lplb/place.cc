@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 
+#include "backend.h"
 #include "commands.h"
 #include "core/format.h"
 #include "lplb/homes.h"
@@ -71,7 +72,7 @@ void check_options(const PlaceOptions& options, const CLI::App& command) {
     throw ArgumentError("--keep-ranks", "needs --from");
   }
   for (const char* name : {"--max-moves", "--max-bytes", "--expert-bytes", "--move-homes",
-                           "--budget", "--budget-seconds", "--dynamic-slots"}) {
+                           "--budget", "--budget-seconds", "--dynamic-slots", "--backend"}) {
     if (options.policy != "homes" && command.get_option(name)->count() > 0) {
       throw ArgumentError(name, "needs --policy homes");
     }
@@ -92,7 +93,9 @@ void run(const PlaceOptions& options, const CLI::App& command) {
                                                      {"--from", options.from},
                                                      {"--policy", file_of_policy(options.policy)}});
   check_options(options, command);
-  const PlaceJob job = read_place_job(options);
+  const BackendChoice backend(options.backend);
+  PlaceJob job = read_place_job(options);
+  job.backend = backend.backend();
   PlaceResult placed = place(options, job);
   ExpertMaps& maps = placed.maps;
   std::vector<Placement> layers = placements_of(maps, job);
@@ -115,6 +118,7 @@ void run(const PlaceOptions& options, const CLI::App& command) {
   outputs.write(
       {options.json.empty() ? "" : io::placement_json(maps, layers[0], shown_moves, job.layers)});
   if (!outputs.take_standard_output()) print(place_table(job, layers, shown_moves, placed));
+  backend.tell_search(layers.size(), placed.refused);
 }
 
 /// "0,3-5" as {{0, 0}, {3, 5}}.
@@ -237,6 +241,10 @@ void add_homes(CLI::App& command, PlaceOptions& options) {
   add_integer(command, "--dynamic-slots", kSettings, options.dynamic_slots, 1, kMaxDynamicSlots,
               "With homes: judge by what N further slots of each rank leave, which get copies of "
               "experts for each batch, from the same node (lplb replicate)");
+  add_backend(command, options.backend,
+              "With homes: where the search runs; auto: on the GPU if there is one that takes it. "
+              "The placement is the same, and standard error says what ran. A GPU takes neither "
+              "--dynamic-slots, --max-bytes nor unequal speeds");
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/files.h"
+#include "lplb/backend.h"
 #include "lplb/placement.h"
 #include "lplb/simulate.h"
 
@@ -39,6 +40,7 @@ struct PlaceOptions {
   std::optional<std::int64_t> budget;  ///< trials of the search for homes' replicas
   double budget_seconds = std::numeric_limits<double>::infinity();
   int threads = 1;
+  std::string backend = "cpu";
   std::string json;
 };
 
@@ -54,7 +56,8 @@ struct PlaceJob {
   std::optional<Topology> topology;
   Index num_ranks = 0;
   Index num_logical = 0;
-  PlacementOptions group;  ///< nodes, speeds and dead ranks of the new placement
+  Backend backend = Backend::kCpu;  ///< where homes are searched
+  PlacementOptions group;           ///< nodes, speeds and dead ranks of the new placement
 };
 
 /// Whether layer `i` of the load has any.
@@ -78,6 +81,7 @@ struct PlaceResult {
   ExpertMaps maps;
   std::vector<double> exact;  ///< with policy homes: HomesPlacement::imbalance; otherwise empty
   std::string exact_name = "exact split";  ///< the column that the table shows it in
+  std::string refused;  ///< why --backend auto searched homes on the CPU, if there is a GPU
 };
 
 /// Places the layers. Throws ArgumentError or FileError.

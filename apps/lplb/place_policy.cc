@@ -132,11 +132,27 @@ PlaceResult place_on_homes(const PlaceOptions& options, const PlaceJob& job) {
     for (const Load w : batch) loads.push_back(static_cast<double>(w));
   }
   if (job.batches.empty()) loads = job.load.values;
-  HomesPlacement placed = place_homes(
-      loads, static_cast<Index>(std::max<std::size_t>(1, job.batches.size())),
-      static_cast<Index>(job.load.rows), job.num_logical, slots, job.num_ranks, job.from, how);
-  return {std::move(placed.maps), std::move(placed.imbalance),
-          options.dynamic_slots ? "with copies" : "exact split"};
+  const auto search = [&](Backend backend) {
+    how.backend = backend;
+    return place_homes(loads, static_cast<Index>(std::max<std::size_t>(1, job.batches.size())),
+                       static_cast<Index>(job.load.rows), job.num_logical, slots, job.num_ranks,
+                       job.from, how);
+  };
+  PlaceResult result;
+  HomesPlacement placed;
+  try {
+    placed = search(job.backend);
+  } catch (const ArgumentError& e) {
+    if (e.argument() != "backend") throw;
+    const std::string problem = std::string(e.what()).substr(e.argument().size() + 2);
+    if (options.backend != "auto") throw ArgumentError("--backend", problem);
+    result.refused = problem;
+    placed = search(Backend::kCpu);
+  }
+  result.maps = std::move(placed.maps);
+  result.exact = std::move(placed.imbalance);
+  result.exact_name = options.dynamic_slots ? "with copies" : "exact split";
+  return result;
 }
 
 }  // namespace

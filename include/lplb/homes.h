@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "lplb/backend.h"
 #include "lplb/export.h"
 #include "lplb/placement.h"
 #include "lplb/types.h"
@@ -58,7 +59,13 @@ struct HomesOptions {
   /// leaves, which counts three quarters, and by the exact split without copies. The search then
   /// takes two to five times as long.
   Index dynamic_slots = 0;
-  Index num_domains = 1;                  ///< with dynamic slots: as in ReplicateOptions
+  Index num_domains = 1;  ///< with dynamic slots: as in ReplicateOptions
+  /// Where the search runs. Both give the same placement; with max_seconds the device may come
+  /// further. On the device all layers are searched at once, so num_threads counts for little. It
+  /// takes neither dynamic slots, max_bytes nor unequal speeds; at most 128 live ranks and 2048
+  /// slots of them, and as many batches as fit the memory of a block: for 256 experts and 320 slots
+  /// about 45, invented ones included.
+  Backend backend = Backend::kCpu;
   std::vector<PinnedExpert> pinned = {};  // NOLINT(readability-redundant-member-init)
   /// [num_ranks] or empty, as in Placement.
   std::vector<double> rank_speed = {};  // NOLINT(readability-redundant-member-init)
@@ -107,7 +114,8 @@ struct HomesPlacement {
 /// - `from`: empty, or [num_layers]: the placements in use. Rank g is rank g and slot i of a rank
 ///   is slot i, as in plan_moves(); the numbers of ranks and slots may differ.
 ///
-/// Throws ArgumentError. Takes about 20 us a trial for 8 batches and the invented ones.
+/// Throws ArgumentError and CudaError. Takes about 20 us a trial for 8 batches and the invented
+/// ones. With Backend::kCuda it allocates on the current device, and waits for it.
 LPLB_API HomesPlacement place_homes(std::span<const double> loads, Index num_batches,
                                     Index num_layers, Index num_logical, Index num_replicas,
                                     Index num_ranks, std::span<const Placement> from = {},

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lplb import _lplb
-from lplb._arrays import check_bool, check_int, check_list, check_number, like, to_numpy
+from lplb._arrays import check_bool, check_int, check_list, check_number, check_text, like, to_numpy
+from lplb._names import BackendName
 from lplb._placement import Move, Placement, check_placement, ranks_of
 
 _MAX_TRIALS = 2000
@@ -65,6 +66,7 @@ def place_homes(
     rank_speed: Any = None,
     rank_alive: Any = None,
     num_threads: int = 1,
+    backend: BackendName = "cpu",
 ) -> HomesPlacement:
     """Homes, which stay, and replica slots, which a search chooses for the exact split.
 
@@ -121,11 +123,19 @@ def place_homes(
         As in :class:`Placement`. Slot p of a dead rank holds expert p % num_logical.
     num_threads : int
         How many layers are placed in parallel.
+    backend : str
+        "cpu", "cuda", or "auto": on the GPU if there is one that takes the call. The current CUDA
+        device searches all layers at once, with the same result. It takes neither `dynamic_slots`,
+        `max_bytes` nor unequal speeds; at most 128 live ranks with 2048 slots, and a window whose
+        batches fit the memory of a block (docs/placement.md).
 
     Raises
     ------
     TypeError, ValueError
-        The message has the argument's name, its value and what was expected.
+        The message has the argument's name, its value and what was expected. Of `backend` if the
+        device does not take the call.
+    RuntimeError
+        With `backend` "cuda", if there is no GPU.
 
     Examples
     --------
@@ -145,7 +155,7 @@ def place_homes(
         trials = check_int(max_trials, "max_trials")
     else:
         trials = _MAX_TRIALS if max_seconds is None else _NO_LIMIT
-    maps, *figures = _lplb.place_homes(
+    arguments = (
         load,
         load.shape[0],
         load.shape[1],
@@ -168,7 +178,20 @@ def place_homes(
         check_int(num_threads, "num_threads"),
         *ranks_of(rank_speed, rank_alive),
     )
+    maps, *figures = _placed(arguments, check_text(backend, "backend"))
     return HomesPlacement(*(like(loads, m.astype(np.int64)) for m in maps), *figures)
+
+
+def _placed(arguments: tuple[Any, ...], backend: str) -> Any:
+    if backend != "auto":
+        return _lplb.place_homes(*arguments, backend)
+    if not _lplb.cuda_info()["missing"]:
+        try:
+            return _lplb.place_homes(*arguments, "cuda")
+        except ValueError as error:
+            if not str(error).startswith("backend: "):
+                raise
+    return _lplb.place_homes(*arguments, "cpu")
 
 
 class MoveRound(NamedTuple):

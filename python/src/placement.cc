@@ -108,7 +108,7 @@ Homes homes_of(const ArrayIn<double>& loads, Index num_batches, Index num_layers
                std::int64_t expert_bytes, double max_seconds, double min_gain, bool move_homes,
                bool restart, bool batches_only, Index dynamic_slots, Index num_domains,
                const ArrayIn<Index>& pinned, int num_threads, const ArrayIn<double>& rank_speed,
-               const ArrayIn<std::uint8_t>& rank_alive) {
+               const ArrayIn<std::uint8_t>& rank_alive, const std::string& backend) {
   const RebalanceOptions ranks = options_of(num_threads, rank_speed, rank_alive);
   HomesOptions options{.num_threads = num_threads,
                        .max_trials = max_trials,
@@ -122,6 +122,7 @@ Homes homes_of(const ArrayIn<double>& loads, Index num_batches, Index num_layers
                        .batches_only = batches_only,
                        .dynamic_slots = dynamic_slots,
                        .num_domains = num_domains,
+                       .backend = parse_backend(backend),
                        .rank_speed = ranks.rank_speed,
                        .rank_alive = ranks.rank_alive};
   for (std::size_t i = 0; i < pinned.size(); i += 2) {
@@ -253,7 +254,7 @@ void bind_placement(nb::module_& m) {
         "num_replicas"_a, "num_ranks"_a, "old"_a, "max_trials"_a, "max_moves"_a, "max_bytes"_a,
         "expert_bytes"_a, "max_seconds"_a, "min_gain"_a, "move_homes"_a, "restart"_a,
         "batches_only"_a, "dynamic_slots"_a, "num_domains"_a, "pinned"_a, "num_threads"_a,
-        "rank_speed"_a, "rank_alive"_a);
+        "rank_speed"_a, "rank_alive"_a, "backend"_a);
 }
 
 void bind_topology(nb::module_& m) {

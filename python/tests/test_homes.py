@@ -50,6 +50,23 @@ def test_budgets_of_bytes_and_seconds() -> None:
     assert (long.judged <= free.judged).all()
 
 
+def test_backends_are_equal() -> None:
+    loads = window(4, 3, 32)
+    cpu = lplb.place_homes(loads, 48, 8)
+    assert cpu.trials.sum() > 0
+    for backend in ("auto",) if lplb.cuda_info()["missing"] else ("auto", "cuda"):
+        placed = lplb.place_homes(loads, 48, 8, backend=backend)
+        assert placed.physical_to_logical.tolist() == cpu.physical_to_logical.tolist()
+        assert placed.trials.tolist() == cpu.trials.tolist()
+        assert placed.judged.tolist() == cpu.judged.tolist()
+    # What the device does not take runs on the CPU.
+    few = lplb.place_homes(loads, 48, 8, rank_speed=[1, 1, 1, 1, 2, 2, 2, 2], max_trials=5)
+    same = lplb.place_homes(
+        loads, 48, 8, rank_speed=[1, 1, 1, 1, 2, 2, 2, 2], max_trials=5, backend="auto"
+    )
+    assert same.judged.tolist() == few.judged.tolist()
+
+
 def test_placements_for_dynamic_slots() -> None:
     loads = window(3, 2, 32, seed=2)
     loads[:, :, :8] *= 3  # one domain is hot
@@ -89,6 +106,8 @@ def test_arrays_come_back_as_they_were_given() -> None:
         ({"dynamic_slots": 9}, "dynamic_slots: 9"),
         ({"dynamic_slots": 1, "num_domains": 3}, "num_domains: 3"),
         ({"pinned": [(16, 0)]}, "pinned: 16"),
+        ({"backend": "gpu"}, "backend"),
+        ({"backend": "cuda", "dynamic_slots": 1}, "backend: cuda does not search with dynamic"),
         ({"old": [3]}, "old"),
         ({"old": [lplb.Placement([0, 1], 2)]}, "old: has 1 placements"),
         ({"rank_alive": [1, 1]}, "rank_alive"),

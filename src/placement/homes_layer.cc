@@ -5,7 +5,9 @@
 #include <limits>
 #include <utility>
 
+#include "core/format.h"
 #include "placement/copies_judge.h"
+#include "placement/device/device_search.h"
 
 namespace lplb::placement {
 namespace {
@@ -45,27 +47,35 @@ std::unique_ptr<HomesJudge> LayerPlacer::make_judge(const HomesWindow& window) c
                                        window.load, window.weight);
 }
 
-FoundSteps LayerPlacer::search(const std::vector<std::span<const double>>& batches,
-                               const Placement* old, SearchClock::time_point deadline,
-                               std::int64_t& trials) const {
+FoundSteps LayerPlacer::begin(const std::vector<std::span<const double>>& batches,
+                              const Placement* old) const {
   FoundSteps found;
   found.window = make_window(batches, shape_.num_logical, options_.batches_only);
   found.start = start_of_homes(shape_, live_, found.window.mean, old, options_);
-  const std::unique_ptr<HomesJudge> judge = make_judge(found.window);
-  judge->assign(found.start.experts);
-  found.value = judge->value();
-  const double best = perfect(shape_, found.window.sum_of_weights());
+  return found;
+}
+
+SearchLimits LayerPlacer::limits_of(const HomesWindow& window) const {
+  const double best = perfect(shape_, window.sum_of_weights());
   const auto gain_of = [best](double gain) {
     return static_cast<std::int64_t>(std::min(gain, 1e6) * best);
   };
-  SearchLimits limits{
+  return {
       .max_trials = options_.max_trials,
       .max_moves = options_.max_moves < 0 ? std::numeric_limits<Index>::max() : options_.max_moves,
       .least_gain = std::max<std::int64_t>(1, gain_of(kLeastGain)),
       .move_gain = gain_of(options_.min_gain),
       .home_gain = gain_of(kHomePrice * options_.min_gain),
-      .move_homes = options_.move_homes,
-      .deadline = deadline};
+      .move_homes = options_.move_homes};
+}
+
+std::int64_t LayerPlacer::search(FoundSteps& found, SearchClock::time_point deadline) const {
+  const std::unique_ptr<HomesJudge> judge = make_judge(found.window);
+  judge->assign(found.start.experts);
+  found.value = judge->value();
+  SearchLimits limits = limits_of(found.window);
+  limits.deadline = deadline;
+  std::int64_t trials = 0;
   const auto run = [&] {
     HomesSearch search(shape_, found.start, limits, *judge);
     trials += search.run();
@@ -73,9 +83,8 @@ FoundSteps LayerPlacer::search(const std::vector<std::span<const double>>& batch
     found.begin.push_back(found.steps.size());
     found.steps.insert(found.steps.end(), search.steps().begin(), search.steps().end());
   };
-  trials = 0;
   run();
-  if (options_.max_bytes < 0 || found.steps.empty()) return found;
+  if (options_.max_bytes < 0 || found.steps.empty()) return trials;
   // A search that may make few moves makes better use of them than the first steps of one that
   // may make many.
   const std::int64_t most = found.steps.back().moves;
@@ -84,7 +93,35 @@ FoundSteps LayerPlacer::search(const std::vector<std::span<const double>>& batch
     judge->assign(found.start.experts);
     run();
   }
-  return found;
+  return trials;
+}
+
+std::vector<std::int64_t> LayerPlacer::search_on_device(std::span<FoundSteps> found,
+                                                        double max_seconds) const {
+  std::vector<LayerJob> jobs;
+  std::vector<std::size_t> layer_of;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    found[i].moves = SearchSlots(shape_, found[i].start, false).moves_of_start;
+    if (found[i].window.weight.empty()) continue;  // no load
+    layer_of.push_back(i);
+    jobs.push_back({&found[i].start, &found[i].window, limits_of(found[i].window)});
+  }
+  const std::vector<FoundLayer> layers = placement::search_on_device(shape_, jobs, max_seconds);
+  std::vector<std::int64_t> trials(found.size(), 0);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    FoundSteps& steps = found[layer_of[i]];
+    const FoundLayer& layer = layers[i];
+    steps.value = layer.value_of_start;
+    for (Index p = 0; p < shape_.num_slots(); ++p) {
+      if (layer.experts[p] == steps.start.experts[p]) continue;
+      steps.steps.push_back({.edit = {{p, layer.experts[p]}},
+                             .count = 1,
+                             .value = layer.value,
+                             .moves = layer.moves});
+    }
+    trials[layer_of[i]] = layer.trials;
+  }
+  return trials;
 }
 
 std::vector<StepChoice> LayerPlacer::choices(const FoundSteps& found) const {
@@ -115,6 +152,10 @@ void LayerPlacer::finish(const FoundSteps& found, std::size_t count, Index layer
   result.moves[layer] = static_cast<Index>(moves);
   const std::unique_ptr<HomesJudge> judge = make_judge(found.window);
   judge->assign(experts);
+  if (options_.backend == Backend::kCuda && judge->value() != value) {
+    throw CudaError(formatted("the search on the device gives layer {} the value {}, which is {}",
+                              layer, value, judge->value()));
+  }
   double sum = 0;
   for (Index b = 0; b < found.window.num_recorded; ++b) sum += static_cast<double>(judge->level(b));
   result.imbalance[layer] =

@@ -36,9 +36,16 @@ class LayerPlacer {
               const HomesOptions& options)
       : shape_(shape), live_(live), num_ranks_(num_ranks), options_(options) {}
 
-  /// `old` may be null. `trials`: how many the searches took.
-  FoundSteps search(const std::vector<std::span<const double>>& batches, const Placement* old,
-                    SearchClock::time_point deadline, std::int64_t& trials) const;
+  /// The window and the start of a layer. `old` may be null.
+  FoundSteps begin(const std::vector<std::span<const double>>& batches, const Placement* old) const;
+
+  /// Searches the layer. Returns how many trials the searches took.
+  std::int64_t search(FoundSteps& found, SearchClock::time_point deadline) const;
+
+  /// Searches all layers on the device, for at most `max_seconds`, with the result of search().
+  /// What a layer's steps then are is not known; one for each slot that changed stands for them.
+  /// Returns the trials of each layer. Throws CudaError, and ArgumentError, which names `backend`.
+  std::vector<std::int64_t> search_on_device(std::span<FoundSteps> found, double max_seconds) const;
 
   /// The steps of `found` as choose_steps() takes them.
   std::vector<StepChoice> choices(const FoundSteps& found) const;
@@ -49,6 +56,7 @@ class LayerPlacer {
               HomesPlacement& result) const;
 
  private:
+  SearchLimits limits_of(const HomesWindow& window) const;
   std::unique_ptr<HomesJudge> make_judge(const HomesWindow& window) const;
   double imbalance(const FoundSteps& found, std::int64_t value) const;
   void keep_slots(const HomesStart& start, std::span<Index> experts) const;

@@ -6,16 +6,22 @@
 
 namespace lplb::placement {
 
+SearchSlots::SearchSlots(const HomesShape& shape, const HomesStart& start, bool move_homes) {
+  for (Index p = 0; p < shape.num_slots(); ++p) {
+    if (start.fixed[p] == kFree) free.push_back(p);
+    if (start.fixed[p] == kHome && move_homes) homes.push_back(p);
+    moves_of_start += start.is_new(start.experts[p], p / shape.slots, shape.num_logical);
+  }
+}
+
 HomesSearch::HomesSearch(const HomesShape& shape, const HomesStart& start,
                          const SearchLimits& limits, HomesJudge& judge)
-    : shape_(shape), start_(start), limits_(limits), judge_(judge) {
-  for (Index p = 0; p < shape_.num_slots(); ++p) {
-    if (start_.fixed[p] == kFree) free_.push_back(p);
-    if (start_.fixed[p] == kHome && limits_.move_homes) homes_.push_back(p);
-    moves_of_start_ += start_.is_new(start_.experts[p], p / shape_.slots, shape_.num_logical);
-  }
-  num_moves_ = moves_of_start_;
-}
+    : shape_(shape),
+      start_(start),
+      limits_(limits),
+      judge_(judge),
+      slots_(shape, start, limits.move_homes),
+      num_moves_(slots_.moves_of_start) {}
 
 bool HomesSearch::is_used_up() const {
   using Clock = std::chrono::steady_clock;
@@ -25,8 +31,8 @@ bool HomesSearch::is_used_up() const {
 
 std::int64_t HomesSearch::run() {
   if (judge_.num_batches() == 0) return 0;
-  while (!is_used_up() &&
-         (try_replacements() || try_exchanges(free_, false) || try_exchanges(homes_, true))) {
+  while (!is_used_up() && (try_replacements() || try_exchanges(slots_.free, false) ||
+                           try_exchanges(slots_.homes, true))) {
   }
   return trials_;
 }
@@ -98,7 +104,7 @@ bool HomesSearch::try_candidates() {
 
 bool HomesSearch::try_replacements() {
   candidates_.clear();
-  for (const Index slot : free_) {
+  for (const Index slot : slots_.free) {
     if (is_used_up()) return false;  // NOTE: no candidate is tried before all are known
     for (Index e = 0; e < shape_.num_logical; ++e) {
       if (!judge_.may_gain(e, slot / shape_.slots)) continue;

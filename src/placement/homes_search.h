@@ -22,6 +22,15 @@ struct SearchLimits {
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 };
 
+/// The slots that a search may change.
+struct SearchSlots {
+  SearchSlots(const HomesShape& shape, const HomesStart& start, bool move_homes);
+
+  std::vector<Index> free;          ///< they may get other experts
+  std::vector<Index> homes;         ///< they may be exchanged with each other
+  std::int64_t moves_of_start = 0;  ///< slots with an expert that is new on their rank
+};
+
 /// A change that the search has made, and what it led to.
 struct SearchStep {
   SlotEdit edit[kMaxEdits];
@@ -44,7 +53,7 @@ class HomesSearch {
   /// Returns how many trials it took.
   std::int64_t run();
   /// How many slots of the start have an expert that is new on their rank.
-  std::int64_t moves_of_start() const { return moves_of_start_; }
+  std::int64_t moves_of_start() const { return slots_.moves_of_start; }
   const std::vector<SearchStep>& steps() const { return steps_; }
 
  private:
@@ -68,11 +77,9 @@ class HomesSearch {
   const HomesStart& start_;
   SearchLimits limits_;
   HomesJudge& judge_;
-  std::vector<Index> free_;   // the slots that may get other experts
-  std::vector<Index> homes_;  // the homes that may move
+  SearchSlots slots_;
   std::vector<Candidate> candidates_;
   std::int64_t trials_ = 0;
-  std::int64_t moves_of_start_ = 0;
   std::int64_t num_moves_ = 0;
   std::vector<SearchStep> steps_;
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "lplb/homes.h"
 #include "lplb/replicate.h"
 #include "placement/checks.h"
+#include "placement/device/args.h"
 #include "placement/homes_layer.h"
 #include "placement/live_ranks.h"
 #include "placement/maps.h"
@@ -67,6 +69,20 @@ void check_dynamic(const HomesOptions& options, Index slots, Index num_ranks) {
   check_argument((slots + options.dynamic_slots) * num_ranks <= kMaxPhysical, "dynamic_slots",
                  "{} and {} other slots on each of {} ranks make more than {}",
                  options.dynamic_slots, slots, num_ranks, kMaxPhysical);
+}
+
+/// Refuses what the device does not search.
+void check_backend(const HomesOptions& options, const HomesShape& shape) {
+  if (options.backend != Backend::kCuda) return;
+  const char* const refused = options.dynamic_slots > 0 ? "dynamic slots"
+                              : options.max_bytes >= 0  ? "a limit of bytes"
+                              : !shape.speed.empty()    ? "unequal speeds"
+                                                        : nullptr;
+  check_argument(refused == nullptr, "backend", "cuda does not search with {}, only cpu does",
+                 refused);
+  check_argument(shape.num_ranks <= kSearchRanks && shape.num_slots() <= kSearchSlots, "backend",
+                 "cuda takes at most {} live ranks and {} slots of them, not {} and {}",
+                 kSearchRanks, kSearchSlots, shape.num_ranks, shape.num_slots());
 }
 
 void check_from(std::span<const Placement> from, Index num_layers, Index num_logical) {
@@ -161,6 +177,7 @@ HomesPlacement place_homes(std::span<const double> loads, Index num_batches, Ind
   check_dynamic(options, slots, num_ranks);
   const HomesShape shape = shape_of(live, slots, num_logical);
   check_live_slots(live, shape.num_slots(), num_logical);
+  check_backend(options, shape);
 
   HomesPlacement result;
   for (auto* figure : {&result.judged, &result.judged_before, &result.imbalance}) {
@@ -170,6 +187,7 @@ HomesPlacement place_homes(std::span<const double> loads, Index num_batches, Ind
   result.trials.resize(layers);
   std::vector<Index> experts(layers * static_cast<std::size_t>(shape.num_slots()));
   const LayerPlacer placer(shape, live.ranks, num_ranks, options);
+  const SearchClock::time_point begin = SearchClock::now();
   TimeShares shares(options.max_seconds, layers, options.num_threads);
   std::vector<FoundSteps> found(layers);
   each_layer(options.num_threads, layers, [&](std::size_t layer) {
@@ -177,9 +195,15 @@ HomesPlacement place_homes(std::span<const double> loads, Index num_batches, Ind
     for (std::size_t at = layer * width; at < loads.size(); at += layers * width) {
       batches.push_back(loads.subspan(at, width));
     }
-    found[layer] = placer.search(batches, from.empty() ? nullptr : &from[layer], shares.next(),
-                                 result.trials[layer]);
+    const SearchClock::time_point deadline = shares.next();
+    found[layer] = placer.begin(batches, from.empty() ? nullptr : &from[layer]);
+    if (options.backend == Backend::kCuda) return;
+    result.trials[layer] = placer.search(found[layer], deadline);
   });
+  if (options.backend == Backend::kCuda) {
+    const std::chrono::duration<double> used = SearchClock::now() - begin;
+    result.trials = placer.search_on_device(found, options.max_seconds - used.count());
+  }
   const std::vector<std::size_t> count = chosen_steps(placer, options, found);
   each_layer(options.num_threads, layers, [&](std::size_t layer) {
     placer.finish(found[layer], count[layer], static_cast<Index>(layer),

@@ -25,6 +25,7 @@ class Backend(support.CommandTest):
         self.commands = {
             "solve": "solve --placement p.json --load l.json",
             "plan": "plan --placement p.json --topk t.npy --out out.npy",
+            "place": "place --load l.json --policy homes --num-ranks 3 --redundants 1",
             "simulate": "simulate --trace synthetic:W7_burst --synthetic-num-steps 3",
         }
         if info["benchmarks"]:
@@ -46,7 +47,7 @@ class Backend(support.CommandTest):
                 self.refused(f"{line} --backend {name}", status=USAGE, says=says)
 
     def test_auto_is_the_cpu_and_says_why(self):
-        for command in ("solve", "plan"):
+        for command in ("solve", "plan", "place"):
             line = f"{self.commands[command]} --json -"
             done = self.run_command(f"{line} --backend auto")
             self.assertEqual(done.returncode, 0, done.stderr)

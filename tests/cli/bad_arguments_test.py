@@ -129,6 +129,7 @@ class BadArguments(support.CommandTest):
             ),
             ("--num-ranks 2 --redundants 1 --budget-seconds 1", ["--budget-seconds", "homes"]),
             ("--num-ranks 2 --redundants 1 --move-homes", ["--move-homes", "--policy homes"]),
+            ("--num-ranks 2 --redundants 1 --backend auto", ["--backend", "--policy homes"]),
             ("--num-ranks 2 --num-replicas 4 --dead-ranks 2", ["--dead-ranks: 2", "0 to 1"]),
             ("--num-ranks 2 --num-replicas 4 --dead-ranks 0,1", ["--dead-ranks", "every rank"]),
             (
