@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,15 +12,13 @@ from torch import Tensor
 from lplb import _lplb
 from lplb._arrays import check_int
 from lplb._batch import check_layer
-from lplb._comm import Comm, check_transport
-from lplb._exchange import Exchange
-from lplb._peers import together
+from lplb._comm import TRANSPORTS, Comm, check_transport
+from lplb._exchange import Exchange, fingerprint
+from lplb._peers import forget, keep, share_symmetric, together
 from lplb._placement import Placement
 from lplb._torch import raw_stream
 from lplb._torch_memory import tensor_at
 from lplb._transfer import check_weights
-
-TRANSPORTS = ("auto", "ipc", "fabric", "nccl", "nvshmem")
 
 
 class Tensors:
@@ -53,40 +50,91 @@ class Tensors:
             *rest,
         )
 
+    def describe(self, placements: Sequence[Placement], dynamic_slots: int, slot_sets: int) -> str:
+        """All that the ranks must give alike, as a text that ranks can compare."""
+        return (
+            f"{len(placements)} layers of {self.kinds}, gradients {self.gradient_type}, "
+            f"{slot_sets} sets of {dynamic_slots} slots, placements {fingerprint(placements):x}"
+        )
+
+
+class Connected(NamedTuple):
+    """This rank's buffer, which the others have mapped."""
+
+    exchange: Exchange
+    native: _lplb.DeviceWeights
+    transport: str
+    memory: Tensor | None = None  # of the buffer, if it is PyTorch's
+
 
 def connect(
     comm: Comm,
     transport: str,
     timeout: float,
     settings: _lplb.WeightSettings,
+    described: str,
     members_of: Callable[[int], Sequence[int]],
-) -> tuple[Exchange, _lplb.DeviceWeights]:
+) -> Connected:
     """Connects the ranks, on the current device of each. Collective.
 
-    Raises RuntimeError on all ranks, with the reasons, if no transport works.
+    `described` is what Tensors.describe() gave. Raises RuntimeError on all ranks, with the reasons,
+    if no transport works.
     """
-    if check_transport(transport) not in TRANSPORTS:
-        raise ValueError(f"transport: is {transport!r}, expected one of {', '.join(TRANSPORTS)}")
+    if check_transport(transport) == "collective":
+        others = ", ".join(name for name in TRANSPORTS if name != "collective")
+        raise ValueError(f"transport: is {transport!r}, expected one of {others}")
     exchange = Exchange(comm.group, timeout)
-    members = members_of(exchange.size)
+    rank = members_of(exchange.size)[exchange.rank]
     # NVSHMEM is never started here unless it is named.
     wanted = ["ipc", "fabric", "nccl"] if transport == "auto" else [transport]
     reasons = []
     for one in wanted:
-        connect_ranks = partial(
-            _lplb.DeviceWeights.connect,
-            settings,
-            members[exchange.rank],
-            exchange.size,
-            exchange.all_gather_bytes,
-            one,
-            comm.nccl_comm or (exchange.nccl_comm() if one == "nccl" else 0),
-        )
-        native, reason = together(exchange, connect_ranks)
-        if native is not None:
-            return exchange, native
+        if one == "symmetric_memory":
+            connected, reason = _by_symmetric_memory(exchange, settings, described, rank)
+        else:
+            connected, reason = _by_library(exchange, one, comm.nccl_comm, settings, rank)
+        if connected is not None:
+            return connected
         reasons.append(reason)
     raise RuntimeError(f"group: {'; '.join(reasons)}")
+
+
+def _by_library(
+    exchange: Exchange, transport: str, nccl_comm: int, settings: _lplb.WeightSettings, rank: int
+) -> tuple[Connected | None, str]:
+    native, reason = together(
+        exchange,
+        lambda: _lplb.DeviceWeights.connect(
+            settings,
+            rank,
+            exchange.size,
+            exchange.all_gather_bytes,
+            transport,
+            nccl_comm or (exchange.nccl_comm() if transport == "nccl" else 0),
+        ),
+    )
+    return (None if native is None else Connected(exchange, native, transport)), reason
+
+
+def _by_symmetric_memory(
+    exchange: Exchange, settings: _lplb.WeightSettings, described: str, rank: int
+) -> tuple[Connected | None, str]:
+    # The library compares arguments when it connects ranks, but not when it is given pointers.
+    told = [text for (text,) in exchange.tell([described])]
+    for other, theirs in enumerate(told):
+        if theirs != told[0]:
+            return None, f"rank {other} has {theirs}, rank 0 {told[0]}"
+    shared, reason = share_symmetric(exchange, settings.buffer_bytes())
+    if shared is None:
+        return None, reason
+    memory, pointers = shared
+    native, reason = together(
+        exchange, lambda: _lplb.DeviceWeights.from_pointers(settings, rank, pointers)
+    )
+    if native is None:
+        return None, reason
+    keep(memory)
+    return Connected(exchange, native, "symmetric_memory", memory), ""
 
 
 class Buffers:
@@ -202,12 +250,14 @@ class Buffers:
         with torch.cuda.device(self._device):
             return dict(self.native.stats(self._stream()))
 
-    def close(self, exchange: Exchange) -> None:
+    def close(self, connected: Connected) -> None:
         torch.cuda.synchronize(self._device)
-        exchange.barrier()  # no rank's calls are under way
+        connected.exchange.barrier()  # no rank's calls are under way
         self.native.disconnect()
-        exchange.barrier()  # no rank maps another one's memory
+        connected.exchange.barrier()  # no rank maps another one's memory
         self.native.close()
+        if connected.memory is not None:
+            forget(connected.memory)
 
     def _stream(self) -> int:
         return raw_stream(self._device.index or 0)

@@ -36,7 +36,7 @@ class Peers:
         self.transport = transport
         self.bytes: int = group.bytes
         if memory is not None:
-            _kept.append(memory)
+            keep(memory)
 
     def channel(self, layer: int) -> _lplb.PeerChannel:
         return self._group.channel(layer)
@@ -55,7 +55,8 @@ class Peers:
     def close(self) -> None:
         """Frees this rank's memory, which no peer may use now. For nvshmem it is collective."""
         self._group.close()
-        _kept[:] = [memory for memory in _kept if memory is not self._memory]
+        if self._memory is not None:
+            forget(self._memory)
         self._memory = None
 
 
@@ -182,7 +183,30 @@ def _by_library(
 def _by_symmetric_memory(
     exchange: Exchange, transport: str, _nccl_comm: int, num_layers: int, max_counts: int
 ) -> tuple[Peers | None, str]:
-    size = _lplb.peer_buffer_bytes(exchange.size, max_counts, num_layers)
+    shared, reason = share_symmetric(
+        exchange, _lplb.peer_buffer_bytes(exchange.size, max_counts, num_layers)
+    )
+    if shared is None:
+        return None, reason
+    memory, pointers = shared
+    return together(
+        exchange,
+        lambda: Peers(
+            _lplb.PeerGroup.from_pointers(
+                exchange.rank, pointers, max_counts, num_layers, exchange.timeout
+            ),
+            transport,
+            memory,
+        ),
+    )
+
+
+def share_symmetric(
+    exchange: Exchange, size: int
+) -> tuple[tuple[torch.Tensor, list[int]] | None, str]:
+    """PyTorch's symmetric memory of `size` bytes on each rank, zero: this rank's, and where the
+    ranks' buffers begin for this rank. Collective. None, and why, if a rank lacks something.
+    """
     memory, reason = together(exchange, lambda: _allocate(size))
     if memory is None:
         return None, reason
@@ -193,20 +217,17 @@ def _by_symmetric_memory(
     # The tensor may begin anywhere in the memory that its rank shares.
     mine = memory.data_ptr() - pointers[exchange.rank]
     offsets = [int(text) for (text,) in exchange.tell([str(mine)])]
-    return together(
-        exchange,
-        lambda: Peers(
-            _lplb.PeerGroup.from_pointers(
-                exchange.rank,
-                [p + o for p, o in zip(pointers, offsets, strict=True)],
-                max_counts,
-                num_layers,
-                exchange.timeout,
-            ),
-            transport,
-            memory,
-        ),
-    )
+    return (memory, [p + o for p, o in zip(pointers, offsets, strict=True)]), ""
+
+
+def keep(memory: torch.Tensor) -> None:
+    """Keeps memory that peers may still write to, until forget()."""
+    _kept.append(memory)
+
+
+def forget(memory: torch.Tensor) -> None:
+    """No peer uses the memory any more."""
+    _kept[:] = [one for one in _kept if one is not memory]
 
 
 def _allocate(size: int) -> torch.Tensor:

@@ -44,8 +44,8 @@ class ReplicaBuffers:
     comm : int or a DeepEP buffer, optional
         As in :class:`Planner`.
     transport : str
-        "ipc", "fabric", "nccl" or "nvshmem"; "auto" takes the first of the first three that every
-        rank can use.
+        "ipc", "fabric", "nccl", "nvshmem" or "symmetric_memory" (PyTorch's); "auto" takes the first
+        of the first three that every rank can use.
     dynamic_slots : int
         S, 1 to 8.
     slot_sets : int
@@ -104,21 +104,23 @@ class ReplicaBuffers:
             float(timeout),
         )
         settings.buffer_bytes()  # checks the arguments before the ranks meet
-        exchange, native = _device_weights.connect(
+        self._connected = _device_weights.connect(
             read_comm(comm, group),
             transport,
             float(timeout),
             settings,
+            tensors.describe(layers, dynamic_slots, slot_sets),
             lambda n: members_of(layers, n),
         )
-        self._exchange = exchange
-        self._buffers = _device_weights.Buffers(native, tensors, layers, dynamic_slots, slot_sets)
+        self._buffers = _device_weights.Buffers(
+            self._connected.native, tensors, layers, dynamic_slots, slot_sets
+        )
         self._buffers.load(weights)
 
     @property
     def transport(self) -> str:
         """How the ranks see each other's memory."""
-        return self._buffers.native.transport
+        return self._connected.transport
 
     @property
     def bytes(self) -> int:
@@ -172,4 +174,5 @@ class ReplicaBuffers:
 
     def close(self) -> None:
         """Frees the memory. Collective; no tensor of it may be used afterwards."""
-        self._buffers.close(self._exchange)
+        self._buffers.close(self._connected)
+        self._connected = self._connected._replace(memory=None)

@@ -53,6 +53,16 @@ class DeviceWeights {
                                         s.options, {transport, pointer<void>(nccl_comm)}));
     });
   }
+  static std::unique_ptr<DeviceWeights> from_pointers(const WeightSettings& s, Index rank,
+                                                      const std::vector<std::uintptr_t>& pointers) {
+    std::vector<void*> buffers;
+    buffers.reserve(pointers.size());
+    for (const std::uintptr_t address : pointers) buffers.push_back(pointer<void>(address));
+    return without_gil([&] {
+      return std::make_unique<DeviceWeights>(
+          DeviceWeightExchange::from_pointers(rank, buffers, s.layers, s.layout, s.options));
+    });
+  }
   static std::vector<std::unique_ptr<DeviceWeights>> in_process(const WeightSettings& s,
                                                                 const std::vector<int>& devices) {
     return without_gil([&] {
@@ -142,6 +152,8 @@ void bind_weights(nb::module_& m) {
   nb::class_<DeviceWeights>(m, "DeviceWeights")
       .def_static("connect", &DeviceWeights::connect, "settings"_a, "rank"_a, "num_members"_a,
                   "gather"_a, "transport"_a, "nccl_comm"_a)
+      .def_static("from_pointers", &DeviceWeights::from_pointers, "settings"_a, "rank"_a,
+                  "pointers"_a)
       .def_static("in_process", &DeviceWeights::in_process, "settings"_a, "devices"_a)
       .def("main", &DeviceWeights::main, "layer"_a, "tensor"_a)
       .def("dynamic", &DeviceWeights::dynamic, "layer"_a, "tensor"_a)

@@ -6,14 +6,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.distributed as dist
-from scenarios import Rank
+from scenarios import Rank, Unsupported
 
 import lplb
 
 SLOTS, COPIES, LAYERS = 4, 2, 2
 
 
-def run_copies(me: Rank) -> None:
+def run_copies(me: Rank, transport: str = "auto") -> None:
     """Random plans: every copy has the weights that its source has at that batch."""
     shared = np.random.default_rng(9)
     experts = SLOTS * me.size
@@ -31,9 +31,19 @@ def run_copies(me: Rank) -> None:
         ]
         for layer in range(LAYERS)
     ]
-    buffers = lplb.ReplicaBuffers(
-        weights, placement, group=dist.group.WORLD, dynamic_slots=COPIES, gradients=torch.float32
-    )
+    try:
+        buffers = lplb.ReplicaBuffers(
+            weights,
+            placement,
+            group=dist.group.WORLD,
+            transport=transport,
+            dynamic_slots=COPIES,
+            gradients=torch.float32,
+        )
+    except RuntimeError as error:
+        if transport != "auto" and str(error).startswith("group: "):
+            raise Unsupported(str(error)) from error
+        raise
     for batch in range(20 if me.shares_device else 300):
         layer = batch % LAYERS
         changed = int(shared.integers(0, experts))

@@ -10,6 +10,7 @@ Without arguments it runs all scenarios. A scenario is a value of Planner's `tra
     stale    planners with staleness, within the kernel and by the collective
     moving   experts' weights move over NCCL (lplb.WeightMover)
     copies   weights of copies and their gradients (lplb.ReplicaBuffers)
+    copies_symmetric  the same through PyTorch's symmetric memory
     late     a rank comes after the deadline
     dropped  planners that nobody closes, some of them alive when Python ends
     killed   a process ends without a word
@@ -59,6 +60,7 @@ SCENARIOS = (
     "stale",
     "moving",
     "copies",
+    "copies_symmetric",
     "late",
     "dropped",
     "killed",
@@ -94,6 +96,8 @@ def run_rank(scenario: str, me: Rank, folder: str) -> int:
             run_moving(me)
         elif scenario == "copies":
             run_copies(me)
+        elif scenario == "copies_symmetric":
+            run_copies(me, "symmetric_memory")
         else:
             run_transport(me, scenario)
     except Unsupported as reason:

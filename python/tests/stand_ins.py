@@ -107,6 +107,41 @@ def pretend_a_gpu(missing: str = "") -> None:
     cuda.device = contextlib.nullcontext
 
 
+class SymmetricMemory:
+    """torch.distributed._symmetric_memory: rank g shares memory at 0x1000000 (g + 1)."""
+
+    rank, size, fails = 0, 2, ""
+    buffer_size = 1 << 20
+
+    def __init__(self, memory: Any) -> None:
+        self.buffer_ptrs = [0x1000000 * (g + 1) for g in range(self.size)]
+        self.buffer_ptrs[self.rank] = memory.data_ptr() - 256 * (1 + self.rank)
+
+    @staticmethod
+    def allocate(size: int, dtype: Any, device: Any) -> Any:
+        return torch.full((size,), 7, dtype=dtype)
+
+    @staticmethod
+    def rendezvous(memory: Any, name: str) -> SymmetricMemory:
+        if SymmetricMemory.fails:
+            raise RuntimeError(SymmetricMemory.fails)
+        assert (memory == 0).all(), "peers write from here on"
+        return SymmetricMemory(memory)
+
+
+def pretend_symmetric_memory(rank: int, size: int) -> None:
+    from torch.distributed import _symmetric_memory as symmetric
+
+    module: Any = symmetric
+    SymmetricMemory.rank, SymmetricMemory.size = rank, size
+    module.empty = SymmetricMemory.allocate
+    module.is_symm_mem_enabled_for_group = lambda name: True
+    module.rendezvous = SymmetricMemory.rendezvous
+    cuda: Any = torch.cuda
+    cuda.current_device = lambda: 0
+    pretend_a_gpu()
+
+
 def memory(address: int, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size == 0:

@@ -20,8 +20,10 @@ from stand_ins import (
     EPBuffer,
     FakeGpuPlanner,
     FakeGroup,
+    SymmetricMemory,
     paths_of,
     pretend_a_gpu,
+    pretend_symmetric_memory,
     start,
 )
 
@@ -266,41 +268,6 @@ def test_close_waits_for_the_others_but_not_for_ever(tmp_path: pathlib.Path) -> 
     errors = run_ranks(one_does_not_close, 2, tmp_path)
     assert "RuntimeError: group: rank 0 did not get word of all ranks within 1 s" in errors[0]
     assert not errors[1]
-
-
-class SymmetricMemory:
-    """torch.distributed._symmetric_memory: rank g shares memory at 0x1000000 (g + 1)."""
-
-    rank, size, fails = 0, 2, ""
-    buffer_size = 1 << 20
-
-    def __init__(self, memory: Any) -> None:
-        self.buffer_ptrs = [0x1000000 * (g + 1) for g in range(self.size)]
-        self.buffer_ptrs[self.rank] = memory.data_ptr() - 256 * (1 + self.rank)
-
-    @staticmethod
-    def allocate(size: int, dtype: Any, device: Any) -> Any:
-        return torch.full((size,), 7, dtype=dtype)
-
-    @staticmethod
-    def rendezvous(memory: Any, name: str) -> SymmetricMemory:
-        if SymmetricMemory.fails:
-            raise RuntimeError(SymmetricMemory.fails)
-        assert (memory == 0).all(), "peers write from here on"
-        return SymmetricMemory(memory)
-
-
-def pretend_symmetric_memory(rank: int, size: int) -> None:
-    from torch.distributed import _symmetric_memory as symmetric
-
-    module: Any = symmetric
-    SymmetricMemory.rank, SymmetricMemory.size = rank, size
-    module.empty = SymmetricMemory.allocate
-    module.is_symm_mem_enabled_for_group = lambda name: True
-    module.rendezvous = SymmetricMemory.rendezvous
-    cuda: Any = torch.cuda
-    cuda.current_device = lambda: 0
-    pretend_a_gpu()
 
 
 def symmetric_memory(rank: int, size: int, folder: str) -> None:

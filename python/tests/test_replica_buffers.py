@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import numpy as np
 import pytest
 from optional import torch
+from ranks import run_ranks
+from stand_ins import pretend_symmetric_memory
 
 import lplb
 
@@ -216,3 +219,88 @@ def test_wrong_tensors_are_named() -> None:
         rank.fetch(expert, source, 1)
     with pytest.raises(ValueError, match="gradients: is None, expected a dtype"):
         rank.reduce_gradients([], 0)
+
+
+class FakeWeights:
+    """DeviceWeights that is given pointers."""
+
+    calls: list[list[int]] = []
+    fails = ""
+
+    @staticmethod
+    def from_pointers(settings: Any, rank: int, pointers: list[int]) -> FakeWeights:
+        if FakeWeights.fails:
+            raise RuntimeError(FakeWeights.fails)
+        FakeWeights.calls.append([rank, *pointers])
+        return FakeWeights()
+
+    def disconnect(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Sizes:
+    """WeightSettings of a build without CUDA."""
+
+    def buffer_bytes(self) -> int:
+        return 1000
+
+
+def by_symmetric_memory(rank: int, size: int, described: str) -> Any:
+    from lplb import _comm, _device_weights, _lplb
+
+    pretend_symmetric_memory(rank, size)
+    library: Any = _lplb
+    library.DeviceWeights = FakeWeights
+    settings: Any = Sizes()
+    comm = _comm.Comm(torch.distributed.group.WORLD)
+    # The members are the live ones of twice as many ranks.
+    return _device_weights.connect(
+        comm, "symmetric_memory", 5.0, settings, described, lambda n: range(0, 2 * n, 2)
+    )
+
+
+def symmetric_memory(rank: int, size: int, folder: str) -> None:
+    from lplb import _peers
+
+    connected = by_symmetric_memory(rank, size, "alike")
+    (kept,) = _peers._kept
+    assert connected.memory is kept and kept.numel() == 1024
+    want = [0x1000000 * (g + 1) + 256 * (1 + g) for g in range(size)]
+    want[rank] = kept.data_ptr()
+    assert FakeWeights.calls == [[2 * rank, *want]]
+    assert connected.transport == "symmetric_memory"
+
+
+def symmetric_memory_of_ranks_that_differ(rank: int, size: int, folder: str) -> None:
+    by_symmetric_memory(rank, size, "3 layers" if rank == 1 else "2 layers")
+
+
+def symmetric_memory_that_one_rank_cannot_use(rank: int, size: int, folder: str) -> None:
+    from lplb import _peers
+
+    FakeWeights.fails = "no room" if rank == 1 else ""
+    try:
+        by_symmetric_memory(rank, size, "alike")
+    finally:
+        assert not _peers._kept, "of ranks that did not connect"
+
+
+def test_symmetric_memory_is_given_as_pointers(tmp_path: pathlib.Path) -> None:
+    assert run_ranks(symmetric_memory, 3, tmp_path) == [""] * 3
+
+
+@pytest.mark.parametrize(
+    ("ranks", "message"),
+    [
+        (symmetric_memory_of_ranks_that_differ, "group: rank 1 has 3 layers, rank 0 2 layers"),
+        (symmetric_memory_that_one_rank_cannot_use, "group: rank 1: no room"),
+    ],
+)
+def test_all_ranks_are_told_why_there_is_no_symmetric_memory(
+    ranks: Any, message: str, tmp_path: pathlib.Path
+) -> None:
+    for error in run_ranks(ranks, 2, tmp_path):
+        assert message in error
