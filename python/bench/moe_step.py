@@ -3,23 +3,24 @@
 """An MoE layer under expert parallelism, forward and backward, on recorded and drawn loads.
 
 usage: torchrun --nproc-per-node W moe_step.py [--tokens N ...] [--loads NAME ...] [--hidden N]
-           [--inner N] [--replicas N] [--dynamic-slots N] [--batches N] [--cpu]
+           [--inner N] [--replicas N] [--dynamic-slots N] [--batches N] [--seconds N] [--cpu]
 
 It shows what balancing gains. Each rank has N tokens of a batch, top 8, drawn from the batch's
 popularity of experts: recorded ones of 1024 tokens (deepseek-v2-lite: 64 experts, qwen3-30b-a3b:
-128), or the hard loads of bench/METHOD.md (mild, skew: 256 experts). Placements are made from the 8
-batches before (mild, skew: from the popularity before it drifted). For each policy it prints the
-mean imbalance, the median milliseconds of a step and of its parts on the slowest rank, the 10th and
-90th percentile of the step, and the most memory of a rank. The all-to-all is torch.distributed's;
-the experts (SwiGLU) are grouped matrix products. Every policy's output is compared with that of
-"none".
+128), the hard loads of bench/METHOD.md (mild, skew: 256 experts), or a moving hot spot (hotspot:
+256 experts, of which a quarter gets three tokens in four, another quarter every 3 batches, as in
+the synthetic W6). Placements are made from the 8 batches before (mild, skew: from the popularity
+before it drifted). For each policy it prints the mean imbalance, the median milliseconds of a step
+and of its parts on the slowest rank, the 10th and 90th percentile of the step, and the most memory
+of a rank. The all-to-all is torch.distributed's; the experts (SwiGLU) are grouped matrix products.
+Every policy's output and gradient are compared with those of "none", and the gradients of its
+weights too if the policy has no replicas.
 
 "none+dynamic" has copies chosen for each batch in dynamic slots: their weights come beside the
 dispatch, and their gradients go back after the backward pass, every time, as if the optimiser had
 changed all weights. For placements that stay, the sum of replicas' gradients, once a step of the
 optimiser, is not in the times.
---cpu: runs on the CPU, over gloo, to try the program, without "none+dynamic". Its times are no
-measurements.
+--cpu: runs on the CPU, over gloo, to try the program. Its times are no measurements.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import itertools
 import os
 import pathlib
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from moe_copies import Copies, make_copies
 from moe_parts import Clock, Layer, make_weights
 from rank_time import hard_batches
 from torch import Tensor
@@ -74,7 +77,21 @@ def recorded_batches(trace: str) -> Iterator[Batch]:
         yield loads[:-1], loads[-1]
 
 
+def moving_batches(tokens: int) -> Iterator[Batch]:
+    """Drawn batches of 256 experts, of which a quarter is hot: another one every 3 batches."""
+    draw, experts, width = np.random.default_rng(17), 256, 64
+    drawn: list[np.ndarray] = []
+    for step in itertools.count():
+        popularity = np.full(experts, 0.25 / experts)
+        popularity[step // 3 * width % experts :][:width] += 0.75 / width
+        drawn.append(draw.multinomial(tokens * TOPK, popularity))
+        if step >= HISTORY:
+            yield np.array(drawn[-1 - HISTORY : -1]), drawn[-1]
+
+
 def batches_of(loads: str) -> Iterator[Batch]:
+    if loads == "hotspot":
+        return moving_batches(32768)
     if loads in ("mild", "skew"):
         return ((past[None], load) for past, load in hard_batches(loads, 32768))
     return recorded_batches(loads)
@@ -122,36 +139,6 @@ def cost_of(options: argparse.Namespace, experts: int, device: torch.device) -> 
     return model
 
 
-class Copies:
-    """The weights of a rank's main and dynamic slots, and the gradients that go back."""
-
-    def __init__(self, weights: list[Tensor], placement: lplb.Placement, slots: int) -> None:
-        self.buffers = lplb.ReplicaBuffers(
-            [weights],
-            placement,
-            group=dist.group.WORLD,
-            dynamic_slots=slots,
-            gradients=torch.bfloat16,
-        )
-        self.num_main = placement.slots_per_rank
-        self.stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-
-    def fetch(self, copies: lplb.Copies) -> None:
-        """Brings this batch's experts, on a stream of its own."""
-        self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.stream):
-            self.buffers.fetch(copies.slot_expert, copies.slot_source)
-
-    def wait(self) -> None:
-        torch.cuda.current_stream().wait_stream(self.stream)
-
-    def reduce_gradients(self, layer: Layer) -> None:
-        gradients = [w.grad for w in (layer.up, layer.down) if w.grad is not None]
-        for to, gradient in zip(self.buffers.gradients(), gradients, strict=True):
-            to.copy_(gradient[self.num_main :])
-        self.buffers.reduce_gradients([g[: self.num_main] for g in gradients])
-
-
 class Runner:
     """One policy over one batch: a placement, a layer, and who chooses the slots."""
 
@@ -169,8 +156,9 @@ class Runner:
         weights = make_weights(placement, rank, options.hidden, options.inner, device)
         slots = options.dynamic_slots if policy == DYNAMIC else 0
         self.device = device
-        self.copies = Copies(weights, placement, slots) if slots else None
-        self.layer = Layer(self.copies.buffers.weights() if self.copies else weights, num_ranks)
+        self.copies: Copies | None = make_copies(weights, placement, slots) if slots else None
+        self.layer = Layer(self.copies.weights() if self.copies else weights, num_ranks)
+        self.num_main = placement.slots_per_rank
         self.planner: lplb.Planner | None = None
         self.choose: Callable[[Tensor], Tensor] = lambda topk_idx: topk_idx
         if policy == EVEN:
@@ -186,12 +174,15 @@ class Runner:
             )
             self.choose = self.planner.run
 
-    def step(self, x: Tensor, topk_idx: Tensor) -> tuple[Tensor, list[float]]:
-        """Forward and backward; the output, and the milliseconds of PARTS on the slowest rank."""
+    def step(self, x: Tensor, topk_idx: Tensor) -> tuple[list[Tensor], list[float]]:
+        """Forward and backward; the milliseconds of PARTS on the slowest rank.
+
+        Before them the output, the gradient of x, and samples of those of the main slots' weights.
+        """
         leaf = x.clone().requires_grad_()
         self.layer.zero_grad()
         if self.copies is not None:
-            self.copies.buffers.update()
+            self.copies.update()
         dist.barrier()
         clock = Clock(self.device)
         clock.mark()
@@ -202,12 +193,17 @@ class Runner:
         y = self.layer(leaf, slot, clock, self.copies.wait if self.copies else lambda: None)
         y.square().mean().backward()
         if self.copies is not None:
-            self.copies.reduce_gradients(self.layer)
+            self.copies.reduce_gradients(self.gradients())
         clock.mark()
         parts = clock.parts()
         slowest = torch.tensor([*parts, sum(parts)], device=self.device)
         dist.all_reduce(slowest, dist.ReduceOp.MAX)
-        return y.detach(), slowest.tolist()
+        assert leaf.grad is not None
+        samples = [g[: self.num_main].flatten(1)[:, ::997].clone() for g in self.gradients()]
+        return [y.detach(), leaf.grad, *samples], slowest.tolist()
+
+    def gradients(self) -> list[Tensor]:
+        return [w.grad for w in (self.layer.up, self.layer.down) if w.grad is not None]
 
     def imbalance(self) -> float:
         taken = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=self.device)
@@ -218,14 +214,27 @@ class Runner:
     def bytes(self) -> int:
         """The most memory that this rank had since the last reset of PyTorch's statistics."""
         held = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else 0
-        return held + (self.copies.buffers.bytes if self.copies is not None else 0)
+        return held + (self.copies.bytes if self.copies is not None else 0)
 
     def close(self) -> None:
         if self.planner is not None:
             self.planner.close()
         if self.copies is not None:
             del self.layer
-            self.copies.buffers.close()
+            self.copies.close()
+
+
+def check(policy: str, results: list[Tensor], plain: list[Tensor]) -> None:
+    """Compares what step() gave with what it gave for "none"."""
+    whole = len(plain) if policy in (NONE, DYNAMIC) else 2  # the others have slots of their own
+    for name, one, other in zip(
+        ("output", "gradient of x", "gradient of up", "gradient of down"),
+        results[:whole],
+        plain[:whole],
+        strict=False,
+    ):
+        if not torch.allclose(one, other, rtol=0.02, atol=0.02 * other.abs().max().item()):
+            raise RuntimeError(f"{policy}: the {name} is not that of {NONE}")
 
 
 def measure(
@@ -236,8 +245,7 @@ def measure(
     device: torch.device,
 ) -> dict[str, Found]:
     """Runs each batch by each policy in turn."""
-    policies = [p for p in POLICIES if p != DYNAMIC or device.type == "cuda"]
-    found = {policy: Found() for policy in policies}
+    found = {policy: Found() for policy in POLICIES}
     for batch, (past, load) in enumerate(
         itertools.islice(batches_of(loads), options.batches + 1)
     ):  # the first one warms up
@@ -250,24 +258,30 @@ def measure(
         x = torch.randn(tokens, options.hidden, generator=random).to(
             device, torch.bfloat16 if device.type == "cuda" else torch.float32
         )
-        plain: Tensor | None = None
-        for policy in policies:
+        plain: list[Tensor] = []
+        for policy in POLICIES:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
             runner = Runner(policy, past, tokens, options, models[slots], device)
             for repeat in range(REPEATS):
-                y, parts = runner.step(x, topk_idx)
+                results, parts = runner.step(x, topk_idx)
                 if repeat > 0 and batch > 0:
                     found[policy].steps.append(parts)
                     found[policy].imbalance.append(runner.imbalance())
             found[policy].bytes = max(found[policy].bytes, runner.bytes())
             runner.close()
             del runner
-            plain = y if plain is None else plain
-            if not torch.allclose(y, plain, rtol=0.02, atol=0.02 * plain.abs().max().item()):
-                raise RuntimeError(f"{policy}: the output is not that of {NONE}")
+            plain = plain or results
+            check(policy, results, plain)
     return found
+
+
+def is_late(late: bool, device: torch.device) -> bool:
+    """Whether any rank is."""
+    told = torch.tensor([int(late)], device=device)
+    dist.all_reduce(told, dist.ReduceOp.MAX)
+    return bool(told.item())
 
 
 def show(found: dict[str, Found]) -> None:
@@ -296,6 +310,7 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=4, help="redundant slots a rank")
     parser.add_argument("--dynamic-slots", type=int, default=1, help="of none+dynamic, a rank")
     parser.add_argument("--batches", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=3600, help="then no further table begins")
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
     device = torch.device("cpu")
@@ -307,7 +322,11 @@ def main() -> None:
         dist.init_process_group("nccl", device_id=device)
     first = dist.get_rank() == 0
     models: dict[int, lplb.CostModel] = {}
+    begun = time.monotonic()
     for loads, tokens in itertools.product(options.loads, options.tokens):
+        if is_late(time.monotonic() - begun > options.seconds, device):
+            print(f"\n{loads}, {tokens} tokens a rank: left out after {options.seconds:g} s")
+            continue
         found = measure(loads, tokens, options, models, device)
         if first:
             name = "CPU" if options.cpu else torch.cuda.get_device_name(device)
