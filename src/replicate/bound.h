@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "core/cost.h"
@@ -26,12 +27,20 @@ class SlotBound {
   void raise(const DomainBatch& batch, Bound& bound);
 
  private:
+  void order_heaviest(std::size_t count);
+
   const DomainTables& t_;
   const RankCost& cost_;
-  std::vector<Index> order_;     // ranks, the least loaded first
-  std::vector<Index> heaviest_;  // experts that no other domain has, the heaviest first
-  std::vector<char> outside_;    // [num_experts]: A, or another domain, has it
-  std::vector<Index> rest_;      // live ranks not in A
+  std::vector<Index> order_;  // ranks, the least loaded first
+  struct Heavy {
+    Load tokens;
+    Index expert;
+  };
+  std::vector<Heavy> heaviest_;  // experts that no other domain has, the heaviest first
+  static constexpr std::size_t kBuckets = 1024;
+  std::vector<std::uint32_t> bucket_size_;  // [kBuckets]
+  std::vector<char> outside_;               // [num_experts]: A, or another domain, has it
+  std::vector<Index> rest_;                 // live ranks not in A
   std::vector<Level> heap_;
 };
 

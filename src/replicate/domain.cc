@@ -2,6 +2,7 @@
 #include "replicate/domain.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/extended.h"
 
@@ -78,8 +79,11 @@ void Domain::begin(std::span<const Load> load) {
     }
   }
   batch_.rank_load.assign(static_cast<std::size_t>(t.num_ranks), 0);
-  for (Index slot = 0; slot < t.num_slots(); ++slot) {
-    batch_.rank_load[t.rank_of(slot)] += batch_.slot_tokens[slot];
+  batch_.heaviest.resize(static_cast<std::size_t>(t.num_ranks));
+  for (Index rank = 0; rank < t.num_ranks; ++rank) {
+    const auto slot = batch_.slot_tokens.begin() + rank * t.main_slots;
+    batch_.rank_load[rank] = std::accumulate(slot, slot + t.main_slots, Load{0});
+    batch_.heaviest[rank] = t.heaviest_slot(rank, batch_.slot_tokens);
   }
 }
 
@@ -140,8 +144,9 @@ void Domain::take(const Attempt& attempt) {
   physical_.assign(static_cast<std::size_t>(slots) * t.num_ranks, 0);
   dynamic_expert_.assign(static_cast<std::size_t>(t.dynamic_slots) * t.num_ranks, -1);
   const auto main_slot = [&](Index slot) { return slot + t.rank_of(slot) * t.dynamic_slots; };
-  for (Index slot = 0; slot < t.num_slots(); ++slot) {
-    physical_[main_slot(slot)] = batch_.slot_tokens[slot];
+  for (Index rank = 0; rank < t.num_ranks; ++rank) {
+    std::copy_n(batch_.slot_tokens.begin() + rank * t.main_slots, t.main_slots,
+                physical_.begin() + rank * slots);
   }
   for (const Transfer& transfer : attempt.transfers) {
     const Index e = t.slot_expert[transfer.slot];

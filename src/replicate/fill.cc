@@ -21,53 +21,72 @@ void Filler::start(const DomainBatch& batch, Attempt& attempt) const {
   find_max(attempt);
 }
 
-void Filler::fill(const DomainBatch& batch, Level level, Load min_tokens, Index detour,
-                  Attempt& attempt) {
-  const Index n = t_.num_ranks;
-  const auto ranks = static_cast<std::size_t>(n);
+void Filler::begin(const DomainBatch& batch, Level level, Load min_tokens) {
+  const auto ranks = static_cast<std::size_t>(t_.num_ranks);
   left_ = batch.slot_tokens;
   held_ = t_.held;
+  heaviest_ = batch.heaviest;
   capacity_.assign(ranks, 0);
   room_.assign(ranks, 0);
   free_.assign(ranks, 0);
-  heaviest_.resize(ranks);
   heaviest_left_.assign(ranks, 0);
-  attempt.transfers.clear();
-  attempt.copies = 0;
-  for (Index g = 0; g < n; ++g) {
+  takers_.clear();
+  givers_.clear();
+  for (Index g = 0; g < t_.num_ranks; ++g) {
     if (t_.alive[g] == 0) continue;
     capacity_[g] = cost_.capacity(t_.first_rank + g, level, batch.total);
     room_[g] = capacity_[g] - batch.rank_load[g];
     free_[g] = t_.dynamic_slots;
-    heaviest_[g] = t_.heaviest_slot(g, left_);
     heaviest_left_[g] = left_[heaviest_[g]];
-  }
-
-  const auto roomiest = [&](Index except) {
-    Index taker = -1;
-    Load room = min_tokens - 1;
-    for (Index g = 0; g < n; ++g) {
-      if (free_[g] == 0 || room_[g] <= room || g == except) continue;
-      room = room_[g];
-      taker = g;
+    if (room_[g] < 0) {
+      givers_.push_back(g);
+    } else if (room_[g] >= min_tokens) {
+      takers_.push_back(g);
     }
-    return taker;
+  }
+}
+
+Index Filler::roomiest(Index except) const {
+  Index taker = -1;
+  for (const Index g : takers_) {
+    if (g == except) continue;
+    if (taker < 0 || room_[g] > room_[taker] || (room_[g] == room_[taker] && g < taker)) taker = g;
+  }
+  return taker;
+}
+
+Index Filler::giver_for(Load room) const {
+  Index filling = -1;  // the most overloaded rank whose heaviest expert fills the room
+  Index giver = -1;    // the overloaded rank with the heaviest expert
+  const auto goes_before = [](Load value, Load best, Index g, Index other) {
+    return value > best || (value == best && g < other);
   };
-  for (Index step = 0; step < n + t_.num_slots(); ++step) {
+  for (const Index g : givers_) {
+    const Load heaviest = heaviest_left_[g];
+    if (heaviest >= room && (filling < 0 || goes_before(-room_[g], -room_[filling], g, filling))) {
+      filling = g;
+    }
+    if (giver < 0 || goes_before(heaviest, heaviest_left_[giver], g, giver)) giver = g;
+  }
+  return filling >= 0 ? filling : giver;
+}
+
+void Filler::fill(const DomainBatch& batch, Level level, Load min_tokens, Index detour,
+                  Attempt& attempt) {
+  const auto remove = [](std::vector<Index>& ranks, Index g) {
+    *std::find(ranks.begin(), ranks.end(), g) = ranks.back();
+    ranks.pop_back();
+  };
+  begin(batch, level, min_tokens);
+  attempt.transfers.clear();
+  attempt.copies = 0;
+  for (Index step = 0; step < t_.num_ranks + t_.num_slots(); ++step) {
     Index taker = roomiest(-1);
     if (step == detour && taker >= 0) taker = roomiest(taker);
-    if (taker < 0) break;
+    if (taker < 0 || givers_.empty()) break;
     const Load room = room_[taker];
-
-    Index filling = -1;  // the most overloaded rank whose heaviest expert fills the room
-    Index giver = -1;    // the overloaded rank with the heaviest expert
-    for (Index g = 0; g < n; ++g) {
-      if (room_[g] >= 0) continue;
-      if (heaviest_left_[g] >= room && (filling < 0 || room_[g] < room_[filling])) filling = g;
-      if (giver < 0 || heaviest_left_[g] > heaviest_left_[giver]) giver = g;
-    }
-    if (filling >= 0) giver = filling;
-    if (giver < 0 || heaviest_left_[giver] < min_tokens) break;
+    const Index giver = giver_for(room);
+    if (heaviest_left_[giver] < min_tokens) break;
 
     const Index slot = heaviest_[giver];
     const Index e = t_.slot_expert[slot];
@@ -86,12 +105,16 @@ void Filler::fill(const DomainBatch& batch, Level level, Load min_tokens, Index 
     room_[taker] -= tokens;
     heaviest_[giver] = t_.heaviest_slot(giver, left_);
     heaviest_left_[giver] = left_[heaviest_[giver]];
+    if (free_[taker] == 0 || room_[taker] < min_tokens) remove(takers_, taker);
+    if (room_[giver] < 0) continue;
+    remove(givers_, giver);
+    if (free_[giver] > 0 && room_[giver] >= min_tokens) takers_.push_back(giver);
   }
 
-  attempt.rank_load.resize(ranks);
-  for (Index g = 0; g < n; ++g) attempt.rank_load[g] = capacity_[g] - room_[g];
+  attempt.rank_load.resize(room_.size());
+  for (std::size_t g = 0; g < room_.size(); ++g) attempt.rank_load[g] = capacity_[g] - room_[g];
   find_max(attempt);
-  attempt.closed = std::none_of(room_.begin(), room_.end(), [](Load r) { return r < 0; });
+  attempt.closed = givers_.empty();
 }
 
 }  // namespace lplb::replicas

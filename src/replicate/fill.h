@@ -52,6 +52,13 @@ class Filler {
 
   const DomainTables& t_;
   const RankCost& cost_;
+  /// A rank of `takers_`: that with most room, the first of equal ones; -1: there is none.
+  Index roomiest(Index except) const;
+  /// A rank of `givers_` for a taker with so much room, which is > 0.
+  Index giver_for(Load room) const;
+  /// Begins an attempt: no copies, and the ranks sorted into takers and givers.
+  void begin(const DomainBatch& batch, Level level, Load min_tokens);
+
   std::vector<Load> left_;           // [num_slots]: tokens that a slot still has
   std::vector<Load> room_;           // [num_ranks]: below the level; negative: above it
   std::vector<Load> capacity_;       // [num_ranks]
@@ -59,6 +66,8 @@ class Filler {
   std::vector<Index> heaviest_;      // [num_ranks]: the slot with most tokens left
   std::vector<Load> heaviest_left_;  // [num_ranks]: its tokens
   std::vector<std::uint64_t> held_;  // as in the tables, with copies
+  std::vector<Index> takers_;        // in no order: with a free slot and room for min_tokens
+  std::vector<Index> givers_;        // in no order: above the level
 };
 
 }  // namespace lplb::replicas

@@ -91,11 +91,17 @@ void Replicator::State::check_load(std::span<const Load> load) {
                  "has {} entries, expected num_logical_experts ({})", load.size(),
                  placement_.num_logical_experts);
   total_ = 0;
-  for (std::size_t e = 0; e < load.size(); ++e) {
-    check_argument(load[e] >= 0, "load", "expert {} has load {}, expected >= 0", e, load[e]);
-    check_argument(!__builtin_add_overflow(total_, load[e], &total_), "load",
-                   "the sum passes 2^63 - 1");
+  Load signs = 0;
+  bool overflow = false;
+  for (const Load tokens : load) {
+    signs |= tokens;
+    overflow |= __builtin_add_overflow(total_, tokens, &total_);
   }
+  if (signs < 0) {
+    const auto e = std::ranges::find_if(load, [](Load tokens) { return tokens < 0; });
+    check_argument(false, "load", "expert {} has load {}, expected >= 0", e - load.begin(), *e);
+  }
+  check_argument(!overflow, "load", "the sum passes 2^63 - 1");
 }
 
 /// Gives each domain its part of the batch.

@@ -2,6 +2,7 @@
 #include "replicate/report.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace lplb::replicas {
 
@@ -54,8 +55,9 @@ void report_domain(const Domain& domain, std::vector<Index>& sent, Replication& 
 void finish_report(const RankCost& cost, std::span<const Index> live_ranks,
                    const Placement& placement, const Bound& bound, Replication& out) {
   const auto slots = static_cast<Index>(out.physical_load.size()) / placement.num_ranks;
-  for (std::size_t slot = 0; slot < out.physical_load.size(); ++slot) {
-    out.rank_load[slot / slots] += out.physical_load[slot];
+  for (Index g = 0; g < placement.num_ranks; ++g) {
+    const auto slot = out.physical_load.begin() + g * slots;
+    out.rank_load[g] = std::accumulate(slot, slot + slots, Load{0});
   }
   out.max_level = {0, live_ranks[0]};
   for (const Index g : live_ranks) {

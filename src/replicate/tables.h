@@ -52,6 +52,7 @@ struct DomainBatch {
   std::vector<Load> want;         // [num_experts]
   std::vector<Load> slot_tokens;  // [num_slots]: a split of them over the main slots
   std::vector<Load> rank_load;    // [num_ranks]
+  std::vector<Index> heaviest;    // [num_ranks]: heaviest_slot()
 };
 
 }  // namespace lplb::replicas
