@@ -202,7 +202,8 @@ struct SimulateReport {
   /// The policies of default_policies() that were left out, because they cannot take the ranks.
   std::vector<std::string> left_out;
   /// (batch, layer, placement), with a cost twice: by tokens and by cost. Policies may share one.
-  /// Without the plans of "+dynamic:S", which are always made on the CPU.
+  /// Without the plans of "+dynamic:S", which are always made on the CPU, and without what only
+  /// such policies would need.
   std::int64_t num_solves = 0;
   std::int64_t num_cuda_solves = 0;  ///< of these, on the device; not in the JSON
   /// The first batch of each bucket of time. There are at most 128 buckets; each has the same

@@ -20,15 +20,21 @@ Placement extend_placement(const Placement& placement, Index dynamic_slots) {
   return extended;
 }
 
+void put_dynamic_slots(Placement& extended, Index dynamic_slots,
+                       std::span<const Index> slot_expert) {
+  const Index main = extended.slots_per_rank() - dynamic_slots;
+  auto at = extended.physical_to_logical.begin();
+  auto expert = slot_expert.begin();
+  for (Index g = 0; g < extended.num_ranks; ++g) {
+    const Index first = *at;
+    at += main;
+    for (Index i = 0; i < dynamic_slots; ++i, ++at, ++expert) *at = *expert >= 0 ? *expert : first;
+  }
+}
+
 void fill_dynamic_slots(Placement& extended, Index dynamic_slots,
                         std::span<const Index> slot_expert) {
-  const Index slots = extended.slots_per_rank();
-  for (std::size_t i = 0; i < slot_expert.size(); ++i) {
-    const Index first = static_cast<Index>(i) / dynamic_slots * slots;
-    const Index at = first + slots - dynamic_slots + static_cast<Index>(i) % dynamic_slots;
-    extended.physical_to_logical[at] =
-        slot_expert[i] >= 0 ? slot_expert[i] : extended.physical_to_logical[first];
-  }
+  put_dynamic_slots(extended, dynamic_slots, slot_expert);
   index_replicas(extended);
 }
 

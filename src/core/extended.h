@@ -18,5 +18,9 @@ Placement extend_placement(const Placement& placement, Index dynamic_slots);
 /// max_replicas + num_physical).
 void fill_dynamic_slots(Placement& extended, Index dynamic_slots,
                         std::span<const Index> slot_expert);
+/// The same in physical_to_logical alone: index_replicas() must follow before the other maps of
+/// `extended` are used.
+void put_dynamic_slots(Placement& extended, Index dynamic_slots,
+                       std::span<const Index> slot_expert);
 
 }  // namespace lplb

@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "core/extended.h"
+#include "core/made.h"
 
 namespace lplb::replay {
 
@@ -47,11 +48,11 @@ void DynamicSplit::assign(const Placement& placement) {
   extended_ = extend_placement(placement, how_.dynamic_slots);
 }
 
-void DynamicSplit::run(std::span<const Load> load) {
+void DynamicSplit::run(std::span<const Load> load, bool indexed) {
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
   replicator_.run(load, plan_);
-  fill_dynamic_slots(extended_, how_.dynamic_slots, plan_.slot_expert);
+  put_copies(indexed || by_time_);
   split_.assign(plan_.physical_load.begin(), plan_.physical_load.end());
   copies_.optimal = plan_.status == SolveStatus::kOptimal;
   if (by_time_) split_by_time(load);
@@ -59,6 +60,11 @@ void DynamicSplit::run(std::span<const Load> load) {
   copies_.busiest = std::max(plan_.max_sent, plan_.max_received);
   copies_.exposed_us = exposed_us();
   copies_.plan_us = std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
+}
+
+void DynamicSplit::put_copies(bool indexed) {
+  put_dynamic_slots(extended_, how_.dynamic_slots, plan_.slot_expert);
+  if (indexed) index_replicas(extended_);
 }
 
 void DynamicSplit::split_by_time(std::span<const Load> load) {
@@ -94,13 +100,13 @@ void DynamicSplit::drop_unused() {
       plan_.max_received = std::max(plan_.max_received, ++received);
     }
   }
-  fill_dynamic_slots(extended_, dynamic, plan_.slot_expert);
+  put_copies(true);
 }
 
 void DynamicSplit::make_no_copies(std::span<const Load> split, const SplitSummary& summary) {
   const Index main = extended_.slots_per_rank() - how_.dynamic_slots;
   std::fill(plan_.slot_expert.begin(), plan_.slot_expert.end(), -1);
-  fill_dynamic_slots(extended_, how_.dynamic_slots, plan_.slot_expert);
+  put_copies(true);
   std::fill(split_.begin(), split_.end(), 0);
   for (std::size_t slot = 0; slot < split.size(); ++slot) {
     split_[slot + slot / static_cast<std::size_t>(main) * how_.dynamic_slots] = split[slot];

@@ -25,8 +25,9 @@ class DynamicSplit {
   /// Takes another placement.
   void assign(const Placement& placement);
 
-  /// Plans a batch of `load` [num_logical].
-  void run(std::span<const Load> load);
+  /// Plans a batch of `load` [num_logical]. Unless `indexed`, of the maps of placement() only
+  /// physical_to_logical is that of the batch.
+  void run(std::span<const Load> load, bool indexed);
   /// Takes back the copies of the batch: its split is `split` over the slots of the placement.
   void make_no_copies(std::span<const Load> split, const SplitSummary& summary);
 
@@ -42,6 +43,7 @@ class DynamicSplit {
 
  private:
   void split_by_time(std::span<const Load> load);
+  void put_copies(bool indexed);
   void drop_unused();
   double exposed_us() const;
 

@@ -148,6 +148,10 @@ void Player::add_policy(std::size_t index, const std::string& name) {
       {static_cast<std::size_t>(group - groups_.begin()), parsed.split, group->members.size()});
   group->members.push_back(index);
   group->is_stale |= parsed.split == SplitKind::kStale;
+  // Copies have a bound of their own. By time they are compared with the split without them.
+  const bool has_copies = parsed.dynamic_slots > 0;
+  group->needs_exact |= !has_copies;
+  group->needs_time |= options_.cost && (!has_copies || by_cost);
 }
 
 void Player::play(const std::deque<Batch>& batches, std::size_t count, BlockOutcome& out) {
@@ -189,10 +193,10 @@ void Player::play_layer(const std::deque<Batch>& batches, std::size_t group_inde
       take_shares(batches[first - 1], state, layer, scratch);
     }
     count = run_from(group, number, out.size - begin);
-    solve_run(batches, first, count, state, layer, scratch);
+    solve_run(batches, first, count, group, layer, scratch);
     for (std::size_t i = 0; i < count; ++i) {
-      placed[begin + i].exact = scratch.exact.outcome(i);
-      if (options_.cost) placed[begin + i].time = scratch.time.outcome(i);
+      if (group.needs_exact) placed[begin + i].exact = scratch.exact.outcome(i);
+      if (group.needs_time) placed[begin + i].time = scratch.time.outcome(i);
       for (const std::size_t policy : group.members) {
         const std::size_t item = (policy * num_layers_ + layer) * out.size + begin + i;
         const Member& member = members_[policy];
@@ -223,18 +227,23 @@ std::size_t Player::run_from(const Group& group, std::int64_t batch, std::size_t
   return group.policy->adapts() ? run_length(batch, options_.rebalance_every, most) : most;
 }
 
-/// Solves `count` batches of one placement, into scratch.exact and scratch.time.
+/// Solves `count` batches of one placement, as far as the group needs it, into scratch.exact and
+/// scratch.time.
 void Player::solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
-                       const Layer& state, std::size_t layer, Scratch& scratch) const {
+                       const Group& group, std::size_t layer, Scratch& scratch) const {
+  if (!group.needs_exact && !group.needs_time) return;
+  const SplitProblem& problem = group.layers[layer].problem;
   const auto experts = static_cast<std::size_t>(shape_.num_logical);
   scratch.run_load.clear();
   for (std::size_t i = first; i < first + count; ++i) {
     const std::span<const Load> load = layer_of(batches[i].load, layer, experts);
     scratch.run_load.insert(scratch.run_load.end(), load.begin(), load.end());
   }
-  solve_all(state.problem, scratch.run_load, scratch.workspace, exact_options_, scratch.exact);
-  if (!options_.cost) return;
-  solve_all(state.problem, scratch.run_load, scratch.workspace, time_options_, scratch.time);
+  const auto solve_by = [&](const SolveOptions& options, Run& run) {
+    solve_all(problem, scratch.run_load, scratch.workspace, options, run);
+  };
+  if (group.needs_exact) solve_by(exact_options_, scratch.exact);
+  if (group.needs_time) solve_by(time_options_, scratch.time);
 }
 
 /// Solves the batches of `loads` [run, num_logical] into `run`.
@@ -361,7 +370,8 @@ PolicyOutcome Player::judge_copies(const Batch& batch, const Group& group, std::
     return slowest_cost(placement, taken, group.curves, scratch.taken) /
            static_cast<double>(kCostsPerUnit);
   };
-  dynamic.run(layer_of(batch.load, layer, experts));
+  const std::span<const Load> sources = sources_of(batch, layer, heat.size() * experts);
+  dynamic.run(layer_of(batch.load, layer, experts), !sources.empty());
   double cost = options_.cost ? cost_of(dynamic.placement(), dynamic.split()) : 0;
   if (dynamic.by_time()) {
     const double without = cost_of(state.placement, scratch.time.of(i));
@@ -370,9 +380,8 @@ PolicyOutcome Player::judge_copies(const Batch& batch, const Group& group, std::
       cost = without;
     }
   }
-  PolicyOutcome outcome =
-      judge(dynamic.placement(), dynamic.split(), dynamic.bound(),
-            sources_of(batch, layer, heat.size() * experts), scratch.rank_load, heat);
+  PolicyOutcome outcome = judge(dynamic.placement(), dynamic.split(), dynamic.bound(), sources,
+                                scratch.rank_load, heat);
   outcome.copies = dynamic.copies();
   if (!options_.cost) return outcome;
   const double bound = dynamic.cost_bound();

@@ -61,6 +61,11 @@ class Player {
 
   std::size_t placement_of(std::size_t policy) const { return members_[policy].placement; }
   SplitKind split_of(std::size_t policy) const { return members_[policy].split; }
+  /// How many solves each (batch, layer) of a placement takes, those of copies not counted.
+  int solves_of(std::size_t placement) const {
+    const Group& group = groups_[placement];
+    return (group.needs_exact ? 1 : 0) + (group.needs_time ? 1 : 0);
+  }
 
   /// The placements [num_layers] that a rebalance would make now. `past` ends with the last batch
   /// and holds at least the window.
@@ -83,7 +88,9 @@ class Player {
     /// The cost of each rank [num_ranks], or [1] for all; empty without a model. All placements of
     /// a group have the same speeds.
     std::vector<CostCurve> curves;
-    bool is_stale = false;  // whether some member splits by kStale
+    bool is_stale = false;     // whether some member splits by kStale
+    bool needs_exact = false;  // whether the figures of some member need the exact split
+    bool needs_time = false;   // or the split by cost
   };
   struct Member {
     std::size_t placement;
@@ -106,7 +113,7 @@ class Player {
   struct Scratch {  // memory of one thread
     Workspace workspace;
     std::vector<Load> run_load;     // [run, num_logical]
-    Run exact, time;                // `time` is empty without a cost model
+    Run exact, time;                // empty if the group needs none
     std::vector<Load> other_split;  // [num_physical]: a split that is not solved
     std::vector<Load> taken;        // [num_logical]: zeros
     std::vector<Load> rank_load;    // [num_ranks]
@@ -124,7 +131,7 @@ class Player {
   void rebalance(const std::deque<Batch>& batches, std::size_t past, Group& group,
                  std::size_t layer, Scratch& scratch, PlacementOutcome& out) const;
   void solve_run(const std::deque<Batch>& batches, std::size_t first, std::size_t count,
-                 const Layer& state, std::size_t layer, Scratch& scratch) const;
+                 const Group& group, std::size_t layer, Scratch& scratch) const;
   static void solve_all(const SplitProblem& problem, const std::vector<Load>& loads,
                         Workspace& workspace, const SolveOptions& options, Run& run);
   void warm_up();

@@ -85,9 +85,9 @@ void Summary::add(const BlockOutcome& block, const Player& player) {
         ++layer_bucket_pairs_[bucket * num_layers_ + layer];
         for (std::size_t at = pair; at < block.placement.size(); at += pairs) {
           const PlacementOutcome& placed = block.placement[at];
-          num_solves_ += has_cost_ ? 2 : 1;
+          num_solves_ += player.solves_of(at / pairs);
           num_cuda_solves_ += placed.exact.backend == Backend::kCuda;
-          num_cuda_solves_ += has_cost_ && placed.time.backend == Backend::kCuda;
+          num_cuda_solves_ += placed.time.backend == Backend::kCuda;
         }
       }
       for (std::size_t p = 0; p < policies_.size(); ++p) {

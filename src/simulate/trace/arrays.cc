@@ -2,6 +2,7 @@
 #include "simulate/trace/arrays.h"
 
 #include <algorithm>
+#include <cstdint>
 
 namespace lplb::replay {
 namespace {
@@ -35,33 +36,44 @@ class Scanner {
     return at_ == end_ ? '\0' : *at_;
   }
 
+  /// Skips to the next element of a list. Returns '\0' if there is neither that nor the end.
+  char separator() {
+    const char c = peek();
+    if (c != ',' && c != ']') return '\0';
+    ++at_;
+    return c;
+  }
+
   bool list(FlatArray& array, std::size_t depth) {
     if (peek() != '[') return false;
     ++at_;
+    const bool inner = depth + 1 == array.shape.size();
+    const std::size_t before = array.values.size();
     std::size_t length = 0;
-    for (;;) {
-      const bool inner = depth + 1 == array.shape.size();
-      if (inner ? !number(array.values) : !list(array, depth + 1)) return false;
+    for (char c = ','; c != ']'; c = separator()) {
+      if (c == '\0' || (inner ? !numbers(array.values) : !list(array, depth + 1))) return false;
       ++length;
-      const char c = peek();
-      if (c != ',' && c != ']') return false;
-      ++at_;
-      if (c == ']') break;
     }
+    if (inner) length = array.values.size() - before;
     if (array.shape[depth] == 0) array.shape[depth] = length;
     return array.shape[depth] == length;
   }
 
-  bool number(std::vector<Load>& values) {
-    if (!is_digit(peek())) return false;
-    const char* first = at_;
-    Load value = 0;
-    for (; at_ != end_ && is_digit(*at_); ++at_) {
-      if (at_ - first == kMaxDigits) return false;
-      value = 10 * value + (*at_ - '0');
-    }
-    values.push_back(value);
-    return *first != '0' || at_ - first == 1;
+  /// Reads numbers and commas, as long as nothing else comes.
+  bool numbers(std::vector<Load>& values) {
+    const char* c = at_;
+    do {
+      for (; c != end_ && is_space(*c); ++c) {
+      }
+      const char* const first = c;
+      std::uint64_t value = 0;  // may wrap if there are too many digits
+      for (; c != end_ && is_digit(*c); ++c) value = 10 * value + static_cast<unsigned>(*c - '0');
+      const std::ptrdiff_t digits = c - first;
+      if (digits == 0 || digits > kMaxDigits || (*first == '0' && digits > 1)) return false;
+      values.push_back(static_cast<Load>(value));
+    } while (c != end_ && *c == ',' && ++c != end_);
+    at_ = c;
+    return true;
   }
 
   const char* at_;
