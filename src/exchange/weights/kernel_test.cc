@@ -214,6 +214,23 @@ TEST_P(EmulatedFetch, PlansThatDifferAreFound) {
   EXPECT_THAT(w.outcome, Each(0));
 }
 
+// A rank whose planner has degraded a batch has a plan without copies. The others learn it from the
+// call itself, whether they have copies from its weights, in its slots, or neither.
+TEST_P(EmulatedFetch, ARankWithoutAPlanIsKnownToAll) {
+  EmulatedWeights w(three_ranks(), 1, kTensors, {}, 2, GetParam());
+  write_all(w, 1, 1);
+  const CopyPlan none{{-1, -1, -1}, {-1, -1, -1}};
+  const std::vector<CopyPlan> plans = {
+      {{4, -1, -1}, {2, -1, -1}}, {{-1, -1, 2}, {-1, -1, 1}}, {{3, -1, -1}, {1, -1, -1}}};
+  for (const CopyPlan& plan : plans) {
+    w.run({{0, &plan}, {1, &plan}, {2, &none}});
+    EXPECT_THAT(w.outcome, Each(static_cast<int>(kVerdictMismatched)));
+    EXPECT_EQ(w.is_held[2][0], 0);
+    w.fetch(plan);
+    EXPECT_THAT(w.outcome, Each(0));
+  }
+}
+
 TEST_P(EmulatedFetch, PlansThatNameWhatIsNotThereAreRefused) {
   EmulatedWeights w(three_ranks(), 1, kTensors, {}, 2, GetParam());
   const std::vector<CopyPlan> wrong = {{{4, -1, -1}, {1, -1, -1}},
