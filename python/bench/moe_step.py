@@ -320,6 +320,8 @@ def main() -> None:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
         dist.init_process_group("nccl", device_id=device)
+    if dist.get_world_size() < 2:
+        raise SystemExit("moe_step: one rank has nobody to balance with, expected at least 2")
     first = dist.get_rank() == 0
     models: dict[int, lplb.CostModel] = {}
     begun = time.monotonic()

@@ -215,7 +215,7 @@ def test_wrong_tensors_are_named() -> None:
         rank.fetch(expert, source.long(), 0)
     with pytest.raises(ValueError, match=r"slot_expert: is torch.int32 \[2\]"):
         rank.fetch(expert[0], source, 0)
-    with pytest.raises(ValueError, match="layer: 1"):
+    with pytest.raises(ValueError, match="layer: is 1"):
         rank.fetch(expert, source, 1)
     with pytest.raises(ValueError, match="gradients: is None, expected a dtype"):
         rank.reduce_gradients([], 0)
