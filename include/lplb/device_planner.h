@@ -151,9 +151,9 @@ class LPLB_API DevicePlanner {
   /// Throws ArgumentError as Planner does, and if the solver is kIpm, which the plan's kernel does
   /// not have; if speeds differ, max_tokens * num_topk is 2^31 or more, a block of threads cannot
   /// hold the largest placement within the limits, a device option is out of range, or the exchange
-  /// does not fit. With dynamic slots also as DeviceReplicator does, and with `checks`,
-  /// `keeps_split`, or PlanShape::kKernels: a batch of several blocks needs clusters (compute
-  /// capability 9.0). Throws CudaError if CUDA cannot be used.
+  /// does not fit. With dynamic slots also as DeviceReplicator does, and with `checks` or
+  /// PlanShape::kKernels: a batch of several blocks needs clusters (compute capability 9.0). Throws
+  /// CudaError if CUDA cannot be used.
   DevicePlanner(const Placement& placement, Index rank, const PlannerOptions& options,
                 const DevicePlannerOptions& device_options = {});
   ~DevicePlanner();

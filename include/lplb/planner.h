@@ -37,8 +37,8 @@ struct PlannerOptions {
   /// the counts of all experts: PackedLayout with Singles::kEach, num_logical integers a rank. It
   /// excludes `cost`, staleness and a named solver.
   ///
-  /// A batch must end alike on all ranks, as it does with InProcessGroup: if some solve it and
-  /// another degrades, they send it tokens for copies that it does not fetch.
+  /// Unless the exchange is an InProcessGroup, one rank may degrade alone: the others then send it
+  /// tokens for copies that it does not fetch. docs/replicas.md says how that is found.
   Index dynamic_slots = 0;
   /// With dynamic_slots: how copies are chosen, the same on every rank. Of it not dynamic_slots.
   ReplicateOptions replicate = {};

@@ -6,6 +6,7 @@
 
 #include "lplb/exchange.h"
 #include "lplb/export.h"
+#include "lplb/replicate.h"
 #include "lplb/types.h"
 
 namespace lplb {
@@ -25,15 +26,21 @@ inline constexpr std::int32_t kUnlimitedQuota = 2147483647;
 /// at its rank, because only the sum of such experts over a rank is exchanged.
 ///
 /// For a degraded batch, source_prefix is 0 and the quotas divide this rank's own tokens evenly.
+///
+/// With dynamic slots, the replicas of an expert are those in main slots and the copies of the
+/// batch, by physical id; `replicas` says which. Each expert has its quotas, also one with a single
+/// replica, because the counts of all experts are exchanged.
 struct QuotaOutputs {
-  /// Columns of quota_end and shares; at least Placement::max_replicas.
+  /// Columns of quota_end, shares and replicas; at least Placement::max_replicas, and with dynamic
+  /// slots num_ranks - 1 more.
   Index max_replicas = 0;
   std::int32_t* quota_end = nullptr;      ///< [num_logical, max_replicas]; the last one is repeated
   std::int32_t* source_prefix = nullptr;  ///< [num_logical]
   std::int32_t* alloc = nullptr;          ///< [num_ranks, num_logical]: tokens that each rank takes
   float* shares = nullptr;  ///< [num_logical, max_replicas]: quota / tokens, then 0. Even over
                             ///< the live replicas if the expert has no tokens
-  std::int32_t* solved = nullptr;  ///< [1]: 1; 0: the batch is degraded
+  std::int32_t* solved = nullptr;    ///< [1]: 1; 0: the batch is degraded
+  std::int32_t* replicas = nullptr;  ///< [num_logical, max_replicas]: physical ids, then -1
 };
 
 /// Writes a split that was made on the CPU. `all_counts` [num_ranks, layout.size()]: the packed
@@ -47,5 +54,14 @@ LPLB_API void write_quotas(const Placement& placement, const PackedLayout& layou
 /// Errors and cost as in write_quotas().
 LPLB_API void write_even_quotas(const Placement& placement, const PackedLayout& layout,
                                 std::span<const Load> own, Index rank, const QuotaOutputs& outputs);
+
+/// Both with dynamic slots, for a batch of a Planner. `layout` has Singles::kEach. `copies`: what
+/// last_copies() gave. Physical ids are rank * (M + S) + slot. Errors and cost as above.
+LPLB_API void write_quotas(const Placement& placement, const PackedLayout& layout,
+                           std::span<const Load> all_counts, const Replication& copies, Index rank,
+                           const QuotaOutputs& outputs);
+LPLB_API void write_even_quotas(const Placement& placement, const PackedLayout& layout,
+                                std::span<const Load> own, const Replication& copies, Index rank,
+                                const QuotaOutputs& outputs);
 
 }  // namespace lplb

@@ -13,7 +13,7 @@ from lplb import _lplb
 from lplb._counts import AllCounts
 from lplb._dynamic import Copies, copies_of
 from lplb._placement import Placement
-from lplb._settings import Settings
+from lplb._settings import Settings, most_replicas
 
 if TYPE_CHECKING:
     from lplb._exchange import Exchange, HostRounds
@@ -119,7 +119,7 @@ class HostPath:
     def fit_tables(self, placements: Sequence[Placement]) -> None:
         """Gives the tables of quotas() as many columns as these placements need."""
         if not self._settings.keeps_split:
-            self.max_replicas = max(p.max_replicas for p in placements)
+            self.max_replicas = most_replicas(placements, self._settings.dynamic)
 
     def stats(self, layer: int) -> dict[str, Any]:
         return self._planners[layer].stats()

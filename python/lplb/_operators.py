@@ -102,7 +102,7 @@ for _name, _more, _result, _function, _fake in (
     (
         "plan_quotas",
         "",
-        "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+        "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
         _plan_quotas,
         _fake_plan_quotas,
     ),

@@ -23,6 +23,7 @@ from lplb._settings import (
     check_next,
     check_placements,
     is_original_call,
+    most_replicas,
     room_for_redundants,
 )
 
@@ -214,7 +215,7 @@ class Planner(PlannerBase):
             num_ranks=first.num_ranks,
             num_logical_experts=first.num_logical_experts,
             num_layers=len(placements),
-            max_replicas=max(p.max_replicas for p in placements),
+            max_replicas=most_replicas(placements, dynamic),
             max_redundants=room_for_redundants(max_redundants, placements),
             num_topk=num_topk,
             max_tokens=max_tokens,
@@ -270,7 +271,7 @@ class Planner(PlannerBase):
     def max_replicas(self) -> int:
         """Columns of run_quotas()'s tables: the most replicas of an expert in any placement.
 
-        With quotas=True it stays what it was at construction.
+        With dynamic slots num_ranks - 1 more. With quotas=True it stays what it was at first.
         """
         return self._host.max_replicas
 
@@ -345,8 +346,6 @@ class Planner(PlannerBase):
 
         The tables are on the tokens' device. PyTorch and NumPy; on a GPU with Planner(quotas=True).
         """
-        if self._settings.dynamic.slots:
-            raise ValueError("dynamic_slots: run_quotas() has no tables for them, expected 0")
         found: tuple[Any, Quotas] = self._adapter(topk_idx).run_quotas(
             self._paths, topk_idx, out, num_valid_tokens, layer, all_counts
         )

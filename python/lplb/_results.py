@@ -105,6 +105,9 @@ class Quotas(NamedTuple):
     An expert with one replica is not counted by itself: its quota_end is 2^31 - 1, its
     source_prefix 0, its share 1, and its alloc -1 on its rank.
 
+    With dynamic slots every expert is counted by itself, and has its quotas. Its replicas are those
+    in main slots and the copies of the batch.
+
     With staleness this is the split that the batch was mapped by. It is of the tokens of the
     previous batch, so only `shares` apply to this one.
 
@@ -121,6 +124,8 @@ class Quotas(NamedTuple):
     solved : int32, [1]
         1; or 0 for a degraded or unplanned batch, whose quotas divide this rank's own tokens
         evenly.
+    replicas : int32, [E, X]
+        The physical id of each replica, then -1.
     """
 
     quota_end: Any
@@ -128,6 +133,7 @@ class Quotas(NamedTuple):
     alloc: Any
     shares: Any
     solved: Any
+    replicas: Any
 
 
 def add_up(found: Sequence[dict[str, Any]]) -> PlannerStats:

@@ -67,8 +67,6 @@ class Settings:
                 f"max_tokens: is {self.max_tokens}, expected at most "
                 f"{(2**31 - 1) // self.num_topk} of {self.num_topk} entries each"
             )
-        if self.dynamic.slots and self.keeps_split:
-            raise ValueError("quotas: is True with dynamic_slots, expected False")
         if self.dynamic.slots and self.checks:
             raise ValueError("checks: is True with dynamic_slots, expected False")
 
@@ -244,6 +242,12 @@ def _check_members(placement: Placement, members: tuple[int, ...]) -> None:
         )
 
 
+def most_replicas(placements: Sequence[Placement], dynamic: DynamicSlots) -> int:
+    """How many replicas an expert has at most: with dynamic slots a copy on each further rank."""
+    copies = placements[0].num_ranks - 1 if dynamic.slots else 0
+    return max(p.max_replicas for p in placements) + copies
+
+
 def check_next(placement: Placement, settings: Settings) -> None:
     """Raises ValueError if a planner of these settings has no room for `placement`."""
     mine = (placement.num_logical_experts, placement.num_ranks)
@@ -261,8 +265,9 @@ def check_next(placement: Placement, settings: Settings) -> None:
             f"placement: has {redundants} redundant slots, expected at most "
             f"max_redundants ({settings.max_redundants})"
         )
-    if settings.keeps_split and placement.max_replicas > settings.max_replicas:
+    replicas = most_replicas([placement], settings.dynamic)
+    if settings.keeps_split and replicas > settings.max_replicas:
         raise ValueError(
-            f"placement: has {placement.max_replicas} replicas of an expert, expected at "
+            f"placement: has up to {replicas} replicas of an expert, expected at "
             f"most {settings.max_replicas}"
         )

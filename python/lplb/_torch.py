@@ -308,6 +308,7 @@ def quota_tables(paths: Paths, topk_idx: Tensor) -> list[Tensor]:
         topk_idx.new_empty((paths.settings.num_ranks, experts), dtype=torch.int32),
         topk_idx.new_empty((experts, replicas), dtype=torch.float32),
         topk_idx.new_empty((1,), dtype=torch.int32),
+        topk_idx.new_empty((experts, replicas), dtype=torch.int32),
     ]
 
 

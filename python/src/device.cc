@@ -94,12 +94,13 @@ class GpuPlanner {
 
   void quotas(std::uintptr_t stream, std::uintptr_t all_counts, Index max_replicas,
               std::uintptr_t quota_end, std::uintptr_t source_prefix, std::uintptr_t alloc,
-              std::uintptr_t shares, std::uintptr_t solved) {
+              std::uintptr_t shares, std::uintptr_t solved, std::uintptr_t replicas) {
     locked(mutex_, [&] {
       planner_.write_quotas(
           pointer<void>(stream), pointer<const std::int32_t>(all_counts),
           {max_replicas, pointer<std::int32_t>(quota_end), pointer<std::int32_t>(source_prefix),
-           pointer<std::int32_t>(alloc), pointer<float>(shares), pointer<std::int32_t>(solved)});
+           pointer<std::int32_t>(alloc), pointer<float>(shares), pointer<std::int32_t>(solved),
+           pointer<std::int32_t>(replicas)});
     });
   }
 
@@ -197,7 +198,7 @@ void bind_device(nb::module_& m) {
       .def("count", &GpuPlanner::count, "stream"_a, "topk_idx"_a, "id_bytes"_a, "num_tokens"_a,
            "num_topk"_a, "num_valid_tokens"_a, "packed"_a, "remember"_a)
       .def("quotas", &GpuPlanner::quotas, "stream"_a, "all_counts"_a, "max_replicas"_a,
-           "quota_end"_a, "source_prefix"_a, "alloc"_a, "shares"_a, "solved"_a)
+           "quota_end"_a, "source_prefix"_a, "alloc"_a, "shares"_a, "solved"_a, "replicas"_a)
       .def("update_placement", &GpuPlanner::update_placement, "stream"_a, "placement"_a)
       .def("stats", &GpuPlanner::stats, "stream"_a)
       .def("poll_stats", &GpuPlanner::poll_stats, "stream"_a)

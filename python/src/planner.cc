@@ -67,9 +67,10 @@ class PythonExchange : public Exchange {
   nb::handle peers_;
 };
 
-/// The fields of Python's Quotas: quota_end, source_prefix, alloc, shares, solved.
-using Tables = nb::typed<nb::tuple, ArrayOut<std::int32_t>, ArrayOut<std::int32_t>,
-                         ArrayOut<std::int32_t>, ArrayOut<float>, ArrayOut<std::int32_t>>;
+/// The fields of Python's Quotas: quota_end, source_prefix, alloc, shares, solved, replicas.
+using Tables =
+    nb::typed<nb::tuple, ArrayOut<std::int32_t>, ArrayOut<std::int32_t>, ArrayOut<std::int32_t>,
+              ArrayOut<float>, ArrayOut<std::int32_t>, ArrayOut<std::int32_t>>;
 
 /// A layer's planner on the CPU. A call from another thread waits until the previous call has
 /// returned.
@@ -81,7 +82,8 @@ class HostPlanner {
               std::int64_t max_steps, Index max_redundants, Index staleness, Index window,
               double decay, const CostModel* cost, const ReplicateOptions* copies)
       : rank_(rank),
-        singles_(singles_of(cost)),
+        singles_(singles_of(cost, copies)),
+        dynamic_slots_(copies == nullptr ? 0 : copies->dynamic_slots),
         exchange_(std::make_shared<PythonExchange>(num_members, member)),
         planner_(placement, rank_,
                  planner_options(max_tokens * num_topk, 1, solver, max_steps, max_redundants,
@@ -132,7 +134,7 @@ class HostPlanner {
   }
 
   Tables quotas(Index max_replicas) {
-    std::vector<std::int32_t> end, prefix, alloc, solved(1);
+    std::vector<std::int32_t> end, prefix, alloc, solved(1), replicas;
     std::vector<float> shares;
     std::size_t logical = 0, ranks = 0, columns = 0;
     locked(mutex_, [&] {
@@ -145,13 +147,15 @@ class HostPlanner {
       prefix.resize(logical);
       alloc.resize(ranks * logical);
       shares.resize(logical * columns);
-      write_last(
-          {max_replicas, end.data(), prefix.data(), alloc.data(), shares.data(), solved.data()});
+      replicas.resize(logical * columns);
+      write_last({max_replicas, end.data(), prefix.data(), alloc.data(), shares.data(),
+                  solved.data(), replicas.data()});
     });
     return nb::make_tuple(to_array(std::move(end), {logical, columns}), to_array(std::move(prefix)),
                           to_array(std::move(alloc), {ranks, logical}),
                           to_array(std::move(shares), {logical, columns}),
-                          to_array(std::move(solved)));
+                          to_array(std::move(solved)),
+                          to_array(std::move(replicas), {logical, columns}));
   }
 
   ArrayOut<double> history() {
@@ -179,7 +183,15 @@ class HostPlanner {
   void write_last(const QuotaOutputs& outputs) const {
     const Placement& p = planner_.placement();
     const PackedLayout layout(p, singles_);
-    if (*last_ == BatchStatus::kOptimal || *last_ == BatchStatus::kBounded) {
+    const bool is_solved = *last_ == BatchStatus::kOptimal || *last_ == BatchStatus::kBounded;
+    if (dynamic_slots_ > 0) {
+      const Replication& copies = planner_.last_copies();
+      if (is_solved) {
+        write_quotas(p, layout, planner_.last_counts(), copies, rank_, outputs);
+      } else {
+        write_even_quotas(p, layout, exchange_->posted, copies, rank_, outputs);
+      }
+    } else if (is_solved) {
       write_quotas(p, layout, planner_.last_counts(), planner_.last_split().physical_load, rank_,
                    outputs);
     } else {
@@ -189,6 +201,7 @@ class HostPlanner {
 
   Index rank_;
   Singles singles_;
+  Index dynamic_slots_;
   std::shared_ptr<PythonExchange> exchange_;
   Planner planner_;
   LoadHistory history_;

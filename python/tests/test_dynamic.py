@@ -93,6 +93,36 @@ def test_batches_equal_replicate_on_the_summed_counts(slots: int) -> None:
     assert planners[0].stats().copies == copies
 
 
+def test_quotas_are_those_of_the_copies() -> None:
+    planners = [lplb.Planner(homes(), rank=r, dynamic_slots=2, num_topk=2) for r in range(RANKS)]
+    width = planners[0].max_replicas
+    assert width == RANKS  # a home, and a copy on each of the other ranks
+    for seed in range(3):
+        batch = batch_of(seed)
+        counts = counts_of(batch)
+        want = lplb.replicate(homes(), counts.sum(0), dynamic_slots=2)
+        main = homes().physical_to_logical.reshape(RANKS, -1)
+        held = np.concatenate([main, want.slot_expert], axis=1).reshape(-1)
+        slots = [np.flatnonzero(held == e) for e in range(EXPERTS)]
+        for rank, planner in enumerate(planners):
+            mapped, tables = planner.run_quotas(batch[rank], all_counts=counts)
+            assert mapped.tolist() == planner.run(batch[rank], all_counts=counts).tolist()
+            assert tables.solved.tolist() == [1]
+            assert (tables.source_prefix == counts[:rank].sum(0)).all()
+            for e, replicas in enumerate(slots):
+                padded = np.pad(replicas, (0, width - len(replicas)), constant_values=-1)
+                assert tables.replicas[e].tolist() == padded.tolist()
+                quotas = want.physical_load[replicas]
+                assert np.diff(tables.quota_end[e], prepend=0)[: len(replicas)].tolist() == (
+                    quotas.tolist()
+                )
+                assert (tables.quota_end[e, len(replicas) :] == counts[:, e].sum()).all()
+                taken = np.zeros(RANKS, int)
+                taken[replicas // 10] = quotas
+                assert tables.alloc[:, e].tolist() == taken.tolist()
+        assert want.copies > 0
+
+
 def test_mappings_lead_to_the_source() -> None:
     load = np.arange(EXPERTS) ** 2
     plan = lplb.replicate(homes(), load, num_domains=2)
@@ -203,12 +233,9 @@ def test_bad_arguments_are_named() -> None:
     refused("solver: is flow with 1 dynamic slots, expected auto", solver="flow")
     refused("staleness: 1 with 1 dynamic slots", same_tokens=False, rank=0, staleness=1)
     refused("checks: is True with dynamic_slots", checks=True)
-    refused("quotas: is True with dynamic_slots", quotas=True)
     with pytest.raises(TypeError, match="dynamic_slots"):
         lplb.Planner(homes(), same_tokens=True, dynamic_slots=1.5)  # type: ignore[arg-type]
     planner = lplb.Planner(homes(), same_tokens=True, dynamic_slots=1)
-    with pytest.raises(ValueError, match="dynamic_slots: run_quotas"):
-        planner.run_quotas(batch_of(0)[0])
     with pytest.raises(ValueError, match="layer: is 1"):
         planner.copies(1)
     with pytest.raises(ValueError, match="dynamic_slots: is 0, expected at least 1"):

@@ -360,13 +360,15 @@ def test_dynamic_slots_are_equal() -> None:
     homes = lplb.Placement(np.arange(64), num_ranks=8)
     options: dict[str, Any] = {"same_tokens": True, "dynamic_slots": 1, "copy_target": 1.02}
     cpu = lplb.Planner(homes, **options)
-    gpu = lplb.Planner(homes, backend="cuda", **options)
+    gpu = lplb.Planner(homes, backend="cuda", quotas=True, **options)
     assert (gpu.slot_experts() == -1).all()
     copies = 0
     for seed in range(8):
         ids = draw(1 + 500 * seed, 8, 64, seed)
-        want = cpu.run(ids)
-        assert gpu.run(torch.from_numpy(ids).cuda()).tolist() == want.tolist()
+        want, tables = cpu.run_quotas(ids)
+        got, theirs = gpu.run_quotas(torch.from_numpy(ids).cuda())
+        assert got.tolist() == want.tolist()
+        assert tables_of(theirs) == tables_of(tables)
         a, b = cpu.copies(), gpu.copies()
         assert b.slot_expert.is_cuda
         assert b.slot_expert.tolist() == a.slot_expert.tolist()

@@ -10,8 +10,14 @@
 // results are equal.
 namespace lplb::plan {
 
+/// How many replicas an expert has at most: with dynamic slots a copy on each rank without one.
+inline Index most_replicas(const Placement& placement, Index dynamic_slots) {
+  return placement.max_replicas + (dynamic_slots > 0 ? placement.num_ranks - 1 : 0);
+}
+
 /// Throws ArgumentError if the outputs have no room for the placement.
-void check_quota_outputs(const Placement& placement, const QuotaOutputs& outputs);
+void check_quota_outputs(const Placement& placement, Index dynamic_slots,
+                         const QuotaOutputs& outputs);
 
 /// What the functions below must know of an expert.
 struct QuotaExpert {
@@ -40,6 +46,7 @@ LPLB_HOST_DEVICE inline void write_single(const QuotaExpert& e, Index home,
     const Index at = e.logical * out.max_replicas + i;
     if (out.quota_end != nullptr) out.quota_end[at] = kUnlimitedQuota;
     if (out.shares != nullptr) out.shares[at] = i == 0 ? 1.0F : 0.0F;
+    if (out.replicas != nullptr) out.replicas[at] = i == 0 ? e.physical[0] : -1;
   }
   if (out.source_prefix != nullptr) out.source_prefix[e.logical] = 0;
   clear_alloc(e, out);
@@ -61,6 +68,7 @@ LPLB_HOST_DEVICE inline void write_replicated(const QuotaExpert& e, Quota quota,
     end += tokens;
     const Index at = e.logical * out.max_replicas + i;
     if (out.quota_end != nullptr) out.quota_end[at] = end;
+    if (out.replicas != nullptr) out.replicas[at] = exists ? e.physical[i] : -1;
     if (out.shares != nullptr) {
       float share = 0;
       if (total > 0) {

@@ -52,6 +52,10 @@ struct Trace {
   int* quota;         ///< [max_physical], for experts with several replicas
   int* group_counts;  ///< [max_columns]
   int* state;         ///< [kTraceSize]
+  // With dynamic slots: the replicas of the batch, as Header has those of the placement.
+  // Unspecified for a degraded batch. Otherwise null.
+  int* physical;                 ///< [max_replicas]
+  std::uint16_t* replica_begin;  ///< [max_columns + 1]
 };
 enum TraceState { kTraceDegraded, kTraceMaxLoad, kTraceValidEntries, kTraceSize };
 

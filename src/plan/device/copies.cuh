@@ -160,7 +160,9 @@ __device__ __forceinline__ void plan_batch_with_copies(const Args& args, void* m
     report(plan.shared, plan.entries, num_blocks);
   });
   plan.entries.map();
-  if (block_id() == 0) copies.keep();
+  if (block_id() != 0) return;
+  copies.keep();
+  keep_trace(plan.shared, plan.entries);
 }
 
 }  // namespace lplb::plan

@@ -198,7 +198,6 @@ TEST_F(CopiesPlannerCuda, RefusesWhatItHasNot) {
   };
   refuses(options, {.shape = PlanShape::kKernels});
   refuses(options, {.checks = true});
-  refuses(options, {.keeps_split = true});
   PlannerOptions domains = options;
   domains.replicate.num_domains = 2;
   refuses(domains, {});

@@ -35,6 +35,27 @@ struct OnCpu {
   Replication plan;
 };
 
+/// The tables of write_quotas().
+struct Tables {
+  Tables(const Placement& p, Index dynamic_slots)
+      : columns(plan::most_replicas(p, dynamic_slots)),
+        quota_end(static_cast<std::size_t>(p.num_logical_experts * columns), -9),
+        source_prefix(static_cast<std::size_t>(p.num_logical_experts), -9),
+        alloc(static_cast<std::size_t>(p.num_logical_experts * p.num_ranks), -9),
+        replicas(quota_end.size(), -9),
+        shares(quota_end.size(), -9) {}
+  QuotaOutputs outputs() {
+    return {columns,       quota_end.data(), source_prefix.data(), alloc.data(),
+            shares.data(), &solved,          replicas.data()};
+  }
+  bool operator==(const Tables&) const = default;
+
+  Index columns;
+  std::vector<std::int32_t> quota_end, source_prefix, alloc, replicas;
+  std::vector<float> shares;
+  std::int32_t solved = -9;
+};
+
 void expect_equal(const EmulatedPlanner& planner, const Replication& plan) {
   EXPECT_EQ(planner.copies(0), plan.slot_expert);
   EXPECT_EQ(planner.copies(1), plan.slot_source);
@@ -57,9 +78,17 @@ TEST(EmulatedPlanWithCopies, EqualsCpuOnRandomGroups) {
     const auto& topk = batch.topk[static_cast<std::size_t>(rank)];
     EmulatedPlanner planner(p, rank, i % 4 == 0 ? 2 : 1, 4, 0, nullptr, &options);
     planner.give(packed.data());
+    if (i % 3 != 0) planner.keep_split();
     planner.set<std::int32_t>(topk, 2, static_cast<int>(topk.size() / 2));
     const OnCpu cpu(p, batch.counts, options);
     ASSERT_EQ(planner.run_alone(), cpu.map(rank, topk)) << i;
+    if (i % 3 != 0) {
+      const std::vector<Load> rows(packed.begin(), packed.end());
+      Tables got(p, options.dynamic_slots), want(p, options.dynamic_slots);
+      planner.write_quotas(got.outputs());
+      write_quotas(p, PackedLayout(p, Singles::kEach), rows, cpu.plan, rank, want.outputs());
+      EXPECT_TRUE(got == want) << i;
+    }
     expect_equal(planner, cpu.plan);
     EXPECT_EQ(planner.status().copies, static_cast<unsigned long long>(cpu.plan.copies));
     copies += cpu.plan.copies;
@@ -150,8 +179,19 @@ TEST(EmulatedPlanWithCopies, DegradedBatchesUseNoDynamicSlot) {
   const std::vector<std::int64_t> topk = {3, 3, 15, 4};
   planner.set<std::int64_t>(topk, 2, 2);
   // Rank g has main slots 6 g to 6 g + 3.
+  planner.keep_split();
   EXPECT_EQ(planner.run_alone(), (std::vector<std::int64_t>{3, 3, 21, 6}));
   EXPECT_EQ(planner.status().degraded, 1u);
+  Tables got(p, 2), want(p, 2);
+  planner.write_quotas(got.outputs());
+  std::vector<Load> own(16, 0);
+  own[3] = 2;
+  own[15] = own[4] = 1;
+  Replication none;
+  none.slot_expert.assign(8, -1);
+  none.physical_load.assign(24, 0);
+  write_even_quotas(p, PackedLayout(p, Singles::kEach), own, none, 0, want.outputs());
+  EXPECT_TRUE(got == want);
 }
 
 }  // namespace

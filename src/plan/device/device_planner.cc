@@ -96,7 +96,7 @@ plan::Args DevicePlanner::State::args_of(const DeviceBatch& batch) const {
     args.packed = device_options.exchange != nullptr ? mine_.get() : batch.packed;
   }
   if (device_options.checks || device_options.keeps_split) {
-    args.trace = {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()};
+    args.trace = trace();
   }
   args.copies = dynamic_.args;
   args.copy_state = dynamic_.state;
@@ -104,6 +104,12 @@ plan::Args DevicePlanner::State::args_of(const DeviceBatch& batch) const {
   args.counter_bytes = batch.counter_bytes;
   args.counter_step = batch.counter_step;
   return args;
+}
+
+plan::Trace DevicePlanner::State::trace() const {
+  const Checks& c = checks_;
+  return {c.own.get(),   c.quota.get(),    c.group.get(),
+          c.state.get(), c.physical.get(), c.replica_begin.get()};
 }
 
 void DevicePlanner::State::run(cudaStream_t stream, const DeviceBatch& batch) {
@@ -194,17 +200,13 @@ void DevicePlanner::State::write_quotas(cudaStream_t stream, const std::int32_t*
   check_argument(device_options.keeps_split, "keeps_split", "is false, expected true");
   device::check_aligned(all_counts, 4, "all_counts");
   check_counts(all_counts);
-  plan::check_quota_outputs(placement, outputs);
+  plan::check_quota_outputs(placement, options.dynamic_slots, outputs);
   const int* const gathered = background_ != nullptr ? previous_counts_.get() : gathered_.get();
   const int* const counts = device_options.exchange != nullptr ? gathered : all_counts;
-  plan::launch_quotas(
-      {device_image_.get(),
-       counts,
-       is_stale() || counts != nullptr ? rank : 0,  // the same rank as in the map
-       counts != nullptr ? row_ : 0,
-       {checks_.own.get(), checks_.quota.get(), checks_.group.get(), checks_.state.get()},
-       outputs},
-      placement.num_logical_experts, stream);
+  plan::launch_quotas({device_image_.get(), counts,
+                       is_stale() || counts != nullptr ? rank : 0,  // the same rank as in the map
+                       counts != nullptr ? row_ : 0, trace(), outputs},
+                      placement.num_logical_experts, stream);
 }
 
 void DevicePlanner::State::put_image(cudaStream_t stream) {

@@ -18,6 +18,7 @@
 
 // NOTE: these come after the emulation, because they are compiled with it.
 #include "plan/device/copies.cuh"
+#include "plan/device/quotas.cuh"
 
 // Runs the plan's kernel on the CPU, with clusters and the exchange. Tests compare every id with
 // those of solve() and map_tokens().
@@ -146,6 +147,24 @@ class EmulatedPlanner {
   /// What the batch left about dynamic slots: slot_expert, slot_source, is_new.
   const std::vector<std::int32_t>& copies(int which) const { return copies_[which]; }
 
+  /// Keeps the splits of the batches from now on, for write_quotas(). With dynamic slots.
+  void keep_split() {
+    const auto columns = static_cast<std::size_t>(args_.layout.max_columns);
+    const auto slots = static_cast<std::size_t>(image_.header().num_ranks) *
+                       static_cast<std::size_t>(image_.header().slots_per_rank);
+    const std::size_t sizes[] = {columns, slots, columns, plan::kTraceSize, columns + slots};
+    for (std::size_t i = 0; i < 5; ++i) trace_[i].assign(sizes[i], -1);
+    replica_begin_.assign(columns + 1, 0);
+    args_.trace = {trace_[0].data(), trace_[1].data(), trace_[2].data(),
+                   trace_[3].data(), trace_[4].data(), replica_begin_.data()};
+  }
+  /// Writes the quotas of the last batch, as the kernel for them does.
+  void write_quotas(const QuotaOutputs& outputs) const {
+    const plan::QuotaArgs quotas{args_.image, args_.all_counts, args_.rank,
+                                 args_.row,   args_.trace,      outputs};
+    for (Index e = 0; e <= image_.header().num_logical; ++e) plan::write_quotas_of(quotas, e);
+  }
+
   const plan::Status& status() const { return status_; }
   const plan::Image& image() const { return image_; }
 
@@ -180,6 +199,8 @@ class EmulatedPlanner {
   std::vector<int> gathered_, packed_;
   std::vector<unsigned char> copy_image_;
   std::vector<std::int32_t> copies_[4];  // the last one: what the slots held
+  std::vector<int> trace_[5];            // own, quota, group_counts, state, physical
+  std::vector<std::uint16_t> replica_begin_;
   plan::Previous previous_{};
   std::vector<std::vector<uint4>> blocks_;
 };

@@ -11,6 +11,7 @@ using testing::from_device;
 using testing::GroupBatch;
 using testing::HostRank;
 using testing::HostTables;
+using testing::packed_rows;
 using testing::PlannerCuda;
 using testing::SplitMix64;
 
@@ -45,6 +46,45 @@ TEST_P(PlannerCuda, QuotasEqualCpu) {
     write_even_quotas(p, layout, std::span(wide).subspan(rank * layout.size(), layout.size()), rank,
                       even.outputs(columns));
     EXPECT_TRUE(from_device(device, columns) == even);
+  }
+}
+
+TEST_P(PlannerCuda, QuotasWithCopiesEqualCpu) {
+  if (cuda_support().devices[0].compute_major < 9) GTEST_SKIP() << "the device has no clusters";
+  if (GetParam() == PlanShape::kKernels) GTEST_SKIP() << "not with dynamic slots";
+  SplitMix64 random(23);
+  for (const char* name : {"cube8x2", "EP32+32", "EP64+64"}) {
+    SCOPED_TRACE(name);
+    const Placement p = testing::make_workload(name, 1).placement;
+    const Index columns = p.max_replicas + p.num_ranks - 1;
+    const PackedLayout layout(p, Singles::kEach);
+    PlannerOptions dynamic = options(8, 200);
+    dynamic.dynamic_slots = 2;
+    DevicePlannerOptions keeping = device_options(false);
+    keeping.keeps_split = true;
+    const Index rank = 3;
+    DeviceRank device(p, rank, dynamic, keeping);
+    HostRank host(p, rank, dynamic);
+    for (int i = 0; i < 4; ++i) {
+      const GroupBatch batch = draw_batch(p, {.num_topk = 8, .max_tokens = 200}, random);
+      const auto want_ids = host.run(batch.topk[rank], batch.counts);
+      std::vector<std::int32_t> packed = packed_rows(p, batch.counts, Singles::kEach);
+      device.set(batch.topk[rank], packed, 4);
+      ASSERT_EQ(device.run(), want_ids);
+      HostTables want(p, columns);
+      write_quotas(p, layout, host.planner.last_counts(), host.planner.last_copies(), rank,
+                   want.outputs(columns));
+      EXPECT_TRUE(from_device(device, columns) == want);
+
+      packed[0] = -1;  // the batch is degraded
+      device.set(batch.topk[rank], packed, 4);
+      device.run();
+      HostTables even(p, columns);
+      const std::span<const Load> own =
+          host.planner.last_counts().subspan(rank * layout.size(), layout.size());
+      write_even_quotas(p, layout, own, host.planner.last_copies(), rank, even.outputs(columns));
+      EXPECT_TRUE(from_device(device, columns) == even);
+    }
   }
 }
 

@@ -72,6 +72,16 @@ __device__ inline void keep_trace(const Shared& s, const Entries& entries) {
   for (int i = thread(); i < s.h.num_replicas; i += kThreads) {
     s.a.trace.quota[s.list<int>(s.h.physical)[i]] = degraded ? 0 : s.quota()[i];
   }
+  if (s.a.trace.physical != nullptr && !degraded) {
+    LPLB_ROLLED
+    for (int i = thread(); i < s.h.num_replicas; i += kThreads) {
+      s.a.trace.physical[i] = s.list<int>(s.h.physical)[i];
+    }
+    LPLB_ROLLED
+    for (int k = thread(); k <= s.h.num_replicated; k += kThreads) {
+      s.a.trace.replica_begin[k] = s.list<std::uint16_t>(s.h.replica_begin)[k];
+    }
+  }
   if (thread() != 0) return;
   s.a.trace.state[kTraceDegraded] = degraded ? 1 : 0;
   s.a.trace.state[kTraceMaxLoad] = s.outcome().max_load;

@@ -181,13 +181,17 @@ void DevicePlanner::State::allocate() {
     }
   }
   if (is_stale()) previous_.reserve(1);
-  const auto physical = static_cast<std::size_t>(limits_.max_physical());
+  const auto physical = static_cast<std::size_t>(limits_.max_physical() + limits_.num_dynamic());
   const auto ranks = static_cast<std::size_t>(limits_.num_ranks);
   if (device_options.checks || device_options.keeps_split) {
     checks_.own.reserve(columns);
     checks_.group.reserve(columns);
     checks_.quota.reserve(physical);
     checks_.state.reserve(plan::kTraceSize);
+    if (has_copies()) {
+      checks_.physical.reserve(static_cast<std::size_t>(limits_.max_replicas()));
+      checks_.replica_begin.reserve(columns + 1);
+    }
   }
   if (!device_options.checks) return;
   checks_.taken.reserve(physical);

@@ -52,6 +52,8 @@ struct DevicePlanner::State {
   struct Checks {  // the first four are also used if the split is kept
     device::Array<int> own, quota, group, state, taken, met, rank_load, counts;
     device::Array<plan::Segment> segments;
+    device::Array<int> physical;  // with dynamic slots, as the next one
+    device::Array<std::uint16_t> replica_begin;
   };
 
   /// With dynamic slots.
@@ -82,6 +84,7 @@ struct DevicePlanner::State {
   void gather(cudaStream_t stream);
   void gather_in_background(cudaStream_t stream);
   plan::Args args_of(const DeviceBatch& batch) const;
+  plan::Trace trace() const;
   plan::CheckArgs check_args(const plan::Args& args) const;
   static DevicePlannerStats read(const plan::Status& status, Index num_live_ranks);
 

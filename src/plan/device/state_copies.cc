@@ -18,8 +18,6 @@ void DevicePlanner::State::check_copies() const {
   replicas::check_for_device(placement, how);
   check_argument(!device_options.checks, "checks", "is true with {} dynamic slots, expected false",
                  options.dynamic_slots);
-  check_argument(!device_options.keeps_split, "keeps_split",
-                 "is true with {} dynamic slots, expected false", options.dynamic_slots);
   check_argument(device_options.shape != PlanShape::kKernels, "shape",
                  "is kKernels with {} dynamic slots, expected kAuto or kCluster",
                  options.dynamic_slots);
