@@ -63,6 +63,18 @@ __device__ inline int load_shared(SharedAddress from) {
 __device__ inline void store_shared(SharedAddress to, int value) {
   asm volatile("st.shared.s32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
 }
+/// Loads if `condition` holds, without a branch. The result is undefined if it does not.
+__device__ inline int load_shared_if(bool condition, SharedAddress from) {
+  int value;
+  asm volatile(
+      "{\n\t.reg .pred p;\n\t"
+      "setp.ne.s32 p, %1, 0;\n\t"
+      "@p ld.shared.s32 %0, [%2];\n\t}"
+      : "=r"(value)
+      : "r"(static_cast<int>(condition)), "r"(from)
+      : "memory");
+  return value;
+}
 /// Stores if `condition` holds, without a branch.
 __device__ inline void store_shared_if(bool condition, SharedAddress to, int value) {
   asm volatile(

@@ -320,6 +320,9 @@ inline SharedAddress hold_address(const void* pointer) {
   return reinterpret_cast<SharedAddress>(pointer);
 }
 inline int load_shared(SharedAddress from) { return *reinterpret_cast<const int*>(from); }
+inline int load_shared_if(bool condition, SharedAddress from) {
+  return condition ? load_shared(from) : 0x5A5A5A5A;
+}
 inline void store_shared(SharedAddress to, int value) { *reinterpret_cast<int*>(to) = value; }
 inline void store_shared_if(bool condition, SharedAddress to, int value) {
   if (condition) *reinterpret_cast<int*>(to) = value;

@@ -133,7 +133,6 @@ class CopyChoice {
   /// Finds the load and the heaviest slot of each rank: one thread for a rank with few slots,
   /// otherwise a warp. Ends in a barrier.
   __device__ void measure_ranks() {
-    constexpr int kFewSlots = 8;
     const int slots = m_.sizes.main_slots;
     if (slots <= kFewSlots) {
       for_each(m_.sizes.num_ranks, [&](int g) {

@@ -10,9 +10,11 @@ namespace lplb::replicas {
 /// Filler::fill() for one warp, step by step: lane i has ranks i * kWords to i * kWords + kWords
 /// - 1. kReplicated: experts may be in several slots, so a rank may have the expert that it takes.
 ///
-/// NOTE: each instruction of a step takes the warp 5 cycles, whatever it does, and a plan has about
-/// as many steps as ranks. So the lanes of the giver and the taker do what concerns their ranks by
-/// themselves, and nobody else is told. A main slot is read and written by one lane only.
+/// NOTE: a plan has about as many steps as ranks, and the time of a step is that of its chain of
+/// instructions that wait for each other. So the lanes of the giver and the taker do what concerns
+/// their ranks by themselves, each notes its half of a copy, and nobody else is told. A lane looks
+/// through the slots of its rank alone if they are few. The next step's taker is looked for while
+/// these are on their way.
 template <int kWords, bool kReplicated>
 class WarpFill {
  public:
@@ -26,7 +28,12 @@ class WarpFill {
     // NOTE: opaque, so that no step computes them again.
     own_bit_ = static_cast<unsigned>(device::opaque(1 << lane_));
     up_to_own_ = static_cast<unsigned>(device::opaque(static_cast<int>((2u << lane_) - 1)));
-    own_left_ = device::hold_address(left_ + lane_);
+    first_left_ = device::hold_address(left_);
+    note_ = device::hold_address(m_.source);
+#pragma unroll
+    for (int i = 0; i < kFewSlots; ++i) {
+      offset_[i] = static_cast<unsigned>(device::opaque(4 * min(i, m_.sizes.main_slots - 1)));
+    }
     to_tokens_ = device::hold_address(m_.plan_dynamic) - device::hold_address(m_.dynamic_expert);
   }
 
@@ -36,65 +43,77 @@ class WarpFill {
     start(level, is_clear);
     int copies = 0;
     const int most_steps = m_.sizes.num_ranks + m_.sizes.num_main();
+    Taker taker = find_taker(detour == 0);
 #pragma unroll 1
-    for (int step = 0; step < most_steps; ++step) {
-      // The rank with most room takes.
-      int key = most_room(kNobody);
-      int room = __reduce_max_sync(~0u, key);
-      if (room < min_tokens_) break;
-      unsigned votes = __ballot_sync(~0u, key == room);
-      int to = is_first(votes) ? room_word(room, kNobody) : kNobody;
-      if (step == detour) {
-        const int except = to;
-        key = most_room(except);
-        room = __reduce_max_sync(~0u, key);
-        if (room < min_tokens_) break;
-        votes = __ballot_sync(~0u, key == room);
-        to = is_first(votes) ? room_word(room, except) : kNobody;
-      }
+    for (int step = 0; taker.room >= min_tokens_ && step < most_steps; ++step) {
       // The most overloaded rank whose heaviest slot fills the room gives.
-      key = most_over(room);
+      int tokens = taker.room;
+      int key = most_over(tokens);
       int top = __reduce_max_sync(~0u, key);
-      int from = over_word(top, room);
+      int from = over_word(top, tokens);
       if (top == 0) {  // there is none: the overloaded rank with the heaviest slot
         key = most_weight();
         top = __reduce_max_sync(~0u, key);
         if (top < min_tokens_) break;
         from = weight_word(top);
+        tokens = top;
       }
-      const int giver = first_lane(__ballot_sync(~0u, key == top));
-      copies += move(to, lane_ == giver ? from : kNobody, votes, giver, room);
+      const unsigned givers = __ballot_sync(~0u, key == top);
+      if (!is_first(givers)) from = kNobody;
+      const bool is_copy = move(from, taker, givers, tokens, copies);
+      copies += is_copy ? 1 : 0;
+      const Slots slots = take_off(from, givers, tokens);
+      taker = find_taker(step + 1 == detour);
+      find_heaviest(from, slots);
     }
     int least = 0x7FFFFFFF;
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) least = min(least, lives(w) ? room_[w] : 0x7FFFFFFF);
+    for (int w = 0; w < kWords; ++w) {
+      least = min(least, heaviest_[w] < 0 ? room_[w] ^ kGone : room_[w]);
+    }
     least = __reduce_min_sync(~0u, least);
     if (keep_ && !kReplicated) name_experts();
     return {level - least, copies, least >= 0 ? 1 : 0};
   }
 
  private:
+  static constexpr int kHalf = kFewSlots / 2;
   static constexpr int kNobody = -1;  // no word of this lane
+  /// This bit is set in the room of a rank that has no free slot, so that it does not take. It has
+  /// room, so it does not give either: its heaviest slot is -1.
+  static constexpr int kGone = -0x7FFFFFFF - 1;
 
-  __device__ bool lives(int w) const { return (live_ >> w & 1) != 0; }
+  /// Who takes in a step.
+  struct Taker {
+    int room;        ///< on all lanes; less than 1: nobody
+    int word;        ///< of this lane, or kNobody
+    unsigned votes;  ///< the first lane of these takes
+  };
+  /// What is left in the main slots of the giver, which begin at `first`. If they are few, its lane
+  /// has them all; otherwise each lane has in left[0] the most of its slots, which is in slot `at`.
+  struct Slots {
+    device::SharedAddress first;
+    int left[kFewSlots];
+    int at;
+  };
+
   __device__ int rank_of(int w) const { return lane_ * kWords + w; }
   __device__ static int first_lane(unsigned votes) { return __ffs(static_cast<int>(votes)) - 1; }
   /// Whether this lane is the first that votes.
   __device__ bool is_first(unsigned votes) const { return (votes & up_to_own_) == own_bit_; }
 
   __device__ void start(int level, bool is_clear) {
-    live_ = 0;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
       const int g = rank_of(w);
       const bool is_live = g < m_.sizes.num_ranks && m_.is_alive(g);
-      live_ |= is_live ? 1u << w : 0;
-      room_[w] = is_live ? level - m_.rank_load[g] : 0;
-      const int slots = is_live ? m_.sizes.dynamic_slots : 0;
-      next_[w] = device::hold_address(m_.dynamic_expert + (is_live ? g : 0) * slots);
-      end_[w] = next_[w] + 4 * static_cast<unsigned>(slots);
+      room_[w] = is_live ? level - m_.rank_load[g] : -1;  // -1: gone, with most room
+      const int own = is_live ? g : 0;
+      next_[w] = device::hold_address(m_.dynamic_expert + own * m_.sizes.dynamic_slots);
+      end_[w] = next_[w] + 4 * static_cast<unsigned>(m_.sizes.dynamic_slots);
+      own_[w] = first_left_ + 4 * static_cast<unsigned>(own * m_.sizes.main_slots);
       heaviest_[w] = is_live ? m_.heaviest[g] : -1;
-      where_[w] = is_live ? pack(g * m_.sizes.main_slots, m_.heaviest_slot[g]) : 0;
+      where_[w] = first_left_ + 4 * static_cast<unsigned>(is_live ? m_.heaviest_slot[g] : 0);
     }
     if (!is_clear && keep_) m_.clear_plan(lane_, device::kWarpSize);
     if (!is_clear || kReplicated) {
@@ -106,28 +125,30 @@ class WarpFill {
     __syncwarp();
   }
 
-  /// Where a rank's main slots begin, and one of them.
-  __device__ static int pack(int first, int slot) { return first << 16 | slot; }
-
-  /// The most room of the lane's ranks that have a free slot, but for word `except`.
-  __device__ int most_room(int except) const {
-    int most = -1;
-#pragma unroll
-    for (int w = 0; w < kWords; ++w) {
-      most = max(most, next_[w] != end_[w] && w != except ? room_[w] : -1);
+  /// Finds the rank with most room that has a free slot; with `detours` the second one.
+  __device__ Taker find_taker(bool detours) const {
+    int except = kNobody;
+    Taker taker = find_taker_but(except);
+    if (detours) {
+      except = taker.word;
+      taker = find_taker_but(except);
     }
-    return most;
+    return taker;
   }
-  /// The first word of the lane with that room.
-  __device__ int room_word(int room, int except) const {
-    return first_word(
-        [&](int w) { return next_[w] != end_[w] && w != except && room_[w] == room; });
+  __device__ Taker find_taker_but(int except) const {
+    int most = kGone;
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) most = max(most, w != except ? room_[w] : kGone);
+    const int room = __reduce_max_sync(~0u, most);
+    const unsigned votes = __ballot_sync(~0u, most == room);
+    const int word = first_word([&](int w) { return w != except && room_[w] == room; });
+    return {room, is_first(votes) ? word : kNobody, votes};
   }
   template <class IsIt>
   __device__ static int first_word(IsIt is_it) {
-    int word = 0;
+    int word = kWords - 1;
 #pragma unroll
-    for (int w = kWords - 1; w >= 0; --w) word = is_it(w) ? w : word;
+    for (int w = kWords - 2; w >= 0; --w) word = is_it(w) ? w : word;
     return word;
   }
 
@@ -161,74 +182,117 @@ class WarpFill {
     return value;
   }
 
-  /// Moves what fits of the giver's heaviest slot. `to` and `from`: the words of this lane that
-  /// take and give, or kNobody; `takers`: the first lane of these takes. Returns how many copies
-  /// this makes.
-  __device__ int move(int to, int from, unsigned takers, int giver, int room) {
-    const int has = __shfl_sync(~0u, value_at(heaviest_, from), giver);
-    const int where = __shfl_sync(~0u, value_at(where_, from), giver);
-    const int first = where >> 16;
-    const int slot = where & 0xFFFF;
-    const int tokens = min(room, has);
+  /// Moves `tokens` of the giver's heaviest slot. `from`: the word of this lane that gives, or
+  /// kNobody; the first lane of `givers` gives. `copies`: how many there are. Returns whether this
+  /// makes a copy.
+  __device__ bool move(int from, const Taker& taker, unsigned givers, int tokens, int copies) {
+    const device::SharedAddress slot = value_at(where_, from);
+    const int to = taker.word;
     bool is_copy = true;
-    if constexpr (kReplicated) is_copy = put_replicated(to, first_lane(takers), slot, tokens);
-    if constexpr (!kReplicated) {
-      // name_experts() replaces the slot by its expert.
+    if constexpr (kReplicated) {
+      const auto given = static_cast<int>(slot - first_left_) / 4;
+      is_copy = put_replicated(to, first_lane(taker.votes),
+                               __shfl_sync(~0u, given, first_lane(givers)), tokens);
+    } else {
+      // name_experts() replaces the number of the copy by its expert.
       const device::SharedAddress at = value_at(next_, to);
-      const bool notes = keep_ && to >= 0;
-      device::store_shared_if(notes, at, slot);
+      const bool notes = keep_ && to != kNobody;
+      device::store_shared_if(notes, at, copies);
       device::store_shared_if(notes, at + to_tokens_, tokens);
+      device::store_shared_if(keep_ && from != kNobody, note_ + 4 * static_cast<unsigned>(copies),
+                              static_cast<int>(slot - first_left_));
     }
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
+      const bool uses_slot = to == w && is_copy;
+      next_[w] += uses_slot ? 4 : 0;
+      const bool is_gone = uses_slot && next_[w] == end_[w];
       room_[w] += from == w ? tokens : to == w ? -tokens : 0;
-      next_[w] += to == w && is_copy ? 4 : 0;
+      room_[w] ^= is_gone ? kGone : 0;
+      heaviest_[w] = is_gone ? -1 : heaviest_[w];
     }
-    // Find what is the giver's heaviest slot now.
-    int heaviest;
-    int next;
-    if (m_.sizes.main_slots <= device::kWarpSize) {
-      const device::SharedAddress at = own_left_ + 4 * static_cast<unsigned>(first);
-      const bool gives = first + lane_ == slot;
-      device::store_shared_if(gives, at, has - tokens);
-      int left = -1;
-      if (lane_ < m_.sizes.main_slots) left = gives ? has - tokens : device::load_shared(at);
-      heaviest = __reduce_max_sync(~0u, left);
-      next = first_lane(__ballot_sync(~0u, left == heaviest));
-    } else {
-      int most = -1;
-      int at = 0;
-#pragma unroll 1
-      for (int i = lane_; i < m_.sizes.main_slots; i += device::kWarpSize) {
-        const int left = take_off(first + i, slot, has - tokens);
-        at = left > most ? i : at;
-        most = max(most, left);
+    return is_copy;
+  }
+
+  /// Takes `tokens` off the giver's heaviest slot, and reads what its slots have left. NOTE: a main
+  /// slot is read and written by one lane only.
+  __device__ Slots take_off(int from, unsigned givers, int tokens) const {
+    Slots slots;
+    slots.first = value_at(own_, from);
+    slots.at = lane_;
+    device::SharedAddress heaviest = value_at(where_, from);
+    const int main = m_.sizes.main_slots;
+    if (main <= kFewSlots) {
+      const bool gives = from != kNobody;
+      device::store_shared_if(gives, heaviest, value_at(heaviest_, from) - tokens);
+#pragma unroll
+      for (int i = 0; i < kFewSlots; ++i) {
+        if (i == kHalf && main <= kHalf) break;
+        slots.left[i] = device::load_shared_if(gives, slots.first + offset_[i]);
       }
-      heaviest = __reduce_max_sync(~0u, most);
-      next = __reduce_min_sync(~0u, most == heaviest ? at : 0x7FFFFFFF);
+      return slots;
+    }
+    slots.first = __shfl_sync(~0u, slots.first, first_lane(givers));
+    heaviest = __shfl_sync(~0u, heaviest, first_lane(givers));
+    const auto read = [&](int i) {
+      const device::SharedAddress at = slots.first + 4 * static_cast<unsigned>(i);
+      const int has = device::load_shared_if(i < main, at);
+      const int left = i < main ? has - (at == heaviest ? tokens : 0) : -1;
+      device::store_shared_if(at == heaviest, at, left);
+      return left;
+    };
+    slots.left[0] = read(lane_);
+#pragma unroll 1
+    for (int i = lane_ + device::kWarpSize; i < main; i += device::kWarpSize) {
+      const int left = read(i);
+      slots.at = left > slots.left[0] ? i : slots.at;
+      slots.left[0] = max(slots.left[0], left);
+    }
+    return slots;
+  }
+
+  /// Finds the most of half of the few slots, and the first that has it.
+  template <int kFirst>
+  __device__ static void find_most(const Slots& slots, int& most, int& at) {
+    most = slots.left[kFirst];
+#pragma unroll
+    for (int i = 1; i < kHalf; ++i) most = max(most, slots.left[kFirst + i]);
+    at = kFirst + kHalf - 1;
+#pragma unroll
+    for (int i = kHalf - 2; i >= 0; --i) at = slots.left[kFirst + i] == most ? kFirst + i : at;
+  }
+
+  /// Finds which of the giver's slots is the heaviest now.
+  __device__ void find_heaviest(int from, const Slots& slots) {
+    int heaviest;
+    int at;
+    if (m_.sizes.main_slots <= kFewSlots) {
+      find_most<0>(slots, heaviest, at);
+      if (m_.sizes.main_slots > kHalf) {
+        int most;
+        int its;
+        find_most<kHalf>(slots, most, its);
+        at = most > heaviest ? its : at;
+        heaviest = max(heaviest, most);
+      }
+    } else {
+      heaviest = __reduce_max_sync(~0u, slots.left[0]);
+      at = __reduce_min_sync(~0u, slots.left[0] == heaviest ? slots.at : 0x7FFFFFFF);
     }
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
       heaviest_[w] = from == w ? heaviest : heaviest_[w];
-      where_[w] = from == w ? pack(first, first + next) : where_[w];
+      where_[w] = from == w ? slots.first + 4 * static_cast<unsigned>(at) : where_[w];
     }
-    return is_copy ? 1 : 0;
   }
 
-  /// What main slot `at` has left, if `given` has `rest` left now.
-  __device__ int take_off(int at, int given, int rest) const {
-    if (at != given) return left_[at];
-    left_[at] = rest;
-    return rest;
-  }
-
-  /// Replaces the slots that copies come from by their experts.
+  /// Replaces the numbers of copies by their experts.
   __device__ void name_experts() const {
     __syncwarp();
 #pragma unroll 1
     for (int i = lane_; i < m_.sizes.num_dynamic(); i += device::kWarpSize) {
-      const int slot = m_.dynamic_expert[i];
-      if (slot >= 0) m_.dynamic_expert[i] = m_.slot_expert[slot];
+      const int copy = m_.dynamic_expert[i];
+      if (copy >= 0) m_.dynamic_expert[i] = m_.slot_expert[m_.source[copy] / 4];
     }
   }
 
@@ -269,19 +333,22 @@ class WarpFill {
   const int min_tokens_;
   const bool keep_;
   const int lane_;
-  unsigned own_bit_, up_to_own_;     // of this lane; of the lanes up to this one
-  device::SharedAddress own_left_;   // of what rank 0 has left in the lane's slot
-  device::SharedAddress to_tokens_;  // from dynamic_expert to plan_dynamic
-  int* left_;                        // [num_main]: tokens that a slot still has
-  std::uint16_t* held_;              // [num_ranks, S]: the copies, with kReplicated
+  unsigned own_bit_, up_to_own_;      // of this lane; of the lanes up to this one
+  device::SharedAddress first_left_;  // of left_
+  device::SharedAddress note_;        // of which slot each copy comes from
+  device::SharedAddress to_tokens_;   // from dynamic_expert to plan_dynamic
+  int* left_;                         // [num_main]: tokens that a slot still has
+  std::uint16_t* held_;               // [num_ranks, S]: the copies, with kReplicated
+  // Of the slots of a rank from the first one, the last one repeated, if they are few.
+  device::SharedAddress offset_[kFewSlots];
 
   // The lane's ranks.
-  unsigned live_ = 0;
   int room_[kWords];  // below the level; negative: above it
   // The first free dynamic slot of the rank, and where its dynamic slots end.
   device::SharedAddress next_[kWords], end_[kWords];
-  int heaviest_[kWords];  // the most tokens that a slot has left
-  int where_[kWords];     // pack() of that slot
+  device::SharedAddress own_[kWords];    // of what its main slots have left
+  int heaviest_[kWords];                 // the most tokens that a slot has left
+  device::SharedAddress where_[kWords];  // of that slot
 };
 
 /// WarpFill::run() as a function of its own, for the attempts after the first one.
