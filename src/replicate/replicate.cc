@@ -2,7 +2,6 @@
 #include "lplb/replicate.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <optional>
 
@@ -11,6 +10,7 @@
 #include "core/raise_to_fit.h"
 #include "core/wide.h"
 #include "replicate/between.h"
+#include "replicate/copy_cost.h"
 #include "replicate/domain.h"
 #include "replicate/options.h"
 #include "replicate/report.h"
@@ -24,9 +24,6 @@ using replicas::Bound;
 using replicas::Domain;
 
 constexpr Load kMillion = 1'000'000;
-
-/// With a CopyCost, plans for these targets are compared too.
-constexpr std::array kTargets = {1.02, 1.05, 1.1, 1.2, 1.4, 1.7};
 
 Placement checked(const Placement& placement, const ReplicateOptions& options) {
   check_maps(placement, "placement");
@@ -46,7 +43,7 @@ struct Replicator::State {
   void begin(std::span<const Load> load);
   Level level_of(double target) const;
   void plan(Level start, Replication& out);
-  void compare_costs(Replication& out);
+  void plan_cheapest(Replication& out);
   bool above(Level a, Level b) const { return cost_.compare(a, b) > 0; }
 
   Placement placement_;
@@ -164,42 +161,45 @@ void Replicator::State::plan(Level start, Replication& out) {
   replicas::finish_report(cost_, live_ranks_, placement_, bound_, out);
 }
 
-/// Compares `out` with plans of fewer copies, down to none, and takes the cheapest.
-void Replicator::State::compare_costs(Replication& out) {
+/// Plans without copies, for the target, and for larger ones, and takes the cheapest: of equal ones
+/// that with the fewest copies, then the first. Stops when no plan can be cheaper.
+void Replicator::State::plan_cheapest(Replication& out) {
   const CopyCost& c = options_.cost;
-  const auto exposed = [&](const Replication& plan) {
-    const double bytes = std::max(plan.max_sent, plan.max_received) * c.expert_bytes;
-    return std::max(0.0, bytes / (c.gigabytes_per_s * 1e3) - c.hidden_us);
+  const auto price = [&](const Replication& plan) {
+    return replicas::batch_us(c, plan.max_load, std::max(plan.max_sent, plan.max_received));
   };
-  plan({total_, slowest_}, trial_);
-  const double none = trial_.max_load * c.us_per_token;
-  const auto price = [&](Replication& plan) {
-    plan.saved_us = none - plan.max_load * c.us_per_token;
-    plan.exposed_us = exposed(plan);
-    return plan.exposed_us - plan.saved_us;
-  };
-  double least = price(out);
-  const auto take_cheaper = [&] {
-    const double its = price(trial_);
-    if (its > least || (its == least && trial_.copies >= out.copies)) return;
-    least = its;
-    std::swap(out, trial_);
-  };
-  take_cheaper();
-  for (const double target : kTargets) {
-    if (target <= options_.target) continue;
+  plan({total_, slowest_}, out);
+  const double none = price(out);
+  const double bound = replicas::batch_us(c, cost_.price(first_bound_.level), 1);
+  double least = none;
+  const auto plan_for = [&](double target) {
+    if (least <= bound) return false;
     plan(level_of(target), trial_);
-    take_cheaper();
-    if (trial_.copies == 0) break;
+    const double its = price(trial_);
+    const Index copies = trial_.copies;
+    if (its < least || (its == least && copies < out.copies)) {
+      least = its;
+      std::swap(out, trial_);
+    }
+    return copies > 0;
+  };
+  bool goes_on = plan_for(options_.target);
+  for (const double target : replicas::kTargets) {
+    if (goes_on && target > options_.target) goes_on = plan_for(target);
   }
+  out.saved_us = none - out.max_load * c.us_per_token;
+  out.exposed_us = replicas::exposed_us(c, std::max(out.max_sent, out.max_received));
 }
 
 void Replicator::State::run(std::span<const Load> load, Replication& out) {
   check_load(load);
   begin(load);
-  plan(level_of(options_.target), out);
   out.saved_us = out.exposed_us = 0;
-  if (options_.cost.us_per_token > 0 && out.copies > 0) compare_costs(out);
+  if (options_.cost.us_per_token > 0) {
+    plan_cheapest(out);
+  } else {
+    plan(level_of(options_.target), out);
+  }
 }
 
 Replicator::Replicator(const Placement& placement, const ReplicateOptions& options)
