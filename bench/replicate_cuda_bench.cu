@@ -90,6 +90,11 @@ void add_copies(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benc
       add("/2-slots", {.dynamic_slots = 2}, false, {}, {});
       add("/target-1.05", {.target = 1.05}, false, {}, {});
       add("/replicas", {}, true, {}, {});
+      // An expert of DeepSeek-V3 in bfloat16 on an H200, half of it hidden behind other work.
+      ReplicateOptions with_cost;
+      with_cost.cost = {
+          .us_per_token = 0.126, .expert_bytes = 88e6, .gigabytes_per_s = 400, .hidden_us = 110};
+      add("/cost", with_cost, false, {}, {});
     }
   }
 }

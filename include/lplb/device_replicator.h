@@ -25,6 +25,9 @@ struct ReplicationSummary {
   std::int32_t copies;
   std::int32_t max_sent;
   std::int32_t max_received;
+  /// max_load of the best split without copies, the same. With a CopyCost, Replication::saved_us is
+  /// its time less that of max_load, and exposed_us follows from max_sent and max_received.
+  std::int32_t max_load_without_copies;
 };
 
 /// Where DeviceReplicator writes a plan, in device memory. Fields are as in Replication, with
@@ -47,8 +50,8 @@ struct ReplicationOutputs {
 class LPLB_API DeviceReplicator {
  public:
   /// Throws ArgumentError as Replicator does, and if the device has no twin of what is asked for:
-  /// more than 128 ranks, unequal speeds, several domains, a CopyCost, or a placement that does not
-  /// fit the shared memory of a block. Throws CudaError if CUDA cannot be used.
+  /// more than 128 ranks, unequal speeds, several domains, or a placement that does not fit the
+  /// shared memory of a block. Throws CudaError if CUDA cannot be used.
   explicit DeviceReplicator(const Placement& placement, const ReplicateOptions& options = {});
   ~DeviceReplicator();
   DeviceReplicator(DeviceReplicator&&) noexcept;

@@ -48,8 +48,6 @@ void check_for_device(const Placement& placement, const ReplicateOptions& option
                  kMaxCopyRanks);
   check_argument(options.num_domains == 1, "num_domains",
                  "is {}, expected 1 for copies on the device", options.num_domains);
-  check_argument(options.cost.us_per_token == 0, "cost.us_per_token",
-                 "is {}, expected 0 for copies on the device", options.cost.us_per_token);
 }
 
 void check_speeds(const Placement& placement) {

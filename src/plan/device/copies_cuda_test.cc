@@ -80,9 +80,12 @@ TEST_F(CopiesPlannerCuda, EqualsCpuOnRandomGroups) {
     const BatchShape shape{.num_topk = 1 + random.below(8),
                            .max_tokens = repeat % 5 == 0 ? 3000 : 100};
     const Index rank = random.below(p.num_ranks);
-    const PlannerOptions options =
+    PlannerOptions options =
         with_slots(shape.num_topk, shape.max_tokens, 1 + random.below(repeat % 2 == 0 ? 1 : 4),
                    repeat % 4 == 0 ? 1.1 : 1);
+    if (repeat % 4 == 2) {  // a copy costs as much as 15 tokens
+      options.replicate.cost = {.us_per_token = 1, .expert_bytes = 15e3, .gigabytes_per_s = 1};
+    }
     DeviceRank device(p, rank, options, {});
     HostRank host(p, rank, options);
     for (int i = 0; i < 4; ++i) {

@@ -70,8 +70,11 @@ TEST(EmulatedPlanWithCopies, EqualsCpuOnRandomGroups) {
   for (int i = 0; i < 150; ++i) {
     const Placement p = testing::random_placement(random, i % 2 == 0 ? 8 : i % 7 == 1 ? 70 : 20);
     const Index rank = random.below(p.num_ranks);
-    const ReplicateOptions options{.dynamic_slots = 1 + random.below(i % 3 == 0 ? 3 : 1),
-                                   .target = i % 5 == 0 ? 1.1 : 1};
+    ReplicateOptions options{.dynamic_slots = 1 + random.below(i % 3 == 0 ? 3 : 1),
+                             .target = i % 5 == 0 ? 1.1 : 1};
+    if (i % 5 == 1) {  // a copy costs as much as 15 tokens
+      options.cost = {.us_per_token = 1, .expert_bytes = 15e3, .gigabytes_per_s = 1};
+    }
     const GroupBatch batch =
         draw_batch(p, {.num_topk = 2, .max_tokens = i % 3 == 0 ? 1000 : 60}, random);
     const std::vector<std::int32_t> packed = packed_rows(p, batch.counts, Singles::kEach);

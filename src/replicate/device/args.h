@@ -5,6 +5,7 @@
 
 #include "lplb/device_replicator.h"
 #include "lplb/replicate.h"
+#include "replicate/copy_cost.h"
 #include "replicate/device/layout.h"
 
 namespace lplb::replicas {
@@ -36,6 +37,10 @@ struct CopyArgs {
   int min_tokens;
   int target_millionths;  ///< at least a million
   int most_steps;         ///< of the exact split: solvers::device_steps()
+  // With a CopyCost.
+  int num_candidates;            ///< targets that are compared; 0: no cost
+  int targets[1 + kNumTargets];  ///< in millionths, the caller's own first
+  CopyCost cost;
 };
 
 inline CopySizes copy_sizes(const Placement& placement, Index dynamic_slots) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "replicate/device/search.cuh"
+#include "replicate/device/cheapest.cuh"
 
 namespace lplb::replicas {
 
@@ -56,10 +56,11 @@ class CopyChoice {
     for_each(m_.sizes.num_ranks, [&](int g) { m_.sent[g] = 0; });
     measure_ranks();
     const CopyPlan plan = choose(in_parallel);
+    if (args_.num_candidates > 0) return plan;
     if (m_.replicated) {
       choose_sources<kWords>(args_, memory_);
     } else {
-      send_from_homes();
+      send_from_homes(m_);
     }
     return plan;
   }
@@ -117,7 +118,7 @@ class CopyChoice {
       if (out.in_proof != nullptr) out.in_proof[g] = 0;
     });
     if (thread_ == 0 && out.summary != nullptr) {
-      *out.summary = {ReplicationStatus::kRefused, 0, 0, 0, 0, 0};
+      *out.summary = {ReplicationStatus::kRefused, 0, 0, 0, 0, 0, 0};
     }
   }
 
@@ -180,9 +181,10 @@ class CopyChoice {
   template <class Work>
   __device__ CopyPlan choose(Work in_parallel) {
     const int most = read_ranks();
-    CopyPlan plan{most, 0, divide_up(total_, m_.num_live)};
+    CopyPlan plan{most, 0, divide_up(total_, m_.num_live), 0, most};
     const int start = max(target_level(), plan.bound);
     if (warp_ != 0) in_parallel(thread_ - device::kWarpSize, kCopyThreads - device::kWarpSize);
+    if (args_.num_candidates > 0) return plan_cheapest<kWords>(args_, memory_, total_, plan);
     if (plan.max <= start) {
       __syncthreads();
       // Without copies, and above the bound: the target allows it.
@@ -218,24 +220,9 @@ class CopyChoice {
     return __reduce_max_sync(~0u, most);
   }
 
-  /// The target times the mean load, rounded down.
   __device__ int target_level() const {
-    constexpr long long kMillion = 1'000'000;
-    if (args_.target_millionths == kMillion) return 0;  // the bound is as high
-    const long long level = static_cast<long long>(total_) * args_.target_millionths /
-                            (static_cast<long long>(m_.num_live) * kMillion);
-    return level > total_ ? total_ : static_cast<int>(level);
-  }
-
-  /// Without replicated experts, the home sends. Ends in a barrier.
-  __device__ void send_from_homes() {
-    for_each(m_.sizes.num_dynamic(), [&](int i) {
-      const int e = m_.dynamic_expert[i];
-      if (e < 0) return;
-      m_.source[i] = m_.home[e];
-      atomicAdd(&m_.sent[m_.home[e]], 1);
-    });
-    __syncthreads();
+    if (args_.target_millionths == 1'000'000) return 0;  // the bound is as high
+    return level_of(args_.target_millionths, total_, m_.num_live);
   }
 
   /// Writes the results.
@@ -284,12 +271,7 @@ class CopyChoice {
 #pragma unroll 1
     for (int g = lane_; g < m_.sizes.num_ranks; g += device::kWarpSize) {
       sent = max(sent, m_.sent[g]);
-      int used = 0;  // slots in use come first
-      while (used < m_.sizes.dynamic_slots &&
-             m_.dynamic_expert[g * m_.sizes.dynamic_slots + used] >= 0) {
-        ++used;
-      }
-      received = max(received, used);
+      received = max(received, m_.received(g));
     }
     sent = __reduce_max_sync(~0u, sent);
     received = __reduce_max_sync(~0u, received);
@@ -300,7 +282,8 @@ class CopyChoice {
                           is_optimal ? plan.max : plan.bound,
                           plan.copies,
                           sent,
-                          received};
+                          received,
+                          plan.without};
   }
 
   const CopyArgs& args_;

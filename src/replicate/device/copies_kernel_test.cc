@@ -34,13 +34,16 @@ class Emulator {
            int most_bytes = kSharedBytes)
       : args_(copy_args(placement, options,
                         make_copy_tables(copy_sizes(placement, options.dynamic_slots)),
-                        most_bytes)) {
+                        most_bytes)),
+        speed_(placement.speed(0)) {
     write_copy_image(placement, args_.sizes, args_.layout, image_);
     args_.image = image_.data();
     memory_.resize(static_cast<std::size_t>(args_.layout.bytes) / sizeof(uint4) + 1);
   }
 
+  const CopyArgs& args() const { return args_; }
   const CopyLayout& layout() const { return args_.layout; }
+  double speed() const { return speed_; }
 
   struct Result {
     std::vector<std::int32_t> slot_expert, slot_source, physical_load, rank_load, in_proof;
@@ -85,14 +88,24 @@ class Emulator {
 
  private:
   CopyArgs args_;
+  double speed_;
   std::vector<unsigned char> image_;
   std::vector<uint4> memory_;
 };
 
 /// What the batches of a test led to, so that it can say whether it has seen everything.
 struct Seen {
-  int optimal = 0, bounded = 0, without_copies = 0;
+  int optimal = 0, bounded = 0, without_copies = 0, paid = 0;
 };
+
+/// A cost by which a copy takes as long as up to `most_tokens` tokens.
+CopyCost random_cost(SplitMix64& random, Load most_tokens) {
+  CopyCost cost{.us_per_token = 0.125 + random.unit(), .gigabytes_per_s = 1 + random.unit()};
+  const double copy_us = static_cast<double>(1 + random.below(static_cast<Index>(most_tokens)));
+  cost.expert_bytes = copy_us * cost.us_per_token * cost.gigabytes_per_s * 1e3;
+  cost.hidden_us = random.below(2) * random.below(3) * copy_us * cost.us_per_token;
+  return cost;
+}
 
 void expect_equal(Emulator& emulator, Replicator& replicator, const std::vector<Load>& load,
                   const std::string& name, Seen* seen = nullptr) {
@@ -118,6 +131,14 @@ void expect_equal(Emulator& emulator, Replicator& replicator, const std::vector<
   ASSERT_EQ(got.summary.copies, cpu.copies) << name;
   ASSERT_EQ(got.summary.max_sent, cpu.max_sent) << name;
   ASSERT_EQ(got.summary.max_received, cpu.max_received) << name;
+  const CopyCost& cost = emulator.args().cost;
+  if (cost.us_per_token > 0) {
+    const double saved = (got.summary.max_load_without_copies - got.summary.max_load) *
+                         cost.us_per_token / emulator.speed();
+    ASSERT_NEAR(saved, cpu.saved_us, 1e-9 * (1 + saved)) << name;
+    ASSERT_LE(cpu.exposed_us, cpu.saved_us) << name;
+    if (seen != nullptr) seen->paid += cpu.copies > 0 ? 1 : 0;
+  }
   if (seen == nullptr) return;
   (cpu.status == SolveStatus::kOptimal ? seen->optimal : seen->bounded) += 1;
   seen->without_copies += cpu.copies == 0 ? 1 : 0;
@@ -144,6 +165,7 @@ TEST(EmulatedCopies, EqualCpuOnRandomInstances) {
     options.dynamic_slots = 1 + random.below(seed % 2 == 0 ? 1 : 4);
     options.target = seed % 3 == 1 ? 1 + 0.2 * random.unit() : 1;
     options.min_tokens = seed % 4 == 1 ? 1 + random.below(100) : 1;
+    if (seed % 5 == 2) options.cost = random_cost(random, limits.max_load / 4 + 1);
     // A block with little memory makes fewer attempts side by side.
     const int most_bytes = seed % 2 == 0 ? kSharedBytes : 1;
     expect_equal(instance, options, most_bytes, &seen);
@@ -152,6 +174,7 @@ TEST(EmulatedCopies, EqualCpuOnRandomInstances) {
   EXPECT_GT(seen.optimal, 0);
   EXPECT_GT(seen.bounded, 0);
   EXPECT_GT(seen.without_copies, 0);
+  EXPECT_GT(seen.paid, 0);
 }
 
 TEST(EmulatedCopies, EqualCpuOnHomesWithFewExperts) {
@@ -173,13 +196,17 @@ TEST(EmulatedCopies, EqualCpuOnHomesWithFewExperts) {
     options.dynamic_slots = 1 + random.below(2);
     options.min_tokens = seed % 5 == 0 ? 20 : 1;
     options.target = seed % 7 == 0 ? 1.05 : 1;
+    PlacementOptions speeds;
+    if (seed % 4 == 3) speeds.rank_speed.assign(static_cast<std::size_t>(ranks), 3.0);
+    if (seed % 6 == 1) options.cost = random_cost(random, 300);
     const Instance instance{"homes " + std::to_string(seed),
-                            make_placement(ranks, ranks * each, map), load};
+                            make_placement(ranks, ranks * each, map, speeds), load};
     expect_equal(instance, options, seed % 3 == 0 ? 1 : kSharedBytes, &seen);
     if (::testing::Test::HasFatalFailure()) return;
   }
   EXPECT_GT(seen.optimal, 0);
   EXPECT_GT(seen.bounded, 0);
+  EXPECT_GT(seen.paid, 5);
 }
 
 TEST(EmulatedCopies, EqualCpuOnAdversarialInstances) {

@@ -30,7 +30,10 @@ class DeviceReplicatorCuda : public ::testing::Test {
 class Twins {
  public:
   explicit Twins(const Placement& placement, const ReplicateOptions& options = {})
-      : cpu_(placement, options), device_(placement, options), placement_(placement) {
+      : cpu_(placement, options),
+        device_(placement, options),
+        placement_(placement),
+        cost_(options.cost) {
     const auto ranks = static_cast<std::size_t>(placement.num_ranks);
     const auto dynamic = ranks * static_cast<std::size_t>(options.dynamic_slots);
     slot_expert_.set(std::vector<std::int32_t>(dynamic, 7));
@@ -90,6 +93,12 @@ class Twins {
     EXPECT_EQ(got.copies, want.copies) << name;
     EXPECT_EQ(got.max_sent, want.max_sent) << name;
     EXPECT_EQ(got.max_received, want.max_received) << name;
+    if (cost_.us_per_token == 0) return;
+    EXPECT_NEAR(
+        want.saved_us,
+        (got.max_load_without_copies - got.max_load) * cost_.us_per_token / placement_.speed(0),
+        1e-9 * (1 + want.saved_us))
+        << name;
   }
 
   void expect_equal(const std::vector<Load>& load, const std::string& name) {
@@ -102,11 +111,17 @@ class Twins {
   Replicator cpu_;
   DeviceReplicator device_;
   Placement placement_;
+  CopyCost cost_;
   device::Stream stream_;
   DeviceVector<std::int32_t> load_, slot_expert_, slot_source_, physical_load_, rank_load_,
       in_proof_;
   DeviceVector<ReplicationSummary> summary_;
 };
+
+/// A cost by which a copy takes as long as so many tokens.
+CopyCost cost_of(double tokens) {
+  return {.us_per_token = 0.125, .expert_bytes = 1 + 50e3 * tokens, .gigabytes_per_s = 400};
+}
 
 /// Experts in order, without static replicas.
 Placement homes_of(Index num_ranks, Index num_experts) {
@@ -125,8 +140,10 @@ TEST_F(DeviceReplicatorCuda, EqualsCpuOnWorkloads) {
     const testing::Workload workload = testing::make_workload(shape, 100);
     const Placement homes = homes_of(workload.placement);
     for (const Placement* const placement : {&homes, &workload.placement}) {
-      for (const double target : {1.0, 1.05}) {
-        Twins twins(*placement, {.target = target});
+      for (const double target : {1.0, 1.05, 0.0}) {
+        ReplicateOptions options{.target = std::max(1.0, target)};
+        if (target == 0) options.cost = cost_of(1600);
+        Twins twins(*placement, options);
         for (const auto& load : workload.loads) twins.expect_equal(load, shape);
         if (HasFailure()) return;
       }
@@ -147,6 +164,8 @@ TEST_F(DeviceReplicatorCuda, EqualsCpuOnRandomInstances) {
     options.dynamic_slots = 1 + random.below(seed % 2 == 0 ? 1 : kMaxDynamicSlots);
     options.target = seed % 3 == 1 ? 1 + 0.2 * random.unit() : 1;
     options.min_tokens = seed % 4 == 1 ? 1 + random.below(100) : 1;
+    if (seed % 5 == 2)
+      options.cost = cost_of(0.1 * static_cast<double>(random.below(10) * limits.max_load));
     Twins(instance.placement, options).expect_equal(instance.load, instance.name);
     if (HasFailure()) return;
   }
@@ -209,7 +228,7 @@ TEST_F(DeviceReplicatorCuda, RefusesBadArguments) {
   EXPECT_THROW(DeviceReplicator(homes, {.dynamic_slots = 9}), ArgumentError);
   EXPECT_THROW(DeviceReplicator(homes, {.num_domains = 2}), ArgumentError);
   ReplicateOptions with_cost;
-  with_cost.cost = {.us_per_token = 1, .expert_bytes = 1, .gigabytes_per_s = 1};
+  with_cost.cost = {.us_per_token = 1, .expert_bytes = 0, .gigabytes_per_s = 1};
   EXPECT_THROW(DeviceReplicator(homes, with_cost), ArgumentError);
   EXPECT_THROW(
       DeviceReplicator(make_placement(2, 2, std::vector<Index>{0, 1}, {.rank_speed = {1, 2}})),

@@ -160,7 +160,7 @@ class WarpFill {
     return most;
   }
   __device__ int over_word(int over, int room) const {
-    return first_word([&](int w) { return -room_[w] == over && heaviest_[w] >= room; });
+    return first_word([&](int w) { return heaviest_[w] >= room && -room_[w] == over; });
   }
   /// The most tokens of a slot of the lane's overloaded ranks.
   __device__ int most_weight() const {

@@ -13,6 +13,8 @@ namespace {
 
 int round_up(int bytes) { return (bytes + 15) / 16 * 16; }
 
+int millionths(double target) { return static_cast<int>(std::llround(target * 1e6)); }
+
 }  // namespace
 
 CopyLayout lay_out_copies(const CopySizes& sizes, const CopyTables& tables, int most_bytes) {
@@ -58,22 +60,32 @@ CopyLayout lay_out_copies(const CopySizes& sizes, const CopyTables& tables, int 
 CopyArgs copy_args(const Placement& placement, const ReplicateOptions& options,
                    const CopyTables& tables, int most_bytes) {
   const CopySizes sizes = copy_sizes(placement, options.dynamic_slots);
-  return {.sizes = sizes,
-          .layout = lay_out_copies(sizes, tables, most_bytes),
-          .tables = tables,
-          .image = nullptr,
-          .load = nullptr,
-          .out = {},
-          .min_tokens =
-              static_cast<int>(std::min<Load>(options.min_tokens, std::numeric_limits<int>::max())),
-          .target_millionths = static_cast<int>(std::llround(options.target * 1e6)),
-          .most_steps = solvers::device_steps(placement.num_ranks, -1)};
+  CopyArgs args{.sizes = sizes,
+                .layout = lay_out_copies(sizes, tables, most_bytes),
+                .tables = tables,
+                .image = nullptr,
+                .load = nullptr,
+                .out = {},
+                .min_tokens = static_cast<int>(
+                    std::min<Load>(options.min_tokens, std::numeric_limits<int>::max())),
+                .target_millionths = millionths(options.target),
+                .most_steps = solvers::device_steps(placement.num_ranks, -1),
+                .num_candidates = 0,
+                .targets = {},
+                .cost = options.cost};
+  if (options.cost.us_per_token == 0) return args;
+  args.targets[args.num_candidates++] = args.target_millionths;
+  for (const double target : kTargets) {
+    if (target > options.target) args.targets[args.num_candidates++] = millionths(target);
+  }
+  return args;
 }
 
 void write_copy_image(const Placement& placement, const CopySizes& sizes, const CopyLayout& layout,
                       std::vector<unsigned char>& image) {
   image.assign(static_cast<std::size_t>(layout.image_bytes), 0);
   CopyImageHeader header{};
+  header.speed = placement.speed(0);
   std::vector<std::uint16_t> slot_expert(static_cast<std::size_t>(sizes.num_main()), kNoExpert);
   std::vector<std::uint16_t> home(static_cast<std::size_t>(sizes.num_logical), kNoExpert);
   for (Index g = 0; g < sizes.num_ranks; ++g) {

@@ -49,7 +49,7 @@ struct CopySizes {
 struct alignas(16) CopyImageHeader {
   std::int32_t num_live;
   std::int32_t replicated;  ///< not 0: an expert is in several live slots
-  std::int32_t unused[2];
+  double speed;             ///< of every rank
 };
 
 /// Offsets in bytes, in multiples of 16, from `offset`. The image comes first.

@@ -84,6 +84,14 @@ struct CopyMemory {
     }
   }
 
+  /// The copies that a rank has: slots in use come first.
+  __device__ int received(int g) const {
+    int used = 0;
+    while (used < sizes.dynamic_slots && dynamic_expert[g * sizes.dynamic_slots + used] >= 0)
+      ++used;
+    return used;
+  }
+
   /// A placement says that rank `g` is alive by what it holds.
   __device__ bool is_alive(int g) const { return slot_expert[g * sizes.main_slots] != kNoExpert; }
 };

@@ -14,8 +14,9 @@ namespace lplb::replicas {
 struct CopyPlan {
   int max;
   int copies;
-  int bound;        ///< no plan is below it
-  int outside = 0;  ///< the ranks that prove it are those with order_of_rank >= outside
+  int bound;    ///< no plan is below it
+  int outside;  ///< the ranks that prove it are those with order_of_rank >= outside
+  int without;  ///< the largest load without copies
 };
 
 // As in domain.cc.
@@ -50,7 +51,7 @@ class CopySearch {
       const int least = is_higher ? plan_.bound : start;
       if (!try_detours(least, is_higher)) search(least);
     }
-    settle();
+    if (!(best_ == kept_)) keep(best_);
     if (plan_.max <= plan_.bound) return plan_;
     if (!is_raised) plan_ = raise_bound(plan_);
     if (plan_.copies > 0 && plan_.max > plan_.bound) split_exactly();
@@ -159,19 +160,22 @@ class CopySearch {
     }
     // The best attempt may not have closed. Some of its copies are in vain then.
     const int level = plan_.max;
-    attempt(warp_ == 0, level, -1);
+    keep({level, -1});
     count(m_.results[0], level, -1);
   }
 
-  /// Makes the arrays of the plan those of the best attempt. Ends in a barrier.
-  __device__ void settle() {
-    if (best_ == kept_) return;
+  /// Makes the arrays of the plan those of an attempt, of which `results` has the first then. Ends
+  /// in a barrier.
+  __device__ void keep(How how) {
     __syncthreads();
-    if (best_.level < 0) {
+    if (how.level < 0) {
       m_.clear_plan(thread_, kCopyThreads);
     } else if (warp_ == 0) {
-      fill_in_warp<kWords>(args_, memory_, 0, best_.level, best_.detour, true, false);
+      const Attempt result =
+          fill_in_warp<kWords>(args_, memory_, 0, how.level, how.detour, true, false);
+      if (thread_ == 0) m_.results[0] = result;
     }
+    kept_ = how;
     __syncthreads();
   }
 
@@ -300,6 +304,18 @@ __device__ __noinline__ void split_main_slots(const CopyArgs& args, unsigned cha
       count += same ? 1 : 0;
     }
     m.slot_tokens[slot] = e == kNoExpert ? 0 : split.share(e, slot / slots, index, count);
+  }
+  __syncthreads();
+}
+
+/// Without replicated experts, the home sends each copy. `sent` holds 0. Ends in a barrier.
+__device__ inline void send_from_homes(const CopyMemory& m) {
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < m.sizes.num_dynamic(); i += kCopyThreads) {
+    const int e = m.dynamic_expert[i];
+    if (e < 0) continue;
+    m.source[i] = m.home[e];
+    atomicAdd(&m.sent[m.home[e]], 1);
   }
   __syncthreads();
 }
