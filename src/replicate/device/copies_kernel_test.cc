@@ -165,7 +165,7 @@ TEST(EmulatedCopies, EqualCpuOnRandomInstances) {
     options.dynamic_slots = 1 + random.below(seed % 2 == 0 ? 1 : 4);
     options.target = seed % 3 == 1 ? 1 + 0.2 * random.unit() : 1;
     options.min_tokens = seed % 4 == 1 ? 1 + random.below(100) : 1;
-    if (seed % 5 == 2) options.cost = random_cost(random, limits.max_load / 4 + 1);
+    if (seed % 15 == 2) options.cost = random_cost(random, limits.max_load / 4 + 1);
     // A block with little memory makes fewer attempts side by side.
     const int most_bytes = seed % 2 == 0 ? kSharedBytes : 1;
     expect_equal(instance, options, most_bytes, &seen);
@@ -184,7 +184,7 @@ TEST(EmulatedCopies, EqualCpuOnHomesWithFewExperts) {
   for (std::uint64_t seed = 0; seed < kRandomInstances; ++seed) {
     const Index ranks = 2 + random.below(seed % 9 == 0 ? 70 : 10);
     // Few, more, and more than lanes: a warp looks through the slots of a rank in three ways.
-    const Index each = 1 + random.below(seed % 13 == 0 ? 45 : 10);
+    const Index each = 1 + random.below(seed % 13 == 0 ? 45 : 8);
     std::vector<Index> map(static_cast<std::size_t>(ranks * each));
     for (std::size_t i = 0; i < map.size(); ++i) map[i] = static_cast<Index>(i);
     std::vector<Load> load;
@@ -198,7 +198,7 @@ TEST(EmulatedCopies, EqualCpuOnHomesWithFewExperts) {
     options.target = seed % 7 == 0 ? 1.05 : 1;
     PlacementOptions speeds;
     if (seed % 4 == 3) speeds.rank_speed.assign(static_cast<std::size_t>(ranks), 3.0);
-    if (seed % 6 == 1) options.cost = random_cost(random, 300);
+    if (seed % 18 == 1) options.cost = random_cost(random, 300);
     const Instance instance{"homes " + std::to_string(seed),
                             make_placement(ranks, ranks * each, map, speeds), load};
     expect_equal(instance, options, seed % 3 == 0 ? 1 : kSharedBytes, &seen);
@@ -206,7 +206,7 @@ TEST(EmulatedCopies, EqualCpuOnHomesWithFewExperts) {
   }
   EXPECT_GT(seen.optimal, 0);
   EXPECT_GT(seen.bounded, 0);
-  EXPECT_GT(seen.paid, 5);
+  EXPECT_GT(seen.paid, 2);
 }
 
 TEST(EmulatedCopies, EqualCpuOnAdversarialInstances) {
