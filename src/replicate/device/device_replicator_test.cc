@@ -118,7 +118,7 @@ class Twins {
   DeviceVector<ReplicationSummary> summary_;
 };
 
-/// A cost by which a copy takes as long as so many tokens.
+/// A cost by which a copy takes as long as that many tokens.
 CopyCost cost_of(double tokens) {
   return {.us_per_token = 0.125, .expert_bytes = 1 + 50e3 * tokens, .gigabytes_per_s = 400};
 }

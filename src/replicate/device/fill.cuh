@@ -339,7 +339,7 @@ class WarpFill {
   device::SharedAddress to_tokens_;   // from dynamic_expert to plan_dynamic
   int* left_;                         // [num_main]: tokens that a slot still has
   std::uint16_t* held_;               // [num_ranks, S]: the copies, with kReplicated
-  // Of the slots of a rank from the first one, the last one repeated, if they are few.
+  // From the first of a few slots of a rank to each of them; the last one is repeated.
   device::SharedAddress offset_[kFewSlots];
 
   // The lane's ranks.

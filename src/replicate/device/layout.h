@@ -16,7 +16,7 @@ namespace lplb::replicas {
 inline constexpr int kCopyThreads = 512;
 inline constexpr int kMostAttempts = 16;  ///< attempts side by side: one for each warp of the block
 inline constexpr int kMaxCopyRanks = 128;
-/// One thread looks through the main slots of a rank that has at most so many.
+/// One thread looks through the main slots of a rank that has at most this many.
 inline constexpr int kFewSlots = 8;
 inline constexpr std::uint16_t kNoExpert = 0xFFFF;  ///< in the main slots of dead ranks
 
