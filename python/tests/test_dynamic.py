@@ -123,6 +123,31 @@ def test_quotas_are_those_of_the_copies() -> None:
         assert want.copies > 0
 
 
+@pytest.mark.parametrize("outcome", [0, 3])
+def test_a_batch_whose_copies_did_not_come_is_mapped_by_a_table(outcome: int) -> None:
+    """As docs/replicas.md has it."""
+    placement = make_placement(RANKS)
+    num_main, slots = placement.slots_per_rank, 2
+    main = placement.logical_to_physical[:, 0]
+    table = torch.from_numpy(main + main // num_main * slots)
+    planner = lplb.Planner(placement, same_tokens=True, dynamic_slots=slots, num_topk=2)
+    topk_idx = torch.from_numpy(batch_of(3, placement.num_logical_experts)[0])
+    planned = planner.run(topk_idx)
+    alone = torch.where(topk_idx >= 0, table[topk_idx], -1)
+    mapped = torch.where(torch.tensor([outcome]) == 0, planned, alone)
+    if outcome == 0:
+        assert (mapped == planned).all()
+        return
+    rank, slot = (
+        mapped[topk_idx >= 0] // (num_main + slots),
+        mapped[topk_idx >= 0] % (num_main + slots),
+    )
+    assert (slot < num_main).all()
+    held = placement.physical_to_logical[(rank * num_main + slot).numpy()]
+    assert (held == topk_idx[topk_idx >= 0].numpy()).all()
+    assert (mapped[topk_idx < 0] == -1).all()
+
+
 def test_mappings_lead_to_the_source() -> None:
     load = np.arange(EXPERTS) ** 2
     plan = lplb.replicate(homes(), load, num_domains=2)
