@@ -64,6 +64,7 @@ struct SearchMemory {
   int any;        ///< int16 [num_logical]
   int hop;        ///< uint32 [num_slots]: the next slot of the expert, and its rank
   int num_found;  ///< int32 [padded]: cuts of a batch in the trial
+  int reached;    ///< int32 [padded]: the level that a batch of it has come to
   int votes;      ///< SearchVote [2, warps]
   int lower;      ///< int32 [warps, padded]
   int queue;      ///< uint8 [warps, num_ranks]

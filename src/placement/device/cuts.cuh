@@ -76,26 +76,42 @@ class SearchCutSet {
 
   /// WindowJudge::bound(), by one thread.
   __device__ __forceinline__ long long bound(const Change& change) const {
-    unsigned long long changed = 0;
+    unsigned long long more[2] = {0, 0};  // the cuts that have more of an expert inside, and less
+    unsigned long long less[2] = {0, 0};
     for (int c = 0; c < num_cuts_; ++c) {
       const Set member = a_.member[c];
-      const bool differs = change.by(0, member) != 0 || change.by(1, member) != 0;
-      changed |= (differs ? 1ull : 0ull) << c;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int by = change.by(i, member);
+        more[i] |= (by > 0 ? 1ull : 0ull) << c;
+        less[i] |= (by < 0 ? 1ull : 0ull) << c;
+      }
     }
+    const unsigned long long changed = more[0] | more[1] | less[0] | less[1];
     long long sum = 0;
     for (int b = 0; b < num_batches_; b += 4) {
       int lower[4] = {0, 0, 0, 0};
-      for (int c = 0; c < num_cuts_; ++c) {
-        if ((changed >> c & 1) != 0) {
+      int want[2][4];
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            if (b + i < num_batches_) lower[i] = max(lower[i], proven(change, c, b + i));
-          }
+      for (int i = 0; i < 4; ++i) {
+        want[0][i] = want_of(change, 0, b + i);
+        want[1][i] = want_of(change, 1, b + i);
+      }
+      for (int c = 0; c < num_cuts_; ++c) {
+        const int first = c * a_.padded + b;
+        if ((changed >> c & 1) == 0) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) lower[i] = max(lower[i], a_.floor[first + i]);
           continue;
         }
-        const int* const floor = a_.floor + c * a_.padded + b;
+        const int by_0 = static_cast<int>(more[0] >> c & 1) - static_cast<int>(less[0] >> c & 1);
+        const int by_1 = static_cast<int>(more[1] >> c & 1) - static_cast<int>(less[1] >> c & 1);
+        const double inverse = a_.inverse[c];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) lower[i] = max(lower[i], floor[i]);
+        for (int i = 0; i < 4; ++i) {
+          const int inside = a_.inside[first + i] + by_0 * want[0][i] + by_1 * want[1][i];
+          lower[i] = max(lower[i], level_of(inside, inverse));
+        }
       }
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
@@ -107,16 +123,15 @@ class SearchCutSet {
 
   /// The same by a warp, which leaves the lower bounds of the batches in `lower` [num_batches].
   __device__ __forceinline__ long long bound(const Change& change, int* lower) const {
-    unsigned long long changed = 0;
+    int by[2];  // of cuts `lane` and 32 + `lane`: that of expert 0, and 4 times that of expert 1
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int c = 32 * half + a_.lane;
-      bool differs = false;
+      by[half] = 0;
       if (c < num_cuts_) {
         const Set member = a_.member[c];
-        differs = change.by(0, member) != 0 || change.by(1, member) != 0;
+        by[half] = change.by(0, member) + 4 * change.by(1, member);
       }
-      changed |= static_cast<unsigned long long>(__ballot_sync(kAllLanes, differs)) << 32 * half;
     }
     long long sum = 0;
     // With few batches several lanes share one, each with some of the cuts.
@@ -124,12 +139,24 @@ class SearchCutSet {
 #pragma unroll 1
     for (int first = 0; first < num_batches_; first += width) {
       const int b = first + a_.lane % width;
+      const int want_0 = want_of(change, 0, b);
+      const int want_1 = want_of(change, 1, b);
       int most = 0;
-      if (b < num_batches_) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
 #pragma unroll 4
-        for (int c = a_.lane / width; c < num_cuts_; c += device::kWarpSize / width) {
-          const bool differs = (changed >> c & 1) != 0;
-          most = max(most, differs ? proven(change, c, b) : a_.floor[c * a_.padded + b]);
+        for (int i = a_.lane / width; i < 32; i += device::kWarpSize / width) {
+          const int both = __shfl_sync(kAllLanes, by[half], i);
+          const int c = 32 * half + i;
+          if (c >= num_cuts_ || b >= num_batches_) continue;
+          int level = a_.floor[c * a_.padded + b];
+          if (both != 0) {
+            const int by_1 = (both + 1) >> 2;  // -1, 0 or 1
+            const int inside =
+                a_.inside[c * a_.padded + b] + (both - 4 * by_1) * want_0 + by_1 * want_1;
+            level = level_of(inside, a_.inverse[c]);
+          }
+          most = max(most, level);
         }
       }
 #pragma unroll 1
@@ -243,9 +270,10 @@ class SearchCutSet {
     }
     return inside;
   }
-  /// The level that cut `c` proves after the change.
-  __device__ __forceinline__ int proven(const Change& change, int c, int b) const {
-    return level_of(inside_after(change, c, b), a_.inverse[c]);
+  /// What a batch wants of expert `i`; 0 if there is no such batch or expert.
+  __device__ __forceinline__ int want_of(const Change& change, int i, int b) const {
+    const int e = change.expert[i];
+    return e >= 0 && b < num_batches_ ? a_.want_of(b, e) : 0;
   }
 
   const SearchArrays<kWords> a_;

@@ -16,50 +16,69 @@ class BatchFlow {
       : a_(arrays),
         batch_(batch),
         take_(arrays.take_of(side, batch)),
-        load_(arrays.load_of(side, batch)),
-        givers_(max(1, device::kWarpSize / arrays.slots)),
-        parts_((arrays.slots + device::kWarpSize - 1) / device::kWarpSize),
-        my_giver_(parts_ == 1 ? arrays.lane / arrays.slots : 0),
-        my_slot_(parts_ == 1 ? arrays.lane % arrays.slots : arrays.lane) {}
+        load_(arrays.load_of(side, batch)) {}
 
-  /// Raises `level` to the least at which everything fits. Gives up after the first cut that is
-  /// worth more than `slack` above `lower`, times the batch's weight. Notes the cuts, and how many.
-  /// Returns the level.
+  /// Raises `level` to the least at which everything fits. Notes the cuts that show it, and how
+  /// many. Returns the level. With `lower` [batches] it gives up when what the batches up to this
+  /// one have reached above their `lower`, by their weights, is more than `slack`; for then this
+  /// one or one before it is too high, whatever follows.
   ///
   /// NOTE: a rank finds at most num_ranks cuts, each within the one before; so num_ranks^2 are the
   /// most.
-  __device__ __forceinline__ int solve(int level, int lower, long long slack) {
+  __device__ __forceinline__ int solve(int level, const int* lower, long long slack) {
+    constexpr int kPathsBetweenLooks = 8;  // at what other warps have reached
     level_ = level;
     int num_found = 0;
-    const long long weight = a_.weight[batch_];
+    int paths = 0;
     __syncwarp();
+    read_loads();
 #pragma unroll 1
-    for (int rank = read_loads(); rank >= 0; rank = read_loads()) {
+    for (int rank = over_.first(); rank >= 0; rank = over_.first()) {
+      bool looks = paths % kPathsBetweenLooks == 0;
       const int end = find_path(rank);
       if (end >= 0) {
         push(rank, end);
-        continue;
+        ++paths;
+      } else {
+        raise_to_cut();
+        note_cut(num_found++);
+        read_loads();
+        looks = true;
       }
-      raise_to_cut();
-      note_cut(num_found++);
-      if (weight * (level_ - lower) > slack) break;
+      if (looks && lower != nullptr && is_too_high(lower, slack)) break;
     }
     if (a_.lane == 0) a_.num_found[batch_] = num_found;
     return level_;
   }
 
  private:
-  /// Finds the ranks that have room. Returns the lowest rank above the level, or -1.
-  __device__ __forceinline__ int read_loads() {
-    Set over;
+  /// Finds the ranks that are above the level, and those that have room.
+  __device__ __forceinline__ void read_loads() {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
-      const int rank = 32 * w + a_.lane;
-      mine_[w] = rank < a_.num_ranks ? load_[rank] : level_;
-      over.word[w] = __ballot_sync(kAllLanes, mine_[w] > level_);
-      room_.word[w] = __ballot_sync(kAllLanes, mine_[w] < level_);
+      const int load = load_of_lane(w);
+      over_.word[w] = __ballot_sync(kAllLanes, load > level_);
+      room_.word[w] = __ballot_sync(kAllLanes, load < level_);
     }
-    return over.first();
+  }
+  /// The load of this lane's rank in word w; without one the level.
+  __device__ __forceinline__ int load_of_lane(int w) const {
+    const int rank = 32 * w + a_.lane;
+    return rank < a_.num_ranks ? load_[rank] : level_;
+  }
+
+  __device__ __forceinline__ bool is_too_high(const int* lower, long long slack) const {
+    long long sum = 0;
+    for (int b = a_.lane; b <= batch_; b += device::kWarpSize) {
+      // NOTE: an atomic read, because another warp may write it at any time.
+      const int level = b == batch_ ? level_ : atomicOr(&a_.reached[b], 0);
+      sum += a_.weight[b] * (level - lower[b]);
+    }
+#pragma unroll
+    for (int bits = 1; bits < device::kWarpSize; bits *= 2) {
+      sum += __shfl_xor_sync(kAllLanes, sum, bits);
+    }
+    return sum > slack;
   }
 
   /// WindowJudge::find_path(): `reached_` are the ranks that `rank` could give to, and itself.
@@ -73,13 +92,13 @@ class BatchFlow {
     while (begin < end) {
       const int level_end = end;  // of those that are as far from `rank`
 #pragma unroll 1
-      for (; begin < level_end; begin += givers_) {
-        const int at = begin + my_giver_;
-        const bool gives = my_giver_ < givers_ && at < level_end;
+      for (; begin < level_end; begin += a_.givers) {
+        const int at = begin + a_.my_giver;
+        const bool gives = a_.my_giver < a_.givers && at < level_end;
         const int giver = gives ? a_.queue[at] : 0;
 #pragma unroll 1
-        for (int part = 0; part < parts_; ++part) {
-          const int found = look(gives, giver * a_.slots, my_slot_ + part * device::kWarpSize, end);
+        for (int part = 0; part < a_.parts; ++part) {
+          const int found = look(gives, giver, a_.my_slot + part * device::kWarpSize, end);
           if (found >= 0) return found;
         }
       }
@@ -89,30 +108,36 @@ class BatchFlow {
     return -1;
   }
 
-  /// Reaches what slot `i` of each lane's giver, whose first slot is `first`, can give to: lane
-  /// after lane, in the order of the circle. Returns a rank that has room, or -1.
-  __device__ __forceinline__ int look(bool gives, int first, int i, int& end) {
+  /// Reaches what slot `i` of each lane's giver can give to: lane after lane, in the order of the
+  /// circle. Returns a rank that has room, or -1.
+  __device__ __forceinline__ int look(bool gives, int giver, int i, int& end) {
     Set targets = Set::none();
-    const int from = first + i;
+    const int from = giver * a_.slots + i;
+    const unsigned step = static_cast<unsigned>(giver) << 24 | static_cast<unsigned>(from) << 12;
     if (gives && i < a_.slots && take_[from] != 0) {
       targets = a_.ranks[a_.expert[from]].minus(reached_);
     }
-    unsigned lanes = __ballot_sync(kAllLanes, !targets.is_empty());
+    const int count = targets.count();
+    unsigned lanes = __ballot_sync(kAllLanes, count != 0);
+    if (lanes == 0) return -1;
+    const Set all = targets.of_all();
+    if (all.count() == __popc(lanes) && !__any_sync(kAllLanes, count > 1)) {
+      return reach_all(targets, all, lanes, step, end);
+    }
 #pragma unroll 1
     for (; lanes != 0; lanes &= lanes - 1) {
       const int lane = __ffs(static_cast<int>(lanes)) - 1;
       const Set left = targets.of_lane(lane).minus(reached_);
       if (left.is_empty()) continue;
-      const int source = __shfl_sync(kAllLanes, from, lane);
-      const unsigned giver = static_cast<unsigned>(source / a_.slots) << 24;
+      const unsigned its_step = __shfl_sync(kAllLanes, step, lane);
+      const int source = static_cast<int>(its_step >> 12 & 0xFFF);
       for (unsigned hop = a_.hop[source]; a_.next_of(hop) != source;
            hop = a_.hop[a_.next_of(hop)]) {
         const int taker = a_.rank_of(hop);
         if (!left.has(taker)) continue;
         if (a_.lane == 0) {
           a_.queue[end] = static_cast<unsigned char>(taker);
-          a_.step[taker] =
-              giver | static_cast<unsigned>(source) << 12 | static_cast<unsigned>(a_.next_of(hop));
+          a_.step[taker] = its_step | static_cast<unsigned>(a_.next_of(hop));
         }
         ++end;
         if (room_.has(taker)) return taker;
@@ -122,10 +147,29 @@ class BatchFlow {
     return -1;
   }
 
+  /// The same if the lanes that have a target have one each, and all have different ones.
+  __device__ __forceinline__ int reach_all(const Set& targets, const Set& all, unsigned lanes,
+                                           unsigned step, int& end) {
+    const int taker = targets.first();
+    const bool has_room = taker >= 0 && room_.has(max(taker, 0));
+    if (taker >= 0) {
+      unsigned hop = a_.hop[step >> 12 & 0xFFF];
+      while (a_.rank_of(hop) != taker) hop = a_.hop[a_.next_of(hop)];
+      a_.queue[end + __popc(lanes & ((1u << a_.lane) - 1))] = static_cast<unsigned char>(taker);
+      a_.step[taker] = step | static_cast<unsigned>(a_.next_of(hop));
+    }
+    end += __popc(lanes);
+    reached_ = reached_.with_all(all);
+    const unsigned ends = __ballot_sync(kAllLanes, has_room);
+    return ends == 0 ? -1 : __shfl_sync(kAllLanes, taker, __ffs(static_cast<int>(ends)) - 1);
+  }
+
   /// WindowJudge::push().
   __device__ __forceinline__ void push(int rank, int end) {
     __syncwarp();
-    int tokens = min(load_[rank] - level_, level_ - load_[end]);
+    const int excess = load_[rank] - level_;
+    const int room = level_ - load_[end];
+    int tokens = min(excess, room);
 #pragma unroll 1
     for (int g = end; g != rank;) {
       const unsigned step = a_.step[g];
@@ -145,6 +189,8 @@ class BatchFlow {
       load_[end] += tokens;
     }
     __syncwarp();
+    if (tokens == excess) over_ = over_.without(rank);
+    if (tokens == room) room_ = room_.without(end);
   }
 
   /// What these ranks carry could not be elsewhere, and none of them has room.
@@ -152,13 +198,14 @@ class BatchFlow {
     int sum = 0;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
-      sum += (reached_.word[w] >> a_.lane & 1) != 0 ? mine_[w] : 0;
+      sum += (reached_.word[w] >> a_.lane & 1) != 0 ? load_of_lane(w) : 0;
     }
     sum = __reduce_add_sync(kAllLanes, sum);
     const int count = reached_.count();
     // NOTE: unsigned, because the sum plus the count may pass 2^31.
     level_ = static_cast<int>((static_cast<unsigned>(sum) + static_cast<unsigned>(count) - 1) /
                               static_cast<unsigned>(count));
+    if (a_.lane == 0) atomicMax(&a_.reached[batch_], level_);
   }
 
   __device__ __forceinline__ void note_cut(int i) const {
@@ -173,12 +220,9 @@ class BatchFlow {
   const int batch_;
   int* const take_;
   int* const load_;
-  // A search looks at `givers_` ranks at once, a lane for each of their slots, or at one rank in
-  // `parts_`.
-  const int givers_, parts_, my_giver_, my_slot_;
   int level_ = 0;
-  int mine_[kWords];  // loads of this lane's ranks
-  Set room_, reached_;
+  Set over_, room_;  // ranks above and below the level
+  Set reached_;
 };
 
 }  // namespace lplb::placement

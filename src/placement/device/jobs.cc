@@ -44,6 +44,7 @@ SearchMemory lay_out_block(const SearchSizes& s, int num_warps) {
   at.any = layout.take(s.num_logical, 2);
   at.hop = layout.take(slots, 4);
   at.num_found = layout.take(padded, 4);
+  at.reached = layout.take(padded, 4);
   at.votes = layout.take(2 * num_warps, sizeof(SearchVote));
   at.lower = layout.take(std::int64_t{num_warps} * padded, 4);
   at.queue = layout.take(std::int64_t{num_warps} * s.num_ranks, 1);

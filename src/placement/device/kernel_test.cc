@@ -18,11 +18,13 @@ namespace lplb::placement {
 namespace {
 
 #ifdef __SANITIZE_THREAD__  // threads of the system: a thousand times slower than fibers
-constexpr int kRounds = 4;
+constexpr int kRounds = 3;
 constexpr int kLayers = 1;
+constexpr int kMostTrials = 3;
 #else
 constexpr int kRounds = 36;
 constexpr int kLayers = 2;
+constexpr int kMostTrials = 150;
 #endif
 
 /// One layer and what it is searched with.
@@ -74,7 +76,7 @@ class Instances {
       layer.start = start_of_homes(shape, live, layer.window.mean, &from, options);
     }
     const std::int64_t unit = layer.window.sum_of_weights() * kBatchLoad / shape.num_ranks;
-    layer.limits = {.max_trials = below(3) == 0 ? below(8) : 150,
+    layer.limits = {.max_trials = below(3) == 0 ? below(8) : kMostTrials,
                     .max_moves = below(2) == 0 ? below(6) : kMaxPhysical,
                     .least_gain = std::max<std::int64_t>(1, unit / 20000),
                     .move_gain = below(2) == 0 ? unit / 3000 : 0,
@@ -186,16 +188,17 @@ TEST(EmulatedSearch, EqualCpuOnLargeLayers) {
   Seen seen;
   for (const auto& [ranks, homes, replicas] :
        {std::tuple{40, 2, 1}, {70, 1, 1}, {3, 36, 4}, {24, 4, 2}}) {
+    if (kRounds < 10 && ranks != 24) continue;
     const HomesShape shape = random.shape(ranks, homes, replicas);
     std::vector<Layer> layers;
     for (int i = 0; i < kLayers; ++i) {
       layers.push_back(random.layer(shape));
-      layers.back().limits.max_trials = ranks == 24 ? 150 : 40;
+      layers.back().limits.max_trials = ranks == 24 ? kMostTrials : kMostTrials / 4;
     }
     expect_equal(shape, layers, 4, seen);
     if (::testing::Test::HasFatalFailure()) FAIL() << ranks << " ranks";
   }
-  EXPECT_GT(seen.trials, 60);
+  if (kRounds >= 10) EXPECT_GT(seen.trials, 60);
 }
 
 TEST(EmulatedSearch, EndsWhenTimeIsOver) {

@@ -29,6 +29,9 @@ struct SearchArrays {
 
   int num_ranks, slots, num_slots, num_logical, padded;
   int lane, warp, num_warps;
+  // A search for a path looks at `givers` ranks at once, a lane for each of their slots, or at one
+  // rank in `parts`.
+  int givers, parts, my_giver, my_slot;
 
   long long* weight;
   int* want;
@@ -39,7 +42,7 @@ struct SearchArrays {
   Set *ranks, *held;
   short *expert, *any;
   unsigned* hop;
-  int* num_found;
+  int *num_found, *reached;
   SearchVote* votes;
   int* lower;
   unsigned char* queue;  ///< of this warp
@@ -62,6 +65,10 @@ struct SearchArrays {
     // NOTE: from a lane, so that the compiler knows that it is the same in all lanes.
     warp = __shfl_sync(kAllLanes, thread / device::kWarpSize, 0);
     num_warps = static_cast<int>(blockDim.x) / device::kWarpSize;
+    givers = max(1, device::kWarpSize / slots);
+    parts = (slots + device::kWarpSize - 1) / device::kWarpSize;
+    my_giver = parts == 1 ? lane / slots : 0;
+    my_slot = parts == 1 ? lane % slots : lane;
     const auto ints = [memory](int offset) { return reinterpret_cast<int*>(memory + offset); };
     const auto sets = [memory](int offset) { return reinterpret_cast<Set*>(memory + offset); };
     weight = reinterpret_cast<long long*>(memory + at.weight);
@@ -80,6 +87,7 @@ struct SearchArrays {
     any = reinterpret_cast<short*>(memory + at.any);
     hop = reinterpret_cast<unsigned*>(memory + at.hop);
     num_found = ints(at.num_found);
+    reached = ints(at.reached);
     votes = reinterpret_cast<SearchVote*>(memory + at.votes);
     lower = ints(at.lower);
     queue = memory + at.queue + warp * num_ranks;

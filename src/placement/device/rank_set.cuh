@@ -75,6 +75,13 @@ struct RankSet {
     }
     return rank;
   }
+  /// The ranks that any lane has. All lanes call it.
+  __device__ __forceinline__ RankSet of_all() const {
+    RankSet set;
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) set.word[w] = __reduce_or_sync(~0u, word[w]);
+    return set;
+  }
   /// The set that lane `lane` has. All lanes call it.
   __device__ __forceinline__ RankSet of_lane(int lane) const {
     RankSet set;

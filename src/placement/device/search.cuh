@@ -118,7 +118,7 @@ class LayerSearch {
       }
       total = __reduce_add_sync(kAllLanes, total);
       const int mean = total / a_.num_ranks + (total % a_.num_ranks != 0 ? 1 : 0);
-      const int level = BatchFlow<kWords>(a_, 0, b).solve(mean, mean, kNoLimit);
+      const int level = BatchFlow<kWords>(a_, 0, b).solve(mean, nullptr, 0);
       if (a_.lane == 0) a_.level_of(0, b) = level;
     });
     __syncthreads();
@@ -225,6 +225,7 @@ class LayerSearch {
     }
     for_each_batch([&](int b) {
       copy_flow(b);
+      if (a_.lane == 0) a_.reached[b] = lower[b];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         if (old[i] >= 0 && !alone[i]) drop_tokens(edits.slot[i], b);
@@ -240,7 +241,7 @@ class LayerSearch {
       for (int i = 0; i < 2; ++i) {
         if (alone[i]) carry(a_.want_of(b, old[i]), edits.slot[i], a_.any[old[i]], b);
       }
-      const int level = BatchFlow<kWords>(a_, 1 - side_, b).solve(lower[b], lower[b], limit - sum);
+      const int level = BatchFlow<kWords>(a_, 1 - side_, b).solve(lower[b], lower, limit - sum);
       if (a_.lane == 0) a_.level_of(1 - side_, b) = level;
     });
     __syncthreads();
@@ -269,7 +270,8 @@ class LayerSearch {
   }
 
   /// Goes through the batches in order, as WindowJudge::try_edits() solves them, and finds the
-  /// first cut with which their sum passes the limit. Without one the sum becomes the value.
+  /// first cut with which their sum passes the limit. Without one the sum becomes the value. Those
+  /// before the batch of that cut are solved; it and later ones may have been given up.
   __device__ __forceinline__ bool decide(long long sum, long long limit, const int* lower,
                                          int& last, int& last_cuts) {
     for (int b = 0; b < job_.num_batches; ++b) {
@@ -340,8 +342,6 @@ class LayerSearch {
     int* const experts = reinterpret_cast<int*>(to + sizeof(SearchResult));
     for_each(a_.num_slots, [&](int slot) { experts[slot] = a_.expert[slot]; });
   }
-
-  static constexpr long long kNoLimit = 0x7FFFFFFFFFFFFFFF;
 
   const SearchArgs& args_;
   const SearchArrays<kWords> a_;
