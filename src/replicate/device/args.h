@@ -23,7 +23,7 @@ struct alignas(16) CopyScalars {
       low[kMostAttempts];         ///< of each warp: the sum of its loads, in two parts
   int negative[kMostAttempts];    ///< not 0: a load is
   unsigned long long slot_bound;  ///< the best level, and the number of ranks it is for
-  int changed, split_max;
+  int changed, split_max, total;
 };
 
 /// The arguments of the kernel. Pointers are to device memory; outputs may be null.

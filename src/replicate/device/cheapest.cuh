@@ -7,13 +7,6 @@
 // What a CopyCost adds: Replicator::State::plan_cheapest().
 namespace lplb::replicas {
 
-/// A target times the mean load, rounded down.
-__device__ inline int level_of(int target_millionths, int total, int num_live) {
-  const long long parts = static_cast<long long>(num_live) * 1'000'000;
-  const long long level = static_cast<long long>(total) * target_millionths / parts;
-  return level > total ? total : static_cast<int>(level);
-}
-
 /// All threads of the block call its functions.
 template <int kWords>
 class CheapestPlan {
@@ -23,9 +16,10 @@ class CheapestPlan {
     m_.open();
   }
 
-  /// `none` describes the batch without copies, as the arrays of the plan do. Chooses the sources,
-  /// too. Ends in a barrier.
-  __device__ CopyPlan run(int total, const CopyPlan& none) {
+  /// `own` is the plan for the caller's target, which the arrays hold. Chooses the sources, too.
+  /// Ends in a barrier.
+  __device__ CopyPlan run(int total, const CopyPlan& own) {
+    const CopyPlan none{own.without, 0, divide_up(total, m_.num_live), 0, own.without};
     const double bound = price(none.bound, 1);
     double least = price(none.max, 0);
     CopyPlan best = none;
@@ -33,10 +27,10 @@ class CheapestPlan {
     int level = kNoCopies;
 #pragma unroll 1
     for (int c = 0; c < args_.num_candidates && least > bound; ++c) {
-      const int next = max(level_of(args_.targets[c], total, m_.num_live), none.bound);
+      const int next = max(level_of(*m_.header, args_.targets[c], total), none.bound);
       if (none.max <= next) break;  // no copies are needed for it
       level = next;
-      const CopyPlan its = plan_for(level, none);
+      const CopyPlan its = c == 0 ? own : plan_for(level, none);
       const double us = price(its.max, busiest());
       if (us < least || (us == least && its.copies < best.copies)) {
         least = us;
@@ -112,8 +106,8 @@ class CheapestPlan {
 /// CheapestPlan::run() as a function of its own.
 template <int kWords>
 __device__ __noinline__ CopyPlan plan_cheapest(const CopyArgs& args, unsigned char* memory,
-                                               int total, CopyPlan none) {
-  return CheapestPlan<kWords>(args, memory).run(total, none);
+                                               int total, CopyPlan own) {
+  return CheapestPlan<kWords>(args, memory).run(total, own);
 }
 
 }  // namespace lplb::replicas

@@ -56,13 +56,12 @@ class CopyChoice {
     for_each(m_.sizes.num_ranks, [&](int g) { m_.sent[g] = 0; });
     measure_ranks();
     const CopyPlan plan = choose(in_parallel);
-    if (args_.num_candidates > 0) return plan;
     if (m_.replicated) {
       choose_sources<kWords>(args_, memory_);
     } else {
       send_from_homes(m_);
     }
-    return plan;
+    return args_.num_candidates > 0 ? plan_cheapest<kWords>(args_, memory_, total_, plan) : plan;
   }
 
  private:
@@ -184,17 +183,16 @@ class CopyChoice {
     CopyPlan plan{most, 0, divide_up(total_, m_.num_live), 0, most};
     const int start = max(target_level(), plan.bound);
     if (warp_ != 0) in_parallel(thread_ - device::kWarpSize, kCopyThreads - device::kWarpSize);
-    if (args_.num_candidates > 0) return plan_cheapest<kWords>(args_, memory_, total_, plan);
     if (plan.max <= start) {
       __syncthreads();
       // Without copies, and above the bound: the target allows it.
       return plan.max > plan.bound ? raise_bound<kWords>(args_, memory_, plan) : plan;
     }
     if (warp_ == 0) {
+      const bool is_packed = !m_.replicated && PackedFill<kWords>::fits(total_);
       const Attempt first =
-          m_.replicated
-              ? fill_in_warp<kWords>(args_, memory_, 0, start, -1, true, true)
-              : WarpFill<kWords, false>(m_, args_.min_tokens, 0, true).run(start, -1, true);
+          is_packed ? PackedFill<kWords>(m_, args_.min_tokens, 0, true).run(start, -1, true)
+                    : fill_in_warp<kWords>(args_, memory_, 0, start, -1, true, true);
       if (lane_ == 0) m_.results[0] = first;
     }
     __syncthreads();
@@ -217,12 +215,13 @@ class CopyChoice {
       sum += load;
     }
     total_ = __reduce_add_sync(~0u, sum);
+    device::store_shared_if(thread_ == 0, device::hold_address(&m_.scalars->total), total_);
     return __reduce_max_sync(~0u, most);
   }
 
   __device__ int target_level() const {
     if (args_.target_millionths == 1'000'000) return 0;  // the bound is as high
-    return level_of(args_.target_millionths, total_, m_.num_live);
+    return level_of(*m_.header, args_.target_millionths, total_);
   }
 
   /// Writes the results.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <type_traits>
+
 #include "replicate/device/memory.cuh"
 #include "solve/device/block_flow.cuh"
 
@@ -13,12 +15,13 @@ inline CopyTables make_copy_tables(const CopySizes& sizes) {
   header.num_live = 1;  // needs as many bytes as any number
   header.num_replicated = sizes.most_replicated();
   header.num_places = sizes.most_places();
+  header.mask_words = sizes.split_words();
   return CopyTables(sizes, solvers::BlockState::bytes(header));
 }
 
 /// The exact split of a batch over the main slots, and over the copies of a plan if they are
 /// counted: makes the tables of SplitProblem::Tables in shared memory, numbered as the CPU numbers
-/// them, and solves by solvers::BlockFlow. It is for the few batches whose copies do not reach the
+/// them, and solves by a form of flow. It is for the few batches whose copies do not reach the
 /// bound at once, so it is simple rather than quick. All threads of the block call its functions.
 template <int kWords>
 class ExactSplit {
@@ -50,13 +53,7 @@ class ExactSplit {
     index_ranks();
     find_parts();
     const solvers::BlockState state = take_loads();
-    constexpr int kTeam = 2 * device::kWarpSize;
-    if (thread_ < kTeam) {
-      const solvers::BlockTables tables(base(), tables_of());
-      const solvers::BlockTeam team(thread_, kTeam);
-      const solvers::BlockOutcome outcome = solvers::BlockFlow(tables, state, team).run(most_steps);
-      if (thread_ == 0) m_.scalars->split_max = outcome.max_load;
-    }
+    solve(state, most_steps);
     __syncthreads();
     return m_.scalars->split_max;
   }
@@ -80,6 +77,29 @@ class ExactSplit {
   }
 
  private:
+  static constexpr int kSplitWords = kWords == 2 ? 3 : kWords;
+
+  /// Solves by the quicker of the two forms that can.
+  __device__ void solve(const solvers::BlockState& state, int most_steps) {
+    constexpr bool kOneWarp = kWords == 1;
+    constexpr int kTeam = kOneWarp ? 2 * device::kWarpSize : solvers::kMaskThreads;
+    using Team = std::conditional_t<kOneWarp, solvers::WarpTeam, solvers::BlockTeam>;
+    using Flow = solvers::MaskFlow<Team, kSplitWords, kOneWarp ? 64 : solvers::kMaskThreads>;
+    const solvers::BlockTables tables(base(), tables_of());
+    if (thread_ >= kTeam) return;
+    solvers::BlockOutcome outcome;
+    if (!Flow::takes(tables_of())) {
+      outcome =
+          solvers::BlockFlow(tables, state, solvers::BlockTeam(thread_, kTeam)).run(most_steps);
+    } else if constexpr (!kOneWarp) {
+      outcome = Flow(tables, state, solvers::BlockTeam(thread_, kTeam)).run(most_steps);
+    } else {
+      if (thread_ >= device::kWarpSize) return;
+      outcome = Flow(tables, state, solvers::WarpTeam(thread_)).run(most_steps);
+    }
+    if (thread_ == 0) m_.scalars->split_max = outcome.max_load;
+  }
+
   __device__ unsigned char* base() const { return m_.tables; }
   __device__ solvers::DeviceTablesHeader& tables_of() const {
     return *reinterpret_cast<solvers::DeviceTablesHeader*>(base() + t_.header);
@@ -89,6 +109,14 @@ class ExactSplit {
   }
   __device__ int* ints(int offset) const { return reinterpret_cast<int*>(base() + offset); }
   __device__ unsigned* holders() const { return reinterpret_cast<unsigned*>(base() + t_.holders); }
+
+  /// Sets of each rank: of colours first, then of replicated experts.
+  __device__ unsigned* sets() const { return reinterpret_cast<unsigned*>(base() + t_.used); }
+  __device__ int set_words() const { return m_.sizes.most_replicated() / 32 + 1; }
+  __device__ unsigned* experts_of(int rank) const { return sets() + rank * set_words(); }
+  __device__ void clear_sets() const {
+    for_each(m_.sizes.num_ranks * set_words(), [&](int i) { sets()[i] = 0; });
+  }
 
   template <class Body>
   __device__ void for_each(int count, Body body) const {
@@ -111,15 +139,16 @@ class ExactSplit {
   /// each replicated expert gets the smallest colour that is free at all of its ranks.
   __device__ void colour() {
     const CopySizes& sizes = m_.sizes;
-    const int words = sizes.most_replicated() / 32 + 1;
-    auto* const used = reinterpret_cast<unsigned*>(base() + t_.used);
-    for_each(sizes.num_ranks * words, [&](int i) { used[i] = 0; });
+    const int words = set_words();
+    unsigned* const used = sets();
+    clear_sets();
     for_each(sizes.most_replicated() + 1, [&](int i) { ints(t_.colour_size)[i] = 0; });
     __syncthreads();
     if (thread_ < device::kWarpSize) {
       int num = 0;
       int num_colours = 0;
       int most_places = 0;
+      unsigned low[kWords] = {};  // the first 32 colours of the lane's ranks; `used` has the others
 #pragma unroll 1
       for (int first = 0; first < sizes.num_logical; first += device::kWarpSize) {
         const int e = first + thread_;
@@ -130,7 +159,7 @@ class ExactSplit {
 #pragma unroll 1
         for (; left != 0; left &= left - 1) {
           const int next = first + __ffs(static_cast<int>(left)) - 1;
-          const int its = colour_one(next, used, words);
+          const int its = colour_one(next, low, used, words);
           num_colours = max(num_colours, its + 1);
           if (thread_ == 0) {
             ids(t_.listed)[num] = static_cast<std::uint16_t>(next);
@@ -146,23 +175,34 @@ class ExactSplit {
     __syncthreads();
   }
 
-  __device__ int colour_one(int e, unsigned* used, int words) {
-    unsigned mine[kWords];
+  __device__ int colour_one(int e, unsigned (&low)[kWords], unsigned* used, int words) {
+    bool mine[kWords];
+    unsigned taken = 0;
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) mine[w] = holders()[e * kWords + w] >> thread_ & 1;
+    for (int w = 0; w < kWords; ++w) {
+      mine[w] = (holders()[e * kWords + w] >> thread_ & 1) != 0;
+      taken |= mine[w] ? low[w] : 0;
+    }
+    taken = __reduce_or_sync(~0u, taken);
+    if (taken != ~0u) {
+      const int bit = __ffs(static_cast<int>(~taken)) - 1;
+#pragma unroll
+      for (int w = 0; w < kWords; ++w) low[w] |= mine[w] ? 1u << bit : 0;
+      return bit;
+    }
 #pragma unroll 1
-    for (int word = 0;; ++word) {
-      unsigned taken = 0;
+    for (int word = 1;; ++word) {
+      taken = 0;
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
-        if (mine[w] != 0) taken |= used[(thread_ + 32 * w) * words + word];
+        if (mine[w]) taken |= used[(thread_ + 32 * w) * words + word];
       }
       taken = __reduce_or_sync(~0u, taken);
       if (taken == ~0u) continue;
       const int bit = __ffs(static_cast<int>(~taken)) - 1;
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
-        if (mine[w] != 0) used[(thread_ + 32 * w) * words + word] |= 1u << bit;
+        if (mine[w]) used[(thread_ + 32 * w) * words + word] |= 1u << bit;
       }
       return 32 * word + bit;
     }
@@ -178,7 +218,7 @@ class ExactSplit {
     h.num_live = m_.num_live;
     h.most_places = most_places > 1 ? most_places : 0;
     h.most_experts = num_replicated;  // at least as many as of any colour
-    h.mask_words = 0;
+    h.mask_words = kSplitWords;
     h.colour_begin = t_.colour_begin;
     h.place_begin = t_.place_begin;
     h.place_rank = t_.place_rank;
@@ -188,7 +228,8 @@ class ExactSplit {
     h.part_of = t_.part_of;
     h.part_size = t_.part_size;
     h.live_rank = t_.live_rank;
-    h.expert_ranks = h.live_set = 0;  // BlockFlow reads neither
+    h.expert_ranks = t_.expert_ranks;
+    h.live_set = 0;  // no flow reads it
     h.reciprocal = t_.reciprocal;
   }
 
@@ -210,10 +251,22 @@ class ExactSplit {
       ids(t_.expert)[k] = ids(t_.listed)[i];
       ids(t_.number_of)[ids(t_.listed)[i]] = static_cast<std::uint16_t>(k);
     });
+    clear_sets();
+    __syncthreads();
+    int* const places = ints(t_.colour_size);
+    for_each(h.num_replicated, [&](int k) {
+      places[k] = count_holders(ids(t_.expert)[k]);
+#pragma unroll
+      for (int w = 0; w < kSplitWords; ++w) {
+        const unsigned set = w < kWords ? holders()[ids(t_.expert)[k] * kWords + w] : 0;
+        reinterpret_cast<unsigned*>(base() + t_.expert_ranks)[k * kSplitWords + w] = set;
+      }
+      for_holders(ids(t_.expert)[k],
+                  [&](int rank) { atomicOr(&experts_of(rank)[k / 32], 1u << (k % 32)); });
+    });
     __syncthreads();
     for_each(h.num_replicated + 1, [&](int k) {
-      int place = 0;
-      for (int before = 0; before < k; ++before) place += count_holders(ids(t_.expert)[before]);
+      int place = sum_before(places, k);
       ids(t_.place_begin)[k] = static_cast<std::uint16_t>(place);
       if (k == h.num_replicated) {
         tables_of().num_places = place;
@@ -224,6 +277,13 @@ class ExactSplit {
       });
     });
     __syncthreads();
+  }
+
+  __device__ static int sum_before(const int* values, int end) {
+    int sum = 0;
+#pragma unroll 8
+    for (int i = 0; i < end; ++i) sum += values[i];
+    return sum;
   }
 
   /// Calls body(rank) for the ranks that hold an expert, ascending.
@@ -238,30 +298,33 @@ class ExactSplit {
     }
   }
 
-  /// Lists the places of each rank. Leaves how many come before a rank in incident_begin.
+  /// Lists the places of each rank, by expert.
   __device__ void index_ranks() {
     const solvers::DeviceTablesHeader& h = tables_of();
     int* const degree = ints(t_.part);
-    for_each(h.num_ranks, [&](int g) {
-      degree[g] = 0;
-      for (int k = 0; k < h.num_replicated; ++k) degree[g] += holds(g, ids(t_.expert)[k]) ? 1 : 0;
-    });
+    for_each(h.num_ranks, [&](int g) { degree[g] = count_before(g, h.num_replicated); });
     __syncthreads();
     for_each(h.num_ranks + 1, [&](int g) {
-      int begin = 0;
-      for (int before = 0; before < g; ++before) begin += degree[before];
-      ids(t_.incident_begin)[g] = static_cast<std::uint16_t>(begin);
-      if (g == h.num_ranks) return;
-      for (int k = 0; k < h.num_replicated; ++k) {
-        const int e = ids(t_.expert)[k];
-        if (!holds(g, e)) continue;
-        int place = ids(t_.place_begin)[k];
-        while (ids(t_.place_rank)[place] != g) ++place;
-        ids(t_.incident)[begin] = static_cast<std::uint16_t>(place);
-        ids(t_.incident_owner)[begin++] = static_cast<std::uint16_t>(k);
-      }
+      ids(t_.incident_begin)[g] = static_cast<std::uint16_t>(sum_before(degree, g));
     });
     __syncthreads();
+    for_each(h.num_replicated, [&](int k) {
+      int place = ids(t_.place_begin)[k];
+      for_holders(ids(t_.expert)[k], [&](int rank) {
+        const int to = ids(t_.incident_begin)[rank] + count_before(rank, k);
+        ids(t_.incident)[to] = static_cast<std::uint16_t>(place++);
+        ids(t_.incident_owner)[to] = static_cast<std::uint16_t>(k);
+      });
+    });
+    __syncthreads();
+  }
+
+  /// How many of the replicated experts before `end` a rank has.
+  __device__ int count_before(int rank, int end) const {
+    const unsigned* const set = experts_of(rank);
+    int count = 0;
+    for (int word = 0; word < end / 32; ++word) count += __popc(set[word]);
+    return end % 32 == 0 ? count : count + __popc(set[end / 32] & ((1u << (end % 32)) - 1));
   }
 
   /// Finds the parts: each rank gets the least rank that experts join it with, directly or through
@@ -270,21 +333,32 @@ class ExactSplit {
     const solvers::DeviceTablesHeader& h = tables_of();
     int* const part = ints(t_.part);
     for_each(h.num_ranks, [&](int g) { part[g] = g; });
+    if (thread_ == 0) tables_of().num_parts = 0;
     __syncthreads();
     for (bool changed = true; changed;) {
       if (thread_ == 0) m_.scalars->changed = 0;
       __syncthreads();
       for_each(h.num_replicated, [&](int k) {
+        const int begin = ids(t_.place_begin)[k];
         const int end = ids(t_.place_begin)[k + 1];
+        const auto part_at = [&](int place) { return now(&part[ids(t_.place_rank)[place]]); };
         int least = 0x7FFFFFFF;
-        for (int i = ids(t_.place_begin)[k]; i < end; ++i) {
-          least = min(least, atomicMin(&part[ids(t_.place_rank)[i]], 0x7FFFFFFF));
+        for (int i = begin; i < end; ++i) least = min(least, part_at(i));
+        for (int i = begin; i < end; ++i) {
+          const int its = part_at(i);
+          if (its <= least) continue;
+          // What the rank was joined with before is joined, too.
+          atomicMin(&part[its], least);
+          atomicMin(&part[ids(t_.place_rank)[i]], least);
+          device::raise_flag(&m_.scalars->changed);
         }
-        for (int i = ids(t_.place_begin)[k]; i < end; ++i) {
-          if (atomicMin(&part[ids(t_.place_rank)[i]], least) > least) {
-            atomicOr(&m_.scalars->changed, 1);
-          }
-        }
+      });
+      __syncthreads();
+      // Ranks jump to the ends of their chains.
+      for_each(h.num_ranks, [&](int g) {
+        int end = now(&part[g]);
+        for (int next = now(&part[end]); next < end; next = now(&part[end])) end = next;
+        atomicMin(&part[g], end);
       });
       __syncthreads();
       changed = m_.scalars->changed != 0;
@@ -294,6 +368,7 @@ class ExactSplit {
       int live_before = 0;
       int parts_before = 0;
       int size = 0;
+#pragma unroll 4
       for (int other = 0; other < h.num_ranks; ++other) {
         const bool lives = m_.is_alive(other);
         live_before += lives && other < g ? 1 : 0;
@@ -304,15 +379,14 @@ class ExactSplit {
       ids(t_.part_of)[g] = m_.is_alive(g) ? static_cast<std::uint16_t>(parts_before) : kNoExpert;
       if (m_.is_alive(g) && part[g] == g) {
         ids(t_.part_size)[parts_before] = static_cast<std::uint16_t>(size);
+        atomicAdd(&tables_of().num_parts, 1);
       }
     });
-    if (thread_ == 0) {
-      int parts = 0;
-      for (int g = 0; g < h.num_ranks; ++g) parts += m_.is_alive(g) && part[g] == g ? 1 : 0;
-      tables_of().num_parts = parts;
-    }
     __syncthreads();
   }
+
+  /// The value of a variable that others lower meanwhile.
+  __device__ static int now(int* variable) { return atomicOr(variable, 0); }
 
   __device__ solvers::BlockState state() const {
     return solvers::BlockState::carve(base() + t_.state, tables_of());
@@ -322,6 +396,7 @@ class ExactSplit {
   __device__ solvers::BlockState take_loads() {
     const solvers::BlockState s = state();
     for_each(m_.sizes.num_ranks, [&](int g) { s.fixed[g] = 0; });
+    if (thread_ == 0) s.rank_load[m_.sizes.num_ranks] = 0x7FFFFFFF;  // nobody's
     __syncthreads();
     for_each(m_.sizes.num_logical, [&](int e) {
       const int k = ids(t_.number_of)[e];

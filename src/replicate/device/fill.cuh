@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "core/ptx.cuh"
-#include "replicate/device/args.h"
-#include "replicate/device/memory.cuh"
+#include "replicate/device/packed_fill.cuh"
 
 namespace lplb::replicas {
 
-/// Filler::fill() for one warp, step by step: lane i has ranks i * kWords to i * kWords + kWords
-/// - 1. kReplicated: experts may be in several slots, so a rank may have the expert that it takes.
-///
-/// NOTE: a plan has about as many steps as ranks, and the time of a step is that of its chain of
-/// instructions that wait for each other. So the lanes of the giver and the taker do what concerns
-/// their ranks by themselves, each notes its half of a copy, and nobody else is told. A lane looks
-/// through the slots of its rank alone if they are few. The next step's taker is looked for while
-/// these are on their way.
-template <int kWords, bool kReplicated>
+/// Filler::fill() for one warp, step by step, for any placement: experts may be in several slots,
+/// so a rank may have the expert that it takes. Lane i has ranks i * kWords to i * kWords + kWords
+/// - 1.
+template <int kWords>
 class WarpFill {
  public:
   /// `attempt`: which of the block's attempts this warp makes. With `keep`, it writes the plan too.
@@ -23,18 +16,9 @@ class WarpFill {
       : m_(memory), min_tokens_(min_tokens), keep_(keep), lane_(threadIdx.x % device::kWarpSize) {
     left_ = m_.left + attempt * ((m_.sizes.num_main() + 3) / 4 * 4);
     held_ = m_.held + attempt * ((m_.sizes.num_dynamic() + 7) / 8 * 8);
-    // Without replicated experts, a main slot takes what it is left with.
-    if (keep && !kReplicated) left_ = m_.plan_main;
     // NOTE: opaque, so that no step computes them again.
     own_bit_ = static_cast<unsigned>(device::opaque(1 << lane_));
     up_to_own_ = static_cast<unsigned>(device::opaque(static_cast<int>((2u << lane_) - 1)));
-    first_left_ = device::hold_address(left_);
-    note_ = device::hold_address(m_.source);
-#pragma unroll
-    for (int i = 0; i < kFewSlots; ++i) {
-      offset_[i] = static_cast<unsigned>(device::opaque(4 * min(i, m_.sizes.main_slots - 1)));
-    }
-    to_tokens_ = device::hold_address(m_.plan_dynamic) - device::hold_address(m_.dynamic_expert);
   }
 
   /// Fills for `level`. `is_clear`: the plan is without copies, so it need not be cleared. All
@@ -60,11 +44,13 @@ class WarpFill {
       }
       const unsigned givers = __ballot_sync(~0u, key == top);
       if (!is_first(givers)) from = kNobody;
-      const bool is_copy = move(from, taker, givers, tokens, copies);
-      copies += is_copy ? 1 : 0;
-      const Slots slots = take_off(from, givers, tokens);
+      const int giver = first_lane(givers);
+      const int first =
+          __shfl_sync(~0u, (lane_ * kWords + max(from, 0)) * m_.sizes.main_slots, giver);
+      const int slot = __shfl_sync(~0u, value_at(where_, from), giver);
+      copies += move(from, taker, slot, tokens) ? 1 : 0;
+      find_heaviest(from, first, slot, tokens);
       taker = find_taker(step + 1 == detour);
-      find_heaviest(from, slots);
     }
     int least = 0x7FFFFFFF;
 #pragma unroll
@@ -72,12 +58,10 @@ class WarpFill {
       least = min(least, heaviest_[w] < 0 ? room_[w] ^ kGone : room_[w]);
     }
     least = __reduce_min_sync(~0u, least);
-    if (keep_ && !kReplicated) name_experts();
     return {level - least, copies, least >= 0 ? 1 : 0};
   }
 
  private:
-  static constexpr int kHalf = kFewSlots / 2;
   static constexpr int kNobody = -1;  // no word of this lane
   /// This bit is set in the room of a rank that has no free slot, so that it does not take. It has
   /// room, so it does not give either: its heaviest slot is -1.
@@ -89,14 +73,6 @@ class WarpFill {
     int word;        ///< of this lane, or kNobody
     unsigned votes;  ///< the first lane of these takes
   };
-  /// What is left in the main slots of the giver, which begin at `first`. If they are few, its lane
-  /// has them all; otherwise each lane has in left[0] the most of its slots, which is in slot `at`.
-  struct Slots {
-    device::SharedAddress first;
-    int left[kFewSlots];
-    int at;
-  };
-
   __device__ int rank_of(int w) const { return lane_ * kWords + w; }
   __device__ static int first_lane(unsigned votes) { return __ffs(static_cast<int>(votes)) - 1; }
   /// Whether this lane is the first that votes.
@@ -108,19 +84,14 @@ class WarpFill {
       const int g = rank_of(w);
       const bool is_live = g < m_.sizes.num_ranks && m_.is_alive(g);
       room_[w] = is_live ? level - m_.rank_load[g] : -1;  // -1: gone, with most room
-      const int own = is_live ? g : 0;
-      next_[w] = device::hold_address(m_.dynamic_expert + own * m_.sizes.dynamic_slots);
-      end_[w] = next_[w] + 4 * static_cast<unsigned>(m_.sizes.dynamic_slots);
-      own_[w] = first_left_ + 4 * static_cast<unsigned>(own * m_.sizes.main_slots);
+      free_[w] = m_.sizes.dynamic_slots;
       heaviest_[w] = is_live ? m_.heaviest[g] : -1;
-      where_[w] = first_left_ + 4 * static_cast<unsigned>(is_live ? m_.heaviest_slot[g] : 0);
+      where_[w] = is_live ? m_.heaviest_slot[g] : 0;
     }
     if (!is_clear && keep_) m_.clear_plan(lane_, device::kWarpSize);
-    if (!is_clear || kReplicated) {
 #pragma unroll 4
-      for (int slot = lane_; slot < m_.sizes.num_main(); slot += device::kWarpSize) {
-        left_[slot] = m_.slot_tokens[slot];
-      }
+    for (int slot = lane_; slot < m_.sizes.num_main(); slot += device::kWarpSize) {
+      left_[slot] = m_.slot_tokens[slot];
     }
     __syncwarp();
   }
@@ -182,129 +153,51 @@ class WarpFill {
     return value;
   }
 
-  /// Moves `tokens` of the giver's heaviest slot. `from`: the word of this lane that gives, or
-  /// kNobody; the first lane of `givers` gives. `copies`: how many there are. Returns whether this
-  /// makes a copy.
-  __device__ bool move(int from, const Taker& taker, unsigned givers, int tokens, int copies) {
-    const device::SharedAddress slot = value_at(where_, from);
+  /// Moves `tokens` of main slot `slot`. `from`: the word of this lane that gives, or kNobody.
+  /// Returns whether this makes a copy.
+  __device__ bool move(int from, const Taker& taker, int slot, int tokens) {
     const int to = taker.word;
-    bool is_copy = true;
-    if constexpr (kReplicated) {
-      const auto given = static_cast<int>(slot - first_left_) / 4;
-      is_copy = put_replicated(to, first_lane(taker.votes),
-                               __shfl_sync(~0u, given, first_lane(givers)), tokens);
-    } else {
-      // name_experts() replaces the number of the copy by its expert.
-      const device::SharedAddress at = value_at(next_, to);
-      const bool notes = keep_ && to != kNobody;
-      device::store_shared_if(notes, at, copies);
-      device::store_shared_if(notes, at + to_tokens_, tokens);
-      device::store_shared_if(keep_ && from != kNobody, note_ + 4 * static_cast<unsigned>(copies),
-                              static_cast<int>(slot - first_left_));
-    }
+    const bool is_copy = put(to, first_lane(taker.votes), slot, tokens);
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
-      const bool uses_slot = to == w && is_copy;
-      next_[w] += uses_slot ? 4 : 0;
-      const bool is_gone = uses_slot && next_[w] == end_[w];
+      if (to == w && is_copy) --free_[w];
       room_[w] += from == w ? tokens : to == w ? -tokens : 0;
-      room_[w] ^= is_gone ? kGone : 0;
-      heaviest_[w] = is_gone ? -1 : heaviest_[w];
+      if (to != w || free_[w] > 0) continue;
+      room_[w] ^= kGone;
+      heaviest_[w] = -1;
     }
     return is_copy;
   }
 
-  /// Takes `tokens` off the giver's heaviest slot, and reads what its slots have left. NOTE: a main
-  /// slot is read and written by one lane only.
-  __device__ Slots take_off(int from, unsigned givers, int tokens) const {
-    Slots slots;
-    slots.first = value_at(own_, from);
-    slots.at = lane_;
-    device::SharedAddress heaviest = value_at(where_, from);
-    const int main = m_.sizes.main_slots;
-    if (main <= kFewSlots) {
-      const bool gives = from != kNobody;
-      device::store_shared_if(gives, heaviest, value_at(heaviest_, from) - tokens);
-#pragma unroll
-      for (int i = 0; i < kFewSlots; ++i) {
-        if (i == kHalf && main <= kHalf) break;
-        slots.left[i] = device::load_shared_if(gives, slots.first + offset_[i]);
-      }
-      return slots;
-    }
-    slots.first = __shfl_sync(~0u, slots.first, first_lane(givers));
-    heaviest = __shfl_sync(~0u, heaviest, first_lane(givers));
-    const auto read = [&](int i) {
-      const device::SharedAddress at = slots.first + 4 * static_cast<unsigned>(i);
-      const int has = device::load_shared_if(i < main, at);
-      const int left = i < main ? has - (at == heaviest ? tokens : 0) : -1;
-      device::store_shared_if(at == heaviest, at, left);
-      return left;
-    };
-    slots.left[0] = read(lane_);
+  /// Takes `tokens` off main slot `slot`, and finds which of the giver's slots, from `first` on, is
+  /// the heaviest now. NOTE: a main slot is read and written by one lane only.
+  __device__ void find_heaviest(int from, int first, int slot, int tokens) {
+    int most = -1;
+    int at = 0;
 #pragma unroll 1
-    for (int i = lane_ + device::kWarpSize; i < main; i += device::kWarpSize) {
-      const int left = read(i);
-      slots.at = left > slots.left[0] ? i : slots.at;
-      slots.left[0] = max(slots.left[0], left);
+    for (int i = first + lane_; i < first + m_.sizes.main_slots; i += device::kWarpSize) {
+      const int left = left_[i] - (i == slot ? tokens : 0);
+      if (i == slot) left_[i] = left;
+      at = left > most ? i : at;
+      most = max(most, left);
     }
-    return slots;
-  }
-
-  /// Finds the most of half of the few slots, and the first that has it.
-  template <int kFirst>
-  __device__ static void find_most(const Slots& slots, int& most, int& at) {
-    most = slots.left[kFirst];
-#pragma unroll
-    for (int i = 1; i < kHalf; ++i) most = max(most, slots.left[kFirst + i]);
-    at = kFirst + kHalf - 1;
-#pragma unroll
-    for (int i = kHalf - 2; i >= 0; --i) at = slots.left[kFirst + i] == most ? kFirst + i : at;
-  }
-
-  /// Finds which of the giver's slots is the heaviest now.
-  __device__ void find_heaviest(int from, const Slots& slots) {
-    int heaviest;
-    int at;
-    if (m_.sizes.main_slots <= kFewSlots) {
-      find_most<0>(slots, heaviest, at);
-      if (m_.sizes.main_slots > kHalf) {
-        int most;
-        int its;
-        find_most<kHalf>(slots, most, its);
-        at = most > heaviest ? its : at;
-        heaviest = max(heaviest, most);
-      }
-    } else {
-      heaviest = __reduce_max_sync(~0u, slots.left[0]);
-      at = __reduce_min_sync(~0u, slots.left[0] == heaviest ? slots.at : 0x7FFFFFFF);
-    }
+    const int heaviest = __reduce_max_sync(~0u, most);
+    at = __reduce_min_sync(~0u, most == heaviest ? at : 0x7FFFFFFF);
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
       heaviest_[w] = from == w ? heaviest : heaviest_[w];
-      where_[w] = from == w ? slots.first + 4 * static_cast<unsigned>(at) : where_[w];
+      where_[w] = from == w ? at : where_[w];
     }
   }
 
-  /// Replaces the numbers of copies by their experts.
-  __device__ void name_experts() const {
-    __syncwarp();
-#pragma unroll 1
-    for (int i = lane_; i < m_.sizes.num_dynamic(); i += device::kWarpSize) {
-      const int copy = m_.dynamic_expert[i];
-      if (copy >= 0) m_.dynamic_expert[i] = m_.slot_expert[m_.source[copy] / 4];
-    }
-  }
-
-  /// What move() does if experts are replicated: the tokens go to the slot of the taker that has
-  /// the expert, if there is one. Returns whether a copy is made.
-  __device__ bool put_replicated(int to, int taker, int slot, int tokens) const {
+  /// Puts tokens in the slot of the taker that has their expert, if there is one, or else in a
+  /// dynamic slot, and returns whether it does the latter: a copy is made.
+  __device__ bool put(int to, int taker, int slot, int tokens) const {
     const int main = m_.sizes.main_slots;
     const int dynamic = m_.sizes.dynamic_slots;
     const int e = m_.slot_expert[slot];
     const int rank = __shfl_sync(~0u, rank_of(max(to, 0)), taker);
-    const auto used_here = static_cast<int>(value_at(next_, to) - value_at(end_, to)) / 4 + dynamic;
-    const int used = __shfl_sync(~0u, used_here, taker);
+    const int used = dynamic - __shfl_sync(~0u, value_at(free_, to), taker);
     int at = 0x7FFFFFFF;
 #pragma unroll 1
     for (int i = lane_; i < main + used; i += device::kWarpSize) {
@@ -333,35 +226,28 @@ class WarpFill {
   const int min_tokens_;
   const bool keep_;
   const int lane_;
-  unsigned own_bit_, up_to_own_;      // of this lane; of the lanes up to this one
-  device::SharedAddress first_left_;  // of left_
-  device::SharedAddress note_;        // of which slot each copy comes from
-  device::SharedAddress to_tokens_;   // from dynamic_expert to plan_dynamic
-  int* left_;                         // [num_main]: tokens that a slot still has
-  std::uint16_t* held_;               // [num_ranks, S]: the copies, with kReplicated
-  // From the first of a few slots of a rank to each of them; the last one is repeated.
-  device::SharedAddress offset_[kFewSlots];
+  unsigned own_bit_, up_to_own_;  // of this lane; of the lanes up to this one
+  int* left_;                     // [num_main]: tokens that a slot still has
+  std::uint16_t* held_;           // [num_ranks, S]: the copies
 
   // The lane's ranks.
-  int room_[kWords];  // below the level; negative: above it
-  // The first free dynamic slot of the rank, and where its dynamic slots end.
-  device::SharedAddress next_[kWords], end_[kWords];
-  device::SharedAddress own_[kWords];    // of what its main slots have left
-  int heaviest_[kWords];                 // the most tokens that a slot has left
-  device::SharedAddress where_[kWords];  // of that slot
+  int room_[kWords];      // below the level; negative: above it
+  int free_[kWords];      // dynamic slots
+  int heaviest_[kWords];  // the most tokens that a slot has left
+  int where_[kWords];     // that slot
 };
 
-/// WarpFill::run() as a function of its own, for the attempts after the first one.
+/// Fills by the quicker of the two classes that can.
 template <int kWords>
 __device__ __noinline__ Attempt fill_in_warp(const CopyArgs& args, unsigned char* memory,
                                              int attempt, int level, int detour, bool keep,
                                              bool is_clear) {
   CopyMemory m(memory, args.sizes, args.layout);
   m.open();
-  if (m.replicated) {
-    return WarpFill<kWords, true>(m, args.min_tokens, attempt, keep).run(level, detour, is_clear);
+  if (!m.replicated && PackedFill<kWords>::fits(m.scalars->total)) {
+    return PackedFill<kWords>(m, args.min_tokens, attempt, keep).run(level, detour, is_clear);
   }
-  return WarpFill<kWords, false>(m, args.min_tokens, attempt, keep).run(level, detour, is_clear);
+  return WarpFill<kWords>(m, args.min_tokens, attempt, keep).run(level, detour, is_clear);
 }
 
 }  // namespace lplb::replicas

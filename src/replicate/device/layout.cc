@@ -101,6 +101,7 @@ void write_copy_image(const Placement& placement, const CopySizes& sizes, const 
       }
     }
   }
+  header.per_part = 1 / (1e6 * header.num_live);
   std::memcpy(image.data(), &header, sizeof(header));
   std::memcpy(image.data() + sizeof(header), slot_expert.data(), 2 * slot_expert.size());
   std::memcpy(image.data() + layout.homes, home.data(), 2 * home.size());

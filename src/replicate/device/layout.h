@@ -31,6 +31,8 @@ struct CopySizes {
   LPLB_HOST_DEVICE int num_dynamic() const { return num_ranks * dynamic_slots; }
   /// Words of a set of ranks.
   LPLB_HOST_DEVICE int rank_words() const { return num_ranks <= 32 ? 1 : num_ranks <= 64 ? 2 : 4; }
+  /// Words of a set of ranks of the exact split, which has forms for these alone.
+  LPLB_HOST_DEVICE int split_words() const { return rank_words() == 2 ? 3 : rank_words(); }
   /// The most experts that can be on several ranks, and the most places that they have.
   LPLB_HOST_DEVICE int most_replicated() const {
     const int slots = num_main() + num_dynamic();
@@ -50,6 +52,7 @@ struct alignas(16) CopyImageHeader {
   std::int32_t num_live;
   std::int32_t replicated;  ///< not 0: an expert is in several live slots
   double speed;             ///< of every rank
+  double per_part;          ///< 1 / a million times num_live
 };
 
 /// Offsets in bytes, in multiples of 16, from `offset`. The image comes first.
@@ -83,16 +86,17 @@ struct CopyTables {
   int header;  ///< solvers::DeviceTablesHeader
   int colour_begin, place_begin, place_rank, incident_begin, incident, incident_owner;
   int part_of, part_size, live_rank, reciprocal;
+  int expert_ranks;
   int holders;      ///< uint32 [num_logical, rank_words]: the ranks that have an expert
   int number_of;    ///< uint16 [num_logical]: k; kNoExpert: on one rank only
   int listed;       ///< uint16 [K]: the replicated experts, ascending
   int colour;       ///< uint16 [K]: of listed
   int index;        ///< uint16 [K]: of listed, among those of its colour
   int expert;       ///< uint16 [K]: by k
-  int colour_size;  ///< int [K]
-  int used;         ///< uint32 [num_ranks, K / 32 + 1]: colours that a rank's experts have
-  int part;         ///< int [num_ranks]: the least rank of its part
-  int state;        ///< solvers::BlockState
+  int colour_size;  ///< int [K]; then the places of each k
+  int used;   ///< uint32 [num_ranks, K / 32 + 1]: colours that a rank's experts have; then the k
+  int part;   ///< int [num_ranks]: the least rank of its part
+  int state;  ///< solvers::BlockState
   int bytes;
 
   CopyTables() = default;
@@ -117,6 +121,7 @@ struct CopyTables {
     part_size = take(ranks, 2);
     live_rank = take(ranks, 2);
     reciprocal = take(solvers::kMostReciprocal + 1, 4);
+    expert_ranks = take(experts * sizes.split_words(), 4);
     holders = take(sizes.num_logical * sizes.rank_words(), 4);
     number_of = take(sizes.num_logical, 2);
     listed = take(experts, 2);

@@ -103,4 +103,15 @@ __device__ inline int divide_up(int n, int count) {
          (whole * static_cast<unsigned>(count) != static_cast<unsigned>(n));
 }
 
+/// A target times the mean load, rounded down, but at most `total`. NOTE: a division of 64 bits is
+/// a function; calling it would cost checks before all votes of warps that follow in a kernel.
+__device__ inline int level_of(const CopyImageHeader& header, int target_millionths, int total) {
+  const long long tokens = static_cast<long long>(total) * target_millionths;
+  const long long parts = static_cast<long long>(header.num_live) * 1'000'000;
+  auto level = static_cast<long long>(static_cast<double>(tokens) * header.per_part);
+  while (level * parts > tokens) --level;
+  while ((level + 1) * parts <= tokens) ++level;
+  return level > total ? total : static_cast<int>(level);
+}
+
 }  // namespace lplb::replicas
