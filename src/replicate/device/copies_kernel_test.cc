@@ -175,7 +175,7 @@ TEST(EmulatedCopies, EqualCpuOnRandomInstances) {
   EXPECT_GT(seen.optimal, 0);
   EXPECT_GT(seen.bounded, 0);
   EXPECT_GT(seen.without_copies, 0);
-  EXPECT_GT(seen.paid, 0);
+  EXPECT_GE(seen.paid, static_cast<int>(kRandomInstances / 100));
 }
 
 TEST(EmulatedCopies, EqualCpuOnHomesWithFewExperts) {
@@ -211,7 +211,7 @@ TEST(EmulatedCopies, EqualCpuOnHomesWithFewExperts) {
   }
   EXPECT_GT(seen.optimal, 0);
   EXPECT_GT(seen.bounded, 0);
-  EXPECT_GT(seen.paid, 2);
+  EXPECT_GE(seen.paid, static_cast<int>(kRandomInstances / 100));
 }
 
 TEST(EmulatedCopies, EqualCpuOnAdversarialInstances) {
