@@ -40,12 +40,13 @@ endfunction()
 
 # lplb_compile_in_batches(TARGET): compiles up to ten sources of a target as one. This is for builds of
 # everything: the headers, which take most of the time, are read once a batch. CMake leaves out sources
-# with options of their own. nvcc compiles kernels in parallel instead.
+# with options of their own. nvcc compiles kernels in parallel instead, and a file that replaces
+# operator new is no part of a batch.
 function(lplb_compile_in_batches target)
-  get_target_property(_kernels ${target} SOURCES)
-  list(FILTER _kernels INCLUDE REGEX "[.]cu$")
-  if(_kernels)
-    set_source_files_properties(${_kernels} TARGET_DIRECTORY ${target}
+  get_target_property(_alone ${target} SOURCES)
+  list(FILTER _alone INCLUDE REGEX "[.]cu$|/allocations[.]cc$")
+  if(_alone)
+    set_source_files_properties(${_alone} TARGET_DIRECTORY ${target}
       PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   endif()
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 10)
@@ -73,6 +74,9 @@ function(lplb_add_test name)
   target_compile_definitions(${name} PRIVATE LPLB_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   target_link_libraries(${name} PRIVATE lplb::internals GTest::gmock GTest::gtest_main
     ${LPLB_FMT} nlohmann_json::nlohmann_json ${arg_LIBS})
+  if(LPLB_UNITY_TESTS)
+    lplb_compile_in_batches(${name})
+  endif()
   include(GoogleTest)
   # Tests with "cuda" or "Cuda." in their names need a GPU. Without one they are skipped.
   set(_gpu "*cuda*:*Cuda.*")

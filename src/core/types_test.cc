@@ -9,8 +9,8 @@
 namespace lplb {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 TEST(MakePlacement, DerivesTheOtherMaps) {
   const std::vector<Index> map = {0, 1, 2, 0, 3, 0};  // two slots a rank, expert 0 three times

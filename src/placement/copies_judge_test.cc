@@ -11,7 +11,7 @@
 namespace lplb::placement {
 namespace {
 
-struct Instance {
+struct CopiesInstance {
   HomesShape shape;
   DynamicShape dynamic;
   std::vector<std::int32_t> load;
@@ -21,9 +21,9 @@ struct Instance {
 
 /// Homes in order on the live ranks, other slots at random, never an expert twice on a rank. Some
 /// ranks may be dead or slow.
-Instance random_instance(std::mt19937& random) {
+CopiesInstance random_copies_instance(std::mt19937& random) {
   const auto below = [&](std::size_t n) { return static_cast<Index>(random() % n); };
-  Instance in;
+  CopiesInstance in;
   in.dynamic.num_domains = 1 + below(3);
   in.dynamic.num_ranks = in.dynamic.num_domains * (2 + below(2));
   in.dynamic.dynamic_slots = 1 + below(2);
@@ -55,7 +55,7 @@ Instance random_instance(std::mt19937& random) {
 }
 
 /// What replicate() reaches in each batch.
-std::vector<std::int64_t> levels_of(const Instance& in) {
+std::vector<std::int64_t> levels_of(const CopiesInstance& in) {
   const auto all = static_cast<std::size_t>(in.dynamic.num_ranks);
   PlacementOptions ranks{.num_nodes = 1,
                          .rank_speed = std::vector<double>(all, 1.0),
@@ -84,7 +84,7 @@ std::vector<std::int64_t> levels_of(const Instance& in) {
   return levels;
 }
 
-std::int64_t value_of(const Instance& in) {
+std::int64_t value_of(const CopiesInstance& in) {
   const std::vector<std::int64_t> levels = levels_of(in);
   const std::int64_t copied =
       std::inner_product(levels.begin(), levels.end(), in.weight.begin(), std::int64_t{0});
@@ -97,7 +97,7 @@ TEST(CopiesJudge, ValuesAreThoseOfReplicateAndBoundsAreBelowThem) {
   std::mt19937 random(6);
   int taken = 0, refused = 0, tight = 0, ruled_out = 0;
   for (int round = 0; round < 150; ++round) {
-    Instance in = random_instance(random);
+    CopiesInstance in = random_copies_instance(random);
     CopiesJudge judge(in.shape, in.dynamic, in.load, in.weight);
     judge.assign(in.experts);
     // Speeds are rounded differently by the bounds and by replicate().
@@ -117,7 +117,7 @@ TEST(CopiesJudge, ValuesAreThoseOfReplicateAndBoundsAreBelowThem) {
           })) {
         continue;
       }
-      Instance next = in;
+      CopiesInstance next = in;
       for (const SlotEdit& edit : edits) next.experts[edit.slot] = edit.expert;
       const std::int64_t before = judge.value();
       const std::int64_t value = value_of(next);

@@ -9,7 +9,7 @@
 namespace lplb::placement {
 namespace {
 
-struct Instance {
+struct HomesInstance {
   HomesShape shape;
   std::vector<std::int32_t> load;
   std::vector<std::int64_t> weight;
@@ -18,7 +18,7 @@ struct Instance {
 
 /// The least level of a batch from first principles: the largest over all sets of ranks of what the
 /// experts that are nowhere else need there.
-std::int64_t least_level(const Instance& in, std::size_t batch) {
+std::int64_t least_level(const HomesInstance& in, std::size_t batch) {
   std::int64_t most = 0;
   for (unsigned set = 1; set < 1u << in.shape.num_ranks; ++set) {
     std::int64_t load = 0;
@@ -44,16 +44,16 @@ std::int64_t least_level(const Instance& in, std::size_t batch) {
   return most;
 }
 
-std::int64_t value_of(const Instance& in) {
+std::int64_t value_of(const HomesInstance& in) {
   std::int64_t sum = 0;
   for (std::size_t b = 0; b < in.weight.size(); ++b) sum += in.weight[b] * least_level(in, b);
   return sum;
 }
 
 /// Homes in order, other slots at random, perhaps empty, never an expert twice on a rank.
-Instance random_instance(std::mt19937& random) {
+HomesInstance random_homes_instance(std::mt19937& random) {
   const auto below = [&](std::size_t n) { return static_cast<Index>(random() % n); };
-  Instance in;
+  HomesInstance in;
   in.shape.num_ranks = 2 + below(4);
   const Index homes = 1 + below(3);
   in.shape.num_logical = in.shape.num_ranks * homes;
@@ -86,7 +86,7 @@ TEST(HomesJudge, ValuesAndBoundsAreThoseOfAllSetsOfRanks) {
   std::mt19937 random(5);
   int taken = 0, refused = 0, tight = 0, ruled_out = 0;
   for (int round = 0; round < 400; ++round) {
-    Instance in = random_instance(random);
+    HomesInstance in = random_homes_instance(random);
     WindowJudge judge(in.shape, in.load, in.weight);
     judge.assign(in.experts);
     ASSERT_EQ(judge.value(), value_of(in));
@@ -110,7 +110,7 @@ TEST(HomesJudge, ValuesAndBoundsAreThoseOfAllSetsOfRanks) {
           })) {
         continue;
       }
-      Instance next = in;
+      HomesInstance next = in;
       for (const SlotEdit& edit : edits) next.experts[edit.slot] = edit.expert;
       const std::int64_t before = judge.value();
       const std::int64_t value = value_of(next);

@@ -17,8 +17,8 @@ namespace {
 
 using ::testing::ElementsAre;
 
-Placement place(const std::vector<Index>& map, Index ranks, Index logical,
-                const PlacementOptions& options = {}) {
+Placement place_by_map(const std::vector<Index>& map, Index ranks, Index logical,
+                       const PlacementOptions& options = {}) {
   return make_placement(ranks, logical, map, options);
 }
 
@@ -46,8 +46,8 @@ Placement exchanged(const Placement& to, const std::vector<Index>& source) {
       map.push_back(to.physical_to_logical[g * to.slots_per_rank() + s]);
     }
   }
-  return place(map, to.num_ranks, to.num_logical_experts,
-               {to.num_nodes, to.rank_speed, to.rank_alive});
+  return place_by_map(map, to.num_ranks, to.num_logical_experts,
+                      {to.num_nodes, to.rank_speed, to.rank_alive});
 }
 
 std::vector<Index> sorted_rank(const Placement& p, Index rank) {
@@ -122,8 +122,8 @@ TEST(LeastAssignment, IsThatOfAllPermutations) {
 }
 
 TEST(KeepRanks, ContentsGoToTheRanksThatHaveThem) {
-  const Placement from = place({0, 1, 2, 3, 4, 5}, 2, 6);
-  const Placement kept = keep_ranks(from, place({3, 4, 0, 1, 2, 5}, 2, 6));
+  const Placement from = place_by_map({0, 1, 2, 3, 4, 5}, 2, 6);
+  const Placement kept = keep_ranks(from, place_by_map({3, 4, 0, 1, 2, 5}, 2, 6));
   EXPECT_THAT(kept.physical_to_logical, ElementsAre(5, 1, 2, 3, 4, 0));
 }
 
@@ -139,10 +139,10 @@ TEST(KeepRanks, NoExchangeFetchesFewer) {
     if (trial % 4 == 2) options.rank_speed = {1, 1, 2, 1, 2, 2};
     const Index old_ranks = trial % 5 == 0 ? 4 : trial % 5 == 1 ? 8 : 6;
     const Placement from =
-        place(random_map(random, old_ranks, 4, 11, {}), old_ranks, 11,
-              {.num_nodes = old_ranks == 6 ? nodes : 2, .rank_speed = {}, .rank_alive = {}});
+        place_by_map(random_map(random, old_ranks, 4, 11, {}), old_ranks, 11,
+                     {.num_nodes = old_ranks == 6 ? nodes : 2, .rank_speed = {}, .rank_alive = {}});
     const Placement to =
-        place(random_map(random, 6, slots, 11, options.rank_alive), 6, 11, options);
+        place_by_map(random_map(random, 6, slots, 11, options.rank_alive), 6, 11, options);
     Fetched by_node;
     for (const bool keep_nodes : {true, false}) {
       const Placement kept = keep_ranks(from, to, keep_nodes);
@@ -164,8 +164,8 @@ TEST(KeepRanks, NoExchangeFetchesFewer) {
 TEST(KeepRanks, ContentsOfARankStayTogether) {
   std::mt19937 random(3);
   for (int trial = 0; trial < 50; ++trial) {
-    const Placement from = place(random_map(random, 8, 6, 30, {}), 8, 30, {.num_nodes = 4});
-    const Placement to = place(random_map(random, 8, 6, 30, {}), 8, 30, {.num_nodes = 4});
+    const Placement from = place_by_map(random_map(random, 8, 6, 30, {}), 8, 30, {.num_nodes = 4});
+    const Placement to = place_by_map(random_map(random, 8, 6, 30, {}), 8, 30, {.num_nodes = 4});
     const Placement kept = keep_ranks(from, to);
     std::vector<std::vector<Index>> want, found;
     for (Index g = 0; g < 8; ++g) {
@@ -186,7 +186,8 @@ TEST(KeepRanks, AnExchangeOfAllRanksIsUndone) {
   std::mt19937 random(4);
   std::vector<Index> source(64);
   std::iota(source.begin(), source.end(), 0);
-  const Placement from = place(random_map(random, 64, 5, 256, {}), 64, 256, {.num_nodes = 8});
+  const Placement from =
+      place_by_map(random_map(random, 64, 5, 256, {}), 64, 256, {.num_nodes = 8});
   std::shuffle(source.begin(), source.end(), random);
   EXPECT_EQ(keep_ranks(from, exchanged(from, source), false), from);
   // Nodes in another order, and in each node the ranks in another order.
@@ -195,8 +196,8 @@ TEST(KeepRanks, AnExchangeOfAllRanksIsUndone) {
 }
 
 TEST(KeepRanks, RefusesPlacementsThatDoNotMatch) {
-  const Placement from = place({0, 1, 2, 0}, 2, 3);
-  lplb::testing::expect_refused([&] { keep_ranks(from, place({0, 1, 2, 3}, 2, 4)); }, "to");
+  const Placement from = place_by_map({0, 1, 2, 0}, 2, 3);
+  lplb::testing::expect_refused([&] { keep_ranks(from, place_by_map({0, 1, 2, 3}, 2, 4)); }, "to");
   lplb::testing::expect_refused([&] { keep_ranks({}, from); }, "from");
 }
 

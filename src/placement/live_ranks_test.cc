@@ -11,7 +11,7 @@
 namespace lplb {
 namespace {
 
-using testing::ElementsAreArray;
+using ::testing::ElementsAreArray;
 
 /// The largest load / speed of a live rank, if each expert is split evenly over its live replicas.
 double slowest(const Placement& p, const std::vector<double>& load) {

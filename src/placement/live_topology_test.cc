@@ -10,7 +10,7 @@
 namespace lplb {
 namespace {
 
-using testing::ElementsAre;
+using ::testing::ElementsAre;
 
 TEST(LiveTopology, EveryExpertIsOnALiveRankAndNeverTwiceOnOne) {
   std::mt19937 random(9);

@@ -7,12 +7,14 @@
 #include <tuple>
 
 #include "lplb/placement.h"
+#include "support/test_files.h"
 
 namespace lplb {
 namespace {
 
-using testing::ElementsAre;
-using testing::IsEmpty;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using testing::message_of;
 
 Placement place(std::vector<Index> map, Index ranks, Index logical, Index nodes = 1,
                 std::vector<char> alive = {}) {
@@ -182,16 +184,6 @@ TEST(PlanMoves, LeadToAnyNumberOfRanksAndSlots) {
   EXPECT_GT(planned, 260);
 }
 
-template <class F>
-std::string argument_error(F call) {
-  try {
-    call();
-  } catch (const ArgumentError& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
-
 TEST(PlanMoves, AnExpertOfWhichAllReplicasAreLostComesFromElsewhere) {
   const Placement from = place({0, 1, 2, 2, 2, 2}, 2, 3);
   const Placement to = place({2, 2, 2, 0, 1, 2}, 2, 3, 1, {0, 1});
@@ -202,8 +194,8 @@ TEST(PlanMoves, AnExpertOfWhichAllReplicasAreLostComesFromElsewhere) {
 TEST(PlanMoves, RefusesPlacementsThatDoNotMatch) {
   const Placement from = place({0, 1, 2, 0}, 2, 3);
   const auto refusal = [&](const Placement& to) {
-    const std::string message = argument_error([&] { plan_moves(from, to); });
-    EXPECT_EQ(argument_error([&] { keep_slots(from, to); }), message);
+    const std::string message = message_of<ArgumentError>([&] { plan_moves(from, to); });
+    EXPECT_EQ(message_of<ArgumentError>([&] { keep_slots(from, to); }), message);
     return message;
   };
   EXPECT_EQ(refusal(place({0, 1, 2, 3}, 2, 4)),

@@ -10,7 +10,7 @@
 namespace lplb {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 std::vector<double> random_load(std::size_t n, std::uint32_t seed) {
   std::mt19937 random(seed);
@@ -56,7 +56,7 @@ TEST(PlaceOnTopology, SlotsFollowTheContract) {
       for (Index g = 0; g < f.ranks; ++g) {
         const auto mine = slot.subspan(g * slots, own);
         EXPECT_THAT(std::vector<Index>(mine.begin(), mine.end()),
-                    testing::UnorderedElementsAreArray(order.layer(layer).subspan(g * own, own)));
+                    ::testing::UnorderedElementsAreArray(order.layer(layer).subspan(g * own, own)));
         EXPECT_TRUE(std::is_sorted(mine.begin(), mine.end(),
                                    [&](Index a, Index b) { return load_of(a) > load_of(b); }));
         const Index group = g / f.topology.group_size * f.topology.group_size;

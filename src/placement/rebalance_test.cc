@@ -13,7 +13,7 @@
 namespace lplb {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 struct Case {
   Index layers, logical, replicas, groups, nodes, ranks;
@@ -103,7 +103,7 @@ TEST(RebalanceExperts, SameSlotsAsTheNaivePolicy) {
       const ExpertMaps maps = rebalance(load, c);
       for (Index layer = 0; layer < c.layers; ++layer) {
         const auto row = std::span(load).subspan(std::size_t{1} * layer * c.logical, c.logical);
-        ASSERT_THAT(maps.layer(layer), testing::ElementsAreArray(naive_layer(row, c)))
+        ASSERT_THAT(maps.layer(layer), ::testing::ElementsAreArray(naive_layer(row, c)))
             << c.logical << " -> " << c.replicas << ", loads below " << distinct;
       }
     }
@@ -127,7 +127,7 @@ TEST(RebalanceExperts, MapsAgreeAndHeavierExpertsHaveNoFewerReplicas) {
         ASSERT_TRUE(std::all_of(row + replicas.size(), row + maps.max_replicas,
                                 [](Index p) { return p == -1; }));
         std::sort(replicas.begin(), replicas.end());
-        ASSERT_THAT(placement.replicas(e), testing::ElementsAreArray(replicas));
+        ASSERT_THAT(placement.replicas(e), ::testing::ElementsAreArray(replicas));
       }
       if (c.groups % c.nodes == 0 && c.nodes > 1)
         continue;  // counts can be compared only within a node

@@ -11,16 +11,16 @@
 namespace lplb {
 namespace {
 
-struct Case {
+struct SpreadCase {
   Index layers, logical, replicas, groups, nodes, ranks;
 };
 
-ExpertMaps rebalance(const std::vector<double>& load, const Case& c, bool spread) {
+ExpertMaps rebalance(const std::vector<double>& load, const SpreadCase& c, bool spread) {
   return rebalance_experts(load, c.layers, c.logical, c.replicas, c.groups, c.nodes, c.ranks,
                            {.spread = spread});
 }
 
-std::vector<double> random_load(const Case& c, std::uint32_t seed, std::uint32_t distinct) {
+std::vector<double> random_load(const SpreadCase& c, std::uint32_t seed, std::uint32_t distinct) {
   std::mt19937 random(seed);
   std::vector<double> load(static_cast<std::size_t>(c.layers) * c.logical);
   for (double& x : load) x = static_cast<double>(random() % distinct);
@@ -42,12 +42,12 @@ Index repeats(const Placement& placement) {
 }
 
 TEST(Spread, GivesNoRankAnExpertTwice) {
-  const Case cases[] = {{2, 8, 16, 1, 1, 8},      {2, 256, 288, 16, 2, 8}, {2, 4, 16, 1, 1, 4},
-                        {2, 5, 8, 1, 1, 8},       {2, 5, 20, 1, 1, 4},     {2, 12, 36, 4, 2, 6},
-                        {1, 96, 1024, 4, 4, 512}, {2, 6, 30, 1, 1, 6},     {2, 3, 3, 1, 1, 1},
-                        {20, 7, 12, 1, 1, 2},     {20, 9, 24, 3, 3, 12}};
+  const SpreadCase cases[] = {
+      {2, 8, 16, 1, 1, 8}, {2, 256, 288, 16, 2, 8}, {2, 4, 16, 1, 1, 4},      {2, 5, 8, 1, 1, 8},
+      {2, 5, 20, 1, 1, 4}, {2, 12, 36, 4, 2, 6},    {1, 96, 1024, 4, 4, 512}, {2, 6, 30, 1, 1, 6},
+      {2, 3, 3, 1, 1, 1},  {20, 7, 12, 1, 1, 2},    {20, 9, 24, 3, 3, 12}};
   Index kept = 0;
-  for (const Case& c : cases) {
+  for (const SpreadCase& c : cases) {
     for (const std::uint32_t distinct : {1U, 2U, 7U, 30000U}) {
       const auto load = random_load(c, distinct, distinct);
       const ExpertMaps plain = rebalance(load, c, false);
@@ -57,7 +57,7 @@ TEST(Spread, GivesNoRankAnExpertTwice) {
             << c.logical << " -> " << c.replicas << " on " << c.ranks;
         if (repeats(make_placement(c.ranks, c.logical, plain.layer(layer))) > 0) continue;
         ++kept;
-        ASSERT_THAT(maps.layer(layer), testing::ElementsAreArray(plain.layer(layer)));
+        ASSERT_THAT(maps.layer(layer), ::testing::ElementsAreArray(plain.layer(layer)));
       }
     }
   }
@@ -76,7 +76,7 @@ TEST(Spread, LetsAnExactSplitUseEveryReplica) {
 }
 
 TEST(Spread, CostsLittleBalance) {
-  const Case c{40, 64, 96, 1, 1, 8};
+  const SpreadCase c{40, 64, 96, 1, 1, 8};
   std::mt19937 random(11);
   std::vector<double> load(std::size_t{1} * c.layers * c.logical);
   for (double& x : load) x = std::pow(2.0, random() % 10);

@@ -6,13 +6,16 @@
 
 #include <fstream>
 
+#include "support/test_files.h"
+
 namespace lplb {
 namespace {
 
-using testing::AllOf;
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::StartsWith;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::message_of;
+using ::testing::StartsWith;
 
 std::vector<Index> column(const Topology& topology, Index c) {
   std::vector<Index> ranks;
@@ -22,16 +25,6 @@ std::vector<Index> column(const Topology& topology, Index c) {
 
 void expect_permutations(const Topology& topology) {
   EXPECT_NO_THROW(custom_topology(topology.r2o, topology.group_size, topology.num_columns));
-}
-
-template <class F>
-std::string argument_error(F call) {
-  try {
-    call();
-  } catch (const ArgumentError& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 TEST(Topology, Cube) {
@@ -72,11 +65,11 @@ TEST(Topology, Torus) {
 }
 
 TEST(Topology, TorusRefusesLinesOfOneRank) {
-  EXPECT_EQ(argument_error([] { torus(1, 4); }), "rows: 1 is not between 2 and 512");
-  EXPECT_EQ(argument_error([] { torus(4, 1); }), "columns: 1 is not between 2 and 512");
-  EXPECT_EQ(argument_error([] { torus(64, 32); }),
+  EXPECT_EQ(message_of<ArgumentError>([] { torus(1, 4); }), "rows: 1 is not between 2 and 512");
+  EXPECT_EQ(message_of<ArgumentError>([] { torus(4, 1); }), "columns: 1 is not between 2 and 512");
+  EXPECT_EQ(message_of<ArgumentError>([] { torus(64, 32); }),
             "rows: 64 x 32 ranks are above the limit of 1024");
-  EXPECT_EQ(argument_error([] { torus(2, 2000000000); }),
+  EXPECT_EQ(message_of<ArgumentError>([] { torus(2, 2000000000); }),
             "columns: 2000000000 is not between 2 and 512");
 }
 
@@ -85,13 +78,14 @@ TEST(Topology, Ring) {
   EXPECT_THAT(column(ring(2), 0), ElementsAre(1, 0));
   EXPECT_EQ(ring(5).num_columns, 1);
   expect_permutations(ring(1024));
-  EXPECT_EQ(argument_error([] { ring(1); }), "num_ranks: 1 is not between 2 and 1024");
-  EXPECT_EQ(argument_error([] { ring(1025); }), "num_ranks: 1025 is not between 2 and 1024");
+  EXPECT_EQ(message_of<ArgumentError>([] { ring(1); }), "num_ranks: 1 is not between 2 and 1024");
+  EXPECT_EQ(message_of<ArgumentError>([] { ring(1025); }),
+            "num_ranks: 1025 is not between 2 and 1024");
 }
 
 TEST(Topology, CustomIsChecked) {
   const auto refusal = [](std::vector<Index> r2o, Index size, Index columns) {
-    return argument_error([&] { custom_topology(r2o, size, columns); });
+    return message_of<ArgumentError>([&] { custom_topology(r2o, size, columns); });
   };
   EXPECT_EQ(refusal({0}, 1, 1), "topology.group_size: 1 is not between 2 and 1024");
   EXPECT_EQ(refusal({1, 0}, 2, 0), "topology.num_columns: 0 is not between 1 and 4096");
@@ -121,28 +115,29 @@ TEST(ParseTopology, Names) {
 
 TEST(ParseTopology, RefusesOtherNames) {
   for (const char* name : {"", "Cube", "cube ", "cube:8", "torus", "ring", "r2o", "eplb"}) {
-    EXPECT_EQ(argument_error([&] { parse_topology(name); }),
+    EXPECT_EQ(message_of<ArgumentError>([&] { parse_topology(name); }),
               "topology: \"" + std::string(name) +
                   "\" is unknown, expected cube, hypercube, torus:MxN, ring:N or r2o:FILE");
   }
   for (const char* name : {"ring:", "ring:1", "ring:-4", "ring:+4", "ring: 4", "ring:4x",
                            "ring:1025", "ring:99999999999999999999", "ring:4.0"}) {
-    EXPECT_THAT(argument_error([&] { parse_topology(name); }),
+    EXPECT_THAT(message_of<ArgumentError>([&] { parse_topology(name); }),
                 AllOf(HasSubstr(name), HasSubstr("expected ring:N with N from 2 to 1024")));
   }
   for (const char* name :
        {"torus:", "torus:x", "torus:4", "torus:4x", "torus:x4", "torus:1x4", "torus:4x1",
         "torus:4X4", "torus:4x4x4", "torus:33x32", "torus:-2x-2", "torus:2147483647x2147483647"}) {
-    EXPECT_THAT(argument_error([&] { parse_topology(name); }),
+    EXPECT_THAT(message_of<ArgumentError>([&] { parse_topology(name); }),
                 AllOf(HasSubstr(name), HasSubstr("expected torus:MxN with M and N of at least 2")));
   }
-  EXPECT_THAT(argument_error([] { parse_topology("r2o:"); }), HasSubstr("expected r2o:FILE"));
+  EXPECT_THAT(message_of<ArgumentError>([] { parse_topology("r2o:"); }),
+              HasSubstr("expected r2o:FILE"));
 }
 
-class TopologyFile : public testing::Test {
+class TopologyFile : public ::testing::Test {
  protected:
-  std::string path_ = testing::TempDir() + "lplb_" +
-                      testing::UnitTest::GetInstance()->current_test_info()->name() + ".json";
+  std::string path_ = ::testing::TempDir() + "lplb_" +
+                      ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".json";
 
   Topology parse(const std::string& text) {
     std::ofstream(path_) << text;

@@ -40,7 +40,7 @@ void compare(const Json& expected, int num_threads) {
   EXPECT_EQ(rows(maps.logical_to_physical, maps.max_replicas), flat);
 }
 
-class EplbVectors : public testing::TestWithParam<const char*> {};
+class EplbVectors : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(EplbVectors, SameMaps) {
   const std::string path = std::string(LPLB_SOURCE_DIR "/tests/data/") + GetParam();
@@ -57,7 +57,7 @@ TEST_P(EplbVectors, SameMaps) {
 
 // The reference made eplb_reference.json; tests/oracle/eplb_vectors.py made eplb_vectors.json.
 INSTANTIATE_TEST_SUITE_P(Files, EplbVectors,
-                         testing::Values("eplb_reference.json", "eplb_vectors.json"),
+                         ::testing::Values("eplb_reference.json", "eplb_vectors.json"),
                          [](const auto& param) {
                            const std::string name = param.param;
                            return name.substr(0, name.find('.'));

@@ -27,7 +27,7 @@ using testing::expect_refused;
 using testing::GroupBatch;
 using testing::SplitMix64;
 
-PlannerOptions options(Index slots, const ReplicateOptions& how = {}) {
+PlannerOptions with_copies(Index slots, const ReplicateOptions& how = {}) {
   PlannerOptions made;
   made.max_tokens = 300;
   made.num_topk = 2;
@@ -114,7 +114,7 @@ TEST(PlannerCopies, EqualReplicateOnTheSummedCounts) {
     ReplicateOptions how{.target = random.below(3) == 0 ? 1.3 : 1.0,
                          .min_tokens = 1 + random.below(5)};
     if (p.num_ranks % 2 == 0) how.num_domains = 1 + random.below(2);
-    Ranks ranks(p, options(slots, how));
+    Ranks ranks(p, with_copies(slots, how));
     how.dynamic_slots = slots;
     for (int i = 0; i < 4; ++i) {
       const GroupBatch batch = draw_live_batch(p, {.num_topk = 2, .max_tokens = 300}, random);
@@ -150,7 +150,7 @@ TEST(PlannerCopies, ExchangeInAGroup) {
   const auto workload = testing::make_workload("mild:cube8x2", 1);
   const Placement& p = workload.placement;
   SplitMix64 random(5);
-  PlannerOptions how = options(1);
+  PlannerOptions how = with_copies(1);
   InProcessGroup group(kRanks);
   std::vector<GroupBatch> batches;
   for (int i = 0; i < 3; ++i) {
@@ -186,7 +186,7 @@ TEST(PlannerCopies, ExchangeInAGroup) {
 TEST(PlannerCopies, SeveralBatchesInFlight) {
   SplitMix64 random(6);
   const Placement p = make_placement(4, 8, std::vector<Index>{0, 1, 2, 3, 4, 5, 6, 7});
-  Ranks first(p, options(1)), second(p, options(1)), alone(p, options(1));
+  Ranks first(p, with_copies(1)), second(p, with_copies(1)), alone(p, with_copies(1));
   for (int i = 0; i < 5; ++i) {
     const GroupBatch a = draw_live_batch(p, {.num_topk = 2, .max_tokens = 300}, random);
     const GroupBatch b = draw_live_batch(p, {.num_topk = 2, .max_tokens = 300}, random);
@@ -230,7 +230,7 @@ class PlannerChanges : public ::testing::Test {
   const std::vector<Index>& experts() const { return planner_.last_copies().slot_expert; }
 
   std::shared_ptr<LateExchange> exchange_ = std::make_shared<LateExchange>(3, 0);
-  Planner planner_{placement(), 0, options(1), exchange_};
+  Planner planner_{placement(), 0, with_copies(1), exchange_};
   std::vector<std::int32_t> ids_;
 };
 
@@ -308,7 +308,7 @@ TEST(PlannerCopies, PlacementsThatChange) {
   SplitMix64 random(43);
   for (int repeat = 0; repeat < 20; ++repeat) {
     const Placement p = testing::random_placement(random, 6);
-    PlannerOptions how = options(2);
+    PlannerOptions how = with_copies(2);
     how.max_redundants = p.num_physical() - p.num_logical_experts + 2 * p.num_ranks;
     Ranks ranks(p, how);
     for (int i = 0; i < 3; ++i) {
@@ -340,7 +340,7 @@ TEST(PlannerCopies, GroupsOfLiveRanks) {
       const auto rank = static_cast<std::size_t>(live[static_cast<std::size_t>(member)]);
       auto given = std::make_shared<GivenCounts>(static_cast<Index>(live.size()), member);
       given->set(testing::live_rows(p, batch.counts), p.num_logical_experts);
-      Planner planner(p, static_cast<Index>(rank), options(1), given);
+      Planner planner(p, static_cast<Index>(rank), with_copies(1), given);
       ids[rank].resize(batch.topk[rank].size());
       planner.run(batch.topk[rank], ids[rank]);
     }
@@ -351,7 +351,7 @@ TEST(PlannerCopies, GroupsOfLiveRanks) {
 TEST(PlannerCopies, AllocateNothingOnceTheyHaveSeenSuchABatch) {
   const auto workload = testing::make_workload("mild:EP64+64", 4);
   auto given = std::make_shared<GivenCounts>(64, 0);
-  Planner planner(workload.placement, 0, options(2), given);
+  Planner planner(workload.placement, 0, with_copies(2), given);
   std::vector<std::int32_t> ids(600, 3);
   const auto set = [&](std::size_t i) {
     std::vector<Load> counts(64 * 256, 0);
@@ -379,10 +379,10 @@ TEST(PlannerCopies, RanksWithOtherOptionsFindOut) {
   const ReplicateOptions target{.target = 1.5};
   const ReplicateOptions large{.min_tokens = 8};
   const ReplicateOptions domains{.num_domains = 2};
-  for (const PlannerOptions& other :
-       {options(0), options(2), options(1, target), options(1, large), options(1, domains)}) {
+  for (const PlannerOptions& other : {with_copies(0), with_copies(2), with_copies(1, target),
+                                      with_copies(1, large), with_copies(1, domains)}) {
     InProcessGroup group(2);
-    Planner one(p, 0, options(1), group.member(0));
+    Planner one(p, 0, with_copies(1), group.member(0));
     Planner two(p, 1, other, group.member(1));
     std::vector<std::int32_t> ids;
     std::thread peer([&] {
@@ -399,21 +399,21 @@ TEST(PlannerCopies, SayWhatIsWrong) {
   const auto make = [&p](const PlannerOptions& how) {
     return [&p, how] { Planner(p, 0, how, std::make_shared<GivenCounts>(2, 0)); };
   };
-  expect_refused(make(options(-1)), "dynamic_slots: -1 is not between 0 and 8");
-  expect_refused(make(options(9)), "dynamic_slots: 9 is not between 0 and 8");
-  PlannerOptions how = options(1);
+  expect_refused(make(with_copies(-1)), "dynamic_slots: -1 is not between 0 and 8");
+  expect_refused(make(with_copies(9)), "dynamic_slots: 9 is not between 0 and 8");
+  PlannerOptions how = with_copies(1);
   how.staleness = 1;
   expect_refused(make(how), "staleness: 1 with 1 dynamic slots, expected 0");
-  how = options(1);
+  how = with_copies(1);
   how.cost = weights_only_model();
   expect_refused(make(how), "cost: is given with 1 dynamic slots");
-  how = options(1);
+  how = with_copies(1);
   how.solve.solver = Solver::kFlow;
   expect_refused(make(how), "solver: is flow with 1 dynamic slots, expected auto");
-  expect_refused(make(options(1, {.target = 0.5})), "target: 0.5");
-  expect_refused(make(options(1, {.min_tokens = 0})), "min_tokens: 0");
-  expect_refused(make(options(1, {.num_domains = 3})), "num_domains: 3");
-  Planner without(p, 0, options(0), std::make_shared<GivenCounts>(2, 0));
+  expect_refused(make(with_copies(1, {.target = 0.5})), "target: 0.5");
+  expect_refused(make(with_copies(1, {.min_tokens = 0})), "min_tokens: 0");
+  expect_refused(make(with_copies(1, {.num_domains = 3})), "num_domains: 3");
+  Planner without(p, 0, with_copies(0), std::make_shared<GivenCounts>(2, 0));
   expect_refused([&] { without.last_copies(); }, "dynamic_slots: is 0, expected at least 1");
   expect_refused([&] { without.slot_is_new(); }, "dynamic_slots: is 0, expected at least 1");
 }

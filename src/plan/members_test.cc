@@ -22,7 +22,7 @@ using testing::live_ranks;
 using testing::live_rows;
 using testing::SplitMix64;
 
-PlannerOptions options(Index staleness = 0) {
+PlannerOptions with_staleness(Index staleness = 0) {
   PlannerOptions made;
   made.max_tokens = 200;
   made.num_topk = 2;
@@ -49,8 +49,8 @@ TEST(Survivors, PlanAsTheWholeGroup) {
     for (const Index staleness : {0, 1}) {
       auto some = std::make_shared<GivenCounts>(static_cast<Index>(live.size()), member);
       auto all = std::make_shared<GivenCounts>(p.num_ranks, rank);
-      Planner survivor(p, rank, options(staleness), some);
-      Planner whole(p, rank, options(staleness), all);
+      Planner survivor(p, rank, with_staleness(staleness), some);
+      Planner whole(p, rank, with_staleness(staleness), all);
       GroupBatch before;
       for (int i = 0; i < 3; ++i) {
         const GroupBatch batch = draw_live_batch(p, {.num_topk = 2, .max_tokens = 200}, random);
@@ -90,7 +90,7 @@ TEST(Survivors, ExchangeInAGroupOfTheirOwn) {
     std::vector<std::thread> threads;
     for (std::size_t m = 0; m < live.size(); ++m) {
       threads.emplace_back([&, m] {
-        Planner planner(p, live[m], options(), group.member(static_cast<Index>(m)));
+        Planner planner(p, live[m], with_staleness(), group.member(static_cast<Index>(m)));
         const auto& topk = batch.topk[static_cast<std::size_t>(live[m])];
         got[m].resize(topk.size());
         EXPECT_EQ(planner.run(topk, got[m]), BatchStatus::kOptimal);
@@ -100,7 +100,7 @@ TEST(Survivors, ExchangeInAGroupOfTheirOwn) {
     for (std::size_t m = 0; m < live.size(); ++m) {
       auto all = std::make_shared<GivenCounts>(p.num_ranks, live[m]);
       all->set(batch.counts, p.num_logical_experts);
-      Planner whole(p, live[m], options(), all);
+      Planner whole(p, live[m], with_staleness(), all);
       const auto& topk = batch.topk[static_cast<std::size_t>(live[m])];
       std::vector<std::int64_t> want(topk.size());
       whole.run(topk, want);
@@ -112,8 +112,9 @@ TEST(Survivors, ExchangeInAGroupOfTheirOwn) {
 TEST(Survivors, MustBeTheLiveRanksOfThePlacement) {
   const Placement p = three_ranks({1, 0, 1});
   const auto with = [](const Placement& placement, Index rank, Index size, Index member) {
-    return
-        [=] { Planner(placement, rank, options(), std::make_shared<GivenCounts>(size, member)); };
+    return [=] {
+      Planner(placement, rank, with_staleness(), std::make_shared<GivenCounts>(size, member));
+    };
   };
   with(p, 2, 2, 1)();
   with(p, 1, 3, 1)();  // in a group of all ranks a dead rank may call
@@ -127,7 +128,7 @@ TEST(Survivors, MustBeTheLiveRanksOfThePlacement) {
 
 TEST(Survivors, StayTheSameInANewPlacement) {
   auto given = std::make_shared<GivenCounts>(2, 1);
-  Planner planner(three_ranks({1, 0, 1}), 2, options(), given);
+  Planner planner(three_ranks({1, 0, 1}), 2, with_staleness(), given);
   const auto refused = [&](std::vector<char> alive, const char* why) {
     expect_refused([&] { planner.update_placement(three_ranks(alive)); }, why);
   };
@@ -143,7 +144,7 @@ TEST(Survivors, StayTheSameInANewPlacement) {
   EXPECT_THAT(out, ElementsAre(8, 8, 2, 2));
   // A group of all ranks goes on, whoever has died.
   auto all = std::make_shared<GivenCounts>(3, 2);
-  Planner whole(three_ranks({1, 0, 1}), 2, options(), all);
+  Planner whole(three_ranks({1, 0, 1}), 2, with_staleness(), all);
   whole.update_placement(three_ranks({0, 0, 1}));
   EXPECT_EQ(whole.placement().alive(0), false);
 }

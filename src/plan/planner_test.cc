@@ -15,7 +15,9 @@
 #include "lplb/device_counter.h"
 #include "lplb/device_planner.h"
 #include "support/allocations.h"
+#include "support/expect_refused.h"
 #include "support/instances.h"
+#include "support/plan_batches.h"
 
 namespace lplb {
 namespace {
@@ -23,7 +25,8 @@ namespace {
 using lplb::testing::num_allocations;
 using ::testing::Each;
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
+using testing::expect_refused;
+using testing::two_ranks;
 
 constexpr Load kMax = std::numeric_limits<Load>::max();
 
@@ -32,12 +35,6 @@ PlannerOptions small_batches() {
   options.max_tokens = 1000;
   options.num_topk = 2;
   return options;
-}
-
-// Expert 0 on both ranks, 1 on rank 0, 2 on rank 1.
-Placement two_ranks() {
-  const std::vector<Index> map = {0, 1, 2, 0};
-  return make_placement(2, 3, map);
 }
 
 /// Delivers what a test tells it to.
@@ -287,15 +284,6 @@ TEST(Planner, UpdatesThePlacement) {
   for (const std::int32_t p : ids) EXPECT_GE(p, 1);
 }
 
-void expect_refused(const std::function<void()>& call, const char* part) {
-  try {
-    call();
-    ADD_FAILURE() << "accepted: expected " << part;
-  } catch (const Error& e) {
-    EXPECT_THAT(e.what(), HasSubstr(part));
-  }
-}
-
 TEST(Planner, RefusesAPlacementBeyondItsLimitsAndKeepsTheOld) {
   Planner planner(two_ranks(), 0, small_batches(), std::make_shared<FakeExchange>(2, 0));
   const auto refused = [&](Index ranks, Index logical, std::vector<Index> map, const char* part) {
@@ -361,7 +349,7 @@ TEST(Planner, RefusesCountsThatCannotBe) {
   // Packed: expert 0, then the single-replica experts of ranks 0 and 1; the same again for rank 1.
   const auto refused = [&](std::size_t at, Load value, const char* part) {
     exchange->deliver = [=](std::span<Load> all) { all[at] = value; };
-    expect_refused([&] { planner.run(topk, out); }, part);
+    expect_refused<ExchangeError>([&] { planner.run(topk, out); }, part);
     EXPECT_THAT(out, Each(7));
   };
   refused(4, -1, "the counts of all ranks: one is negative");
@@ -379,8 +367,8 @@ TEST(Planner, RefusesCountsThatCannotBe) {
   const std::vector<Index> map = {0, 1, 0, 1};
   Planner full(make_placement(2, 2, map), 0, small_batches(), exchange);
   exchange->deliver = [](std::span<Load> all) { all[7] = 3; };
-  expect_refused([&] { full.run(topk, out); },
-                 "the counts of all ranks: they are not of this placement");
+  expect_refused<ExchangeError>([&] { full.run(topk, out); },
+                                "the counts of all ranks: they are not of this placement");
 }
 
 TEST(DeviceObjects, SayWhatIsMissing) {

@@ -24,6 +24,7 @@ using testing::expect_refused;
 using testing::GroupBatch;
 using testing::map_stale;
 using testing::SplitMix64;
+using testing::two_ranks;
 
 PlannerOptions stale(std::int64_t max_tokens, Index num_topk) {
   PlannerOptions options;
@@ -31,12 +32,6 @@ PlannerOptions stale(std::int64_t max_tokens, Index num_topk) {
   options.num_topk = num_topk;
   options.staleness = 1;
   return options;
-}
-
-// Expert 0 on both ranks, 1 on rank 0, 2 on rank 1.
-Placement two_ranks() {
-  const std::vector<Index> map = {0, 1, 2, 0};
-  return make_placement(2, 3, map);
 }
 
 TEST(StalePlanner, SplitsABatchByTheOneBefore) {

@@ -10,7 +10,7 @@ namespace {
 
 using lplb::testing::message_of;
 
-SimulateOptions small() {
+SimulateOptions small_hot() {
   SimulateOptions options;
   options.trace = "synthetic:W1_hot_expert_set";
   options.synthetic.num_logical_experts = 64;
@@ -48,7 +48,7 @@ class SimulateCuda : public ::testing::Test {
 TEST_F(SimulateCuda, ReportIsThatOfTheCpu) {
   for (const Index every : {1, 7, 1000}) {
     for (const int threads : {1, 5}) {
-      SimulateOptions options = small();
+      SimulateOptions options = small_hot();
       options.rebalance_every = every;
       options.num_threads = threads;
       const SimulateReport report = simulate_both(options);
@@ -60,7 +60,7 @@ TEST_F(SimulateCuda, ReportIsThatOfTheCpu) {
 }
 
 TEST_F(SimulateCuda, BlocksAreFollowedUpWhereTheyEnd) {
-  SimulateOptions options = small();
+  SimulateOptions options = small_hot();
   options.synthetic.num_layers = 1;
   options.synthetic.num_steps = 4500;  // blocks of at most 4096 batches
   options.synthetic.num_tokens = 16;
@@ -69,7 +69,7 @@ TEST_F(SimulateCuda, BlocksAreFollowedUpWhereTheyEnd) {
 }
 
 TEST_F(SimulateCuda, SolverThatTheDeviceDoesNotTakeRunsOnTheCpu) {
-  SimulateOptions options = small();
+  SimulateOptions options = small_hot();
   options.synthetic.num_steps = 5;
   options.solver = Solver::kIpm;
   EXPECT_EQ(simulate_both(options).num_cuda_solves, 0);
@@ -77,14 +77,14 @@ TEST_F(SimulateCuda, SolverThatTheDeviceDoesNotTakeRunsOnTheCpu) {
 
 TEST(SimulateCudaMissing, IsSaidByTheReplay) {
   if (cuda_support().missing.empty()) GTEST_SKIP() << "there is a device";
-  SimulateOptions options = small();
+  SimulateOptions options = small_hot();
   options.backend = Backend::kCuda;
   EXPECT_EQ(message_of<CudaError>([&] { simulate(options); }),
             "backend cuda: " + cuda_support().missing);
 }
 
 TEST(SimulateCpu, CountsItsSolves) {
-  const SimulateReport report = simulate(small());
+  const SimulateReport report = simulate(small_hot());
   EXPECT_EQ(report.num_solves, 50 * 3 * 3);  // batches, layers, placements
   EXPECT_EQ(report.num_cuda_solves, 0);
 }

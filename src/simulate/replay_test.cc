@@ -11,7 +11,7 @@
 namespace lplb {
 namespace {
 
-SimulateOptions small() {
+SimulateOptions small_replay() {
   SimulateOptions options;
   options.trace = "synthetic:W6_rotating_hotspot";
   options.synthetic.num_logical_experts = 32;
@@ -119,13 +119,13 @@ std::vector<double> sorted_pairs(const std::vector<std::vector<double>>& layers)
   return all;
 }
 
-double mean_of(const std::vector<double>& values) {
+double plain_mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 TEST(ReplayTest, FiguresAreThoseOfAPlainRecomputation) {
   for (const Index interval : {1, 4}) {
-    SimulateOptions options = small();
+    SimulateOptions options = small_replay();
     options.policies = {"eplb+lplb", "eplb"};
     options.window = 3;
     options.rebalance_every = interval;
@@ -135,7 +135,7 @@ TEST(ReplayTest, FiguresAreThoseOfAPlainRecomputation) {
     for (const PolicyReport& got : report.policies) {
       const auto& layers = got.name == "eplb" ? plain.even : plain.exact;
       for (std::size_t layer = 0; layer < 3; ++layer) {
-        EXPECT_NEAR(got.layer_mean[layer], mean_of(layers[layer]), 1e-12);
+        EXPECT_NEAR(got.layer_mean[layer], plain_mean(layers[layer]), 1e-12);
         EXPECT_NEAR(got.layer_max[layer],
                     *std::max_element(layers[layer].begin(), layers[layer].end()), 1e-12);
       }
@@ -143,7 +143,7 @@ TEST(ReplayTest, FiguresAreThoseOfAPlainRecomputation) {
         EXPECT_NEAR(got.over_time[b], (layers[0][b] + layers[1][b] + layers[2][b]) / 3, 1e-12);
       }
       const std::vector<double> all = sorted_pairs(layers);
-      EXPECT_NEAR(got.imbalance.mean, mean_of(all), 1e-12);
+      EXPECT_NEAR(got.imbalance.mean, plain_mean(all), 1e-12);
       EXPECT_NEAR(got.imbalance.p50, (all[29] + all[30]) / 2, 1e-12);
       EXPECT_NEAR(got.imbalance.p95, all[56] + 0.05 * (all[57] - all[56]), 1e-12);
       EXPECT_NEAR(got.imbalance.max, all[59], 1e-12);
@@ -168,7 +168,7 @@ TEST(ReplayTest, FiguresAreThoseOfAPlainRecomputation) {
 }
 
 TEST(ReplayTest, BucketsHoldEquallyManyBatches) {
-  SimulateOptions options = small();
+  SimulateOptions options = small_replay();
   options.policies = {"eplb"};
   options.redundants = 0;
   options.rebalance_every = 50;
@@ -182,7 +182,7 @@ TEST(ReplayTest, BucketsHoldEquallyManyBatches) {
   for (std::size_t b = 0; b < 75; ++b) {
     const auto first = plain.even[0].begin() + static_cast<std::ptrdiff_t>(4 * b);
     EXPECT_NEAR(report.policies[0].over_time[b],
-                mean_of({first, std::min(first + 4, plain.even[0].end())}), 1e-12)
+                plain_mean({first, std::min(first + 4, plain.even[0].end())}), 1e-12)
         << b;
   }
 }

@@ -10,12 +10,13 @@
 
 namespace lplb::testing {
 
-/// Expects that `call` throws ArgumentError with `part` in its message.
-inline void expect_refused(const std::function<void()>& call, const char* part) {
+/// Expects that `call` throws an Exception with `part` in its message.
+template <class Exception = ArgumentError>
+void expect_refused(const std::function<void()>& call, const char* part) {
   try {
     call();
     ADD_FAILURE() << "accepted: expected " << part;
-  } catch (const ArgumentError& e) {
+  } catch (const Exception& e) {
     EXPECT_THAT(e.what(), ::testing::HasSubstr(part));
   }
 }

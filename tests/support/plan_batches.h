@@ -30,6 +30,12 @@ inline Placement random_placement(SplitMix64& random, Index max_ranks) {
   return make_placement(p.num_ranks, p.num_logical_experts, p.physical_to_logical, options);
 }
 
+/// Expert 0 on both ranks, 1 on rank 0, 2 on rank 1.
+inline Placement two_ranks() {
+  const std::vector<Index> map = {0, 1, 2, 0};
+  return make_placement(2, 3, map);
+}
+
 /// A batch of all ranks. A test may convert `topk` to int32. The counts are those of the valid
 /// entries.
 struct GroupBatch {

@@ -16,12 +16,11 @@ namespace {
 using testing::costing;
 using testing::Element;
 using ::testing::HasSubstr;
+using testing::kCommand;
 using ::testing::Not;
 using testing::Page;
 using testing::policy;
 using testing::report_of;
-
-constexpr const char* kCommand = "lplb simulate --trace x";
 
 std::string headline(const std::vector<PolicyReport>& policies) {
   const std::string html = report_html(report_of(policies), kCommand);

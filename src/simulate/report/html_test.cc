@@ -20,14 +20,13 @@ namespace {
 
 using testing::Element;
 using ::testing::HasSubstr;
+using testing::kCommand;
 using ::testing::Not;
 using testing::Page;
 using testing::policy;
 using testing::report_of;
 
 using Json = nlohmann::json;
-
-constexpr const char* kCommand = "lplb simulate --trace x";
 
 SimulateOptions small() {
   SimulateOptions options;

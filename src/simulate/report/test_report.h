@@ -6,6 +6,9 @@
 // Reports with given figures.
 namespace lplb::testing {
 
+/// A command that a page shows.
+inline constexpr const char* kCommand = "lplb simulate --trace x";
+
 /// A policy with given figures: its mean imbalance is `mean`, and the worst is twice that, in one
 /// of two layers.
 inline PolicyReport policy(const std::string& name, double mean) {
