@@ -60,15 +60,19 @@ endfunction()
 set(LPLB_FMT fmt::fmt-header-only CACHE STRING "fmt's target: fmt::fmt only in builds for tests")
 mark_as_advanced(LPLB_FMT)
 
-# lplb_add_test(NAME SOURCE... [LIBS lib...] [LABELS label...]): adds a GoogleTest program. src/ is on its
-# include path, so that a test can be in the folder of what it tests.
+# lplb_add_test(NAME SOURCE... [BUSY] [LIBS lib...] [LABELS label...]): adds a GoogleTest program. src/ is
+# on its include path, so that a test can be in the folder of what it tests. BUSY: its own code takes most
+# of its time, as emulated kernels do, so builds with sanitizers compile it at -O1 too.
 function(lplb_add_test name)
   if(NOT LPLB_BUILD_TESTS)
     return()
   endif()
-  cmake_parse_arguments(arg "" "" "LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "BUSY" "" "LIBS;LABELS" ${ARGN})
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   lplb_configure_target(${name})
+  if(arg_BUSY)
+    set(LPLB_QUICK_OPTION -O1)
+  endif()
   lplb_compile_quickly(${name})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE LPLB_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

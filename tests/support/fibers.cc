@@ -87,7 +87,7 @@ struct Fiber {
   std::unique_ptr<Stack> stack;  // null: the thread's own
   Context* own = nullptr;
   int index = 0;
-  void* fake_stack = nullptr;  // AddressSanitizer's
+  void* fake_stack = nullptr;  // AddressSanitizer's, for locals; used again, as the stack is
   const void* bottom = nullptr;
   std::size_t size = 0;
 };
@@ -119,16 +119,18 @@ void arrive_on_stack([[maybe_unused]] Fiber& fiber) {
 #endif
 }
 
-/// Continues `to`, and returns when somebody continues the fiber that runs now. If it ends, nobody
-/// does.
-void switch_to(Fiber& to, [[maybe_unused]] bool ends = false) {
+/// Continues `to`, and returns when somebody continues the fiber that runs now. If it has ended,
+/// nobody does.
+void switch_to(Fiber& to) {
   Fiber& from = *scheduler->running;
   if (&from == &to) return;
   from.own = context;
   scheduler->running = &to;
   context = to.own;
 #ifdef LPLB_ADDRESS_SANITIZER
-  __sanitizer_start_switch_fiber(ends ? nullptr : &from.fake_stack, to.bottom, to.size);
+  // NOTE: it frees the fake stack of a fiber that is said to end. The next one would map its pages
+  // again, which takes longer than most kernels.
+  __sanitizer_start_switch_fiber(&from.fake_stack, to.bottom, to.size);
 #endif
 #if defined(__x86_64__)
   lplb_switch_stack(&from.stack_pointer, to.stack_pointer);
@@ -139,14 +141,14 @@ void switch_to(Fiber& to, [[maybe_unused]] bool ends = false) {
 }
 
 /// Gives the turn to the next fiber that may run; if there is none, to the caller.
-void give_turn(bool ends = false) {
+void give_turn() {
   std::deque<Fiber*>& ready = scheduler->ready;
   Fiber* next = &scheduler->caller;
   if (!ready.empty()) {
     next = ready.front();
     ready.pop_front();
   }
-  switch_to(*next, ends);
+  switch_to(*next);
 }
 
 /// NOTE: it never returns, so AddressSanitizer must not mark its frame: stacks are used again.
@@ -154,14 +156,13 @@ __attribute__((no_sanitize("address"))) void run_fiber() {
   arrive_on_stack(*scheduler->running);
   (*scheduler->body)(scheduler->running->index);
   --scheduler->left;
-  give_turn(true);
+  give_turn();
 }
 
 void prepare(Fiber& fiber, int index) {
   if (!fiber.stack) fiber.stack = std::make_unique<Stack>();
   fiber.index = index;
   fiber.own = nullptr;
-  fiber.fake_stack = nullptr;
   fiber.bottom = fiber.stack->bottom();
   fiber.size = kStackBytes;
 #if defined(__x86_64__)

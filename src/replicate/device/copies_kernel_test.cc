@@ -6,6 +6,7 @@
 
 #include "support/emulated_block.h"
 #include "support/instances.h"
+#include "support/repetitions.h"
 
 // NOTE: these come after the emulation, because they are compiled with it.
 #include "lplb/replicate.h"
@@ -19,13 +20,8 @@ namespace {
 using testing::Instance;
 using testing::SplitMix64;
 
-#ifdef __SANITIZE_THREAD__  // threads of the system: a thousand times slower than fibers
-constexpr std::uint64_t kRandomInstances = 12;
-constexpr int kBatches = 1;
-#else
-constexpr std::uint64_t kRandomInstances = 250;
-constexpr int kBatches = 12;
-#endif
+constexpr std::uint64_t kRandomInstances = testing::repetitions(250, 12);
+constexpr int kBatches = testing::repetitions(12, 1);
 constexpr int kSharedBytes = 227 * 1024;
 
 /// One placement and its options, in the memory that a block would have.

@@ -5,6 +5,7 @@
 
 #include "support/emulated_block.h"
 #include "support/instances.h"
+#include "support/repetitions.h"
 
 // NOTE: these come after the emulation, because they are compiled with it.
 #include "solve/device/solve_kernel.cuh"
@@ -17,13 +18,8 @@ namespace {
 
 using lplb::testing::Instance;
 
-#ifdef __SANITIZE_THREAD__  // threads of the system: a thousand times slower than fibers
-constexpr std::uint64_t kRandomInstances = 15;
-constexpr int kBatches = 4;
-#else
-constexpr std::uint64_t kRandomInstances = 600;
-constexpr int kBatches = 64;
-#endif
+constexpr std::uint64_t kRandomInstances = lplb::testing::repetitions(600, 15);
+constexpr int kBatches = lplb::testing::repetitions(64, 4);
 
 /// One instance, in the memory that a block would have.
 class Emulator {

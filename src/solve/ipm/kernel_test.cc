@@ -10,6 +10,7 @@
 #include "solve/ipm/tables.h"
 #include "support/emulated_block.h"
 #include "support/instances.h"
+#include "support/repetitions.h"
 
 // NOTE: this comes after the emulation, because it is compiled with it.
 #include "solve/ipm/kernel.cuh"
@@ -126,11 +127,10 @@ void expect_as_on_the_cpu(const Placement& placement, const std::vector<std::vec
 // One shape for each size. ThreadSanitizer has a thread of the system for each thread of the block.
 #ifdef __SANITIZE_THREAD__
 constexpr const char* kShapes[] = {"cube8x2", "hypercube16x2"};
-constexpr std::uint64_t kNumRandom = 6;
 #else
 constexpr const char* kShapes[] = {"cube8x2", "hypercube16x2", "torus8x4x2", "EP64+64", "EP72+144"};
-constexpr std::uint64_t kNumRandom = 60;
 #endif
+constexpr std::uint64_t kNumRandom = lplb::testing::repetitions(60, 6);
 
 TEST(IpmKernel, SolvesEachSizeAsTheCpuDoes) {
   for (const char* name : kShapes) {
