@@ -184,14 +184,14 @@ def place_homes(
 
 def _placed(arguments: tuple[Any, ...], backend: str) -> Any:
     if backend != "auto":
-        return _lplb.place_homes(*arguments, backend)
+        return _lplb.place_homes(*(*arguments, backend))
     if not _lplb.cuda_info()["missing"]:
         try:
-            return _lplb.place_homes(*arguments, "cuda")
+            return _lplb.place_homes(*(*arguments, "cuda"))
         except ValueError as error:
             if not str(error).startswith("backend: "):
                 raise
-    return _lplb.place_homes(*arguments, "cpu")
+    return _lplb.place_homes(*(*arguments, "cpu"))
 
 
 class MoveRound(NamedTuple):
