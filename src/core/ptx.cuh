@@ -107,6 +107,10 @@ __device__ inline void arrive_at_named() {
 /// A variable in shared memory that one thread sets to 1, while others read it without a barrier.
 __device__ inline void raise_flag(int* flag) { atomicOr(flag, 1); }
 __device__ inline bool is_raised(int* flag) { return atomicOr(flag, 0) != 0; }
+/// Reads a variable in shared memory that other threads change by atomic operations meanwhile.
+__device__ inline int read_relaxed(const int* variable) {
+  return *static_cast<const volatile int*>(variable);
+}
 /// sync_team(), and returns whether `predicate` holds for any thread of the team.
 __device__ inline bool any_in_team(int num_threads, bool predicate) {
   int result;

@@ -394,6 +394,9 @@ inline void raise_flag(int* flag) { std::atomic_ref(*flag).store(1, std::memory_
 inline bool is_raised(int* flag) {
   return std::atomic_ref(*flag).load(std::memory_order_relaxed) != 0;
 }
+inline int read_relaxed(const int* variable) {
+  return std::atomic_ref(*const_cast<int*>(variable)).load(std::memory_order_relaxed);
+}
 inline bool any_in_team(int num_threads, bool predicate) {
   emulated::Block& block = *emulated::context->block;
   if (predicate) block.votes.store(1, std::memory_order_relaxed);

@@ -73,6 +73,8 @@ struct SearchMemory {
   int bytes;
 };
 
+inline constexpr int kNoBatch = 0x7FFFFFFF;
+
 /// What a warp thinks of its candidate.
 struct alignas(16) SearchVote {
   long long sum;  ///< the bound
@@ -82,6 +84,7 @@ struct alignas(16) SearchVote {
 
 struct alignas(16) SearchScalars {
   unsigned num_raw, num_listed;
+  int failed;  ///< the first batch at which a trial is known to be too high; kNoBatch: none
 };
 
 /// A change that may help: what HomesSearch::Candidate says, in the order of its comparison.

@@ -121,7 +121,7 @@ class CandidateList {
 
   __device__ __forceinline__ void begin() const {
     __syncthreads();
-    if (threadIdx.x == 0) *a_.scalars = {0, 0};
+    if (threadIdx.x == 0) *a_.scalars = {0, 0, kNoBatch};
     __syncthreads();
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "core/ptx.cuh"
 #include "placement/device/memory.cuh"
 
 namespace lplb::placement {
@@ -19,33 +20,30 @@ class BatchFlow {
         load_(arrays.load_of(side, batch)) {}
 
   /// Raises `level` to the least at which everything fits. Notes the cuts that show it, and how
-  /// many. Returns the level. With `lower` [batches] it gives up when what the batches up to this
-  /// one have reached above their `lower`, by their weights, is more than `slack`; for then this
-  /// one or one before it is too high, whatever follows.
+  /// many. Returns the level. With `lower` [num_batches], the levels that the batches of a trial
+  /// begin at, it gives up when the trial is known to fail at this batch or before: when what these
+  /// batches have reached above `lower`, by their weights, is more than `slack`.
   ///
   /// NOTE: a rank finds at most num_ranks cuts, each within the one before; so num_ranks^2 are the
   /// most.
-  __device__ __forceinline__ int solve(int level, const int* lower, long long slack) {
-    constexpr int kPathsBetweenLooks = 8;  // at what other warps have reached
+  __device__ __forceinline__ int solve(int level, const int* lower, long long slack,
+                                       int num_batches) {
     level_ = level;
     int num_found = 0;
-    int paths = 0;
     __syncwarp();
     read_loads();
 #pragma unroll 1
     for (int rank = over_.first(); rank >= 0; rank = over_.first()) {
-      bool looks = paths % kPathsBetweenLooks == 0;
+      if (lower != nullptr && has_failed()) break;
       const int end = find_path(rank);
       if (end >= 0) {
         push(rank, end);
-        ++paths;
-      } else {
-        raise_to_cut();
-        note_cut(num_found++);
-        read_loads();
-        looks = true;
+        continue;
       }
-      if (looks && lower != nullptr && is_too_high(lower, slack)) break;
+      raise_to_cut();
+      note_cut(num_found++);
+      if (lower != nullptr) note_failure(lower, slack, num_batches);
+      read_loads();
     }
     if (a_.lane == 0) a_.num_found[batch_] = num_found;
     return level_;
@@ -67,18 +65,39 @@ class BatchFlow {
     return rank < a_.num_ranks ? load_[rank] : level_;
   }
 
-  __device__ __forceinline__ bool is_too_high(const int* lower, long long slack) const {
-    long long sum = 0;
-    for (int b = a_.lane; b <= batch_; b += device::kWarpSize) {
-      // NOTE: an atomic read, because another warp may write it at any time.
-      const int level = b == batch_ ? level_ : atomicOr(&a_.reached[b], 0);
-      sum += a_.weight[b] * (level - lower[b]);
-    }
+  /// Whether the trial is known to fail at this batch or before. NOTE: one lane reads it for all,
+  /// because it may change between the reads of two lanes.
+  __device__ __forceinline__ bool has_failed() const {
+    return __shfl_sync(kAllLanes, device::read_relaxed(&a_.scalars->failed), 0) <= batch_;
+  }
+
+  /// Notes the first batch at which the levels that all have reached are too much together.
+  __device__ __forceinline__ void note_failure(const int* lower, long long slack,
+                                               int num_batches) const {
+    long long before = 0;
+#pragma unroll 1
+    for (int first = 0; first < num_batches; first += device::kWarpSize) {
+      const int b = first + a_.lane;
+      long long sum = 0;
+      if (b < num_batches) {
+        const int level = b == batch_ ? level_ : device::read_relaxed(&a_.reached[b]);
+        sum = a_.weight[b] * (level - lower[b]);
+      }
 #pragma unroll
-    for (int bits = 1; bits < device::kWarpSize; bits *= 2) {
-      sum += __shfl_xor_sync(kAllLanes, sum, bits);
+      for (int far = 1; far < device::kWarpSize; far *= 2) {
+        const long long other = __shfl_sync(kAllLanes, sum, max(a_.lane - far, 0));
+        sum += a_.lane >= far ? other : 0;
+      }
+      const unsigned above = __ballot_sync(kAllLanes, b < num_batches && before + sum > slack);
+      if (above != 0) {
+        if (a_.lane == 0) {
+          atomicMin(&a_.scalars->failed, first + __ffs(static_cast<int>(above)) - 1);
+        }
+        break;
+      }
+      before += __shfl_sync(kAllLanes, sum, device::kWarpSize - 1);
     }
-    return sum > slack;
+    __syncwarp();
   }
 
   /// WindowJudge::find_path(): `reached_` are the ranks that `rank` could give to, and itself.

@@ -118,7 +118,7 @@ class LayerSearch {
       }
       total = __reduce_add_sync(kAllLanes, total);
       const int mean = total / a_.num_ranks + (total % a_.num_ranks != 0 ? 1 : 0);
-      const int level = BatchFlow<kWords>(a_, 0, b).solve(mean, nullptr, 0);
+      const int level = BatchFlow<kWords>(a_, 0, b).solve(mean, nullptr, 0, 0);
       if (a_.lane == 0) a_.level_of(0, b) = level;
     });
     __syncthreads();
@@ -233,6 +233,7 @@ class LayerSearch {
     });
     __syncthreads();
     if (threadIdx.x == 0) {
+      a_.scalars->failed = kNoBatch;
       replace(edits, edits.expert);
     }
     __syncthreads();
@@ -241,7 +242,8 @@ class LayerSearch {
       for (int i = 0; i < 2; ++i) {
         if (alone[i]) carry(a_.want_of(b, old[i]), edits.slot[i], a_.any[old[i]], b);
       }
-      const int level = BatchFlow<kWords>(a_, 1 - side_, b).solve(lower[b], lower, limit - sum);
+      const int level =
+          BatchFlow<kWords>(a_, 1 - side_, b).solve(lower[b], lower, limit - sum, job_.num_batches);
       if (a_.lane == 0) a_.level_of(1 - side_, b) = level;
     });
     __syncthreads();
