@@ -39,6 +39,20 @@ struct CostCurve {
     return sum < kCostLimit ? static_cast<Cost>(sum) : kCostLimit;
   }
 
+  /// The steps that n tokens take: the least number whose end has room for them; 0 for n <= 0.
+  Load steps(Load n) const {
+    if (n <= 0) return 0;
+    if (n <= tokens.back()) return static_cast<Load>(step_of(n)) + 1;
+    return static_cast<Load>(tokens.size()) + (n - tokens.back() - 1) / then_every + 1;
+  }
+  /// The most tokens in so many steps. It must not pass 2^63 - 1.
+  Load end(Load steps) const {
+    if (steps <= 0) return 0;
+    const auto given = static_cast<Load>(tokens.size());
+    if (steps <= given) return tokens[static_cast<std::size_t>(steps) - 1];
+    return tokens.back() + (steps - given) * then_every;
+  }
+
   /// The most tokens, at most `limit`, that cost no more than `budget`.
   Load capacity(Cost budget, Load limit) const {
     if (budget < cost[0]) return 0;

@@ -42,6 +42,9 @@ bool solve_batch_on_device(const Tables& tables, const SolveOptions& options, So
                            std::span<SplitSummary> summary, std::vector<char>& refused,
                            Buffers& buffers);
 
+inline double cost_in_units(Cost cost) {
+  return static_cast<double>(cost) / static_cast<double>(kCostsPerUnit);
+}
 /// What solve_time() found, for Split; or nothing.
 void report_cost(const Tables& tables, const Buffers& buffers, SplitCost& cost);
 void clear_cost(SplitCost& cost);

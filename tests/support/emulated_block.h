@@ -269,6 +269,11 @@ T __shfl_xor_sync(unsigned mask, T value, int bits) {
   return __shfl_sync(mask, value, lane ^ bits);
 }
 template <class T>
+T __shfl_down_sync(unsigned mask, T value, int lanes) {
+  const auto lane = static_cast<int>(threadIdx.x % lplb::device::kWarpSize);
+  return __shfl_sync(mask, value, min(lane + lanes, lplb::device::kWarpSize - 1));
+}
+template <class T>
 T __reduce_add_sync(unsigned, T value) {
   return lplb::emulated::reduce(value, [](T a, T b) { return static_cast<T>(a + b); });
 }

@@ -5,6 +5,7 @@
 #include "exchange/peer/round.cuh"
 #include "map/rules.h"
 #include "plan/device/args.h"
+#include "solve/device/cost_intake.cuh"
 #include "solve/device/fast_time.cuh"
 #include "solve/device/solve_kernel.cuh"
 

@@ -18,8 +18,7 @@ class Solve {
     for (int g = thread(); g < s_.h.num_ranks; g += kThreads) {
       fixed[g] = 0;
       if constexpr (kCost) {
-        s_.time_state().fixed[g] = 0;
-        s_.time_state().active[g] = 0;
+        solvers::CostIntake::clear(s_.time_state(), g);
       }
     }
   }
@@ -68,25 +67,28 @@ class Solve {
     __syncthreads();
     if (s_.scalars().odd != 0) sum_wide<kStale>();
     if constexpr (kCost) {
-      hand_over_units();
+      hand_over();
       __syncthreads();
     }
   }
 
-  /// The first threads solve; with kCost, by what tokens cost. The others call
-  /// in_parallel(worker, num_workers). Ends in a barrier.
+  /// The first threads solve. The others call in_parallel(worker, num_workers). With kCost, all
+  /// then make the split cheaper. Ends in a barrier.
   template <bool kCut, bool kCost, class Work>
   __device__ void run(Work in_parallel) {
     if (thread() < s_.h.solver_threads) {
       if (!s_.is_refused()) {
-        solvers::BlockOutcome found = run_solver<kCut>();
-        if constexpr (kCost) improve(&found);
+        const solvers::BlockOutcome found = run_solver<kCut>();
         if (thread() == 0) s_.outcome() = found;
       }
     } else {
       in_parallel(thread() - s_.h.solver_threads, kThreads - s_.h.solver_threads);
     }
     __syncthreads();
+    if constexpr (kCost) {
+      if (!s_.is_refused()) improve();
+      __syncthreads();
+    }
     // Again, so that no register holds it during the solve.
     s_.h = s_.at<Header>(s_.a.layout.image);
   }
@@ -115,51 +117,34 @@ class Solve {
     __syncthreads();
   }
 
-  /// Adds up what the fixed experts cost, from the sum of a column.
+  /// Hands the sum of a column to what costs need.
   __device__ void take_cost(int target, int index, int tokens) {
-    const solvers::DeviceCostTables costs(s_.image() + s_.h.solver, s_.solver_header());
-    const solvers::BlockTimeState time = s_.time_state();
-    if (tokens > costs.one_step()) atomicOr(&s_.scalars().passes_step, 1);
-    if (target == kTargetWant) {
-      time.want[index] = tokens;
-    } else if (target == kTargetFixed && tokens > 0) {
-      atomicAdd(reinterpret_cast<unsigned long long*>(&time.fixed[index]),
-                static_cast<unsigned long long>(costs.of(costs.curve(index), tokens)));
-      atomicAdd(&time.active[index], 1);
-    }
-  }
-
-  /// Keeps the tokens of fixed experts. If no expert passes the first step of a uniform model,
-  /// gives the solver 1 for each active expert in place of its tokens.
-  __device__ void hand_over_units() {
     const solvers::BlockState solver = s_.state();
     const solvers::BlockTimeState time = s_.time_state();
-    const bool is_units = s_.scalars().passes_step == 0;
-    LPLB_ROLLED
-    for (int g = thread(); g < s_.h.num_ranks; g += kThreads) {
-      time.fixed_tokens[g] = solver.fixed[g];
-      if (is_units) solver.fixed[g] = time.active[g];
-    }
-    LPLB_ROLLED
-    for (int k = thread(); k < s_.solver_header().num_replicated && is_units; k += kThreads) {
-      solver.want[k] = time.want[k] > 0 ? 1 : 0;
+    const solvers::CostIntake intake(s_.image() + s_.h.solver, s_.solver_header(), solver, time);
+    if (intake.passes_step(tokens)) atomicOr(&s_.scalars().passes_step, 1);
+    if (target == kTargetWant) {
+      intake.add_replicated(index, tokens);
+    } else if (target == kTargetFixed) {
+      intake.add_fixed(index, tokens);
     }
   }
 
-  /// The solver's split becomes the one of the least cost. The threads that solved call it.
-  __device__ void improve(solvers::BlockOutcome* found) {
-    if (s_.h.solver_threads > device::kWarpSize) {
-      device::sync_team(s_.h.solver_threads);
-    } else {
-      __syncwarp();
-    }
-    if (thread() >= device::kWarpSize) return;
+  __device__ void hand_over() {
+    const solvers::BlockState solver = s_.state();
+    const solvers::BlockTimeState time = s_.time_state();
+    const solvers::CostIntake intake(s_.image() + s_.h.solver, s_.solver_header(), solver, time);
+    intake.hand_over(s_.scalars().passes_step == 0, thread(), kThreads);
+  }
+
+  /// The solver's split becomes the one of the least cost.
+  __device__ void improve() {
+    static_assert(kThreads == solvers::kTimeThreads);
     const solvers::BlockState solver = s_.state();
     const solvers::BlockTimeState time = s_.time_state();
     solvers::BlockFastTime fast(s_.image() + s_.h.solver, s_.solver_header(), solver, time,
                                 thread());
-    const solvers::TimeOutcome out = fast.run(s_.scalars().passes_step == 0, found);
-    if (thread() == 0) s_.time_outcome() = out;
+    fast.run(s_.scalars().passes_step == 0, &s_.outcome(), &s_.time_outcome());
   }
 
   template <solvers::Form kForm>

@@ -6,38 +6,60 @@
 // What a kernel that splits by costs keeps in shared memory: the batch's costs, and the curves.
 namespace lplb::solvers {
 
+/// A sum >= 0 that several threads add to. NOTE: the hardware adds 32 bits to shared memory at
+/// once; an atomicAdd() of 64 bits is a loop in which threads wait for each other.
+struct alignas(8) WideSum {
+  unsigned low, high;
+
+  __device__ void add(long long value) {
+    const auto value_low = static_cast<unsigned>(value);
+    const unsigned before = atomicAdd(&low, value_low);
+    const unsigned carry = before + value_low < before ? 1 : 0;
+    const unsigned more = static_cast<unsigned>(value >> 32) + carry;
+    if (more != 0) atomicAdd(&high, more);
+  }
+  __device__ long long value() const { return static_cast<long long>(high) << 32 | low; }
+};
+
 /// What a batch's costs need in shared memory besides BlockState. The caller fills the first block.
 struct BlockTimeState {
+  /// What a warp adds to the bound.
+  struct Least {
+    long long most, all, proven;
+  };
+
   int* want;          // in: [K]: BlockState::want, which units replace
   int* fixed_tokens;  // in: [num_ranks]: BlockState::fixed, which they replace too
   int* active;        // in: [num_ranks]: fixed experts with tokens
-  long long* fixed;   // in: [num_ranks]: what the fixed experts cost
+  WideSum* fixed;     // in: [num_ranks]: what the fixed experts cost
   long long* cost;    // [num_ranks]: the parts of a rank
   long long* part;    // [num_places]: what a place costs
-  long long* whole;   // [num_places]: the same if it takes all tokens of its expert
-  int* best;          // [num_places]
+  int2* window;       // [K]: the first number of steps that is tried, and how many are all
+  Least* least;       // [kTimeWarps]
 
   LPLB_HOST_DEVICE static int bytes(const DeviceTablesHeader& h) {
-    return 16 * (h.num_ranks + h.num_places) +
-           4 * (h.num_replicated + 2 * h.num_ranks + h.num_places);
+    return kTimeWarps * static_cast<int>(sizeof(Least)) +
+           8 * (2 * h.num_ranks + h.num_places + h.num_replicated) +
+           4 * (h.num_replicated + 2 * h.num_ranks);
   }
 
   /// `memory` must be aligned to 8 bytes.
   __device__ static BlockTimeState carve(unsigned char* memory, const DeviceTablesHeader& h) {
     BlockTimeState s;
-    s.fixed = reinterpret_cast<long long*>(memory);
-    s.cost = s.fixed + h.num_ranks;
+    s.least = reinterpret_cast<Least*>(memory);
+    s.fixed = reinterpret_cast<WideSum*>(s.least + kTimeWarps);
+    s.cost = reinterpret_cast<long long*>(s.fixed + h.num_ranks);
     s.part = s.cost + h.num_ranks;
-    s.whole = s.part + h.num_places;
-    s.want = reinterpret_cast<int*>(s.whole + h.num_places);
+    s.window = reinterpret_cast<int2*>(s.part + h.num_places);
+    s.want = reinterpret_cast<int*>(s.window + h.num_replicated);
     s.fixed_tokens = s.want + h.num_replicated;
     s.active = s.fixed_tokens + h.num_ranks;
-    s.best = s.active + h.num_ranks;
     return s;
   }
 };
 
-/// The curves in shared memory.
+/// The curves in shared memory. NOTE: everything is inlined, because the address of an object puts
+/// it into local memory, which takes thousands of cycles for a block.
 class DeviceCostTables {
  public:
   __device__ DeviceCostTables(const unsigned char* image, const DeviceTablesHeader& h)
@@ -53,34 +75,33 @@ class DeviceCostTables {
   __device__ const DeviceCurve& curve(int rank) const { return curves_[curve_of_[rank]]; }
   __device__ long long first_cost(const DeviceCurve& c) const { return step_cost_[c.begin]; }
 
-  struct Two {
-    long long first, second;
-  };
-
-  /// CostCurve::of() of two curves. NOTE: a call, because code takes long to fetch; and two at
-  /// once, because the reads of one hide those of the other.
-  __device__ __noinline__ Two of(const DeviceCurve& first, int n, const DeviceCurve& second,
-                                 int m) const {
-    const DeviceCurve a = first;
-    const DeviceCurve b = second;
-    // The first step that has room for the tokens, or the last one.
-    int i = a.begin;
-    int j = b.begin;
-    LPLB_ROLLED
-    for (int left_a = a.num_steps, left_b = b.num_steps; left_a > 1 || left_b > 1;) {
-      const int half_a = left_a / 2;
-      const int half_b = left_b / 2;
-      const int room_a = step_tokens_[max(i + half_a - 1, 0)];
-      const int room_b = step_tokens_[max(j + half_b - 1, 0)];
-      i += room_a < n ? half_a : 0;
-      j += room_b < m ? half_b : 0;
-      left_a -= half_a;
-      left_b -= half_b;
-    }
-    return {cost_at(a, i, n), cost_at(b, j, m)};
+  /// CostCurve::of()
+  __device__ __forceinline__ long long of(const DeviceCurve& c, int tokens) const {
+    const int step = step_of(c, tokens);
+    const int beyond = tokens - c.last_tokens;
+    const int more = BlockTables::divide_by_few(max(beyond - 1, 0), c.then_every, c.reciprocal) + 1;
+    const long long cost = step_cost_[step] + (beyond > 0 ? more * c.then_cost : 0);
+    return tokens > 0 ? cost : 0;
   }
-  __device__ long long of(const DeviceCurve& c, int tokens) const {
-    return of(c, tokens, c, 0).first;
+
+  /// CostCurve::steps() for tokens > 0.
+  __device__ __forceinline__ int steps(const DeviceCurve& c, int tokens) const {
+    const int beyond = tokens - c.last_tokens;
+    const int more = BlockTables::divide_by_few(max(beyond - 1, 0), c.then_every, c.reciprocal) + 1;
+    return step_of(c, tokens) - c.begin + 1 + (beyond > 0 ? more : 0);
+  }
+  /// CostCurve::end(), at most 2^31 - 1, of at most as many steps as a number of tokens takes.
+  __device__ __forceinline__ int end(const DeviceCurve& c, int steps) const {
+    const int given = step_tokens_[c.begin + min(max(steps - 1, 0), c.num_steps - 1)];
+    const unsigned more =
+        static_cast<unsigned>(max(steps - c.num_steps, 0)) * static_cast<unsigned>(c.then_every);
+    const unsigned end = min(static_cast<unsigned>(given) + more, 0x7FFFFFFFu);
+    return steps <= 0 ? 0 : static_cast<int>(end);
+  }
+  /// What tokens cost that take so many steps.
+  __device__ long long of_steps(const DeviceCurve& c, int steps) const {
+    const long long given = step_cost_[c.begin + min(max(steps - 1, 0), c.num_steps - 1)];
+    return steps <= 0 ? 0 : given + max(steps - c.num_steps, 0) * c.then_cost;
   }
 
   /// TimeState::price_of() of the CPU
@@ -89,12 +110,16 @@ class DeviceCostTables {
   }
 
  private:
-  /// What tokens cost, of which step `step` is the first that has room, or the last one.
-  __device__ long long cost_at(const DeviceCurve& c, int step, int tokens) const {
-    const int beyond = tokens - c.last_tokens;
-    const int more = BlockTables::divide_by_few(max(beyond - 1, 0), c.then_every, c.reciprocal) + 1;
-    const long long cost = step_cost_[step] + (beyond > 0 ? more * c.then_cost : 0);
-    return tokens > 0 ? cost : 0;
+  /// The first step that has room for the tokens, or the last one.
+  __device__ __forceinline__ int step_of(const DeviceCurve& c, int tokens) const {
+    int step = c.begin;
+    LPLB_ROLLED
+    for (int left = c.num_steps; left > 1;) {
+      const int half = left / 2;
+      step += step_tokens_[step + half - 1] < tokens ? half : 0;
+      left -= half;
+    }
+    return step;
   }
 
   const DeviceCosts& costs_;

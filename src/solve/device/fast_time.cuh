@@ -5,8 +5,10 @@
 #include "solve/device/wide.cuh"
 #include "solve/time/fast.h"
 
-// The twin of fast.cc, for one warp, with the same result. Costs have 64 bits. What a place costs
-// is kept beside what it takes, so that a table is read only where tokens change.
+// The twin of fast.cc, for a block of kTimeThreads, with the same result. Costs have 64 bits. What
+// a place costs is kept beside what it takes, so that a table is read only where tokens change.
+//
+// NOTE: all functions are inlined (DeviceCostTables says why), so each is called in one place.
 namespace lplb::solvers {
 
 struct TimeOutcome {
@@ -16,414 +18,408 @@ struct TimeOutcome {
 
 class BlockFastTime {
  public:
-  __device__ BlockFastTime(const unsigned char* image, const DeviceTablesHeader& h,
-                           const BlockState& state, const BlockTimeState& time, int lane)
-      : c_(image, h), t_(image, h), s_(state), m_(time), lane_(lane) {}
+  __device__ __forceinline__ BlockFastTime(const unsigned char* image, const DeviceTablesHeader& h,
+                                           const BlockState& state, const BlockTimeState& time,
+                                           int thread)
+      : c_(image, h),
+        t_(image, h),
+        s_(state),
+        m_(time),
+        thread_(thread),
+        lane_(thread % kWarpSize),
+        warp_(thread / kWarpSize) {}
 
-  /// Replaces the solver's split, with `found` as its outcome, by that of the least cost. All lanes
-  /// of one warp call it. `is_units`: the solver had 1 for each active expert in place of its
+  /// Replaces the solver's split, with `found` as its outcome, by that of the least cost. All
+  /// threads of the block call it, after a barrier; `found` and `out` are in shared memory, and
+  /// ready after the next one. `is_units`: the solver had 1 for each active expert in place of its
   /// tokens, because none passes the first step. `found` is of tokens afterwards, and is_optimal of
   /// the cost.
-  __device__ TimeOutcome run(bool is_units, BlockOutcome* found) {
-    const TimeOutcome out = is_units ? take_units(found) : divide(found);
-    found->max_load = add_tokens();
-    found->is_optimal = out.max_cost <= out.bound ? 1 : 0;
-    return out;
+  __device__ __forceinline__ void run(bool is_units, BlockOutcome* found, TimeOutcome* out) {
+    if (is_units) {
+      take_units(found, out);
+    } else {
+      divide(found, out);
+    }
   }
 
  private:
-  static constexpr long long kNever = 0x7FFFFFFFFFFFFFFF;
-  static constexpr int kLanes = 8;  // that search for one division together
-
   template <class Body>
-  __device__ void for_all(int count, Body body) const {
+  __device__ __forceinline__ static void for_all(int begin, int count, int step, Body body) {
     LPLB_ROLLED
-    for (int i = lane_; i < count; i += kWarpSize) body(i);
+    for (int i = begin; i < count; i += step) body(i);
+  }
+  template <class Body>
+  __device__ __forceinline__ void for_each(int count, Body body) const {
+    for_all(thread_, count, kTimeThreads, body);
+  }
+
+  /// Sums over the places of a rank.
+  template <class Number>
+  __device__ __forceinline__ Number sum_of_rank(int rank, Number sum, const Number* places) const {
+    LPLB_ROLLED
+    for (int i = t_.incident_begin[rank]; i < t_.incident_begin[rank + 1]; ++i) {
+      sum += places[t_.incident[i]];
+    }
+    return sum;
   }
 
   // --- One token for each expert.
 
-  __device__ TimeOutcome take_units(BlockOutcome* found) {
+  __device__ __forceinline__ void take_units(BlockOutcome* found, TimeOutcome* out) const {
+    for_each(num_places(),
+             [&](int i) { s_.take[t_.incident[i]] *= m_.want[t_.incident_owner[i]]; });
+    __syncthreads();
+    for_each(t_.num_ranks,
+             [&](int g) { s_.rank_load[g] = sum_of_rank(g, m_.fixed_tokens[g], s_.take); });
+    __syncthreads();
+    if (warp_ != 0) return;
     int total = 0;
-    for_all(t_.num_replicated, [&](int k) {
-      total += m_.want[k];
-      LPLB_ROLLED
-      for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) s_.take[i] *= m_.want[k];
-    });
-    const int rank = t_.live_rank[0];
-    const long long step = c_.first_cost(c_.curve(rank));
-    const TimeOutcome out{c_.price_of(rank, found->max_load * step),
-                          c_.price_of(rank, found->bound * step)};
+    int most = 0;
     int most_fixed = 0;
-    for_all(t_.num_ranks, [&](int g) {
-      total += m_.fixed_tokens[g];
+    for_all(lane_, t_.num_ranks, kWarpSize, [&](int g) {
+      total += s_.rank_load[g];
+      most = max(most, s_.rank_load[g]);
       most_fixed = max(most_fixed, m_.fixed_tokens[g]);
     });
     total = __reduce_add_sync(~0u, total);
+    most = __reduce_max_sync(~0u, most);
+    most_fixed = __reduce_max_sync(~0u, most_fixed);
+    if (lane_ != 0) return;
+    const int rank = t_.live_rank[0];
+    const long long step = c_.first_cost(c_.curve(rank));
+    *out = {c_.price_of(rank, found->max_load * step), c_.price_of(rank, found->bound * step)};
     const int equal = static_cast<int>((static_cast<unsigned>(total) + t_.num_live - 1) /
                                        static_cast<unsigned>(t_.num_live));
-    found->bound = max(equal, __reduce_max_sync(~0u, most_fixed));
-    found->steps = 0;
-    __syncwarp();
-    return out;
+    *found = {max(equal, most_fixed), most, 0, out->max_cost <= out->bound ? 1 : 0};
   }
 
-  // --- The cheaper of two splits, then moves.
+  // --- The split by tokens, made cheaper by sweeps.
 
-  struct Price {
-    long long most, sum;
-    __device__ bool is_below(const Price& other) const {
-      return most != other.most ? most < other.most : sum < other.sum;
-    }
-  };
-
-  __device__ TimeOutcome divide(BlockOutcome* found) {
-    const long long bound = find_bound();
+  __device__ __forceinline__ void divide(BlockOutcome* found, TimeOutcome* out) const {
+    for_each(num_places(),
+             [&](int i) { m_.part[i] = c_.of(c_.curve(t_.place_rank[i]), s_.take[i]); });
+    for_each(t_.num_replicated, [&](int k) { open_window(k); });
+    add_least();
+    __syncthreads();
+    for_each(t_.num_ranks,
+             [&](int g) { m_.cost[g] = sum_of_rank(g, m_.fixed[g].value(), m_.part); });
+    if (warp_ == kTimeWarps - 1) out->bound = find_bound();
+    __syncthreads();
+    const long long bound = out->bound;
     const long long near = bound + bound / kNearPart;
-    const Price best = choose_split(near);
-    // Move until the worst rank is near the bound, or no move helps.
-    int moves = 0;
+    const bool is_few = t_.num_replicated <= kTimeFew;
+    int sweeps = 0;
+    bool goes_on = any_above(near);
+    Pair pair;
+    if (is_few && goes_on) pair = pair_of(warp_);
     LPLB_ROLLED
-    for (; moves < kFastMoves; ++moves) {
-      long long limit = 0;
-      const int rank = worst(&limit);
-      if (limit <= near || !move(rank, limit)) break;
+    while (goes_on) {
+      sweep(pair, is_few && sweeps == 0 ? 0 : near);
+      ++sweeps;
+      goes_on = sweeps < kTimeSweeps && any_above(near);
     }
-    found->steps = moves;
-    if (moves == 0) return {best.most, bound};
-    // With several worst ranks, moves may have made the split dearer, but the largest no smaller.
-    const Price now = price();
-    if (now.is_below(best)) return {now.most, bound};
-    take_best();
-    return {best.most, bound};
+    if (warp_ != 0) return;
+    int most = 0;
+    long long price = 0;
+    for_all(lane_, t_.num_ranks, kWarpSize, [&](int g) {
+      most = max(most, s_.rank_load[g]);
+      const long long mine = c_.price_of(g, m_.cost[g]);
+      price = mine > price ? mine : price;
+    });
+    most = __reduce_max_sync(~0u, most);
+    price = warp_max(price);
+    if (lane_ != 0) return;
+    out->max_cost = price;
+    *found = {found->bound, most, sweeps, price <= bound ? 1 : 0};
   }
 
-  /// Leaves the cheaper of two splits in take, part and cost, and in best: the solver's and, if
-  /// that is not `near` the bound, a greedy one of whole experts.
-  __device__ Price choose_split(long long near) {
-    add_parts();
-    keep();
-    const Price of_solver = price();
-    if (of_solver.most <= near || least_with_whole_experts() > of_solver.most) return of_solver;
-    put_greedily();
-    const Price of_greedy = price();
-    if (of_greedy.is_below(of_solver)) {
-      keep();
-      return of_greedy;
-    }
-    take_best();
-    add_parts();
-    return of_solver;
-  }
+  __device__ __forceinline__ int num_places() const { return t_.place_begin[t_.num_replicated]; }
 
-  /// What a rank costs at least if every expert is whole: somewhere the most expensive one is.
-  __device__ long long least_with_whole_experts() const {
+  /// What each warp contributes to the bound: the largest price of a rank's fixed experts, and what
+  /// all experts, and those that prove the bound of the tokens, cost at least. The last threads
+  /// begin, because the first ones have places.
+  __device__ __forceinline__ void add_least() const {
     long long most = 0;
-    for_all(t_.num_replicated, [&](int k) {
-      long long least = kNever;
-      LPLB_ROLLED
-      for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {
-        const int g = t_.place_rank[i];
-        const long long price = c_.price_of(g, m_.fixed[g] + m_.whole[i]);
-        least = price < least ? price : least;
-      }
-      most = least > most ? least : most;
-    });
-    return warp_max(most);
-  }
-
-  __device__ int num_places() const { return t_.place_begin[t_.num_replicated]; }
-
-  __device__ void keep() {
-    for_all(num_places(), [&](int i) { m_.best[i] = s_.take[i]; });
-    __syncwarp();
-  }
-
-  __device__ void take_best() {
-    for_all(num_places(), [&](int i) { s_.take[i] = m_.best[i]; });
-    __syncwarp();
-  }
-
-  /// What the places and the ranks cost, from what the places take.
-  __device__ void add_parts() {
-    for_all(num_places(), [&](int q) {
-      const int i = t_.incident[q];
-      const DeviceCurve& curve = c_.curve(t_.place_rank[i]);
-      const auto cost = c_.of(curve, s_.take[i], curve, s_.want[t_.incident_owner[q]]);
-      m_.part[i] = cost.first;
-      m_.whole[i] = cost.second;
-    });
-    __syncwarp();
-    add_costs();
-  }
-
-  /// What the ranks cost, from what the places cost.
-  __device__ void add_costs() {
-    for_all(t_.num_ranks, [&](int g) {
-      long long sum = m_.fixed[g];
-      LPLB_ROLLED
-      for (int i = t_.incident_begin[g]; i < t_.incident_begin[g + 1]; ++i) {
-        sum += m_.part[t_.incident[i]];
-      }
-      m_.cost[g] = sum;
-    });
-    __syncwarp();
-  }
-
-  __device__ Price price() const {
-    Price p{0, 0};
-    for_all(t_.num_ranks, [&](int g) {
-      const long long price = c_.price_of(g, m_.cost[g]);
-      p.most = price > p.most ? price : p.most;
-      p.sum += price;
-    });
-    return {warp_max(p.most), warp_sum(p.sum)};
-  }
-
-  /// The largest of what a rank's fixed experts cost, and of what the experts of all ranks, and of
-  /// those that prove the bound of the tokens, cost at least, shared equally.
-  __device__ long long find_bound() {
-    long long most = 0;
-    long long fixed = 0;   // of all ranks
-    long long proven = 0;  // of the ranks of the proof
-    int ranks = 0;
-    for_all(t_.num_live, [&](int i) {
+    long long all = 0;
+    long long proven = 0;
+    const int last_first = kTimeThreads - 1 - thread_;
+    for_all(last_first, t_.num_live, kTimeThreads, [&](int i) {
       const int g = t_.live_rank[i];
-      const long long price = c_.price_of(g, m_.fixed[g]);
+      const long long fixed = m_.fixed[g].value();
+      const long long price = c_.price_of(g, fixed);
       most = price > most ? price : most;
-      fixed += m_.fixed[g];
-      if (!has_bit(s_.proof, g)) return;
-      proven += m_.fixed[g];
-      ++ranks;
+      all += fixed;
+      proven += has_bit(s_.proof, g) ? fixed : 0;
     });
-    most = warp_max(most);
-    if (!c_.has_least()) return most;
-    for_all(t_.num_replicated, [&](int k) {
+    for_all(last_first, c_.has_least() ? t_.num_replicated : 0, kTimeThreads, [&](int k) {
       bool is_confined = true;
       LPLB_ROLLED
       for (int i = t_.place_begin[k]; i < t_.place_begin[k + 1]; ++i) {
         is_confined = is_confined && has_bit(s_.proof, t_.place_rank[i]);
       }
       const long long least = c_.of(c_.least(), s_.want[k]);
-      fixed += least;
-      if (is_confined) proven += least;
+      all += least;
+      proven += is_confined ? least : 0;
     });
-    const long long of_all = equal_price(fixed, t_.num_live);
-    const long long of_proof = equal_price(proven, __reduce_add_sync(~0u, ranks));
-    most = of_all > most ? of_all : most;
-    return of_proof > most ? of_proof : most;
+    most = warp_max(most);
+    all = warp_sum(all);
+    proven = warp_sum(proven);
+    if (lane_ == 0) m_.least[warp_] = {most, all, proven};
   }
 
-  /// The price of a rank if `ranks` ranks share the costs of all lanes equally.
-  __device__ long long equal_price(long long costs, int ranks) const {
-    const long long sum = warp_sum(costs);
-    return ranks == 0 ? 0 : c_.price_of(t_.live_rank[0], divide(sum + ranks - 1, ranks));
+  /// The largest of what a rank's fixed experts cost, and of what the experts of all ranks, and of
+  /// those that prove the bound of the tokens, cost at least, shared equally. One warp calls it.
+  __device__ __forceinline__ long long find_bound() const {
+    const BlockTimeState::Least mine =
+        lane_ < kTimeWarps ? m_.least[lane_] : BlockTimeState::Least{0, 0, 0};
+    const long long most = warp_max(mine.most);
+    if (!c_.has_least()) return most;
+    int ranks = 0;
+    for_all(lane_, BlockState::words(t_.num_ranks), kWarpSize,
+            [&](int word) { ranks += __popc(s_.proof[word]); });
+    const long long of_all = equal_price(warp_sum(mine.all), t_.num_live);
+    const long long of_proof = equal_price(warp_sum(mine.proven), __reduce_add_sync(~0u, ranks));
+    const long long larger = of_all > of_proof ? of_all : of_proof;
+    return larger > most ? larger : most;
+  }
+
+  /// The price of a rank if `ranks` ranks share `costs` equally.
+  __device__ __forceinline__ long long equal_price(long long costs, int ranks) const {
+    return ranks == 0 ? 0 : c_.price_of(t_.live_rank[0], quotient(costs + ranks - 1, ranks));
   }
 
   /// n / count for 0 <= n, in digits of 16 bits. A division of 64 bits takes ten times as long.
-  __device__ long long divide(long long n, int count) const {
-    long long quotient = 0;
+  __device__ __forceinline__ long long quotient(long long n, int count) const {
+    long long result = 0;
     int rest = 0;
     LPLB_ROLLED
-    for (int bits = 48; bits >= 0; bits -= 16) {
+    for (int bits = n >> 32 == 0 ? 16 : 48; bits >= 0; bits -= 16) {
       const int digits = rest << 16 | static_cast<int>(n >> bits & 0xFFFF);
       const int digit = t_.divide(digits, count);
       rest = digits - digit * count;
-      quotient = quotient << 16 | digit;
+      result = result << 16 | digit;
     }
-    return quotient;
+    return result;
   }
 
-  /// put_greedily() of the CPU: the experts of a colour at once.
-  __device__ void put_greedily() {
-    for_all(t_.num_ranks, [&](int g) { m_.cost[g] = m_.fixed[g]; });
-    for_all(num_places(), [&](int i) {
-      s_.take[i] = 0;
-      m_.part[i] = 0;
-    });
-    __syncwarp();
-    LPLB_ROLLED
-    for (int c = 0; c < t_.num_colours; ++c) {
-      const int begin = t_.colour_begin[c];
-      for_all(t_.colour_begin[c + 1] - begin, [&](int k) { put_on_cheapest(begin + k); });
-      __syncwarp();
-    }
-  }
-
-  /// Expert k, which is nowhere yet, goes to where it is the cheapest. Four places at a time, so
-  /// that their reads do not wait for each other. NOTE: if the model is uniform, the constant of a
-  /// rank does not change which one is the cheapest.
-  __device__ void put_on_cheapest(int k) {
-    constexpr int kAtOnce = 4;
-    const int end = t_.place_begin[k + 1];
-    int best = t_.place_begin[k];
-    long long best_price = kNever;
-    LPLB_ROLLED
-    for (int first = best; first < end; first += kAtOnce) {
-      int rank[kAtOnce];
-      long long price[kAtOnce];
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        const int i = min(first + j, end - 1);
-        rank[j] = t_.place_rank[i];
-        price[j] = m_.cost[rank[j]] + m_.whole[i];
-      }
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        if (!c_.has_least()) price[j] = c_.price_of(rank[j], price[j]);
-        if (first + j >= end || price[j] >= best_price) continue;
-        best = first + j;
-        best_price = price[j];
-      }
-    }
-    put(best, s_.want[k], m_.whole[best]);
-  }
-
-  /// Place i takes `tokens`, which cost `part` there.
-  __device__ void put(int i, int tokens, long long part) {
-    m_.cost[t_.place_rank[i]] += part - m_.part[i];
-    m_.part[i] = part;
-    s_.take[i] = tokens;
-  }
-
-  // --- Moves of one expert: Search::move_one() of the CPU.
-
-  /// The rank with the largest price; of several, the lowest.
-  __device__ int worst(long long* most) const {
-    long long mine = -1;
-    int rank = 0;
-    for_all(t_.num_live, [&](int i) {
+  /// Whether a rank costs more than `near`. NOTE: it is a barrier, because a warp that goes on
+  /// changes what another one would read here; and all must decide alike.
+  __device__ __forceinline__ bool any_above(long long near) const {
+    bool is_above = false;
+    for_each(t_.num_live, [&](int i) {
       const int g = t_.live_rank[i];
-      const long long price = c_.price_of(g, m_.cost[g]);
-      if (price <= mine) return;
-      mine = price;
-      rank = g;
+      is_above |= c_.price_of(g, m_.cost[g]) > near;
     });
-    *most = warp_max(mine < 0 ? 0 : mine);
-    return __reduce_min_sync(~0u, mine == *most ? rank : 0x7FFFFFFF);
+    return __syncthreads_or(is_above ? 1 : 0) != 0;
   }
 
-  /// What a lane knows of dividing the tokens of places `from` and `to`: the two parts, the larger
-  /// price of the two ranks and the sum of both, and when the CPU would come to it.
-  struct Move {
-    long long largest = kNever, sum = kNever;
-    int order = 0x7FFFFFFF;
-    int from = 0, to = 0, keep = 0, give = 0;
-    long long part_from = 0, part_to = 0;
+  // --- FastTime::level() of the CPU. One warp calls these for an expert.
+
+  static constexpr int kNone = 0x7FFFFFFF;
+  static constexpr long long kNever = 0x7FFFFFFFFFFFFFFF;
+  static_assert(kTimeLanes == kWarpSize && kTimeFew == kTimeWarps);
+
+  /// An expert with two places, and for each lane what these take and cost if the first one takes a
+  /// number of steps. It depends on no other expert, so a warp has it before its turn.
+  struct Pair {
+    int k = kNone;  // kNone: none, or it has more places
+    int place = 0, rank_a = 0, rank_b = 0;
+    int last = 0;   // the last lane with a number of its own
+    int first = 0;  // tokens of the first place
+    int both = 0;
+    long long part_a = 0, part_b = 0;
   };
 
-  /// Moves tokens of the one expert that helps most from `rank`, the worst, to another, so that
-  /// both cost less than `limit`. Returns false if none does. kLanes lanes together find the best
-  /// division of an expert between two places.
-  __device__ bool move(int rank, long long limit) {
-    const int begin = t_.incident_begin[rank];
-    const int count = (t_.incident_begin[rank + 1] - begin) * (t_.most_places - 1);
-    Move best;
+  /// Notes the first number of steps that is tried for expert k, and how many are all.
+  __device__ __forceinline__ void open_window(int k) const {
+    const int place = t_.place_begin[k];
+    const DeviceCurve& curve = c_.curve(t_.place_rank[place]);
+    const int given = s_.take[place] > 0 ? c_.steps(curve, s_.take[place]) : 0;
+    const int all = s_.want[k] > 0 ? c_.steps(curve, s_.want[k]) : 0;
+    const int begin = max(min(given - kTimeLanes / 2, all - kTimeLanes + 1), 0);
+    m_.window[k] = int2{begin, all};
+  }
+
+  __device__ __forceinline__ Pair pair_of(int k) const {
+    Pair p;
+    if (k >= t_.num_replicated) return p;
+    p.place = t_.place_begin[k];
+    if (t_.place_begin[k + 1] - p.place != 2) return p;
+    p.k = k;
+    p.rank_a = t_.place_rank[p.place];
+    p.rank_b = t_.place_rank[p.place + 1];
+    const int2 window = m_.window[k];
+    p.both = s_.want[k];
+    p.last = min(window.y - window.x, kWarpSize - 1);
+    const int steps = min(window.x + lane_, window.y);
+    const DeviceCurve& a = c_.curve(p.rank_a);
+    p.first = steps < window.y ? c_.end(a, steps) : p.both;
+    p.part_a = c_.of_steps(a, steps);
+    p.part_b = c_.of(c_.curve(p.rank_b), p.both - p.first);
+    return p;
+  }
+
+  /// Levels all experts, those of a colour at once: warp w has w, w + kTimeWarps, ... `pair` is
+  /// that of the warp's first expert, then and later. Ends in a barrier.
+  __device__ __forceinline__ void sweep(Pair& pair, long long enough) const {
+    int k = warp_;
     LPLB_ROLLED
-    for (int first = 0; first < count; first += kWarpSize / kLanes) {
-      try_division(rank, begin, first + lane_ / kLanes, count, limit, &best);
+    for (int c = 0; c < t_.num_colours; ++c) {
+      const int end = t_.colour_begin[c + 1];
+      LPLB_ROLLED
+      while (k < end) {
+        // NOTE: with many experts most are passed by, and a pair is not made for these.
+        const bool is_made = t_.num_replicated <= kTimeFew;
+        if (is_made || is_above(k, enough)) {
+          if (!is_made) pair = pair_of(k);
+          if (pair.k == k) {
+            level_pair(pair, enough);
+          } else {
+            level_many(k, enough);
+          }
+        }
+        k += kTimeWarps;
+      }
+      __syncthreads();
     }
+  }
+
+  /// Whether a rank of expert k costs more than `enough`.
+  __device__ __forceinline__ bool is_above(int k, long long enough) const {
+    bool is_above = false;
+    for_all(t_.place_begin[k] + lane_, t_.place_begin[k + 1], kWarpSize,
+            [&](int place) { is_above |= price_at(place) > enough; });
+    return __any_sync(~0u, is_above);
+  }
+
+  __device__ __forceinline__ long long price_at(int place) const {
+    const int rank = t_.place_rank[place];
+    return c_.price_of(rank, m_.cost[rank]);
+  }
+  __device__ __forceinline__ static long long with_constant(const DeviceCurve& curve,
+                                                            long long parts) {
+    return parts == 0 ? 0 : parts + curve.rank;
+  }
+  __device__ __forceinline__ static bool is_below(long long larger, long long sum,
+                                                  long long other_larger, long long other_sum) {
+    return larger != other_larger ? larger < other_larger : sum < other_sum;
+  }
+
+  /// Place `from` takes `first` tokens, which cost `part_a`, and `to` the rest of both.
+  __device__ __forceinline__ void put(int from, int to, int first, int both, long long part_a,
+                                      long long part_b) const {
+    const int rank_a = t_.place_rank[from];
+    const int rank_b = t_.place_rank[to];
+    const int more = first - s_.take[from];
+    m_.cost[rank_a] += part_a - m_.part[from];
+    m_.cost[rank_b] += part_b - m_.part[to];
+    m_.part[from] = part_a;
+    m_.part[to] = part_b;
+    s_.take[from] = first;
+    s_.take[to] = both - first;
+    s_.rank_load[rank_a] += more;
+    s_.rank_load[rank_b] -= more;
+  }
+
+  __device__ __forceinline__ void level_pair(const Pair& p, long long enough) const {
+    const DeviceCurve& a = c_.curve(p.rank_a);
+    const DeviceCurve& b = c_.curve(p.rank_b);
+    const long long cost_a = m_.cost[p.rank_a];
+    const long long cost_b = m_.cost[p.rank_b];
+    const long long rest_a = cost_a - m_.part[p.place];
+    const long long rest_b = cost_b - m_.part[p.place + 1];
+    const long long now_a = with_constant(a, cost_a);
+    const long long now_b = with_constant(b, cost_b);
+    const long long larger_now = max(now_a, now_b);
+    if (p.both == 0 || larger_now <= enough) return;
+    const long long price_a = with_constant(a, rest_a + p.part_a);
+    const long long price_b = with_constant(b, rest_b + p.part_b);
+    const long long larger = max(price_a, price_b);
+    const long long sum = price_a + price_b;
+    // The least number at which the first price reaches the second, or the last; the one before may
+    // be better.
+    const int crossing = __popc(__ballot_sync(~0u, lane_ < p.last && price_a < price_b));
+    const long long next_larger = __shfl_down_sync(~0u, larger, 1);
+    const long long next_sum = __shfl_down_sync(~0u, sum, 1);
+    const unsigned better = __ballot_sync(~0u, is_below(larger, sum, next_larger, next_sum));
+    const int best = crossing - (crossing > 0 ? static_cast<int>(better >> (crossing - 1) & 1) : 0);
+    if (lane_ == best && is_below(larger, sum, larger_now, now_a + now_b)) {
+      put(p.place, p.place + 1, p.first, p.both, p.part_a, p.part_b);
+    }
+  }
+
+  /// An expert with more places.
+  __device__ __forceinline__ void level_many(int k, long long enough) const {
+    const int begin = t_.place_begin[k];
+    const int end = t_.place_begin[k + 1];
+    if (s_.want[k] == 0) return;
+    LPLB_ROLLED
+    for (int i = 0; i < kTimeDivisions; ++i) {
+      if (!divide_dearest(begin, end, enough)) break;
+    }
+  }
+
+  __device__ __forceinline__ bool divide_dearest(int begin, int end, long long enough) const {
+    int from = kNone;
+    long long price = -1;
+    for_all(begin + lane_, end, kWarpSize, [&](int place) {
+      const long long mine = s_.take[place] > 0 ? price_at(place) : -1;
+      if (mine <= price) return;
+      from = place;
+      price = mine;
+    });
+    const long long dearest = warp_max(price + 1) - 1;  // the reduction is of numbers >= 0
+    if (dearest <= enough) return false;
+    from = __reduce_min_sync(~0u, price == dearest ? from : kNone);
+    // The lanes share the places: `tries` for each.
+    const int tries = time_tries(end - begin);
+    const int turn = lane_ % tries;
+    const int rank_a = t_.place_rank[from];
+    const DeviceCurve& a = c_.curve(rank_a);
+    const int tokens = s_.take[from];
+    const int steps = turn < tries - 1 ? max(c_.steps(a, tokens) - turn, 0) : 0;
+    const int most_first = c_.end(a, steps);
+    const long long part_a = c_.of_steps(a, steps);
+    const long long price_a = with_constant(a, m_.cost[rank_a] - m_.part[from] + part_a);
+    long long larger = kNever;
+    long long sum = kNever;
+    long long part_b = 0;
+    int to = begin;
+    for_all(begin + lane_ / tries, end, kWarpSize / tries, [&](int place) {
+      const int rank_b = t_.place_rank[place];
+      const DeviceCurve& b = c_.curve(rank_b);
+      const int both = tokens + s_.take[place];
+      const long long part = c_.of(b, both - min(most_first, both));
+      const long long price_b = with_constant(b, m_.cost[rank_b] - m_.part[place] + part);
+      const long long mine = max(price_a, price_b);
+      if (place == from || !is_below(mine, price_a + price_b, larger, sum)) return;
+      larger = mine;
+      sum = price_a + price_b;
+      part_b = part;
+      to = place;
+    });
     // The first of the best ones.
-    const long long largest = warp_min(best.largest);
-    if (largest == kNever) return false;
-    const long long sum = warp_min(best.largest == largest ? best.sum : kNever);
-    const bool is_best = best.largest == largest && best.sum == sum;
-    const int order = __reduce_min_sync(~0u, is_best ? best.order : 0x7FFFFFFF);
+    const long long least = warp_min(larger);
+    const long long least_sum = warp_min(larger == least ? sum : kNever);
+    const bool is_best = larger == least && sum == least_sum;
+    const int best = __reduce_min_sync(~0u, is_best ? (to - begin) * tries + turn : kNone);
+    const bool is_mine = is_best && (to - begin) * tries + turn == best;
+    const long long other = price_at(begin + best / tries);
+    if (!is_below(least, least_sum, max(dearest, other), dearest + other)) return false;
     __syncwarp();  // all lanes have read what one of them now changes
-    if (is_best && best.order == order) {
-      put(best.from, best.keep, best.part_from);
-      put(best.to, best.give, best.part_to);
+    if (is_mine) {
+      const int both = tokens + s_.take[to];
+      put(from, to, min(most_first, both), both, part_a, part_b);
     }
     __syncwarp();
     return true;
-  }
-
-  /// Improves `best` by division number `at` of `count`: of the expert of the rank's place number
-  /// at / (most_places - 1), with the place number at % (most_places - 1) of its other places.
-  /// Lanes with other numbers take part.
-  __device__ void try_division(int rank, int begin, int at, int count, long long limit,
-                               Move* best) const {
-    // Which places, and what their ranks cost without them.
-    const int safe = min(at, count - 1);
-    const int others = t_.most_places - 1;
-    const int q = begin + safe / others;
-    const int a = t_.incident[q];
-    const int k = t_.incident_owner[q];
-    const int number = t_.place_begin[k] + safe % others;
-    const int b = number + (number >= a ? 1 : 0);
-    const bool exists = at < count && b < t_.place_begin[k + 1] && s_.take[a] > 0;
-    const int to = exists ? b : a;
-    const int other = t_.place_rank[to];
-    const DeviceCurve& curve_a = c_.curve(rank);
-    const DeviceCurve& curve_b = c_.curve(other);
-    const long long rest_a = m_.cost[rank] - m_.part[a];
-    const long long rest_b = m_.cost[other] - m_.part[to];
-    const bool helps = exists && rest_b + 1 + curve_b.rank < limit;
-    const int tokens = helps ? s_.take[a] + s_.take[to] : 0;
-    // Search for the least number of tokens at which the first price reaches the second. Each lane
-    // tries one of kLanes numbers.
-    const int lane = lane_ % kLanes;
-    int low = 0;
-    int high = tokens;
-    LPLB_ROLLED
-    while (__any_sync(~0u, low < high)) {
-      // The kLanes numbers divide what is left into kLanes + 1 parts.
-      const int each = (high - low) / (kLanes + 1);
-      const int rest = (high - low) - each * (kLanes + 1);
-      const auto tried = [&](int i) { return low + each * (i + 1) + min(i + 1, rest) - 1; };
-      const int mine = low < high ? tried(lane) : low;
-      const auto part = c_.of(curve_a, mine, curve_b, tokens - mine);
-      const long long first = with_constant(curve_a, rest_a + part.first);
-      const long long second = with_constant(curve_b, rest_b + part.second);
-      const unsigned below = __ballot_sync(~0u, low < high && first < second);
-      const int passed = __popc(below >> (lane_ - lane) & ((1u << kLanes) - 1));
-      if (low < high) {
-        const int next_low = passed > 0 ? tried(passed - 1) + 1 : low;
-        high = passed < kLanes ? tried(passed) : high;
-        low = next_low;
-      }
-    }
-    // There, or one token before.
-    const int keep = low - lane;
-    if (!helps || lane > 1 || keep < 0) return;
-    const auto part = c_.of(curve_a, keep, curve_b, tokens - keep);
-    const long long first = with_constant(curve_a, rest_a + part.first);
-    const long long second = with_constant(curve_b, rest_b + part.second);
-    const long long largest = first > second ? first : second;
-    if (largest >= limit || largest > best->largest ||
-        (largest == best->largest && first + second >= best->sum)) {
-      return;
-    }
-    *best = {largest, first + second, 2 * at + lane, a,          to,
-             keep,    tokens - keep,  part.first,    part.second};
-  }
-
-  __device__ static long long with_constant(const DeviceCurve& curve, long long parts) {
-    return parts == 0 ? 0 : parts + curve.rank;
-  }
-
-  /// Sets rank_load; returns the largest.
-  __device__ int add_tokens() {
-    int most = 0;
-    for_all(t_.num_ranks, [&](int g) {
-      int sum = m_.fixed_tokens[g];
-      LPLB_ROLLED
-      for (int i = t_.incident_begin[g]; i < t_.incident_begin[g + 1]; ++i) {
-        sum += s_.take[t_.incident[i]];
-      }
-      s_.rank_load[g] = sum;
-      most = max(most, sum);
-    });
-    most = __reduce_max_sync(~0u, most);
-    __syncwarp();
-    return most;
   }
 
   DeviceCostTables c_;
   BlockTables t_;
   const BlockState& s_;
   const BlockTimeState& m_;
-  int lane_;
+  int thread_, lane_, warp_;
 };
 
 }  // namespace lplb::solvers

@@ -15,8 +15,8 @@
 //   mask_flow.cuh     flow for up to 32, 96 or 128 ranks, a thread for each: sets of ranks are
 //                     bit masks in registers. With rank_places.cuh: what a thread gives in a wave
 //   block_cut.cuh     cut for up to 8 live ranks: a thread for each of the 256 sets of ranks
-//   cost_tables.cuh   what tokens cost, in shared memory
-//   fast_time.cuh     the twin of fast.cc, for one warp: what follows a form if tokens have costs
+//   cost_tables.cuh   what tokens cost, in shared memory; cost_intake.cuh: of a batch
+//   fast_time.cuh     the twin of fast.cc, for a block: what follows a form if tokens have costs
 //   solve_kernel.cuh  solve_in_block() picks the form; solve_kernel() is a kernel around it
 //
 // docs/design/0007-solver-kernels.md says why there are so many.
@@ -28,6 +28,10 @@ inline constexpr int kMaskThreads = 128;
 /// Threads of cut: a warp that sweeps, and a thread for each set of ranks. No form has more.
 inline constexpr int kCutThreads = 288;
 inline constexpr int kMostTeamThreads = kCutThreads;
+
+/// Threads of a block that splits by costs (fast_time.cuh).
+inline constexpr int kTimeThreads = 512;
+inline constexpr int kTimeWarps = kTimeThreads / kWarpSize;
 
 /// The forms. All give the same result for a placement that they take.
 enum class Form {

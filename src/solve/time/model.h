@@ -23,6 +23,9 @@ class TimeModel {
   /// kMaxCost after its division by a speed. Does nothing if it saw both before.
   void assign(const CostModel& model, const Tables& tables);
 
+  /// The version of the model that it saw last.
+  std::uint64_t model_version() const { return model_version_; }
+
   const CostCurve& curve(Index rank) const { return curves_[curve_of_[rank]]; }
   Cost rank_cost(Index rank) const { return curve(rank).rank; }
   /// curve(g) is distinct_curves()[curve_index(g)].

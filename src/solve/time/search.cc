@@ -34,15 +34,13 @@ class Search {
   Search(TimeState& state, SearchScratch& scratch)
       : s_(state), t_(state.tables()), m_(state.model()), scratch_(scratch) {}
 
-  /// `is_single`: only moves of one expert.
-  int run(Cost enough, int most, bool is_single) {
+  int run(Cost enough, int most) {
     int moves = 0;
     for (; moves < most; ++moves) {
       const Index rank = s_.worst();
       limit_ = s_.price(rank);
       if (limit_ <= enough) break;
-      if (move_one(rank)) continue;
-      if (is_single || (!move_two(rank) && !move_many())) break;
+      if (!move_one(rank) && !move_two(rank) && !move_many()) break;
     }
     return moves;
   }
@@ -225,11 +223,7 @@ class Search {
 
 int improve(TimeState& state, Cost enough, SearchScratch& scratch) {
   const int most = 64 + 4 * static_cast<int>(state.tables().place.size());
-  return Search(state, scratch).run(enough, most, false);
-}
-
-int improve_singly(TimeState& state, Cost enough, int most, SearchScratch& scratch) {
-  return Search(state, scratch).run(enough, most, true);
+  return Search(state, scratch).run(enough, most);
 }
 
 }  // namespace lplb::solvers

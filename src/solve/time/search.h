@@ -18,7 +18,4 @@ struct SearchScratch {
 /// Never makes it larger. Returns the number of moves.
 int improve(TimeState& state, Cost enough, SearchScratch& scratch);
 
-/// The same by moves of one expert alone, at most `most`. It is what a kernel can do.
-int improve_singly(TimeState& state, Cost enough, int most, SearchScratch& scratch);
-
 }  // namespace lplb::solvers

@@ -238,13 +238,10 @@ void solve_time(const Tables& tables, const SolveOptions& options, Buffers& buff
 
 void report_cost(const Tables& tables, const Buffers& buffers, SplitCost& cost) {
   const TimeScratch& s = *buffers.time;
-  const auto in_units = [](Cost c) {
-    return static_cast<double>(c) / static_cast<double>(kCostsPerUnit);
-  };
   cost.max = s.state.max_price();
   cost.bound = s.bound;
-  cost.max_cost = in_units(cost.max);
-  cost.lower_bound = in_units(cost.bound);
+  cost.max_cost = cost_in_units(cost.max);
+  cost.lower_bound = cost_in_units(cost.bound);
   cost.bottleneck_ranks.clear();
   cost.bottleneck_ranks.reserve(tables.live_ranks.size());
   cost.rank_cost.assign(static_cast<std::size_t>(tables.num_ranks), 0);

@@ -35,6 +35,14 @@ namespace solvers {
 /// The optimal split by tokens.
 void solve_by_tokens(const Tables& tables, Buffers& buffers);
 
+/// The model of options.cost, for fast-time.
+const TimeModel& assign_model(const Tables& tables, const SolveOptions& options, Buffers& buffers);
+
+/// Makes fast-time's result of what its twin on the device found: `take`, `steps`, `in_proof` of
+/// the solver by tokens, and that no split costs less than `cost_bound`.
+void complete_fast_time(const Tables& tables, const SolveOptions& options, Cost cost_bound,
+                        Buffers& buffers);
+
 /// Writes the best split of `scratch` to where solvers leave theirs.
 void write_best(TimeScratch& scratch, Buffers& buffers);
 
