@@ -4,6 +4,7 @@
 
 #include "bench/cuda_bench.h"
 #include "bench/graph_timer.h"
+#include "bench/plan_batch.h"
 #include "lplb/solver.h"
 #include "solve/device/device_solver.h"
 #include "solve/device/solve_kernel.cuh"
@@ -12,13 +13,22 @@ namespace lplb::bench {
 namespace {
 
 constexpr int kBatches = 400;
+constexpr int kSmallBatches = 60;
 constexpr int kLaunches = 20;  // how many launches batch/ times
+
+/// What tokens cost on an H200: data/cost/h200-dsv3-bf16.json.
+CostModel dsv3_model() {
+  return CostModel("us",
+                   CostTable{32.2, {128, 256, 384, 512}, {30.6, 43.2, 68.1, 68.1}, 256, 35.2});
+}
 
 /// All batches of a workload on the device.
 class DeviceBatches {
  public:
+  /// `solver` kFastTime: by dsv3_model().
   DeviceBatches(testing::Workload workload, Solver solver)
       : workload_(std::move(workload)), split_(workload_.placement), solver_(solver) {
+    if (solver == Solver::kFastTime) model_.assign(cost_, split_.tables());
     std::vector<std::int32_t> all;
     for (const auto& load : workload_.loads) all.insert(all.end(), load.begin(), load.end());
     load_.reserve(all.size());
@@ -26,7 +36,8 @@ class DeviceBatches {
                                cudaMemcpyHostToDevice));
     physical_.reserve(workload_.loads.size() * workload_.placement.physical_to_logical.size());
     outcome_.reserve(workload_.loads.size());
-    problem_.assign(split_.tables(), timer_.stream());
+    time_.reserve(workload_.loads.size());
+    problem_.assign(split_.tables(), timer_.stream(), by_cost() ? &model_ : nullptr);
   }
 
   int count() const { return static_cast<int>(workload_.loads.size()); }
@@ -38,11 +49,12 @@ class DeviceBatches {
     pointers.load = load_.get() + static_cast<std::size_t>(first) * logical;
     pointers.physical_load = physical_.get() + static_cast<std::size_t>(first) * physical;
     pointers.outcome = outcome_.get() + first;
+    pointers.time = time_.get() + first;
     problem_.launch(timer_.stream(), pointers, count, solver_, -1);
   }
 
-  /// Throws unless every result is the optimum that the CPU proves. Returns how many results the
-  /// device itself has proven optimal.
+  /// Throws unless every result has the largest load, or cost, of the CPU's result. Returns how
+  /// many results the device itself has proven optimal.
   int check() {
     launch(0, count());
     LPLB_CUDA_CHECK(cudaStreamSynchronize(timer_.stream()));
@@ -50,13 +62,19 @@ class DeviceBatches {
     LPLB_CUDA_CHECK(cudaMemcpy(outcomes.data(), outcome_.get(),
                                outcomes.size() * sizeof(solvers::DeviceOutcome),
                                cudaMemcpyDeviceToHost));
+    std::vector<solvers::TimeOutcome> times(workload_.loads.size());
+    LPLB_CUDA_CHECK(cudaMemcpy(times.data(), time_.get(), times.size() * sizeof(times[0]),
+                               cudaMemcpyDeviceToHost));
     Split split;
     Workspace workspace;
     int optimal = 0;
     for (std::size_t i = 0; i < outcomes.size(); ++i) {
-      solve(split_, workload_.loads[i], split, workspace, {.solver = solver_});
-      if (outcomes[i].max_load != static_cast<int>(split.max_load)) {
-        throw std::runtime_error("a batch is not at the optimum");
+      solve(split_, workload_.loads[i], split, workspace,
+            {.solver = solver_, .cost = by_cost() ? &cost_ : nullptr});
+      if (outcomes[i].max_load != static_cast<int>(split.max_load) ||
+          (by_cost() &&
+           (times[i].max_cost != split.cost.max || times[i].bound != split.cost.bound))) {
+        throw std::runtime_error("a batch is not split as on the CPU");
       }
       optimal += outcomes[i].status == solvers::kDeviceOptimal ? 1 : 0;
     }
@@ -66,19 +84,36 @@ class DeviceBatches {
   GraphTimer& timer() { return timer_; }
 
  private:
+  bool by_cost() const { return solver_ == Solver::kFastTime; }
+
   testing::Workload workload_;
   SplitProblem split_;
   Solver solver_;
+  CostModel cost_ = dsv3_model();
+  solvers::TimeModel model_;
   GraphTimer timer_;
   solvers::DeviceProblem problem_;
   device::Array<std::int32_t> load_, physical_;
   device::Array<solvers::DeviceOutcome> outcome_;
+  device::Array<solvers::TimeOutcome> time_;
 };
 
-CudaTiming time_batches(const Case& c, Solver solver) {
+/// Batches of `tokens` for each rank, drawn like those of 4096.
+void shrink(testing::Workload& workload, std::int64_t tokens) {
+  for (std::size_t i = 0; i < workload.loads.size(); ++i) {
+    const PlanBatch batch(workload.placement, workload.loads[i], tokens, i, Singles::kEach);
+    std::vector<Load>& load = workload.loads[i];
+    std::fill(load.begin(), load.end(), 0);
+    for (std::size_t j = 0; j < batch.counts.size(); ++j) load[j % load.size()] += batch.counts[j];
+  }
+}
+
+/// `tokens`: for each rank; 0: as the workload has them.
+CudaTiming time_batches(const Case& c, Solver solver, std::int64_t tokens = 0) {
   std::vector<double> times;
   int optimal = 0;
-  for (testing::Workload& workload : c.make(kBatches)) {
+  for (testing::Workload& workload : c.make(tokens > 0 ? kSmallBatches : kBatches)) {
+    if (tokens > 0) shrink(workload, tokens);
     DeviceBatches batches(std::move(workload), solver);
     optimal += batches.check();
     for (int i = 0; i < batches.count(); ++i) {
@@ -142,6 +177,9 @@ Targets targets_of(const Case& c) {
   }
   return {};
 }
+/// Splits by costs: what a row's median should be, with twice of it for the 99th percentile.
+constexpr CudaTarget kTimeMustCube{8, 16}, kTimeAimCube{5, 10}, kTimeMustEp{15, 30},
+    kTimeAimEp{9, 18};
 /// The target for a batch in a launch of many: two million batches a second.
 constexpr CudaTarget kMustLaunch{0.5, 0};
 
@@ -163,7 +201,21 @@ void add_solves(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benc
   }
 }
 
-[[maybe_unused]] const bool registered = (cuda_suites().push_back(add_solves), true);
+void add_times(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benchmarks) {
+  for (const Case& c : cases) {
+    const bool is_cube = is_shape(c, "cube8x2");
+    if (!is_cube && !is_shape(c, "EP64+64")) continue;
+    for (const std::int64_t tokens : {8, 32, 128, 4096}) {
+      benchmarks.push_back({"time/" + c.name + "/" + std::to_string(tokens),
+                            is_cube ? kTimeMustCube : kTimeMustEp,
+                            is_cube ? kTimeAimCube : kTimeAimEp,
+                            [=] { return time_batches(c, Solver::kFastTime, tokens); }});
+    }
+  }
+}
+
+[[maybe_unused]] const bool registered =
+    (cuda_suites().push_back(add_solves), cuda_suites().push_back(add_times), true);
 
 }  // namespace
 }  // namespace lplb::bench

@@ -79,8 +79,8 @@ CLI::Option* add_solver(CLI::App& app, std::string& value);
 /// Adds --cost.
 inline constexpr const char* kSplitByCost =
     "Cost model: make the largest cost of a rank small, such as its time, in place of its tokens. "
-    "auto is then time, on the CPU; fast-time is what planners take. lplb-calibrate, of the Python "
-    "package, measures a model";
+    "auto is then time, on the CPU; fast-time is what planners take, on a GPU too. lplb-calibrate, "
+    "of the Python package, measures a model";
 CLI::Option* add_cost(CLI::App& app, std::string& path, const std::string& help = kSplitByCost);
 
 /// Adds --json.

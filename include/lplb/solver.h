@@ -54,7 +54,8 @@ struct SolveOptions {
   /// Split::backend says where.
   Backend backend = Backend::kCpu;
   /// What tokens cost: the split makes the largest cost of a rank small, in place of the largest
-  /// load. It must outlive the call. Null: the split is by tokens. The CPU solves with a cost.
+  /// load. It must outlive the call. Null: the split is by tokens. kCuda solves by kFastTime; kTime
+  /// is for the CPU.
   const CostModel* cost = nullptr;
 
   // The rest is only for kIpm.

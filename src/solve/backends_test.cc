@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "lplb/solver.h"
+#include "solve/time/test_models.h"
 #include "support/instances.h"
 
 // Compares the CUDA solvers with those of the CPU: they are equal in every integer.
@@ -25,10 +26,17 @@ class Cuda : public ::testing::Test {
 
   /// Solves on both. Returns false if the device left the instance to the CPU.
   bool expect_equal(const Instance& instance, Solver solver, std::int64_t max_steps = -1) {
+    return expect_equal(instance, SolveOptions{.solver = solver, .max_steps = max_steps});
+  }
+  /// The same by solver fast-time.
+  bool expect_equal(const Instance& instance, const CostModel& model) {
+    return expect_equal(instance, SolveOptions{.solver = Solver::kFastTime, .cost = &model});
+  }
+  bool expect_equal(const Instance& instance, SolveOptions options) {
     const SplitProblem problem(instance.placement);
-    solve(problem, instance.load, cpu_, cpu_workspace_, {.solver = solver, .max_steps = max_steps});
-    solve(problem, instance.load, cuda_, cuda_workspace_,
-          {.solver = solver, .max_steps = max_steps, .backend = Backend::kCuda});
+    solve(problem, instance.load, cpu_, cpu_workspace_, options);
+    options.backend = Backend::kCuda;
+    solve(problem, instance.load, cuda_, cuda_workspace_, options);
     EXPECT_EQ(cuda_.physical_load, cpu_.physical_load) << instance.name;
     EXPECT_EQ(cuda_.rank_load, cpu_.rank_load) << instance.name;
     EXPECT_EQ(cuda_.bottleneck_ranks, cpu_.bottleneck_ranks) << instance.name;
@@ -40,7 +48,13 @@ class Cuda : public ::testing::Test {
     EXPECT_EQ(cuda_.max_level.rank, cpu_.max_level.rank) << instance.name;
     EXPECT_EQ(cuda_.bound_level.tokens, cpu_.bound_level.tokens) << instance.name;
     EXPECT_EQ(cuda_.bound_level.rank, cpu_.bound_level.rank) << instance.name;
-    EXPECT_EQ(verify_split(instance.placement, instance.load, cuda_), "") << instance.name;
+    EXPECT_EQ(cuda_.cost.max, cpu_.cost.max) << instance.name;
+    EXPECT_EQ(cuda_.cost.bound, cpu_.cost.bound) << instance.name;
+    EXPECT_EQ(cuda_.cost.bottleneck_ranks, cpu_.cost.bottleneck_ranks) << instance.name;
+    EXPECT_EQ(cuda_.cost.rank_cost, cpu_.cost.rank_cost) << instance.name;
+    EXPECT_EQ(cuda_.cost.active_experts, cpu_.cost.active_experts) << instance.name;
+    EXPECT_EQ(verify_split(instance.placement, instance.load, cuda_, options.cost), "")
+        << instance.name;
     return cuda_.backend == Backend::kCuda;
   }
 
@@ -67,7 +81,7 @@ TEST_F(Cuda, SaysWhereItRan) {
 TEST_F(Cuda, SolversWithoutAKernelRunOnTheCpu) {
   const CostModel model("us", CostTable{3, {8, 20}, {4, 7}, 16, 5});
   const auto workload = testing::make_workload("cube8x2", 1);
-  for (const Solver solver : {Solver::kIpm, Solver::kTime, Solver::kFastTime}) {
+  for (const Solver solver : {Solver::kIpm, Solver::kTime}) {
     SolveOptions options{.solver = solver};
     if (solver != Solver::kIpm) options.cost = &model;
     const Split on_cpu = solve(workload.placement, workload.loads[0], options);
@@ -119,6 +133,63 @@ TEST_F(Cuda, EqualsCpuOnRandomInstances) {
       EXPECT_TRUE(expect_equal(instance, Solver::kCut));
     }
     if (HasFailure()) FAIL() << "seed " << seed;
+  }
+}
+
+/// Loads of 8 tokens a rank and more, so that in some no expert passes the first step.
+TEST_F(Cuda, FastTimeEqualsCpu) {
+  for (const char* name : {"cube8x2", "hypercube16x2", "EP64+64", "EP72+144", "EP128+128"}) {
+    const auto workload = make_workload(name, 20);
+    int on_device = 0;
+    for (std::size_t i = 0; i < workload.loads.size(); ++i) {
+      Instance instance{name, workload.placement, workload.loads[i]};
+      for (Load& load : instance.load) load /= Load{1} << (i % 10);
+      on_device += expect_equal(instance, testing::staircase_model()) ? 1 : 0;
+      if (HasFailure()) return;
+    }
+    EXPECT_EQ(on_device, 20) << name;
+  }
+  int on_device = 0;
+  for (std::uint64_t seed = 0; seed < 2000; ++seed) {
+    RandomLimits limits;
+    limits.speeds = seed % 10 == 0;
+    limits.max_ranks = seed % 3 == 0 ? kMaxCutRanks : seed % 50 == 1 ? 200 : 40;
+    limits.max_slots_per_rank = seed % 7 == 0 ? 12 : 4;
+    limits.max_load = seed % 5 == 0 ? 3 : seed % 5 == 1 ? 100'000 : 1000;
+    const Instance instance = random_instance(seed, limits);
+    const CostModel model =
+        testing::random_model(seed, instance.placement.num_ranks, limits.max_load);
+    on_device += expect_equal(instance, model) ? 1 : 0;
+    if (HasFailure()) FAIL() << "seed " << seed;
+  }
+  EXPECT_GT(on_device, 1500);
+}
+
+TEST_F(Cuda, BatchesByCostEqualCpu) {
+  const CostModel model = testing::staircase_model();
+  for (const char* name : {"cube8x2", "EP64+64"}) {
+    const auto workload = make_workload(name, 100);
+    std::vector<Load> loads;
+    for (std::size_t i = 0; i < 100; ++i) {
+      for (const Load load : workload.loads[i]) loads.push_back(load / (Load{1} << (i % 10)));
+    }
+    const SplitProblem problem(workload.placement);
+    const std::size_t physical = workload.placement.physical_to_logical.size();
+    std::vector<Load> cpu(100 * physical), cuda(100 * physical);
+    std::vector<SplitSummary> cpu_summary(100), cuda_summary(100);
+    SolveOptions options{.solver = Solver::kFastTime, .cost = &model};
+    solve_batch(problem, loads, cpu, cpu_summary, 1, options);
+    options.backend = Backend::kCuda;
+    solve_batch(problem, loads, cuda, cuda_summary, 1, options);
+    EXPECT_EQ(cuda, cpu) << name;
+    for (std::size_t i = 0; i < 100; ++i) {
+      ASSERT_EQ(cuda_summary[i].backend, Backend::kCuda) << name;
+      ASSERT_EQ(cuda_summary[i].status, cpu_summary[i].status) << name << " " << i;
+      ASSERT_EQ(cuda_summary[i].max_load, cpu_summary[i].max_load) << name << " " << i;
+      ASSERT_EQ(cuda_summary[i].lower_bound, cpu_summary[i].lower_bound) << name << " " << i;
+      ASSERT_EQ(cuda_summary[i].max_cost, cpu_summary[i].max_cost) << name << " " << i;
+      ASSERT_EQ(cuda_summary[i].cost_lower_bound, cpu_summary[i].cost_lower_bound) << name;
+    }
   }
 }
 

@@ -5,8 +5,9 @@
 
 #include "lplb/backend.h"
 #include "solve/device/device_solver.h"
-#include "solve/device/fast_time.cuh"
 #include "solve/device/solve_kernel.cuh"
+#include "solve/device/time_kernels.h"
+#include "solve/time/time.h"
 
 namespace lplb {
 namespace solvers {
@@ -21,7 +22,7 @@ template <Form... kForms>
 struct Kernels {
   static Kernel of(Form form) {
     Kernel kernel = nullptr;
-    ((kernel = form == kForms ? Kernel{solve_kernel<kForms>} : kernel), ...);
+    ((kernel = form == kForms ? Kernel{solve_kernel<kForms, false>} : kernel), ...);
     return kernel;
   }
   static void allow_shared_memory(int bytes) {
@@ -62,34 +63,51 @@ int team_threads(const DeviceTablesHeader& h, Form form) {
 int state_bytes(const DeviceTablesHeader& h) { return BlockState::bytes(h); }
 int time_bytes(const DeviceTablesHeader& h) { return BlockTimeState::bytes(h); }
 
-void DeviceProblem::assign(const SplitProblem::Tables& tables, cudaStream_t stream) {
-  if (version_ == tables.version) return;
+void DeviceProblem::assign(const SplitProblem::Tables& tables, cudaStream_t stream,
+                           const TimeModel* model) {
+  const std::uint64_t model_version = model != nullptr ? model->model_version() : 0;
+  if (version_ == tables.version && model_version_ == model_version) return;
   version_ = 0;
-  image_.assign(tables);
+  image_.assign(tables, model);
   bytes_.reserve(image_.bytes.size());
   LPLB_CUDA_CHECK(cudaMemcpyAsync(bytes_.get(), image_.bytes.data(), image_.bytes.size(),
                                   cudaMemcpyHostToDevice, stream));
   LPLB_CUDA_CHECK(cudaStreamSynchronize(stream));
-  shared_bytes_ = header().bytes + BlockState::bytes(header());
+  shared_bytes_ = model == nullptr ? header().bytes + BlockState::bytes(header())
+                                   : time_offset(header()) + BlockTimeState::bytes(header());
   most_shared_bytes_ = most_shared_memory();
   // NOTE: this is set for each problem, because it belongs to the kernel and the device.
-  AllKernels::allow_shared_memory(most_shared_bytes_);
+  if (model == nullptr) {
+    AllKernels::allow_shared_memory(most_shared_bytes_);
+  } else {
+    allow_time_kernels(most_shared_bytes_);
+  }
   version_ = tables.version;
+  model_version_ = model_version;
 }
 
 bool DeviceProblem::fits() const { return shared_bytes_ <= most_shared_bytes_; }
 
 void DeviceProblem::launch(cudaStream_t stream, const SolvePointers& pointers, int num_batches,
                            Solver solver, std::int64_t max_steps) const {
+  const bool by_cost = solver == Solver::kFastTime;
+  if (by_cost) solver = chosen_solver({}, header().num_ranks);
   const Form form = choose_form(header(), solver);
   const int team = team_threads(header(), form);
-  const SolveArgs args{bytes_.get(),   header(),
-                       pointers.load,  pointers.physical_load,
-                       pointers.take,  pointers.rank_load,
-                       pointers.proof, pointers.outcome,
-                       team,           device_steps(header().num_ranks, max_steps)};
-  AllKernels::of(form)<<<num_batches, std::max(team, kMinBlockThreads), shared_bytes_, stream>>>(
-      args);
+  const SolveArgs args{bytes_.get(),
+                       header(),
+                       pointers.load,
+                       pointers.physical_load,
+                       pointers.take,
+                       pointers.rank_load,
+                       pointers.proof,
+                       pointers.outcome,
+                       pointers.time,
+                       team,
+                       device_steps(header().num_ranks, max_steps)};
+  const Kernel kernel = by_cost ? time_kernel(form) : AllKernels::of(form);
+  const int threads = by_cost ? kTimeThreads : std::max(team, kMinBlockThreads);
+  kernel<<<num_batches, threads, shared_bytes_, stream>>>(args);
   LPLB_CUDA_CHECK(cudaGetLastError());
 }
 
@@ -105,8 +123,10 @@ struct DeviceWorkspace {
   DeviceProblem problem;
   device::HostArray<std::int32_t> host_in, host_out;
   device::HostArray<DeviceOutcome> host_outcome;
+  device::HostArray<solvers::TimeOutcome> host_time;
   device::Array<std::int32_t> load, out;
   device::Array<DeviceOutcome> outcome;
+  device::Array<solvers::TimeOutcome> time;
 };
 
 void Workspace::DeviceDeleter::operator()(DeviceWorkspace* device) const { delete device; }
@@ -136,11 +156,32 @@ void write_load(const Tables& t, const Buffers& b, std::int32_t* load) {
   }
 }
 
-/// Whether solve_kernel() is a twin of the solver. It knows neither speeds nor costs: only planners
-/// split by costs on a device.
-bool has_kernel(const Tables& t, const SolveOptions& options, Solver solver) {
-  return (solver == Solver::kCut || solver == Solver::kFlow) && options.cost == nullptr &&
-         t.cost.uniform();
+/// Whether solve_kernel() is a twin of the solver. It knows no speeds.
+bool has_kernel(const Tables& t, Solver solver) {
+  const bool is_twin =
+      solver == Solver::kCut || solver == Solver::kFlow || solver == Solver::kFastTime;
+  return is_twin && t.cost.uniform();
+}
+
+/// Whether no batch of up to kMost tokens costs more than 2^62 thousandths. The CPU checks each.
+bool bounds_costs(const Tables& t, const TimeModel& model) {
+  Int128 most = 0;
+  for (const Index g : t.live_ranks) {
+    const Cost part = std::max(model.curve(g).of(kMost), model.weight(g).of(kMost));
+    most += model.rank_cost(g) + static_cast<Int128>(part) * t.num_logical;
+  }
+  return most < kCostLimit;
+}
+
+/// Brings the problem to the device. Returns false if that cannot take it.
+bool prepare(const Tables& t, const SolveOptions& options, Buffers& b, DeviceWorkspace& d) {
+  const TimeModel* model = nullptr;
+  if (options.cost != nullptr) {
+    model = &assign_model(t, options, b);
+    if (!bounds_costs(t, *model)) return false;
+  }
+  d.problem.assign(t, d.stream.get(), model);
+  return d.problem.fits();
 }
 
 void read_back(const Tables& t, const DeviceProblem& problem, const std::int32_t* out,
@@ -166,11 +207,11 @@ void read_back(const Tables& t, const DeviceProblem& problem, const std::int32_t
 
 bool solve_on_device(const Tables& t, const SolveOptions& options, Solver solver, Buffers& b) {
   device::require();
-  if (!has_kernel(t, options, solver) || b.total > kMost) return false;
+  if (!has_kernel(t, solver) || b.total > kMost) return false;
   DeviceWorkspace& d = device_of(b);
   const cudaStream_t stream = d.stream.get();
-  d.problem.assign(t, stream);
-  if (!d.problem.fits()) return false;
+  if (!prepare(t, options, b, d)) return false;
+  const bool by_cost = options.cost != nullptr;
   const DeviceTablesHeader& h = d.problem.header();
   const auto logical = static_cast<std::size_t>(t.num_logical);
   const auto places = static_cast<std::size_t>(h.num_places);
@@ -183,8 +224,15 @@ bool solve_on_device(const Tables& t, const SolveOptions& options, Solver solver
   d.load.reserve(logical);
   d.out.reserve(out_size);
   d.outcome.reserve(1);
+  d.host_time.reserve(1);
+  d.time.reserve(1);
 
-  write_load(t, b, d.host_in.get());
+  if (by_cost) {
+    std::transform(b.load.begin(), b.load.end(), d.host_in.get(),
+                   [](Load w) { return static_cast<std::int32_t>(w); });
+  } else {
+    write_load(t, b, d.host_in.get());
+  }
   LPLB_CUDA_CHECK(cudaMemcpyAsync(d.load.get(), d.host_in.get(), logical * sizeof(std::int32_t),
                                   cudaMemcpyHostToDevice, stream));
   SolvePointers pointers;
@@ -193,13 +241,19 @@ bool solve_on_device(const Tables& t, const SolveOptions& options, Solver solver
   pointers.rank_load = d.out.get() + places;
   pointers.proof = reinterpret_cast<std::uint32_t*>(d.out.get() + places + ranks);
   pointers.outcome = d.outcome.get();
-  d.problem.launch(stream, pointers, 1, solver, options.max_steps);
+  pointers.time = d.time.get();
+  d.problem.launch(stream, pointers, 1, solver, by_cost ? -1 : options.max_steps);
   LPLB_CUDA_CHECK(cudaMemcpyAsync(d.host_out.get(), d.out.get(), out_size * sizeof(std::int32_t),
                                   cudaMemcpyDeviceToHost, stream));
   LPLB_CUDA_CHECK(cudaMemcpyAsync(d.host_outcome.get(), d.outcome.get(), sizeof(DeviceOutcome),
                                   cudaMemcpyDeviceToHost, stream));
+  if (by_cost) {
+    LPLB_CUDA_CHECK(cudaMemcpyAsync(d.host_time.get(), d.time.get(), sizeof(TimeOutcome),
+                                    cudaMemcpyDeviceToHost, stream));
+  }
   LPLB_CUDA_CHECK(cudaStreamSynchronize(stream));
   read_back(t, d.problem, d.host_out.get(), *d.host_outcome.get(), b);
+  if (by_cost) complete_fast_time(t, options, d.host_time.get()->bound, b);
   return true;
 }
 
@@ -208,11 +262,11 @@ bool solve_batch_on_device(const Tables& t, const SolveOptions& options, Solver 
                            std::span<SplitSummary> summary, std::vector<char>& refused,
                            Buffers& b) {
   device::require();
-  if (!has_kernel(t, options, solver)) return false;
+  if (!has_kernel(t, solver)) return false;
   DeviceWorkspace& d = device_of(b);
   const cudaStream_t stream = d.stream.get();
-  d.problem.assign(t, stream);
-  if (!d.problem.fits()) return false;
+  if (!prepare(t, options, b, d)) return false;
+  const bool by_cost = options.cost != nullptr;
   const auto logical = static_cast<std::size_t>(t.num_logical);
   const auto physical = static_cast<std::size_t>(t.num_physical);
   const std::size_t most = std::min(kBatchesAtOnce, summary.size());
@@ -222,6 +276,8 @@ bool solve_batch_on_device(const Tables& t, const SolveOptions& options, Solver 
   d.load.reserve(most * logical);
   d.out.reserve(most * physical);
   d.outcome.reserve(most);
+  d.host_time.reserve(most);
+  d.time.reserve(most);
   refused.assign(summary.size(), 0);
   for (std::size_t begin = 0; begin < summary.size(); begin += most) {
     const std::size_t count = std::min(most, summary.size() - begin);
@@ -237,12 +293,18 @@ bool solve_batch_on_device(const Tables& t, const SolveOptions& options, Solver 
     pointers.load = d.load.get();
     pointers.physical_load = d.out.get();
     pointers.outcome = d.outcome.get();
-    d.problem.launch(stream, pointers, static_cast<int>(count), solver, options.max_steps);
+    pointers.time = d.time.get();
+    d.problem.launch(stream, pointers, static_cast<int>(count), solver,
+                     by_cost ? -1 : options.max_steps);
     LPLB_CUDA_CHECK(cudaMemcpyAsync(d.host_out.get(), d.out.get(),
                                     count * physical * sizeof(std::int32_t), cudaMemcpyDeviceToHost,
                                     stream));
     LPLB_CUDA_CHECK(cudaMemcpyAsync(d.host_outcome.get(), d.outcome.get(),
                                     count * sizeof(DeviceOutcome), cudaMemcpyDeviceToHost, stream));
+    if (by_cost) {
+      LPLB_CUDA_CHECK(cudaMemcpyAsync(d.host_time.get(), d.time.get(), count * sizeof(TimeOutcome),
+                                      cudaMemcpyDeviceToHost, stream));
+    }
     LPLB_CUDA_CHECK(cudaStreamSynchronize(stream));
     std::copy_n(d.host_out.get(), count * physical,
                 physical_loads.begin() + static_cast<std::ptrdiff_t>(begin * physical));
@@ -252,6 +314,11 @@ bool solve_batch_on_device(const Tables& t, const SolveOptions& options, Solver 
       const double speed = t.cost.speed(t.live_ranks[0]);
       summary[begin + i] = {optimal ? SolveStatus::kOptimal : SolveStatus::kBounded,
                             outcome.max_load / speed, outcome.bound / speed};
+      if (by_cost) {
+        const TimeOutcome& time = d.host_time.get()[i];
+        summary[begin + i].max_cost = cost_in_units(time.max_cost);
+        summary[begin + i].cost_lower_bound = cost_in_units(time.bound);
+      }
       refused[begin + i] = outcome.status == kDeviceRefused ? 1 : 0;
     }
   }

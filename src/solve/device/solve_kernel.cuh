@@ -3,6 +3,8 @@
 
 #include "solve/device/block_cut.cuh"
 #include "solve/device/block_flow.cuh"
+#include "solve/device/cost_intake.cuh"
+#include "solve/device/fast_time.cuh"
 #include "solve/device/forms.h"
 
 // The solvers for a block: solve_in_block(), which the plan's kernel calls too, and a kernel that
@@ -34,6 +36,7 @@ struct SolveArgs {
   int* rank_load;             ///< out: [num_batches, num_ranks]
   unsigned* proof;            ///< out: [num_batches, num_ranks / 32 + 1]
   DeviceOutcome* outcome;     ///< out: [num_batches]
+  TimeOutcome* time;          ///< out, with costs: [num_batches]
   int team_threads;           ///< threads that solve; all threads of the block load and store
   int max_steps;
 };
@@ -57,15 +60,16 @@ class LoadIntake {
     }
   }
 
-  /// Adds all loads of this thread. The block must be synchronised before, because the arrays are
-  /// cleared first, and after.
-  __device__ void deliver(const BlockState& s) {
+  /// Adds all loads of this thread, and calls also(expert, load) for each. The block must be
+  /// synchronised before, because the arrays are cleared first, and after.
+  template <class Also>
+  __device__ void deliver(const BlockState& s, Also also) {
     for (int i = 0; i < kHeldLoads; ++i) {
-      if (expert_at(i) < args_.header.num_logical) add(s, held_[i], expert_[i]);
+      if (expert_at(i) < args_.header.num_logical) add(s, held_[i], expert_[i], also);
     }
 #pragma unroll 1
     for (int i = kHeldLoads; expert_at(i) < args_.header.num_logical; ++i) {
-      add(s, load_[expert_at(i)], experts_[expert_at(i)]);
+      add(s, load_[expert_at(i)], experts_[expert_at(i)], also);
     }
   }
 
@@ -78,7 +82,8 @@ class LoadIntake {
  private:
   __device__ int expert_at(int i) const { return i * static_cast<int>(blockDim.x) + threadIdx.x; }
 
-  __device__ void add(const BlockState& s, int load, DeviceExpert expert) {
+  template <class Also>
+  __device__ void add(const BlockState& s, int load, DeviceExpert expert, Also also) {
     negative_ |= load < 0;
     load = max(load, 0);
     high_ += load >> 16;
@@ -89,6 +94,7 @@ class LoadIntake {
     } else {
       s.want[expert.index] = load;
     }
+    also(expert, load);
   }
 
   const SolveArgs& args_;
@@ -101,11 +107,13 @@ class LoadIntake {
   bool negative_ = false;
 };
 
-/// The tokens that a slot takes. `load` [num_logical] may be in any memory.
-__device__ inline int slot_tokens(const DeviceSlot& slot, const int* take, const int* load) {
-  if (slot.count == 0) return 0;
+/// The tokens that a slot takes. `load` [num_logical] may be in any memory. `is_whole`: the first
+/// slot of a place takes all, because with costs each slot with tokens is a part of its own.
+__device__ inline int slot_tokens(const DeviceSlot& slot, const int* take, const int* load,
+                                  bool is_whole) {
+  if (slot.count == 0 || (is_whole && slot.index > 0)) return 0;
   const int tokens = slot.place != kNoPlace ? take[slot.place] : load[slot.expert];
-  if (slot.count == 1) return tokens;
+  if (slot.count == 1 || is_whole) return tokens;
   const int each = tokens / slot.count;
   return each + (slot.index < tokens - each * slot.count ? 1 : 0);
 }
@@ -134,7 +142,19 @@ __device__ BlockOutcome solve_in_block(const BlockTables& tables, const BlockSta
   }
 }
 
+/// Where BlockTimeState is, behind the image and BlockState.
+LPLB_HOST_DEVICE inline int time_offset(const DeviceTablesHeader& h) {
+  return h.bytes + (BlockState::bytes(h) + 15) / 16 * 16;
+}
+
 #ifdef __CUDACC__
+__device__ inline void put_outcome(const SolveArgs& args, long long batch,
+                                   const BlockOutcome& out) {
+  if (args.outcome == nullptr) return;
+  args.outcome[batch] = {out.is_optimal ? kDeviceOptimal : kDeviceBounded, out.bound, out.max_load,
+                         out.steps};
+}
+
 /// Starts to copy bytes [begin, end) of the image, multiples of 16, as one group of copies.
 __device__ inline void copy_image(unsigned char* to, const unsigned char* from, int begin,
                                   int end) {
@@ -146,18 +166,29 @@ __device__ inline void copy_image(unsigned char* to, const unsigned char* from, 
   device::close_copies();
 }
 
-/// Solves one instance in each block. Dynamic shared memory: the image, then BlockState::bytes().
-/// NOTE: the launch bounds state how many blocks share a multiprocessor. Without this, the compiler
-/// may spill registers so that more blocks fit.
-template <Form kForm>
-__global__ void __launch_bounds__(kForm == Form::kCut         ? kCutThreads
-                                  : kForm == Form::kFlowBlock ? 256
-                                                              : 128,
-                                  kForm == Form::kFlow32 ? 5
-                                  : kForm == Form::kCut  ? 2
-                                                         : 1) solve_kernel(const SolveArgs args) {
+/// The threads of a block, at most.
+constexpr int max_threads(Form form, bool by_cost) {
+  return by_cost                    ? kTimeThreads
+         : form == Form::kCut       ? kCutThreads
+         : form == Form::kFlowBlock ? 256
+                                    : 128;
+}
+
+/// Solves one instance in each block; with kCost, by what tokens cost (fast-time), with blocks of
+/// kTimeThreads. Dynamic shared memory: the image, then BlockState::bytes(), in multiples of 16,
+/// and with kCost BlockTimeState::bytes(). NOTE: the launch bounds state how many blocks share a
+/// multiprocessor. Without this, the compiler may spill registers so that more blocks fit.
+template <Form kForm, bool kCost>
+__global__ void __launch_bounds__(max_threads(kForm, kCost), kCost                    ? 1
+                                                             : kForm == Form::kFlow32 ? 5
+                                                             : kForm == Form::kCut    ? 2
+                                                                                      : 1)
+    solve_kernel(const SolveArgs args) {
   extern __shared__ uint4 memory[];
   __shared__ int sum_high, sum_low, negative;
+  [[maybe_unused]] __shared__ int passes_step;
+  [[maybe_unused]] __shared__ BlockOutcome found;
+  [[maybe_unused]] __shared__ TimeOutcome cost;
   auto* const image = reinterpret_cast<unsigned char*>(memory);
   const int thread = threadIdx.x;
   const int num_threads = blockDim.x;
@@ -165,16 +196,37 @@ __global__ void __launch_bounds__(kForm == Form::kCut         ? kCutThreads
 
   const DeviceTablesHeader& h = args.header;
   const BlockState state = BlockState::carve(image + h.bytes, h);
+  [[maybe_unused]] BlockTimeState time{};
+  if constexpr (kCost) time = BlockTimeState::carve(image + time_offset(h), h);
   // Start all reads from global memory at once. What no solver reads is waited for last.
   LoadIntake intake(args);
   copy_image(image, args.image, 0, h.solver_bytes);
   copy_image(image, args.image, h.solver_bytes, h.bytes);
   if (thread == 0) sum_high = sum_low = negative = 0;
 #pragma unroll 1
-  for (int g = thread; g < h.num_ranks; g += num_threads) state.fixed[g] = 0;
+  for (int g = thread; g < h.num_ranks; g += num_threads) {
+    state.fixed[g] = 0;
+    if constexpr (kCost) CostIntake::clear(time, g);
+  }
+  if constexpr (kCost) {
+    if (thread == 0) passes_step = 0;
+    device::wait_for_older_copies();
+  }
   __syncthreads();
   // Add the loads, and find out whether the batch must be refused.
-  intake.deliver(state);
+  if constexpr (kCost) {
+    const CostIntake costs(image, h, state, time);
+    intake.deliver(state, [&](DeviceExpert expert, int load) {
+      if (costs.passes_step(load)) atomicOr(&passes_step, 1);
+      if (expert.is_fixed != 0) {
+        costs.add_fixed(expert.index, load);
+      } else {
+        costs.add_replicated(expert.index, load);
+      }
+    });
+  } else {
+    intake.deliver(state, [](DeviceExpert, int) {});
+  }
   const int high = __reduce_add_sync(~0u, intake.high());
   const int low = __reduce_add_sync(~0u, intake.low());
   const bool bad = __any_sync(~0u, intake.is_negative());
@@ -187,21 +239,31 @@ __global__ void __launch_bounds__(kForm == Form::kCut         ? kCutThreads
   __syncthreads();
   const long long total = (static_cast<long long>(sum_high) << 16) + sum_low;
   const bool refused = negative != 0 || total > 0x7FFFFFFF;
+  if constexpr (kCost) {
+    CostIntake(image, h, state, time).hand_over(passes_step == 0, thread, num_threads);
+    __syncthreads();
+  }
 
   // Solve.
   if (thread < args.team_threads && !refused) {
     const BlockTables tables(image, h);
     const BlockOutcome out =
         solve_in_block<kForm>(tables, state, thread, args.team_threads, args.max_steps);
-    if (thread == 0 && args.outcome != nullptr) {
-      args.outcome[batch] = {out.is_optimal ? kDeviceOptimal : kDeviceBounded, out.bound,
-                             out.max_load, out.steps};
-    }
+    if (thread == 0 && kCost) found = out;
+    if (thread == 0 && !kCost) put_outcome(args, batch, out);
   } else if (thread == 0 && args.outcome != nullptr) {
     args.outcome[batch] = {kDeviceRefused, 0, 0, 0};
   }
   device::wait_for_copies();
   __syncthreads();
+  if constexpr (kCost) {
+    if (!refused) {
+      BlockFastTime(image, h, state, time, thread).run(passes_step == 0, &found, &cost);
+    }
+    __syncthreads();
+    if (thread == 0 && !refused) put_outcome(args, batch, found);
+    if (thread == 0 && args.time != nullptr) args.time[batch] = refused ? TimeOutcome{} : cost;
+  }
 
   // Write the results.
   if (args.physical_load != nullptr) {
@@ -210,7 +272,7 @@ __global__ void __launch_bounds__(kForm == Form::kCut         ? kCutThreads
 #pragma unroll 1
     for (int p = thread; p < h.num_physical; p += num_threads) {
       args.physical_load[batch * h.num_physical + p] =
-          refused ? 0 : slot_tokens(slots[p], state.take, load);
+          refused ? 0 : slot_tokens(slots[p], state.take, load, kCost);
     }
   }
   if (args.take != nullptr) {
