@@ -84,8 +84,8 @@ CLI::Option* add_threads(CLI::App& app, const std::string& name, int& value,
   return add_integer(app, name, kSettings, value, 1, kMaxThreads, help)->default_str("all cores");
 }
 
-CLI::Option* add_solver(CLI::App& app, std::string& value) {
-  return add_text(app, "--solver", kSettings, "auto|cut|flow|ipm", value,
+CLI::Option* add_solver(CLI::App& app, std::string& value, const char* names) {
+  return add_text(app, "--solver", kSettings, names, value,
                   "Algorithm: cut (slacks of sets of ranks; up to 8 ranks), flow (sweeps and "
                   "waves; any number of ranks) or ipm (interior point; up to 256 ranks; near the "
                   "optimum, not always at it). auto takes cut if it fits, otherwise flow. A solver "

@@ -73,14 +73,16 @@ CLI::Option* add_number(CLI::App& app, const std::string& name, const char* grou
 CLI::Option* add_threads(CLI::App& app, const std::string& name, int& value,
                          const std::string& help);
 
-/// Adds --solver auto|cut|flow|ipm.
-CLI::Option* add_solver(CLI::App& app, std::string& value);
+/// Adds --solver, with the names of the solvers by tokens, or also of those by cost.
+inline constexpr const char* kSolversByTokens = "auto|cut|flow|ipm";
+inline constexpr const char* kAllSolvers = "auto|cut|flow|ipm|time|fast-time";
+CLI::Option* add_solver(CLI::App& app, std::string& value, const char* names);
 
 /// Adds --cost.
 inline constexpr const char* kSplitByCost =
     "Cost model: make the largest cost of a rank small, such as its time, in place of its tokens. "
-    "auto is then time, on the CPU; fast-time is what planners take, on a GPU too. lplb-calibrate, "
-    "of the Python package, measures a model";
+    "auto is then time in lplb solve, on the CPU, and fast-time in lplb plan; fast-time is for GPUs "
+    "too. lplb-calibrate, of the Python package, measures a model";
 CLI::Option* add_cost(CLI::App& app, std::string& path, const std::string& help = kSplitByCost);
 
 /// Adds --json.

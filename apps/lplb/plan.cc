@@ -193,7 +193,7 @@ void add_plan(CLI::App& program) {
            "entry")
       ->required();
   add_cost(*command, options->cost);
-  add_solver(*command, options->solver);
+  add_solver(*command, options->solver, kAllSolvers);
   add_backend(*command, options->backend);
   add_threads(*command, "--threads", options->threads,
               "Number of threads: how many ranks are mapped in parallel");

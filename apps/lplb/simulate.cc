@@ -293,7 +293,7 @@ void add_simulate(CLI::App& program, std::string command_line) {
            "Replay once for each value of a setting, LOW:HIGH:STEP or A,B,C, and show the mean "
            "imbalance by it: how many redundants are enough? NAME is redundants, num-replicas, "
            "num-ranks, window, rebalance-every or batch-tokens");
-  add_solver(*command, options->solver);
+  add_solver(*command, options->solver, kSolversByTokens);
   add_backend(*command, options->backend);
   add_threads(*command, "--threads", simulate.num_threads,
               "Number of threads; figures other than times do not depend on it");

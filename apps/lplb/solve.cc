@@ -139,7 +139,7 @@ void add_solve(CLI::App& program) {
            "Load file: the tokens of each expert, one row for each batch or layer")
       ->required();
   add_cost(*command, options->cost);
-  add_solver(*command, options->solver);
+  add_solver(*command, options->solver, kAllSolvers);
   add_backend(*command, options->backend);
   add_threads(*command, "--threads", options->threads,
               "Number of threads: how many rows are solved in parallel");

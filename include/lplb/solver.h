@@ -25,7 +25,7 @@ enum class Solver {
   kFlow,      ///< water-filling sweeps, then waves of a preflow; any size
   kIpm,       ///< interior point; up to kMaxIpmRanks ranks; kAuto never takes it
   kTime,      ///< whole experts, augmenting paths and local search, by a CostModel; any size
-  kFastTime,  ///< the cheaper of two splits, then moves of one expert; any size. Planners take it
+  kFastTime,  ///< the split by tokens, then sweeps over the experts; any size. Planners take it
 };
 
 inline constexpr Index kMaxCutRanks = 8;
