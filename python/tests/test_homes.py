@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """place_homes() and schedule(): what Python adds. The functions of C++ have tests there."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -54,7 +54,10 @@ def test_backends_are_equal() -> None:
     loads = window(4, 3, 32)
     cpu = lplb.place_homes(loads, 48, 8)
     assert cpu.trials.sum() > 0
-    for backend in ("auto",) if lplb.cuda_info()["missing"] else ("auto", "cuda"):
+    backends: list[Literal["auto", "cuda"]] = ["auto"]
+    if not lplb.cuda_info()["missing"]:
+        backends.append("cuda")
+    for backend in backends:
         placed = lplb.place_homes(loads, 48, 8, backend=backend)
         assert placed.physical_to_logical.tolist() == cpu.physical_to_logical.tolist()
         assert placed.trials.tolist() == cpu.trials.tolist()
