@@ -44,7 +44,7 @@ std::vector<std::string> choices_of(const CLI::Option& option) {
 
 std::string meant_value(const CLI::Option& option, const std::string& text) {
   std::vector<std::string> names = choices_of(option);
-  if (names.empty()) return "";
+  if (names.empty() || std::ranges::find(names, text) != names.end()) return "";
   // "ring:N" stands for many values. Its first word is compared below.
   std::vector<std::string> values = names;
   std::erase_if(values, [](const std::string& name) {

@@ -13,7 +13,7 @@ std::vector<std::string> choices_of(const CLI::Option& option);
 
 /// The value of `option` that a user who typed `text` most likely meant: one of its choices, or
 /// `text` with another word before its first ":" or "+", as in "torus:2x4". Empty if none is
-/// similar.
+/// similar, or `text` is a choice.
 std::string meant_value(const CLI::Option& option, const std::string& text);
 
 }  // namespace lplb::app

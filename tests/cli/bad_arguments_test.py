@@ -85,7 +85,9 @@ class BadArguments(support.CommandTest):
         placement = {"num_ranks": 9, "num_logical_experts": 9, "physical_to_logical": experts}
         self.file("p.json", placement)
         self.file("l.json", {"load": [[1] * 9]})
-        self.bad("solve --placement p.json --load l.json --solver cut", "cut", "8")
+        solve = "solve --placement p.json --load l.json --solver"
+        self.bad(f"{solve} cut", '"cut" takes up to 8 ranks, not 9\n')  # and no "did you mean cut"
+        self.bad(f"{solve} fast-time", '"fast-time" needs a cost model\n')
 
     def test_shapes_that_do_not_fit(self):
         for options, says in (

@@ -25,7 +25,7 @@ OFFERED = (
     ("lplb he", {"help"}),
     ("lplb help pl", {"place", "plan"}),
     ("lplb solve --pl", {"--placement"}),
-    ("lplb solve --solver ", {"auto", "cut", "flow", "ipm"}),
+    ("lplb solve --solver ", support.SOLVERS),
     ("lplb simulate --policies cube+l", {"cube+lplb"}),
     ("lplb simulate --policies none,eplb-spread+l", {"eplb-spread+lplb"}),
     ("lplb simulate --trace synthetic:W6", {"synthetic:W6_rotating_hotspot"}),

@@ -14,6 +14,9 @@ from subprocess import PIPE
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMMAND = None  # set by main()
 
+#: The names that --solver takes in `lplb solve` and `lplb plan`.
+SOLVERS = {"auto", "cut", "flow", "ipm", "time", "fast-time"}
+
 SMALL = {"num_ranks": 2, "num_logical_experts": 3, "physical_to_logical": [0, 1, 2, 0]}
 
 
