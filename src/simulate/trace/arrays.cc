@@ -62,7 +62,7 @@ class Scanner {
   /// Reads numbers and commas, as long as nothing else comes.
   bool numbers(std::vector<Load>& values) {
     const char* c = at_;
-    do {
+    while (true) {
       for (; c != end_ && is_space(*c); ++c) {
       }
       const char* const first = c;
@@ -71,7 +71,9 @@ class Scanner {
       const std::ptrdiff_t digits = c - first;
       if (digits == 0 || digits > kMaxDigits || (*first == '0' && digits > 1)) return false;
       values.push_back(static_cast<Load>(value));
-    } while (c != end_ && *c == ',' && ++c != end_);
+      if (c == end_ || *c != ',') break;
+      ++c;
+    }
     at_ = c;
     return true;
   }
