@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <string>
-#include <unordered_set>
-#include <vector>
+
+#include "support/protocol_search.h"
 
 // A model check of the exchange's protocol (round.cuh) for 3 ranks and 4 rounds. It visits every
 // state that the protocol can reach: every interleaving, every delay of every store, a deadline
@@ -27,25 +26,19 @@ struct Protocol {
   bool agreed = true;       ///< a round that one block of a rank loses is lost for all of them
 };
 
-struct World {
-  bool deadlines = false;  ///< whether deadlines may pass, at any moment
-  int dead = -1;           ///< the rank that may stop at any moment; -1: none
-};
-
 /// A rank in round `round` has sent all its words of that round. A store that is under way is a
 /// word that is not seen yet. A rank that dies while it sends leaves words that are never seen.
 struct Rank {
   int round = 1;              ///< kRounds + 1: all its rounds are over
   unsigned got[kWords] = {};  ///< a bit for each peer whose word has come
   bool lost[kWords] = {};     ///< the block has given the round up
-  bool through() const { return round > kRounds; }
+  int turn() const { return round; }
   bool is_decided(int w) const { return lost[w] || got[w] == (1u << kPeers) - 1; }
 };
 
 struct State {
   Rank rank[kRanks];
   bool dead = false;
-  /// > 0: no deadline passes any more. When the calm began, this was the latest round of any rank.
   int calm = 0;
 
   std::uint64_t key() const {
@@ -58,56 +51,25 @@ struct State {
   }
 };
 
-/// Searches all states and collects what went wrong, as short texts.
-class Search {
+class Search : public testing::ProtocolSearch<State> {
  public:
-  Search(const Protocol& protocol, const World& world) : protocol_(protocol), world_(world) {
-    visit(State{});
-    while (!open_.empty()) {
-      const State state = open_.back();
-      open_.pop_back();
-      step(state);
-    }
+  Search(const Protocol& protocol, const testing::World& world)
+      : ProtocolSearch(world, kRounds), protocol_(protocol) {
+    search([this](const State& state, int me) { act(state, me); });
   }
-
-  const std::unordered_set<std::string>& problems() const { return problems_; }
-  std::size_t num_states() const { return seen_.size(); }
   /// Whether some rank that was rounds behind was seen to catch up without a deadline.
   bool caught_up() const { return caught_up_; }
 
  private:
-  void visit(const State& state) {
-    if (seen_.insert(state.key()).second) open_.push_back(state);
-  }
-
-  void step(const State& state) {
-    const std::size_t before = moves_;
-    bool all_through = true;
-    for (int me = 0; me < kRanks; ++me) {
-      if (state.rank[me].through() || is_dead(state, me)) continue;
-      all_through = false;
-      for (int peer = 0; peer < kPeers; ++peer) {
-        for (int w = 0; w < kWords; ++w) poll(state, me, peer, w);
-      }
-      for (int w = 0; w < kWords && world_.deadlines && state.calm == 0; ++w) {
-        State next = state;
-        if (!state.rank[me].is_decided(w)) give_up(next, me, w);
-      }
+  void act(const State& state, int me) {
+    for (int peer = 0; peer < kPeers; ++peer) {
+      for (int w = 0; w < kWords; ++w) poll(state, me, peer, w);
     }
-    if (!all_through && moves_ == before) problems_.insert("stuck");
-    if (world_.dead >= 0 && !state.dead && state.calm == 0) {
+    for (int w = 0; w < kWords && may_time_out(state); ++w) {
       State next = state;
-      next.dead = true;
-      visit(next);
-    }
-    if (world_.deadlines && state.calm == 0 && !state.dead) {
-      State next = state;
-      for (const Rank& r : state.rank) next.calm = std::max(next.calm, r.round);
-      visit(next);
+      if (!state.rank[me].is_decided(w)) give_up(next, me, w);
     }
   }
-
-  bool is_dead(const State& state, int rank) const { return state.dead && rank == world_.dead; }
 
   /// A block of rank `me` reads word `w` of a peer's line. Any word that the peer has sent to this
   /// half may be there.
@@ -119,7 +81,7 @@ class Search {
     for (int epoch = 1; epoch <= sent; ++epoch) {
       if ((epoch - mine.round) % protocol_.num_halves != 0) continue;
       if (epoch > mine.round && protocol_.exact) {
-        if (!world_.deadlines) problems_.insert("overwritten before read");
+        if (!has_deadlines()) report("overwritten before read");
         State next = state;
         caught_up_ |= state.calm != 0;
         give_up(next, me, w);
@@ -135,7 +97,7 @@ class Search {
 
   /// Takes a count of round `data` as one of this round.
   void take(const State& state, int me, int peer, int w, int data) {
-    if (data != state.rank[me].round) problems_.insert("count of another round");
+    if (data != state.rank[me].round) report("count of another round");
     State next = state;
     next.rank[me].got[w] |= 1u << peer;
     go_on(next, me);
@@ -149,23 +111,16 @@ class Search {
 
   /// Starts the next round if this one is over.
   void go_on(State& next, int me) {
-    ++moves_;
     Rank& r = next.rank[me];
     if (r.is_decided(0) && r.is_decided(1)) {
-      if (r.lost[0] != r.lost[1] && !protocol_.agreed) problems_.insert("blocks disagree");
-      if ((r.lost[0] || r.lost[1]) && next.calm != 0 && r.round > next.calm)
-        problems_.insert("lost round");
+      if (r.lost[0] != r.lost[1] && !protocol_.agreed) report("blocks disagree");
+      if ((r.lost[0] || r.lost[1]) && must_succeed(next, r.round)) report("lost round");
       r = Rank{.round = r.round + 1};
     }
     visit(next);
   }
 
   const Protocol protocol_;
-  const World world_;
-  std::unordered_set<std::uint64_t> seen_;
-  std::vector<State> open_;
-  std::unordered_set<std::string> problems_;
-  std::size_t moves_ = 0;
   bool caught_up_ = false;
 };
 

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <unordered_set>
-#include <vector>
+
+#include "support/protocol_search.h"
 
 // A model check of the protocol by which ranks read each other's weights and gradients (call.cuh,
 // fetch.cuh), for 3 ranks and 3 calls. Each rank reads from the next one, in two parts, because a
@@ -33,17 +33,11 @@ struct Protocol {
   bool raises_versions = true;  ///< a change has a new version
 };
 
-struct World {
-  bool deadlines = false;  ///< whether deadlines may pass, at any moment
-  int dead = -1;           ///< the rank that may stop at any moment; -1: none
-  int calls = kCalls;      ///< of each rank
-};
-
 enum Stage : std::int8_t { kBetween, kAwaiting, kReading, kSettling };
 enum Told : std::int8_t { kNothing, kWell, kLacks };
 
 struct Rank {
-  std::int8_t call = 1;  // world_.calls + 1: all are over
+  std::int8_t call = 1;
   std::int8_t stage = kBetween;
   std::int8_t changes = 0;                 // parts that it has changed since the last call
   std::int8_t part[2] = {};                // what it has: the number of the change that wrote it
@@ -57,71 +51,42 @@ struct Rank {
   std::int8_t has[kCalls + 1] = {};   // what it had in each call
   std::int8_t told[kCalls + 1] = {};  // what it told at the end of each call
   std::int8_t had = 0;                // a bit for each call in which it had its copy
+  int turn() const { return call; }
 };
 
 struct State {
   Rank rank[kRanks];
-  std::int8_t dead = 0;
-  std::int8_t calm = 0;  // > 0: no deadline passes any more; the latest call when that began
+  bool dead = false;
+  std::int8_t calm = 0;
+  std::string key() const { return {reinterpret_cast<const char*>(this), sizeof(State)}; }
 };
 static_assert(sizeof(State) == kRanks * sizeof(Rank) + 2);  // no padding
 
-/// Searches all states and collects what went wrong, as short texts.
-class Search {
+class Search : public testing::ProtocolSearch<State> {
  public:
-  Search(const Protocol& protocol, const World& world) : protocol_(protocol), world_(world) {
-    visit(State{});
-    while (!open_.empty()) {
-      const State state = open_.back();
-      open_.pop_back();
-      step(state);
-    }
+  Search(const Protocol& protocol, const testing::World& world, int num_calls = kCalls)
+      : ProtocolSearch(world, num_calls), protocol_(protocol) {
+    search([this](const State& s, int me) { act(s, me); });
   }
-  const std::unordered_set<std::string>& problems() const { return problems_; }
-  std::size_t num_states() const { return seen_.size(); }
   /// Whether a slot was used that kept its copy from the call before.
   bool kept() const { return kept_; }
 
  private:
-  void visit(const State& state) {
-    ++moves_;
-    const std::string key(reinterpret_cast<const char*>(&state), sizeof(State));
-    if (seen_.insert(key).second) open_.push_back(state);
-  }
-
-  bool may_time_out(const State& s) const { return world_.deadlines && s.calm == 0; }
   static int source_of(int me) { return (me + 1) % kRanks; }
 
-  void step(const State& s) {
-    const std::size_t before = moves_;
-    bool all_over = true;
-    for (int me = 0; me < kRanks; ++me) {
-      if (s.rank[me].call > world_.calls || (s.dead != 0 && me == world_.dead)) continue;
-      all_over = false;
-      switch (s.rank[me].stage) {
-        case kBetween:
-          change_or_arrive(s, me);
-          break;
-        case kAwaiting:
-          await_source(s, me);
-          break;
-        case kReading:
-          read(s, me);
-          break;
-        default:
-          settle(s, me);
-      }
-    }
-    if (!all_over && moves_ == before) problems_.insert("stuck");
-    if (world_.dead >= 0 && s.dead == 0 && s.calm == 0) {
-      State next = s;
-      next.dead = 1;
-      visit(next);
-    }
-    if (may_time_out(s) && s.dead == 0) {
-      State next = s;
-      for (const Rank& r : s.rank) next.calm = std::max(next.calm, r.call);
-      visit(next);
+  void act(const State& s, int me) {
+    switch (s.rank[me].stage) {
+      case kBetween:
+        change_or_arrive(s, me);
+        break;
+      case kAwaiting:
+        await_source(s, me);
+        break;
+      case kReading:
+        read(s, me);
+        break;
+      default:
+        settle(s, me);
     }
   }
 
@@ -149,7 +114,7 @@ class Search {
   void look(const State& s, int me, int peer, bool told, Seen seen) const {
     const Rank& p = s.rank[peer];
     const int now = s.rank[me].call;
-    for (int call = 1; call <= std::min<int>(p.call, world_.calls); ++call) {
+    for (int call = 1; call <= std::min<int>(p.call, num_turns()); ++call) {
       if ((call - now) % protocol_.num_halves != 0 || call < now) continue;
       const bool has_come = call < p.call || p.stage != kBetween;
       const bool has_told = p.told[call] != kNothing;
@@ -198,8 +163,8 @@ class Search {
     // NOTE: no delay here: who has read a change sees the word that came before it.
     if (protocol_.looks_back && from.left >= r.call) return lose(s, me);
     // This rank now says that its slot holds what the plan says.
-    if (r.slot[0] != r.slot[1]) problems_.insert("half-copied");
-    if (r.slot[0] != from.has[r.call]) problems_.insert("not the weights of this call");
+    if (r.slot[0] != r.slot[1]) report("half-copied");
+    if (r.slot[0] != from.has[r.call]) report("not the weights of this call");
     r.held = r.brings;
     r.told[r.call] = kWell;
     r.had = static_cast<std::int8_t>(r.had | 1 << r.call);
@@ -211,7 +176,7 @@ class Search {
   void lose(const State& s, int me) {
     State next = s;
     Rank& r = next.rank[me];
-    if (!world_.deadlines || (s.calm != 0 && r.call > s.calm)) problems_.insert("lost call");
+    if (must_succeed(s, r.call)) report("lost call");
     // NOTE: without forgetting, the slot counts as what it was brought for, or what it held.
     r.held = protocol_.forgets ? kEmpty : r.stage == kReading ? r.brings : r.held;
     r.told[r.call] = protocol_.tells_truth ? kLacks : kWell;
@@ -223,7 +188,7 @@ class Search {
     const bool is_all = mine.seen == (1 << kRanks) - 1;
     if (is_all || !protocol_.waits_for_all) {
       for (const Rank& r : s.rank) {
-        if (is_all && (r.had >> mine.call & 1) == 0) problems_.insert("complete without a copy");
+        if (is_all && (r.had >> mine.call & 1) == 0) report("complete without a copy");
       }
       State next = s;
       return leave(next, me);
@@ -249,9 +214,7 @@ class Search {
 
   /// A rank that has its copy gives the others up.
   void give_up(State& next, int me) {
-    if (!world_.deadlines || (next.calm != 0 && next.rank[me].call > next.calm)) {
-      problems_.insert("lost call");
-    }
+    if (must_succeed(next, next.rank[me].call)) report("lost call");
     leave(next, me);
   }
 
@@ -265,13 +228,14 @@ class Search {
   }
 
   const Protocol protocol_;
-  const World world_;
-  std::unordered_set<std::string> seen_;
-  std::vector<State> open_;
-  std::unordered_set<std::string> problems_;
-  std::size_t moves_ = 0;
   bool kept_ = false;
 };
+
+/// What goes wrong in two calls, which have far fewer states than three.
+std::unordered_set<std::string> after_two_calls(const Protocol& protocol,
+                                                const testing::World& world) {
+  return Search(protocol, world, 2).problems();
+}
 
 using ::testing::Contains;
 using ::testing::IsEmpty;
@@ -294,25 +258,25 @@ TEST(WeightProtocol, WithDeadlinesSlotsAreWholeAndCallsComeBack) {
 
 TEST(WeightProtocol, ADeadRankHoldsNobodyUp) {
   for (int dead = 0; dead < kRanks; ++dead) {
-    EXPECT_THAT(Search({}, {.deadlines = true, .dead = dead, .calls = 2}).problems(), IsEmpty());
+    EXPECT_THAT(after_two_calls({}, {.deadlines = true, .dead = dead}), IsEmpty());
   }
 }
 
 TEST(WeightProtocol, TheSearchFindsWhatIsWrong) {
-  const World calm{.calls = 2};
-  const World late{.deadlines = true, .calls = 2};
-  EXPECT_THAT(Search({.num_halves = 1}, calm).problems(), Contains("lost call"));
-  EXPECT_THAT(Search({.waits_to_read = false}, calm).problems(), Contains("half-copied"));
-  EXPECT_THAT(Search({.waits_for_all = false}, calm).problems(), Contains("lost call"));
-  EXPECT_THAT(Search({.waits_for_all = false, .looks_back = false}, calm).problems(),
+  const testing::World calm;
+  const testing::World late{.deadlines = true};
+  EXPECT_THAT(after_two_calls({.num_halves = 1}, calm), Contains("lost call"));
+  EXPECT_THAT(after_two_calls({.waits_to_read = false}, calm), Contains("half-copied"));
+  EXPECT_THAT(after_two_calls({.waits_for_all = false}, calm), Contains("lost call"));
+  EXPECT_THAT(after_two_calls({.waits_for_all = false, .looks_back = false}, calm),
               Contains("not the weights of this call"));
-  EXPECT_THAT(Search({.looks_back = false}, late).problems(), Contains("half-copied"));
-  EXPECT_THAT(Search({.tells_in_time = false}, late).problems(), Contains("half-copied"));
-  EXPECT_THAT(Search({.tells_truth = false}, late).problems(), Contains("complete without a copy"));
-  EXPECT_THAT(Search({.forgets = false}, late).problems(), Contains("half-copied"));
-  EXPECT_THAT(Search({.raises_versions = false}, calm).problems(),
+  EXPECT_THAT(after_two_calls({.looks_back = false}, late), Contains("half-copied"));
+  EXPECT_THAT(after_two_calls({.tells_in_time = false}, late), Contains("half-copied"));
+  EXPECT_THAT(after_two_calls({.tells_truth = false}, late), Contains("complete without a copy"));
+  EXPECT_THAT(after_two_calls({.forgets = false}, late), Contains("half-copied"));
+  EXPECT_THAT(after_two_calls({.raises_versions = false}, calm),
               Contains("not the weights of this call"));
-  EXPECT_THAT(Search({}, {.dead = 1, .calls = 2}).problems(), Contains("stuck"));
+  EXPECT_THAT(after_two_calls({}, {.dead = 1}), Contains("stuck"));
 }
 
 }  // namespace
