@@ -6,6 +6,7 @@
 
 #include "lplb/backend.h"
 #include "lplb/homes.h"
+#include "placement/homes_test_support.h"
 #include "support/expect_refused.h"
 
 // place_homes() on the device is compared with itself on the CPU: they are equal in every integer.
@@ -20,29 +21,21 @@ class PlaceHomesCuda : public ::testing::Test {
   }
 };
 
+/// Loads, and what they are placed on.
 struct Case {
-  Index batches, layers, experts, ranks, slots;
-  std::vector<double> loads;
+  testing::LoadWindow window;
+  Index ranks, slots;
 };
 
 Case random_case(std::mt19937& random, Index batches, Index layers, Index experts, Index ranks,
                  Index slots) {
-  Case c{batches, layers, experts, ranks, slots, {}};
-  std::vector<double> mean;
-  for (Index i = 0; i < layers * experts; ++i) {
-    mean.push_back(static_cast<double>(random() % 100) * static_cast<double>(random() % 100));
-  }
-  for (Index b = 0; b < batches; ++b) {
-    for (const double w : mean) c.loads.push_back(w * static_cast<double>(50 + random() % 100));
-  }
-  return c;
+  return {testing::random_window(random, batches, layers, experts), ranks, slots};
 }
 
 HomesPlacement place(const Case& c, HomesOptions options, Backend backend,
                      const std::vector<Placement>& from = {}) {
   options.backend = backend;
-  return place_homes(c.loads, c.batches, c.layers, c.experts, c.ranks * c.slots, c.ranks, from,
-                     options);
+  return testing::place_window(c.window, c.ranks, c.slots, from, options);
 }
 
 void expect_equal(const HomesPlacement& a, const HomesPlacement& b) {
@@ -59,13 +52,9 @@ void expect_equal(const HomesPlacement& a, const HomesPlacement& b) {
 void expect_equal_cpu(std::mt19937& random, const Case& first, const HomesOptions& options) {
   const HomesPlacement cpu = place(first, options, Backend::kCpu);
   expect_equal(place(first, options, Backend::kCuda), cpu);
-  std::vector<Placement> old;
-  for (Index i = 0; i < first.layers; ++i) {
-    old.push_back(make_placement(first.ranks, first.experts, cpu.maps.layer(i),
-                                 {.rank_alive = options.rank_alive}));
-  }
-  const Case next =
-      random_case(random, first.batches, first.layers, first.experts, first.ranks, first.slots);
+  const auto old = testing::layers_of(cpu, first.ranks, options);
+  const Case next = random_case(random, first.window.batches, first.window.layers,
+                                first.window.experts, first.ranks, first.slots);
   expect_equal(place(next, options, Backend::kCuda, old), place(next, options, Backend::kCpu, old));
 }
 
@@ -94,9 +83,9 @@ TEST_F(PlaceHomesCuda, ManyLayers) {
   std::mt19937 random(2);
   Case c = random_case(random, 2, 700, 24, 8, 4);
   for (Index b = 0; b < 2; ++b) {
-    for (Index e = 0; e < 24; ++e) c.loads[(b * 700 + 5) * 24 + e] = 0;
+    for (Index e = 0; e < 24; ++e) c.window.loads[(b * 700 + 5) * 24 + e] = 0;
   }
-  for (Index e = 0; e < 24; ++e) c.loads[6 * 24 + e] = 0;
+  for (Index e = 0; e < 24; ++e) c.window.loads[6 * 24 + e] = 0;
   expect_equal_cpu(random, c, {.num_threads = 4, .max_trials = 200});
 }
 
