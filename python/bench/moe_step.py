@@ -28,7 +28,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import pathlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -38,21 +37,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from batches import ROOT, Pair, hard_batches, recorded_topk, stretches
 from moe_copies import Copies, make_copies
 from moe_parts import Clock, Layer, make_weights
-from rank_time import hard_batches
 from torch import Tensor
 
 import lplb
 from lplb.calibration import GroupedExperts
 
 TOPK, HISTORY, RECORDED, REPEATS = 8, 8, 1024, 3
-DATA = pathlib.Path(__file__).resolve().parents[2] / "data"
 NONE, EVEN, EPLB, HOMES, TIME = "none", "eplb+even", "eplb+lplb", "homes+lplb", "homes+time"
 DYNAMIC = "none+dynamic"
 POLICIES = (NONE, EVEN, EPLB, HOMES, TIME, DYNAMIC)
 PARTS = ("plan", "dispatch", "experts", "combine", "backward", "step")
-Batch = tuple[np.ndarray, np.ndarray]  # loads of the past [batches, experts], and of the batch
 
 
 @dataclass
@@ -64,20 +61,17 @@ class Found:
     bytes: int = 0  # the most that a rank had allocated
 
 
-def recorded_batches(trace: str) -> Iterator[Batch]:
+def recorded_batches(trace: str) -> Iterator[Pair]:
     """Batches of 1024 consecutive tokens, spread over trace and layers, and the 8 before each."""
-    topk = np.load(DATA / "traces" / f"{trace}.topk.npy")  # [tokens, layers, top]
+    topk = recorded_topk(trace)
     num_experts = int(topk.max()) + 1
     window = min(RECORDED, len(topk) // (HISTORY + 2))
-    for i in range(1 << 20):
-        start = int((len(topk) - (HISTORY + 1) * window) * ((i * 0.618034) % 1))
-        tokens = topk[start : start + (HISTORY + 1) * window, i % topk.shape[1]]
-        batches = tokens.reshape(HISTORY + 1, -1)
-        loads = np.array([np.bincount(b, minlength=num_experts) for b in batches])
-        yield loads[:-1], loads[-1]
+    for past, now in stretches(topk, HISTORY * window, window):
+        loads = [np.bincount(b, minlength=num_experts) for b in past.reshape(HISTORY, -1)]
+        yield np.array(loads), np.bincount(now.ravel(), minlength=num_experts)
 
 
-def moving_batches(tokens: int) -> Iterator[Batch]:
+def moving_batches(tokens: int) -> Iterator[Pair]:
     """Drawn batches of 256 experts, of which a quarter is hot: another one every 3 batches."""
     draw, experts, width = np.random.default_rng(17), 256, 64
     drawn: list[np.ndarray] = []
@@ -89,7 +83,8 @@ def moving_batches(tokens: int) -> Iterator[Batch]:
             yield np.array(drawn[-1 - HISTORY : -1]), drawn[-1]
 
 
-def batches_of(loads: str) -> Iterator[Batch]:
+def batches_of(loads: str) -> Iterator[Pair]:
+    """The loads of past batches [batches, experts], and of the batch."""
     if loads == "hotspot":
         return moving_batches(32768)
     if loads in ("mild", "skew"):
@@ -127,7 +122,7 @@ def even_choice(placement: lplb.Placement, device: torch.device) -> Callable[[Te
 def cost_of(options: argparse.Namespace, experts: int, device: torch.device) -> lplb.CostModel:
     """What these experts take here: measured on rank 0's GPU."""
     if device.type != "cuda":
-        return lplb.CostModel.load(DATA / "cost/h200-dsv3-bf16.json")
+        return lplb.CostModel.load(ROOT / "data/cost/h200-dsv3-bf16.json")
     found: list[Any] = [None]
     if dist.get_rank() == 0:
         layer = GroupedExperts(options.hidden, options.inner, experts)

@@ -26,11 +26,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from batches import ROOT, Pair, hard_batches, recorded_topk, stretches
 
 import lplb
 from lplb.calibration import GroupedExperts
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 HISTORY = 4096  # tokens that a placement is made from, at most
 SPLITS = ("even", "tokens", "time")
 LAYERS = {  # hidden, width, cost model
@@ -88,37 +88,23 @@ class ModelTimer:
         return sum(parts) + self.model.rank_cost() if parts else 0.0
 
 
-def recorded_batches(trace: str, tokens: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def recorded_batches(trace: str, tokens: int) -> Iterator[Pair]:
     """(past load, load) of batches of consecutive recorded tokens, spread over trace and layers.
 
     A batch that is longer than its recording is the load of fewer tokens times a whole number.
     """
-    topk = np.load(ROOT / "data" / "traces" / f"{trace}.topk.npy")
+    topk = recorded_topk(trace)
     num_experts = int(topk.max()) + 1
     history = min(HISTORY, len(topk) // 2)
     length = min(tokens, HISTORY, len(topk) - history)
     while tokens % length:
         length -= 1
-    for i in range(1 << 20):
-        spread = (i * 0.618034) % 1  # any prefix is well spread
-        start = history + int((len(topk) - history - length) * spread)
-        layer = i % topk.shape[1]
-        past = np.bincount(topk[start - history : start, layer].ravel(), minlength=num_experts)
-        now = np.bincount(topk[start : start + length, layer].ravel(), minlength=num_experts)
+    for stretch in stretches(topk, history, length):
+        past, now = (np.bincount(ids.ravel(), minlength=num_experts) for ids in stretch)
         yield past, now * (tokens // length)
 
 
-def hard_batches(kind: str, tokens: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(history, load): loads that drift from the history, drawn, of 256 experts and top 8."""
-    draw = np.random.default_rng(17)
-    while True:
-        weights = np.exp(draw.normal(0, {"mild": 0.5, "skew": 1.2}[kind], 256))
-        drifted = weights * np.exp(draw.normal(0, 0.34, 256))
-        load = draw.multinomial(tokens * 8, drifted / drifted.sum())
-        yield np.ceil(weights / weights.sum() * 1e6).astype(np.int64), load
-
-
-def batches_of(cell: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches_of(cell: Cell) -> Iterator[Pair]:
     if cell.loads.startswith("hard "):
         return hard_batches(cell.loads.removeprefix("hard "), cell.tokens)
     return recorded_batches(cell.loads, cell.tokens)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import itertools
 import json
 import pathlib
@@ -15,17 +15,14 @@ import pytest
 
 import lplb
 
-PROGRAM = pathlib.Path(__file__).parents[1] / "bench" / "rank_time.py"
+FOLDER = pathlib.Path(__file__).parents[1] / "bench"
 
 
 @pytest.fixture(scope="module")
 def bench() -> Any:
-    spec = importlib.util.spec_from_file_location("rank_time", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["rank_time"] = module
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        return importlib.import_module("rank_time")
 
 
 def test_batches_are_recorded_or_drawn(bench: Any) -> None:
