@@ -81,10 +81,9 @@ struct BatchShape {
 };
 
 /// What the ranks exchange: `counts` [num_ranks, num_logical], packed.
-inline std::vector<std::int32_t> packed_rows(const Placement& p, const std::vector<Load>& counts,
-                                             Singles singles) {
-  const PackedLayout layout(p, singles);
-  const auto num_logical = static_cast<std::size_t>(p.num_logical_experts);
+inline std::vector<std::int32_t> packed_rows(const PackedLayout& layout,
+                                             const std::vector<Load>& counts) {
+  const std::size_t num_logical = layout.column.size();
   std::vector<std::int32_t> rows;
   std::vector<Load> row(layout.size());
   for (std::size_t i = 0; i < counts.size(); i += num_logical) {
@@ -92,6 +91,10 @@ inline std::vector<std::int32_t> packed_rows(const Placement& p, const std::vect
     for (const Load n : row) rows.push_back(static_cast<std::int32_t>(n));
   }
   return rows;
+}
+inline std::vector<std::int32_t> packed_rows(const Placement& p, const std::vector<Load>& counts,
+                                             Singles singles) {
+  return packed_rows(PackedLayout(p, singles), counts);
 }
 
 inline GroupBatch draw_batch(const Placement& p, const BatchShape& shape, SplitMix64& random) {

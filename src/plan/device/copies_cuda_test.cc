@@ -9,6 +9,7 @@ namespace lplb {
 namespace {
 
 using testing::BatchShape;
+using testing::ComparedRank;
 using testing::DeviceRank;
 using testing::draw_batch;
 using testing::ExchangingRanks;
@@ -70,6 +71,13 @@ void expect_equal(DeviceRank& device, const HostRank& host) {
             std::vector<std::int32_t>(is_new.begin(), is_new.end()));
 }
 
+/// Draws a batch for both, and compares all.
+void expect_drawn_equal(ComparedRank& both, const BatchShape& shape, SplitMix64& random,
+                        int id_bytes = 4) {
+  both.expect_drawn_equal(shape, random, id_bytes);
+  expect_equal(both.device, both.host);
+}
+
 TEST_F(CopiesPlannerCuda, EqualsCpuOnRandomGroups) {
   SplitMix64 random(21);
   for (int repeat = 0; repeat < 80; ++repeat) {
@@ -86,15 +94,9 @@ TEST_F(CopiesPlannerCuda, EqualsCpuOnRandomGroups) {
     if (repeat % 4 == 2) {  // a copy costs as much as 15 tokens
       options.replicate.cost = {.us_per_token = 1, .expert_bytes = 15e3, .gigabytes_per_s = 1};
     }
-    DeviceRank device(p, rank, options, {});
-    HostRank host(p, rank, options);
+    ComparedRank both(p, rank, options, {});
     for (int i = 0; i < 4; ++i) {
-      const GroupBatch batch = draw_batch(p, shape, random);
-      const auto& topk = batch.topk[static_cast<std::size_t>(rank)];
-      const auto want = host.run(topk, batch.counts);
-      device.set(topk, packed_rows(p, batch.counts, Singles::kEach), i == 1 ? 8 : 4);
-      ASSERT_EQ(device.run(), want);
-      expect_equal(device, host);
+      expect_drawn_equal(both, shape, random, i == 1 ? 8 : 4);
       if (HasFailure()) return;
     }
   }
@@ -107,16 +109,10 @@ TEST_F(CopiesPlannerCuda, EqualsCpuOnWorkloads) {
     const Placement homes = homes_of(p.num_ranks, p.num_logical_experts);
     for (const Placement* const placement : {&homes, &p}) {
       const PlannerOptions options = with_slots(8, 4096, 1);
-      DeviceRank device(*placement, 3, options, {});
-      HostRank host(*placement, 3, options);
+      ComparedRank both(*placement, 3, options, {});
       for (int i = 0; i < 4; ++i) {
         SCOPED_TRACE(name);
-        const GroupBatch batch =
-            draw_batch(*placement, {.num_topk = 8, .max_tokens = i == 0 ? 8 : 4096}, random);
-        const auto want = host.run(batch.topk[3], batch.counts);
-        device.set(batch.topk[3], packed_rows(*placement, batch.counts, Singles::kEach), 4);
-        ASSERT_EQ(device.run(), want);
-        expect_equal(device, host);
+        expect_drawn_equal(both, {.num_topk = 8, .max_tokens = i == 0 ? 8 : 4096}, random);
         if (HasFailure()) return;
       }
     }

@@ -10,11 +10,7 @@ namespace lplb {
 namespace {
 
 using testing::BatchShape;
-using testing::DeviceRank;
-using testing::draw_batch;
-using testing::GroupBatch;
-using testing::HostRank;
-using testing::packed_rows;
+using testing::ComparedRank;
 using testing::PlannerCuda;
 using testing::SplitMix64;
 
@@ -23,17 +19,21 @@ INSTANTIATE_TEST_SUITE_P(All, CostPlannerCuda,
                          ::testing::Values(PlanShape::kCluster, PlanShape::kKernels),
                          testing::plan_shape_name);
 
-void expect_equal(DeviceRank& device, const HostRank& host) {
-  const DevicePlannerStats got = device.stats();
-  const PlannerStats& want = host.planner.stats();
+/// Draws a batch for both, and compares slots and statistics.
+void expect_drawn_equal(ComparedRank& both, const BatchShape& shape, SplitMix64& random,
+                        int id_bytes = 4) {
+  both.expect_drawn_equal(shape, random, id_bytes);
+  const DevicePlannerStats got = both.device.stats();
+  const PlannerStats& want = both.host.planner.stats();
+  const Split& split = both.host.planner.last_split();
   EXPECT_EQ(got.solved, want.solved);
   EXPECT_EQ(got.optimal, want.optimal);
   EXPECT_EQ(got.check_failures, 0);
   EXPECT_EQ(got.last_max_cost, want.last_max_cost);
   EXPECT_EQ(got.last_cost_lower_bound, want.last_cost_lower_bound);
-  EXPECT_EQ(static_cast<double>(got.last_max_load), host.planner.last_split().max_load);
+  EXPECT_EQ(static_cast<double>(got.last_max_load), split.max_load);
   EXPECT_EQ(static_cast<double>(got.last_lower_bound), want.last_lower_bound);
-  EXPECT_EQ(got.last_steps, host.planner.last_split().steps);
+  EXPECT_EQ(got.last_steps, split.steps);
 }
 
 TEST_P(CostPlannerCuda, EqualsCpuOnRandomGroups) {
@@ -49,15 +49,9 @@ TEST_P(CostPlannerCuda, EqualsCpuOnRandomGroups) {
     PlannerOptions limits = options(shape.num_topk, shape.max_tokens);
     limits.cost = repeat % 4 == 0 ? CostModel("us", CostTable{9, {100000, 200000}, {5, 7}, 1, 1})
                                   : testing::random_model(random.next(), p.num_ranks, 500);
-    DeviceRank device(p, rank, limits, device_options());
-    HostRank host(p, rank, limits);
+    ComparedRank both(p, rank, limits, device_options());
     for (int i = 0; i < 3; ++i) {
-      const GroupBatch batch = draw_batch(p, shape, random);
-      const auto& topk = batch.topk[static_cast<std::size_t>(rank)];
-      const auto want = host.run(topk, batch.counts);
-      device.set(topk, packed_rows(p, batch.counts, Singles::kEach), i == 1 ? 8 : 4);
-      ASSERT_EQ(device.run(), want);
-      expect_equal(device, host);
+      expect_drawn_equal(both, shape, random, i == 1 ? 8 : 4);
       if (HasFailure()) return;
     }
   }
@@ -71,14 +65,10 @@ TEST_P(CostPlannerCuda, EqualsCpuOnWorkloads) {
       SCOPED_TRACE(name + (" " + std::to_string(tokens)));
       PlannerOptions limits = options(8, tokens);
       limits.cost = testing::staircase_model();
-      DeviceRank device(p, 3, limits, device_options());
-      HostRank host(p, 3, limits);
+      ComparedRank both(p, 3, limits, device_options());
       for (int i = 0; i < 5; ++i) {
-        const GroupBatch batch = draw_batch(p, {.num_topk = 8, .max_tokens = tokens}, random);
-        const auto want = host.run(batch.topk[3], batch.counts);
-        device.set(batch.topk[3], packed_rows(p, batch.counts, Singles::kEach), 4);
-        ASSERT_EQ(device.run(), want);
-        expect_equal(device, host);
+        expect_drawn_equal(both, {.num_topk = 8, .max_tokens = tokens}, random);
+        if (HasFailure()) return;
       }
     }
   }
@@ -89,17 +79,11 @@ TEST_P(CostPlannerCuda, TakesAnotherPlacement) {
   const testing::Workload workload = testing::make_workload("cube8x2", 1);
   PlannerOptions limits = options(2, 300);
   limits.cost = testing::staircase_model();
-  DeviceRank device(workload.placement, 1, limits, device_options());
-  HostRank host(workload.placement, 1, limits);
+  ComparedRank both(workload.placement, 1, limits, device_options());
   std::vector<Index> map = workload.placement.physical_to_logical;
   std::rotate(map.begin(), map.begin() + 10, map.end());
-  const Placement other = make_placement(8, workload.placement.num_logical_experts, map);
-  device.planner.update_placement(device.stream.get(), other);
-  host.planner.update_placement(other);
-  const GroupBatch batch = draw_batch(other, {.num_topk = 2, .max_tokens = 300}, random);
-  device.set(batch.topk[1], packed_rows(other, batch.counts, Singles::kEach), 4);
-  EXPECT_EQ(device.run(), host.run(batch.topk[1], batch.counts));
-  expect_equal(device, host);
+  both.update_placement(make_placement(8, workload.placement.num_logical_experts, map));
+  expect_drawn_equal(both, {.num_topk = 2, .max_tokens = 300}, random);
 }
 
 TEST_P(CostPlannerCuda, RefusesWhatTheDeviceCannot) {

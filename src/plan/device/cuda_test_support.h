@@ -125,6 +125,34 @@ class HostRank {
   BatchStatus last_status = BatchStatus::kOptimal;
 };
 
+/// A rank's planners of both backends, which are given all counts.
+class ComparedRank {
+ public:
+  ComparedRank(const Placement& placement, Index rank, const PlannerOptions& options,
+               const DevicePlannerOptions& device_options)
+      : device(placement, rank, options, device_options),
+        host(placement, rank, options),
+        rank_(static_cast<std::size_t>(rank)) {}
+
+  /// Draws a batch, and expects the same slots of both planners.
+  void expect_drawn_equal(const BatchShape& shape, SplitMix64& random, int id_bytes = 4) {
+    const GroupBatch batch = draw_batch(device.planner.placement(), shape, random);
+    const auto& topk = batch.topk[rank_];
+    device.set(topk, packed_rows(device.planner.layout(), batch.counts), id_bytes);
+    ASSERT_EQ(device.run(), host.run(topk, batch.counts));
+  }
+  void update_placement(const Placement& next) {
+    device.planner.update_placement(device.stream.get(), next);
+    host.planner.update_placement(next);
+  }
+
+  DeviceRank device;
+  HostRank host;
+
+ private:
+  std::size_t rank_;
+};
+
 inline std::string plan_shape_name(const ::testing::TestParamInfo<PlanShape>& test) {
   return test.param == PlanShape::kCluster ? "cluster" : "kernels";
 }
