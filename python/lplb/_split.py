@@ -121,8 +121,8 @@ def solve(
     max_iterations : int
         The most iterations of "ipm".
     backend : str
-        Where it is solved: "cpu" or "cuda". The results are equal. With a cost the
-        device solves by "fast-time" alone.
+        Where it is solved: "cpu" or "cuda". The results are equal. With a cost the device solves
+        by "fast-time" alone.
     cost : CostModel or None
         What tokens cost on a rank. None: the split is by tokens.
 
