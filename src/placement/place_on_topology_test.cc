@@ -6,18 +6,13 @@
 #include <random>
 
 #include "lplb/placement.h"
+#include "placement/rebalance_test_support.h"
 
 namespace lplb {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::vector<double> random_load(std::size_t n, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<double> load(n);
-  for (double& x : load) x = static_cast<double>(random() % 1000);
-  return load;
-}
+using testing::random_load;
 
 struct Fit {
   Topology topology;
@@ -42,7 +37,7 @@ std::vector<Fit> fits() {
 TEST(PlaceOnTopology, SlotsFollowTheContract) {
   for (const Fit& f : fits()) {
     SCOPED_TRACE(f.topology.name + " redundants " + std::to_string(f.redundants));
-    const auto load = random_load(std::size_t{1} * f.layers * f.logical, 11);
+    const auto load = random_load(std::size_t{1} * f.layers * f.logical, 11, 1000);
     const ExpertMaps maps =
         place_on_topology(load, f.layers, f.logical, f.topology, f.redundants, f.ranks, f.nodes);
     const Index own = f.logical / f.ranks;
@@ -73,7 +68,7 @@ TEST(PlaceOnTopology, SlotsFollowTheContract) {
 TEST(PlaceOnTopology, AReplicaIsOnAnotherRankOfTheGroup) {
   for (const Fit& f : fits()) {
     SCOPED_TRACE(f.topology.name);
-    const auto load = random_load(std::size_t{1} * f.layers * f.logical, 12);
+    const auto load = random_load(std::size_t{1} * f.layers * f.logical, 12, 1000);
     const ExpertMaps maps =
         place_on_topology(load, f.layers, f.logical, f.topology, f.redundants, f.ranks, f.nodes);
     EXPECT_EQ(maps.max_replicas, f.redundants > 0 ? 2 : 1);
@@ -113,7 +108,7 @@ TEST(PlaceOnTopology, NodesAreLevelledFirst) {
 }
 
 TEST(PlaceOnTopology, ThreadsDoNotChangeTheResult) {
-  const auto load = random_load(20 * 64, 13);
+  const auto load = random_load(20 * 64, 13, 1000);
   const ExpertMaps one = place_on_topology(load, 20, 64, cube(), 2, 8, 1, {.num_threads = 1});
   const ExpertMaps many = place_on_topology(load, 20, 64, cube(), 2, 8, 1, {.num_threads = 7});
   EXPECT_EQ(one.physical_to_logical, many.physical_to_logical);

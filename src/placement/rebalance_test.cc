@@ -9,29 +9,17 @@
 #include <random>
 
 #include "lplb/placement.h"
+#include "placement/rebalance_test_support.h"
 
 namespace lplb {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::random_load;
+using testing::rebalance;
+using testing::RebalanceCase;
 
-struct Case {
-  Index layers, logical, replicas, groups, nodes, ranks;
-};
-
-ExpertMaps rebalance(const std::vector<double>& load, const Case& c, int num_threads = 1) {
-  return rebalance_experts(load, c.layers, c.logical, c.replicas, c.groups, c.nodes, c.ranks,
-                           {.num_threads = num_threads});
-}
-
-std::vector<double> random_load(const Case& c, std::uint32_t seed, std::uint32_t distinct) {
-  std::mt19937 random(seed);
-  std::vector<double> load(static_cast<std::size_t>(c.layers) * c.logical);
-  for (double& x : load) x = static_cast<double>(random() % distinct);
-  return load;
-}
-
-const Case kCases[] = {
+const RebalanceCase kCases[] = {
     {3, 64, 80, 8, 2, 8},     {2, 64, 72, 1, 1, 8},      {2, 256, 288, 8, 4, 32},
     {2, 256, 320, 8, 3, 64},  {1, 60, 72, 1, 1, 12},     {4, 16, 64, 4, 2, 4},
     {2, 7, 7, 1, 1, 1},       {1, 1, 8, 1, 1, 8},        {2, 5, 8, 1, 1, 8},
@@ -62,7 +50,7 @@ std::vector<std::size_t> pack(const std::vector<float>& weight, Index num_packs)
 }
 
 // The slots of one layer. Loads must be whole numbers with sums below 2^24, so that sums are exact.
-std::vector<Index> naive_layer(std::span<const double> load, Case c) {
+std::vector<Index> naive_layer(std::span<const double> load, RebalanceCase c) {
   if (c.groups % c.nodes != 0) c.groups = c.nodes = 1;
   const Index group_size = c.logical / c.groups;
   std::vector<float> group(c.groups);
@@ -97,7 +85,7 @@ std::vector<Index> naive_layer(std::span<const double> load, Case c) {
 }
 
 TEST(RebalanceExperts, SameSlotsAsTheNaivePolicy) {
-  for (const Case& c : kCases) {
+  for (const RebalanceCase& c : kCases) {
     for (const std::uint32_t distinct : {1U, 2U, 7U, 1000U, 4000U}) {
       const auto load = random_load(c, distinct, distinct);
       const ExpertMaps maps = rebalance(load, c);
@@ -112,7 +100,7 @@ TEST(RebalanceExperts, SameSlotsAsTheNaivePolicy) {
 #endif
 
 TEST(RebalanceExperts, MapsAgreeAndHeavierExpertsHaveNoFewerReplicas) {
-  for (const Case& c : kCases) {
+  for (const RebalanceCase& c : kCases) {
     const auto load = random_load(c, 3, 30000);
     const ExpertMaps maps = rebalance(load, c);
     ASSERT_EQ(maps.physical_to_logical.size(), std::size_t{1} * c.layers * c.replicas);
@@ -143,7 +131,7 @@ TEST(RebalanceExperts, MapsAgreeAndHeavierExpertsHaveNoFewerReplicas) {
 }
 
 TEST(RebalanceExperts, GroupsStayOnOneNode) {
-  const Case c{2, 64, 80, 8, 4, 16};
+  const RebalanceCase c{2, 64, 80, 8, 4, 16};
   const ExpertMaps maps = rebalance(random_load(c, 5, 30000), c);
   for (Index layer = 0; layer < c.layers; ++layer) {
     std::vector<Index> node_of_group(c.groups, -1);
@@ -156,11 +144,11 @@ TEST(RebalanceExperts, GroupsStayOnOneNode) {
 }
 
 TEST(RebalanceExperts, ThreadsDoNotChangeTheResult) {
-  const Case c{58, 64, 80, 8, 2, 8};
+  const RebalanceCase c{58, 64, 80, 8, 2, 8};
   const auto load = random_load(c, 7, 100);
   const ExpertMaps one = rebalance(load, c);
   for (const int num_threads : {2, 3, 8, 100, std::numeric_limits<int>::max()}) {
-    const ExpertMaps many = rebalance(load, c, num_threads);
+    const ExpertMaps many = rebalance(load, c, {.num_threads = num_threads});
     EXPECT_EQ(many.physical_to_logical, one.physical_to_logical);
     EXPECT_EQ(many.logical_to_physical, one.logical_to_physical);
     EXPECT_EQ(many.replica_count, one.replica_count);
@@ -168,21 +156,21 @@ TEST(RebalanceExperts, ThreadsDoNotChangeTheResult) {
 }
 
 TEST(RebalanceExperts, MinusZeroIsZero) {
-  const Case c{1, 4, 6, 1, 1, 2};
+  const RebalanceCase c{1, 4, 6, 1, 1, 2};
   EXPECT_EQ(rebalance({0.0, -0.0, 0.0, -0.0}, c).physical_to_logical,
             rebalance({0.0, 0.0, 0.0, 0.0}, c).physical_to_logical);
 }
 
 TEST(RebalanceExperts, LoadsBeyondFloat32AreAlike) {
-  const Case c{1, 4, 6, 1, 1, 2};
+  const RebalanceCase c{1, 4, 6, 1, 1, 2};
   EXPECT_EQ(rebalance({1e300, 1e39, 1, 1e308}, c).physical_to_logical,
             rebalance({1e39, 1e39, 1, 1e39}, c).physical_to_logical);
 }
 
-void expect_refused(const std::vector<double>& load, const Case& c, int num_threads,
+void expect_refused(const std::vector<double>& load, const RebalanceCase& c, int num_threads,
                     const std::string& argument, const std::string& problem) {
   try {
-    rebalance(load, c, num_threads);
+    rebalance(load, c, {.num_threads = num_threads});
     ADD_FAILURE() << "accepted, expected " << argument << ": " << problem;
   } catch (const ArgumentError& error) {
     EXPECT_EQ(error.argument(), argument);
@@ -192,7 +180,7 @@ void expect_refused(const std::vector<double>& load, const Case& c, int num_thre
 
 TEST(RebalanceExperts, RefusesShapesThatDoNotFit) {
   const std::vector<double> load(24, 1.0);
-  const auto refused = [&](const Case& c, const char* argument, const char* problem) {
+  const auto refused = [&](const RebalanceCase& c, const char* argument, const char* problem) {
     expect_refused(load, c, 1, argument, problem);
   };
   refused({0, 12, 16, 4, 2, 8}, "num_layers", "0 is not >= 1");
@@ -215,7 +203,7 @@ TEST(RebalanceExperts, RefusesShapesThatDoNotFit) {
 }
 
 TEST(RebalanceExperts, NamesTheLayerAndExpertOfABadLoad) {
-  const Case c{2, 12, 16, 4, 2, 8};
+  const RebalanceCase c{2, 12, 16, 4, 2, 8};
   const double inf = std::numeric_limits<double>::infinity();
   for (const auto& [value, text] : {std::pair{-1.0, "-1"},
                                     {inf, "inf"},

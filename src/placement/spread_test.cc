@@ -7,25 +7,14 @@
 
 #include "lplb/placement.h"
 #include "lplb/solver.h"
+#include "placement/rebalance_test_support.h"
 
 namespace lplb {
 namespace {
 
-struct SpreadCase {
-  Index layers, logical, replicas, groups, nodes, ranks;
-};
-
-ExpertMaps rebalance(const std::vector<double>& load, const SpreadCase& c, bool spread) {
-  return rebalance_experts(load, c.layers, c.logical, c.replicas, c.groups, c.nodes, c.ranks,
-                           {.spread = spread});
-}
-
-std::vector<double> random_load(const SpreadCase& c, std::uint32_t seed, std::uint32_t distinct) {
-  std::mt19937 random(seed);
-  std::vector<double> load(static_cast<std::size_t>(c.layers) * c.logical);
-  for (double& x : load) x = static_cast<double>(random() % distinct);
-  return load;
-}
+using testing::random_load;
+using testing::rebalance;
+using testing::RebalanceCase;
 
 /// How many slots hold an expert that is in an earlier slot of the same rank.
 Index repeats(const Placement& placement) {
@@ -42,16 +31,16 @@ Index repeats(const Placement& placement) {
 }
 
 TEST(Spread, GivesNoRankAnExpertTwice) {
-  const SpreadCase cases[] = {
+  const RebalanceCase cases[] = {
       {2, 8, 16, 1, 1, 8}, {2, 256, 288, 16, 2, 8}, {2, 4, 16, 1, 1, 4},      {2, 5, 8, 1, 1, 8},
       {2, 5, 20, 1, 1, 4}, {2, 12, 36, 4, 2, 6},    {1, 96, 1024, 4, 4, 512}, {2, 6, 30, 1, 1, 6},
       {2, 3, 3, 1, 1, 1},  {20, 7, 12, 1, 1, 2},    {20, 9, 24, 3, 3, 12}};
   Index kept = 0;
-  for (const SpreadCase& c : cases) {
+  for (const RebalanceCase& c : cases) {
     for (const std::uint32_t distinct : {1U, 2U, 7U, 30000U}) {
       const auto load = random_load(c, distinct, distinct);
-      const ExpertMaps plain = rebalance(load, c, false);
-      const ExpertMaps maps = rebalance(load, c, true);
+      const ExpertMaps plain = rebalance(load, c);
+      const ExpertMaps maps = rebalance(load, c, {.spread = true});
       for (Index layer = 0; layer < c.layers; ++layer) {
         ASSERT_EQ(repeats(make_placement(c.ranks, c.logical, maps.layer(layer))), 0)
             << c.logical << " -> " << c.replicas << " on " << c.ranks;
@@ -76,12 +65,12 @@ TEST(Spread, LetsAnExactSplitUseEveryReplica) {
 }
 
 TEST(Spread, CostsLittleBalance) {
-  const SpreadCase c{40, 64, 96, 1, 1, 8};
+  const RebalanceCase c{40, 64, 96, 1, 1, 8};
   std::mt19937 random(11);
   std::vector<double> load(std::size_t{1} * c.layers * c.logical);
   for (double& x : load) x = std::pow(2.0, random() % 10);
-  const ExpertMaps maps = rebalance(load, c, true);
-  const ExpertMaps plain = rebalance(load, c, false);
+  const ExpertMaps maps = rebalance(load, c, {.spread = true});
+  const ExpertMaps plain = rebalance(load, c);
   double sum = 0;
   double plain_sum = 0;
   for (Index layer = 0; layer < c.layers; ++layer) {
