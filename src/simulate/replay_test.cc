@@ -7,20 +7,10 @@
 
 #include "lplb/placement.h"
 #include "lplb/simulate.h"
+#include "simulate/test_options.h"
 
 namespace lplb {
 namespace {
-
-SimulateOptions small_replay() {
-  SimulateOptions options;
-  options.trace = "synthetic:W6_rotating_hotspot";
-  options.synthetic.num_logical_experts = 32;
-  options.synthetic.num_topk = 4;
-  options.synthetic.num_layers = 3;
-  options.synthetic.num_steps = 20;
-  options.synthetic.num_tokens = 128;
-  return options;
-}
 
 /// Replays a trace in the plainest way. It uses the library's EPLB and plan of moves, and no other
 /// code of the library.
@@ -125,7 +115,7 @@ double plain_mean(const std::vector<double>& values) {
 
 TEST(ReplayTest, FiguresAreThoseOfAPlainRecomputation) {
   for (const Index interval : {1, 4}) {
-    SimulateOptions options = small_replay();
+    SimulateOptions options = testing::small_replay();
     options.policies = {"eplb+lplb", "eplb"};
     options.window = 3;
     options.rebalance_every = interval;
@@ -168,7 +158,7 @@ TEST(ReplayTest, FiguresAreThoseOfAPlainRecomputation) {
 }
 
 TEST(ReplayTest, BucketsHoldEquallyManyBatches) {
-  SimulateOptions options = small_replay();
+  SimulateOptions options = testing::small_replay();
   options.policies = {"eplb"};
   options.redundants = 0;
   options.rebalance_every = 50;

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "simulate/test_options.h"
 #include "support/test_files.h"
 
 namespace lplb {
@@ -15,23 +16,11 @@ namespace {
 using ::testing::DoubleEq;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::kPolicies;
 using testing::message_of;
 using ::testing::Pointwise;
 using testing::recorded;
-
-const std::vector<std::string> kPolicies = {"none", "eplb", "eplb+lplb", "cube+even", "cube+lplb"};
-
-SimulateOptions small() {
-  SimulateOptions options;
-  options.trace = "synthetic:W6_rotating_hotspot";
-  options.synthetic.num_logical_experts = 32;
-  options.synthetic.num_topk = 4;
-  options.synthetic.num_layers = 3;
-  options.synthetic.num_steps = 20;
-  options.synthetic.num_tokens = 128;
-  options.policies = kPolicies;
-  return options;
-}
+using testing::small_replay;
 
 SimulateOptions deepseek(Index num_ranks, const std::vector<std::string>& policies) {
   SimulateOptions options;
@@ -149,7 +138,7 @@ TEST_F(SimulateTest, APlacementSeesThePastAlone) {
 }
 
 TEST_F(SimulateTest, FiguresDoNotDependOnJobs) {
-  SimulateOptions options = small();
+  SimulateOptions options = small_replay();
   options.rebalance_every = 3;
   const std::string expected = figures(simulate(options));
   for (const int threads : {2, 3, 16}) {
@@ -207,7 +196,7 @@ TEST_F(SimulateTest, LocalShareIsKnownWhereTheTraceTells) {
   options.num_ranks = 1;
   EXPECT_THAT(simulate(options).policies[0].local_share, ::testing::Optional(DoubleEq(1)));
 
-  options = small();
+  options = small_replay();
   for (const PolicyReport& policy : simulate(options).policies) {
     ASSERT_TRUE(policy.local_share.has_value());
     EXPECT_GT(*policy.local_share, 0.125 / 2) << policy.name;
@@ -216,7 +205,7 @@ TEST_F(SimulateTest, LocalShareIsKnownWhereTheTraceTells) {
 }
 
 TEST_F(SimulateTest, JsonHoldsTheReport) {
-  SimulateOptions options = small();
+  SimulateOptions options = small_replay();
   options.policies = {"none", "eplb+lplb"};
   const SimulateReport report = simulate(options);
   const auto json = nlohmann::ordered_json::parse(report_json(report));
@@ -245,7 +234,7 @@ TEST_F(SimulateTest, JsonHoldsTheReport) {
 }
 
 TEST_F(SimulateTest, TellsProgress) {
-  SimulateOptions options = small();
+  SimulateOptions options = small_replay();
   std::int64_t last = 0, in_all = 0;
   options.progress = [&](std::int64_t done, std::int64_t all) {
     EXPECT_GT(done, last);
@@ -264,7 +253,7 @@ TEST_F(SimulateTest, TellsProgress) {
 
 TEST_F(SimulateTest, RefusesBadSettings) {
   const auto error = [](auto change) {
-    SimulateOptions options = small();
+    SimulateOptions options = small_replay();
     change(options);
     return message_of<ArgumentError>([&] { simulate(options); });
   };

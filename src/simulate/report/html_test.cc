@@ -13,6 +13,7 @@
 #include "lplb/version.h"
 #include "simulate/report/test_page.h"
 #include "simulate/report/test_report.h"
+#include "simulate/test_options.h"
 #include "support/test_files.h"
 
 namespace lplb {
@@ -28,15 +29,11 @@ using testing::report_of;
 
 using Json = nlohmann::json;
 
-SimulateOptions small() {
-  SimulateOptions options;
-  options.trace = "synthetic:W6_rotating_hotspot";
-  options.synthetic.num_logical_experts = 32;
-  options.synthetic.num_topk = 4;
-  options.synthetic.num_layers = 3;
+/// A long replay.
+SimulateOptions long_replay() {
+  SimulateOptions options = testing::small_replay();
   options.synthetic.num_steps = 300;
   options.synthetic.num_tokens = 64;
-  options.policies = {"none", "eplb", "eplb+lplb", "cube+even", "cube+lplb"};
   return options;
 }
 
@@ -60,7 +57,7 @@ class ReportFigures : public ::testing::TestWithParam<bool> {};
 INSTANTIATE_TEST_SUITE_P(Cost, ReportFigures, ::testing::Bool());
 
 TEST_P(ReportFigures, OfPoliciesAreThoseOfTheJson) {
-  SimulateOptions options = small();
+  SimulateOptions options = long_replay();
   if (GetParam()) {
     options.cost = CostModel("us", CostTable{3.5, {4, 16}, {7, 9}, 16, 8});
     options.policies.emplace_back("eplb+time");
@@ -120,7 +117,7 @@ TEST_P(ReportFigures, OfPoliciesAreThoseOfTheJson) {
 
 /// The figures that a reader sees are the values that a program reads, rounded.
 TEST(ReportHtmlTest, ShownFiguresAreTheValuesRounded) {
-  const std::string html = report_html(simulate(small()), kCommand);
+  const std::string html = report_html(simulate(long_replay()), kCommand);
   int checked = 0;
   for (const Element& cell : Page(html).all("td", "data-value")) {
     if (cell.has("data-setting") || cell.at("data-value").empty()) continue;
@@ -142,7 +139,7 @@ TEST(ReportHtmlTest, ShownFiguresAreTheValuesRounded) {
 }
 
 TEST(ReportHtmlTest, LayersTimeAndRanksAreThoseOfTheJson) {
-  const SimulateReport report = simulate(small());
+  const SimulateReport report = simulate(long_replay());
   const Json json = Json::parse(report_json(report));
   const std::string html = report_html(report, kCommand);
   const Page page(html);
@@ -205,7 +202,7 @@ TEST(ReportHtmlTest, LayersTimeAndRanksAreThoseOfTheJson) {
 }
 
 TEST(ReportHtmlTest, SettingsAreThoseOfTheJson) {
-  const SimulateReport report = simulate(small());
+  const SimulateReport report = simulate(long_replay());
   const Json json = Json::parse(report_json(report));
   const std::string html = report_html(report, kCommand);
   int checked = 0;
@@ -240,7 +237,7 @@ TEST(ReportHtmlTest, AllTextIsEscaped) {
 }
 
 TEST(ReportHtmlTest, PageStandsAlone) {
-  const std::string html = report_html(simulate(small()), kCommand);
+  const std::string html = report_html(simulate(long_replay()), kCommand);
   const Page page(html);
   EXPECT_EQ(page.one("html").at("lang"), "en");
   EXPECT_THAT(page.one("meta", "http-equiv").at("content"), HasSubstr("default-src 'none'"));
@@ -259,7 +256,7 @@ TEST(ReportHtmlTest, PageStandsAlone) {
 }
 
 TEST(ReportHtmlTest, FiguresAndTablesCanBeReadWithoutEyesOrColours) {
-  const std::string html = report_html(simulate(small()), kCommand);
+  const std::string html = report_html(simulate(long_replay()), kCommand);
   const Page page(html);
   for (const Element& section : page.all("section")) {
     EXPECT_EQ(page.all("h2", "id", section.at("aria-labelledby")).size(), 1u);
@@ -277,7 +274,7 @@ TEST(ReportHtmlTest, FiguresAndTablesCanBeReadWithoutEyesOrColours) {
   for (const Element& text : page.all("text")) {
     if (text.at("class") == "end") ends.push_back(text.text);
   }
-  EXPECT_THAT(ends, ::testing::UnorderedElementsAreArray(small().policies));
+  EXPECT_THAT(ends, ::testing::UnorderedElementsAreArray(long_replay().policies));
 }
 
 TEST(ReportHtmlTest, SyntheticFiguresAreMarkedWhereverTheyShow) {
@@ -314,7 +311,7 @@ TEST(ReportHtmlTest, MarksStandWhereTheirValuesAre) {
 }
 
 TEST(ReportHtmlTest, OneBatchOneLayerAndNothingSolved) {
-  SimulateOptions options = small();
+  SimulateOptions options = long_replay();
   options.synthetic.num_layers = 1;
   options.synthetic.num_steps = 1;
   options.policies = {"none"};
