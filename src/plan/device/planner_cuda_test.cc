@@ -9,6 +9,7 @@ namespace lplb {
 namespace {
 
 using testing::BatchShape;
+using testing::ComparedRank;
 using testing::DeviceRank;
 using testing::draw_batch;
 using ::testing::Each;
@@ -51,15 +52,10 @@ TEST_P(PlannerCuda, EqualsCpuOnRandomGroups) {
     // Also take another solver, and a step limit that leaves gaps.
     if (repeat % 4 == 1) limits.solve.solver = Solver::kFlow;
     if (repeat % 4 == 2) limits.solve = {.solver = Solver::kFlow, .max_steps = 0};
-    DeviceRank device(p, rank, limits, device_options());
-    HostRank host(p, rank, limits);
+    ComparedRank both(p, rank, limits, device_options());
     for (int i = 0; i < 3; ++i) {
-      const GroupBatch batch = draw_batch(p, shape, random);
-      const auto& topk = batch.topk[static_cast<std::size_t>(rank)];
-      const auto want = host.run(topk, batch.counts);
-      device.set(topk, batch.packed, i == 1 ? 8 : 4);
-      ASSERT_EQ(device.run(), want);
-      expect_equal_stats(device, host);
+      both.expect_drawn_equal(shape, random, i == 1 ? 8 : 4);
+      expect_equal_stats(both.device, both.host);
       if (HasFailure()) return;
     }
   }
