@@ -53,8 +53,8 @@ void BackendChoice::tell(std::int64_t solves, std::int64_t on_device) const {
                                cuda_support().devices[0].name);
   if (on_device < solves) {
     line += formatted(
-        ", {} on the CPU: the device takes neither solver ipm, unequal speeds, loads past "
-        "2^31 - 1 nor placements larger than a block's memory",
+        ", {} on the CPU: the device takes neither solvers ipm and time, unequal speeds, loads "
+        "past 2^31 - 1 nor placements larger than a block's memory",
         solves - on_device);
   }
   print_note(line);

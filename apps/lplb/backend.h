@@ -13,8 +13,9 @@ namespace lplb::app {
 
 inline constexpr const char* kBackendHelp =
     "Where batches are solved; auto: on the GPU if there is one. The output is the same except for "
-    "times, and standard error says what ran. Unequal speeds, solver ipm and loads above 2^31 - 1 "
-    "are always solved on the CPU";
+    "times, and standard error says what ran. Unequal speeds, solvers ipm and time, and loads "
+    "above "
+    "2^31 - 1 are always solved on the CPU";
 
 /// Adds --backend auto|cpu|cuda. `help` says what it decides.
 CLI::Option* add_backend(CLI::App& app, std::string& value, const std::string& help = kBackendHelp);

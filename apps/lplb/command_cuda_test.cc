@@ -99,6 +99,13 @@ class CommandCuda : public lplb::testing::Files {
     return path("placement.json");
   }
 
+  /// Writes the model of an H200 with DeepSeek-V3's layer.
+  std::string cost() const {
+    return write("cost.json",
+                 R"({"unit": "us", "rank": 32.2, "tokens": [128, 256, 384, 512],
+                     "cost": [30.6, 43.2, 68.1, 68.1], "then_every": 256, "then_cost": 35.2})");
+  }
+
   static std::string load_json(int rows, std::uint64_t seed) {
     lplb::testing::SplitMix64 random(seed);
     nlohmann::json json;
@@ -148,6 +155,53 @@ TEST_F(CommandCuda, PlanGivesTheSameBytes) {
       expect_equal_output(arguments, 1, 1);
       EXPECT_EQ(slurp(path("cuda")).size(), slurp(topk).size());
       if (tokens == 1) expect_equal_table(arguments, 1, 1);
+    }
+  }
+}
+
+// make_load() gives 20,000 tokens to 64 experts. In decode none has more than 128.
+TEST_F(CommandCuda, SolveByCostGivesTheSameBytes) {
+  const std::string model = cost();
+  nlohmann::json decode = nlohmann::json::parse(load_json(40, 6));
+  for (auto& row : decode["load"]) {
+    for (auto& tokens : row) tokens = std::min<std::int64_t>(tokens.get<std::int64_t>(), 128);
+  }
+  for (const char* policy : kPolicies) {
+    const std::string placement = place(policy, 1);
+    for (const std::string& loads : {load_json(40, 6), decode.dump()}) {
+      const std::string arguments = formatted("solve --placement '{}' --load '{}' --cost '{}'",
+                                              placement, write("load.json", loads), model);
+      expect_equal_output(arguments + " --solver fast-time", 40, 40);
+      const auto [cpu, cuda] = run_both(arguments + " --solver fast-time", 40, 40);
+      EXPECT_EQ(cuda.out, cpu.out);
+      EXPECT_THAT(cpu.out, HasSubstr("costs in us"));
+    }
+  }
+  // Solver time, which is what auto is, runs on the CPU.
+  const std::string arguments = formatted("solve --placement '{}' --load '{}' --cost '{}'",
+                                          path("placement.json"), path("load.json"), model);
+  for (const char* solver : {"time", "auto"}) {
+    const auto ran = run_both(formatted("{} --solver {} --json -", arguments, solver), 40, 0);
+    EXPECT_EQ(ran[1].out, ran[0].out);
+    EXPECT_THAT(ran[1].err, HasSubstr("solvers ipm and time"));
+  }
+}
+
+TEST_F(CommandCuda, PlanByCostGivesTheSameBytes) {
+  const std::string model = cost();
+  lplb::testing::SplitMix64 random(7);
+  for (const char* policy : kPolicies) {
+    const std::string placement = place(policy, 1);
+    const auto ranks = nlohmann::json::parse(slurp(placement)).at("num_ranks").get<std::int64_t>();
+    for (const std::int64_t tokens : {3, 700}) {
+      const std::vector<std::int64_t> shape = {ranks, tokens, 4};
+      std::vector<std::int64_t> ids(static_cast<std::size_t>(ranks * tokens * 4));
+      for (std::int64_t& id : ids) id = random.between(-1, 63) & random.between(-1, 63);
+      const std::string topk = write("topk.npy", io::npy_bytes("<i4", shape, ids));
+      expect_equal_output(
+          formatted("plan --placement '{}' --topk '{}' --cost '{}' --solver fast-time --out '{{}}'",
+                    placement, topk, model),
+          1, 1);
     }
   }
 }
@@ -233,6 +287,18 @@ TEST_F(CommandCuda, SimulateGivesTheSameFigures) {
   }
 }
 
+// The splits by tokens run on the device, those of solver time on the CPU.
+TEST_F(CommandCuda, SimulateByCostGivesTheSameFigures) {
+  const std::string arguments = formatted(
+      "simulate --trace synthetic:W6_rotating_hotspot --synthetic-num-layers 3 "
+      "--synthetic-num-steps 40 --synthetic-num-tokens 512 --num-ranks 8 --threads 4 "
+      "--rebalance-every 7 --policies eplb+time,cube+time --cost '{}'",
+      cost());
+  constexpr int kSplits = 3 * 40 * 2;
+  const auto ran = run_both(arguments + " --json -", 2 * kSplits, kSplits);
+  EXPECT_EQ(without_times(ran[1].out), without_times(ran[0].out));
+}
+
 TEST_F(CommandCuda, AutoIsTheGpu) {
   const std::string placement = place("cube --num-ranks 8 --redundants 2", 1);
   const std::string load = write("load.json", load_json(3, 5));
@@ -247,6 +313,10 @@ TEST_F(CommandCuda, BenchMeasuresTheDevice) {
   EXPECT_EQ(ran.status, 0) << ran.err;
   EXPECT_THAT(ran.out, HasSubstr("solve/cube8x2/cut"));
   EXPECT_THAT(ran.out, EndsWith(" 400/400 optimal\n"));
+  // The bench compares each cost with the CPU's.
+  const Ran by_cost = run("bench --backend cuda --filter '^time/(cube8x2|EP64\\+64)/128$'");
+  EXPECT_EQ(by_cost.status, 0) << by_cost.err;
+  EXPECT_THAT(by_cost.out, HasSubstr("time/EP64+64/128"));
   EXPECT_EQ(run("bench --backend cuda --min-time 1").status, 2);
 }
 

@@ -95,7 +95,7 @@ nlohmann::ordered_json info_json() {
   json["exchange"] = exchange_json();
   json["solvers"] = {solver_name(Solver::kAuto), solver_name(Solver::kCut),
                      solver_name(Solver::kFlow), solver_name(Solver::kIpm),
-                     solver_name(Solver::kTime)};
+                     solver_name(Solver::kTime), solver_name(Solver::kFastTime)};
   json["synthetic_traces"] = synthetic_names();
 #ifdef LPLB_HAVE_BENCH
   json["benchmarks"] = true;

@@ -81,8 +81,8 @@ CLI::Option* add_solver(CLI::App& app, std::string& value, const char* names);
 /// Adds --cost.
 inline constexpr const char* kSplitByCost =
     "Cost model: make the largest cost of a rank small, such as its time, in place of its tokens. "
-    "auto is then time in lplb solve, on the CPU, and fast-time in lplb plan; fast-time is for "
-    "GPUs too. lplb-calibrate, of the Python package, measures a model";
+    "auto is then time, on the CPU; fast-time, which planners take, is for GPUs too. "
+    "lplb-calibrate, of the Python package, measures a model";
 CLI::Option* add_cost(CLI::App& app, std::string& path, const std::string& help = kSplitByCost);
 
 /// Adds --json.
