@@ -41,7 +41,8 @@ TEST(EmulatedCostPlan, EqualsCpuOnRandomGroups) {
     // Some models have one step that no expert passes, so that batches are decode batches.
     const CostModel model = i % 4 == 0
                                 ? CostModel("us", CostTable{9, {100000, 200000}, {5, 7}, 1, 1})
-                                : testing::random_model(random.next(), p.num_ranks, 200);
+                            : i % 4 == 1 ? testing::staircase_model(testing::kDear)
+                                         : testing::random_model(random.next(), p.num_ranks, 200);
     const SolveOptions how{.solver = Solver::kFastTime, .cost = &model};
     const GroupBatch batch =
         draw_batch(p, {.num_topk = 2, .max_tokens = i % 3 == 0 ? 1000 : 60}, random);
@@ -76,14 +77,16 @@ std::vector<std::int64_t> draw_like(const std::vector<Load>& load, std::int64_t 
 
 // In some batches several ranks are the worst at once, and moves do not help.
 TEST(EmulatedCostPlan, EqualsCpuOnTheWorkloads) {
-  const CostModel model("us",
-                        CostTable{32.2, {128, 256, 384, 512}, {30.6, 43.2, 68.1, 68.1}, 256, 35.2});
-  const SolveOptions how{.solver = Solver::kFastTime, .cost = &model};
+  const CostModel narrow(
+      "us", CostTable{32.2, {128, 256, 384, 512}, {30.6, 43.2, 68.1, 68.1}, 256, 35.2});
+  const CostModel wide = testing::staircase_model(testing::kDear);
   for (const char* name : {"cube8x2", "EP64+64"}) {
     const testing::Workload workload = testing::make_workload(name, 20);
     const Placement& p = workload.placement;
     const auto experts = static_cast<std::size_t>(p.num_logical_experts);
     for (std::size_t i = 0; i < workload.loads.size(); ++i) {
+      const CostModel& model = i % 4 == 3 ? wide : narrow;
+      const SolveOptions how{.solver = Solver::kFastTime, .cost = &model};
       const int tokens = i % 6 == 0 ? 8 : i % 6 == 1 ? 500 : 128;
       SplitMix64 random(i);
       std::vector<std::int64_t> topk;

@@ -32,8 +32,8 @@ struct BlockTimeState {
   int* fixed_tokens;  // in: [num_ranks]: BlockState::fixed, which they replace too
   int* active;        // in: [num_ranks]: fixed experts with tokens
   WideSum* fixed;     // in: [num_ranks]: what the fixed experts cost
-  long long* cost;    // [num_ranks]: the parts of a rank
-  long long* part;    // [num_places]: what a place costs
+  long long* price;   // [num_ranks]: what a rank costs. CostSweeps<int> has its numbers here too
+  long long* part;    // [num_places]: what a place costs, in the same way
   int2* window;       // [K]: the first number of steps that is tried, and how many are all
   Least* least;       // [kTimeWarps]
 
@@ -48,8 +48,8 @@ struct BlockTimeState {
     BlockTimeState s;
     s.least = reinterpret_cast<Least*>(memory);
     s.fixed = reinterpret_cast<WideSum*>(s.least + kTimeWarps);
-    s.cost = reinterpret_cast<long long*>(s.fixed + h.num_ranks);
-    s.part = s.cost + h.num_ranks;
+    s.price = reinterpret_cast<long long*>(s.fixed + h.num_ranks);
+    s.part = s.price + h.num_ranks;
     s.window = reinterpret_cast<int2*>(s.part + h.num_places);
     s.want = reinterpret_cast<int*>(s.window + h.num_replicated);
     s.fixed_tokens = s.want + h.num_replicated;
@@ -70,18 +70,21 @@ class DeviceCostTables {
         step_cost_(reinterpret_cast<const std::int64_t*>(image + costs_.step_cost)) {}
 
   __device__ int one_step() const { return costs_.one_step; }
+  __device__ int narrow_load() const { return costs_.narrow_load; }
   __device__ bool has_least() const { return costs_.least >= 0; }
   __device__ const DeviceCurve& least() const { return curves_[costs_.least]; }
   __device__ const DeviceCurve& curve(int rank) const { return curves_[curve_of_[rank]]; }
   __device__ long long first_cost(const DeviceCurve& c) const { return step_cost_[c.begin]; }
 
-  /// CostCurve::of()
-  __device__ __forceinline__ long long of(const DeviceCurve& c, int tokens) const {
+  /// CostCurve::of(). Cost: int up to narrow_load(), or long long.
+  template <class Cost = long long>
+  __device__ __forceinline__ Cost of(const DeviceCurve& c, int tokens) const {
     const int step = step_of(c, tokens);
     const int beyond = tokens - c.last_tokens;
     const int more = BlockTables::divide_by_few(max(beyond - 1, 0), c.then_every, c.reciprocal) + 1;
-    const long long cost = step_cost_[step] + (beyond > 0 ? more * c.then_cost : 0);
-    return tokens > 0 ? cost : 0;
+    const auto given = static_cast<Cost>(step_cost_[step]);
+    const Cost extra = beyond > 0 ? more * static_cast<Cost>(c.then_cost) : 0;
+    return tokens > 0 ? given + extra : 0;
   }
 
   /// CostCurve::steps() for tokens > 0.
@@ -99,14 +102,27 @@ class DeviceCostTables {
     return steps <= 0 ? 0 : static_cast<int>(end);
   }
   /// What tokens cost that take so many steps.
-  __device__ long long of_steps(const DeviceCurve& c, int steps) const {
-    const long long given = step_cost_[c.begin + min(max(steps - 1, 0), c.num_steps - 1)];
-    return steps <= 0 ? 0 : given + max(steps - c.num_steps, 0) * c.then_cost;
+  template <class Cost>
+  __device__ __forceinline__ Cost of_steps(const DeviceCurve& c, int steps) const {
+    const auto given =
+        static_cast<Cost>(step_cost_[c.begin + min(max(steps - 1, 0), c.num_steps - 1)]);
+    const Cost more = max(steps - c.num_steps, 0) * static_cast<Cost>(c.then_cost);
+    return steps <= 0 ? 0 : given + more;
   }
 
-  /// TimeState::price_of() of the CPU
-  __device__ long long price_of(int rank, long long parts) const {
-    return parts == 0 ? 0 : parts + curve(rank).rank;
+  /// What a rank with tokens costs besides them.
+  template <class Cost>
+  __device__ __forceinline__ static Cost constant(const DeviceCurve& curve) {
+    return static_cast<Cost>(curve.rank);
+  }
+  /// TimeState::price_of() of the CPU, and back: a rank that costs nothing has no parts.
+  template <class Cost>
+  __device__ __forceinline__ static Cost with_constant(Cost constant, Cost parts) {
+    return parts == 0 ? 0 : parts + constant;
+  }
+  template <class Cost>
+  __device__ __forceinline__ static Cost without_constant(Cost constant, Cost price) {
+    return price == 0 ? 0 : price - constant;
   }
 
  private:

@@ -129,6 +129,33 @@ std::int32_t narrow_tokens(Load tokens) {
   return static_cast<std::int32_t>(std::min<Load>(tokens, INT32_MAX));
 }
 
+/// DeviceCosts::narrow_load. If c(n) <= a + b n on each curve, a split costs at most a for each
+/// part and b for each token.
+std::int32_t find_narrow_load(const Tables& t, const TimeModel& model) {
+  Int128 rank = 0;
+  Int128 b = 0;
+  for (const CostCurve& c : model.distinct_curves()) {
+    rank = std::max<Int128>(rank, c.rank);
+    b = std::max<Int128>(b, (c.then_cost + c.then_every - 1) / c.then_every);
+  }
+  // The first token of a step is what needs the largest a.
+  Int128 a = 0;
+  for (const CostCurve& c : model.distinct_curves()) {
+    Load before = 0;
+    for (std::size_t i = 0; i < c.tokens.size(); ++i) {
+      a = std::max(a, c.cost[i] - b * (before + 1));
+      before = c.tokens[i];
+    }
+    a = std::max(a, Int128{c.cost.back()} + c.then_cost - b * (before + 1));
+  }
+  const auto parts = static_cast<Int128>(t.num_logical) + static_cast<Int128>(t.place.size());
+  const Int128 left = kNarrowCost - 1 - rank - a * parts;
+  if (left < 0) return -1;
+  if (b == 0) return INT32_MAX;
+  const Int128 load = left / (b * static_cast<Int128>(t.live_ranks.size()));
+  return static_cast<std::int32_t>(std::min<Int128>(load, INT32_MAX));
+}
+
 /// Appends what a model adds; returns its offset.
 std::int32_t add_costs(ImageWriter& writer, const Tables& t, const TimeModel& model) {
   std::vector<DeviceCurve> curves;
@@ -160,6 +187,7 @@ std::int32_t add_costs(ImageWriter& writer, const Tables& t, const TimeModel& mo
   const bool is_uniform = model.uniform() && t.cost.uniform();
   costs.one_step = is_uniform ? step_tokens[0] : -1;
   costs.least = model.uniform() ? least : -1;
+  costs.narrow_load = find_narrow_load(t, model);
   costs.curve_of = writer.add(curve_of);
   costs.curves = writer.add(curves);
   costs.step_tokens = writer.add(step_tokens);

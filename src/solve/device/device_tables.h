@@ -46,6 +46,9 @@ struct alignas(16) DeviceCurve {
   std::int32_t unused[3];
 };
 
+/// If all that a batch costs, and any rank's constant, is less, two prices sum to less than 2^31.
+inline constexpr std::int64_t kNarrowCost = std::int64_t{1} << 30;
+
 /// What an image holds in addition for splits by costs. Offsets are as in DeviceTablesHeader.
 struct alignas(16) DeviceCosts {
   std::int32_t one_step;     ///< with a uniform model: the most tokens of the first step; else -1
@@ -54,7 +57,10 @@ struct alignas(16) DeviceCosts {
   std::int32_t curves;       ///< DeviceCurve
   std::int32_t step_tokens;  ///< int32: the steps of all curves
   std::int32_t step_cost;    ///< int64
-  std::int32_t unused[2];
+  /// Whatever the split, if no rank had more tokens before, a batch costs less than kNarrowCost in
+  /// all; -1: no batch does for sure.
+  std::int32_t narrow_load;
+  std::int32_t unused;
 };
 
 struct DeviceTablesHeader {

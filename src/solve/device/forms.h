@@ -16,7 +16,8 @@
 //                     bit masks in registers. With rank_places.cuh: what a thread gives in a wave
 //   block_cut.cuh     cut for up to 8 live ranks: a thread for each of the 256 sets of ranks
 //   cost_tables.cuh   what tokens cost, in shared memory; cost_intake.cuh: of a batch
-//   fast_time.cuh     the twin of fast.cc, for a block: what follows a form if tokens have costs
+//   fast_time.cuh     the twin of fast.cc, for a block: what follows a form if tokens have costs.
+//                     cost_sweeps.cuh: its sweeps; cost_levels.cuh: levels one expert
 //   solve_kernel.cuh  solve_in_block() picks the form; solve_kernel() is a kernel around it
 //
 // docs/design/0007-solver-kernels.md says why there are so many.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "support/emulated_block.h"
@@ -10,6 +11,7 @@
 // NOTE: these come after the emulation, because they are compiled with it.
 #include "solve/device/solve_kernel.cuh"
 #include "solve/solvers.h"
+#include "solve/time/test_models.h"
 
 // Runs the kernels' solvers on the CPU, and compares every integer with the CPU's own solvers.
 // backends_test.cc has more instances, on a GPU.
@@ -188,6 +190,50 @@ TEST(DeviceImage, HasAReciprocalOfEachCountThatIsDividedBy) {
         reinterpret_cast<const std::uint32_t*>(image.bytes.data() + h.reciprocal);
     for (int n = 1; n <= most; ++n) EXPECT_EQ(table[n], UINT32_MAX / static_cast<unsigned>(n)) << n;
   }
+}
+
+/// DeviceCosts of an image with a model.
+DeviceCosts costs_of(const Tables& tables, const CostModel& cost) {
+  TimeModel model;
+  model.assign(cost, tables);
+  DeviceImage image;
+  image.assign(tables, &model);
+  return *reinterpret_cast<const DeviceCosts*>(image.bytes.data() + image.header().costs);
+}
+
+TEST(DeviceImage, KnowsLoadsWhoseCostsAreNarrow) {
+  int num_narrow = 0;
+  for (std::uint64_t seed = 0; seed < 2000 && !HasFailure(); ++seed) {
+    testing::SplitMix64 random(seed);
+    const Placement placement = testing::random_instance(seed, {.speeds = seed % 5 == 0}).placement;
+    const SplitProblem problem(placement);
+    const Tables& t = problem.tables();
+    CostModel cost = testing::random_model(seed, placement.num_ranks, 500);
+    if (seed % 3 == 0) cost = testing::staircase_model(std::pow(10.0, random.below(4)));
+    const std::int32_t most = costs_of(t, cost).narrow_load;
+    if (most < 0) continue;
+    ++num_narrow;
+    TimeModel model;
+    model.assign(cost, t);
+    // Any parts on any ranks, of which one or two are large; no rank has more than `most` at first.
+    Load left = static_cast<Load>(most) * static_cast<Load>(t.live_ranks.size());
+    const std::size_t parts = static_cast<std::size_t>(t.num_logical) + t.place.size();
+    Cost sum = 0;
+    for (std::size_t i = 0; i < parts; ++i) {
+      const Index rank = t.live_ranks[random.below(static_cast<Index>(t.live_ranks.size()))];
+      const Load small = std::min<Load>(left, random.between(0, 1 + static_cast<Load>(seed % 700)));
+      const Load tokens = i + 1 == parts || random.below(8) == 0 ? random.between(0, left) : small;
+      sum += model.curve(rank).of(i + 1 == parts ? left : tokens);
+      left -= tokens;
+    }
+    for (const Index g : t.live_ranks) EXPECT_LT(sum + model.rank_cost(g), kNarrowCost) << seed;
+  }
+  EXPECT_GT(num_narrow, 1000);
+  // Twice the mean of 4096 tokens with 8 experts each is narrow.
+  const Placement placement = testing::make_workload("EP64+64", 1).placement;
+  const SplitProblem problem(placement);
+  EXPECT_GT(costs_of(problem.tables(), testing::staircase_model()).narrow_load, 2 * 8 * 4096);
+  EXPECT_EQ(costs_of(problem.tables(), testing::staircase_model(testing::kDear)).narrow_load, -1);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EmulatedSolver,

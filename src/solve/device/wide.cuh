@@ -3,9 +3,14 @@
 
 #include "solve/device/block.cuh"
 
-// Reductions of 64-bit numbers >= 0 over a warp. All lanes call them and get the result. Each is a
-// few reductions of 32 bits, which the hardware has, in place of ten shuffles.
+// Reductions of numbers >= 0 over a warp. All lanes call them and get the result. The hardware has
+// those of 32 bits; each of 64 bits is a few of them, in place of ten shuffles.
 namespace lplb::solvers {
+
+__device__ inline int warp_max(int value) { return __reduce_max_sync(~0u, value); }
+__device__ inline int warp_min(int value) { return __reduce_min_sync(~0u, value); }
+/// The sum, which must be < 2^31.
+__device__ inline int warp_sum(int value) { return __reduce_add_sync(~0u, value); }
 
 __device__ inline long long warp_max(long long value) {
   const auto high = static_cast<unsigned>(value >> 32);

@@ -6,7 +6,7 @@
 #include "solve/time/time.h"
 
 // The solver "fast-time". docs/time.md, "In a step", has the steps, and device/fast_time.cuh the
-// same ones for a warp.
+// same ones for a block.
 namespace lplb::solvers {
 namespace {
 
@@ -95,21 +95,42 @@ class FastTime {
     }
   }
 
-  /// The solver's split by tokens, which sweeps then make cheaper: one over all experts if they are
-  /// few, and one or two over those of ranks that are not near the bound.
+  /// The solver's split by tokens, which up to two sweeps then make cheaper: over the experts of
+  /// ranks that are not near the bound. If experts are few, the first one is over all; otherwise
+  /// there is a second one only if the dearest rank can be helped.
   void solve_parts() {
     solve_by_tokens(t_, b_);
     find_bound();
     state_.set_all(b_.take);
     const Cost near = s_.bound + s_.bound / kNearPart;
+    const bool is_few = t_.num_replicated() <= kTimeFew;
     b_.steps = 0;
     while (b_.steps < kTimeSweeps && state_.max_price() > near) {
-      const bool is_of_all = b_.steps == 0 && t_.num_replicated() <= kTimeFew;
-      const Cost enough = is_of_all ? 0 : near;
+      if (b_.steps > 0 && !is_few && !can_be_helped(state_.worst())) break;
+      const Cost enough = is_few && b_.steps == 0 ? 0 : near;
       for (Index k = 0; k < t_.num_replicated(); ++k) level(k, enough);
       ++b_.steps;
     }
     s_.best.keep(state_);
+  }
+
+  /// Whether a place of rank g could give tokens to another one, so that both ranks cost less than
+  /// g does now.
+  bool can_be_helped(Index g) const {
+    for (Index i = t_.incident_begin[g]; i < t_.incident_begin[g + 1]; ++i) {
+      const Index from = t_.incident[i];
+      if (state_.take(from) == 0) continue;
+      const Load begun = s_.model.curve(g).steps(state_.take(from));
+      const Index k = t_.place_owner[from];
+      for (Index to = t_.place_begin[k]; to < t_.place_begin[k + 1]; ++to) {
+        if (to == from) continue;
+        for (int less = 1; less <= kTimeHelps; ++less) {
+          const Division d = at(from, to, less < kTimeHelps ? std::max<Load>(begun - less, 0) : 0);
+          if (std::max(d.price_first, d.price_second) < state_.price(g)) return true;
+        }
+      }
+    }
+    return false;
   }
 
   Cost price_at(Index place) const { return state_.price(t_.place[place].rank); }
@@ -199,7 +220,7 @@ class FastTime {
     }
     if (from < 0 || price_at(from) <= enough) return false;
     const Load begun = s_.model.curve(t_.place[from].rank).steps(state_.take(from));
-    const int tries = time_tries(end - begin);
+    const int tries = 1 << time_try_bits(end - begin);
     Division best;
     for (Index to = begin; to < end; ++to) {
       if (to == from) continue;

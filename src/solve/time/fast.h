@@ -16,9 +16,15 @@ inline constexpr int kTimeLanes = 32;
 /// The most times that a sweep divides the tokens of an expert with more places.
 inline constexpr int kTimeDivisions = 4;
 
-/// The numbers of steps that are tried for each pair of its places: the lanes of a warp are shared
-/// by 2, 4 or 8 pairs at a time.
-constexpr int time_tries(int num_places) { return num_places <= 3 ? 16 : num_places <= 5 ? 8 : 4; }
+/// The numbers of steps that are tried for each pair of its places, 2^bits: the lanes of a warp are
+/// shared by 2, 4 or 8 pairs at a time.
+constexpr int time_try_bits(int num_places) {
+  return num_places <= 3 ? 4 : num_places <= 5 ? 3 : 2;
+}
+
+/// What the place of a rank may give another one to help it: its last one, two or three steps, or
+/// all.
+inline constexpr int kTimeHelps = 4;
 
 /// There are no sweeps if the largest cost is at most 1 / kNearPart above its bound, and the
 /// second one passes by the ranks that are.

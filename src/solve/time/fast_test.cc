@@ -24,6 +24,35 @@ TEST(SolveFastTime, IsOptimalIfNoExpertPassesTheFirstStep) {
   }
 }
 
+// Ranks 2 i and 2 i + 1 share expert i of 17, and each has another expert of its own.
+TEST(SolveFastTime, MakesNoSecondSweepIfNothingCanHelpTheDearestRank) {
+  std::vector<Index> map;
+  for (Index g = 0; g < 34; ++g) map.insert(map.end(), {g / 2, 17 + g});
+  const Placement placement = make_placement(34, 51, map);
+  std::vector<Load> load(51, 0);
+  for (Index e = 0; e < 17; ++e) load[static_cast<std::size_t>(e)] = 2;
+  const CostModel model = testing::staircase_model();
+  const SolveOptions how{.solver = Solver::kFastTime, .cost = &model};
+  // 129 + 129 tokens: two steps on each rank. No division is better, and the bound does not know.
+  load[0] = 258;
+  const Split split = solve(placement, load, how);
+  EXPECT_EQ(split.status, SolveStatus::kBounded);
+  EXPECT_GT(split.cost.max, split.cost.bound + split.cost.bound / 64);
+  EXPECT_EQ(split.steps, 1);
+}
+
+TEST(SolveFastTime, MakesASecondSweepIfTheDearestRankCanBeHelped) {
+  const testing::Workload workload = testing::make_workload("EP72+144", 20);
+  const CostModel model = testing::staircase_model();
+  const SolveOptions how{.solver = Solver::kFastTime, .cost = &model};
+  int num_second_sweeps = 0;
+  for (std::vector<Load> load : workload.loads) {
+    for (Load& tokens : load) tokens /= 8;
+    num_second_sweeps += solve(workload.placement, load, how).steps == 2 ? 1 : 0;
+  }
+  EXPECT_GT(num_second_sweeps, 5);
+}
+
 TEST(TimeModel, NoDivisionCostsLessThanTheLeastCurve) {
   // One expert on four ranks: up to four parts.
   const SplitProblem problem(make_placement(4, 1, std::vector<Index>{0, 0, 0, 0}));
