@@ -78,7 +78,6 @@ class CostLevels {
     const Cost rest_b = c_.without_constant(p.constant_b, now_b) - part_[p.place + 1];
     const int took = s_.take[p.place];
     const Cost larger_now = max(now_a, now_b);
-    if (larger_now <= enough) return;
     const Cost price_a = c_.with_constant(p.constant_a, rest_a + p.part_a);
     const Cost price_b = c_.with_constant(p.constant_b, rest_b + p.part_b);
     const Cost larger = max(price_a, price_b);
@@ -91,7 +90,8 @@ class CostLevels {
     const unsigned better = __ballot_sync(~0u, is_below(larger, sum, next_larger, next_sum));
     const int best = crossing - (crossing > 0 ? static_cast<int>(better >> (crossing - 1) & 1) : 0);
     __syncwarp();  // all lanes have read what one of them now changes
-    if (lane_ == best && is_below(larger, sum, larger_now, now_a + now_b)) {
+    // NOTE: `enough` is asked for last, because an early return would part the reads.
+    if (lane_ == best && larger_now > enough && is_below(larger, sum, larger_now, now_a + now_b)) {
       put({p.place, p.place + 1, p.rank_a, p.rank_b, took, p.first, p.both, p.part_a, p.part_b,
            price_a, price_b});
     }
