@@ -9,6 +9,13 @@
 #define LPLB_HOST_DEVICE
 #endif
 
+// Stands before a template for host and device that calls what may be for the device alone.
+#ifdef __CUDACC__
+#define LPLB_CALLS_ANY _Pragma("nv_exec_check_disable")
+#else
+#define LPLB_CALLS_ANY
+#endif
+
 // Stands before a loop that kernels run once or twice. If the compiler unrolled it, loading its
 // code would take longer than running it.
 #ifdef __CUDA_ARCH__

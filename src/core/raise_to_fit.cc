@@ -28,18 +28,7 @@ Level raise_to_fit(const RankCost& cost, std::span<const Index> ranks, Load need
     return true;
   };
   const double estimate = static_cast<double>(need) * (cost.speed(fastest) / joint_speed);
-  Load low = estimate >= static_cast<double>(need) ? need : static_cast<Load>(estimate);
-  for (Load step = 1; low > 0 && !too_small(low); step *= 2) low = std::max<Load>(0, low - step);
-  Load high = low;  // too small at low; fits at high below
-  for (Load step = 1; high < need; step *= 2) {
-    high = need - high > step ? high + step : need;
-    if (!too_small(high)) break;
-    low = high;
-  }
-  while (high - low > 1) {
-    const Load middle = low + (high - low) / 2;
-    (too_small(middle) ? low : high) = middle;
-  }
+  const Load low = most_that_fit(estimate, need, too_small);
 
   // Then add the cheapest next token until the set fits.
   const auto dearer = [&](Level a, Level b) {

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "lplb/types.h"
+#include "solve/speed_level.h"
 
 // Scalar rules of water-filling: how to divide one expert's tokens so that the ranks that hold it
 // end level, given all other loads. Pull request 9 of deepseek-ai/LPLB levels pairs of ranks in
@@ -52,36 +53,9 @@ inline void level_uniform(Load w, Index k, const Load* other, Load* x) {
 inline void level_speeds(Load w, Index k, const Load* other, const double* speed, Load* x,
                          Index* order) {
   for (Index i = 0; i < k; ++i) order[i] = i;
-  std::sort(order, order + k, [other, speed](Index i, Index j) {
-    const double a = static_cast<double>(other[i]) / speed[i];
-    const double b = static_cast<double>(other[j]) / speed[j];
-    return a != b ? a < b : i < j;
-  });
-  double filled = static_cast<double>(w) + static_cast<double>(other[order[0]]);
-  double joint_speed = speed[order[0]];
-  Index count = 1;
-  for (; count < k; ++count) {
-    const Index g = order[count];
-    if (static_cast<double>(other[g]) / speed[g] >= filled / joint_speed) break;
-    filled += static_cast<double>(other[g]);
-    joint_speed += speed[g];
-  }
-  const double level = filled / joint_speed;
-  Load left = w;
-  for (Index i = 0; i < k; ++i) x[i] = 0;
-  for (Index i = 0; i < count; ++i) {
-    const Index g = order[i];
-    const double room = level * speed[g] - static_cast<double>(other[g]);
-    // NOTE: `left` as a double may round up past it: compare before converting.
-    x[g] = room <= 0 ? 0 : room >= static_cast<double>(left) ? left : static_cast<Load>(room);
-    left -= x[g];
-  }
-  // Rounding left a few tokens over. Deal them in order.
-  for (Index i = 0; left > 0; ++i) {
-    const Load share = (left + count - i - 1) / (count - i);
-    x[order[i]] += share;
-    left -= share;
-  }
+  std::sort(order, order + k,
+            [other, speed](Index i, Index j) { return is_lower(other, speed, i, j); });
+  level_in_order(w, k, other, speed, order, x);
 }
 
 }  // namespace lplb::solvers
