@@ -8,18 +8,90 @@
 // the experts whose number modulo the size of the team is its own.
 namespace lplb::solvers {
 
+/// Calls body(i) for the numbers below `count` that a thread of the team owns.
+template <class Team, class Body>
+__device__ void for_each(const Team& team, int count, Body body) {
+#pragma unroll 1
+  for (int i = team.thread(); i < count; i += team.num_threads()) body(i);
+}
+/// Calls body(rank) for the live ranks that it owns.
+template <class Team, class Body>
+__device__ void for_ranks(const BlockTables& t, const Team& team, Body body) {
+  for_each(team, t.num_live, [&](int i) { body(static_cast<int>(t.live_rank[i])); });
+}
+
+/// The bound of BlockFlow if all ranks have the same speed. speed_bound.cuh has another one, for
+/// unequal speeds. A bound raises itself, and marks in `proof` the ranks that prove it.
+class EqualBound {
+ public:
+  __device__ int tokens() const { return bound_; }
+  /// What a rank carries at the bound.
+  __device__ int capacity(int) const { return bound_; }
+
+  __device__ bool sweep(const BlockTables& t, const BlockState& s, const BlockTeam& team) const {
+    return solvers::sweep(t, s, team);
+  }
+
+  /// Sets the bound to the greatest of each part's mean, rounded up, and each rank's fixed load.
+  /// The proof is the first that gives it, parts before ranks.
+  __device__ void raise_to_first(const BlockTables& t, const BlockState& s, const BlockTeam& team) {
+    int* const part_load = s.room;
+    for_each(team, t.num_parts, [&](int i) { part_load[i] = 0; });
+    if (team.thread() == 0) {
+      s.scalars->most = -1;
+      s.scalars->first = 0x7FFFFFFF;
+    }
+    team.sync();
+    for_ranks(t, team, [&](int g) { atomicAdd(&part_load[t.part_of[g]], s.rank_load[g]); });
+    team.sync();
+    int level = -1;
+    int first = 0x7FFFFFFF;
+    const auto offer = [&](int offered, int index) {
+      first = offered > level ? index : first;
+      level = max(level, offered);
+    };
+    for_each(team, t.num_parts,
+             [&](int i) { offer(t.divide_up(part_load[i], t.part_size[i]), i); });
+    for_ranks(t, team, [&](int g) { offer(s.fixed[g], kMaxRanks + g); });
+    bound_ = team.max_of(level, s.scalars);
+    first = team.min_of(level == bound_ ? first : 0x7FFFFFFF, s.scalars);
+    for_ranks(t, team, [&](int g) {
+      if (first == kMaxRanks + g || first == t.part_of[g]) add_bit(s.proof, g);
+    });
+  }
+
+  /// Raises the bound to what the ranks with a label must carry.
+  __device__ void raise_to_closure(const BlockTables& t, const BlockState& s,
+                                   const BlockTeam& team) {
+    for_ranks(t, team, [&](int g) {
+      if (s.label[g] < 0) return;
+      add_bit(s.proof, g);
+      atomicAdd(&s.scalars->sum, s.rank_load[g]);
+      atomicAdd(&s.scalars->count, 1);
+    });
+    team.sync();
+    bound_ = t.divide_up(s.scalars->sum, s.scalars->count);
+  }
+
+ private:
+  int bound_ = 0;
+};
+
+template <class Bound = EqualBound>
 class BlockFlow {
  public:
-  __device__ BlockFlow(const BlockTables& tables, const BlockState& state, const BlockTeam& team)
-      : t_(tables), s_(state), team_(team) {}
+  __device__ BlockFlow(const BlockTables& tables, const BlockState& state, const BlockTeam& team,
+                       const Bound& bound = {})
+      : t_(tables), s_(state), team_(team), bound_(bound) {}
 
   /// All threads of the team call it, after `want` and `fixed` are filled and synchronised. It
   /// takes at most `max_steps` >= 0 steps: a wave or a raised bound each.
   __device__ BlockOutcome run(int max_steps) {
     share_evenly(t_, s_, team_);
-    raise_to_first_bound();
+    clear_proof();
+    bound_.raise_to_first(t_, s_, team_);
     for (int i = 0; i < kFlowSweeps && any_overloaded(); ++i) {
-      if (!team_.any(sweep(t_, s_, team_))) break;
+      if (!team_.any(bound_.sweep(t_, s_, team_))) break;
     }
     int steps = 0;
     bool is_optimal = true;
@@ -36,49 +108,18 @@ class BlockFlow {
       }
       ++steps;
     }
-    return {bound_, is_optimal ? bound_ : heaviest_load(), steps, is_optimal ? 1 : 0};
+    return {bound_.tokens(), is_optimal ? bound_.tokens() : heaviest_load(), steps,
+            is_optimal ? 1 : 0};
   }
 
  private:
-  /// Calls body(i) for the numbers below `count` that this thread owns.
   template <class Body>
   __device__ void for_each(int count, Body body) const {
-#pragma unroll 1
-    for (int i = team_.thread(); i < count; i += team_.num_threads()) body(i);
+    solvers::for_each(team_, count, body);
   }
-
-  /// Calls body(rank) for the live ranks that this thread owns.
   template <class Body>
   __device__ void for_ranks(Body body) const {
-    for_each(t_.num_live, [&](int i) { body(static_cast<int>(t_.live_rank[i])); });
-  }
-
-  /// Sets the bound to the greatest of each part's mean, rounded up, and each rank's fixed load.
-  /// The proof is the first that gives it, parts before ranks.
-  __device__ void raise_to_first_bound() {
-    int* const part_load = s_.room;
-    for_each(t_.num_parts, [&](int i) { part_load[i] = 0; });
-    clear_proof();
-    if (team_.thread() == 0) {
-      s_.scalars->most = -1;
-      s_.scalars->first = 0x7FFFFFFF;
-    }
-    team_.sync();
-    for_ranks([&](int g) { atomicAdd(&part_load[t_.part_of[g]], s_.rank_load[g]); });
-    team_.sync();
-    int level = -1;
-    int first = 0x7FFFFFFF;
-    const auto offer = [&](int offered, int index) {
-      first = offered > level ? index : first;
-      level = max(level, offered);
-    };
-    for_each(t_.num_parts, [&](int i) { offer(t_.divide_up(part_load[i], t_.part_size[i]), i); });
-    for_ranks([&](int g) { offer(s_.fixed[g], kMaxRanks + g); });
-    bound_ = team_.max_of(level, s_.scalars);
-    first = team_.min_of(level == bound_ ? first : 0x7FFFFFFF, s_.scalars);
-    for_ranks([&](int g) {
-      if (first == kMaxRanks + g || first == t_.part_of[g]) add_bit(s_.proof, g);
-    });
+    solvers::for_ranks(t_, team_, body);
   }
 
   __device__ void clear_proof() {
@@ -87,7 +128,7 @@ class BlockFlow {
 
   __device__ bool any_overloaded() const {
     bool over = false;
-    for_ranks([&](int g) { over |= s_.rank_load[g] > bound_; });
+    for_ranks([&](int g) { over |= s_.rank_load[g] > bound_.capacity(g); });
     return team_.any(over);
   }
 
@@ -95,7 +136,7 @@ class BlockFlow {
   __device__ bool start_search() {
     bool over = false;
     for_ranks([&](int g) {
-      const int room = bound_ - s_.rank_load[g];
+      const int room = bound_.capacity(g) - s_.rank_load[g];
       s_.room[g] = room;
       s_.label[g] = room > 0 ? 0 : -1;
       over |= room < 0;
@@ -154,11 +195,12 @@ class BlockFlow {
     for (int level = last_level; level > 0; --level) {
       for_ranks([&](int g) {
         if (s_.label[g] != level) return;
-        int left = s_.rank_load[g] - bound_;
+        const int most = bound_.capacity(g);
+        int left = s_.rank_load[g] - most;
         if (left <= 0) return;
         if (level == 1) left = give(g, level, left, true);
         if (left > 0) left = give(g, level, left, false);
-        s_.rank_load[g] = bound_ + left;
+        s_.rank_load[g] = most + left;
       });
       team_.sync();
     }
@@ -214,15 +256,8 @@ class BlockFlow {
     }
     clear_proof();
     team_.sync();
-    for_ranks([&](int g) {
-      if (s_.label[g] < 0) return;
-      add_bit(s_.proof, g);
-      atomicAdd(&s_.scalars->sum, s_.rank_load[g]);
-      atomicAdd(&s_.scalars->count, 1);
-    });
-    team_.sync();
-    bound_ = t_.divide_up(s_.scalars->sum, s_.scalars->count);
-    for_ranks([&](int g) { s_.room[g] = bound_ - s_.rank_load[g]; });
+    bound_.raise_to_closure(t_, s_, team_);
+    for_ranks([&](int g) { s_.room[g] = bound_.capacity(g) - s_.rank_load[g]; });
     team_.sync();
     return level - 1;
   }
@@ -246,7 +281,7 @@ class BlockFlow {
       for_ranks([&](int g) {
         if (s_.label[g] != level) return;
         s_.rank_load[g] -= give_away(g, level + 1);
-        s_.room[g] = bound_ - s_.rank_load[g];
+        s_.room[g] = bound_.capacity(g) - s_.rank_load[g];
       });
       team_.sync();
     }
@@ -284,7 +319,7 @@ class BlockFlow {
   const BlockTables& t_;
   const BlockState& s_;
   const BlockTeam& team_;
-  int bound_ = 0;
+  Bound bound_;
 };
 
 }  // namespace lplb::solvers

@@ -18,6 +18,16 @@ namespace lplb::solvers {
 using device::kWarpSize;
 inline constexpr int kMostReciprocal = 128;
 
+/// What `tokens` cost on `rank`: Level in 32 bits.
+struct DeviceLevel {
+  int tokens;
+  int rank;
+
+  LPLB_HOST_DEVICE bool operator==(const DeviceLevel& other) const {
+    return tokens == other.tokens && rank == other.rank;
+  }
+};
+
 /// Where a slot's tokens come from. It is the `index`-th of `count` slots that evenly share what a
 /// place takes, or what a fixed expert has. The first slots take the odd tokens.
 struct DeviceSlot {

@@ -200,11 +200,17 @@ static_assert(kAskedColours >= kPairColours);
 struct NeverStop {
   __device__ bool operator()() const { return false; }
 };
+struct LevelExpert {
+  __device__ bool operator()(const BlockTables& t, const BlockState& s, int k) const {
+    return level_expert(t, s, k);
+  }
+};
 
 /// One sweep over all experts. It ends early if stop() holds, which is asked after every
 /// kAskedColours colours. Returns whether a take changed that this thread owns. Ends in a sync.
-template <class Team, class Stop = NeverStop>
-__device__ bool sweep(const BlockTables& t, const BlockState& s, const Team& team, Stop stop = {}) {
+template <class Team, class Stop = NeverStop, class LevelOne = LevelExpert>
+__device__ bool sweep(const BlockTables& t, const BlockState& s, const Team& team, Stop stop = {},
+                      LevelOne level_one = {}) {
   bool changed = false;
   int end = 0;
 #pragma unroll 1
@@ -213,7 +219,7 @@ __device__ bool sweep(const BlockTables& t, const BlockState& s, const Team& tea
     end = t.colour_begin[colour];
 #pragma unroll 1
     for (int k = begin + team.thread(); k < end; k += team.num_threads()) {
-      changed |= level_expert(t, s, k);
+      changed |= level_one(t, s, k);
     }
     team.sync();
     if (colour % kAskedColours == 0 && stop()) break;
