@@ -9,7 +9,8 @@
 #include "lplb/device_replicator.h"
 
 // Benchmarks of copies for each batch on the device: DeviceReplicator::run(), replayed in a graph.
-// Experts are in order on R ranks, without static replicas, unless a row says "replicas".
+// Experts are in order on R ranks, without static replicas, unless a row says "replicas" or
+// "4-domains". In "speeds" every other rank has 0.8 of the speed.
 namespace lplb::bench {
 namespace {
 
@@ -65,15 +66,20 @@ CudaTiming time_plans(const testing::Workload& workload, const Placement& placem
   return timing;
 }
 
-CudaTiming time_case(const Case& c, const ReplicateOptions& options, bool with_replicas) {
+CudaTiming time_case(const Case& c, const ReplicateOptions& options, bool with_replicas,
+                     double odd_speed) {
   const testing::Workload workload = std::move(c.make(kBatches)[0]);
   if (with_replicas) return time_plans(workload, workload.placement, options);
+  PlacementOptions ranks;
+  for (Index g = 0; g < workload.placement.num_ranks; ++g) {
+    ranks.rank_speed.push_back(g % 2 == 0 ? 1 : odd_speed);
+  }
   std::vector<Index> homes(static_cast<std::size_t>(workload.placement.num_logical_experts));
   std::iota(homes.begin(), homes.end(), 0);
-  return time_plans(
-      workload,
-      make_placement(workload.placement.num_ranks, workload.placement.num_logical_experts, homes),
-      options);
+  return time_plans(workload,
+                    make_placement(workload.placement.num_ranks,
+                                   workload.placement.num_logical_experts, homes, ranks),
+                    options);
 }
 
 void add_copies(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benchmarks) {
@@ -81,9 +87,10 @@ void add_copies(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benc
     for (const Shape& shape : kShapes) {
       if (!is_shape(c, shape.shape)) continue;
       const auto add = [&](const std::string& what, const ReplicateOptions& options,
-                           bool with_replicas, CudaTarget must, CudaTarget aim) {
+                           bool with_replicas, CudaTarget must, CudaTarget aim,
+                           double odd_speed = 1) {
         benchmarks.push_back({"replicate/" + c.name + what, must, aim,
-                              [=] { return time_case(c, options, with_replicas); }});
+                              [=] { return time_case(c, options, with_replicas, odd_speed); }});
       };
       add("", {}, false, shape.must, shape.aim);
       if (!is_hard(c)) continue;
@@ -95,6 +102,8 @@ void add_copies(const std::vector<Case>& cases, std::vector<CudaBenchmark>& benc
       with_cost.cost = {
           .us_per_token = 0.126, .expert_bytes = 88e6, .gigabytes_per_s = 400, .hidden_us = 110};
       add("/cost", with_cost, false, {}, {});
+      add("/speeds", {}, false, {}, {}, 0.8);
+      add("/4-domains", {.num_domains = 4}, true, {}, {});
     }
   }
 }

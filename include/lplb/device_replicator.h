@@ -20,7 +20,7 @@ enum class ReplicationStatus : std::int32_t {
 /// The single values of a Replication, in device memory.
 struct ReplicationSummary {
   ReplicationStatus status;
-  std::int32_t max_load;     ///< in tokens, also if the ranks have a speed other than 1
+  std::int32_t max_load;     ///< in tokens, also if ranks have a speed other than 1
   std::int32_t lower_bound;  ///< the same
   std::int32_t copies;
   std::int32_t max_sent;
@@ -28,6 +28,12 @@ struct ReplicationSummary {
   /// max_load of the best split without copies, the same. With a CopyCost, Replication::saved_us is
   /// its time less that of max_load, and exposed_us follows from max_sent and max_received.
   std::int32_t max_load_without_copies;
+  /// The rank that carries max_load, so that T is max_load / its speed; and the same for
+  /// lower_bound and max_load_without_copies, whose ranks need not carry them. -1: all ranks have
+  /// one speed.
+  std::int32_t max_load_rank;
+  std::int32_t lower_bound_rank;
+  std::int32_t max_load_without_copies_rank;
 };
 
 /// Where DeviceReplicator writes a plan, in device memory. Fields are as in Replication, with
@@ -45,13 +51,16 @@ struct ReplicationOutputs {
 /// results are those of Replicator, integer for integer. Not thread-safe. It uses the device that
 /// was current at construction.
 ///
+/// With unequal speeds or several domains a slower form of the kernel runs, which plans the domains
+/// one after another. The first placement decides which form an object has.
+///
 /// run() enqueues on the caller's stream. It does not wait or allocate, and may be captured in a
 /// CUDA graph. Runs of one object may be in flight on several streams.
 class LPLB_API DeviceReplicator {
  public:
   /// Throws ArgumentError as Replicator does, and if the device has no twin of what is asked for:
-  /// more than 128 ranks, unequal speeds, several domains, or a placement that does not fit the
-  /// shared memory of a block. Throws CudaError if CUDA cannot be used.
+  /// more than 128 ranks, or a placement that does not fit the shared memory of a block. Throws
+  /// CudaError if CUDA cannot be used.
   explicit DeviceReplicator(const Placement& placement, const ReplicateOptions& options = {});
   ~DeviceReplicator();
   DeviceReplicator(DeviceReplicator&&) noexcept;
@@ -65,7 +74,7 @@ class LPLB_API DeviceReplicator {
 
   /// Takes effect in runs that are enqueued later, and in later replays. Must not be captured.
   /// Throws ArgumentError if `placement` has other ranks, logical experts or slots a rank, or
-  /// unequal speeds; CudaError.
+  /// unequal speeds if the first one had equal speeds and there is one domain; CudaError.
   void update_placement(StreamHandle stream, const Placement& placement);
 
  private:

@@ -6,6 +6,23 @@
 #include "core/raise_to_fit.h"
 
 namespace lplb::replicas {
+
+PlacementOptions domains_as_ranks(const Placement& placement, Index num_domains) {
+  const Index ranks = placement.num_ranks / num_domains;
+  PlacementOptions options;
+  options.rank_alive.assign(static_cast<std::size_t>(num_domains), 0);
+  options.rank_speed.assign(static_cast<std::size_t>(num_domains), 0.0);
+  for (Index g = 0; g < placement.num_ranks; ++g) {
+    if (!placement.alive(g)) continue;
+    options.rank_alive[g / ranks] = 1;
+    options.rank_speed[g / ranks] += placement.speed(g);
+  }
+  for (Index d = 0; d < num_domains; ++d) {
+    if (options.rank_alive[d] == 0) options.rank_speed[d] = 1;
+  }
+  return options;
+}
+
 namespace {
 
 /// The placement in which each domain is one rank. What a dead rank holds is replaced by what the
@@ -13,21 +30,11 @@ namespace {
 Placement merge_domains(const Placement& placement, Index num_domains) {
   const Index ranks = placement.num_ranks / num_domains;
   std::vector<Index> map = placement.physical_to_logical;
-  PlacementOptions options;
-  options.rank_alive.assign(static_cast<std::size_t>(num_domains), 0);
-  options.rank_speed.assign(static_cast<std::size_t>(num_domains), 0.0);
+  const PlacementOptions options = domains_as_ranks(placement, num_domains);
   for (Index d = 0; d < num_domains; ++d) {
-    Index live = -1;
-    for (Index g = d * ranks; g < (d + 1) * ranks; ++g) {
-      if (!placement.alive(g)) continue;
-      options.rank_speed[d] += placement.speed(g);
-      if (live < 0) live = g;
-    }
-    if (live < 0) {
-      options.rank_speed[d] = 1;
-      continue;
-    }
-    options.rank_alive[d] = 1;
+    if (options.rank_alive[d] == 0) continue;
+    Index live = d * ranks;
+    while (!placement.alive(live)) ++live;
     const Index slots = placement.slots_per_rank();
     for (Index slot = d * ranks * slots; slot < (d + 1) * ranks * slots; ++slot) {
       if (!placement.alive(placement.rank_of(slot))) {
@@ -50,8 +57,8 @@ BetweenDomains::BetweenDomains(const Placement& placement, Index num_domains, co
       merged_problem_(merged_) {}
 
 void BetweenDomains::split(std::span<const Load> load) {
-  solve(whole_problem_, load, whole_split_, workspace_);
-  solve(merged_problem_, load, merged_split_, workspace_);
+  solve(whole_problem_, load, whole_split_, workspace_, kExactly);
+  solve(merged_problem_, load, merged_split_, workspace_, kExactly);
 }
 
 void BetweenDomains::part(Index domain, std::vector<Load>& load) const {

@@ -10,6 +10,9 @@
 
 namespace lplb::replicas {
 
+/// Domains as ranks: as fast as their live ranks together, and dead if they have none.
+PlacementOptions domains_as_ranks(const Placement& placement, Index num_domains);
+
 /// The exact split between several domains: each domain is one rank of a smaller problem. Only the
 /// replicas that a placement has across domains join them.
 class BetweenDomains {

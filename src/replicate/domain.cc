@@ -5,18 +5,9 @@
 #include <numeric>
 
 #include "core/extended.h"
+#include "replicate/search_steps.h"
 
 namespace lplb::replicas {
-namespace {
-
-constexpr int kMaxTries = 12;  // levels that are tried after the first one
-constexpr Index kMaxDetours = 16;
-constexpr Load kResolution = 1 << 13;  // levels nearer to each other than this part are one
-
-/// NOTE: one solver for any number of ranks, because the device has a twin of flow only.
-const SolveOptions kExactly{.solver = Solver::kFlow};
-
-}  // namespace
 
 Domain::Domain(const Placement& placement, Index first_rank, Index num_ranks,
                const ReplicateOptions& options, const RankCost& cost)
@@ -115,24 +106,18 @@ bool Domain::try_level(Level level, Index detour) {
 
 /// Fills for `level` with a detour in one step after another, until one closes.
 bool Domain::try_detours(Level level) {
-  const Index steps = std::min(kMaxDetours, tables_.num_ranks * tables_.dynamic_slots);
+  const Index steps = std::min<Index>(kMaxDetours, tables_.num_ranks * tables_.dynamic_slots);
   for (Index step = 0; step < steps; ++step) {
     if (try_level(level, step)) return true;
   }
   return false;
 }
 
-/// Looks for the least level above `start`, which does not close, that does. Levels that close need
-/// not be an interval, so the search halves its interval without a guarantee; every attempt counts,
-/// also one that does not close. NOTE: where it goes depends only on which levels close, so that
-/// the device can try the levels of several steps in parallel.
+/// Looks for the least level above `start`, which does not close, that does.
 void Domain::search(Level start) {
-  Load low = cost_.capacity(reference_, start, batch_.total);
-  Load high = cost_.capacity(reference_, best_.max, batch_.total);
-  for (int tries = 0; tries < kMaxTries && high - low > low / kResolution + 1; ++tries) {
-    const Load middle = low + std::max<Load>(1, (high - low) / (tries < 2 ? 8 : 2));
-    (try_level({middle, reference_}) ? high : low) = middle;
-  }
+  SearchInterval<Load> interval{cost_.capacity(reference_, start, batch_.total),
+                                cost_.capacity(reference_, best_.max, batch_.total)};
+  while (interval.goes_on()) interval.step(try_level({interval.middle(), reference_}));
   // The best attempt may not have closed. Some of its copies are in vain then.
   try_level(best_.max);
 }

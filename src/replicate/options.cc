@@ -42,19 +42,18 @@ void check_options(const Placement& placement, const ReplicateOptions& options) 
   check_cost(options.cost);
 }
 
-void check_for_device(const Placement& placement, const ReplicateOptions& options) {
+void check_for_device(const Placement& placement) {
   check_argument(placement.num_ranks <= kMaxCopyRanks, "placement",
                  "has {} ranks, expected at most {} for copies on the device", placement.num_ranks,
                  kMaxCopyRanks);
-  check_argument(options.num_domains == 1, "num_domains",
-                 "is {}, expected 1 for copies on the device", options.num_domains);
 }
 
 void check_speeds(const Placement& placement) {
   for (Index g = 1; g < placement.num_ranks; ++g) {
     check_argument(placement.speed(g) == placement.speed(0), "rank_speed",
-                   "rank {} has speed {}, expected that of rank 0 ({}) for copies on the device", g,
-                   placement.speed(g), placement.speed(0));
+                   "rank {} has speed {}, expected that of rank 0 ({}): the first placement had "
+                   "equal speeds",
+                   g, placement.speed(g), placement.speed(0));
   }
 }
 

@@ -8,9 +8,9 @@ namespace lplb::replicas {
 /// Throws ArgumentError if an option is out of range, or does not fit the placement.
 void check_options(const Placement& placement, const ReplicateOptions& options);
 
-/// Throws ArgumentError if the device has no twin of what Replicator does with these.
-void check_for_device(const Placement& placement, const ReplicateOptions& options);
-/// The same for a placement's speeds alone.
+/// Throws ArgumentError if the placement has too many ranks for copies on the device.
+void check_for_device(const Placement& placement);
+/// Throws ArgumentError if the speeds are not equal, which the quick form of the device needs.
 void check_speeds(const Placement& placement);
 
 }  // namespace lplb::replicas

@@ -5,9 +5,13 @@
 #include <span>
 #include <vector>
 
-#include "lplb/types.h"
+#include "lplb/solver.h"
 
 namespace lplb::replicas {
+
+/// How a choice of copies splits exactly. NOTE: one solver for any number of ranks, because the
+/// device has a twin of flow only.
+inline const SolveOptions kExactly{.solver = Solver::kFlow};
 
 /// The ranks of one domain and what their main slots hold. Ranks, slots and experts are numbered
 /// within the domain: rank 0 is `first_rank` of the group, slot i * M is the first one of rank i.

@@ -298,6 +298,14 @@ Placement greedy_placement(std::span<const Load> load, Index num_replicas, Index
   return make_placement(num_ranks, num_logical, map);
 }
 
+Index draw_divisor(Index n, Index most, SplitMix64& random) {
+  std::vector<Index> all;
+  for (Index d = 2; d <= std::min(n, most); ++d) {
+    if (n % d == 0) all.push_back(d);
+  }
+  return all.empty() ? 1 : all[random.below(static_cast<Index>(all.size()))];
+}
+
 std::vector<std::string> workload_names() {
   std::vector<std::string> names;
   for (const Shape& shape : std::span(shapes()).first(kNumWorkloads))

@@ -29,6 +29,9 @@ class SplitMix64 {
   std::uint64_t state_;
 };
 
+/// A divisor of `n` that is at most `most`, and more than 1 if there is one.
+Index draw_divisor(Index n, Index most, SplitMix64& random);
+
 struct Instance {
   std::string name;
   Placement placement;

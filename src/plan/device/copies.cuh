@@ -16,7 +16,7 @@ class Copies {
       : s_(shared), memory_(shared.m), m_(memory_, shared.a.copies.sizes, shared.a.copies.layout) {}
 
   /// Starts to copy the image of replicate/device.
-  __device__ void begin() const { replicas::CopyChoice<1>(s_.a.copies, memory_).bring_image(); }
+  __device__ void begin() const { replicas::CopyBlock(s_.a.copies, memory_).bring_image(); }
 
   /// Where the sums over the ranks go.
   __device__ int* want() const { return m_.want; }

@@ -170,9 +170,8 @@ class EmulatedPlanner {
 
  private:
   void take_copies(const Placement& placement, const ReplicateOptions& options) {
-    const replicas::CopySizes sizes = replicas::copy_sizes(placement, options.dynamic_slots);
-    args_.copies =
-        replicas::copy_args(placement, options, replicas::make_copy_tables(sizes), 1 << 15);
+    const replicas::CopySizes sizes = replicas::copy_sizes(placement, options);
+    args_.copies = replicas::copy_args(sizes, options, replicas::make_copy_tables(sizes), 1 << 15);
     replicas::write_copy_image(placement, sizes, args_.copies.layout, copy_image_);
     args_.copies.image = copy_image_.data();
     for (auto& array : copies_) {

@@ -15,7 +15,9 @@ void DevicePlanner::State::check_copies() const {
   if (!has_copies()) return;
   const ReplicateOptions how = plan::copy_options(options);
   replicas::check_options(placement, how);
-  replicas::check_for_device(placement, how);
+  replicas::check_for_device(placement);
+  check_argument(how.num_domains == 1, "num_domains",
+                 "is {}, expected 1 for copies within the plan's kernel", how.num_domains);
   check_argument(!device_options.checks, "checks", "is true with {} dynamic slots, expected false",
                  options.dynamic_slots);
   check_argument(device_options.shape != PlanShape::kKernels, "shape",
@@ -26,11 +28,10 @@ void DevicePlanner::State::check_copies() const {
 /// Finds out how much shared memory the copies take. Attempts side by side get an eighth of it.
 void DevicePlanner::State::lay_out_copies(std::int64_t most_bytes) {
   const ReplicateOptions how = plan::copy_options(options);
-  const replicas::CopySizes sizes = replicas::copy_sizes(placement, how.dynamic_slots);
+  const replicas::CopySizes sizes = replicas::copy_sizes(placement, how);
   const replicas::CopyTables tables = replicas::copy_tables(sizes);
   const int alone = replicas::lay_out_copies(sizes, tables, 1).bytes;
-  dynamic_.args =
-      replicas::copy_args(placement, how, tables, alone + static_cast<int>(most_bytes) / 8);
+  dynamic_.args = replicas::copy_args(sizes, how, tables, alone + static_cast<int>(most_bytes) / 8);
 }
 
 void DevicePlanner::State::allocate_copies() {

@@ -10,12 +10,16 @@
 
 namespace lplb::replicas {
 
-/// What a level led to.
-struct alignas(16) Attempt {
-  int max;     ///< the largest load of a rank
+/// What a level led to. Level: int, tokens of any rank, in the quick form; DeviceLevel in the
+/// general one.
+template <class Level>
+struct alignas(16) BasicAttempt {
+  Level max;   ///< the largest load of a rank
   int copies;  ///< how many
   int closed;  ///< not 0: no rank is above the level
 };
+using Attempt = BasicAttempt<int>;
+static_assert(sizeof(BasicAttempt<solvers::DeviceLevel>) == sizeof(Attempt));
 
 /// Single values in shared memory.
 struct alignas(16) CopyScalars {
@@ -41,15 +45,16 @@ struct CopyArgs {
   int num_candidates;            ///< targets that are compared; 0: no cost
   int targets[1 + kNumTargets];  ///< in millionths, the caller's own first
   CopyCost cost;
+  /// The same targets as given, for unequal speeds; the first one also without a CopyCost.
+  double exact_targets[1 + kNumTargets];
 };
 
-inline CopySizes copy_sizes(const Placement& placement, Index dynamic_slots) {
-  return {placement.num_ranks, placement.num_logical_experts, placement.slots_per_rank(),
-          dynamic_slots};
-}
-/// The arguments but for the pointers. `tables`: those of copy_sizes(). A block may have
-/// `most_bytes`, but copies take CopyLayout::bytes of it.
-CopyArgs copy_args(const Placement& placement, const ReplicateOptions& options,
+/// In the general form if speeds are unequal or there are several domains.
+CopySizes copy_sizes(const Placement& placement, const ReplicateOptions& options);
+
+/// The arguments but for the pointers. `tables`: those of `sizes`. A block may have `most_bytes`,
+/// but copies take CopyLayout::bytes of it.
+CopyArgs copy_args(const CopySizes& sizes, const ReplicateOptions& options,
                    const CopyTables& tables, int most_bytes);
 
 }  // namespace lplb::replicas

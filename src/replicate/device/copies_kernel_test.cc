@@ -11,6 +11,7 @@
 // NOTE: these come after the emulation, because they are compiled with it.
 #include "lplb/replicate.h"
 #include "replicate/device/choose.cuh"
+#include "replicate/device/general.cuh"
 
 // Runs the kernel that chooses copies on the CPU, and compares every integer with Replicator.
 // device_replicator_test.cc has more instances, on a GPU.
@@ -29,10 +30,11 @@ class Emulator {
  public:
   Emulator(const Placement& placement, const ReplicateOptions& options,
            int most_bytes = kSharedBytes)
-      : args_(copy_args(placement, options,
-                        make_copy_tables(copy_sizes(placement, options.dynamic_slots)),
-                        most_bytes)),
-        speed_(placement.speed(0)) {
+      : Emulator(placement, options, copy_sizes(placement, options), most_bytes) {}
+  Emulator(const Placement& placement, const ReplicateOptions& options, const CopySizes& sizes,
+           int most_bytes)
+      : args_(copy_args(sizes, options, make_copy_tables(sizes), most_bytes)),
+        placement_(placement) {
     write_copy_image(placement, args_.sizes, args_.layout, image_);
     args_.image = image_.data();
     memory_.resize(static_cast<std::size_t>(args_.layout.bytes) / sizeof(uint4) + 1);
@@ -40,7 +42,14 @@ class Emulator {
 
   const CopyArgs& args() const { return args_; }
   const CopyLayout& layout() const { return args_.layout; }
-  double speed() const { return speed_; }
+  /// The time that a load takes; `rank` as in a summary.
+  double time_of(std::int32_t tokens, std::int32_t rank) const {
+    return tokens / placement_.speed(std::max(0, rank));
+  }
+  bool has_one_speed() const {
+    return std::ranges::all_of(placement_.rank_speed,
+                               [&](double its) { return its == placement_.speed(0); });
+  }
 
   struct Result {
     std::vector<std::int32_t> slot_expert, slot_source, physical_load, rank_load, in_proof;
@@ -71,6 +80,7 @@ class Emulator {
     std::memset(static_cast<void*>(memory_.data()), 0x5A, memory_.size() * sizeof(uint4));
     auto* const memory = reinterpret_cast<unsigned char*>(memory_.data());
     emulated::run_block(kCopyThreads, [&] {
+      if (args_.sizes.is_general()) return GeneralBatch(args, memory).run();
       switch (args_.sizes.rank_words()) {
         case 1:
           return CopyChoice<1>(args, memory).run();
@@ -85,7 +95,7 @@ class Emulator {
 
  private:
   CopyArgs args_;
-  double speed_;
+  Placement placement_;
   std::vector<unsigned char> image_;
   std::vector<uint4> memory_;
 };
@@ -121,17 +131,22 @@ void expect_equal(Emulator& emulator, Replicator& replicator, const std::vector<
   ASSERT_EQ(got.in_proof, in_proof) << name;
   ASSERT_EQ(got.summary.status == ReplicationStatus::kOptimal, cpu.status == SolveStatus::kOptimal)
       << name;
+  const Level bound = cpu.status == SolveStatus::kOptimal ? cpu.max_level : cpu.bound_level;
   ASSERT_EQ(got.summary.max_load, cpu.max_level.tokens) << name;
-  ASSERT_EQ(got.summary.lower_bound,
-            cpu.status == SolveStatus::kOptimal ? cpu.max_level.tokens : cpu.bound_level.tokens)
-      << name;
+  ASSERT_EQ(got.summary.lower_bound, bound.tokens) << name;
+  const bool has_one_speed = emulator.has_one_speed();
+  ASSERT_EQ(got.summary.max_load_rank, has_one_speed ? -1 : cpu.max_level.rank) << name;
+  ASSERT_EQ(got.summary.lower_bound_rank, has_one_speed ? -1 : bound.rank) << name;
   ASSERT_EQ(got.summary.copies, cpu.copies) << name;
   ASSERT_EQ(got.summary.max_sent, cpu.max_sent) << name;
   ASSERT_EQ(got.summary.max_received, cpu.max_received) << name;
   const CopyCost& cost = emulator.args().cost;
   if (cost.us_per_token > 0) {
-    const double saved = (got.summary.max_load_without_copies - got.summary.max_load) *
-                         cost.us_per_token / emulator.speed();
+    const ReplicationSummary& s = got.summary;
+    const double saved =
+        (emulator.time_of(s.max_load_without_copies, s.max_load_without_copies_rank) -
+         emulator.time_of(s.max_load, s.max_load_rank)) *
+        cost.us_per_token;
     ASSERT_NEAR(saved, cpu.saved_us, 1e-9 * (1 + saved)) << name;
     ASSERT_LE(cpu.exposed_us, cpu.saved_us) << name;
     if (seen != nullptr) seen->paid += cpu.copies > 0 ? 1 : 0;
@@ -172,6 +187,40 @@ TEST(EmulatedCopies, EqualCpuOnRandomInstances) {
   EXPECT_GT(seen.bounded, 0);
   EXPECT_GT(seen.without_copies, 0);
   EXPECT_GE(seen.paid, static_cast<int>(kRandomInstances / 100));
+}
+
+TEST(EmulatedCopies, EqualCpuWithSpeedsAndDomains) {
+  Seen seen;
+  int with_speeds = 0;
+  int with_domains = 0;
+  SplitMix64 random(11);
+  for (std::uint64_t seed = 0; seed < kRandomInstances; ++seed) {
+    testing::RandomLimits limits;
+    limits.max_ranks = seed % 17 == 3 ? 70 : seed % 5 == 0 ? 40 : 12;
+    limits.max_slots_per_rank = seed % 7 == 2 ? 40 : 4;
+    limits.max_load = seed % 4 == 0 ? 5 : seed % 7 == 1 ? 1'000'000 : 1000;
+    Instance instance = testing::random_instance(1'000'000 + seed, limits);
+    Placement& p = instance.placement;
+    ReplicateOptions options;
+    if (seed % 3 != 0) options.num_domains = testing::draw_divisor(p.num_ranks, 8, random);
+    if (options.num_domains == 1) {  // otherwise the quick form would run
+      p.rank_speed.resize(static_cast<std::size_t>(p.num_ranks), 1.0);
+      for (double& speed : p.rank_speed) speed = 0.3 * static_cast<double>(1 + random.below(5));
+    }
+    options.dynamic_slots = 1 + random.below(seed % 2 == 0 ? 1 : 4);
+    options.target = seed % 3 == 1 ? 1 + 0.2 * random.unit() : 1;
+    options.min_tokens = seed % 4 == 1 ? 1 + random.below(100) : 1;
+    if (seed % 9 == 2) options.cost = random_cost(random, limits.max_load / 4 + 1);
+    expect_equal(instance, options, seed % 2 == 0 ? kSharedBytes : 1, &seen);
+    if (::testing::Test::HasFatalFailure()) return;
+    with_domains += options.num_domains > 1 ? 1 : 0;
+    with_speeds += copy_sizes(p, {}).is_general() ? 1 : 0;
+  }
+  EXPECT_GT(seen.optimal, 0);
+  EXPECT_GT(seen.bounded, 0);
+  EXPECT_GT(seen.without_copies, 0);
+  EXPECT_GT(with_speeds, 0);
+  EXPECT_GT(with_domains, 0);
 }
 
 TEST(EmulatedCopies, EqualCpuOnHomesWithFewExperts) {
@@ -220,9 +269,7 @@ TEST(EmulatedCopies, EqualCpuOnAdversarialInstances) {
     if (p.num_ranks > kMaxCopyRanks) continue;
     Load total = 0;
     for (const Load load : instance.load) total += std::min(load, Load{1} << 40);
-    bool is_uniform = total <= INT32_MAX;
-    for (const double s : p.rank_speed) is_uniform = is_uniform && s == p.rank_speed[0];
-    if (!is_uniform) continue;
+    if (total > INT32_MAX) continue;
     ++taken;
     for (const Index slots : {1, 3}) {
       expect_equal(instance, {.dynamic_slots = slots}, kSharedBytes, nullptr);

@@ -14,7 +14,8 @@
 namespace lplb {
 
 struct DeviceReplicator::State {
-  State(const Placement& placement, const ReplicateOptions& options);
+  State(const Placement& placement, const ReplicateOptions& options,
+        const replicas::CopySizes& sizes);
 
   void put(const Placement& placement, cudaStream_t stream);
 
@@ -26,17 +27,16 @@ struct DeviceReplicator::State {
   std::vector<unsigned char> bytes_;
 };
 
-DeviceReplicator::State::State(const Placement& placement, const ReplicateOptions& options)
-    : args(replicas::copy_args(
-          placement, options,
-          replicas::copy_tables(replicas::copy_sizes(placement, options.dynamic_slots)),
-          replicas::most_copy_bytes())) {
+DeviceReplicator::State::State(const Placement& placement, const ReplicateOptions& options,
+                               const replicas::CopySizes& sizes)
+    : args(replicas::copy_args(sizes, options, replicas::copy_tables(sizes),
+                               replicas::most_copy_bytes())) {
   const int most = replicas::most_copy_bytes();
   check_argument(args.layout.bytes <= most, "placement",
                  "of {} slots and {} dynamic ones needs {} bytes of shared memory, expected at "
                  "most {}",
-                 args.sizes.num_main(), args.sizes.num_dynamic(), args.layout.bytes, most);
-  replicas::prepare_copies(args.sizes);
+                 sizes.num_main(), sizes.num_dynamic(), args.layout.bytes, most);
+  replicas::prepare_copies(sizes);
   const auto bytes = static_cast<std::size_t>(args.layout.image_bytes);
   image_.reserve(bytes);
   staging_.reserve(bytes);
@@ -58,10 +58,9 @@ void DeviceReplicator::State::put(const Placement& placement, cudaStream_t strea
 DeviceReplicator::DeviceReplicator(const Placement& placement, const ReplicateOptions& options) {
   check_maps(placement, "placement");
   replicas::check_options(placement, options);
-  replicas::check_for_device(placement, options);
-  replicas::check_speeds(placement);
+  replicas::check_for_device(placement);
   device::require();
-  state_ = std::make_unique<State>(placement, options);
+  state_ = std::make_unique<State>(placement, options, replicas::copy_sizes(placement, options));
 }
 DeviceReplicator::~DeviceReplicator() = default;
 DeviceReplicator::DeviceReplicator(DeviceReplicator&&) noexcept = default;
@@ -94,7 +93,7 @@ void DeviceReplicator::update_placement(StreamHandle stream, const Placement& pl
                  "has {} ranks, {} logical experts and {} slots a rank, expected {}, {} and {}",
                  placement.num_ranks, placement.num_logical_experts, placement.slots_per_rank(),
                  sizes.num_ranks, sizes.num_logical, sizes.main_slots);
-  replicas::check_speeds(placement);
+  if (!sizes.is_general()) replicas::check_speeds(placement);
   device::check_no_capture(static_cast<cudaStream_t>(stream), "an update");
   state_->put(placement, static_cast<cudaStream_t>(stream));
 }

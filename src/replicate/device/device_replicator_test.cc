@@ -87,17 +87,24 @@ class Twins {
     const bool is_optimal = want.status == SolveStatus::kOptimal;
     EXPECT_EQ(got.status, is_optimal ? ReplicationStatus::kOptimal : ReplicationStatus::kBounded)
         << name;
+    const Level bound = is_optimal ? want.max_level : want.bound_level;
     EXPECT_EQ(got.max_load, want.max_level.tokens) << name;
-    EXPECT_EQ(got.lower_bound, is_optimal ? want.max_level.tokens : want.bound_level.tokens)
-        << name;
+    EXPECT_EQ(got.lower_bound, bound.tokens) << name;
+    const bool has_one_speed = std::ranges::all_of(
+        placement_.rank_speed, [&](double its) { return its == placement_.speed(0); });
+    EXPECT_EQ(got.max_load_rank, has_one_speed ? -1 : want.max_level.rank) << name;
+    EXPECT_EQ(got.lower_bound_rank, has_one_speed ? -1 : bound.rank) << name;
     EXPECT_EQ(got.copies, want.copies) << name;
     EXPECT_EQ(got.max_sent, want.max_sent) << name;
     EXPECT_EQ(got.max_received, want.max_received) << name;
     if (cost_.us_per_token == 0) return;
-    EXPECT_NEAR(
-        want.saved_us,
-        (got.max_load_without_copies - got.max_load) * cost_.us_per_token / placement_.speed(0),
-        1e-9 * (1 + want.saved_us))
+    const auto time_of = [&](std::int32_t tokens, std::int32_t rank) {
+      return tokens * cost_.us_per_token / placement_.speed(std::max(0, rank));
+    };
+    EXPECT_NEAR(want.saved_us,
+                time_of(got.max_load_without_copies, got.max_load_without_copies_rank) -
+                    time_of(got.max_load, got.max_load_rank),
+                1e-9 * (1 + want.saved_us))
         << name;
   }
 
@@ -171,6 +178,46 @@ TEST_F(DeviceReplicatorCuda, EqualsCpuOnRandomInstances) {
   }
 }
 
+TEST_F(DeviceReplicatorCuda, EqualsCpuWithSpeedsAndDomains) {
+  SplitMix64 random(11);
+  for (std::uint64_t seed = 0; seed < 1500; ++seed) {
+    testing::RandomLimits limits;
+    limits.max_ranks = seed % 17 == 3 ? 120 : seed % 5 == 0 ? 40 : 12;
+    limits.max_slots_per_rank = seed % 7 == 2 && seed % 17 != 3 ? 40 : 4;
+    limits.max_load = seed % 4 == 0 ? 5 : seed % 7 == 1 ? 1'000'000 : 1000;
+    Instance instance = testing::random_instance(1'000'000 + seed, limits);
+    Placement& p = instance.placement;
+    ReplicateOptions options;
+    if (seed % 3 != 0) options.num_domains = testing::draw_divisor(p.num_ranks, 8, random);
+    if (options.num_domains == 1) {  // otherwise the quick form would run
+      p.rank_speed.resize(static_cast<std::size_t>(p.num_ranks));
+      for (double& speed : p.rank_speed) speed = 0.3 * static_cast<double>(1 + random.below(5));
+    }
+    options.dynamic_slots = 1 + random.below(seed % 2 == 0 ? 1 : 4);
+    options.target = seed % 3 == 1 ? 1 + 0.2 * random.unit() : 1;
+    options.min_tokens = seed % 4 == 1 ? 1 + random.below(100) : 1;
+    if (seed % 9 == 2) {
+      options.cost = cost_of(0.1 * static_cast<double>(random.below(10) * limits.max_load));
+    }
+    Twins(p, options).expect_equal(instance.load, instance.name);
+    if (HasFailure()) return;
+  }
+}
+
+TEST_F(DeviceReplicatorCuda, EqualsCpuOnWorkloadsWithSpeedsAndDomains) {
+  for (const char* const shape : {"cube8x2", "skew:EP32+32", "EP64+64", "EP128+128"}) {
+    testing::Workload workload = testing::make_workload(shape, 5);
+    Placement& p = workload.placement;
+    for (const Index domains : {1, 2, 8}) {
+      p.rank_speed.assign(static_cast<std::size_t>(p.num_ranks), 1.0);
+      if (domains != 8) p.rank_speed[1] = 0.7;
+      Twins twins(p, {.num_domains = domains});
+      for (const auto& load : workload.loads) twins.expect_equal(load, shape);
+      if (HasFailure()) return;
+    }
+  }
+}
+
 TEST_F(DeviceReplicatorCuda, EqualsCpuOnFewHeavyExperts) {
   // Levels must be searched for, and the exact split follows.
   SplitMix64 random(7);
@@ -226,17 +273,22 @@ TEST_F(DeviceReplicatorCuda, RefusesBadLoads) {
 TEST_F(DeviceReplicatorCuda, RefusesBadArguments) {
   const Placement homes = make_placement(2, 4, std::vector<Index>{0, 1, 2, 3});
   EXPECT_THROW(DeviceReplicator(homes, {.dynamic_slots = 9}), ArgumentError);
-  EXPECT_THROW(DeviceReplicator(homes, {.num_domains = 2}), ArgumentError);
+  EXPECT_THROW(DeviceReplicator(homes, {.num_domains = 3}), ArgumentError);
   ReplicateOptions with_cost;
   with_cost.cost = {.us_per_token = 1, .expert_bytes = 0, .gigabytes_per_s = 1};
   EXPECT_THROW(DeviceReplicator(homes, with_cost), ArgumentError);
-  EXPECT_THROW(
-      DeviceReplicator(make_placement(2, 2, std::vector<Index>{0, 1}, {.rank_speed = {1, 2}})),
-      ArgumentError);
   EXPECT_THROW(DeviceReplicator(homes_of(200, 200)), ArgumentError);
   DeviceReplicator replicator(homes);
   EXPECT_THROW(replicator.run(nullptr, nullptr, {}), ArgumentError);
   EXPECT_THROW(replicator.update_placement(nullptr, homes_of(4, 4)), ArgumentError);
+  // The first placement decides whether speeds may differ.
+  const Placement uneven =
+      make_placement(2, 4, std::vector<Index>{0, 1, 2, 3}, {.rank_speed = {1, 2}});
+  EXPECT_THROW(replicator.update_placement(nullptr, uneven), ArgumentError);
+  Twins twins(uneven);
+  twins.expect_equal({10, 0, 2, 0}, "uneven");
+  twins.follow(homes, {});
+  twins.expect_equal({10, 0, 2, 0}, "even");
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 
 #include <type_traits>
 
-#include "replicate/device/memory.cuh"
+#include "replicate/device/ranks.cuh"
 #include "solve/device/block_flow.cuh"
 
 namespace lplb::replicas {
@@ -19,15 +19,22 @@ inline CopyTables make_copy_tables(const CopySizes& sizes) {
   return CopyTables(sizes, solvers::BlockState::bytes(header));
 }
 
+/// The ranks of a split in the quick form: those of the memory, with one speed. SplitRanks
+/// (general_split.cuh) are those of the general form.
+struct EqualSplitRanks {
+  static constexpr bool kAreEqual = true;
+  using Level = int;
+};
+
 /// The exact split of a batch over the main slots, and over the copies of a plan if they are
 /// counted: makes the tables of SplitProblem::Tables in shared memory, numbered as the CPU numbers
 /// them, and solves by a form of flow. It is for the few batches whose copies do not reach the
 /// bound at once, so it is simple rather than quick. All threads of the block call its functions.
-template <int kWords>
+template <int kWords, class Ranks = EqualSplitRanks>
 class ExactSplit {
  public:
-  __device__ ExactSplit(const CopyMemory& memory, const CopyTables& tables)
-      : m_(memory), t_(tables), thread_(threadIdx.x) {}
+  __device__ ExactSplit(const CopyMemory& memory, const CopyTables& tables, const Ranks& ranks = {})
+      : m_(memory), t_(tables), ranks_(ranks), thread_(threadIdx.x) {}
 
   /// Finds the ranks that hold each expert: in main slots, and with copies if `with_copies`. Ends
   /// in a barrier.
@@ -47,16 +54,23 @@ class ExactSplit {
 
   /// Splits `want` over the holders, in at most `most_steps` steps, more than any batch needs.
   /// Returns the largest load. Ends in a barrier.
-  __device__ int run(int most_steps) {
+  __device__ typename Ranks::Level run(int most_steps) {
     colour();
     number();
     index_ranks();
     find_parts();
     const solvers::BlockState state = take_loads();
-    solve(state, most_steps);
-    __syncthreads();
-    return m_.scalars->split_max;
+    if constexpr (Ranks::kAreEqual) {
+      solve(state, most_steps);
+      __syncthreads();
+      return m_.scalars->split_max;
+    } else {
+      return ranks_.solve(base(), tables_of(), state, most_steps);
+    }
   }
+
+  /// Whether a rank proves that no split is better.
+  __device__ bool proves(int rank) const { return solvers::has_bit(state().proof, rank); }
 
   /// The tokens that the `index`-th of `count` slots on a rank gets, all of which have expert `e`.
   __device__ int share(int e, int rank, int index, int count) const {
@@ -98,6 +112,14 @@ class ExactSplit {
       outcome = Flow(tables, state, solvers::WarpTeam(thread_)).run(most_steps);
     }
     if (thread_ == 0) m_.scalars->split_max = outcome.max_load;
+  }
+
+  __device__ bool is_alive(int rank) const {
+    if constexpr (Ranks::kAreEqual) {
+      return m_.is_alive(rank);
+    } else {
+      return ranks_.is_alive(rank);
+    }
   }
 
   __device__ unsigned char* base() const { return m_.tables; }
@@ -370,14 +392,14 @@ class ExactSplit {
       int size = 0;
 #pragma unroll 4
       for (int other = 0; other < h.num_ranks; ++other) {
-        const bool lives = m_.is_alive(other);
+        const bool lives = is_alive(other);
         live_before += lives && other < g ? 1 : 0;
         parts_before += lives && other < part[g] && part[other] == other ? 1 : 0;
         size += lives && part[other] == part[g] ? 1 : 0;
       }
-      if (m_.is_alive(g)) ids(t_.live_rank)[live_before] = static_cast<std::uint16_t>(g);
-      ids(t_.part_of)[g] = m_.is_alive(g) ? static_cast<std::uint16_t>(parts_before) : kNoExpert;
-      if (m_.is_alive(g) && part[g] == g) {
+      if (is_alive(g)) ids(t_.live_rank)[live_before] = static_cast<std::uint16_t>(g);
+      ids(t_.part_of)[g] = is_alive(g) ? static_cast<std::uint16_t>(parts_before) : kNoExpert;
+      if (is_alive(g) && part[g] == g) {
         ids(t_.part_size)[parts_before] = static_cast<std::uint16_t>(size);
         atomicAdd(&tables_of().num_parts, 1);
       }
@@ -412,6 +434,7 @@ class ExactSplit {
 
   const CopyMemory& m_;
   const CopyTables& t_;
+  const Ranks ranks_;
   const int thread_;
 };
 

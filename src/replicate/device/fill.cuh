@@ -2,18 +2,26 @@
 #pragma once
 
 #include "replicate/device/packed_fill.cuh"
+#include "replicate/device/ranks.cuh"
 
 namespace lplb::replicas {
 
 /// Filler::fill() for one warp, step by step, for any placement: experts may be in several slots,
 /// so a rank may have the expert that it takes. Lane i has ranks i * kWords to i * kWords + kWords
 /// - 1.
-template <int kWords>
+template <int kWords, class Ranks = EqualRanks>
 class WarpFill {
  public:
+  using Level = typename Ranks::Level;
+
   /// `attempt`: which of the block's attempts this warp makes. With `keep`, it writes the plan too.
-  __device__ WarpFill(const CopyMemory& memory, int min_tokens, int attempt, bool keep)
-      : m_(memory), min_tokens_(min_tokens), keep_(keep), lane_(threadIdx.x % device::kWarpSize) {
+  __device__ WarpFill(const CopyMemory& memory, const Ranks& ranks, int min_tokens, int attempt,
+                      bool keep)
+      : m_(memory),
+        ranks_(ranks),
+        min_tokens_(min_tokens),
+        keep_(keep),
+        lane_(threadIdx.x % device::kWarpSize) {
     left_ = m_.left + attempt * ((m_.sizes.num_main() + 3) / 4 * 4);
     held_ = m_.held + attempt * ((m_.sizes.num_dynamic() + 7) / 8 * 8);
     // NOTE: opaque, so that no step computes them again.
@@ -23,7 +31,7 @@ class WarpFill {
 
   /// Fills for `level`. `is_clear`: the plan is without copies, so it need not be cleared. All
   /// lanes call it, after the ranks are measured and synchronised; they all get the result.
-  __device__ Attempt run(int level, int detour, bool is_clear) {
+  __device__ BasicAttempt<Level> run(Level level, int detour, bool is_clear) {
     start(level, is_clear);
     int copies = 0;
     const int most_steps = m_.sizes.num_ranks + m_.sizes.num_main();
@@ -54,11 +62,13 @@ class WarpFill {
     }
     int least = 0x7FFFFFFF;
 #pragma unroll
-    for (int w = 0; w < kWords; ++w) {
-      least = min(least, heaviest_[w] < 0 ? room_[w] ^ kGone : room_[w]);
-    }
+    for (int w = 0; w < kWords; ++w) least = min(least, room_of(w));
     least = __reduce_min_sync(~0u, least);
-    return {level - least, copies, least >= 0 ? 1 : 0};
+    if constexpr (Ranks::kAreEqual) {
+      return {level - least, copies, least >= 0 ? 1 : 0};
+    } else {
+      return {highest(level), copies, least >= 0 ? 1 : 0};
+    }
   }
 
  private:
@@ -78,12 +88,28 @@ class WarpFill {
   /// Whether this lane is the first that votes.
   __device__ bool is_first(unsigned votes) const { return (votes & up_to_own_) == own_bit_; }
 
-  __device__ void start(int level, bool is_clear) {
+  /// The room of a rank, whether it is gone or not; of a dead rank it is large.
+  __device__ int room_of(int w) const { return heaviest_[w] < 0 ? room_[w] ^ kGone : room_[w]; }
+
+  /// The largest load, if ranks are not equal.
+  __device__ Level highest(Level level) const {
+    Level most{-1, 0};
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) {
+      const int g = rank_of(w);
+      if (g >= m_.sizes.num_ranks || !m_.is_alive(g)) continue;
+      most = ranks_.group.higher(most, {ranks_.capacity(g, level) - room_of(w), ranks_.first + g});
+    }
+    return ranks_.group.highest_of(most);
+  }
+
+  __device__ void start(Level level, bool is_clear) {
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
       const int g = rank_of(w);
       const bool is_live = g < m_.sizes.num_ranks && m_.is_alive(g);
-      room_[w] = is_live ? level - m_.rank_load[g] : -1;  // -1: gone, with most room
+      room_[w] =
+          is_live ? ranks_.capacity(g, level) - m_.rank_load[g] : -1;  // -1: gone, with most room
       free_[w] = m_.sizes.dynamic_slots;
       heaviest_[w] = is_live ? m_.heaviest[g] : -1;
       where_[w] = is_live ? m_.heaviest_slot[g] : 0;
@@ -142,15 +168,6 @@ class WarpFill {
   }
   __device__ int weight_word(int weight) const {
     return first_word([&](int w) { return room_[w] < 0 && heaviest_[w] == weight; });
-  }
-
-  /// The value of word `w` of this lane, if that is one.
-  template <class T>
-  __device__ static T value_at(const T (&values)[kWords], int w) {
-    T value = values[0];
-#pragma unroll
-    for (int i = 1; i < kWords; ++i) value = w == i ? values[i] : value;
-    return value;
   }
 
   /// Moves `tokens` of main slot `slot`. `from`: the word of this lane that gives, or kNobody.
@@ -223,6 +240,7 @@ class WarpFill {
   }
 
   const CopyMemory& m_;
+  const Ranks& ranks_;
   const int min_tokens_;
   const bool keep_;
   const int lane_;
@@ -242,12 +260,22 @@ template <int kWords>
 __device__ __noinline__ Attempt fill_in_warp(const CopyArgs& args, unsigned char* memory,
                                              int attempt, int level, int detour, bool keep,
                                              bool is_clear) {
-  CopyMemory m(memory, args.sizes, args.layout);
-  m.open();
+  const CopyMemory m = EqualRanks::memory(args, memory);
   if (!m.replicated && PackedFill<kWords>::fits(m.scalars->total)) {
     return PackedFill<kWords>(m, args.min_tokens, attempt, keep).run(level, detour, is_clear);
   }
-  return WarpFill<kWords>(m, args.min_tokens, attempt, keep).run(level, detour, is_clear);
+  return WarpFill<kWords>(m, EqualRanks(), args.min_tokens, attempt, keep)
+      .run(level, detour, is_clear);
+}
+
+/// The same for a domain with `total` tokens, in the general form.
+__device__ inline __noinline__ BasicAttempt<solvers::DeviceLevel> fill_domain(
+    const CopyArgs& args, unsigned char* memory, int domain, int total, int attempt,
+    solvers::DeviceLevel level, int detour, bool keep) {
+  const DomainRanks ranks(args, memory, domain, total);
+  const CopyMemory m = ranks.memory(args, memory);
+  return WarpFill<kGeneralWords, DomainRanks>(m, ranks, args.min_tokens, attempt, keep)
+      .run(level, detour, false);
 }
 
 }  // namespace lplb::replicas

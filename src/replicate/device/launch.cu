@@ -12,9 +12,8 @@ __global__ void __launch_bounds__(kCopyThreads, 1)
   CopyChoice<kWords>(args, shared_memory(nullptr)).run();
 }
 
-using Kernel = void (*)(CopyArgs);
-
-Kernel kernel_of(const CopySizes& sizes) {
+CopyKernel kernel_of(const CopySizes& sizes) {
+  if (sizes.is_general()) return general_kernel();
   switch (sizes.rank_words()) {
     case 1:
       return copies_kernel<1>;

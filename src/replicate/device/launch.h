@@ -7,6 +7,11 @@
 
 namespace lplb::replicas {
 
+using CopyKernel = void (*)(CopyArgs);
+
+/// The kernel of the general form.
+CopyKernel general_kernel();
+
 /// The most shared memory of a block of the current device, in bytes.
 int most_copy_bytes();
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/exact_speed.h"
 #include "core/host_device.h"
 #include "lplb/types.h"
 #include "solve/device/device_tables.h"
@@ -16,21 +17,28 @@ namespace lplb::replicas {
 inline constexpr int kCopyThreads = 512;
 inline constexpr int kMostAttempts = 16;  ///< attempts side by side: one for each warp of the block
 inline constexpr int kMaxCopyRanks = 128;
+inline constexpr int kGeneralWords = kMaxCopyRanks / device::kWarpSize;
 /// One thread looks through the main slots of a rank that has at most this many.
 inline constexpr int kFewSlots = 8;
 inline constexpr std::uint16_t kNoExpert = 0xFFFF;  ///< in the main slots of dead ranks
 
-/// The sizes of a problem. The ranks are one domain.
+/// The sizes of a problem.
 struct CopySizes {
   int num_ranks;
   int num_logical;
   int main_slots;     ///< M, of each rank
   int dynamic_slots;  ///< S, of each rank
+  /// 0: the quick form, for ranks of one speed in one domain. Otherwise the general form, for any
+  /// speeds and that many domains.
+  int num_domains;
 
   LPLB_HOST_DEVICE int num_main() const { return num_ranks * main_slots; }
   LPLB_HOST_DEVICE int num_dynamic() const { return num_ranks * dynamic_slots; }
-  /// Words of a set of ranks.
-  LPLB_HOST_DEVICE int rank_words() const { return num_ranks <= 32 ? 1 : num_ranks <= 64 ? 2 : 4; }
+  LPLB_HOST_DEVICE bool is_general() const { return num_domains > 0; }
+  /// Words of a set of ranks. The general form has one number of them.
+  LPLB_HOST_DEVICE int rank_words() const {
+    return is_general() || num_ranks > 64 ? kGeneralWords : num_ranks > 32 ? 2 : 1;
+  }
   /// Words of a set of ranks of the exact split, which has forms for these alone.
   LPLB_HOST_DEVICE int split_words() const { return rank_words() == 2 ? 3 : rank_words(); }
   /// The most experts that can be on several ranks, and the most places that they have.
@@ -47,12 +55,48 @@ struct CopySizes {
 };
 
 /// The start of an image. After it: uint16 slot_expert [num_ranks * M], then uint16 home
-/// [num_logical], the first live rank that has the expert; each at a multiple of 16 bytes.
+/// [num_logical], the first live rank that has the expert; each at a multiple of 16 bytes. Then, in
+/// the general form, what GeneralLayout says.
 struct alignas(16) CopyImageHeader {
   std::int32_t num_live;
   std::int32_t replicated;  ///< not 0: an expert is in several live slots
   double speed;             ///< of every rank
   double per_part;          ///< 1 / a million times num_live
+};
+
+/// What the image says of a domain, in the general form.
+struct alignas(16) CopyDomain {
+  std::int32_t num_live;
+  std::int32_t replicated;  ///< not 0: an expert is in several live slots of the domain
+  std::int32_t is_uniform;  ///< not 0: its ranks have the same speed
+  std::int32_t fastest;     ///< the first live rank of the domain with the highest speed
+};
+
+/// The same of the group.
+struct alignas(16) CopyGroup {
+  std::int32_t is_uniform;           ///< not 0: its ranks have the same speed
+  std::int32_t domains_are_uniform;  ///< the same for domains as ranks
+  std::int32_t fastest, slowest;     ///< the first live ranks that are
+  double share_of_fastest;           ///< its speed / the sum of all live ranks'
+};
+
+/// What the general form needs in addition; offsets as in CopyLayout. All 0 in the quick form.
+struct GeneralLayout {
+  // In the image. Speeds of the ranks, then of the domains as ranks.
+  int group;    ///< CopyGroup
+  int domains;  ///< CopyDomain [num_domains]
+  int speed;    ///< double [num_ranks + num_domains]
+  int exact;    ///< ExactSpeed [num_ranks + num_domains]; with mantissa 0: dead
+  // Not in the image.
+  int part;         ///< int [num_logical]: what one domain has of the batch
+  int between;      ///< int [num_main]: what each slot brings its domain, by the split between them
+  int whole;        ///< int [num_main]: the split over main slots without copies
+  int proof;        ///< int [num_ranks]: 1: the rank proves the bound
+  int first_proof;  ///< int [num_ranks]: the same of the first bound
+  int levels;       ///< solvers::DeviceLevel [num_ranks]
+  int capacity;     ///< int [num_ranks]; this and what follows: solvers::SpeedScratch
+  int other, share;  ///< int [most_places]
+  int order;         ///< uint16 [most_places]
 };
 
 /// Offsets in bytes, in multiples of 16, from `offset`. The image comes first.
@@ -78,6 +122,7 @@ struct CopyLayout {
   int tables;
   int bytes;
   int num_attempts;
+  GeneralLayout general;
 };
 
 /// The tables of the exact split, which the kernel makes itself, as bytes from
@@ -140,7 +185,8 @@ struct CopyTables {
 /// `bytes` is larger than `most_bytes` if even that does not fit.
 CopyLayout lay_out_copies(const CopySizes& sizes, const CopyTables& tables, int most_bytes);
 
-/// Writes the image of a placement into `image`, which keeps its memory.
+/// Writes the image of a placement into `image`, which keeps its memory. In the quick form all
+/// speeds must be equal.
 void write_copy_image(const Placement& placement, const CopySizes& sizes, const CopyLayout& layout,
                       std::vector<unsigned char>& image);
 

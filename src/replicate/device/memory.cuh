@@ -73,6 +73,24 @@ struct CopyMemory {
     replicated = header->replicated != 0;
   }
 
+  /// What the ranks from `first` on have; they count from 0 then.
+  __device__ CopyMemory of_ranks(int first, int count) const {
+    CopyMemory m = *this;
+    m.sizes.num_ranks = count;
+    m.slot_expert += first * sizes.main_slots;
+    m.slot_tokens += first * sizes.main_slots;
+    m.plan_main += first * sizes.main_slots;
+    m.plan_dynamic += first * sizes.dynamic_slots;
+    m.dynamic_expert += first * sizes.dynamic_slots;
+    m.source += first * sizes.dynamic_slots;
+    m.rank_load += first;
+    m.heaviest += first;
+    m.heaviest_slot += first;
+    m.sent += first;
+    m.order_of_rank += first;
+    return m;
+  }
+
   /// Writes a plan without copies. Called by thread `worker` of `num_workers`.
   __device__ void clear_plan(int worker, int num_workers) const {
 #pragma unroll 1
@@ -95,6 +113,15 @@ struct CopyMemory {
   /// A placement says that rank `g` is alive by what it holds.
   __device__ bool is_alive(int g) const { return slot_expert[g * sizes.main_slots] != kNoExpert; }
 };
+
+/// The value of word `w` of a lane, if that is one.
+template <class T, int kWords>
+__device__ T value_at(const T (&values)[kWords], int w) {
+  T value = values[0];
+#pragma unroll
+  for (int i = 1; i < kWords; ++i) value = w == i ? values[i] : value;
+  return value;
+}
 
 /// n / count, rounded up.
 __device__ inline int divide_up(int n, int count) {

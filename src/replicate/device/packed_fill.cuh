@@ -114,15 +114,6 @@ class PackedFill {
     return most;
   }
 
-  /// The value of word `w` of this lane, if that is one.
-  template <class T>
-  __device__ static T value_at(const T (&values)[kWords], int w) {
-    T value = values[0];
-#pragma unroll
-    for (int i = 1; i < kWords; ++i) value = w == i ? values[i] : value;
-    return value;
-  }
-
   /// The key of by how much a rank is overloaded.
   __device__ int over(int w) const {
     return static_cast<int>(twice_[w] - static_cast<unsigned>(room_[w]));

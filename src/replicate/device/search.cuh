@@ -1,45 +1,57 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "replicate/device/exact_split.cuh"
 #include "replicate/device/fill.cuh"
+#include "replicate/device/general_split.cuh"
 #include "replicate/device/slot_bound.cuh"
+#include "replicate/search_steps.h"
 
 // What follows if the first attempt does not reach the bound: Domain::plan() from there on. The
 // CPU tries one level after another, the device one in each warp; both count the same attempts in
 // the same order.
 namespace lplb::replicas {
 
-/// A plan on its way: the same on all threads.
-struct CopyPlan {
-  int max;
+/// A plan on its way: the same on all threads. Levels are as in BasicAttempt.
+template <class Level>
+struct BasicCopyPlan {
+  Level max;
   int copies;
-  int bound;    ///< no plan is below it
-  int outside;  ///< the ranks that prove it are those with order_of_rank >= outside
-  int without;  ///< the largest load without copies
+  Level bound;    ///< no plan is below it
+  int outside;    ///< the ranks that prove it are those with order_of_rank >= outside
+  Level without;  ///< the largest load without copies
 };
+using CopyPlan = BasicCopyPlan<int>;
 
-// As in domain.cc.
-inline constexpr int kMaxTries = 12;
-inline constexpr int kMaxDetours = 16;
-inline constexpr int kResolution = 1 << 13;
+/// bound_by_slots() for a domain with `total` tokens, in the general form.
+__device__ inline __noinline__ solvers::DeviceLevel bound_domain_by_slots(const CopyArgs& args,
+                                                                          unsigned char* memory,
+                                                                          int domain, int total,
+                                                                          int& size) {
+  const DomainRanks ranks(args, memory, domain, total);
+  return bound_by_slots(ranks.memory(args, memory), ranks, size);
+}
 
 /// All threads of the block call its functions.
-template <int kWords>
+template <int kWords, class Ranks = EqualRanks>
 class CopySearch {
  public:
-  __device__ CopySearch(const CopyArgs& args, unsigned char* memory)
+  using Level = typename Ranks::Level;
+  using Attempt = BasicAttempt<Level>;
+  using CopyPlan = BasicCopyPlan<Level>;
+
+  __device__ CopySearch(const CopyArgs& args, unsigned char* memory, const Ranks& ranks = {})
       : args_(args),
         memory_(memory),
-        m_(memory, args.sizes, args.layout),
+        ranks_(ranks),
+        m_(ranks.memory(args, memory)),
+        results_(reinterpret_cast<Attempt*>(m_.results)),
         thread_(threadIdx.x),
-        warp_(thread_ / device::kWarpSize) {
-    m_.open();
-  }
+        warp_(thread_ / device::kWarpSize) {}
 
   /// Continues after the attempt `first` for level `start`, which the arrays of the plan hold.
-  /// `plan` describes the batch without copies. Ends in a barrier.
-  __device__ CopyPlan run(int start, Attempt first, CopyPlan plan) {
+  /// `plan` describes the batch without copies. Returns whether an exact split over the slots must
+  /// follow. Ends in a barrier.
+  __device__ bool run(Level start, Attempt first, CopyPlan plan) {
     plan_ = plan;
     kept_ = {start, -1};
     count(first, start, -1);
@@ -47,151 +59,23 @@ class CopySearch {
     if (first.closed == 0) {
       plan_ = raise_bound(plan_);
       is_raised = true;
-      const bool is_higher = plan_.bound > start;
-      const int least = is_higher ? plan_.bound : start;
+      const bool is_higher = ranks_.above(plan_.bound, start);
+      const Level least = is_higher ? plan_.bound : start;
       if (!try_detours(least, is_higher)) search(least);
     }
     if (!(best_ == kept_)) keep(best_);
-    if (plan_.max <= plan_.bound) return plan_;
+    if (!ranks_.above(plan_.max, plan_.bound)) return false;
     if (!is_raised) plan_ = raise_bound(plan_);
-    if (plan_.copies > 0 && plan_.max > plan_.bound) split_exactly();
-    return plan_;
+    __syncthreads();  // attempts have used the memory of the split
+    return plan_.copies > 0 && ranks_.above(plan_.max, plan_.bound);
   }
 
-  /// Raises the bound of `plan` by what the number of slots proves. Ends in a barrier.
-  __device__ CopyPlan raise_bound(CopyPlan plan) const {
-    int outside;
-    const int level = bound_by_slots(m_, outside);
-    if (level <= plan.bound) return plan;
-    plan.bound = level;
-    plan.outside = outside;
-    return plan;
-  }
+  __device__ const CopyPlan& plan() const { return plan_; }
 
- private:
-  /// How an attempt was made. Level -1: no copies.
-  struct How {
-    int level;
-    int detour;
-    __device__ bool operator==(const How& other) const {
-      return level == other.level && detour == other.detour;
-    }
-  };
-
-  /// Makes an attempt the plan if it is better.
-  __device__ void count(const Attempt& attempt, int level, int detour) {
-    if (attempt.max > plan_.max) return;
-    if (attempt.max == plan_.max && attempt.copies >= plan_.copies) return;
-    plan_.max = attempt.max;
-    plan_.copies = attempt.copies;
-    best_ = {level, detour};
-  }
-
-  /// Each warp for which `takes_part` holds makes an attempt; `results` has them afterwards.
-  __device__ void attempt(bool takes_part, int level, int detour) {
-    __syncthreads();  // all have read the results before
-    if (takes_part) {
-      const Attempt result =
-          fill_in_warp<kWords>(args_, memory_, warp_, level, detour, false, false);
-      if (thread_ % device::kWarpSize == 0) m_.results[warp_] = result;
-    }
-    __syncthreads();
-  }
-
-  /// Tries `level`, if it is new, and then detours, until one closes.
-  __device__ bool try_detours(int level, bool is_new) {
-    const int attempts = args_.layout.num_attempts;
-    const int before = is_new ? 1 : 0;
-    const int end = min(kMaxDetours, m_.sizes.num_dynamic()) + before;
-#pragma unroll 1
-    for (int first = 0; first < end; first += attempts) {
-      attempt(warp_ < attempts && first + warp_ < end, level, first + warp_ - before);
-#pragma unroll 1
-      for (int i = 0; i < min(attempts, end - first); ++i) {
-        const Attempt result = m_.results[i];
-        count(result, level, first + i - before);
-        if (result.closed != 0) return true;
-      }
-    }
-    return false;
-  }
-
-  /// Where Domain::search() is: the next level that it tries is middle().
-  struct Interval {
-    int low, high, tries;
-    __device__ bool goes_on() const {
-      return tries < kMaxTries && high - low > low / kResolution + 1;
-    }
-    __device__ int middle() const { return low + max(1, (high - low) / (tries < 2 ? 8 : 2)); }
-    __device__ void step(bool closed) {
-      const int level = middle();
-      ++tries;
-      (closed ? high : low) = level;
-    }
-  };
-
-  /// Domain::search(). Which level it tries depends on which of the levels before have closed: a
-  /// binary tree, numbered as a heap. Each round tries all levels of a few steps.
-  __device__ void search(int start) {
-    int depth = 1;
-    while ((2 << depth) - 1 <= args_.layout.num_attempts) ++depth;
-    Interval now{start, plan_.max, 0};
-#pragma unroll 1
-    while (now.goes_on()) {
-      const int node = warp_ + 1;
-      Interval mine = now;
-      bool takes_part = node < 1 << depth && mine.goes_on();
-      int bit = 0;
-      while (2 << bit <= node) ++bit;
-#pragma unroll 1
-      while (takes_part && bit-- > 0) {
-        mine.step((node >> bit & 1) != 0);
-        takes_part = mine.goes_on();
-      }
-      attempt(takes_part, mine.middle(), -1);
-      int at = 1;
-#pragma unroll 1
-      for (int i = 0; i < depth && now.goes_on(); ++i) {
-        const Attempt result = m_.results[at - 1];
-        count(result, now.middle(), -1);
-        now.step(result.closed != 0);
-        at = 2 * at + (result.closed != 0 ? 1 : 0);
-      }
-    }
-    // The best attempt may not have closed. Some of its copies are in vain then.
-    const int level = plan_.max;
-    keep({level, -1});
-    count(m_.results[0], level, -1);
-  }
-
-  /// Makes the arrays of the plan those of an attempt, of which `results` has the first then. Ends
-  /// in a barrier.
-  __device__ void keep(How how) {
-    __syncthreads();
-    if (how.level < 0) {
-      m_.clear_plan(thread_, kCopyThreads);
-    } else if (warp_ == 0) {
-      const Attempt result =
-          fill_in_warp<kWords>(args_, memory_, 0, how.level, how.detour, true, false);
-      if (thread_ == 0) m_.results[0] = result;
-    }
-    kept_ = how;
-    __syncthreads();
-  }
-
-  template <class Body>
-  __device__ void for_each(int count, Body body) const {
-#pragma unroll 1
-    for (int i = thread_; i < count; i += kCopyThreads) body(i);
-  }
-
-  /// Domain::split_exactly().
-  __device__ void split_exactly() {
-    __syncthreads();  // attempts have used the same memory
-    ExactSplit<kWords> split(m_, args_.tables);
-    split.find_holders(true);
-    const int max = split.run(args_.most_steps);
-    if (max >= plan_.max) return;
+  /// Domain::split_exactly(), after the split, in which `max` is the largest load.
+  __device__ void take_split(Level max) {
+    if (!ranks_.above(plan_.max, max)) return;
+    const ExactSplit<kWords> split(m_, args_.tables);  // to read the shares
     const CopySizes& sizes = m_.sizes;
     if (thread_ == 0) m_.scalars->changed = 0;
     __syncthreads();
@@ -211,6 +95,133 @@ class CopySearch {
     __syncthreads();
     plan_.max = max;
     plan_.copies -= m_.scalars->changed;
+  }
+
+  /// Raises the bound of `plan` by what the number of slots proves. Ends in a barrier.
+  __device__ CopyPlan raise_bound(CopyPlan plan) const {
+    int outside;
+    Level level;
+    if constexpr (Ranks::kAreEqual) {
+      level = bound_by_slots(m_, ranks_, outside);
+    } else {
+      level = bound_domain_by_slots(args_, memory_, ranks_.domain, ranks_.total, outside);
+    }
+    if (!ranks_.above(level, plan.bound)) return plan;
+    plan.bound = level;
+    plan.outside = outside;
+    return plan;
+  }
+
+ private:
+  static constexpr int kNoCopies = -2;
+
+  /// How an attempt was made. Detour kNoCopies: not at all.
+  struct How {
+    Level level{};
+    int detour = kNoCopies;
+    __device__ bool operator==(const How& other) const {
+      return level == other.level && detour == other.detour;
+    }
+  };
+
+  /// Makes an attempt the plan if it is better.
+  __device__ void count(const Attempt& attempt, Level level, int detour) {
+    if (ranks_.above(attempt.max, plan_.max)) return;
+    if (!ranks_.above(plan_.max, attempt.max) && attempt.copies >= plan_.copies) return;
+    plan_.max = attempt.max;
+    plan_.copies = attempt.copies;
+    best_ = {level, detour};
+  }
+
+  /// Each warp for which `takes_part` holds makes an attempt; `results` has them afterwards.
+  __device__ void attempt(bool takes_part, Level level, int detour) {
+    __syncthreads();  // all have read the results before
+    if (takes_part) {
+      const Attempt result = fill(warp_, level, detour, false);
+      if (thread_ % device::kWarpSize == 0) results_[warp_] = result;
+    }
+    __syncthreads();
+  }
+  /// Makes attempt `which` of the block.
+  __device__ Attempt fill(int which, Level level, int detour, bool keep) const {
+    if constexpr (Ranks::kAreEqual) {
+      return fill_in_warp<kWords>(args_, memory_, which, level, detour, keep, false);
+    } else {
+      return fill_domain(args_, memory_, ranks_.domain, ranks_.total, which, level, detour, keep);
+    }
+  }
+
+  /// Tries `level`, if it is new, and then detours, until one closes.
+  __device__ bool try_detours(Level level, bool is_new) {
+    const int attempts = args_.layout.num_attempts;
+    const int before = is_new ? 1 : 0;
+    const int end = min(kMaxDetours, m_.sizes.num_dynamic()) + before;
+#pragma unroll 1
+    for (int first = 0; first < end; first += attempts) {
+      attempt(warp_ < attempts && first + warp_ < end, level, first + warp_ - before);
+#pragma unroll 1
+      for (int i = 0; i < min(attempts, end - first); ++i) {
+        const Attempt result = results_[i];
+        count(result, level, first + i - before);
+        if (result.closed != 0) return true;
+      }
+    }
+    return false;
+  }
+
+  /// Domain::search(). Which level it tries depends on which of the levels before have closed: a
+  /// binary tree, numbered as a heap. Each round tries all levels of a few steps.
+  __device__ void search(Level start) {
+    using Interval = SearchInterval<int>;
+    int depth = 1;
+    while ((2 << depth) - 1 <= args_.layout.num_attempts) ++depth;
+    Interval now{ranks_.tokens_of(start), ranks_.tokens_of(plan_.max)};
+#pragma unroll 1
+    while (now.goes_on()) {
+      const int node = warp_ + 1;
+      Interval mine = now;
+      bool takes_part = node < 1 << depth && mine.goes_on();
+      int bit = 0;
+      while (2 << bit <= node) ++bit;
+#pragma unroll 1
+      while (takes_part && bit-- > 0) {
+        mine.step((node >> bit & 1) != 0);
+        takes_part = mine.goes_on();
+      }
+      attempt(takes_part, ranks_.level_of(mine.middle()), -1);
+      int at = 1;
+#pragma unroll 1
+      for (int i = 0; i < depth && now.goes_on(); ++i) {
+        const Attempt result = results_[at - 1];
+        count(result, ranks_.level_of(now.middle()), -1);
+        now.step(result.closed != 0);
+        at = 2 * at + (result.closed != 0 ? 1 : 0);
+      }
+    }
+    // The best attempt may not have closed. Some of its copies are in vain then.
+    const Level level = plan_.max;
+    keep({level, -1});
+    count(results_[0], level, -1);
+  }
+
+  /// Makes the arrays of the plan those of an attempt, of which `results` has the first then. Ends
+  /// in a barrier.
+  __device__ void keep(How how) {
+    __syncthreads();
+    if (how.detour == kNoCopies) {
+      m_.clear_plan(thread_, kCopyThreads);
+    } else if (warp_ == 0) {
+      const Attempt result = fill(0, how.level, how.detour, true);
+      if (thread_ == 0) results_[0] = result;
+    }
+    kept_ = how;
+    __syncthreads();
+  }
+
+  template <class Body>
+  __device__ void for_each(int count, Body body) const {
+#pragma unroll 1
+    for (int i = thread_; i < count; i += kCopyThreads) body(i);
   }
 
   /// The tokens of a main slot. On the CPU the unused dynamic slots of a rank count as slots of its
@@ -259,21 +270,15 @@ class CopySearch {
 
   const CopyArgs& args_;
   unsigned char* const memory_;
-  CopyMemory m_;
+  const Ranks ranks_;
+  const CopyMemory m_;
+  Attempt* const results_;
   const int thread_;
   const int warp_;
   CopyPlan plan_{};
-  How best_{-1, -1};
-  How kept_{-1, -1};  // what the arrays of the plan hold
+  How best_;
+  How kept_;  // what the arrays of the plan hold
 };
-
-/// CopySearch::run() as a function of its own, so that the plans of most batches do not carry its
-/// registers.
-template <int kWords>
-__device__ __noinline__ CopyPlan search_copies(const CopyArgs& args, unsigned char* memory,
-                                               int start, Attempt first, CopyPlan plan) {
-  return CopySearch<kWords>(args, memory).run(start, first, plan);
-}
 
 /// Raises the bound of a batch that needs no copies for its target.
 template <int kWords>
@@ -283,14 +288,10 @@ __device__ __noinline__ CopyPlan raise_bound(const CopyArgs& args, unsigned char
   return search.raise_bound(plan);
 }
 
-/// Splits the batch over the main slots of a placement with replicated experts.
-template <int kWords>
-__device__ __noinline__ void split_main_slots(const CopyArgs& args, unsigned char* memory) {
-  CopyMemory m(memory, args.sizes, args.layout);
-  m.open();
-  ExactSplit<kWords> split(m, args.tables);
-  split.find_holders(false);
-  split.run(args.most_steps);
+/// Gives each main slot its tokens of a split over main slots alone. All threads of the block call
+/// it. Ends in a barrier.
+template <class Split>
+__device__ __forceinline__ void share_main_slots(const CopyMemory& m, const Split& split, int* to) {
   const int slots = m.sizes.main_slots;
 #pragma unroll 1
   for (int slot = static_cast<int>(threadIdx.x); slot < m.sizes.num_main(); slot += kCopyThreads) {
@@ -303,9 +304,36 @@ __device__ __noinline__ void split_main_slots(const CopyArgs& args, unsigned cha
       index += same && other < slot ? 1 : 0;
       count += same ? 1 : 0;
     }
-    m.slot_tokens[slot] = e == kNoExpert ? 0 : split.share(e, slot / slots, index, count);
+    to[slot] = e == kNoExpert ? 0 : split.share(e, slot / slots, index, count);
   }
   __syncthreads();
+}
+
+/// CopySearch::run() and the exact split as a function of its own, so that the plans of most
+/// batches do not carry its registers. NOTE: the code of the split is in it, and in
+/// split_main_slots() again. If both called one function, the plans of most batches would have to
+/// keep more in local memory.
+template <int kWords>
+__device__ __noinline__ CopyPlan search_copies(const CopyArgs& args, unsigned char* memory,
+                                               int start, Attempt first, CopyPlan plan) {
+  CopySearch<kWords> search(args, memory);
+  if (search.run(start, first, plan)) {
+    const CopyMemory m = EqualRanks::memory(args, memory);
+    ExactSplit<kWords> split(m, args.tables);
+    split.find_holders(true);
+    search.take_split(split.run(args.most_steps));
+  }
+  return search.plan();
+}
+
+/// Splits the batch over the main slots of a placement with replicated experts.
+template <int kWords>
+__device__ __noinline__ void split_main_slots(const CopyArgs& args, unsigned char* memory) {
+  const CopyMemory m = EqualRanks::memory(args, memory);
+  ExactSplit<kWords> split(m, args.tables);
+  split.find_holders(false);
+  split.run(args.most_steps);
+  share_main_slots(m, split, m.slot_tokens);
 }
 
 /// Without replicated experts, the home sends each copy. `sent` holds 0. Ends in a barrier.
@@ -323,11 +351,9 @@ __device__ inline void send_from_homes(const CopyMemory& m) {
 /// Chooses who sends each copy if experts are replicated: in the order of the slots, the rank that
 /// has the expert and sends least so far, by one warp whose lanes have ranks. Ends in a barrier.
 template <int kWords>
-__device__ __noinline__ void choose_sources(const CopyArgs& args, unsigned char* memory) {
-  CopyMemory m(memory, args.sizes, args.layout);
-  m.open();
+__device__ __forceinline__ void choose_sources_of(const CopyMemory& m, const CopyTables& tables) {
   __syncthreads();
-  ExactSplit<kWords> split(m, args.tables);
+  ExactSplit<kWords> split(m, tables);
   split.find_holders(false);
   const auto lane = static_cast<int>(threadIdx.x);
   if (lane < device::kWarpSize) {
@@ -354,6 +380,11 @@ __device__ __noinline__ void choose_sources(const CopyArgs& args, unsigned char*
     }
   }
   __syncthreads();
+}
+template <int kWords>
+__device__ __noinline__ void choose_sources(const CopyArgs& args, unsigned char* memory) {
+  const CopyMemory m = EqualRanks::memory(args, memory);
+  choose_sources_of<kWords>(m, args.tables);
 }
 
 }  // namespace lplb::replicas
