@@ -76,7 +76,7 @@ class Planner(PlannerBase):
         :func:`replicate` chooses them (docs/replicas.md). Physical ids are then
         rank * (M + S) + slot, with M main slots; copies() says what the dynamic slots hold. Packed
         rows have num_logical_experts integers. Without cost and staleness; on a GPU of compute
-        capability 9.0 or newer, without copy_domains and checks.
+        capability 9.0 or newer, without checks.
     copy_target : float
         Copies are made until no rank has more than this multiple of the mean load: 1 to 1000.
     copy_min_tokens : int

@@ -3,6 +3,7 @@
 
 #include "plan/device/batch.cuh"
 #include "replicate/device/choose.cuh"
+#include "replicate/device/general.cuh"
 
 // The plan's kernel with dynamic slots: copies are chosen in place of the solver. Every expert has
 // a column, and counts as one with several replicas, because which ones have copies is known only
@@ -22,29 +23,21 @@ class Copies {
   __device__ int* want() const { return m_.want; }
 
   /// Chooses the copies, unless the batch is refused. In parallel, most threads call
-  /// in_parallel(worker, num_workers). Ends in a barrier.
-  template <class Work>
+  /// in_parallel(worker, num_workers). kGeneral: for several domains. Ends in a barrier.
+  template <bool kGeneral, class Work>
   __device__ void choose(Work in_parallel) {
-    if (s_.is_refused()) {
+    if (kGeneral || s_.is_refused()) {
       in_parallel(thread(), kThreads);
       __syncthreads();
-      return;
+      if (!kGeneral || s_.is_refused()) return;
     }
-    replicas::CopyPlan plan;
-    switch (s_.a.copies.sizes.rank_words()) {
-      case 1:
-        plan = replicas::CopyChoice<1>(s_.a.copies, memory_).plan(in_parallel);
-        break;
-      case 2:
-        plan = replicas::CopyChoice<2>(s_.a.copies, memory_).plan(in_parallel);
-        break;
-      default:
-        plan = replicas::CopyChoice<4>(s_.a.copies, memory_).plan(in_parallel);
-        break;
+    if constexpr (kGeneral) {
+      const replicas::GeneralPlan plan = replicas::GeneralChoice(s_.a.copies, memory_).run();
+      report(plan.max.tokens, plan.bound.tokens, plan.copies);
+    } else {
+      const replicas::CopyPlan plan = choose_quickly(in_parallel);
+      report(plan.max, plan.bound, plan.copies);
     }
-    if (thread() != 0) return;
-    s_.outcome() = {min(plan.bound, plan.max), plan.max, 0, plan.max <= plan.bound ? 1 : 0};
-    s_.common().copies = plan.copies;
   }
 
   /// Lists the replicas of the batch: those in main slots and the copies, by physical id within an
@@ -90,6 +83,25 @@ class Copies {
   }
 
  private:
+  template <class Work>
+  __device__ replicas::CopyPlan choose_quickly(Work in_parallel) const {
+    switch (s_.a.copies.sizes.rank_words()) {
+      case 1:
+        return replicas::CopyChoice<1>(s_.a.copies, memory_).plan(in_parallel);
+      case 2:
+        return replicas::CopyChoice<2>(s_.a.copies, memory_).plan(in_parallel);
+      default:
+        return replicas::CopyChoice<4>(s_.a.copies, memory_).plan(in_parallel);
+    }
+  }
+
+  /// Levels in tokens: the ranks have one speed.
+  __device__ void report(int max, int bound, int copies) const {
+    if (thread() != 0) return;
+    s_.outcome() = {min(bound, max), max, 0, max <= bound ? 1 : 0};
+    s_.common().copies = copies;
+  }
+
   /// Merges the replicas of expert k in main slots with its copies; both are in order.
   __device__ void list_expert(int k, int to, const int* column) const {
     const auto* const from = s_.list<std::uint16_t>(s_.h.replica_begin);
@@ -124,8 +136,8 @@ class Copies {
   const replicas::CopyMemory m_;
 };
 
-/// plan_batch() with dynamic slots.
-template <bool kExchange>
+/// plan_batch() with dynamic slots; kGeneral: in several domains.
+template <bool kExchange, bool kGeneral>
 __device__ __forceinline__ void plan_batch_with_copies(const Args& args, void* memory) {
   const int num_blocks = static_cast<int>(gridDim.x);
   Shared shared(args, memory);
@@ -144,7 +156,7 @@ __device__ __forceinline__ void plan_batch_with_copies(const Args& args, void* m
   bring_counts<kExchange, false>(plan, round, num_blocks, num_blocks,
                                  [&] { plan.rows.wait_for_totals(num_blocks); });
   plan.solve.gather<false, false, true>(num_blocks, copies.want());
-  copies.choose([&](int worker, int num_workers) {
+  copies.choose<kGeneral>([&](int worker, int num_workers) {
     plan.entries.number_warps(worker, num_workers);
     if (kExchange && num_blocks > 1 && worker == num_workers - 1) {
       plan.rows.join_verdicts(num_blocks);

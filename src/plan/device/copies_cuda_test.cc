@@ -91,6 +91,9 @@ TEST_F(CopiesPlannerCuda, EqualsCpuOnRandomGroups) {
     PlannerOptions options =
         with_slots(shape.num_topk, shape.max_tokens, 1 + random.below(repeat % 2 == 0 ? 1 : 4),
                    repeat % 4 == 0 ? 1.1 : 1);
+    if (repeat % 3 == 1) {
+      options.replicate.num_domains = testing::draw_divisor(p.num_ranks, 4, random);
+    }
     if (repeat % 4 == 2) {  // a copy costs as much as 15 tokens
       options.replicate.cost = {.us_per_token = 1, .expert_bytes = 15e3, .gigabytes_per_s = 1};
     }
@@ -125,7 +128,9 @@ TEST_F(CopiesPlannerCuda, RanksThatExchangeAgree) {
     const Placement p = homes_of(4, 32);
     DevicePlannerOptions on_device;
     on_device.max_blocks = 4;
-    ExchangingRanks group(p, with_slots(4, 900, 2), on_device, std::chrono::seconds(10),
+    PlannerOptions options = with_slots(4, 900, 2);
+    options.replicate.num_domains = is_outside ? 1 : 2;
+    ExchangingRanks group(p, options, on_device, std::chrono::seconds(10),
                           is_outside ? testing::outside : ExchangingRanks::Wrap{});
     for (int i = 0; i < 6; ++i) {
       group.expect_drawn_solved({.num_topk = 4, .max_tokens = i == 0 ? 10 : 900}, random);
@@ -198,7 +203,7 @@ TEST_F(CopiesPlannerCuda, RefusesWhatItHasNot) {
   refuses(options, {.shape = PlanShape::kKernels});
   refuses(options, {.checks = true});
   PlannerOptions domains = options;
-  domains.replicate.num_domains = 2;
+  domains.replicate.num_domains = 3;
   refuses(domains, {});
   PlannerOptions stale = options;
   stale.staleness = 1;

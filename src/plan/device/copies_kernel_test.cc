@@ -67,11 +67,13 @@ void expect_equal(const EmulatedPlanner& planner, const Replication& plan) {
 TEST(EmulatedPlanWithCopies, EqualsCpuOnRandomGroups) {
   SplitMix64 random(3);
   Index copies = 0;
+  Index copies_in_domains = 0;
   for (int i = 0; i < 150; ++i) {
     const Placement p = testing::random_placement(random, i % 2 == 0 ? 8 : i % 7 == 1 ? 70 : 20);
     const Index rank = random.below(p.num_ranks);
     ReplicateOptions options{.dynamic_slots = 1 + random.below(i % 3 == 0 ? 3 : 1),
                              .target = i % 5 == 0 ? 1.1 : 1};
+    if (i % 4 == 3) options.num_domains = testing::draw_divisor(p.num_ranks, 4, random);
     if (i % 5 == 1) {  // a copy costs as much as 15 tokens
       options.cost = {.us_per_token = 1, .expert_bytes = 15e3, .gigabytes_per_s = 1};
     }
@@ -95,9 +97,11 @@ TEST(EmulatedPlanWithCopies, EqualsCpuOnRandomGroups) {
     expect_equal(planner, cpu.plan);
     EXPECT_EQ(planner.status().copies, static_cast<unsigned long long>(cpu.plan.copies));
     copies += cpu.plan.copies;
+    copies_in_domains += options.num_domains > 1 ? cpu.plan.copies : 0;
     ASSERT_FALSE(HasFailure()) << i;
   }
   EXPECT_GT(copies, 100);
+  EXPECT_GT(copies_in_domains, 10);
 }
 
 TEST(EmulatedPlanWithCopies, SaysWhichSlotsAreNew) {
@@ -135,12 +139,12 @@ TEST(EmulatedPlanWithCopies, SaysWhichSlotsAreNew) {
   EXPECT_GT(num_kept, 0);
 }
 
-TEST(EmulatedPlanWithCopies, RanksThatExchangePlanAsOne) {
-  std::vector<Index> map(12);
+void expect_that_ranks_plan_as_one(Index num_domains) {
+  std::vector<Index> map(16);
   std::iota(map.begin(), map.end(), 0);
-  const Placement p = make_placement(3, 12, map);
-  const ReplicateOptions options{.dynamic_slots = 2};
-  const std::vector<Index> all = {0, 1, 2};
+  const Placement p = make_placement(4, 16, map);
+  const ReplicateOptions options{.dynamic_slots = 2, .num_domains = num_domains};
+  const std::vector<Index> all = {0, 1, 2, 3};
   testing::EmulatedGroup group(p, 2, all, nullptr, &options);
   SplitMix64 random(8);
   for (int round = 0; round < 4; ++round) {
@@ -159,16 +163,19 @@ TEST(EmulatedPlanWithCopies, RanksThatExchangePlanAsOne) {
       }
       continue;
     }
-    // Rank 2 does not come: the others lose the round, and use no dynamic slot.
+    // Rank 3 does not come: the others lose the round, and use no dynamic slot.
     group.set_deadline(std::chrono::milliseconds(50));
-    group.run({0, 1});
-    for (const Index g : {0, 1}) {
+    group.run({0, 1, 2});
+    for (const Index g : {0, 1, 2}) {
       EXPECT_EQ(group.planner(g).status().lost, 1u);
-      EXPECT_EQ(group.planner(g).copies(0), std::vector<std::int32_t>(6, -1));
+      EXPECT_EQ(group.planner(g).copies(0), std::vector<std::int32_t>(8, -1));
       for (const std::int64_t physical : group.planner(g).result()) EXPECT_LT(physical % 6, 4);
     }
   }
 }
+
+TEST(EmulatedPlanWithCopies, RanksThatExchangePlanAsOne) { expect_that_ranks_plan_as_one(1); }
+TEST(EmulatedPlanWithCopies, RanksOfTwoDomainsPlanAsOne) { expect_that_ranks_plan_as_one(2); }
 
 TEST(EmulatedPlanWithCopies, DegradedBatchesUseNoDynamicSlot) {
   std::vector<Index> map(16);

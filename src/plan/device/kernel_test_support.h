@@ -116,8 +116,8 @@ class EmulatedPlanner {
     void* const memory = blocks_[blockIdx.x].data();
     const bool exchanges = args_.peers.own != nullptr;
     if (args_.layout.has_copies != 0) {
-      exchanges ? plan_batch_with_copies<true>(args_, memory)
-                : plan_batch_with_copies<false>(args_, memory);
+      args_.copies.sizes.is_general() ? plan_with_copies<true>(exchanges, memory)
+                                      : plan_with_copies<false>(exchanges, memory);
     } else if (args_.previous != nullptr) {
       is_cut_ ? plan<true, true, false>(exchanges, memory)
               : plan<false, true, false>(exchanges, memory);
@@ -178,6 +178,12 @@ class EmulatedPlanner {
       array.assign(static_cast<std::size_t>(sizes.num_dynamic()), -1);
     }
     args_.copy_state = {copies_[0].data(), copies_[1].data(), copies_[2].data(), copies_[3].data()};
+  }
+
+  template <bool kDomains>
+  void plan_with_copies(bool exchanges, void* memory) {
+    exchanges ? plan_batch_with_copies<true, kDomains>(args_, memory)
+              : plan_batch_with_copies<false, kDomains>(args_, memory);
   }
 
   template <bool kCut, bool kStale, bool kCost>

@@ -6,7 +6,8 @@
 
 // The kernels that solve. launch.cu makes those of planners without staleness, launch_stale.cu
 // those of planners with it, launch_cost.cu those of planners that split by costs,
-// launch_copies.cu those of planners with dynamic slots.
+// launch_copies.cu those of planners with dynamic slots, launch_domain_copies.cu the same in
+// several domains.
 namespace lplb::plan {
 
 /// A batch in one kernel: one cluster of blocks.
@@ -68,10 +69,11 @@ constexpr Kernels make_kernels() {
            {solve_kernel<true, false, kStale, kCost>, solve_kernel<true, true, kStale, kCost>}}};
 }
 
-/// The kernels with staleness, those with costs, and those with dynamic slots, which have no
-/// `solve`.
+/// The kernels with staleness, those with costs, and those with dynamic slots, in one domain or
+/// several, which have no `solve`.
 const Kernels& stale_kernels();
 const Kernels& cost_kernels();
 const Kernels& copy_kernels();
+const Kernels& domain_copy_kernels();
 
 }  // namespace lplb::plan

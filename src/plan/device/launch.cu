@@ -60,15 +60,18 @@ const Kernels& kernels_of(KernelSet set) {
       return cost_kernels();
     case KernelSet::kCopies:
       return copy_kernels();
+    case KernelSet::kDomainCopies:
+      return domain_copy_kernels();
     default:
       return kExactKernels;
   }
 }
 const Kernels& kernels_of(const Args& args) {
-  return kernels_of(args.previous != nullptr      ? KernelSet::kStale
-                    : args.layout.has_costs != 0  ? KernelSet::kCost
-                    : args.layout.has_copies != 0 ? KernelSet::kCopies
-                                                  : KernelSet::kExact);
+  return kernels_of(args.previous != nullptr         ? KernelSet::kStale
+                    : args.layout.has_costs != 0     ? KernelSet::kCost
+                    : args.copies.sizes.is_general() ? KernelSet::kDomainCopies
+                    : args.layout.has_copies != 0    ? KernelSet::kCopies
+                                                     : KernelSet::kExact);
 }
 
 /// 1 if the exchange is in the kernel, else 0: an index of Kernels.

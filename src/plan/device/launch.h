@@ -14,9 +14,10 @@ namespace lplb::plan {
 /// The kernels that solve, by the planners that need them.
 enum class KernelSet {
   kExact,
-  kStale,   ///< with staleness
-  kCost,    ///< with costs
-  kCopies,  ///< with dynamic slots: launch_cluster() only
+  kStale,         ///< with staleness
+  kCost,          ///< with costs
+  kCopies,        ///< with dynamic slots: launch_cluster() only
+  kDomainCopies,  ///< the same in several domains
 };
 
 /// The most shared memory, in bytes, that a block of the kernels can have on the current device.

@@ -8,7 +8,7 @@ namespace {
 template <bool kExchange>
 __global__ void __launch_bounds__(kThreads, 1)
     plan_with_copies_kernel(const __grid_constant__ Args args) {
-  plan_batch_with_copies<kExchange>(args, replicas::shared_memory(nullptr));
+  plan_batch_with_copies<kExchange, false>(args, replicas::shared_memory(nullptr));
 }
 
 }  // namespace

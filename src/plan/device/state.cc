@@ -36,10 +36,11 @@ DevicePlanner::State::State(const Placement& first, Index own_rank, const Planne
                  "{} with {} ranks takes {} bytes of a block's shared memory, expected at most {}",
                  options.max_redundants, first.num_ranks, layout_.bytes, most_bytes);
   const auto shared_bytes = static_cast<std::size_t>(layout_.bytes);
-  const plan::KernelSet set = is_stale()     ? plan::KernelSet::kStale
-                              : options.cost ? plan::KernelSet::kCost
-                              : has_copies() ? plan::KernelSet::kCopies
-                                             : plan::KernelSet::kExact;
+  const plan::KernelSet set = is_stale()                         ? plan::KernelSet::kStale
+                              : options.cost                     ? plan::KernelSet::kCost
+                              : dynamic_.args.sizes.is_general() ? plan::KernelSet::kDomainCopies
+                              : has_copies()                     ? plan::KernelSet::kCopies
+                                                                 : plan::KernelSet::kExact;
   plan::prepare(shared_bytes, set);
   starts_early_ = plan::can_start_early();
   const bool clusters =

@@ -16,8 +16,6 @@ void DevicePlanner::State::check_copies() const {
   const ReplicateOptions how = plan::copy_options(options);
   replicas::check_options(placement, how);
   replicas::check_for_device(placement);
-  check_argument(how.num_domains == 1, "num_domains",
-                 "is {}, expected 1 for copies within the plan's kernel", how.num_domains);
   check_argument(!device_options.checks, "checks", "is true with {} dynamic slots, expected false",
                  options.dynamic_slots);
   check_argument(device_options.shape != PlanShape::kKernels, "shape",
