@@ -64,7 +64,5 @@ message(STATUS "CUDA backend: ${LPLB_HAVE_CUDA}, ${LPLB_CUDA_TEXT}")
 
 # lplb_cuda_host_sources(SOURCE...): adds C++ sources that call the CUDA runtime to the library.
 function(lplb_cuda_host_sources)
-  target_sources(lplb_objects PRIVATE ${ARGN})
-  set_source_files_properties(${ARGN} TARGET_DIRECTORY lplb_objects
-    PROPERTIES COMPILE_OPTIONS "-isystem;${CUDAToolkit_INCLUDE_DIRS}")
+  target_sources(lplb_cuda_objects PRIVATE ${ARGN})
 endfunction()

@@ -59,17 +59,19 @@ case $kind in
     "$work/consumer"
     ;;
   add_subdirectory)
-    # The library's flags are those of preset dev, so that ccache has its objects; not its kernels,
-    # which the other two link.
-    cmake -S "$here/add_subdirectory" -B "$tree" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+    # ccache does not find the objects of preset dev, because batches have other paths here. So this
+    # compiles quickly, as a user's debug build does, and without kernels, which the other two link.
+    cmake -S "$here/add_subdirectory" -B "$tree" -G Ninja -DCMAKE_BUILD_TYPE=Debug \
+      -DCMAKE_CXX_FLAGS_DEBUG=-O0 -DLPLB_UNITY=ON \
       -DLPLB_SOURCE_DIR="$source" -DLPLB_WARNINGS_AS_ERRORS=ON -DLPLB_CUDA=OFF \
       -DCMAKE_CXX_COMPILER_LAUNCHER="$(command -v ccache || true)"
-    cmake --build "$tree" --target consumer
+    CCACHE_DEPEND=1 cmake --build "$tree" --target consumer
     "$tree/consumer"
     ;;
   shared)
     # The objects are those of preset dev but for the kernels, so that ccache has them.
     cmake -S "$source" -B "$tree" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
+      -DLPLB_UNITY=ON \
       -DLPLB_CUDA=OFF -DLPLB_WARNINGS_AS_ERRORS=ON -DLPLB_BUILD_TESTS=OFF -DLPLB_BUILD_BENCH=OFF \
       -DLPLB_BUILD_APP=OFF -DLPLB_BUILD_EXAMPLES=OFF -DCMAKE_INSTALL_LIBDIR=lib
     cmake --build "$tree"

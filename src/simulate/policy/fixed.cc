@@ -6,7 +6,7 @@
 namespace lplb::replay {
 namespace {
 
-constexpr std::size_t kPrefix = 5;  // "file:"
+constexpr std::size_t kFilePrefix = 5;  // "file:"
 
 /// The placement of a file, whatever the load is.
 class Fixed : public PlacementPolicy {
@@ -27,7 +27,7 @@ class Fixed : public PlacementPolicy {
 }  // namespace
 
 std::unique_ptr<PlacementPolicy> make_fixed(const std::string& name, const PlacementShape& shape) {
-  const std::string path = name.substr(kPrefix);
+  const std::string path = name.substr(kFilePrefix);
   std::vector<Index> numbers;
   std::vector<Placement> layers = io::read_placement(path, &numbers);
   if (layers[0].num_ranks != shape.num_ranks) {

@@ -177,27 +177,28 @@ std::string enough_text(const Sweep& sweep) {
 }
 
 std::string sweep_json(const Sweep& sweep) {
-  using Json = nlohmann::ordered_json;
-  Json points = Json::array();
+  using OrderedJson = nlohmann::ordered_json;
+  OrderedJson points = OrderedJson::array();
   for (std::size_t i = 0; i < sweep.values.size(); ++i) {
-    Json point = {{"value", sweep.values[i]}, {"policies", Json::array()}};
+    OrderedJson point = {{"value", sweep.values[i]}, {"policies", OrderedJson::array()}};
     if (!sweep.reports[i].policies.empty()) {
-      const Json report = Json::parse(report_json(sweep.reports[i]));
+      const OrderedJson report = OrderedJson::parse(report_json(sweep.reports[i]));
       point["settings"] = report["settings"];
       point["policies"] = report["policies"];
-      for (Json& policy : point["policies"]) {
+      for (OrderedJson& policy : point["policies"]) {
         for (const char* key : {"layers", "over_time", "rank_heat"}) policy.erase(key);
       }
     }
     points.push_back(std::move(point));
   }
   const SimulateReport* report = first_report(sweep);
-  const Json json = {{"trace", report == nullptr ? Json() : Json(report->trace.name)},
-                     {"synthetic", report != nullptr && report->trace.synthetic},
-                     {"sweep", sweep.setting},
-                     {"points", std::move(points)},
-                     {"problems", sweep.problems}};
-  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  const OrderedJson json = {
+      {"trace", report == nullptr ? OrderedJson() : OrderedJson(report->trace.name)},
+      {"synthetic", report != nullptr && report->trace.synthetic},
+      {"sweep", sweep.setting},
+      {"points", std::move(points)},
+      {"problems", sweep.problems}};
+  return json.dump(1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
 }
 
 std::string sweep_html(const Sweep& sweep, const std::string& command) {
