@@ -59,6 +59,20 @@ TEST(RankCost, AgreesWithIntegerArithmetic) {
   }
 }
 
+TEST(RankCost, ComparesAcrossPowersOfTwo) {
+  for (const int power : {1, 12, 13, 40, 61}) {
+    const Load ratio = Load{1} << power;
+    const RankCost cost = cost_of({static_cast<double>(ratio), 1.0});
+    EXPECT_EQ(cost.compare({2 * ratio - 1, 0}, {2, 1}), -1) << power;
+    EXPECT_EQ(cost.compare({2 * ratio, 0}, {2, 1}), 0) << power;
+    EXPECT_EQ(cost.compare({2, 1}, {2 * ratio + 1, 0}), -1) << power;
+    EXPECT_EQ(cost.compare({kHuge, 1}, {kHuge, 0}), 1) << power;
+    EXPECT_EQ(cost.compare({1, 0}, {kHuge, 1}), -1) << power;
+    EXPECT_EQ(cost.compare({0, 1}, {1, 0}), -1) << power;
+    EXPECT_EQ(cost.capacity(0, {1, 1}, kHuge), ratio) << power;
+  }
+}
+
 TEST(RankCost, HoldsAtTheLimitsOfItsTypes) {
   const RankCost cost = cost_of({1.0, 1e-300, 1e300, 0x1p-1022, 1.0 + 0x1p-52});
   EXPECT_EQ(cost.compare({kHuge, 0}, {1, 1}), -1);

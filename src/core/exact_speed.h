@@ -30,17 +30,16 @@ LPLB_HOST_DEVICE inline int compare_times(Load a, const ExactSpeed& of_a, Load b
                                           const ExactSpeed& of_b) {
   // a / s_a < b / s_b  <=>  a * s_b < b * s_a, with s = m * 2^e.
   constexpr int kBits = 128;
+  constexpr int kSpare = kBits - 63 - 53;  // bits that a product leaves free
   Uint128 left = static_cast<Uint128>(a) * of_b.mantissa;
   Uint128 right = static_cast<Uint128>(b) * of_a.mantissa;
   const int shift = of_b.exponent - of_a.exponent;
-  if (left != 0 && right != 0) {
-    if (shift > 0) {
-      if (shift >= kBits || left >> (kBits - shift) != 0) return 1;
-      left <<= shift;
-    } else if (shift < 0) {
-      if (-shift >= kBits || right >> (kBits + shift) != 0) return -1;
-      right <<= -shift;
-    }
+  if (shift > 0 && left != 0) {
+    if (shift > kSpare && (shift >= kBits || left >> (kBits - shift) != 0)) return 1;
+    left <<= shift;
+  } else if (shift < 0 && right != 0) {
+    if (-shift > kSpare && (-shift >= kBits || right >> (kBits + shift) != 0)) return -1;
+    right <<= -shift;
   }
   return left < right ? -1 : left > right ? 1 : 0;
 }
