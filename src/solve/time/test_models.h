@@ -11,9 +11,9 @@
 
 namespace lplb::testing {
 
-/// A time as the H200 has it: steps of 128 and 256 tokens. If it is kDear times as long, what a
-/// batch costs in all does not fit in 31 bits.
-inline constexpr double kDear = 1e4;
+/// A time as the H200 has it: steps of 128 and 256 tokens. If it is kDear times as long, what the
+/// workloads' batches cost in all does not fit in 31 bits, and 2^31 tokens on 128 ranks fit in 62.
+inline constexpr double kDear = 400;
 inline CostModel staircase_model(double factor = 1) {
   CostTable table{32.1, {128, 256, 384, 512}, {31, 42.1, 65.3, 76.4}, 256, 34.3};
   table.rank *= factor;
