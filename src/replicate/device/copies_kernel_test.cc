@@ -11,6 +11,7 @@
 // NOTE: these come after the emulation, because they are compiled with it.
 #include "lplb/replicate.h"
 #include "replicate/device/choose.cuh"
+#include "replicate/device/copies_test_support.h"
 #include "replicate/device/general.cuh"
 
 // Runs the kernel that chooses copies on the CPU, and compares every integer with Replicator.
@@ -174,9 +175,7 @@ TEST(EmulatedCopies, EqualCpuOnRandomInstances) {
     limits.max_load = seed % 4 == 0 ? 5 : seed % 7 == 1 ? 1'000'000 : 1000;
     const Instance instance = testing::random_instance(seed, limits);
     ReplicateOptions options;
-    options.dynamic_slots = 1 + random.below(seed % 2 == 0 ? 1 : 4);
-    options.target = seed % 3 == 1 ? 1 + 0.2 * random.unit() : 1;
-    options.min_tokens = seed % 4 == 1 ? 1 + random.below(100) : 1;
+    testing::draw_options(seed, random, options);
     if (seed % 15 == 2) options.cost = random_cost(random, limits.max_load / 4 + 1);
     // A block with little memory makes fewer attempts side by side.
     const int most_bytes = seed % 2 == 0 ? kSharedBytes : 1;
@@ -199,22 +198,13 @@ TEST(EmulatedCopies, EqualCpuWithSpeedsAndDomains) {
     limits.max_ranks = seed % 17 == 13 ? 70 : seed % 5 == 0 ? 40 : 12;
     limits.max_slots_per_rank = seed % 7 == 2 ? 40 : 4;
     limits.max_load = seed % 4 == 0 ? 5 : seed % 7 == 1 ? 1'000'000 : 1000;
-    Instance instance = testing::random_instance(1'000'000 + seed, limits);
-    Placement& p = instance.placement;
     ReplicateOptions options;
-    if (seed % 3 != 0) options.num_domains = testing::draw_divisor(p.num_ranks, 8, random);
-    if (options.num_domains == 1) {  // otherwise the quick form would run
-      p.rank_speed.resize(static_cast<std::size_t>(p.num_ranks), 1.0);
-      for (double& speed : p.rank_speed) speed = 0.3 * static_cast<double>(1 + random.below(5));
-    }
-    options.dynamic_slots = 1 + random.below(seed % 2 == 0 ? 1 : 4);
-    options.target = seed % 3 == 1 ? 1 + 0.2 * random.unit() : 1;
-    options.min_tokens = seed % 4 == 1 ? 1 + random.below(100) : 1;
+    const Instance instance = testing::general_instance(seed, limits, random, options);
     if (seed % 9 == 2) options.cost = random_cost(random, limits.max_load / 4 + 1);
     expect_equal(instance, options, seed % 2 == 0 ? kSharedBytes : 1, &seen);
     if (::testing::Test::HasFatalFailure()) return;
     with_domains += options.num_domains > 1 ? 1 : 0;
-    with_speeds += copy_sizes(p, {}).is_general() ? 1 : 0;
+    with_speeds += copy_sizes(instance.placement, {}).is_general() ? 1 : 0;
   }
   EXPECT_GT(seen.optimal, 0);
   EXPECT_GT(seen.bounded, 0);

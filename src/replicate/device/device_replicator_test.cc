@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lplb/backend.h"
+#include "replicate/device/copies_test_support.h"
 #include "support/device_vector.h"
 #include "support/instances.h"
 
@@ -185,21 +186,12 @@ TEST_F(DeviceReplicatorCuda, EqualsCpuWithSpeedsAndDomains) {
     limits.max_ranks = seed % 17 == 3 ? 120 : seed % 5 == 0 ? 40 : 12;
     limits.max_slots_per_rank = seed % 7 == 2 && seed % 17 != 3 ? 40 : 4;
     limits.max_load = seed % 4 == 0 ? 5 : seed % 7 == 1 ? 1'000'000 : 1000;
-    Instance instance = testing::random_instance(1'000'000 + seed, limits);
-    Placement& p = instance.placement;
     ReplicateOptions options;
-    if (seed % 3 != 0) options.num_domains = testing::draw_divisor(p.num_ranks, 8, random);
-    if (options.num_domains == 1) {  // otherwise the quick form would run
-      p.rank_speed.resize(static_cast<std::size_t>(p.num_ranks));
-      for (double& speed : p.rank_speed) speed = 0.3 * static_cast<double>(1 + random.below(5));
-    }
-    options.dynamic_slots = 1 + random.below(seed % 2 == 0 ? 1 : 4);
-    options.target = seed % 3 == 1 ? 1 + 0.2 * random.unit() : 1;
-    options.min_tokens = seed % 4 == 1 ? 1 + random.below(100) : 1;
+    const Instance instance = testing::general_instance(seed, limits, random, options);
     if (seed % 9 == 2) {
       options.cost = cost_of(0.1 * static_cast<double>(random.below(10) * limits.max_load));
     }
-    Twins(p, options).expect_equal(instance.load, instance.name);
+    Twins(instance.placement, options).expect_equal(instance.load, instance.name);
     if (HasFailure()) return;
   }
 }
